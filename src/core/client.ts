@@ -1,0 +1,481 @@
+/**
+ * The active process: the state machine behind `Sam`. Calls, messages and ticks in, effects out, `now` an argument.
+ *
+ * Theory of operation. `callable` says which call is allowed in which state. A call that needs the server becomes a
+ * request with an id, which is settled by the server's answer, by the end of the link, or by its deadline. Between
+ * request and answer the state has a name of its own, so that a second `start()` before the first is answered is refused
+ * like any other call out of turn. With a health check the machine also keeps the two rhythms of rule 7: confirmations
+ * of the event loop, and calls of the check, never two at once.
+ */
+import type { SamErrorCode } from "../errors.ts";
+import { chunkBytes, type ClientMessage, protocolVersion, type ServerMessage } from "./frame.ts";
+import type { Signal } from "./signals.ts";
+
+/** Where the active process is. The forms in -ing stand between a call and its answer. */
+export type ClientState =
+  | "initialized"
+  | "registering"
+  | "registered"
+  | "starting"
+  | "started"
+  | "stopping"
+  | "finalizing"
+  | "finalized";
+
+/** The calls of `Sam` that depend on the state. */
+export type Call =
+  | "register"
+  | "setHealthCheck"
+  | "start"
+  | "stop"
+  | "heartbeat"
+  | "setWarnSignal"
+  | "data.size"
+  | "data.store"
+  | "data.restore"
+  | "markFailed"
+  | "finalize";
+
+const open: readonly ClientState[] = [
+  "initialized",
+  "registering",
+  "registered",
+  "starting",
+  "started",
+  "stopping",
+];
+
+/** Which call is allowed where; anywhere else it is BAD_HANDLE. */
+export const callable: Readonly<Record<Call, readonly ClientState[]>> = {
+  register: ["initialized"],
+  setHealthCheck: ["registered"],
+  start: ["registered"],
+  stop: ["started"],
+  heartbeat: ["started"],
+  setWarnSignal: open,
+  "data.size": open,
+  "data.store": open,
+  "data.restore": open,
+  markFailed: ["registered", "started"],
+  finalize: open,
+};
+
+/** What the active process is told. The `id` of a call is the caller's; it comes back in `resolve` or `reject`. */
+export type ClientInput =
+  | { readonly type: "register"; readonly id: number; readonly pid: number }
+  | { readonly type: "start" | "stop" | "finalize" | "markFailed"; readonly id: number }
+  | { readonly type: "setWarnSignal"; readonly id: number; readonly signal: Signal }
+  | { readonly type: "store"; readonly id: number; readonly bytes: Uint8Array }
+  | { readonly type: "useHealthCheck"; readonly on: boolean }
+  | { readonly type: "checked"; readonly healthy: boolean; readonly detail: string }
+  | { readonly type: "message"; readonly message: ServerMessage }
+  | { readonly type: "linkEnd"; readonly detail: string }
+  | { readonly type: "tick" };
+
+/** What must be done. */
+export type ClientEffect =
+  | { readonly type: "send"; readonly message: ClientMessage }
+  | { readonly type: "resolve"; readonly id: number }
+  | { readonly type: "reject"; readonly id: number; readonly code: SamErrorCode; readonly message: string }
+  /** Confirm the event loop to the server. */
+  | { readonly type: "confirm" }
+  /** Call the health check. */
+  | { readonly type: "check" }
+  /** A recovery is planned, or the server is gone. */
+  | { readonly type: "abort"; readonly code: SamErrorCode; readonly message: string }
+  | { readonly type: "disconnect" }
+  /** The server is gone, and the process is not to outlive it. */
+  | { readonly type: "exit" };
+
+/** What the program asked for, in force until the server's `welcome`. */
+export interface ClientSettings {
+  readonly timeInterval: number;
+  readonly warnSignal: Signal;
+  readonly maxDataSize: number;
+}
+
+interface Request {
+  /** The caller's id, or null for one of our own. */
+  readonly call: number | null;
+  readonly deadline: number;
+  readonly then: (answer: ServerMessage, now: number) => void;
+  /** Undoes what the call had begun, when it fails. */
+  readonly otherwise: (now: number) => void;
+}
+
+/** The server has this long to answer; `start()` while it waits for quorum has no limit. */
+export const answerMs = 10_000;
+
+const errorCodes: readonly string[] = ["INVALID_PARAM", "BAD_HANDLE", "TOO_BIG", "NO_MEMORY", "INTERRUPT", "MESSAGE_ERROR"];
+
+/** The active process of a program. */
+export class Client {
+  /** Where it is. */
+  state: ClientState = "initialized";
+  /** Which instance this is; null before it has registered. */
+  instanceId: number | null = null;
+  /** The time interval in force. */
+  timeInterval: number;
+  /** A second heartbeat within so many milliseconds may be left out. */
+  heartbeatWindow = 0;
+  /** What the server last acknowledged (before `register()`: what was stored here). */
+  data: Uint8Array = new Uint8Array(0);
+  /** The most bytes that may be stored. */
+  maxDataSize: number;
+  /** Whether the server has a cluster map; undefined before it is known. */
+  hasClusterMap: boolean | undefined;
+  /** Whether a health check was ever set. */
+  hadHealthCheck = false;
+
+  #warnSignal: Signal | null = null;
+  #effects: ClientEffect[] = [];
+  #requests = new Map<number, Request>();
+  #lastId = 0;
+  #hasQuorum = false;
+  #exitWhenLost = true;
+  #linked = false;
+  #stores: { id: number; bytes: Uint8Array }[] = [];
+  #checking = false;
+  #checkRuns = false;
+  #nextConfirm: number | undefined;
+  #nextCheck: number | undefined;
+
+  constructor(settings: ClientSettings) {
+    this.timeInterval = settings.timeInterval;
+    this.maxDataSize = settings.maxDataSize;
+  }
+
+  /** When the next tick is due; undefined for never. */
+  get deadline(): number | undefined {
+    let at = Infinity;
+    for (const request of this.#requests.values()) at = Math.min(at, request.deadline);
+    at = Math.min(at, this.#nextConfirm ?? Infinity, this.#nextCheck ?? Infinity);
+    return at === Infinity ? undefined : at;
+  }
+
+  /** Whether a call of the program waits for an answer. */
+  get waiting(): boolean {
+    return this.#requests.size > 0;
+  }
+
+  /** Takes one input and returns what must be done, in this order. Calls must be allowed by `callable`. */
+  step(input: ClientInput, now: number): readonly ClientEffect[] {
+    switch (input.type) {
+      case "register":
+        this.#register(input.id, input.pid, now);
+        break;
+      case "start":
+        this.#start(input.id, now);
+        break;
+      case "stop":
+        this.#transition(input.id, "stop", "stopping", "registered", now);
+        break;
+      case "finalize":
+        this.#finalize(input.id, now);
+        break;
+      case "markFailed":
+        this.#request(input.id, (id) => ({ type: "markFailed", id }), now, () => this.#resolve(input.id));
+        break;
+      case "setWarnSignal":
+        this.#setWarnSignal(input.id, input.signal, now);
+        break;
+      case "store":
+        this.#store(input.id, input.bytes, now);
+        break;
+      case "useHealthCheck":
+        this.#checking = input.on;
+        this.hadHealthCheck ||= input.on;
+        break;
+      case "checked":
+        this.#checked(input.healthy, input.detail, now);
+        break;
+      case "message":
+        this.#receive(input.message, now);
+        break;
+      case "linkEnd":
+        this.#lose(input.detail, now);
+        break;
+      case "tick":
+        this.#tick(now);
+    }
+    const effects = this.#effects;
+    this.#effects = [];
+    return effects;
+  }
+
+  // The calls.
+
+  #register(call: number, pid: number, now: number): void {
+    this.state = "registering";
+    this.#linked = true;
+    const back = () => this.#unregister();
+    const hello = (id: number): ClientMessage => ({ type: "hello", version: protocolVersion, id, pid });
+    this.#request(call, hello, now, (answer) => {
+      if (answer.type !== "welcome") {
+        back();
+        return this.#reject(call, "MESSAGE_ERROR", "the server did not answer a hello with a welcome");
+      }
+      this.instanceId = answer.instanceId;
+      this.timeInterval = answer.timeInterval;
+      this.heartbeatWindow = answer.heartbeatWindow;
+      this.maxDataSize = answer.maxDataSize;
+      this.hasClusterMap = answer.hasClusterMap;
+      this.#hasQuorum = answer.hasQuorum;
+      this.#exitWhenLost = answer.exitWhenLost;
+      if (answer.first) this.#handOver(call, now);
+      else this.#fetch(call, new Uint8Array(answer.dataSize), 0, now);
+    }, back);
+  }
+
+  #unregister(): void {
+    this.state = "initialized";
+    this.#linked = false;
+    this.#effects.push({ type: "disconnect" });
+  }
+
+  /** What was set before `register()` is the first instance's: the server gets it now. */
+  #handOver(call: number, now: number): void {
+    const store = () => {
+      if (this.data.length === 0) return this.#registered(call);
+      this.#sendPart(call, this.data, 0, now, () => this.#registered(call), () => this.#unregister());
+    };
+    const signal = this.#warnSignal;
+    if (signal === null) return store();
+    this.#request(call, (id) => ({ type: "setWarnSignal", id, signal }), now, store, () => this.#unregister());
+  }
+
+  #registered(call: number): void {
+    this.state = "registered";
+    this.#resolve(call);
+  }
+
+  /** Gets the data of the predecessor, part by part. */
+  #fetch(call: number, into: Uint8Array, offset: number, now: number): void {
+    if (offset >= into.length) {
+      this.data = into;
+      return this.#registered(call);
+    }
+    this.#request(call, (id) => ({ type: "fetch", id, offset }), now, (answer, then) => {
+      if (answer.type !== "chunk" || answer.bytes.length === 0 || offset + answer.bytes.length > into.length) {
+        this.#unregister();
+        return this.#reject(call, "MESSAGE_ERROR", "the server sent data of another size than it had announced");
+      }
+      into.set(answer.bytes, offset);
+      this.#fetch(call, into, offset + answer.bytes.length, then);
+    }, () => this.#unregister());
+  }
+
+  #start(call: number, now: number): void {
+    this.state = "starting";
+    this.#request(
+      call,
+      (id) => ({ type: "start", id }),
+      this.#hasQuorum ? Infinity : now,
+      (_answer, then) => {
+        if (this.state === "starting") {
+          this.state = "started";
+          if (this.#checking) this.#beginRhythm(then);
+        }
+        this.#resolve(call);
+      },
+      () => {
+        if (this.state === "starting") this.state = "registered";
+      },
+    );
+  }
+
+  #transition(call: number, type: "stop", during: ClientState, after: ClientState, now: number): void {
+    const before = this.state;
+    this.state = during;
+    this.#endRhythm();
+    this.#request(call, (id) => ({ type, id }), now, () => {
+      if (this.state === during) this.state = after;
+      this.#resolve(call);
+    }, () => {
+      if (this.state === during) this.state = before;
+    });
+  }
+
+  #finalize(call: number, now: number): void {
+    this.#endRhythm();
+    const done = (then: number) => {
+      this.state = "finalized";
+      this.#linked = false;
+      this.#effects.push({ type: "disconnect" });
+      this.#rejectAll("BAD_HANDLE", "finalize() ended this handle", then);
+      this.#resolve(call);
+    };
+    this.state = "finalizing";
+    if (this.#linked) this.#request(call, (id) => ({ type: "finalize", id }), now, (_answer, then) => done(then));
+    else done(now);
+  }
+
+  #setWarnSignal(call: number, signal: Signal, now: number): void {
+    this.#warnSignal = signal;
+    if (!this.#linked || this.state === "registering") return this.#resolve(call);
+    this.#request(call, (id) => ({ type: "setWarnSignal", id, signal }), now, () => this.#resolve(call));
+  }
+
+  #store(call: number, bytes: Uint8Array, now: number): void {
+    if (!this.#linked) {
+      this.data = bytes;
+      return this.#resolve(call);
+    }
+    this.#stores.push({ id: call, bytes });
+    if (this.#stores.length === 1) this.#nextStore(now);
+  }
+
+  /** One store at a time, one part at a time: a heartbeat must never queue behind data. */
+  #nextStore(now: number): void {
+    const store = this.#stores[0];
+    if (!store) return;
+    const next = (then: number) => {
+      this.#stores.shift();
+      this.#nextStore(then);
+    };
+    this.#sendPart(store.id, store.bytes, 0, now, (then) => {
+      this.data = store.bytes;
+      this.#resolve(store.id);
+      next(then);
+    }, next);
+  }
+
+  #sendPart(
+    call: number,
+    data: Uint8Array,
+    offset: number,
+    now: number,
+    done: (now: number) => void,
+    otherwise: Request["otherwise"] = () => {},
+  ): void {
+    const bytes = data.subarray(offset, offset + chunkBytes);
+    const part = (id: number): ClientMessage => ({ type: "store", id, total: data.length, offset, bytes });
+    this.#request(call, part, now, (_answer, then) => {
+      const next = offset + bytes.length;
+      if (next >= data.length) done(then);
+      else this.#sendPart(call, data, next, then, done, otherwise);
+    }, otherwise);
+  }
+
+  // The health check.
+
+  #beginRhythm(now: number): void {
+    this.#nextConfirm = now + this.#confirmMs;
+    if (this.#checkRuns) this.#effects.push({ type: "send", message: { type: "checkBegin" } });
+    else this.#check(now);
+  }
+
+  #endRhythm(): void {
+    this.#nextConfirm = this.#nextCheck = undefined;
+  }
+
+  get #confirmMs(): number {
+    return Math.max(1, this.timeInterval / 4);
+  }
+
+  #check(now: number): void {
+    this.#checkRuns = true;
+    this.#nextCheck = undefined;
+    this.#checkDue = now + this.timeInterval;
+    this.#effects.push({ type: "send", message: { type: "checkBegin" } }, { type: "check" });
+  }
+
+  /** When the next call of the check is due, as soon as the present one is answered. */
+  #checkDue = 0;
+
+  #checked(healthy: boolean, detail: string, now: number): void {
+    this.#checkRuns = false;
+    if (this.#nextConfirm === undefined) return; // stopped meanwhile: the answer is nobody's business
+    this.#effects.push({ type: "send", message: { type: "checkEnd", healthy, detail } });
+    this.#nextCheck = Math.max(now, this.#checkDue);
+  }
+
+  #tick(now: number): void {
+    for (const [id, request] of this.#requests) {
+      if (request.deadline > now) continue;
+      this.#requests.delete(id);
+      request.otherwise(now);
+      if (request.call !== null) {
+        this.#reject(request.call, "TIMEOUT", `the server gave no answer within ${answerMs} ms; is it stopped?`);
+      }
+    }
+    if (this.#nextConfirm !== undefined && this.#nextConfirm <= now) {
+      this.#nextConfirm = now + this.#confirmMs;
+      this.#effects.push({ type: "confirm" });
+    }
+    if (this.#nextCheck !== undefined && this.#nextCheck <= now) this.#check(now);
+  }
+
+  // The link.
+
+  #request(
+    call: number | null,
+    message: (id: number) => ClientMessage,
+    now: number,
+    then: Request["then"],
+    otherwise: Request["otherwise"] = () => {},
+  ): void {
+    if (!this.#linked) {
+      otherwise(now);
+      if (call !== null) this.#reject(call, "LIBRARY", "the server of this process is gone");
+      return;
+    }
+    const id = this.#lastId = this.#lastId >= 2 ** 32 - 1 ? 1 : this.#lastId + 1;
+    this.#requests.set(id, { call, deadline: now + answerMs, then, otherwise });
+    this.#effects.push({ type: "send", message: message(id) });
+  }
+
+  #receive(message: ServerMessage, now: number): void {
+    if (message.type === "warn") {
+      const text = `${message.reason}: ${message.detail}`;
+      this.#effects.push({ type: "abort", code: "INTERRUPT", message: `this instance is about to be ended (${text})` });
+      return;
+    }
+    const request = this.#requests.get(message.id);
+    if (!request) return;
+    this.#requests.delete(message.id);
+    if (message.type !== "refused") return request.then(message, now);
+    request.otherwise(now);
+    const code = errorCodes.includes(message.code) ? message.code as SamErrorCode : "LIBRARY";
+    if (request.call !== null) this.#reject(request.call, code, message.message);
+  }
+
+  #lose(detail: string, now: number): void {
+    if (!this.#linked) return;
+    this.#linked = false;
+    this.#endRhythm();
+    if (this.state === "finalizing") {
+      this.state = "finalized";
+      for (const request of this.#requests.values()) if (request.call !== null) this.#resolve(request.call);
+      this.#requests.clear();
+      return;
+    }
+    const registering = this.state === "registering";
+    if (registering) this.#rejectAll("MESSAGE_ERROR", `the server closed the link before it answered (${detail})`, now);
+    else this.#rejectAll("LIBRARY", `the server of this process is gone (${detail})`, now);
+    if (registering) return;
+    this.#effects.push({ type: "abort", code: "LIBRARY", message: `the server of this process is gone (${detail})` });
+    if (this.#exitWhenLost) this.#effects.push({ type: "exit" });
+  }
+
+  #rejectAll(code: SamErrorCode, message: string, now: number): void {
+    const requests = [...this.#requests.values()];
+    const stores = this.#stores.splice(1);
+    this.#requests.clear();
+    for (const request of requests) {
+      request.otherwise(now);
+      if (request.call !== null) this.#reject(request.call, code, message);
+    }
+    for (const store of stores) this.#reject(store.id, code, message);
+    this.#stores.length = 0;
+  }
+
+  #resolve(id: number): void {
+    this.#effects.push({ type: "resolve", id });
+  }
+
+  #reject(id: number, code: SamErrorCode, message: string): void {
+    this.#effects.push({ type: "reject", id, code, message });
+  }
+}
+

@@ -1,0 +1,222 @@
+/**
+ * The wire codec: what the active process and its server say to each other, and how that becomes bytes.
+ *
+ * A message is a type byte and its fields in the order of the tables below. `hello` and `welcome` carry the protocol
+ * version, so that two releases can tell that they do not understand each other. A decoder trusts nothing: lengths are
+ * checked before anything is allocated, and whatever does not fit the table is a MESSAGE_ERROR.
+ */
+import { SamError } from "../errors.ts";
+
+/** The version of the protocol; both sides must have the same. */
+export const protocolVersion = 1;
+
+/** The most bytes of data in one frame: small enough to be written to an empty socket or pipe at once. */
+export const chunkBytes: number = 32 * 1024;
+
+/** The most bytes a frame may have. */
+export const maxFrameBytes: number = 64 * 1024;
+
+type Kind = "u8" | "u32" | "f64" | "bool" | "text" | "bytes";
+type Value<K> = K extends "u8" | "u32" | "f64" ? number
+  : K extends "bool" ? boolean
+  : K extends "text" ? string
+  : K extends "bytes" ? Uint8Array
+  : never;
+type Schema = Readonly<Record<string, Readonly<Record<string, Kind>>>>;
+type Messages<S extends Schema> = {
+  [T in keyof S & string]:
+    & { readonly type: T }
+    & { readonly [F in keyof S[T]]: Value<S[T][F]> };
+}[keyof S & string];
+
+/** What the active process says. An `id` is that of a request, which is answered by `done`, `chunk` or `refused`. */
+const clientSchema = {
+  hello: { version: "u8", id: "u32", pid: "u32" },
+  start: { id: "u32" },
+  stop: { id: "u32" },
+  finalize: { id: "u32" },
+  markFailed: { id: "u32" },
+  setWarnSignal: { id: "u32", signal: "text" },
+  /** One part of the data; the part that makes `offset + bytes` = `total` puts the whole in force. */
+  store: { id: "u32", total: "f64", offset: "f64", bytes: "bytes" },
+  fetch: { id: "u32", offset: "f64" },
+  checkBegin: {},
+  checkEnd: { healthy: "bool", detail: "text" },
+} as const;
+
+/** What the server says. */
+const serverSchema = {
+  /** The answer to `hello`: which instance this is, and the options of the server, which win. */
+  welcome: {
+    version: "u8",
+    id: "u32",
+    instanceId: "u32",
+    first: "bool",
+    timeInterval: "u32",
+    heartbeatWindow: "f64",
+    warnSignal: "text",
+    dataSize: "f64",
+    maxDataSize: "f64",
+    exitWhenLost: "bool",
+    hasQuorum: "bool",
+    hasClusterMap: "bool",
+  },
+  done: { id: "u32" },
+  chunk: { id: "u32", bytes: "bytes" },
+  refused: { id: "u32", code: "text", message: "text" },
+  /** A recovery is planned: the in-band twin of the warn signal. */
+  warn: { reason: "text", detail: "text" },
+} as const;
+
+/** A message of the active process to its server. */
+export type ClientMessage = Messages<typeof clientSchema>;
+/** A message of the server to its active process. */
+export type ServerMessage = Messages<typeof serverSchema>;
+
+const utf8 = new TextEncoder();
+const fromUtf8 = new TextDecoder("utf-8", { fatal: true });
+
+/** Text is evidence for people: what is too long for a frame is cut, not refused. */
+const maxTextBytes = 4096;
+
+function encode(schema: Schema, message: { readonly type: string }): Uint8Array {
+  const fields = Object.entries(schema[message.type]!);
+  const values = message as unknown as Readonly<Record<string, unknown>>;
+  const parts: Uint8Array[] = [Uint8Array.of(Object.keys(schema).indexOf(message.type))];
+  for (const [name, kind] of fields) parts.push(encodeField(kind, values[name]));
+  const frame = new Uint8Array(parts.reduce((sum, part) => sum + part.length, 0));
+  let at = 0;
+  for (const part of parts) {
+    frame.set(part, at);
+    at += part.length;
+  }
+  return frame;
+}
+
+function encodeField(kind: Kind, value: unknown): Uint8Array {
+  if (kind === "bytes") return value as Uint8Array;
+  if (kind === "text") {
+    let text = utf8.encode(value as string);
+    if (text.length > maxTextBytes) {
+      text = utf8.encode(new TextDecoder().decode(text.subarray(0, maxTextBytes - 8)));
+    }
+    const part = new Uint8Array(2 + text.length);
+    new DataView(part.buffer).setUint16(0, text.length);
+    part.set(text, 2);
+    return part;
+  }
+  const part = new Uint8Array(fieldBytes[kind]);
+  const view = new DataView(part.buffer);
+  if (kind === "f64") view.setFloat64(0, value as number);
+  else if (kind === "u32") view.setUint32(0, value as number);
+  else view.setUint8(0, Number(value));
+  return part;
+}
+
+const fieldBytes = { u8: 1, bool: 1, u32: 4, f64: 8, text: 2, bytes: 0 } as const;
+
+function decode(schema: Schema, frame: Uint8Array): { type: string } & Record<string, unknown> {
+  const type = Object.keys(schema)[frame[0] ?? -1];
+  if (type === undefined) throw malformed(`unknown message type ${frame[0]}`);
+  const view = new DataView(frame.buffer, frame.byteOffset, frame.byteLength);
+  const message: { type: string } & Record<string, unknown> = { type };
+  let at = 1;
+  for (const [name, kind] of Object.entries(schema[type]!)) {
+    if (at + fieldBytes[kind] > frame.length) throw malformed(`"${type}" ends before "${name}"`);
+    if (kind === "bytes") {
+      message[name] = frame.subarray(at);
+      at = frame.length;
+    } else if (kind === "text") {
+      const end = at + 2 + view.getUint16(at);
+      if (end > frame.length) throw malformed(`"${type}" ends inside "${name}"`);
+      try {
+        message[name] = fromUtf8.decode(frame.subarray(at + 2, end));
+      } catch {
+        throw malformed(`"${name}" of "${type}" is not UTF-8`);
+      }
+      at = end;
+    } else {
+      message[name] = kind === "f64"
+        ? view.getFloat64(at)
+        : kind === "u32"
+        ? view.getUint32(at)
+        : kind === "u8"
+        ? view.getUint8(at)
+        : view.getUint8(at) !== 0;
+      at += fieldBytes[kind];
+    }
+  }
+  if (at !== frame.length) throw malformed(`${frame.length - at} bytes too many in "${type}"`);
+  return message;
+}
+
+function malformed(what: string): SamError {
+  return new SamError("MESSAGE_ERROR", `malformed frame: ${what}; is the peer a SAM of this version?`);
+}
+
+/** Encodes what the active process says. */
+export function encodeClient(message: ClientMessage): Uint8Array {
+  return encode(clientSchema, message);
+}
+
+/** Decodes what the active process said; throws MESSAGE_ERROR. */
+export function decodeClient(frame: Uint8Array): ClientMessage {
+  return decode(clientSchema, frame) as unknown as ClientMessage;
+}
+
+/** Encodes what the server says. */
+export function encodeServer(message: ServerMessage): Uint8Array {
+  return encode(serverSchema, message);
+}
+
+/** Decodes what the server said; throws MESSAGE_ERROR. */
+export function decodeServer(frame: Uint8Array): ServerMessage {
+  return decode(serverSchema, frame) as unknown as ServerMessage;
+}
+
+/** A heartbeat in a byte stream: one byte, so it is never written in half. */
+export const heartbeatByte: Uint8Array = Uint8Array.of(0);
+
+/** Puts a frame into a byte stream: a byte that is no heartbeat, the length, the frame. */
+export function envelope(frame: Uint8Array): Uint8Array {
+  const bytes = new Uint8Array(5 + frame.length);
+  const view = new DataView(bytes.buffer);
+  view.setUint8(0, 1);
+  view.setUint32(1, frame.length);
+  bytes.set(frame, 5);
+  return bytes;
+}
+
+/** Takes frames and heartbeats out of a byte stream, however it was cut. */
+export class FrameReader {
+  #rest: Uint8Array = new Uint8Array(0);
+
+  /** Calls `onFrame` and `onHeartbeat` in the order of arrival; throws MESSAGE_ERROR on a stream that makes no sense. */
+  push(bytes: Uint8Array, onFrame: (frame: Uint8Array) => void, onHeartbeat: () => void): void {
+    let input = bytes;
+    if (this.#rest.length > 0) {
+      input = new Uint8Array(this.#rest.length + bytes.length);
+      input.set(this.#rest);
+      input.set(bytes, this.#rest.length);
+      this.#rest = new Uint8Array(0);
+    }
+    const view = new DataView(input.buffer, input.byteOffset, input.byteLength);
+    let at = 0;
+    while (at < input.length) {
+      if (input[at] === 0) {
+        while (input[at] === 0) at++; // many heartbeats read at once are one: "healthy now"
+        onHeartbeat();
+        continue;
+      }
+      if (input[at] !== 1) throw malformed(`stray byte ${input[at]} between frames`);
+      if (at + 5 > input.length) break;
+      const length = view.getUint32(at + 1);
+      if (length === 0 || length > maxFrameBytes) throw malformed(`a frame of ${length} bytes`);
+      if (at + 5 + length > input.length) break;
+      const frame = input.slice(at + 5, at + 5 + length);
+      at += 5 + length;
+      onFrame(frame);
+    }
+    this.#rest = input.slice(at);
+  }
+}

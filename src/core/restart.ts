@@ -1,0 +1,75 @@
+/**
+ * Restart intensity and backoff: how many recoveries are allowed, and how long each one waits.
+ * The words are OTP's (intensity, period); libsam has neither and restarts at once, for ever.
+ */
+
+/** How often, and how soon, an ended process is started again. */
+export interface RestartOptions {
+  /** At most this many recoveries in `period`; `Infinity` for no limit. Default 10. */
+  readonly intensity?: number;
+  /** Milliseconds in which an instance ran (waiting does not count). Default 300,000. */
+  readonly period?: number;
+  /** Milliseconds before the first restart in a row. Default 0. */
+  readonly initialDelay?: number;
+  /** The longest wait in milliseconds, jitter included. Default 30,000. */
+  readonly maxDelay?: number;
+  /** The n-th restart in a row (n ≥ 2) waits 100 ms × `factor`^(n-2). Default 2. */
+  readonly factor?: number;
+  /** The share by which a wait varies at random, 0 to 1. Default 0.2. */
+  readonly jitter?: number;
+  /** After this many milliseconds of health the row starts again. Default 60,000. */
+  readonly resetAfter?: number;
+}
+
+/** What holds where the user says nothing. */
+export const restartDefaults: Required<RestartOptions> = {
+  intensity: 10,
+  period: 300_000,
+  initialDelay: 0,
+  maxDelay: 30_000,
+  factor: 2,
+  jitter: 0.2,
+  resetAfter: 60_000,
+};
+
+const firstStepMs = 100;
+
+/** Decides after each end of an instance whether, and when, the next one may start. */
+export class RestartPolicy {
+  readonly #options: Required<RestartOptions>;
+  #seed: number;
+  #inRow = 0;
+  #ranMs = 0;
+  /** The times of recent recoveries, on the clock that ticks only while an instance runs. */
+  #recoveries: number[] = [];
+
+  constructor(options: Required<RestartOptions>, seed: number) {
+    this.#options = options;
+    this.#seed = seed >>> 0;
+  }
+
+  /**
+   * An instance has ended after `ranMs` of life, of which it was healthy for `healthyMs`.
+   * Returns the milliseconds to wait before the next one, or undefined when the limit is reached.
+   */
+  next(ranMs: number, healthyMs: number): number | undefined {
+    const { intensity, period, initialDelay, maxDelay, factor, jitter, resetAfter } = this.#options;
+    this.#ranMs += ranMs;
+    const horizon = this.#ranMs - period;
+    if (intensity !== Infinity) {
+      this.#recoveries = this.#recoveries.filter((at) => at > horizon);
+      if (this.#recoveries.length >= intensity) return undefined;
+      this.#recoveries.push(this.#ranMs);
+    }
+    this.#inRow = healthyMs >= resetAfter ? 1 : this.#inRow + 1;
+    if (this.#inRow === 1) return Math.min(initialDelay, maxDelay);
+    const base = Math.min(maxDelay, firstStepMs * factor ** (this.#inRow - 2));
+    return Math.min(maxDelay, base * (1 + jitter * (2 * this.#uniform() - 1)));
+  }
+
+  /** A uniform number in [0, 1) from the seed (a linear congruential generator; spread, not secrecy, is asked for). */
+  #uniform(): number {
+    this.#seed = (Math.imul(this.#seed, 1664525) + 1013904223) >>> 0;
+    return this.#seed / 2 ** 32;
+  }
+}

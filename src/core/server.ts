@@ -1,0 +1,553 @@
+/**
+ * The SAM server: the state machine that owns the policy. Inputs in, effects out, `now` an argument.
+ *
+ * Theory of operation. One instance of the program lives at a time. It is spawned, launches, registers, starts (perhaps
+ * after waiting for quorum) and is from then on held to its deadlines. When one passes, a recovery is planned: the instance is
+ * warned, after a grace killed, and when it is gone the next one is spawned, at once or after a backoff. An orderly end
+ * (`stopping`) walks the same way with another goal. What each input does in each state is the table of server_table.ts. All deadlines live in one record, the earliest is `deadline`; a tick before it does nothing.
+ */
+import { chunkBytes, type ClientMessage, protocolVersion, type ServerMessage } from "./frame.ts";
+import { RestartPolicy } from "./restart.ts";
+import { StoredData } from "./stored_data.ts";
+import { type ActionName, type ServerEventName, table } from "./server_table.ts";
+import { isSignal, type Signal, signalNumber } from "./signals.ts";
+import type {
+  Evidence,
+  ExitStatus,
+  FinishReason,
+  Problem,
+  RecoveryReason,
+  ServerEffect,
+  ServerInput,
+  ServerSettings,
+  ServerState,
+} from "./server_types.ts";
+
+/** An exit is judged when the link has ended too, or this much later: a grandchild may hold the link open. */
+const drainMs = 50;
+/** A link that ended without an exit: with time interval 0 the process has this long to follow. */
+const lostLinkMs = 1000;
+/** The server itself was stalled when a deadline is met so late; the time it did not see does not count. */
+const stallMs = 10;
+/** `last_updated` in the cluster map moves at most once in so many milliseconds. */
+const mapUpdateMs = 10;
+
+type Deadline = "liveness" | "check" | "startup" | "grace" | "drain" | "lostLink" | "backoff";
+type Message<T extends ClientMessage["type"]> = ClientMessage & { readonly type: T };
+type Input<T extends ServerInput["type"]> = ServerInput & { readonly type: T };
+type Exit = Pick<Input<"exit">, "code" | "signal">;
+// deno-lint-ignore no-explicit-any
+type Action = (server: Server, input: any, now: number) => void;
+
+/** One program under supervision. */
+export class Server {
+  /** Where the program is in its life. */
+  state: ServerState = "idle";
+  /** 1 for the first instance, +1 for each further one, 0 after 2^31-1. */
+  instanceId = 1;
+  /** How many instances were started after the first. */
+  restarts = 0;
+  /** The process id of the instance, while there is one. */
+  pid: number | null = null;
+  /** When the active process was last known healthy, on the clock of `now`. */
+  lastHeartbeat: number | null = null;
+
+  readonly #settings: ServerSettings;
+  readonly #restart: RestartPolicy;
+  readonly #deadlines: Partial<Record<Deadline, number>> = {};
+  readonly #data: StoredData;
+  #effects: ServerEffect[] = [];
+  #policy: "quit" | "restart";
+  #warnSignal: Signal;
+  #quorate: boolean;
+  /** A deadline that was met late has been put off, once until the next sign of life. */
+  #credited = false;
+  #replacement = false;
+  #everRegistered = false;
+  #mapUpdated = -Infinity;
+  /** The exit of an instance that has not ended for good yet stands here until the next one is spawned. */
+  #lastExit: Exit | null = null;
+
+  // Of the present instance:
+  #spawnedAt = 0;
+  #registered = false;
+  #startedOnce = false;
+  #healthySince: number | null = null;
+  #linked = false;
+  #startRequest: number | null = null;
+  #exited: Exit | null = null;
+  #planned: { reason: RecoveryReason; detail: string; at: number } | null = null;
+  #goal: "stop" | "restart" | null = null;
+  #goalSignal: Signal | null = null;
+
+  /** The actions of the table; each takes its input as narrow as its columns there guarantee. */
+  static readonly #actions: Readonly<Record<ActionName, Action>> = {
+    ignore: () => {},
+    refuse: (server, message: { type: string; id: number }) =>
+      server.#refuse(message.id, "BAD_HANDLE", `${message.type}() is not allowed while ${server.state}`),
+    acknowledge: (server, message: { id: number }) => server.#send({ type: "done", id: message.id }),
+    spawn: (server, _input, now) => server.#spawn(now),
+    launch: (server, input: Input<"spawned">, now) => server.#launch(input.pid, now),
+    failSpawn: (server, input: Input<"spawnFailed">, now) => server.#failSpawn(input.error, now),
+    welcome: (server, message: Message<"hello">, now) => server.#welcome(message, now),
+    start: (server, message: Message<"start">, now) => server.#start(message.id, now),
+    startIfQuorate: (server, input: Input<"quorum">, now) => {
+      server.#noteQuorum(input.quorate);
+      if (input.quorate) server.#watch(now);
+    },
+    stop: (server, message: Message<"stop">, now) => server.#stop(message.id, now),
+    finalize: (server, message: Message<"finalize">, now) => server.#finalize(message.id, now),
+    markFailed: (server, message: Message<"markFailed">, now) => server.#markFailed(message.id, now),
+    confirm: (server, _input, now) => server.#confirm(now),
+    beginCheck: (server, _input, now) => server.#beginCheck(now),
+    endCheck: (server, message: Message<"checkEnd">, now) => server.#endCheck(message, now),
+    setWarnSignal: (server, message: Message<"setWarnSignal">) => server.#setWarnSignal(message),
+    store: (server, message: Message<"store">) => server.#store(message),
+    fetch: (server, message: Message<"fetch">) => server.#fetch(message),
+    noteQuorum: (server, input: Input<"quorum">) => server.#noteQuorum(input.quorate),
+    recoverUnlessQuorate: (server, input: Input<"quorum">, now) => {
+      server.#noteQuorum(input.quorate);
+      if (!input.quorate) server.#plan("quorum", "the cluster lost quorum", now);
+    },
+    endLink: (server, _input, now) => server.#endLink(now),
+    noteExit: (server, input: Input<"exit">, now) => server.#noteExit(input, now),
+    leave: (server, input: Input<"shutdown">, now) => server.#leave("stop", input.signal, now),
+    leaveOnceSpawned: (server, input: Input<"shutdown">) => server.#leaveOnceSpawned(input.signal),
+    makeFinal: (server) => server.#makeFinal(),
+    renew: (server, _input, now) => server.#leave("restart", null, now),
+    finish: (server, input: Input<"shutdown">) => server.#finishBetween(input.signal),
+  };
+
+  constructor(settings: ServerSettings, seed: number) {
+    this.#settings = settings;
+    this.#restart = new RestartPolicy(settings.restart, seed);
+    this.#data = new StoredData(settings.maxDataSize);
+    this.#policy = settings.recoveryPolicy;
+    this.#warnSignal = settings.warnSignal;
+    this.#quorate = !settings.hasQuorum;
+  }
+
+  /** The bytes stored by the active process. */
+  get dataSize(): number {
+    return this.#data.size;
+  }
+
+  /** The signal that warns the active process. */
+  get warnSignal(): Signal {
+    return this.#warnSignal;
+  }
+
+  /** When the next tick is due, on the clock of `now`; undefined for never. */
+  get deadline(): number | undefined {
+    const all = Object.values(this.#deadlines);
+    return all.length === 0 ? undefined : Math.min(...all);
+  }
+
+  /** Takes one input and returns what must be done, in this order. */
+  step(input: ServerInput, now: number): readonly ServerEffect[] {
+    if (input.type === "tick") this.#tick(now);
+    else if (input.type === "message") this.#act(input.message.type, input.message, now);
+    else this.#act(input.type, input, now);
+    const effects = this.#effects;
+    this.#effects = [];
+    return effects;
+  }
+
+  #act(event: ServerEventName, input: ServerInput | ClientMessage, now: number): void {
+    Server.#actions[table[this.state][event]](this, input, now);
+  }
+
+  #tick(now: number): void {
+    this.#forgiveStall(now);
+    const due = (name: Deadline) => {
+      const at = this.#deadlines[name];
+      if (at === undefined || at > now) return false;
+      delete this.#deadlines[name];
+      return true;
+    };
+    if (due("drain")) return this.#judge(now);
+    if (due("backoff")) return this.#spawn(now);
+    if (due("grace")) return this.#kill();
+    if (due("startup")) {
+      return this.#plan("startup", `start() was not called within ${this.#settings.startupTimeout} ms`, now);
+    }
+    const { timeInterval } = this.#settings;
+    if (due("liveness")) return this.#plan("timeout", `no heartbeat for ${timeInterval} ms`, now);
+    if (due("check")) return this.#plan("unhealthy", `the health check gave no answer for ${timeInterval} ms`, now);
+    if (due("lostLink")) return this.#plan("exit", "the process closed its link and did not end", now);
+  }
+
+  /** A late tick means that this server was stopped, suspended or starved: what it missed is not held against the process. */
+  #forgiveStall(now: number): void {
+    const due = this.deadline;
+    if (due === undefined || this.#deadlines.drain !== undefined || this.#deadlines.backoff !== undefined) return;
+    const { timeInterval } = this.#settings;
+    const late = now - due;
+    if (late < Math.max(stallMs, timeInterval / 4)) return;
+    if (this.#credited && late < timeInterval) return;
+    this.#credited = true;
+    const shift = late + Math.min(late, timeInterval || late);
+    for (const name of Object.keys(this.#deadlines) as Deadline[]) this.#deadlines[name]! += shift;
+    this.#emit({ type: "stall", lateMs: late });
+  }
+
+  // The life of an instance.
+
+  /** Starts the first process, or the next. */
+  #spawn(now: number): void {
+    if (this.state !== "idle") {
+      this.instanceId = this.instanceId >= 2 ** 31 - 1 ? 0 : this.instanceId + 1;
+      this.restarts++;
+      this.#replacement = true;
+    }
+    this.#clearDeadlines();
+    this.#spawnedAt = now;
+    this.#registered = this.#startedOnce = this.#linked = this.#credited = false;
+    this.#healthySince = this.#startRequest = this.#exited = this.#planned = this.#goal = this.#goalSignal = null;
+    this.lastHeartbeat = null;
+    this.state = "spawning";
+    this.#effects.push({ type: "spawn", instanceId: this.instanceId });
+  }
+
+  /** The process exists. */
+  #launch(pid: number, now: number): void {
+    this.state = "launched";
+    this.pid = pid;
+    this.#spawnedAt = now;
+    this.#emit({ type: "spawn", pid });
+    if (this.#settings.startupTimeout > 0) this.#deadlines.startup = now + this.#settings.startupTimeout;
+    if (this.#goal === "stop") this.#leave("stop", this.#goalSignal, now);
+  }
+
+  /** The process could not be started: fatal for the first, a failed recovery for a later one. */
+  #failSpawn(error: Problem, now: number): void {
+    this.#effects.push({ type: "bury" });
+    this.#emit({ type: "spawnFailed", error });
+    if (this.#goal === "stop") return this.#finishBetween(this.#goalSignal);
+    if (!this.#replacement) return this.#finish(1, null, "spawn", error);
+    this.#lastExit ??= { code: 1, signal: null };
+    this.#recover("startup", error.message, now);
+  }
+
+  /** The process said who it is. */
+  #welcome(message: Message<"hello">, now: number): void {
+    if (message.version !== protocolVersion) {
+      return this.#refuse(
+        message.id,
+        "MESSAGE_ERROR",
+        `the program speaks protocol ${message.version}, its server ${protocolVersion}: use one version of @x/sam`,
+      );
+    }
+    if (this.#registered) return this.#refuse(message.id, "BAD_HANDLE", "this instance has registered already");
+    const first = !this.#everRegistered;
+    this.#registered = this.#everRegistered = this.#linked = true;
+    if (this.state === "launched") this.state = "registered";
+    const settings = this.#settings;
+    this.#send({
+      type: "welcome",
+      version: protocolVersion,
+      id: message.id,
+      instanceId: this.instanceId,
+      first,
+      timeInterval: settings.timeInterval,
+      heartbeatWindow: settings.heartbeatWindow,
+      warnSignal: this.#warnSignal,
+      dataSize: this.#data.size,
+      maxDataSize: settings.maxDataSize,
+      exitWhenLost: settings.serverLost === "exit",
+      hasQuorum: settings.hasQuorum,
+      hasClusterMap: settings.hasClusterMap,
+    });
+    this.#map({ recovery: this.#policy, pollPeriod: BigInt(settings.timeInterval), state: "stopped" }, now);
+    this.#emit({ type: "register", pid: message.pid });
+  }
+
+  /** The active process asks to be watched from now on. */
+  #start(id: number, now: number): void {
+    this.#startRequest = id;
+    if (this.#quorate) return this.#watch(now);
+    this.state = "waiting";
+    delete this.#deadlines.startup;
+    this.#map({ state: "waiting for quorum" }, now);
+    this.#emit({ type: "waiting" });
+  }
+
+  /** The request to start is granted. */
+  #watch(now: number): void {
+    this.state = "started";
+    this.#startedOnce = true;
+    this.#healthySince ??= now;
+    delete this.#deadlines.startup;
+    this.#map({ state: "running" }, now);
+    this.#confirm(now);
+    this.#emit({ type: "start" });
+    this.#send({ type: "done", id: this.#startRequest! });
+    this.#startRequest = null;
+  }
+
+  /** No longer watched, still linked. */
+  #stop(id: number, now: number): void {
+    this.#unwatch(now);
+    this.state = "registered";
+    this.#emit({ type: "stop" });
+    this.#send({ type: "done", id });
+  }
+
+  /** No longer watched, for good. */
+  #finalize(id: number, now: number): void {
+    if (this.#startRequest !== null) {
+      this.#refuse(this.#startRequest, "INTERRUPT", "finalize() was called while start() waited for quorum");
+      this.#startRequest = null;
+    }
+    this.#unwatch(now);
+    this.state = "finalized";
+    this.#emit({ type: "finalize" });
+    this.#send({ type: "done", id });
+  }
+
+  #unwatch(now: number): void {
+    for (const name of ["liveness", "check", "lostLink", "startup"] as const) delete this.#deadlines[name];
+    this.#map({ state: "stopped" }, now);
+  }
+
+  /** A sign of life: a heartbeat, a confirmation of the event loop, a healthy answer. */
+  #confirm(now: number): void {
+    const { timeInterval, heartbeatWindow } = this.#settings;
+    this.lastHeartbeat = now;
+    this.#credited = false;
+    if (timeInterval > 0) this.#deadlines.liveness = now + timeInterval + heartbeatWindow;
+    if (now - this.#mapUpdated >= mapUpdateMs) this.#map({}, now);
+  }
+
+  /** The health check was called: it has one time interval to answer. */
+  #beginCheck(now: number): void {
+    if (this.#settings.timeInterval > 0) this.#deadlines.check = now + this.#settings.timeInterval;
+  }
+
+  /** The health check answered. */
+  #endCheck(message: Message<"checkEnd">, now: number): void {
+    delete this.#deadlines.check;
+    if (message.healthy) this.#confirm(now);
+    else this.#plan("unhealthy", message.detail, now);
+  }
+
+  /** Killed without a warning, never to be started again. */
+  #markFailed(id: number, now: number): void {
+    if (!this.#settings.hasClusterMap) {
+      return this.#refuse(id, "INVALID_PARAM", "markFailed() needs a cluster map: set the option clusterMap");
+    }
+    this.#policy = "quit";
+    this.#send({ type: "done", id });
+    this.#planned = { reason: "failed", detail: "markFailed() was called", at: now };
+    this.#map({ recovery: "quit", state: "failed" }, now);
+    this.#kill();
+  }
+
+  // What the active process may ask at any time.
+
+  /** Sets the signal of the next warning. */
+  #setWarnSignal(message: Message<"setWarnSignal">): void {
+    if (!isSignal(message.signal)) {
+      return this.#refuse(message.id, "INVALID_PARAM", `"${message.signal}" is no signal`);
+    }
+    this.#warnSignal = message.signal;
+    this.#send({ type: "done", id: message.id });
+  }
+
+  /** Takes a part of the data. */
+  #store(message: Message<"store">): void {
+    const problem = this.#data.put(message.total, message.offset, message.bytes);
+    if (problem) this.#refuse(message.id, problem.code, problem.message);
+    else this.#send({ type: "done", id: message.id });
+  }
+
+  /** Hands out a part of the data. */
+  #fetch(message: Message<"fetch">): void {
+    this.#send({ type: "chunk", id: message.id, bytes: this.#data.part(message.offset, chunkBytes) });
+  }
+
+  // The end of an instance.
+
+  /** A recovery is due: warn now, kill one time interval later. */
+  #plan(reason: RecoveryReason, detail: string, now: number): void {
+    if (this.#exited) return; // the end has come already: it is judged as soon as all it said is known
+    this.#planned = { reason, detail, at: now };
+    this.#clearDeadlines();
+    this.#map({ state: "failed" }, now);
+    const signal = this.#warnSignal;
+    this.#emit({ type: "warn", reason, detail, signal });
+    if (this.#linked) this.#send({ type: "warn", reason, detail });
+    if (signal === "SIGKILL") return this.#kill();
+    this.state = "warned";
+    this.#effects.push({ type: "signal", signal });
+    this.#deadlines.grace = now + (this.#settings.timeInterval || this.#settings.stopTimeout);
+  }
+
+  /** An orderly end: warn now, kill after `stopTimeout`. */
+  #leave(goal: "stop" | "restart", signal: Signal | null, now: number): void {
+    this.#goal = goal;
+    this.#goalSignal = signal;
+    if (this.#exited) return; // it is gone already: what is left is to judge it
+    this.#clearDeadlines();
+    this.state = "stopping";
+    const sent = signal ?? this.#warnSignal;
+    this.#map({ state: "stopped" }, now);
+    this.#emit({ type: "stopping", signal: sent });
+    if (this.#linked) this.#send({ type: "warn", reason: goal, detail: `the server was asked to ${goal}` });
+    if (sent === "SIGKILL") return this.#kill();
+    this.#effects.push({ type: "signal", signal: sent });
+    this.#deadlines.grace = now + this.#settings.stopTimeout;
+  }
+
+  /** Asked to stop while the process is being started. */
+  #leaveOnceSpawned(signal: Signal | null): void {
+    this.#goal = "stop";
+    this.#goalSignal = signal;
+  }
+
+  /** Asked to stop while the end is under way: the exit is final now; asked a second time, the wait is over. */
+  #makeFinal(): void {
+    if (this.#goal === "stop") this.#kill();
+    this.#goal = "stop";
+  }
+
+  #kill(): void {
+    if (this.#exited) return;
+    this.#clearDeadlines();
+    if (this.state !== "stopping") this.state = "killing";
+    this.#emit({ type: "kill" });
+    this.#effects.push({ type: "signal", signal: "SIGKILL" });
+  }
+
+  /** The link has ended; the exit should follow, or has come already. */
+  #endLink(now: number): void {
+    if (!this.#linked) return;
+    this.#linked = false;
+    if (this.#exited) return this.#judge(now);
+    if (this.state === "started" || this.state === "waiting") {
+      this.#deadlines.lostLink = now + (this.#settings.timeInterval || lostLinkMs);
+    }
+  }
+
+  /** The process has exited; what it wrote before may still be on its way. */
+  #noteExit(input: Input<"exit">, now: number): void {
+    if (this.#exited) return;
+    this.#clearDeadlines();
+    this.#exited = { code: input.code, signal: input.signal };
+    this.#emit({ type: "exit", code: input.code, signal: input.signal });
+    if (this.#linked) this.#deadlines.drain = now + drainMs;
+    else this.#judge(now);
+  }
+
+  /** The instance is gone, and all it said is known: what now? */
+  #judge(now: number): void {
+    const { signal } = this.#exited!;
+    const status = statusOf(this.#exited!);
+    this.#effects.push({ type: "bury" });
+    this.#lastExit = this.#exited;
+    if (this.#goal === "stop") return this.#finish(status, signal, "stopped");
+    if (this.#goal === "restart") return this.#spawn(now);
+    const ended: RecoveryReason = signal === null ? "exit" : "signal";
+    switch (this.state) {
+      case "launched":
+      case "registered":
+        if (this.#settings.startedAtSpawn && !this.#registered) return this.#recover(ended, "", now);
+        if (this.#replacement && !this.#startedOnce && status !== 0) {
+          return this.#recover("startup", "it ended before it called start()", now);
+        }
+        return this.#finish(status, signal, "exit", this.#neverStarted(status));
+      case "finalized":
+        return this.#finish(status, signal, "exit");
+      case "waiting":
+      case "started":
+        return this.#recover(ended, "", now);
+      default:
+        return this.#recover(this.#planned!.reason, this.#planned!.detail, now);
+    }
+  }
+
+  #neverStarted(status: number): ExitStatus["error"] {
+    if (this.#registered || status === 0) return undefined;
+    return {
+      code: "LIBRARY",
+      message: `${this.#settings.program} ended with status ${status} before it called register(): what it printed says why`,
+    };
+  }
+
+  #recover(reason: RecoveryReason, detail: string, now: number): void {
+    const exit = this.#lastExit!;
+    const evidence: Evidence = {
+      detail,
+      exitCode: exit.code,
+      signal: exit.signal,
+      heartbeatAge: this.lastHeartbeat === null ? null : (this.#planned?.at ?? now) - this.lastHeartbeat,
+    };
+    const status = statusOf(exit);
+    this.#map({ state: "failed" }, now);
+    if (this.#policy === "quit") {
+      this.#emit({ type: "recovery", reason, evidence, delay: null });
+      return this.#finish(status, exit.signal, reason === "failed" ? "failed" : "quit");
+    }
+    const since = this.#settings.startedAtSpawn && !this.#registered ? this.#spawnedAt : this.#healthySince;
+    const healthyMs = since === null ? 0 : (this.#planned?.at ?? now) - since;
+    const delay = this.#restart.next(now - this.#spawnedAt, healthyMs);
+    this.#emit({ type: "recovery", reason, evidence, delay: delay ?? null });
+    if (delay === undefined) return this.#finish(status || 1, exit.signal, "restart-limit");
+    this.#clearDeadlines();
+    this.pid = null;
+    if (delay === 0) return this.#spawn(now);
+    this.state = "backoff";
+    this.#deadlines.backoff = now + delay;
+  }
+
+  /** Asked to stop while there is no process. */
+  #finishBetween(signal: Signal | null): void {
+    this.#finish(signal === null ? 0 : 128 + signalNumber(signal), signal, "stopped");
+  }
+
+  #finish(code: number, signal: Signal | null, reason: FinishReason, error?: ExitStatus["error"]): void {
+    this.#clearDeadlines();
+    this.pid = null;
+    this.state = "finished";
+    const clean = reason === "exit" || reason === "stopped" || reason === "spawn";
+    if (this.#settings.hasClusterMap && clean) this.#effects.push({ type: "unmap" });
+    this.#effects.push({ type: "finish", status: { code, signal, reason, ...(error && { error }) } });
+  }
+
+  // The vocabulary.
+
+  /** Says something to the active process. */
+  #send(message: ServerMessage): void {
+    this.#effects.push({ type: "send", message });
+  }
+
+  /** Answers a request with an error. */
+  #refuse(id: number, code: string, message: string): void {
+    this.#send({ type: "refused", id, code, message });
+  }
+
+  /** Notes whether the cluster is quorate. */
+  #noteQuorum(quorate: boolean): void {
+    if (quorate === this.#quorate) return;
+    this.#quorate = quorate;
+    this.#emit({ type: "quorum", quorate });
+  }
+
+  #emit(event: (ServerEffect & { type: "emit" })["event"]): void {
+    this.#effects.push({ type: "emit", event });
+  }
+
+  #map(keys: (ServerEffect & { type: "map" })["keys"], now: number): void {
+    if (!this.#settings.hasClusterMap) return;
+    this.#mapUpdated = now;
+    this.#effects.push({ type: "map", keys: { ...keys, lastUpdated: BigInt(Math.round(now * 1e6)) } });
+  }
+
+  #clearDeadlines(): void {
+    for (const name of Object.keys(this.#deadlines) as Deadline[]) delete this.#deadlines[name];
+  }
+}
+
+function statusOf(exit: Exit): number {
+  return exit.signal === null ? exit.code ?? 0 : 128 + signalNumber(exit.signal);
+}

@@ -1,0 +1,118 @@
+/**
+ * What the SAM server does on each input in each state, as data: `table[state][event]` names an action of `server.ts`.
+ * An input that means nothing in a state is ignored; a request that is not allowed is refused, with an answer.
+ */
+import type { ClientMessage } from "./frame.ts";
+import type { ServerInput, ServerState } from "./server_types.ts";
+
+/** What can happen: inputs, and the messages of the active process by their type. A tick is the same in every state. */
+export type ServerEventName = Exclude<ServerInput["type"], "message" | "tick"> | ClientMessage["type"];
+
+/** What can be done. */
+export type ActionName =
+  | "ignore"
+  | "refuse"
+  | "acknowledge"
+  | "spawn"
+  | "launch"
+  | "failSpawn"
+  | "welcome"
+  | "start"
+  | "startIfQuorate"
+  | "stop"
+  | "finalize"
+  | "markFailed"
+  | "confirm"
+  | "beginCheck"
+  | "endCheck"
+  | "setWarnSignal"
+  | "store"
+  | "fetch"
+  | "noteQuorum"
+  | "recoverUnlessQuorate"
+  | "endLink"
+  | "noteExit"
+  | "leave"
+  | "leaveOnceSpawned"
+  | "makeFinal"
+  | "renew"
+  | "finish";
+
+type Row = Readonly<Record<ServerEventName, ActionName>>;
+
+/** No process is there, or none that may speak. */
+const silent: Row = {
+  begin: "ignore",
+  spawned: "ignore",
+  spawnFailed: "ignore",
+  exit: "ignore",
+  linkEnd: "ignore",
+  quorum: "noteQuorum",
+  shutdown: "ignore",
+  restart: "ignore",
+  heartbeat: "ignore",
+  hello: "refuse",
+  start: "refuse",
+  stop: "refuse",
+  finalize: "refuse",
+  markFailed: "refuse",
+  setWarnSignal: "refuse",
+  store: "refuse",
+  fetch: "refuse",
+  checkBegin: "ignore",
+  checkEnd: "ignore",
+};
+
+/** A process lives; it may not have said who it is. */
+const alive: Row = {
+  ...silent,
+  exit: "noteExit",
+  linkEnd: "endLink",
+  shutdown: "leave",
+  restart: "renew",
+};
+
+/** The active process has registered: what it may ask in every state. */
+const linked: Row = {
+  ...alive,
+  finalize: "finalize",
+  setWarnSignal: "setWarnSignal",
+  store: "store",
+  fetch: "fetch",
+};
+
+/** The end of the instance is planned: every call still works, none calls it off. */
+const ending: Row = {
+  ...linked,
+  hello: "welcome",
+  start: "acknowledge",
+  stop: "acknowledge",
+  finalize: "acknowledge",
+  markFailed: "markFailed",
+  shutdown: "makeFinal",
+  restart: "ignore",
+};
+
+/** The table. */
+export const table: Readonly<Record<ServerState, Row>> = {
+  idle: { ...silent, begin: "spawn", shutdown: "finish" },
+  spawning: { ...silent, spawned: "launch", spawnFailed: "failSpawn", shutdown: "leaveOnceSpawned" },
+  launched: { ...alive, hello: "welcome" },
+  registered: { ...linked, start: "start", markFailed: "markFailed" },
+  waiting: { ...linked, quorum: "startIfQuorate" },
+  started: {
+    ...linked,
+    stop: "stop",
+    markFailed: "markFailed",
+    heartbeat: "confirm",
+    checkBegin: "beginCheck",
+    checkEnd: "endCheck",
+    quorum: "recoverUnlessQuorate",
+  },
+  finalized: alive,
+  warned: ending,
+  killing: ending,
+  stopping: ending,
+  backoff: { ...silent, shutdown: "finish", restart: "spawn" },
+  finished: silent,
+};

@@ -1,0 +1,138 @@
+/** What goes into the SAM server's state machine and what comes out of it. */
+import type { SamErrorCode } from "../errors.ts";
+import type { ClientMessage, ServerMessage } from "./frame.ts";
+import type { RestartOptions } from "./restart.ts";
+import type { Signal } from "./signals.ts";
+
+/** Where a supervised program is in its life. */
+export type ServerState =
+  | "idle"
+  | "spawning"
+  | "launched"
+  | "registered"
+  | "waiting"
+  | "started"
+  | "finalized"
+  | "warned"
+  | "killing"
+  | "stopping"
+  | "backoff"
+  | "finished";
+
+/** Why an instance was, or had to be, replaced. */
+export type RecoveryReason = "exit" | "signal" | "timeout" | "unhealthy" | "quorum" | "failed" | "startup";
+
+/** Why supervision is over. */
+export type FinishReason = "exit" | "stopped" | "quit" | "restart-limit" | "failed" | "spawn";
+
+/** What was known about an instance when it was given up. */
+export interface Evidence {
+  /** One line for people: what was missed, or what the health check said; may be empty. */
+  readonly detail: string;
+  /** The exit code, or null when it was ended by a signal. */
+  readonly exitCode: number | null;
+  /** The signal that ended it, or null. */
+  readonly signal: Signal | null;
+  /** Milliseconds between the last sign of life and the decision; null when there was none. */
+  readonly heartbeatAge: number | null;
+}
+
+/** How a server ended, as the core knows it. */
+export interface ExitStatus {
+  readonly code: number;
+  readonly signal: Signal | null;
+  readonly reason: FinishReason;
+  readonly error?: Problem | undefined;
+}
+
+/** An error on its way from the core to whoever makes a SamError of it. */
+export interface Problem {
+  readonly code: SamErrorCode;
+  readonly message: string;
+  readonly cause?: unknown;
+}
+
+/** The options of a server, checked and complete. */
+export interface ServerSettings {
+  /** The program's name, for messages. */
+  readonly program: string;
+  readonly timeInterval: number;
+  readonly recoveryPolicy: "quit" | "restart";
+  readonly warnSignal: Signal;
+  readonly restart: Required<RestartOptions>;
+  readonly startupTimeout: number;
+  readonly stopTimeout: number;
+  readonly maxDataSize: number;
+  readonly serverLost: "exit" | "continue";
+  /** A `{ command }`: without `register()` it counts as started from its spawn. */
+  readonly startedAtSpawn: boolean;
+  readonly hasQuorum: boolean;
+  readonly hasClusterMap: boolean;
+  /** Milliseconds in which a second heartbeat may be left out by the transport; added to the deadline. */
+  readonly heartbeatWindow: number;
+}
+
+/** What a server is told. */
+export type ServerInput =
+  | { readonly type: "begin" }
+  | { readonly type: "spawned"; readonly pid: number }
+  | { readonly type: "spawnFailed"; readonly error: Problem }
+  | { readonly type: "exit"; readonly code: number | null; readonly signal: Signal | null }
+  | { readonly type: "linkEnd" }
+  | { readonly type: "heartbeat" }
+  | { readonly type: "message"; readonly message: ClientMessage }
+  | { readonly type: "tick" }
+  | { readonly type: "quorum"; readonly quorate: boolean }
+  | { readonly type: "shutdown"; readonly signal: Signal | null }
+  | { readonly type: "restart" };
+
+/** What happens to a program, as the core sees it; the driver adds when and to which instance. */
+export type ServerEvent =
+  /** A process was started. */
+  | { readonly type: "spawn"; readonly pid: number }
+  /** A process could not be started. */
+  | { readonly type: "spawnFailed"; readonly error: Problem }
+  /** The program called `register()`; `pid` is its own, which differs from the spawned one below a wrapper. */
+  | { readonly type: "register"; readonly pid: number }
+  /** `start()` waits for quorum. */
+  | { readonly type: "waiting" }
+  | { readonly type: "start" }
+  | { readonly type: "stop" }
+  | { readonly type: "finalize" }
+  /** A recovery is planned, and the active process was told. */
+  | { readonly type: "warn"; readonly reason: RecoveryReason; readonly detail: string; readonly signal: Signal }
+  /** An orderly stop or restart has begun. */
+  | { readonly type: "stopping"; readonly signal: Signal }
+  /** SIGKILL was sent. */
+  | { readonly type: "kill" }
+  | { readonly type: "exit"; readonly code: number | null; readonly signal: Signal | null }
+  /** An instance was given up; the next one starts in `delay` milliseconds, or never (null). */
+  | {
+    readonly type: "recovery";
+    readonly reason: RecoveryReason;
+    readonly evidence: Evidence;
+    readonly delay: number | null;
+  }
+  /** This server was not scheduled for so long; the time does not count against the active process. */
+  | { readonly type: "stall"; readonly lateMs: number }
+  | { readonly type: "quorum"; readonly quorate: boolean };
+
+/** What must be done. */
+export type ServerEffect =
+  | { readonly type: "spawn"; readonly instanceId: number }
+  | { readonly type: "signal"; readonly signal: Signal }
+  | { readonly type: "send"; readonly message: ServerMessage }
+  /** The instance is gone: close its link, and end what is left of it. */
+  | { readonly type: "bury" }
+  | { readonly type: "map"; readonly keys: MapKeys }
+  | { readonly type: "unmap" }
+  | { readonly type: "emit"; readonly event: ServerEvent }
+  | { readonly type: "finish"; readonly status: ExitStatus };
+
+/** Keys of the cluster map, below `resources.process.<pid>.`. */
+export interface MapKeys {
+  readonly recovery?: "quit" | "restart";
+  readonly pollPeriod?: bigint;
+  readonly lastUpdated?: bigint;
+  readonly state?: "stopped" | "running" | "failed" | "waiting for quorum";
+}

@@ -1,0 +1,51 @@
+/** The signals a process can be sent by name, and their numbers (Linux; the ones in common agree elsewhere). */
+
+const numbers = {
+  SIGHUP: 1,
+  SIGINT: 2,
+  SIGQUIT: 3,
+  SIGILL: 4,
+  SIGTRAP: 5,
+  SIGABRT: 6,
+  SIGBUS: 7,
+  SIGFPE: 8,
+  SIGKILL: 9,
+  SIGUSR1: 10,
+  SIGSEGV: 11,
+  SIGUSR2: 12,
+  SIGPIPE: 13,
+  SIGALRM: 14,
+  SIGTERM: 15,
+  SIGSTKFLT: 16,
+  SIGCHLD: 17,
+  SIGCONT: 18,
+  SIGSTOP: 19,
+  SIGTSTP: 20,
+  SIGTTIN: 21,
+  SIGTTOU: 22,
+  SIGURG: 23,
+  SIGXCPU: 24,
+  SIGXFSZ: 25,
+  SIGVTALRM: 26,
+  SIGPROF: 27,
+  SIGWINCH: 28,
+  SIGIO: 29,
+  SIGPWR: 30,
+  SIGSYS: 31,
+} as const;
+
+/** A signal by its POSIX name, in capitals: `"SIGTERM"`. */
+export type Signal = keyof typeof numbers;
+
+/** All signal names. */
+export const signals: readonly Signal[] = Object.keys(numbers) as Signal[];
+
+/** Whether `value` is the name of a signal. */
+export function isSignal(value: unknown): value is Signal {
+  return typeof value === "string" && Object.hasOwn(numbers, value);
+}
+
+/** The number of a signal, as in `128 + number`. */
+export function signalNumber(signal: Signal): number {
+  return numbers[signal];
+}

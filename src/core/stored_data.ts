@@ -1,0 +1,54 @@
+/** The data an instance leaves to its successors: put part by part, in force when the last part is there. */
+
+/** What is wrong with a part, as an error to be sent. */
+export interface StoreProblem {
+  readonly code: "TOO_BIG" | "INVALID_PARAM" | "NO_MEMORY";
+  readonly message: string;
+}
+
+/** The stored bytes, and those on their way. */
+export class StoredData {
+  readonly #maxBytes: number;
+  #bytes: Uint8Array = new Uint8Array(0);
+  #incoming: Uint8Array | null = null;
+
+  constructor(maxBytes: number) {
+    this.#maxBytes = maxBytes;
+  }
+
+  /** The number of bytes in force. */
+  get size(): number {
+    return this.#bytes.length;
+  }
+
+  /** Takes the part at `offset` of `total` bytes. An offset of 0 begins anew; nothing changes until the last part. */
+  put(total: number, offset: number, bytes: Uint8Array): StoreProblem | undefined {
+    if (!Number.isInteger(total) || total < 0) return { code: "INVALID_PARAM", message: `a size of ${total} bytes` };
+    if (total > this.#maxBytes) {
+      return { code: "TOO_BIG", message: `${total} bytes of data, ${this.#maxBytes} allowed: store less or raise maxDataSize` };
+    }
+    if (offset === 0) {
+      try {
+        this.#incoming = new Uint8Array(total);
+      } catch {
+        this.#incoming = null;
+        return { code: "NO_MEMORY", message: `the server has no memory for ${total} bytes of data` };
+      }
+    }
+    const incoming = this.#incoming;
+    if (incoming?.length !== total || !(offset >= 0 && offset + bytes.length <= total)) {
+      return { code: "INVALID_PARAM", message: `a part at ${offset} that does not belong to ${total} bytes of data` };
+    }
+    incoming.set(bytes, offset);
+    if (offset + bytes.length === total) {
+      this.#bytes = incoming;
+      this.#incoming = null;
+    }
+    return undefined;
+  }
+
+  /** The part at `offset`, at most `maxBytes` long, empty beyond the end. */
+  part(offset: number, maxBytes: number): Uint8Array {
+    return this.#bytes.subarray(offset, offset + maxBytes);
+  }
+}

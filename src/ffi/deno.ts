@@ -1,0 +1,48 @@
+/** Shared memory for Deno: `mmap` of the C library, where `--allow-ffi` allows it. */
+import type { Page } from "../runtime/runtime.ts";
+import { mappedPage } from "./mapped_page.ts";
+
+interface DenoFfi {
+  readonly build: { readonly os: string };
+  readonly permissions: { querySync(what: { name: "ffi" }): { readonly state: string } };
+  dlopen(path: string, symbols: object): {
+    symbols: {
+      open(path: Uint8Array, flags: number): number;
+      close(descriptor: number): number;
+      mmap(at: null, size: bigint, protection: number, flags: number, fd: number, offset: bigint): object | null;
+      munmap(at: object, size: bigint): number;
+    };
+  };
+  readonly UnsafePointer: { value(pointer: object | null): bigint };
+  readonly UnsafePointerView: { getArrayBuffer(pointer: object, size: number): ArrayBuffer };
+}
+
+const readWrite = 3;
+const shared = 1;
+const openReadWrite = 2;
+const openCloseOnExec = 0o2000000;
+
+let libc: ReturnType<DenoFfi["dlopen"]>["symbols"] | undefined;
+
+/** Maps the page of `size` bytes at `path`; undefined where nothing can be mapped. */
+export function mapPage(path: string, size: number): Page | undefined {
+  const { Deno } = globalThis as unknown as { Deno: DenoFfi };
+  if (Deno.build.os !== "linux" || Deno.permissions.querySync({ name: "ffi" }).state !== "granted") return undefined;
+  try {
+    libc ??= Deno.dlopen("libc.so.6", {
+      open: { parameters: ["buffer", "i32"], result: "i32" },
+      close: { parameters: ["i32"], result: "i32" },
+      mmap: { parameters: ["pointer", "usize", "i32", "i32", "i32", "i64"], result: "pointer" },
+      munmap: { parameters: ["pointer", "usize"], result: "i32" },
+    }).symbols;
+  } catch {
+    return undefined;
+  }
+  const { open, close, mmap, munmap } = libc;
+  const descriptor = open(new TextEncoder().encode(`${path}\0`), openReadWrite | openCloseOnExec);
+  if (descriptor < 0) return undefined;
+  const at = mmap(null, BigInt(size), readWrite, shared, descriptor, 0n);
+  close(descriptor);
+  if (at === null || Deno.UnsafePointer.value(at) === 2n ** 64n - 1n) return undefined;
+  return mappedPage(Deno.UnsafePointerView.getArrayBuffer(at, size), () => munmap(at, BigInt(size)));
+}

@@ -1,0 +1,214 @@
+/** The adapter for Bun: `Bun.spawn`, `Bun.listen`, `Bun.connect`; of Node's modules only `node:fs`, on the server's side. */
+import type { Signal } from "../core/signals.ts";
+import { mapPage } from "../ffi/bun.ts";
+import { birth } from "./birth.ts";
+import {
+  createPageFile,
+  descends,
+  environment,
+  fs,
+  kill,
+  makePrivateDirectory,
+  onSignal,
+  openFilePage,
+  ownArguments,
+  process,
+  remove,
+  takeOver,
+} from "./process_common.ts";
+import type { Child, Command, Exit, Runtime, Stream } from "./runtime.ts";
+import { spawnError } from "./spawn_error.ts";
+
+// The parts of the global `Bun` that are used here, so that the library needs no type package.
+interface BunLike {
+  readonly isMainThread: boolean;
+  spawn(command: string[], options: object): {
+    readonly pid: number;
+    readonly exited: Promise<number>;
+    readonly exitCode: number | null;
+    readonly signalCode: Signal | null;
+    readonly stdio: readonly (number | null)[];
+    kill(signal: Signal): void;
+  };
+  listen(options: object): { stop(closeActive: boolean): void };
+  connect(options: object): Promise<BunSocket>;
+}
+interface BunSocket {
+  data: { stream: SocketStream };
+  write(bytes: Uint8Array): number;
+  end(): void;
+  ref(): void;
+  unref(): void;
+}
+
+const Bun = (globalThis as unknown as { Bun: BunLike }).Bun;
+
+/** The adapter for Bun. */
+export const bun: Runtime = {
+  name: "bun",
+  pid: process.pid,
+  executable: process.execPath,
+  isMainThread: Bun.isMainThread,
+  get stdinIsTerminal() {
+    return process.stdin.isTTY === true;
+  },
+
+  now: () => performance.now(),
+  schedule(callback, delayMs, hold) {
+    const timer = setTimeout(callback, delayMs);
+    if (!hold) timer.unref();
+    return () => clearTimeout(timer);
+  },
+  // A timer, because immediates run before the sockets are asked (measured: 300 of 300 arrivals missed).
+  settle: () => new Promise((resolve) => setTimeout(resolve, 0)),
+
+  spawn: start,
+  self() {
+    return Promise.resolve({ file: process.execPath, runtime: "bun" as const, cwd: birth.cwd, ...ownArguments() });
+  },
+  defaultFlags: () => Promise.resolve(process.execArgv),
+  exists: (path) => fs().existsSync(path),
+  kill,
+  descends,
+
+  makePrivateDirectory: (inMemory) => Promise.resolve().then(() => makePrivateDirectory(inMemory)),
+  remove: (...paths) => remove(paths),
+  listen(path, onStream) {
+    return Promise.resolve().then(() => {
+      const listener = Bun.listen({
+        unix: path,
+        socket: {
+          ...handlers,
+          open(socket: BunSocket) {
+            const stream = new SocketStream(socket);
+            socket.data = { stream };
+            onStream(stream);
+          },
+        },
+      });
+      return { close: () => listener.stop(false) };
+    });
+  },
+  connect: (path) => connectStream({ unix: path }),
+  inherited: (descriptor) => connectStream({ fd: descriptor }),
+  async openPage(path, create) {
+    if (create) createPageFile(path);
+    return await Promise.resolve(mapPage(path) ?? openFilePage(path));
+  },
+
+  onSignal,
+  takeOver,
+  exit: (code) => process.exit(code),
+};
+
+async function start(
+  command: Command,
+  link?: (descriptor: number) => Readonly<Record<string, string>>,
+): Promise<Child> {
+  const descriptor = 3;
+  let child: ReturnType<BunLike["spawn"]>;
+  try {
+    const words = [command.file, ...command.flags, ...(command.module ? [command.module] : []), ...command.args];
+    child = Bun.spawn(words, {
+      ...(command.cwd !== undefined && { cwd: command.cwd }),
+      env: environment({ ...command.env, ...link?.(descriptor) }),
+      stdio: [...command.stdio, ...(link ? ["pipe"] : [])],
+    });
+  } catch (error) {
+    throw spawnError(command, error);
+  }
+  const exited = child.exited.then((): Exit =>
+    child.signalCode ? { code: null, signal: child.signalCode } : { code: child.exitCode, signal: null }
+  );
+  return {
+    pid: child.pid,
+    exited,
+    stream: link ? await connectStream({ fd: child.stdio[descriptor] }) : null,
+    kill: (signal) => child.kill(signal),
+  };
+}
+
+/** A stream over a socket; what the kernel does not take at once waits here until it drains. */
+class SocketStream implements Stream {
+  readonly #socket: BunSocket;
+  #waiting: Uint8Array[] = [];
+  #early: Uint8Array[] = [];
+  #ended: string | null = null;
+  #onData: ((bytes: Uint8Array) => void) | null = null;
+  #onEnd: ((detail: string) => void) | null = null;
+
+  constructor(socket: BunSocket) {
+    this.#socket = socket;
+  }
+
+  get idle(): boolean {
+    return this.#ended === null && this.#waiting.length === 0;
+  }
+
+  write(bytes: Uint8Array): void {
+    if (this.#ended !== null) return;
+    if (this.#waiting.length > 0) {
+      this.#waiting.push(bytes);
+      return;
+    }
+    const written = Math.max(0, this.#socket.write(bytes));
+    if (written < bytes.length) this.#waiting.push(bytes.slice(written));
+  }
+
+  read(onData: (bytes: Uint8Array) => void, onEnd: (detail: string) => void): void {
+    this.#onData = onData;
+    this.#onEnd = onEnd;
+    for (const bytes of this.#early.splice(0)) onData(bytes);
+    if (this.#ended !== null) onEnd(this.#ended);
+  }
+
+  hold(on: boolean): void {
+    if (on) this.#socket.ref();
+    else this.#socket.unref();
+  }
+
+  close(): void {
+    this.end("closed");
+  }
+
+  /** The kernel has room again. */
+  drain(): void {
+    const waiting = this.#waiting.splice(0);
+    for (const bytes of waiting) this.write(bytes);
+  }
+
+  data(bytes: Uint8Array): void {
+    if (this.#ended !== null) return;
+    if (this.#onData) this.#onData(bytes);
+    else this.#early.push(bytes.slice());
+  }
+
+  end(detail: string): void {
+    if (this.#ended !== null) return;
+    this.#ended = detail;
+    this.#waiting = [];
+    this.#socket.end();
+    this.#onEnd?.(detail);
+  }
+}
+
+const handlers = {
+  data: (socket: BunSocket, bytes: Uint8Array) => socket.data.stream.data(bytes),
+  drain: (socket: BunSocket) => socket.data.stream.drain(),
+  end: (socket: BunSocket) => socket.data.stream.end("the peer closed it"),
+  close: (socket: BunSocket) => socket.data.stream.end("closed"),
+  error: (socket: BunSocket, error: Error) => socket.data.stream.end(error.message),
+};
+
+async function connectStream(where: object): Promise<Stream> {
+  const socket = await Bun.connect({
+    ...where,
+    socket: {
+      ...handlers,
+      open(opened: BunSocket) {
+        opened.data = { stream: new SocketStream(opened) };
+      },
+    },
+  });
+  return socket.data.stream;
+}

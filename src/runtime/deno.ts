@@ -1,0 +1,436 @@
+/**
+ * The adapter for Deno: `Deno.Command`, and nothing of `node:` on the default way, which would cost every start some
+ * 12 to 40 ms. Each permission that is missing is an ACCESS error that names the flag.
+ */
+import { SamError } from "../errors.ts";
+import type { Signal } from "../core/signals.ts";
+import { mapPage } from "../ffi/deno.ts";
+import { birth } from "./birth.ts";
+import { socketStream } from "./node_stream.ts";
+import type { Child, Command, Page, Runtime, Stream } from "./runtime.ts";
+import { spawnError } from "./spawn_error.ts";
+
+// The parts of the global `Deno` that are used here, so that the library needs no type package.
+interface DenoLike {
+  readonly pid: number;
+  readonly args: readonly string[];
+  readonly build: { readonly standalone: boolean };
+  readonly stdin: { isTerminal(): boolean };
+  readonly internal: symbol;
+  readonly permissions: { querySync(what: object): { readonly state: "granted" | "prompt" | "denied" } };
+  readonly Command: new (file: string, options: object) => {
+    spawn(): DenoChild;
+    output(): Promise<{ readonly success: boolean; readonly stdout: Uint8Array }>;
+  };
+  execPath(): string;
+  exit(code: number): never;
+  kill(pid: number, signal: Signal): void;
+  addSignalListener(signal: Signal, listener: () => void): void;
+  removeSignalListener(signal: Signal, listener: () => void): void;
+  unrefTimer(id: number): void;
+  makeTempDir(options: { prefix: string; dir?: string }): Promise<string>;
+  removeSync(path: string): void;
+  statSync(path: string): unknown;
+  readTextFileSync(path: string): string;
+  openSync(path: string, options: object): DenoFile;
+  listen(options: { transport: "unix"; path: string }): AsyncIterable<DenoConn> & { close(): void };
+  connect(options: { transport: "unix"; path: string }): Promise<DenoConn>;
+}
+interface DenoFile {
+  seekSync(offset: number, whence: number): number;
+  readSync(into: Uint8Array): number | null;
+  writeSync(bytes: Uint8Array): number;
+  close(): void;
+}
+interface DenoConn {
+  read(into: Uint8Array): Promise<number | null>;
+  write(bytes: Uint8Array): Promise<number>;
+  ref(): void;
+  unref(): void;
+  close(): void;
+}
+interface DenoChild {
+  readonly pid: number;
+  readonly status: Promise<{ readonly code: number; readonly signal: Signal | null }>;
+  kill(signal: Signal): void;
+}
+/** What `Deno.Command` knows of further descriptors; not documented, and asked for before it is used. */
+interface DenoInternal {
+  readonly kExtraStdio?: symbol;
+  getExtraPipeRids?(child: DenoChild): number[];
+  readableStreamForRid?(rid: number, autoClose: boolean): ReadableStream<Uint8Array>;
+  writableStreamForRid?(rid: number): WritableStream<Uint8Array>;
+}
+
+const Deno = (globalThis as unknown as { Deno: DenoLike }).Deno;
+// Taken now: a test may put others into the global scope later.
+const { setTimeout, clearTimeout } = globalThis as unknown as {
+  setTimeout(callback: () => void, delayMs: number): number;
+  clearTimeout(id: number): void;
+};
+
+/** The adapter for Deno. */
+export const deno: Runtime = {
+  name: "deno",
+  pid: Deno.pid,
+  get executable() {
+    return executable();
+  },
+  isMainThread: !("WorkerGlobalScope" in globalThis),
+  get stdinIsTerminal() {
+    return Deno.stdin.isTerminal();
+  },
+
+  now: () => performance.now(),
+  schedule(callback, delayMs, hold) {
+    const timer = setTimeout(callback, delayMs);
+    if (!hold) Deno.unrefTimer(timer);
+    return () => clearTimeout(timer);
+  },
+  // A timer, because immediates run before the sockets are asked (measured: 300 of 300 arrivals missed).
+  settle: () => new Promise((resolve) => setTimeout(resolve, 0)),
+
+  spawn: (command, link) => Promise.resolve().then(() => start(command, link)),
+  async self() {
+    const words = await ownWords();
+    return { file: executable(words[0]), flags: words.slice(1), args: [], cwd: birth.cwd };
+  },
+  async defaultFlags() {
+    if (Deno.build.standalone) return ["run"];
+    return flagsOf((await ownWords()).slice(1));
+  },
+  exists(path) {
+    try {
+      Deno.statSync(path);
+      return true;
+    } catch (error) {
+      return (error as Error).name !== "NotFound";
+    }
+  },
+  kill(pid, signal) {
+    try {
+      Deno.kill(pid, signal);
+    } catch (error) {
+      if ((error as Error).name !== "NotFound") throw error;
+    }
+  },
+  descends(pid, ancestor) {
+    for (let at = pid, steps = 0; at > 1 && steps < 64; steps++) {
+      if (at === ancestor) return true;
+      try {
+        const stat = Deno.readTextFileSync(`/proc/${at}/stat`);
+        at = Number(stat.slice(stat.lastIndexOf(")") + 2).split(" ")[1]);
+      } catch {
+        return false;
+      }
+    }
+    return false;
+  },
+
+  async makePrivateDirectory(inMemory) {
+    // Deno lets only an unrestricted program into /dev.
+    if (inMemory && granted({ name: "all" })) {
+      try {
+        return await Deno.makeTempDir({ prefix: "sam-", dir: "/dev/shm" });
+      } catch {
+        // no shared memory file system: an ordinary file serves
+      }
+    }
+    return await allowed(() => Deno.makeTempDir({ prefix: "sam-" }), "a directory for the socket");
+  },
+  remove(...paths) {
+    for (const path of paths) {
+      try {
+        Deno.removeSync(path);
+      } catch {
+        // missing, or not empty: not ours to remove
+      }
+    }
+  },
+  listen(path, onStream) {
+    return allowed(async () => {
+      const listener = Deno.listen({ transport: "unix", path });
+      (async () => {
+        try {
+          for await (const connection of listener) onStream(connectionStream(connection));
+        } catch {
+          // closed while it waited
+        }
+      })();
+      return await Promise.resolve({
+        close() {
+          try {
+            listener.close();
+          } catch {
+            // closed already
+          }
+        },
+      });
+    }, `the socket ${path}`);
+  },
+  connect: (path) =>
+    allowed(async () => connectionStream(await Deno.connect({ transport: "unix", path })), `the socket ${path}`),
+  async inherited(descriptor) {
+    const { Socket } = await import("node:net");
+    return socketStream(new Socket({ fd: descriptor, readable: true, writable: true }), false);
+  },
+  openPage(path, create) {
+    return allowed(() => {
+      if (create) {
+        const file = Deno.openSync(path, { createNew: true, write: true, mode: 0o600 });
+        file.writeSync(new Uint8Array(pageBytes));
+        file.close();
+      }
+      return Promise.resolve(mapPage(path, pageBytes) ?? filePage(path));
+    }, `the shared page ${path}`);
+  },
+
+  onSignal(signal, listener) {
+    Deno.addSignalListener(signal, listener);
+    return () => Deno.removeSignalListener(signal, listener);
+  },
+  takeOver(onStray) {
+    // Registered signal listeners cannot be asked for here. Of what else the program listens for, ours runs first.
+    const options = { capture: true };
+    addEventListener("unload", (event) => event.stopImmediatePropagation(), options);
+    addEventListener("unhandledrejection", (event) => {
+      event.preventDefault();
+      event.stopImmediatePropagation();
+      onStray((event as unknown as { reason: unknown }).reason);
+    }, options);
+    addEventListener("error", (event) => {
+      event.preventDefault();
+      event.stopImmediatePropagation();
+      onStray((event as unknown as { error: unknown }).error);
+    }, options);
+  },
+  exit: (code) => Deno.exit(code),
+};
+
+function granted(what: object): boolean {
+  try {
+    return Deno.permissions.querySync(what).state === "granted";
+  } catch {
+    return ["read", "write", "net", "env", "run", "ffi", "sys"].every((name) =>
+      Deno.permissions.querySync({ name }).state === "granted"
+    );
+  }
+}
+
+/** Runs what needs a permission; a missing one becomes an ACCESS error that names the flag. */
+async function allowed<T>(action: () => Promise<T>, what: string): Promise<T> {
+  try {
+    return await action();
+  } catch (cause) {
+    if (cause instanceof SamError) throw cause;
+    const { name, message } = cause as Error;
+    const code = name === "NotCapable" || name === "PermissionDenied" ? "ACCESS" : "LIBRARY";
+    throw new SamError(code, `cannot open ${what}: ${message}`, { cause });
+  }
+}
+
+/** Our executable under a name that we may run: its path, or as the user called it. */
+function executable(called?: string): string {
+  const path = Deno.execPath();
+  if (called === undefined || granted({ name: "run", command: path })) return path;
+  return granted({ name: "run", command: called }) ? called : path;
+}
+
+let words: Promise<readonly string[]> | undefined;
+
+/**
+ * The command line of this process. Deno does not tell its flags, and /proc is closed to restricted programs, so a
+ * shell is asked, which needs no more than `--allow-run`.
+ */
+function ownWords(): Promise<readonly string[]> {
+  return words ??= (async () => {
+    if (Deno.build.standalone) return [Deno.execPath(), ...Deno.args];
+    let text: string;
+    try {
+      text = granted({ name: "all" })
+        ? Deno.readTextFileSync("/proc/self/cmdline")
+        : new TextDecoder().decode((await new Deno.Command("sh", { args: ["-c", "cat /proc/$PPID/cmdline"] }).output()).stdout);
+    } catch (cause) {
+      throw new SamError(
+        "ACCESS",
+        "cannot read the command line of this program, to run it again with the same permissions: run Deno with --allow-run=deno,sh",
+        { cause },
+      );
+    }
+    const found = text.split("\0").slice(0, -1);
+    if (found.length > 1) return found;
+    throw new SamError("NOT_SUPPORTED", "this system does not tell the command line of a process (/proc): use supervise()");
+  })();
+}
+
+/** Of a Deno command line, the subcommand and the flags before the module. */
+function flagsOf(line: readonly string[]): readonly string[] {
+  const script = line.findIndex((word, at) => !word.startsWith("-") && !(at === 0 && subcommands.includes(word)) &&
+    !valued.includes(line[at - 1] ?? ""));
+  const flags = script < 0 ? line : line.slice(0, script);
+  return flags.includes("run") ? flags : ["run", ...flags.filter((flag) => !subcommands.includes(flag))];
+}
+
+const subcommands = ["run", "serve", "test", "bench", "eval", "repl", "task"];
+/** Flags of `deno run` whose value is a word of its own. */
+const valued = ["-c", "--config", "--import-map", "--lock", "--cert", "--location", "--seed", "--env-file", "--preload", "--import", "-L", "--log-level", "--minimum-dependency-age"];
+
+function start(command: Command, link?: (descriptor: number) => Readonly<Record<string, string>>): Child {
+  const descriptor = 3;
+  const internal = (Deno as unknown as Record<symbol, DenoInternal>)[Deno.internal];
+  const extra = link && internal?.kExtraStdio;
+  if (link && !extra) {
+    throw new SamError("NOT_SUPPORTED", "this version of Deno cannot hand a descriptor to a child: use transport \"unix\"");
+  }
+  const name = (stdio: "inherit" | "ignore") => stdio === "ignore" ? "null" : stdio;
+  let child: DenoChild;
+  try {
+    child = new Deno.Command(command.file, {
+      args: [...command.flags, ...(command.module ? [command.module] : []), ...command.args],
+      ...(command.cwd !== undefined && { cwd: command.cwd }),
+      env: { ...command.env, ...link?.(descriptor) },
+      stdin: name(command.stdio[0]),
+      stdout: name(command.stdio[1]),
+      stderr: name(command.stdio[2]),
+      ...(extra && { [extra]: ["piped"] }),
+    }).spawn();
+  } catch (error) {
+    throw spawnError(command, error);
+  }
+  return {
+    pid: child.pid,
+    exited: child.status.then(({ code, signal }) => signal ? { code: null, signal } : { code, signal: null }),
+    stream: extra ? pipeStream(internal!, internal!.getExtraPipeRids!(child)[0]!) : null,
+    kill(signal) {
+      try {
+        child.kill(signal);
+      } catch {
+        // it has ended
+      }
+    },
+  };
+}
+
+/** A stream over a connection. Its writes go to the kernel at once, in order, when there is room. */
+function connectionStream(connection: DenoConn): Stream {
+  let ended = false;
+  let onEnd: (detail: string) => void = () => {};
+  const end = (detail: string) => {
+    if (ended) return;
+    ended = true;
+    try {
+      connection.close();
+    } catch {
+      // closed by the runtime
+    }
+    onEnd(detail);
+  };
+  return {
+    get idle() {
+      return !ended;
+    },
+    write(bytes) {
+      if (ended) return;
+      connection.write(bytes).then(
+        (written) => {
+          if (written !== bytes.length) end(`wrote ${written} of ${bytes.length} bytes`);
+        },
+        (error: Error) => end(error.message),
+      );
+    },
+    read(onData, whenEnded) {
+      onEnd = whenEnded;
+      (async () => {
+        const buffer = new Uint8Array(64 * 1024);
+        try {
+          for (;;) {
+            const count = await connection.read(buffer);
+            if (ended) return;
+            if (count === null) return end("the peer closed it");
+            onData(buffer.subarray(0, count));
+          }
+        } catch (error) {
+          end((error as Error).message);
+        }
+      })();
+    },
+    hold(on) {
+      if (on) connection.ref();
+      else connection.unref();
+    },
+    close() {
+      end("closed");
+    },
+  };
+}
+
+/** A stream over our end of an inherited descriptor. */
+function pipeStream(internal: DenoInternal, rid: number): Stream {
+  const reader = internal.readableStreamForRid!(rid, false).getReader();
+  const writer = internal.writableStreamForRid!(rid).getWriter();
+  let ended = false;
+  let onEnd: (detail: string) => void = () => {};
+  const end = (detail: string) => {
+    if (ended) return;
+    ended = true;
+    reader.cancel().catch(() => {});
+    writer.close().catch(() => {});
+    onEnd(detail);
+  };
+  return {
+    get idle() {
+      return !ended;
+    },
+    write(bytes) {
+      if (!ended) writer.write(bytes).catch((error: Error) => end(error.message));
+    },
+    read(onData, whenEnded) {
+      onEnd = whenEnded;
+      (async () => {
+        try {
+          for (;;) {
+            const { done, value } = await reader.read();
+            if (ended) return;
+            if (done) return end("the peer closed it");
+            onData(value);
+          }
+        } catch (error) {
+          end((error as Error).message);
+        }
+      })();
+    },
+    hold() {
+      // the child holds the event loop, not its link
+    },
+    close() {
+      end("closed");
+    },
+  };
+}
+
+const pageBytes = 4096;
+
+/** A page where nothing may be mapped: the same file, read and written at offset 0. */
+function filePage(path: string): Page {
+  const file = Deno.openSync(path, { read: true, write: true });
+  const count = new Uint32Array(1);
+  const bytes = new Uint8Array(count.buffer);
+  let open = true;
+  return {
+    mapped: false,
+    add() {
+      count[0]!++;
+      file.seekSync(0, 0);
+      file.writeSync(bytes);
+    },
+    read() {
+      file.seekSync(0, 0);
+      file.readSync(bytes);
+      return count[0]!;
+    },
+    close() {
+      if (open) file.close();
+      open = false;
+    },
+  };
+}

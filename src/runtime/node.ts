@@ -1,0 +1,124 @@
+/** The adapter for Node.js: `child_process.fork` for Node programs, `spawn` for others. */
+import { type ChildProcess, fork, spawn } from "node:child_process";
+import { existsSync } from "node:fs";
+import { connect, createServer, Socket } from "node:net";
+import { isMainThread } from "node:worker_threads";
+import type { Signal } from "../core/signals.ts";
+import { mapPage } from "../ffi/node.ts";
+import { birth } from "./birth.ts";
+import { socketStream } from "./node_stream.ts";
+import {
+  createPageFile,
+  descends,
+  environment,
+  kill,
+  makePrivateDirectory,
+  onSignal,
+  openFilePage,
+  ownArguments,
+  process,
+  remove,
+  takeOver,
+} from "./process_common.ts";
+import type { Child, Command, Exit, Runtime } from "./runtime.ts";
+import { spawnError } from "./spawn_error.ts";
+
+/** The adapter for Node.js. */
+export const node: Runtime = {
+  name: "node",
+  pid: process.pid,
+  executable: process.execPath,
+  isMainThread,
+  get stdinIsTerminal() {
+    return process.stdin.isTTY === true;
+  },
+
+  now: () => performance.now(),
+  schedule(callback, delayMs, hold) {
+    const timer = setTimeout(callback, delayMs);
+    if (!hold) timer.unref();
+    return () => clearTimeout(timer);
+  },
+  // Immediates run after the poll phase, in which everything that had arrived is delivered.
+  settle: () => new Promise((resolve) => setImmediate(resolve)),
+
+  spawn: start,
+  self() {
+    return Promise.resolve({ file: process.execPath, runtime: "node" as const, cwd: birth.cwd, ...ownArguments() });
+  },
+  defaultFlags: () => Promise.resolve(process.execArgv),
+  exists: existsSync,
+  kill,
+  descends,
+
+  makePrivateDirectory: (inMemory) => Promise.resolve().then(() => makePrivateDirectory(inMemory)),
+  remove: (...paths) => remove(paths),
+  listen(path, onStream) {
+    return new Promise((resolve, reject) => {
+      const server = createServer({ allowHalfOpen: false }, (socket) => onStream(socketStream(socket)));
+      server.once("error", reject);
+      server.listen(path, () => resolve({ close: () => server.close() }));
+    });
+  },
+  connect(path) {
+    return new Promise((resolve, reject) => {
+      const socket = connect(path);
+      socket.once("error", reject);
+      socket.once("connect", () => {
+        socket.off("error", reject);
+        resolve(socketStream(socket));
+      });
+    });
+  },
+  inherited(descriptor) {
+    return Promise.resolve().then(() => socketStream(new Socket({ fd: descriptor, readable: true, writable: true })));
+  },
+  async openPage(path, create) {
+    if (create) createPageFile(path);
+    return await mapPage(path) ?? openFilePage(path);
+  },
+
+  onSignal,
+  takeOver,
+  exit: (code) => process.exit(code),
+};
+
+async function start(
+  command: Command,
+  link?: (descriptor: number) => Readonly<Record<string, string>>,
+): Promise<Child> {
+  const forked = command.runtime === "node" && command.module !== undefined;
+  const descriptor = forked ? 4 : 3; // fork's own channel is 3
+  const env = environment({ ...command.env, ...link?.(descriptor) });
+  const stdio = [...command.stdio, ...(forked ? ["ipc"] : []), ...(link ? ["pipe"] : [])] as ("pipe" | "ipc")[];
+  const options = { cwd: command.cwd, env, stdio };
+  let child: ChildProcess;
+  try {
+    child = forked
+      ? fork(command.module!, command.args, { ...options, execPath: command.file, execArgv: [...command.flags] })
+      : spawn(command.file, [...command.flags, ...(command.module ? [command.module] : []), ...command.args], options);
+  } catch (error) {
+    throw spawnError(command, error);
+  }
+  const exited = new Promise<Exit>((resolve) => {
+    child.once("exit", (code, signal) => resolve({ code, signal: signal as Signal | null }));
+  });
+  const socket = link ? child.stdio[descriptor] as Socket : null;
+  const stream = socket && socketStream(socket);
+  await new Promise<void>((resolve, reject) => {
+    child.once("spawn", resolve);
+    child.once("error", (error) => {
+      stream?.close();
+      reject(spawnError(command, error));
+    });
+  });
+  child.on("error", () => {}); // a signal or message that could not be delivered: the exit tells all
+  child.channel?.unref();
+  return {
+    pid: child.pid!,
+    exited,
+    stream,
+    kill: (signal) => void child.kill(signal),
+  };
+}
+

@@ -1,0 +1,52 @@
+/** A `Stream` over a socket of `node:net`: Node's everywhere, Deno's where a descriptor is inherited. */
+import type { Stream } from "./runtime.ts";
+
+/** The part of `net.Socket` that is used here. */
+export interface SocketLike {
+  readonly writableLength: number;
+  write(bytes: Uint8Array): boolean;
+  // deno-lint-ignore no-explicit-any
+  on(event: string, listener: (argument: any) => void): unknown;
+  ref(): unknown;
+  unref(): unknown;
+  destroy(): unknown;
+}
+
+/**
+ * Makes a stream of a socket. With `direct`, `writableLength` tells whether a write went to the kernel; without, it
+ * cannot be asked in a loop that never yields (Deno), and every write is taken to go there at once.
+ */
+export function socketStream(socket: SocketLike, direct = true): Stream {
+  let ended = false;
+  let onEnd: (detail: string) => void = () => {};
+  const end = (detail: string) => {
+    if (ended) return;
+    ended = true;
+    socket.destroy();
+    onEnd(detail);
+  };
+  socket.on("error", (error: Error) => end(error.message));
+  socket.on("end", () => end("the peer closed it"));
+  socket.on("close", () => end("closed"));
+  return {
+    get idle() {
+      return !ended && (!direct || socket.writableLength === 0);
+    },
+    write(bytes) {
+      if (!ended) socket.write(bytes);
+    },
+    read(onData, whenEnded) {
+      onEnd = whenEnded;
+      socket.on("data", (bytes: Uint8Array) => {
+        if (!ended) onData(bytes);
+      });
+    },
+    hold(on) {
+      if (on) socket.ref();
+      else socket.unref();
+    },
+    close() {
+      end("closed");
+    },
+  };
+}

@@ -1,0 +1,168 @@
+/**
+ * What Node and Bun have in common: the `process` object and `node:fs`. Modules are taken by `getBuiltinModule` when
+ * they are needed, because an import of them costs the start of every program some milliseconds.
+ */
+import type * as Fs from "node:fs";
+import type * as Os from "node:os";
+import { SamError } from "../errors.ts";
+import type { Signal } from "../core/signals.ts";
+import type { Page } from "./runtime.ts";
+
+/** The part of `process` that is used here. */
+export interface ProcessLike {
+  readonly pid: number;
+  readonly platform: string;
+  readonly execPath: string;
+  readonly execArgv: readonly string[];
+  readonly argv: readonly string[];
+  readonly env: Record<string, string | undefined>;
+  readonly stdin: { readonly isTTY?: boolean };
+  getBuiltinModule(name: string): unknown;
+  emitWarning(warning: string): void;
+  kill(pid: number, signal: string): boolean;
+  exit(code: number): never;
+  on(event: string, listener: (...args: never[]) => void): void;
+  off(event: string, listener: (...args: never[]) => void): void;
+  eventNames(): (string | symbol)[];
+  removeAllListeners(event: string | symbol): void;
+}
+
+/** The `process` of Node and Bun. */
+export const process: ProcessLike = (globalThis as unknown as { process: ProcessLike }).process;
+
+/** `node:fs`. */
+export function fs(): typeof Fs {
+  return process.getBuiltinModule("node:fs") as typeof Fs;
+}
+
+/** How a Node or Bun program was started; a module is missing for `-e` and single-file executables. */
+export function ownArguments(): { flags: string[]; module: string | undefined; args: string[] } {
+  const [, script, ...args] = process.argv;
+  const single = script === process.execPath || script?.startsWith("/$bunfs/");
+  return { flags: [...process.execArgv], module: single ? undefined : script, args };
+}
+
+/** The environment of this process with some variables more. */
+export function environment(more: Readonly<Record<string, string>>): Record<string, string> {
+  return { ...process.env as Record<string, string>, ...more };
+}
+
+/** Makes a directory that only this user may enter; with `inMemory` in shared memory, where the system has it. */
+export function makePrivateDirectory(inMemory: boolean): string {
+  if (inMemory) {
+    try {
+      return fs().mkdtempSync("/dev/shm/sam-");
+    } catch {
+      // no shared memory file system: an ordinary file serves
+    }
+  }
+  const directory = (process.getBuiltinModule("node:os") as typeof Os).tmpdir();
+  try {
+    return fs().mkdtempSync(`${directory}/sam-`);
+  } catch (cause) {
+    throw new SamError(
+      isDenied(cause) ? "ACCESS" : "LIBRARY",
+      `cannot make a directory for the socket in ${directory}: ${messageOf(cause)}; set TMPDIR to one you may write to`,
+      { cause },
+    );
+  }
+}
+
+/** Removes files and empty directories, in this order. */
+export function remove(paths: readonly string[]): void {
+  for (const path of paths) {
+    try {
+      if (fs().lstatSync(path).isDirectory()) fs().rmdirSync(path);
+      else fs().unlinkSync(path);
+    } catch {
+      // missing, or not empty because somebody else put something there: not ours to remove
+    }
+  }
+}
+
+/** Whether `pid` descends from `ancestor`, by /proc. */
+export function descends(pid: number, ancestor: number): boolean {
+  for (let at = pid, steps = 0; at > 1 && steps < 64; steps++) {
+    if (at === ancestor) return true;
+    try {
+      const stat = fs().readFileSync(`/proc/${at}/stat`, "utf8");
+      at = Number(stat.slice(stat.lastIndexOf(")") + 2).split(" ")[1]);
+    } catch {
+      return false;
+    }
+  }
+  return false;
+}
+
+/** Signals a process that may have ended. */
+export function kill(pid: number, signal: Signal): void {
+  try {
+    process.kill(pid, signal);
+  } catch (error) {
+    if ((error as { code?: string }).code !== "ESRCH") throw error;
+  }
+}
+
+/** Listens for a signal. */
+export function onSignal(signal: Signal, listener: () => void): () => void {
+  process.on(signal, listener);
+  return () => process.off(signal, listener);
+}
+
+/** Removes the program's own listeners from what happens to a process, and reports stray errors instead of dying of them. */
+export function takeOver(onStray: (error: unknown) => void): void {
+  const own = (event: string | symbol) =>
+    typeof event === "string" && (event.startsWith("SIG") || /^(exit|beforeExit|uncaught|unhandled|disconnect)/.test(event));
+  for (const event of process.eventNames()) if (own(event)) process.removeAllListeners(event);
+  process.on("uncaughtException", onStray);
+  process.on("unhandledRejection", onStray);
+}
+
+/** A page where nothing can be mapped: the same file, written with pwrite and read with pread. */
+export function openFilePage(path: string): Page {
+  const { openSync, writeSync, readSync, closeSync } = fs();
+  const descriptor = openSync(path, "r+");
+  const count = new Uint32Array(1);
+  const bytes = new Uint8Array(count.buffer);
+  let open = true;
+  return {
+    mapped: false,
+    add() {
+      count[0]!++;
+      writeSync(descriptor, bytes, 0, 4, 0);
+    },
+    read() {
+      readSync(descriptor, bytes, 0, 4, 0);
+      return count[0]!;
+    },
+    close() {
+      if (open) closeSync(descriptor);
+      open = false;
+    },
+  };
+}
+
+/** Makes the file of a page, and has its memory reserved by writing all of it. */
+export function createPageFile(path: string): void {
+  const { openSync, writeSync, closeSync } = fs();
+  const descriptor = openSync(path, "wx", 0o600);
+  try {
+    writeSync(descriptor, new Uint8Array(pageBytes));
+  } finally {
+    closeSync(descriptor);
+  }
+}
+
+/** The size of a page's file. */
+export const pageBytes = 4096;
+
+/** Whether a system error is one of permission. */
+export function isDenied(error: unknown): boolean {
+  const { code } = error as { code?: string };
+  return code === "EACCES" || code === "EPERM";
+}
+
+/** The message of whatever was thrown. */
+export function messageOf(error: unknown): string {
+  return error instanceof Error ? error.message : String(error);
+}

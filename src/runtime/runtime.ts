@@ -1,0 +1,160 @@
+/**
+ * What SAM needs of a JavaScript runtime. One adapter each for Node, Deno and Bun implements it; nothing else in the
+ * library, except `src/ffi`, touches a global or a module of a runtime.
+ * @module
+ */
+import type { Signal } from "../core/signals.ts";
+
+/** The runtimes there are adapters for. */
+export type RuntimeName = "node" | "deno" | "bun";
+
+/** What a standard stream of a started program is. */
+export type Stdio = "inherit" | "ignore";
+
+/** A command line, in parts, because Node's `fork` wants to know the module. */
+export interface Command {
+  /** The executable: a path, or a name to be looked up on PATH. */
+  readonly file: string;
+  /** Flags of the runtime, before the module. */
+  readonly flags: readonly string[];
+  /** The module, where the executable is a runtime. */
+  readonly module?: string | undefined;
+  /** Arguments of the program. */
+  readonly args: readonly string[];
+  /** The runtime that `file` is, where known. */
+  readonly runtime?: RuntimeName | undefined;
+  readonly cwd?: string | undefined;
+  /** Added to the environment of this process. */
+  readonly env: Readonly<Record<string, string>>;
+  readonly stdio: readonly [Stdio, Stdio, Stdio];
+}
+
+/** How a process ended: exactly one of the two is not null. */
+export interface Exit {
+  readonly code: number | null;
+  readonly signal: Signal | null;
+}
+
+/** A started process. */
+export interface Child {
+  readonly pid: number;
+  /** Resolved when the process has been reaped. */
+  readonly exited: Promise<Exit>;
+  /** Our end of the inherited descriptor, when one was asked for. */
+  readonly stream: Stream | null;
+  /** Sends a signal; a process that has ended is left alone. */
+  kill(signal: Signal): void;
+}
+
+/** A connected byte stream. */
+export interface Stream {
+  /** Whether a byte written now goes to the kernel now, not behind others that wait in user space. */
+  readonly idle: boolean;
+  /** Writes, at once as far as the kernel takes it. */
+  write(bytes: Uint8Array): void;
+  /** Begins to read. `onEnd` is called once, after the last data, also after `close()`. Called once, without delay. */
+  read(onData: (bytes: Uint8Array) => void, onEnd: (detail: string) => void): void;
+  /** Whether this stream keeps the event loop alive. */
+  hold(on: boolean): void;
+  /** Closes both directions. */
+  close(): void;
+}
+
+/** A listening Unix socket. */
+export interface Listener {
+  /** Stops listening; leaves the file to whoever made the directory. */
+  close(): void;
+}
+
+/** One page of memory that two processes share: a counter of heartbeats. */
+export interface Page {
+  /** False where nothing can be mapped and the page is read and written as a file. */
+  readonly mapped: boolean;
+  /** Counts one heartbeat. */
+  add(): void;
+  /** The count; wraps at 2^32. */
+  read(): number;
+  /** Gives the memory, or the descriptor, back. */
+  close(): void;
+}
+
+/** A JavaScript runtime. */
+export interface Runtime {
+  readonly name: RuntimeName;
+  readonly pid: number;
+
+  /** Monotonic milliseconds. */
+  now(): number;
+  /** Calls back after `delayMs`; returns the cancellation. `hold`: keeps the event loop alive meanwhile. */
+  schedule(callback: () => void, delayMs: number, hold: boolean): () => void;
+  /** Resolved when input that had arrived before the call has been delivered. */
+  settle(): Promise<void>;
+
+  /** Starts a process. With `link`, the child inherits a descriptor, and its number goes into the environment by it. */
+  spawn(command: Command, link?: (descriptor: number) => Readonly<Record<string, string>>): Promise<Child>;
+  /** How this very program was started. Rejects with ACCESS or NOT_SUPPORTED where that cannot be known. */
+  self(): Promise<Pick<Command, "file" | "flags" | "module" | "args" | "runtime" | "cwd">>;
+  /** The flags that a module of this runtime gets where the user names none. */
+  defaultFlags(): Promise<readonly string[]>;
+  /** The executable of this runtime. */
+  readonly executable: string;
+  /** Whether there is a file at `path`; true where that may not be known. */
+  exists(path: string): boolean;
+  /** Sends a signal to a process that is not our child; one that has ended is left alone. */
+  kill(pid: number, signal: Signal): void;
+  /** Whether process `pid` descends from `ancestor`; false where that cannot be known. */
+  descends(pid: number, ancestor: number): boolean;
+
+  /** Makes a directory that only this user may enter; with `inMemory` in shared memory, where the system has it. */
+  makePrivateDirectory(inMemory: boolean): Promise<string>;
+  /** Removes files and an empty directory, in this order; what is missing is passed over. */
+  remove(...paths: string[]): void;
+  /** Listens on a Unix socket. */
+  listen(path: string, onStream: (stream: Stream) => void): Promise<Listener>;
+  /** Connects to a Unix socket. */
+  connect(path: string): Promise<Stream>;
+  /** Takes over a descriptor inherited from the parent. */
+  inherited(descriptor: number): Promise<Stream>;
+  /** Opens a page in a file; `create` makes the file first. */
+  openPage(path: string, create: boolean): Promise<Page>;
+
+  /** Whether this is the thread the program began in. */
+  readonly isMainThread: boolean;
+  /** Whether standard input is a terminal. */
+  readonly stdinIsTerminal: boolean;
+  /** Listens for a signal; returns the cancellation. */
+  onSignal(signal: Signal, listener: () => void): () => void;
+  /** Makes this process a SAM server: silences the program's own listeners, and reports its stray errors. */
+  takeOver(onStray: (error: unknown) => void): void;
+  /** Ends this process. */
+  exit(code: number): never;
+}
+
+interface Globals {
+  readonly Deno?: unknown;
+  readonly Bun?: unknown;
+}
+
+/** Which runtime we are in. */
+export function runtimeName(): RuntimeName {
+  const { Deno, Bun } = globalThis as Globals;
+  return Deno !== undefined ? "deno" : Bun !== undefined ? "bun" : "node";
+}
+
+let loaded: Promise<Runtime> | undefined;
+
+/** The adapter of the runtime we are in, loaded once. */
+export function loadRuntime(): Promise<Runtime> {
+  return loaded ??= load(runtimeName());
+}
+
+async function load(name: RuntimeName): Promise<Runtime> {
+  switch (name) {
+    case "deno":
+      return (await import("./deno.ts")).deno;
+    case "bun":
+      return (await import("./bun.ts")).bun;
+    case "node":
+      return (await import("./node.ts")).node;
+  }
+}

@@ -1,0 +1,46 @@
+// `npm run check`: types, lint, format, documentation and packaging. `npm run fmt` (--fix) formats first.
+
+import { install, offlineDenoConfig, root, run, runtimesDir } from "./support/setup.mjs";
+import { existsSync } from "node:fs";
+import { join } from "node:path";
+
+await install(root);
+await install(runtimesDir);
+
+const deno = process.env.SAM_TEST_DENO ??
+  join(runtimesDir, "node_modules/@deno/linux-x64-glibc/deno");
+const bin = (name) => join(root, "node_modules/.bin", name);
+const entries = ["mod.ts", "src/testing.ts"];
+const folders = ["src", "transports", "test", "bench", "examples"]
+  .filter((folder) => existsSync(join(root, folder)));
+
+const checks = [
+  ["deno fmt --check", deno, ["fmt", "--check"]],
+  ["deno lint", deno, ["lint"]],
+  ["deno check", deno, ["check", `--config=${offlineDenoConfig()}`, "mod.ts", ...folders]],
+  ["deno doc --lint", deno, ["doc", "--lint", ...entries]],
+  ["deno publish --dry-run", deno, ["publish", "--dry-run", "--allow-dirty"]],
+  ["tsc (tests)", bin("tsc"), ["-p", "tsconfig.test.json", "--noEmit"]],
+  ["tsc (package)", "npm", ["run", "build"]],
+  ["tsc (a user without @types/node)", bin("tsc"), [
+    ...["--ignoreConfig", "--noEmit", "--strict", "--module", "nodenext", "--types", ""],
+    ...["--lib", "ES2023,ESNext.Disposable,DOM", "dist/mod.d.ts", "dist/src/testing.d.ts"],
+  ]],
+  ["publint", bin("publint"), ["--strict"]],
+  ["attw", bin("attw"), ["--pack", ".", "--profile", "esm-only"]],
+];
+if (process.argv.includes("--fix")) checks.unshift(["deno fmt", deno, ["fmt"]]);
+
+const env = { ...process.env, NO_COLOR: "1", DENO_NO_UPDATE_CHECK: "1", DO_NOT_TRACK: "1" };
+let failed = 0;
+for (const [name, command, args] of checks) {
+  const { code, output } = await run(command, args, { env });
+  console.log(`${code === 0 ? "ok" : "FAILED"}  ${name}`);
+  if (code === 0) continue;
+  failed++;
+  console.log(output);
+}
+if (failed > 0) {
+  console.log(`${failed} of ${checks.length} checks failed`);
+  process.exitCode = 1;
+}

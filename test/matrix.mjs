@@ -1,0 +1,277 @@
+// Runs the suite, test/*_test.ts, on six runtimes, and checks that all of them ran the same tests.
+//
+//   npm test                                      everything
+//   npm test -- --only node20,deno --file smoke   some legs, some files (test/smoke_test.ts)
+//   npm test -- --jobs 1                          one leg at a time (default 2)
+//   npm test -- --jsr                             Deno takes @std/assert from jsr.io, not from this folder
+//
+// Each leg's output is in .build/logs/. The last line is `N passed, N failed`.
+
+import { spawn } from "node:child_process";
+import { createWriteStream, mkdirSync, readdirSync, readFileSync, rmSync } from "node:fs";
+import { delimiter, dirname, join } from "node:path";
+import { setTimeout as sleep } from "node:timers/promises";
+import { parseArgs } from "node:util";
+import { build, install, offlineDenoConfig, root, run, runtimesDir } from "./support/setup.mjs";
+
+const legLimitMs = 10 * 60_000;
+const silenceLimitMs = 3 * 60_000;
+const logs = join(root, ".build/logs");
+
+const { values: options } = parseArgs({
+  options: {
+    only: { type: "string", multiple: true },
+    file: { type: "string", multiple: true },
+    jobs: { type: "string", default: "2" },
+    jsr: { type: "boolean", default: false },
+  },
+});
+
+/** Everything that is wrong apart from a failed test: each counts as one failure. */
+const faults = [];
+const list = (values) => (values ?? []).flatMap((value) => value.split(","));
+
+await install(root);
+await install(runtimesDir);
+const complaints = await build();
+if (complaints !== "") {
+  console.log(complaints);
+  faults.push("the compiler complains, see above");
+}
+
+const { runtimeNames, runtimePath } = await import("../.build/test/support/runtimes.js");
+const legNames = options.only ? list(options.only) : runtimeNames;
+const unknown = legNames.filter((name) => !runtimeNames.includes(name));
+if (unknown.length > 0) {
+  console.error(`Unknown leg: ${unknown.join(", ")}. There are: ${runtimeNames.join(", ")}`);
+  process.exit(2);
+}
+const wanted = list(options.file).map((name) =>
+  name.replace(/^.*\//, "").replace(/(_test)?(\.ts)?$/, "")
+);
+const files = readdirSync(join(root, "test")).sort()
+  .filter((file) => file.endsWith("_test.ts"))
+  .filter((file) => wanted.length === 0 || wanted.includes(file.replace("_test.ts", "")));
+if (files.length === 0) faults.push("no test file");
+
+mkdirSync(logs, { recursive: true });
+const denoConfig = options.jsr ? join(root, "deno.json") : offlineDenoConfig();
+const groups = new Set();
+for (const signal of ["SIGINT", "SIGTERM", "SIGHUP"]) {
+  process.on(signal, () => {
+    for (const group of groups) killGroup(group);
+    process.exit(130);
+  });
+}
+
+const legs = [];
+if (files.length > 0) {
+  const waiting = [...legNames];
+  const worker = async () => {
+    for (let name = waiting.shift(); name !== undefined; name = waiting.shift()) {
+      const leg = await runLeg(name);
+      report(leg);
+      legs.push(leg);
+    }
+  };
+  await Promise.all(Array.from({ length: Number(options.jobs) || 1 }, worker));
+  compare(legs);
+}
+for (const fault of faults) console.log(`FAILED: ${fault}`);
+const sum = (key) => legs.reduce((total, leg) => total + leg[key], 0);
+const failed = sum("failed") + faults.length;
+if (failed > 0) process.exitCode = 1;
+console.log(`${sum("passed")} passed, ${failed} failed`);
+
+function commandOf(name, report) {
+  const sources = files.map((file) => `./test/${file}`);
+  const path = runtimePath(name);
+  if (name === "deno") {
+    return [
+      path,
+      "test",
+      "-A",
+      "--no-check",
+      `--config=${denoConfig}`,
+      `--junit-path=${report}`,
+      ...sources,
+    ];
+  }
+  if (name === "bun") {
+    // The harness has its own limit per test.
+    const flags = ["--isolate", `--timeout=${legLimitMs}`, "--reporter=junit"];
+    return [path, "test", ...flags, `--reporter-outfile=${report}`, ...sources];
+  }
+  // One file at a time: two legs share two cores already, and the tests spawn processes and measure time.
+  const flags = ["--test", "--test-concurrency=1"];
+  flags.push("--test-reporter=spec", "--test-reporter-destination=stdout");
+  flags.push("--test-reporter=junit", `--test-reporter-destination=${report}`);
+  const compiled = sources.map((file) => file.replace("./", "./.build/").replace(/ts$/, "js"));
+  return [path, ...flags, ...(name === "node20" ? compiled : sources)];
+}
+
+/** The programs that a test finds by name are those of the matrix; `node` is the leg's own. */
+function environmentOf(name) {
+  const programs = [name.startsWith("node") ? name : "node24", "deno", "bun"];
+  const environment = {
+    ...process.env,
+    PATH: [...programs.map((program) => dirname(runtimePath(program))), process.env.PATH]
+      .join(delimiter),
+    NO_COLOR: "1",
+    DENO_NO_UPDATE_CHECK: "1",
+    DO_NOT_TRACK: "1",
+  };
+  delete environment.FORCE_COLOR;
+  return environment;
+}
+
+async function runLeg(name) {
+  const log = join(logs, `${name}.log`);
+  const junit = join(logs, `${name}.xml`);
+  rmSync(junit, { force: true });
+  const [command, ...args] = commandOf(name, junit);
+  const env = environmentOf(name);
+  const version = (await run(command, ["--version"], { env })).output.match(/\d+\.\d+\.\d+/)?.[0];
+  const started = Date.now();
+  const problems = [];
+  const out = createWriteStream(log);
+  // A process group of its own: what hangs is killed with all that it started.
+  const child = spawn(command, args, {
+    cwd: root,
+    env,
+    detached: true,
+    stdio: ["ignore", "pipe", "pipe"],
+  });
+  if (child.pid !== undefined) groups.add(child.pid);
+  const stop = (problem) => {
+    problems.push(problem);
+    killGroup(child.pid);
+  };
+  const overall = setTimeout(stop, legLimitMs, `not done after ${legLimitMs / 60_000} minutes`);
+  const silence = setTimeout(stop, silenceLimitMs, `silent for ${silenceLimitMs / 60_000} minutes`);
+  for (const stream of [child.stdout, child.stderr]) {
+    stream.on("data", (chunk) => {
+      out.write(chunk);
+      silence.refresh();
+    });
+  }
+  const exit = await new Promise((resolve) => {
+    child.on("error", (error) => resolve(error.message));
+    child.on("exit", (code, signal) => resolve(code ?? signal));
+  });
+  clearTimeout(overall);
+  clearTimeout(silence);
+  if (child.pid !== undefined) {
+    const left = problems.length > 0 ? [] : await leftBehind(child.pid);
+    if (left.length > 0) problems.push(`processes left behind: ${left.join("; ")}`);
+    killGroup(child.pid);
+    groups.delete(child.pid);
+  }
+  await new Promise((resolve) => out.end(resolve));
+
+  const tests = readReport(junit);
+  const count = (outcome) => tests.filter((test) => test.outcome === outcome).length;
+  const leg = {
+    name,
+    version,
+    log,
+    tests,
+    problems,
+    passed: count("passed"),
+    failed: count("failed"),
+    skipped: count("skipped"),
+    seconds: (Date.now() - started) / 1000,
+  };
+  if (tests.length === 0) problems.push("no test ran");
+  if (exit !== 0 && leg.failed === 0 && problems.length === 0) problems.push(`ended with ${exit}`);
+  leg.failed += problems.length;
+  return leg;
+}
+
+function report(leg) {
+  const counts = `${leg.passed} passed, ${leg.failed} failed, ${leg.skipped} skipped`;
+  if (leg.failed > 0) {
+    const lines = readFileSync(leg.log, "utf8").split("\n");
+    console.log(`--- ${leg.name}: ${leg.log}${lines.length > 400 ? ", the last 400 lines" : ""}`);
+    console.log(lines.slice(-400).join("\n"));
+    for (const test of leg.tests) {
+      if (test.outcome === "failed") console.log(`--- ${leg.name} failed: ${test.name}`);
+    }
+    for (const problem of leg.problems) console.log(`--- ${leg.name}: ${problem}`);
+  }
+  console.log(
+    `${leg.failed > 0 ? "FAILED" : "ok"}  ${leg.name} ${leg.version}: ${counts} (${
+      leg.seconds.toFixed(1)
+    } s)`,
+  );
+}
+
+/**
+ * A test that ended its process early, or that one runner did not see, is in no report: compare the reports. One fault
+ * per leg; a leg that was killed or reports nothing has its own already.
+ */
+function compare(legs) {
+  const counted = legs.filter((leg) => leg.tests.length > 0 && leg.problems.length === 0);
+  const times = (leg, name) => leg.tests.filter((test) => test.name === name).length;
+  const names = [...new Set(counted.flatMap((leg) => leg.tests.map((test) => test.name)))];
+  const most = new Map(
+    names.map((name) => [name, Math.max(...counted.map((leg) => times(leg, name)))]),
+  );
+  for (const leg of counted) {
+    const missing = names.filter((name) => times(leg, name) < most.get(name));
+    if (missing.length === 0) continue;
+    const some = missing.slice(0, 10).map((name) => `\n    ${name}`).join("");
+    faults.push(`${missing.length} tests of other legs did not run on ${leg.name}:${some}`);
+  }
+}
+
+/** The test cases of a JUnit report; none if it is missing. All three runners write nearly the same XML. */
+function readReport(path) {
+  let xml;
+  try {
+    xml = readFileSync(path, "utf8");
+  } catch {
+    return [];
+  }
+  return xml.split(/<testcase\s/).slice(1).map((text) => ({
+    name: unescape(/\bname="([^"]*)"/.exec(text)?.[1] ?? ""),
+    outcome: /<(failure|error)\b/.test(text)
+      ? "failed"
+      : /<skipped\b/.test(text)
+      ? "skipped"
+      : "passed",
+  }));
+}
+
+function unescape(text) {
+  const entities = { lt: "<", gt: ">", quot: '"', apos: "'" };
+  // Node 20 and 22 escape twice.
+  return text.replace(/&(amp;)+/g, "&").replace(/&(lt|gt|quot|apos);/g, (_, name) => entities[name])
+    .replace(/&#(x?[0-9a-f]+);/gi, (_, code) => String.fromCodePoint(Number(`0${code}`)));
+}
+
+/** The command lines of what still runs in a process group, two seconds after its leader's end. */
+async function leftBehind(group) {
+  for (let tries = 0;; tries++) {
+    const left = readdirSync("/proc").filter((entry) => /^\d+$/.test(entry)).flatMap((pid) => {
+      try {
+        const stat = readFileSync(`/proc/${pid}/stat`, "utf8");
+        const [state, , pgrp] = stat.slice(stat.lastIndexOf(")") + 2).split(" ");
+        if (Number(pgrp) !== group || state === "Z" || state === "X") return [];
+        return [readFileSync(`/proc/${pid}/cmdline`, "utf8").replaceAll("\0", " ").trim()];
+      } catch {
+        return [];
+      }
+    });
+    if (left.length === 0 || tries === 20) return left;
+    await sleep(100);
+  }
+}
+
+function killGroup(group) {
+  try {
+    process.kill(-group, "SIGKILL");
+  } catch {
+    // Nothing is left of it.
+  }
+}

@@ -1,0 +1,51 @@
+// One `test()` for three runners: Deno.test with its leak sanitizers on Deno, node:test on Node and Bun.
+// (node:test on Deno would let a throw in a timer pass.) Tests are flat and own their cleanup; no hooks.
+
+export interface TestOptions {
+  /** Limit for the whole test, in milliseconds. Default: 60 000. */
+  timeoutMs?: number;
+  /** Do not run the test; it is counted as skipped. A string says why. */
+  skip?: boolean | string;
+}
+
+type TestBody = () => void | Promise<void>;
+
+interface DenoTest {
+  test(definition: {
+    name: string;
+    fn: TestBody;
+    ignore: boolean;
+    sanitizeOps: true;
+    sanitizeResources: true;
+    sanitizeExit: true;
+  }): void;
+}
+
+const deno = (globalThis as { Deno?: DenoTest }).Deno;
+const nodeTest = deno === undefined ? (await import("node:test")).test : undefined;
+
+/** Registers a test with the runner of the current runtime. */
+export function test(name: string, fn: TestBody, options: TestOptions = {}): void {
+  const { timeoutMs = 60_000, skip = false } = options;
+  const body = (): Promise<void> => within(timeoutMs, name, fn);
+  if (deno !== undefined) {
+    const sanitizers = { sanitizeOps: true, sanitizeResources: true, sanitizeExit: true } as const;
+    deno.test({ name, fn: body, ignore: skip !== false, ...sanitizers });
+  } else {
+    void nodeTest?.(name, { skip }, body);
+  }
+}
+
+/** The limit is ours: Deno.test has none, and node:test and Bun differ in theirs. */
+async function within(timeoutMs: number, name: string, fn: TestBody): Promise<void> {
+  let timer: ReturnType<typeof setTimeout> | undefined;
+  const late = new Promise<never>((_, reject) => {
+    const error = new Error(`"${name}" is not done after ${timeoutMs} ms`);
+    timer = setTimeout(() => reject(error), timeoutMs);
+  });
+  try {
+    await Promise.race([fn(), late]);
+  } finally {
+    clearTimeout(timer);
+  }
+}

@@ -62,7 +62,12 @@ export const callable: Readonly<Record<Call, readonly ClientState[]>> = {
 
 /** What the active process is told. The `id` of a call is the caller's; it comes back in `resolve` or `reject`. */
 export type ClientInput =
-  | { readonly type: "register"; readonly id: number; readonly pid: number }
+  | {
+    readonly type: "register";
+    readonly id: number;
+    readonly pid: number;
+    readonly notice: string;
+  }
   | { readonly type: "start" | "stop" | "finalize" | "markFailed"; readonly id: number }
   | { readonly type: "setWarnSignal"; readonly id: number; readonly signal: Signal }
   | { readonly type: "store"; readonly id: number; readonly bytes: Uint8Array }
@@ -76,7 +81,12 @@ export type ClientInput =
 export type ClientEffect =
   | { readonly type: "send"; readonly message: ClientMessage }
   | { readonly type: "resolve"; readonly id: number }
-  | { readonly type: "reject"; readonly id: number; readonly code: SamErrorCode; readonly message: string }
+  | {
+    readonly type: "reject";
+    readonly id: number;
+    readonly code: SamErrorCode;
+    readonly message: string;
+  }
   /** Confirm the event loop to the server. */
   | { readonly type: "confirm" }
   /** Call the health check. */
@@ -90,7 +100,6 @@ export type ClientEffect =
 /** What the program asked for, in force until the server's `welcome`. */
 export interface ClientSettings {
   readonly timeInterval: number;
-  readonly warnSignal: Signal;
   readonly maxDataSize: number;
 }
 
@@ -106,7 +115,14 @@ interface Request {
 /** The server has this long to answer; `start()` while it waits for quorum has no limit. */
 export const answerMs = 10_000;
 
-const errorCodes: readonly string[] = ["INVALID_PARAM", "BAD_HANDLE", "TOO_BIG", "NO_MEMORY", "INTERRUPT", "MESSAGE_ERROR"];
+const errorCodes: readonly string[] = [
+  "INVALID_PARAM",
+  "BAD_HANDLE",
+  "TOO_BIG",
+  "NO_MEMORY",
+  "INTERRUPT",
+  "MESSAGE_ERROR",
+];
 
 /** The active process of a program. */
 export class Client {
@@ -162,7 +178,7 @@ export class Client {
   step(input: ClientInput, now: number): readonly ClientEffect[] {
     switch (input.type) {
       case "register":
-        this.#register(input.id, input.pid, now);
+        this.#register(input.id, input.pid, input.notice, now);
         break;
       case "start":
         this.#start(input.id, now);
@@ -174,7 +190,12 @@ export class Client {
         this.#finalize(input.id, now);
         break;
       case "markFailed":
-        this.#request(input.id, (id) => ({ type: "markFailed", id }), now, () => this.#resolve(input.id));
+        this.#request(
+          input.id,
+          (id) => ({ type: "markFailed", id }),
+          now,
+          () => this.#resolve(input.id),
+        );
         break;
       case "setWarnSignal":
         this.#setWarnSignal(input.id, input.signal, now);
@@ -205,15 +226,25 @@ export class Client {
 
   // The calls.
 
-  #register(call: number, pid: number, now: number): void {
+  #register(call: number, pid: number, notice: string, now: number): void {
     this.state = "registering";
     this.#linked = true;
     const back = () => this.#unregister();
-    const hello = (id: number): ClientMessage => ({ type: "hello", version: protocolVersion, id, pid });
+    const hello = (id: number): ClientMessage => ({
+      type: "hello",
+      version: protocolVersion,
+      id,
+      pid,
+      notice,
+    });
     this.#request(call, hello, now, (answer) => {
       if (answer.type !== "welcome") {
         back();
-        return this.#reject(call, "MESSAGE_ERROR", "the server did not answer a hello with a welcome");
+        return this.#reject(
+          call,
+          "MESSAGE_ERROR",
+          "the server did not answer a hello with a welcome",
+        );
       }
       this.instanceId = answer.instanceId;
       this.timeInterval = answer.timeInterval;
@@ -237,11 +268,24 @@ export class Client {
   #handOver(call: number, now: number): void {
     const store = () => {
       if (this.data.length === 0) return this.#registered(call);
-      this.#sendPart(call, this.data, 0, now, () => this.#registered(call), () => this.#unregister());
+      this.#sendPart(
+        call,
+        this.data,
+        0,
+        now,
+        () => this.#registered(call),
+        () => this.#unregister(),
+      );
     };
     const signal = this.#warnSignal;
     if (signal === null) return store();
-    this.#request(call, (id) => ({ type: "setWarnSignal", id, signal }), now, store, () => this.#unregister());
+    this.#request(
+      call,
+      (id) => ({ type: "setWarnSignal", id, signal }),
+      now,
+      store,
+      () => this.#unregister(),
+    );
   }
 
   #registered(call: number): void {
@@ -256,9 +300,16 @@ export class Client {
       return this.#registered(call);
     }
     this.#request(call, (id) => ({ type: "fetch", id, offset }), now, (answer, then) => {
-      if (answer.type !== "chunk" || answer.bytes.length === 0 || offset + answer.bytes.length > into.length) {
+      if (
+        answer.type !== "chunk" || answer.bytes.length === 0 ||
+        offset + answer.bytes.length > into.length
+      ) {
         this.#unregister();
-        return this.#reject(call, "MESSAGE_ERROR", "the server sent data of another size than it had announced");
+        return this.#reject(
+          call,
+          "MESSAGE_ERROR",
+          "the server sent data of another size than it had announced",
+        );
       }
       into.set(answer.bytes, offset);
       this.#fetch(call, into, offset + answer.bytes.length, then);
@@ -284,7 +335,13 @@ export class Client {
     );
   }
 
-  #transition(call: number, type: "stop", during: ClientState, after: ClientState, now: number): void {
+  #transition(
+    call: number,
+    type: "stop",
+    during: ClientState,
+    after: ClientState,
+    now: number,
+  ): void {
     const before = this.state;
     this.state = during;
     this.#endRhythm();
@@ -306,14 +363,20 @@ export class Client {
       this.#resolve(call);
     };
     this.state = "finalizing";
-    if (this.#linked) this.#request(call, (id) => ({ type: "finalize", id }), now, (_answer, then) => done(then));
-    else done(now);
+    if (this.#linked) {
+      this.#request(call, (id) => ({ type: "finalize", id }), now, (_answer, then) => done(then));
+    } else done(now);
   }
 
   #setWarnSignal(call: number, signal: Signal, now: number): void {
     this.#warnSignal = signal;
     if (!this.#linked || this.state === "registering") return this.#resolve(call);
-    this.#request(call, (id) => ({ type: "setWarnSignal", id, signal }), now, () => this.#resolve(call));
+    this.#request(
+      call,
+      (id) => ({ type: "setWarnSignal", id, signal }),
+      now,
+      () => this.#resolve(call),
+    );
   }
 
   #store(call: number, bytes: Uint8Array, now: number): void {
@@ -349,7 +412,13 @@ export class Client {
     otherwise: Request["otherwise"] = () => {},
   ): void {
     const bytes = data.subarray(offset, offset + chunkBytes);
-    const part = (id: number): ClientMessage => ({ type: "store", id, total: data.length, offset, bytes });
+    const part = (id: number): ClientMessage => ({
+      type: "store",
+      id,
+      total: data.length,
+      offset,
+      bytes,
+    });
     this.#request(call, part, now, (_answer, then) => {
       const next = offset + bytes.length;
       if (next >= data.length) done(then);
@@ -396,7 +465,11 @@ export class Client {
       this.#requests.delete(id);
       request.otherwise(now);
       if (request.call !== null) {
-        this.#reject(request.call, "TIMEOUT", `the server gave no answer within ${answerMs} ms; is it stopped?`);
+        this.#reject(
+          request.call,
+          "TIMEOUT",
+          `the server gave no answer within ${answerMs} ms; is it stopped?`,
+        );
       }
     }
     if (this.#nextConfirm !== undefined && this.#nextConfirm <= now) {
@@ -428,7 +501,11 @@ export class Client {
   #receive(message: ServerMessage, now: number): void {
     if (message.type === "warn") {
       const text = `${message.reason}: ${message.detail}`;
-      this.#effects.push({ type: "abort", code: "INTERRUPT", message: `this instance is about to be ended (${text})` });
+      this.#effects.push({
+        type: "abort",
+        code: "INTERRUPT",
+        message: `this instance is about to be ended (${text})`,
+      });
       return;
     }
     const request = this.#requests.get(message.id);
@@ -446,15 +523,26 @@ export class Client {
     this.#endRhythm();
     if (this.state === "finalizing") {
       this.state = "finalized";
-      for (const request of this.#requests.values()) if (request.call !== null) this.#resolve(request.call);
+      for (const request of this.#requests.values()) {
+        if (request.call !== null) this.#resolve(request.call);
+      }
       this.#requests.clear();
       return;
     }
     const registering = this.state === "registering";
-    if (registering) this.#rejectAll("MESSAGE_ERROR", `the server closed the link before it answered (${detail})`, now);
-    else this.#rejectAll("LIBRARY", `the server of this process is gone (${detail})`, now);
+    if (registering) {
+      this.#rejectAll(
+        "MESSAGE_ERROR",
+        `the server closed the link before it answered (${detail})`,
+        now,
+      );
+    } else this.#rejectAll("LIBRARY", `the server of this process is gone (${detail})`, now);
     if (registering) return;
-    this.#effects.push({ type: "abort", code: "LIBRARY", message: `the server of this process is gone (${detail})` });
+    this.#effects.push({
+      type: "abort",
+      code: "LIBRARY",
+      message: `the server of this process is gone (${detail})`,
+    });
     if (this.#exitWhenLost) this.#effects.push({ type: "exit" });
   }
 
@@ -478,4 +566,3 @@ export class Client {
     this.#effects.push({ type: "reject", id, code, message });
   }
 }
-

@@ -31,7 +31,8 @@ type Messages<S extends Schema> = {
 
 /** What the active process says. An `id` is that of a request, which is answered by `done`, `chunk` or `refused`. */
 const clientSchema = {
-  hello: { version: "u8", id: "u32", pid: "u32" },
+  /** `notice` says, where it is not empty, why the link is slower than it could be. */
+  hello: { version: "u8", id: "u32", pid: "u32", notice: "text" },
   start: { id: "u32" },
   stop: { id: "u32" },
   finalize: { id: "u32" },
@@ -151,7 +152,10 @@ function decode(schema: Schema, frame: Uint8Array): { type: string } & Record<st
 }
 
 function malformed(what: string): SamError {
-  return new SamError("MESSAGE_ERROR", `malformed frame: ${what}; is the peer a SAM of this version?`);
+  return new SamError(
+    "MESSAGE_ERROR",
+    `malformed frame: ${what}; is the peer a SAM of this version?`,
+  );
 }
 
 /** Encodes what the active process says. */

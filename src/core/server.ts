@@ -84,8 +84,13 @@ export class Server {
   static readonly #actions: Readonly<Record<ActionName, Action>> = {
     ignore: () => {},
     refuse: (server, message: { type: string; id: number }) =>
-      server.#refuse(message.id, "BAD_HANDLE", `${message.type}() is not allowed while ${server.state}`),
-    acknowledge: (server, message: { id: number }) => server.#send({ type: "done", id: message.id }),
+      server.#refuse(
+        message.id,
+        "BAD_HANDLE",
+        `${message.type}() is not allowed while ${server.state}`,
+      ),
+    acknowledge: (server, message: { id: number }) =>
+      server.#send({ type: "done", id: message.id }),
     spawn: (server, _input, now) => server.#spawn(now),
     launch: (server, input: Input<"spawned">, now) => server.#launch(input.pid, now),
     failSpawn: (server, input: Input<"spawnFailed">, now) => server.#failSpawn(input.error, now),
@@ -97,7 +102,8 @@ export class Server {
     },
     stop: (server, message: Message<"stop">, now) => server.#stop(message.id, now),
     finalize: (server, message: Message<"finalize">, now) => server.#finalize(message.id, now),
-    markFailed: (server, message: Message<"markFailed">, now) => server.#markFailed(message.id, now),
+    markFailed: (server, message: Message<"markFailed">, now) =>
+      server.#markFailed(message.id, now),
     confirm: (server, _input, now) => server.#confirm(now),
     beginCheck: (server, _input, now) => server.#beginCheck(now),
     endCheck: (server, message: Message<"checkEnd">, now) => server.#endCheck(message, now),
@@ -111,7 +117,8 @@ export class Server {
     },
     endLink: (server, _input, now) => server.#endLink(now),
     noteExit: (server, input: Input<"exit">, now) => server.#noteExit(input, now),
-    leave: (server, input: Input<"shutdown">, now) => server.#leave("stop", input.signal, now),
+    leave: (server, input: Input<"shutdown">, now) =>
+      server.#leave("stop", input.signal, now, input.delivered),
     leaveOnceSpawned: (server, input: Input<"shutdown">) => server.#leaveOnceSpawned(input.signal),
     makeFinal: (server) => server.#makeFinal(),
     renew: (server, _input, now) => server.#leave("restart", null, now),
@@ -169,18 +176,29 @@ export class Server {
     if (due("backoff")) return this.#spawn(now);
     if (due("grace")) return this.#kill();
     if (due("startup")) {
-      return this.#plan("startup", `start() was not called within ${this.#settings.startupTimeout} ms`, now);
+      return this.#plan(
+        "startup",
+        `start() was not called within ${this.#settings.startupTimeout} ms`,
+        now,
+      );
     }
     const { timeInterval } = this.#settings;
     if (due("liveness")) return this.#plan("timeout", `no heartbeat for ${timeInterval} ms`, now);
-    if (due("check")) return this.#plan("unhealthy", `the health check gave no answer for ${timeInterval} ms`, now);
-    if (due("lostLink")) return this.#plan("exit", "the process closed its link and did not end", now);
+    if (due("check")) {
+      return this.#plan("unhealthy", `the health check gave no answer for ${timeInterval} ms`, now);
+    }
+    if (due("lostLink")) {
+      return this.#plan("exit", "the process closed its link and did not end", now);
+    }
   }
 
   /** A late tick means that this server was stopped, suspended or starved: what it missed is not held against the process. */
   #forgiveStall(now: number): void {
     const due = this.deadline;
-    if (due === undefined || this.#deadlines.drain !== undefined || this.#deadlines.backoff !== undefined) return;
+    if (
+      due === undefined || this.#deadlines.drain !== undefined ||
+      this.#deadlines.backoff !== undefined
+    ) return;
     const { timeInterval } = this.#settings;
     const late = now - due;
     if (late < Math.max(stallMs, timeInterval / 4)) return;
@@ -202,8 +220,18 @@ export class Server {
     }
     this.#clearDeadlines();
     this.#spawnedAt = now;
-    this.#registered = this.#startedOnce = this.#linked = this.#credited = false;
-    this.#healthySince = this.#startRequest = this.#exited = this.#planned = this.#goal = this.#goalSignal = null;
+    this.#registered =
+      this.#startedOnce =
+      this.#linked =
+      this.#credited =
+        false;
+    this.#healthySince =
+      this.#startRequest =
+      this.#exited =
+      this.#planned =
+      this.#goal =
+      this.#goalSignal =
+        null;
     this.lastHeartbeat = null;
     this.state = "spawning";
     this.#effects.push({ type: "spawn", instanceId: this.instanceId });
@@ -215,7 +243,9 @@ export class Server {
     this.pid = pid;
     this.#spawnedAt = now;
     this.#emit({ type: "spawn", pid });
-    if (this.#settings.startupTimeout > 0) this.#deadlines.startup = now + this.#settings.startupTimeout;
+    if (this.#settings.startupTimeout > 0) {
+      this.#deadlines.startup = now + this.#settings.startupTimeout;
+    }
     if (this.#goal === "stop") this.#leave("stop", this.#goalSignal, now);
   }
 
@@ -238,7 +268,9 @@ export class Server {
         `the program speaks protocol ${message.version}, its server ${protocolVersion}: use one version of @x/sam`,
       );
     }
-    if (this.#registered) return this.#refuse(message.id, "BAD_HANDLE", "this instance has registered already");
+    if (this.#registered) {
+      return this.#refuse(message.id, "BAD_HANDLE", "this instance has registered already");
+    }
     const first = !this.#everRegistered;
     this.#registered = this.#everRegistered = this.#linked = true;
     if (this.state === "launched") this.state = "registered";
@@ -258,7 +290,11 @@ export class Server {
       hasQuorum: settings.hasQuorum,
       hasClusterMap: settings.hasClusterMap,
     });
-    this.#map({ recovery: this.#policy, pollPeriod: BigInt(settings.timeInterval), state: "stopped" }, now);
+    this.#map({
+      recovery: this.#policy,
+      pollPeriod: BigInt(settings.timeInterval),
+      state: "stopped",
+    }, now);
     this.#emit({ type: "register", pid: message.pid });
   }
 
@@ -296,7 +332,11 @@ export class Server {
   /** No longer watched, for good. */
   #finalize(id: number, now: number): void {
     if (this.#startRequest !== null) {
-      this.#refuse(this.#startRequest, "INTERRUPT", "finalize() was called while start() waited for quorum");
+      this.#refuse(
+        this.#startRequest,
+        "INTERRUPT",
+        "finalize() was called while start() waited for quorum",
+      );
       this.#startRequest = null;
     }
     this.#unwatch(now);
@@ -306,7 +346,9 @@ export class Server {
   }
 
   #unwatch(now: number): void {
-    for (const name of ["liveness", "check", "lostLink", "startup"] as const) delete this.#deadlines[name];
+    for (const name of ["liveness", "check", "lostLink", "startup"] as const) {
+      delete this.#deadlines[name];
+    }
     this.#map({ state: "stopped" }, now);
   }
 
@@ -334,7 +376,11 @@ export class Server {
   /** Killed without a warning, never to be started again. */
   #markFailed(id: number, now: number): void {
     if (!this.#settings.hasClusterMap) {
-      return this.#refuse(id, "INVALID_PARAM", "markFailed() needs a cluster map: set the option clusterMap");
+      return this.#refuse(
+        id,
+        "INVALID_PARAM",
+        "markFailed() needs a cluster map: set the option clusterMap",
+      );
     }
     this.#policy = "quit";
     this.#send({ type: "done", id });
@@ -363,7 +409,11 @@ export class Server {
 
   /** Hands out a part of the data. */
   #fetch(message: Message<"fetch">): void {
-    this.#send({ type: "chunk", id: message.id, bytes: this.#data.part(message.offset, chunkBytes) });
+    this.#send({
+      type: "chunk",
+      id: message.id,
+      bytes: this.#data.part(message.offset, chunkBytes),
+    });
   }
 
   // The end of an instance.
@@ -384,7 +434,7 @@ export class Server {
   }
 
   /** An orderly end: warn now, kill after `stopTimeout`. */
-  #leave(goal: "stop" | "restart", signal: Signal | null, now: number): void {
+  #leave(goal: "stop" | "restart", signal: Signal | null, now: number, delivered = false): void {
     this.#goal = goal;
     this.#goalSignal = signal;
     if (this.#exited) return; // it is gone already: what is left is to judge it
@@ -393,9 +443,11 @@ export class Server {
     const sent = signal ?? this.#warnSignal;
     this.#map({ state: "stopped" }, now);
     this.#emit({ type: "stopping", signal: sent });
-    if (this.#linked) this.#send({ type: "warn", reason: goal, detail: `the server was asked to ${goal}` });
+    if (this.#linked) {
+      this.#send({ type: "warn", reason: goal, detail: `the server was asked to ${goal}` });
+    }
     if (sent === "SIGKILL") return this.#kill();
-    this.#effects.push({ type: "signal", signal: sent });
+    if (!delivered) this.#effects.push({ type: "signal", signal: sent });
     this.#deadlines.grace = now + this.#settings.stopTimeout;
   }
 
@@ -451,7 +503,9 @@ export class Server {
     switch (this.state) {
       case "launched":
       case "registered":
-        if (this.#settings.startedAtSpawn && !this.#registered) return this.#recover(ended, "", now);
+        if (this.#settings.startedAtSpawn && !this.#registered) {
+          return this.#recover(ended, "", now);
+        }
         if (this.#replacement && !this.#startedOnce && status !== 0) {
           return this.#recover("startup", "it ended before it called start()", now);
         }
@@ -470,7 +524,8 @@ export class Server {
     if (this.#registered || status === 0) return undefined;
     return {
       code: "LIBRARY",
-      message: `${this.#settings.program} ended with status ${status} before it called register(): what it printed says why`,
+      message:
+        `${this.#settings.program} ended with status ${status} before it called register(): what it printed says why`,
     };
   }
 
@@ -480,7 +535,9 @@ export class Server {
       detail,
       exitCode: exit.code,
       signal: exit.signal,
-      heartbeatAge: this.lastHeartbeat === null ? null : (this.#planned?.at ?? now) - this.lastHeartbeat,
+      heartbeatAge: this.lastHeartbeat === null
+        ? null
+        : (this.#planned?.at ?? now) - this.lastHeartbeat,
     };
     const status = statusOf(exit);
     this.#map({ state: "failed" }, now);
@@ -488,7 +545,9 @@ export class Server {
       this.#emit({ type: "recovery", reason, evidence, delay: null });
       return this.#finish(status, exit.signal, reason === "failed" ? "failed" : "quit");
     }
-    const since = this.#settings.startedAtSpawn && !this.#registered ? this.#spawnedAt : this.#healthySince;
+    const since = this.#settings.startedAtSpawn && !this.#registered
+      ? this.#spawnedAt
+      : this.#healthySince;
     const healthyMs = since === null ? 0 : (this.#planned?.at ?? now) - since;
     const delay = this.#restart.next(now - this.#spawnedAt, healthyMs);
     this.#emit({ type: "recovery", reason, evidence, delay: delay ?? null });
@@ -505,13 +564,21 @@ export class Server {
     this.#finish(signal === null ? 0 : 128 + signalNumber(signal), signal, "stopped");
   }
 
-  #finish(code: number, signal: Signal | null, reason: FinishReason, error?: ExitStatus["error"]): void {
+  #finish(
+    code: number,
+    signal: Signal | null,
+    reason: FinishReason,
+    error?: ExitStatus["error"],
+  ): void {
     this.#clearDeadlines();
     this.pid = null;
     this.state = "finished";
     const clean = reason === "exit" || reason === "stopped" || reason === "spawn";
     if (this.#settings.hasClusterMap && clean) this.#effects.push({ type: "unmap" });
-    this.#effects.push({ type: "finish", status: { code, signal, reason, ...(error && { error }) } });
+    this.#effects.push({
+      type: "finish",
+      status: { code, signal, reason, ...(error && { error }) },
+    });
   }
 
   // The vocabulary.
@@ -534,13 +601,16 @@ export class Server {
   }
 
   #emit(event: (ServerEffect & { type: "emit" })["event"]): void {
-    this.#effects.push({ type: "emit", event });
+    this.#effects.push({ type: "emit", event, instanceId: this.instanceId });
   }
 
   #map(keys: (ServerEffect & { type: "map" })["keys"], now: number): void {
     if (!this.#settings.hasClusterMap) return;
     this.#mapUpdated = now;
-    this.#effects.push({ type: "map", keys: { ...keys, lastUpdated: BigInt(Math.round(now * 1e6)) } });
+    this.#effects.push({
+      type: "map",
+      keys: { ...keys, lastUpdated: BigInt(Math.round(now * 1e6)) },
+    });
   }
 
   #clearDeadlines(): void {

@@ -6,7 +6,9 @@ import type { ClientMessage } from "./frame.ts";
 import type { ServerInput, ServerState } from "./server_types.ts";
 
 /** What can happen: inputs, and the messages of the active process by their type. A tick is the same in every state. */
-export type ServerEventName = Exclude<ServerInput["type"], "message" | "tick"> | ClientMessage["type"];
+export type ServerEventName =
+  | Exclude<ServerInput["type"], "message" | "tick">
+  | ClientMessage["type"];
 
 /** What can be done. */
 export type ActionName =
@@ -96,7 +98,12 @@ const ending: Row = {
 /** The table. */
 export const table: Readonly<Record<ServerState, Row>> = {
   idle: { ...silent, begin: "spawn", shutdown: "finish" },
-  spawning: { ...silent, spawned: "launch", spawnFailed: "failSpawn", shutdown: "leaveOnceSpawned" },
+  spawning: {
+    ...silent,
+    spawned: "launch",
+    spawnFailed: "failSpawn",
+    shutdown: "leaveOnceSpawned",
+  },
   launched: { ...alive, hello: "welcome" },
   registered: { ...linked, start: "start", markFailed: "markFailed" },
   waiting: { ...linked, quorum: "startIfQuorate" },

@@ -20,7 +20,14 @@ export type ServerState =
   | "finished";
 
 /** Why an instance was, or had to be, replaced. */
-export type RecoveryReason = "exit" | "signal" | "timeout" | "unhealthy" | "quorum" | "failed" | "startup";
+export type RecoveryReason =
+  | "exit"
+  | "signal"
+  | "timeout"
+  | "unhealthy"
+  | "quorum"
+  | "failed"
+  | "startup";
 
 /** Why supervision is over. */
 export type FinishReason = "exit" | "stopped" | "quit" | "restart-limit" | "failed" | "spawn";
@@ -83,7 +90,8 @@ export type ServerInput =
   | { readonly type: "message"; readonly message: ClientMessage }
   | { readonly type: "tick" }
   | { readonly type: "quorum"; readonly quorate: boolean }
-  | { readonly type: "shutdown"; readonly signal: Signal | null }
+  /** `delivered`: the process got this signal from elsewhere (a terminal sends it to all). */
+  | { readonly type: "shutdown"; readonly signal: Signal | null; readonly delivered?: boolean }
   | { readonly type: "restart" };
 
 /** What happens to a program, as the core sees it; the driver adds when and to which instance. */
@@ -100,7 +108,12 @@ export type ServerEvent =
   | { readonly type: "stop" }
   | { readonly type: "finalize" }
   /** A recovery is planned, and the active process was told. */
-  | { readonly type: "warn"; readonly reason: RecoveryReason; readonly detail: string; readonly signal: Signal }
+  | {
+    readonly type: "warn";
+    readonly reason: RecoveryReason;
+    readonly detail: string;
+    readonly signal: Signal;
+  }
   /** An orderly stop or restart has begun. */
   | { readonly type: "stopping"; readonly signal: Signal }
   /** SIGKILL was sent. */
@@ -126,7 +139,7 @@ export type ServerEffect =
   | { readonly type: "bury" }
   | { readonly type: "map"; readonly keys: MapKeys }
   | { readonly type: "unmap" }
-  | { readonly type: "emit"; readonly event: ServerEvent }
+  | { readonly type: "emit"; readonly event: ServerEvent; readonly instanceId: number }
   | { readonly type: "finish"; readonly status: ExitStatus };
 
 /** Keys of the cluster map, below `resources.process.<pid>.`. */

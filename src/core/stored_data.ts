@@ -23,21 +23,33 @@ export class StoredData {
 
   /** Takes the part at `offset` of `total` bytes. An offset of 0 begins anew; nothing changes until the last part. */
   put(total: number, offset: number, bytes: Uint8Array): StoreProblem | undefined {
-    if (!Number.isInteger(total) || total < 0) return { code: "INVALID_PARAM", message: `a size of ${total} bytes` };
+    if (!Number.isInteger(total) || total < 0) {
+      return { code: "INVALID_PARAM", message: `a size of ${total} bytes` };
+    }
     if (total > this.#maxBytes) {
-      return { code: "TOO_BIG", message: `${total} bytes of data, ${this.#maxBytes} allowed: store less or raise maxDataSize` };
+      return {
+        code: "TOO_BIG",
+        message:
+          `${total} bytes of data, ${this.#maxBytes} allowed: store less or raise maxDataSize`,
+      };
     }
     if (offset === 0) {
       try {
         this.#incoming = new Uint8Array(total);
       } catch {
         this.#incoming = null;
-        return { code: "NO_MEMORY", message: `the server has no memory for ${total} bytes of data` };
+        return {
+          code: "NO_MEMORY",
+          message: `the server has no memory for ${total} bytes of data`,
+        };
       }
     }
     const incoming = this.#incoming;
     if (incoming?.length !== total || !(offset >= 0 && offset + bytes.length <= total)) {
-      return { code: "INVALID_PARAM", message: `a part at ${offset} that does not belong to ${total} bytes of data` };
+      return {
+        code: "INVALID_PARAM",
+        message: `a part at ${offset} that does not belong to ${total} bytes of data`,
+      };
     }
     incoming.set(bytes, offset);
     if (offset + bytes.length === total) {

@@ -9,7 +9,14 @@ interface DenoFfi {
     symbols: {
       open(path: Uint8Array, flags: number): number;
       close(descriptor: number): number;
-      mmap(at: null, size: bigint, protection: number, flags: number, fd: number, offset: bigint): object | null;
+      mmap(
+        at: null,
+        size: bigint,
+        protection: number,
+        flags: number,
+        fd: number,
+        offset: bigint,
+      ): object | null;
       munmap(at: object, size: bigint): number;
     };
   };
@@ -27,7 +34,9 @@ let libc: ReturnType<DenoFfi["dlopen"]>["symbols"] | undefined;
 /** Maps the page of `size` bytes at `path`; undefined where nothing can be mapped. */
 export function mapPage(path: string, size: number): Page | undefined {
   const { Deno } = globalThis as unknown as { Deno: DenoFfi };
-  if (Deno.build.os !== "linux" || Deno.permissions.querySync({ name: "ffi" }).state !== "granted") return undefined;
+  if (
+    Deno.build.os !== "linux" || Deno.permissions.querySync({ name: "ffi" }).state !== "granted"
+  ) return undefined;
   try {
     libc ??= Deno.dlopen("libc.so.6", {
       open: { parameters: ["buffer", "i32"], result: "i32" },
@@ -44,5 +53,8 @@ export function mapPage(path: string, size: number): Page | undefined {
   const at = mmap(null, BigInt(size), readWrite, shared, descriptor, 0n);
   close(descriptor);
   if (at === null || Deno.UnsafePointer.value(at) === 2n ** 64n - 1n) return undefined;
-  return mappedPage(Deno.UnsafePointerView.getArrayBuffer(at, size), () => munmap(at, BigInt(size)));
+  return mappedPage(
+    Deno.UnsafePointerView.getArrayBuffer(at, size),
+    () => munmap(at, BigInt(size)),
+  );
 }

@@ -12,7 +12,14 @@ interface Libc {
 interface NodeFfi {
   dlopen(path: null, signatures: object): {
     functions: {
-      mmap(at: bigint, size: bigint, protection: number, flags: number, fd: number, offset: bigint): bigint;
+      mmap(
+        at: bigint,
+        size: bigint,
+        protection: number,
+        flags: number,
+        fd: number,
+        offset: bigint,
+      ): bigint;
       munmap(at: bigint, size: bigint): number;
     };
   };
@@ -45,7 +52,10 @@ function nodeFfi(): Libc | undefined {
       map(descriptor) {
         const at = functions.mmap(0n, size, readWrite, shared, descriptor, 0n);
         if (at === failed) return undefined;
-        return { memory: ffi.toArrayBuffer(at, pageBytes, false), unmap: () => functions.munmap(at, size) };
+        return {
+          memory: ffi.toArrayBuffer(at, pageBytes, false),
+          unmap: () => functions.munmap(at, size),
+        };
       },
     };
   } catch {

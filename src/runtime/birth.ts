@@ -20,7 +20,9 @@ export interface Birth {
 interface DenoGlobal {
   readonly cwd: () => string;
   readonly env: { get(name: string): string | undefined; delete(name: string): void };
-  readonly permissions: { querySync(what: { name: "env"; variable: string }): { readonly state: string } };
+  readonly permissions: {
+    querySync(what: { name: "env"; variable: string }): { readonly state: string };
+  };
 }
 interface ProcessGlobal {
   readonly env: Record<string, string | undefined>;
@@ -29,7 +31,7 @@ interface ProcessGlobal {
 
 function read(): Birth {
   // Not `process` in Deno: touching it loads the Node layer.
-  const { Deno, process } = (globalThis as unknown as { Deno?: DenoGlobal; process: ProcessGlobal });
+  const { Deno, process } = globalThis as unknown as { Deno?: DenoGlobal; process: ProcessGlobal };
   const inWorker = "WorkerGlobalScope" in globalThis;
   if (Deno === undefined) {
     const link = process.env[linkVariable];

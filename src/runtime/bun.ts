@@ -46,6 +46,7 @@ const Bun = (globalThis as unknown as { Bun: BunLike }).Bun;
 /** The adapter for Bun. */
 export const bun: Runtime = {
   name: "bun",
+  limitsWrites: false,
   pid: process.pid,
   executable: process.execPath,
   isMainThread: Bun.isMainThread,
@@ -64,7 +65,12 @@ export const bun: Runtime = {
 
   spawn: start,
   self() {
-    return Promise.resolve({ file: process.execPath, runtime: "bun" as const, cwd: birth.cwd, ...ownArguments() });
+    return Promise.resolve({
+      file: process.execPath,
+      runtime: "bun" as const,
+      cwd: birth.cwd,
+      ...ownArguments(),
+    });
   },
   defaultFlags: () => Promise.resolve(process.execArgv),
   exists: (path) => fs().existsSync(path),
@@ -91,9 +97,11 @@ export const bun: Runtime = {
   },
   connect: (path) => connectStream({ unix: path }),
   inherited: (descriptor) => connectStream({ fd: descriptor }),
-  async openPage(path, create) {
-    if (create) createPageFile(path);
-    return await Promise.resolve(mapPage(path) ?? openFilePage(path));
+  openPage(path, { create, map }) {
+    return Promise.resolve().then(() => {
+      if (create) createPageFile(path);
+      return (map && mapPage(path)) || openFilePage(path);
+    });
   },
 
   onSignal,
@@ -108,7 +116,12 @@ async function start(
   const descriptor = 3;
   let child: ReturnType<BunLike["spawn"]>;
   try {
-    const words = [command.file, ...command.flags, ...(command.module ? [command.module] : []), ...command.args];
+    const words = [
+      command.file,
+      ...command.flags,
+      ...(command.module ? [command.module] : []),
+      ...command.args,
+    ];
     child = Bun.spawn(words, {
       ...(command.cwd !== undefined && { cwd: command.cwd }),
       env: environment({ ...command.env, ...link?.(descriptor) }),
@@ -118,7 +131,9 @@ async function start(
     throw spawnError(command, error);
   }
   const exited = child.exited.then((): Exit =>
-    child.signalCode ? { code: null, signal: child.signalCode } : { code: child.exitCode, signal: null }
+    child.signalCode
+      ? { code: null, signal: child.signalCode }
+      : { code: child.exitCode, signal: null }
   );
   return {
     pid: child.pid,

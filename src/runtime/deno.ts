@@ -17,7 +17,9 @@ interface DenoLike {
   readonly build: { readonly standalone: boolean };
   readonly stdin: { isTerminal(): boolean };
   readonly internal: symbol;
-  readonly permissions: { querySync(what: object): { readonly state: "granted" | "prompt" | "denied" } };
+  readonly permissions: {
+    querySync(what: object): { readonly state: "granted" | "prompt" | "denied" };
+  };
   readonly Command: new (file: string, options: object) => {
     spawn(): DenoChild;
     output(): Promise<{ readonly success: boolean; readonly stdout: Uint8Array }>;
@@ -72,6 +74,7 @@ const { setTimeout, clearTimeout } = globalThis as unknown as {
 /** The adapter for Deno. */
 export const deno: Runtime = {
   name: "deno",
+  limitsWrites: true,
   pid: Deno.pid,
   get executable() {
     return executable();
@@ -169,19 +172,22 @@ export const deno: Runtime = {
     }, `the socket ${path}`);
   },
   connect: (path) =>
-    allowed(async () => connectionStream(await Deno.connect({ transport: "unix", path })), `the socket ${path}`),
+    allowed(
+      async () => connectionStream(await Deno.connect({ transport: "unix", path })),
+      `the socket ${path}`,
+    ),
   async inherited(descriptor) {
     const { Socket } = await import("node:net");
     return socketStream(new Socket({ fd: descriptor, readable: true, writable: true }), false);
   },
-  openPage(path, create) {
+  openPage(path, { create, map }) {
     return allowed(() => {
       if (create) {
         const file = Deno.openSync(path, { createNew: true, write: true, mode: 0o600 });
         file.writeSync(new Uint8Array(pageBytes));
         file.close();
       }
-      return Promise.resolve(mapPage(path, pageBytes) ?? filePage(path));
+      return Promise.resolve((map && mapPage(path, pageBytes)) || filePage(path));
     }, `the shared page ${path}`);
   },
 
@@ -249,7 +255,10 @@ function ownWords(): Promise<readonly string[]> {
     try {
       text = granted({ name: "all" })
         ? Deno.readTextFileSync("/proc/self/cmdline")
-        : new TextDecoder().decode((await new Deno.Command("sh", { args: ["-c", "cat /proc/$PPID/cmdline"] }).output()).stdout);
+        : new TextDecoder().decode(
+          (await new Deno.Command("sh", { args: ["-c", "cat /proc/$PPID/cmdline"] }).output())
+            .stdout,
+        );
     } catch (cause) {
       throw new SamError(
         "ACCESS",
@@ -259,28 +268,55 @@ function ownWords(): Promise<readonly string[]> {
     }
     const found = text.split("\0").slice(0, -1);
     if (found.length > 1) return found;
-    throw new SamError("NOT_SUPPORTED", "this system does not tell the command line of a process (/proc): use supervise()");
+    throw new SamError(
+      "NOT_SUPPORTED",
+      "this system does not tell the command line of a process (/proc): use supervise()",
+    );
   })();
 }
 
 /** Of a Deno command line, the subcommand and the flags before the module. */
 function flagsOf(line: readonly string[]): readonly string[] {
-  const script = line.findIndex((word, at) => !word.startsWith("-") && !(at === 0 && subcommands.includes(word)) &&
-    !valued.includes(line[at - 1] ?? ""));
+  const script = line.findIndex((word, at) =>
+    !word.startsWith("-") && !(at === 0 && subcommands.includes(word)) &&
+    !valued.includes(line[at - 1] ?? "")
+  );
   const flags = script < 0 ? line : line.slice(0, script);
-  return flags.includes("run") ? flags : ["run", ...flags.filter((flag) => !subcommands.includes(flag))];
+  return flags.includes("run")
+    ? flags
+    : ["run", ...flags.filter((flag) => !subcommands.includes(flag))];
 }
 
 const subcommands = ["run", "serve", "test", "bench", "eval", "repl", "task"];
 /** Flags of `deno run` whose value is a word of its own. */
-const valued = ["-c", "--config", "--import-map", "--lock", "--cert", "--location", "--seed", "--env-file", "--preload", "--import", "-L", "--log-level", "--minimum-dependency-age"];
+const valued = [
+  "-c",
+  "--config",
+  "--import-map",
+  "--lock",
+  "--cert",
+  "--location",
+  "--seed",
+  "--env-file",
+  "--preload",
+  "--import",
+  "-L",
+  "--log-level",
+  "--minimum-dependency-age",
+];
 
-function start(command: Command, link?: (descriptor: number) => Readonly<Record<string, string>>): Child {
+function start(
+  command: Command,
+  link?: (descriptor: number) => Readonly<Record<string, string>>,
+): Child {
   const descriptor = 3;
   const internal = (Deno as unknown as Record<symbol, DenoInternal>)[Deno.internal];
   const extra = link && internal?.kExtraStdio;
   if (link && !extra) {
-    throw new SamError("NOT_SUPPORTED", "this version of Deno cannot hand a descriptor to a child: use transport \"unix\"");
+    throw new SamError(
+      "NOT_SUPPORTED",
+      'this version of Deno cannot hand a descriptor to a child: use transport "unix"',
+    );
   }
   const name = (stdio: "inherit" | "ignore") => stdio === "ignore" ? "null" : stdio;
   let child: DenoChild;
@@ -299,7 +335,9 @@ function start(command: Command, link?: (descriptor: number) => Readonly<Record<
   }
   return {
     pid: child.pid,
-    exited: child.status.then(({ code, signal }) => signal ? { code: null, signal } : { code, signal: null }),
+    exited: child.status.then(({ code, signal }) =>
+      signal ? { code: null, signal } : { code, signal: null }
+    ),
     stream: extra ? pipeStream(internal!, internal!.getExtraPipeRids!(child)[0]!) : null,
     kill(signal) {
       try {
@@ -311,9 +349,16 @@ function start(command: Command, link?: (descriptor: number) => Readonly<Record<
   };
 }
 
+/**
+ * Tokio lets a task do 128 operations before it must yield; what is written after that waits for the event loop, which a
+ * program that never yields does not reach.
+ */
+const maxUnyieldedWrites = 100;
+
 /** A stream over a connection. Its writes go to the kernel at once, in order, when there is room. */
 function connectionStream(connection: DenoConn): Stream {
   let ended = false;
+  let unyielded = 0;
   let onEnd: (detail: string) => void = () => {};
   const end = (detail: string) => {
     if (ended) return;
@@ -327,12 +372,14 @@ function connectionStream(connection: DenoConn): Stream {
   };
   return {
     get idle() {
-      return !ended;
+      return !ended && unyielded < maxUnyieldedWrites;
     },
     write(bytes) {
       if (ended) return;
+      unyielded++;
       connection.write(bytes).then(
         (written) => {
+          unyielded = 0;
           if (written !== bytes.length) end(`wrote ${written} of ${bytes.length} bytes`);
         },
         (error: Error) => end(error.message),

@@ -26,6 +26,7 @@ import { spawnError } from "./spawn_error.ts";
 /** The adapter for Node.js. */
 export const node: Runtime = {
   name: "node",
+  limitsWrites: false,
   pid: process.pid,
   executable: process.execPath,
   isMainThread,
@@ -44,7 +45,12 @@ export const node: Runtime = {
 
   spawn: start,
   self() {
-    return Promise.resolve({ file: process.execPath, runtime: "node" as const, cwd: birth.cwd, ...ownArguments() });
+    return Promise.resolve({
+      file: process.execPath,
+      runtime: "node" as const,
+      cwd: birth.cwd,
+      ...ownArguments(),
+    });
   },
   defaultFlags: () => Promise.resolve(process.execArgv),
   exists: existsSync,
@@ -55,7 +61,10 @@ export const node: Runtime = {
   remove: (...paths) => remove(paths),
   listen(path, onStream) {
     return new Promise((resolve, reject) => {
-      const server = createServer({ allowHalfOpen: false }, (socket) => onStream(socketStream(socket)));
+      const server = createServer(
+        { allowHalfOpen: false },
+        (socket) => onStream(socketStream(socket)),
+      );
       server.once("error", reject);
       server.listen(path, () => resolve({ close: () => server.close() }));
     });
@@ -71,11 +80,13 @@ export const node: Runtime = {
     });
   },
   inherited(descriptor) {
-    return Promise.resolve().then(() => socketStream(new Socket({ fd: descriptor, readable: true, writable: true })));
+    return Promise.resolve().then(() =>
+      socketStream(new Socket({ fd: descriptor, readable: true, writable: true }))
+    );
   },
-  async openPage(path, create) {
+  async openPage(path, { create, map }) {
     if (create) createPageFile(path);
-    return await mapPage(path) ?? openFilePage(path);
+    return (map && await mapPage(path)) || openFilePage(path);
   },
 
   onSignal,
@@ -90,13 +101,25 @@ async function start(
   const forked = command.runtime === "node" && command.module !== undefined;
   const descriptor = forked ? 4 : 3; // fork's own channel is 3
   const env = environment({ ...command.env, ...link?.(descriptor) });
-  const stdio = [...command.stdio, ...(forked ? ["ipc"] : []), ...(link ? ["pipe"] : [])] as ("pipe" | "ipc")[];
+  const stdio = [
+    ...command.stdio,
+    ...(forked ? ["ipc"] : []),
+    ...(link ? ["pipe"] : []),
+  ] as ("pipe" | "ipc")[];
   const options = { cwd: command.cwd, env, stdio };
   let child: ChildProcess;
   try {
     child = forked
-      ? fork(command.module!, command.args, { ...options, execPath: command.file, execArgv: [...command.flags] })
-      : spawn(command.file, [...command.flags, ...(command.module ? [command.module] : []), ...command.args], options);
+      ? fork(command.module!, command.args, {
+        ...options,
+        execPath: command.file,
+        execArgv: [...command.flags],
+      })
+      : spawn(command.file, [
+        ...command.flags,
+        ...(command.module ? [command.module] : []),
+        ...command.args,
+      ], options);
   } catch (error) {
     throw spawnError(command, error);
   }
@@ -121,4 +144,3 @@ async function start(
     kill: (signal) => void child.kill(signal),
   };
 }
-

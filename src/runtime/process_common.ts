@@ -62,7 +62,9 @@ export function makePrivateDirectory(inMemory: boolean): string {
   } catch (cause) {
     throw new SamError(
       isDenied(cause) ? "ACCESS" : "LIBRARY",
-      `cannot make a directory for the socket in ${directory}: ${messageOf(cause)}; set TMPDIR to one you may write to`,
+      `cannot make a directory for the socket in ${directory}: ${
+        messageOf(cause)
+      }; set TMPDIR to one you may write to`,
       { cause },
     );
   }
@@ -112,7 +114,8 @@ export function onSignal(signal: Signal, listener: () => void): () => void {
 /** Removes the program's own listeners from what happens to a process, and reports stray errors instead of dying of them. */
 export function takeOver(onStray: (error: unknown) => void): void {
   const own = (event: string | symbol) =>
-    typeof event === "string" && (event.startsWith("SIG") || /^(exit|beforeExit|uncaught|unhandled|disconnect)/.test(event));
+    typeof event === "string" &&
+    (event.startsWith("SIG") || /^(exit|beforeExit|uncaught|unhandled|disconnect)/.test(event));
   for (const event of process.eventNames()) if (own(event)) process.removeAllListeners(event);
   process.on("uncaughtException", onStray);
   process.on("unhandledRejection", onStray);

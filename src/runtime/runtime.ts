@@ -48,7 +48,7 @@ export interface Child {
 
 /** A connected byte stream. */
 export interface Stream {
-  /** Whether a byte written now goes to the kernel now, not behind others that wait in user space. */
+  /** Whether a byte written now goes to the kernel now: none waits before it in user space, and the runtime lets it. */
   readonly idle: boolean;
   /** Writes, at once as far as the kernel takes it. */
   write(bytes: Uint8Array): void;
@@ -91,7 +91,10 @@ export interface Runtime {
   settle(): Promise<void>;
 
   /** Starts a process. With `link`, the child inherits a descriptor, and its number goes into the environment by it. */
-  spawn(command: Command, link?: (descriptor: number) => Readonly<Record<string, string>>): Promise<Child>;
+  spawn(
+    command: Command,
+    link?: (descriptor: number) => Readonly<Record<string, string>>,
+  ): Promise<Child>;
   /** How this very program was started. Rejects with ACCESS or NOT_SUPPORTED where that cannot be known. */
   self(): Promise<Pick<Command, "file" | "flags" | "module" | "args" | "runtime" | "cwd">>;
   /** The flags that a module of this runtime gets where the user names none. */
@@ -115,8 +118,10 @@ export interface Runtime {
   connect(path: string): Promise<Stream>;
   /** Takes over a descriptor inherited from the parent. */
   inherited(descriptor: number): Promise<Stream>;
-  /** Opens a page in a file; `create` makes the file first. */
-  openPage(path: string, create: boolean): Promise<Page>;
+  /** Opens a page in a file: made first with `create`, in memory with `map` where that can be, else by reads and writes. */
+  openPage(path: string, how: { readonly create: boolean; readonly map: boolean }): Promise<Page>;
+  /** Whether only so many writes reach the kernel in a loop that never yields (see `Stream.idle`). */
+  readonly limitsWrites: boolean;
 
   /** Whether this is the thread the program began in. */
   readonly isMainThread: boolean;

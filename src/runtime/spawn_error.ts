@@ -7,7 +7,11 @@ export function spawnError(command: Command, cause: unknown): SamError {
   const { code, name, message } = cause as { code?: string; name?: string; message?: string };
   const what = `cannot start ${command.file}`;
   if (name === "NotCapable") {
-    return new SamError("ACCESS", `${what}: run Deno with --allow-run=${command.file} (${message})`, { cause });
+    return new SamError(
+      "ACCESS",
+      `${what}: run Deno with --allow-run=${command.file} (${message})`,
+      { cause },
+    );
   }
   if (command.cwd !== undefined && (code === "ENOENT" || name === "NotFound")) {
     return new SamError(
@@ -17,10 +21,18 @@ export function spawnError(command: Command, cause: unknown): SamError {
     );
   }
   if (code === "ENOENT" || name === "NotFound") {
-    return new SamError("LIBRARY", `${what}: it is not installed, or not on PATH; install it or name its path`, { cause });
+    return new SamError(
+      "LIBRARY",
+      `${what}: it is not installed, or not on PATH; install it or name its path`,
+      { cause },
+    );
   }
   if (code === "EACCES" || name === "PermissionDenied") {
-    return new SamError("ACCESS", `${what}: it may not be executed; check its mode and the directory's`, { cause });
+    return new SamError(
+      "ACCESS",
+      `${what}: it may not be executed; check its mode and the directory's`,
+      { cause },
+    );
   }
   return new SamError("LIBRARY", `${what}: ${message ?? String(cause)}`, { cause });
 }

@@ -1,0 +1,63 @@
+/** A cluster in this process, for tests of what depends on one. */
+import type { ClusterMap, QuorumSource } from "./cluster.ts";
+
+/** A quorum source whose state the test sets. */
+export interface MemoryQuorum extends QuorumSource {
+  /** Whether the cluster is quorate; setting it tells everybody who watches. */
+  quorate: boolean;
+}
+
+/**
+ * Makes a quorum source.
+ *
+ * ```ts
+ * import { memoryQuorum } from "@x/sam/testing";
+ *
+ * const quorum = memoryQuorum(false);
+ * quorum.quorate = true; // every start() that waited goes on
+ * ```
+ */
+export function memoryQuorum(quorate = true): MemoryQuorum {
+  const watchers = new Set<(quorate: boolean) => void>();
+  let now = quorate;
+  return {
+    get quorate() {
+      return now;
+    },
+    set quorate(value) {
+      now = value;
+      for (const onChange of watchers) onChange(value);
+    },
+    watch(onChange) {
+      watchers.add(onChange);
+      onChange(now);
+      return () => void watchers.delete(onChange);
+    },
+  };
+}
+
+/** A cluster map whose keys the test reads. */
+export interface MemoryClusterMap extends ClusterMap {
+  /** The keys and their values. */
+  readonly entries: ReadonlyMap<string, string | bigint>;
+}
+
+/**
+ * Makes a cluster map.
+ *
+ * ```ts
+ * import { memoryClusterMap } from "@x/sam/testing";
+ *
+ * const map = memoryClusterMap();
+ * await map.set("resources.process.1.state", "running");
+ * if (map.entries.size !== 1) throw new Error("unreachable");
+ * ```
+ */
+export function memoryClusterMap(): MemoryClusterMap {
+  const entries = new Map<string, string | bigint>();
+  return {
+    entries,
+    set: (key, value) => void entries.set(key, value),
+    delete: (key) => void entries.delete(key),
+  };
+}

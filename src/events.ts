@@ -1,0 +1,125 @@
+/** What happens to a supervised program, for as many readers as want to know. */
+import type { DriverEvent } from "./driver.ts";
+import type { ServerEvent, ServerState } from "./core/server_types.ts";
+import type { ExitStatus, LastRecovery } from "./supervise.ts";
+
+/** A supervised program at one moment. */
+export interface SupervisorStatus {
+  /** Where it is in its life. */
+  readonly state: ServerState;
+  /** The process id of the instance; null while there is none. */
+  readonly pid: number | null;
+  /** 1 for the first instance, +1 for each further one. */
+  readonly instanceId: number;
+  /** How many instances were started after the first. */
+  readonly restarts: number;
+  /** The last recovery, or null. */
+  readonly lastRecovery: LastRecovery | null;
+  /** Milliseconds since the last sign of life of the instance; null when there was none. */
+  readonly heartbeatAge: number | null;
+  /** Bytes stored by the program. */
+  readonly dataSize: number;
+  /** The transport in use. */
+  readonly transport: string;
+}
+
+/** Which event, and what it says. */
+export type SupervisorEventDetail =
+  | ServerEvent
+  | DriverEvent
+  /** How things stood when this reader began. */
+  | { readonly type: "status"; readonly status: SupervisorStatus }
+  /** This reader was slow: the oldest `count` events are missing here. */
+  | { readonly type: "lost"; readonly count: number }
+  /** Supervision is over. The last event. */
+  | { readonly type: "finish"; readonly status: ExitStatus };
+
+/** One event: told apart by `type`. */
+export type SupervisorEvent = SupervisorEventDetail & {
+  /** When, in milliseconds since 1970. */
+  readonly at: number;
+  /** The instance it is about. */
+  readonly instanceId: number;
+};
+
+const maxWaiting = 1024;
+
+/** Hands each event to every reader; keeps none for a reader that has not begun. */
+export class EventLog {
+  readonly #readers = new Set<Reader>();
+  #closed = false;
+
+  /** Hands an event to all readers. */
+  push(event: SupervisorEvent): void {
+    for (const reader of this.#readers) reader.push(event);
+  }
+
+  /** There will be no more. */
+  close(): void {
+    this.#closed = true;
+    for (const reader of this.#readers) reader.end();
+    this.#readers.clear();
+  }
+
+  /** A new reader, which gets `first` and then what happens from now on. */
+  read(first: readonly SupervisorEvent[]): AsyncIterableIterator<SupervisorEvent> {
+    const reader = new Reader(() => this.#readers.delete(reader));
+    for (const event of first) reader.push(event);
+    if (this.#closed) reader.end();
+    else this.#readers.add(reader);
+    return reader;
+  }
+}
+
+class Reader implements AsyncIterableIterator<SupervisorEvent> {
+  readonly #leave: () => void;
+  #waiting: SupervisorEvent[] = [];
+  #lost = 0;
+  #takers: ((result: IteratorResult<SupervisorEvent>) => void)[] = [];
+  #ended = false;
+
+  constructor(leave: () => void) {
+    this.#leave = leave;
+  }
+
+  [Symbol.asyncIterator](): this {
+    return this;
+  }
+
+  push(event: SupervisorEvent): void {
+    const taker = this.#takers.shift();
+    if (taker) return taker({ done: false, value: event });
+    this.#waiting.push(event);
+    if (this.#waiting.length > maxWaiting) {
+      this.#waiting.shift();
+      this.#lost++;
+    }
+  }
+
+  end(): void {
+    this.#ended = true;
+    for (const taker of this.#takers.splice(0)) taker({ done: true, value: undefined });
+  }
+
+  next(): Promise<IteratorResult<SupervisorEvent>> {
+    const [oldest] = this.#waiting;
+    if (this.#lost > 0 && oldest) {
+      const count = this.#lost;
+      this.#lost = 0;
+      return Promise.resolve({
+        done: false,
+        value: { type: "lost", count, at: oldest.at, instanceId: oldest.instanceId },
+      });
+    }
+    if (oldest) return Promise.resolve({ done: false, value: this.#waiting.shift()! });
+    if (this.#ended) return Promise.resolve({ done: true, value: undefined });
+    return new Promise((resolve) => this.#takers.push(resolve));
+  }
+
+  return(): Promise<IteratorResult<SupervisorEvent>> {
+    this.#leave();
+    this.#waiting = [];
+    this.end();
+    return Promise.resolve({ done: true, value: undefined });
+  }
+}

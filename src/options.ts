@@ -1,0 +1,234 @@
+/** The options of a server: what the user may say, what holds otherwise, and the check of every value. */
+import { pipe } from "../transports/pipe.ts";
+import { shm } from "../transports/shm.ts";
+import type { Transport } from "../transports/transport.ts";
+import { unix } from "../transports/unix.ts";
+import type { ClusterMap, QuorumSource } from "./cluster/cluster.ts";
+import { restartDefaults, type RestartOptions } from "./core/restart.ts";
+import type { ServerSettings } from "./core/server_types.ts";
+import { isSignal, type Signal } from "./core/signals.ts";
+import { SamError } from "./errors.ts";
+
+/** The transports that have a name of their own. */
+export type TransportName = "unix" | "pipe" | "shm";
+
+/**
+ * How a program is supervised. Times are integer milliseconds, 0 to 2^31-1.
+ *
+ * ```ts
+ * import type { SamOptions } from "@x/sam";
+ *
+ * const options: SamOptions = { timeInterval: 500, recoveryPolicy: "restart", transport: "shm" };
+ * ```
+ */
+export interface SamOptions {
+  /** How long the active process may stay silent; 0 = no limit, only its end is noticed. */
+  readonly timeInterval: number;
+  /** What follows a failure: the server's end, with the status of the process, or a new instance. */
+  readonly recoveryPolicy: "quit" | "restart";
+  /** What carries the heartbeats. Default `"unix"`. */
+  readonly transport?: TransportName | Transport;
+  /** Sent before the kill; `"SIGKILL"` = no warning. Default `"SIGTERM"`. */
+  readonly warnSignal?: Signal;
+  /** How often, and how soon, a new instance is started. */
+  readonly restart?: RestartOptions;
+  /** From the spawn to `start()`; 0 = no limit. Default 0. */
+  readonly startupTimeout?: number;
+  /** From the warning to SIGKILL in an orderly stop, and in a recovery when `timeInterval` is 0. Default 10,000. */
+  readonly stopTimeout?: number;
+  /** Spare processes parked in `register()`. Only 0 so far. */
+  readonly standby?: 0 | 1;
+  /** The most bytes `data.store()` takes. Default 64 MiB. */
+  readonly maxDataSize?: number;
+  /** What the active process does when its server is gone. Default `"exit"`. */
+  readonly serverLost?: "exit" | "continue";
+  /** `start()` waits until this is quorate; a loss is a recovery. Default none. */
+  readonly quorum?: QuorumSource;
+  /** Where the state of the process is published. Default none. */
+  readonly clusterMap?: ClusterMap;
+}
+
+/** The options, checked and complete. */
+export interface CheckedOptions {
+  readonly settings: Omit<ServerSettings, "program" | "startedAtSpawn">;
+  readonly transport: Transport;
+  readonly quorum: QuorumSource | undefined;
+  readonly clusterMap: ClusterMap | undefined;
+}
+
+const transports: Readonly<Record<TransportName, Transport>> = { unix, pipe, shm };
+const known = [
+  "timeInterval",
+  "recoveryPolicy",
+  "transport",
+  "warnSignal",
+  "restart",
+  "startupTimeout",
+  "stopTimeout",
+  "standby",
+  "maxDataSize",
+  "serverLost",
+  "quorum",
+  "clusterMap",
+];
+const maxMs = 2 ** 31 - 1;
+const defaultMaxDataSize = 64 * 1024 * 1024;
+
+/** Checks the options of `initialize` or `supervise`; throws INVALID_PARAM or NOT_SUPPORTED. */
+export function checkOptions(options: unknown, defaultTimeInterval?: number): CheckedOptions {
+  const given = checkObject("options", options, known);
+  const restart = checkRestart(given["restart"]);
+  const standby = oneOf("standby", given["standby"] ?? 0, [0, 1]);
+  if (standby === 1) {
+    throw new SamError(
+      "NOT_SUPPORTED",
+      "standby: 1 is not built yet in this version: leave standby out",
+    );
+  }
+  const transport = checkTransport(given["transport"] ?? "unix");
+  const timeInterval = integer(
+    "timeInterval",
+    given["timeInterval"] ?? defaultTimeInterval,
+    "milliseconds",
+  );
+  return {
+    transport,
+    quorum: checkInterface("quorum", given["quorum"], ["watch"]) as QuorumSource | undefined,
+    clusterMap: checkInterface("clusterMap", given["clusterMap"], ["set", "delete"]) as
+      | ClusterMap
+      | undefined,
+    settings: {
+      timeInterval,
+      recoveryPolicy: oneOf("recoveryPolicy", given["recoveryPolicy"], ["quit", "restart"]),
+      warnSignal: checkSignal("warnSignal", given["warnSignal"] ?? "SIGTERM"),
+      restart,
+      startupTimeout: integer("startupTimeout", given["startupTimeout"] ?? 0, "milliseconds"),
+      stopTimeout: integer("stopTimeout", given["stopTimeout"] ?? 10_000, "milliseconds"),
+      maxDataSize: integer("maxDataSize", given["maxDataSize"] ?? defaultMaxDataSize, "bytes"),
+      serverLost: oneOf("serverLost", given["serverLost"] ?? "exit", ["exit", "continue"]),
+      hasQuorum: given["quorum"] !== undefined,
+      hasClusterMap: given["clusterMap"] !== undefined,
+      heartbeatWindow: transport.coalesces ? Math.min(timeInterval / 200, 1) : 0,
+    },
+  };
+}
+
+function checkRestart(value: unknown): Required<RestartOptions> {
+  if (value === undefined) return restartDefaults;
+  const given = {
+    ...restartDefaults,
+    ...defined(checkObject("restart", value, Object.keys(restartDefaults))),
+  };
+  for (const name of ["period", "initialDelay", "maxDelay", "resetAfter"] as const) {
+    integer(`restart.${name}`, given[name], "milliseconds");
+  }
+  if (given.intensity !== Infinity) {
+    integer("restart.intensity", given.intensity, "recoveries, or Infinity");
+  }
+  inRange("restart.factor", given.factor, 1, 1000);
+  inRange("restart.jitter", given.jitter, 0, 1);
+  return given;
+}
+
+function defined(given: Readonly<Record<string, unknown>>): Record<string, never> {
+  return Object.fromEntries(
+    Object.entries(given).filter(([, value]) => value !== undefined),
+  ) as Record<string, never>;
+}
+
+function checkTransport(value: unknown): Transport {
+  if (typeof value === "string" && Object.hasOwn(transports, value)) {
+    return transports[value as TransportName];
+  }
+  if (typeof value === "object" && value !== null) {
+    checkInterface("transport", value, ["open", "connect"]);
+    const { name } = value as { name?: unknown };
+    if (typeof name === "string" && /^[\w.-]+$/.test(name)) return value as Transport;
+    throw invalid("transport.name", name, "a name of letters, digits, dots and dashes");
+  }
+  throw invalid(
+    "transport",
+    value,
+    'one of "unix", "pipe", "shm", or an object that implements Transport',
+  );
+}
+
+/** Checks that `value` is an object with no other keys than `keys`. */
+export function checkObject(
+  name: string,
+  value: unknown,
+  keys: readonly string[],
+): Readonly<Record<string, unknown>> {
+  if (typeof value !== "object" || value === null || Array.isArray(value)) {
+    throw invalid(name, value, "an object");
+  }
+  for (const key of Object.keys(value)) {
+    if (!keys.includes(key)) {
+      throw new SamError(
+        "INVALID_PARAM",
+        `${name} has no "${key}"; it may have ${keys.join(", ")}`,
+      );
+    }
+  }
+  return value as Readonly<Record<string, unknown>>;
+}
+
+function checkInterface(
+  name: string,
+  value: unknown,
+  methods: readonly string[],
+): object | undefined {
+  if (value === undefined) return undefined;
+  const given = value as Readonly<Record<string, unknown>> | null;
+  if (
+    typeof value === "object" && methods.every((method) => typeof given?.[method] === "function")
+  ) return value as object;
+  throw invalid(
+    name,
+    value,
+    `an object with ${methods.map((method) => `${method}()`).join(" and ")}`,
+  );
+}
+
+/** Checks the name of a signal. */
+export function checkSignal(name: string, value: unknown): Signal {
+  if (isSignal(value)) return value;
+  throw invalid(name, value, 'the name of a signal, in capitals, like "SIGTERM"');
+}
+
+/** Checks that `value` is one of `allowed`. */
+export function oneOf<const T>(name: string, value: unknown, allowed: readonly T[]): T {
+  if ((allowed as readonly unknown[]).includes(value)) return value as T;
+  throw invalid(name, value, `one of ${allowed.map((each) => JSON.stringify(each)).join(", ")}`);
+}
+
+function integer(name: string, value: unknown, unit: string): number {
+  if (typeof value === "number" && Number.isInteger(value) && value >= 0 && value <= maxMs) {
+    return value;
+  }
+  throw invalid(name, value, `an integer from 0 to ${maxMs} (${unit})`);
+}
+
+function inRange(name: string, value: unknown, least: number, most: number): void {
+  if (!(typeof value === "number" && value >= least && value <= most)) {
+    throw invalid(name, value, `a number from ${least} to ${most}`);
+  }
+}
+
+/** An INVALID_PARAM that names the argument, what it was, and what it may be. */
+export function invalid(name: string, value: unknown, allowed: string): SamError {
+  return new SamError("INVALID_PARAM", `${name} is ${describe(value)}; it must be ${allowed}`);
+}
+
+function describe(value: unknown): string {
+  if (typeof value === "string") {
+    return JSON.stringify(value.length > 60 ? `${value.slice(0, 60)}…` : value);
+  }
+  if (typeof value === "function") return "a function";
+  if (typeof value === "object" && value !== null) {
+    return Array.isArray(value)
+      ? "an array"
+      : `an object (${value.constructor?.name ?? "no prototype"})`;
+  }
+  return String(value);
+}

@@ -1,0 +1,192 @@
+/** From what the user calls a program to the command line that starts it. */
+import { checkObject, invalid, oneOf } from "./options.ts";
+import type { Command, Runtime, RuntimeName, Stdio } from "./runtime/runtime.ts";
+import { SamError } from "./errors.ts";
+
+/** A runtime, where its name alone does not say enough. */
+export interface RuntimeChoice {
+  /** Which one. */
+  readonly name: RuntimeName;
+  /** Its executable; default: the present one for the runtime we are in, else the name, looked up on PATH. */
+  readonly path?: string;
+  /** Its flags, permissions included; default: those of this process for the same runtime, else none (Deno: `-A`). */
+  readonly flags?: readonly string[];
+}
+
+/** What all programs have in common. */
+export interface ProgramOptions {
+  /** Its arguments. */
+  readonly args?: readonly string[];
+  /** Its working directory; default ours. */
+  readonly cwd?: string;
+  /** Environment variables, added to ours. */
+  readonly env?: Readonly<Record<string, string>>;
+  /** Its standard input, output and error, all alike or each. Default `"inherit"`. */
+  readonly stdio?: Stdio | readonly [Stdio, Stdio, Stdio];
+}
+
+/** A module, run by a JavaScript runtime. */
+export interface ModuleProgram extends ProgramOptions {
+  /** A path (relative to `cwd`), a `file:` URL, or what else the runtime can run. */
+  readonly module: string | URL;
+  /** Default: the runtime we are in. */
+  readonly runtime?: RuntimeName | RuntimeChoice;
+}
+
+/** Any command. It counts as started from its spawn, unless it calls `register()` itself. */
+export interface CommandProgram extends ProgramOptions {
+  /** A path, or a name to be looked up on PATH. */
+  readonly command: string;
+}
+
+/**
+ * What `supervise` runs.
+ *
+ * ```ts
+ * import type { Program } from "@x/sam";
+ *
+ * const server: Program = { module: "./web.ts", runtime: "deno", env: { PORT: "8000" } };
+ * const other: Program = { command: "redis-server", args: ["--port", "6400"] };
+ * ```
+ */
+export type Program = ModuleProgram | CommandProgram;
+
+/** A program, checked. */
+export interface CheckedProgram {
+  /** For messages. */
+  readonly name: string;
+  readonly isCommand: boolean;
+  /** The command line, once the runtime we are in is there. */
+  command(runtime: Runtime): Promise<Command>;
+}
+
+const common = ["args", "cwd", "env", "stdio"];
+
+/** Checks what the user calls a program; throws INVALID_PARAM. */
+export function checkProgram(program: unknown): CheckedProgram {
+  const isCommand = typeof program === "object" && program !== null && "command" in program;
+  const given = checkObject(
+    "program",
+    program,
+    isCommand ? ["command", ...common] : ["module", "runtime", ...common],
+  );
+  const args = texts("program.args", given["args"] ?? []);
+  const cwd = given["cwd"] === undefined ? undefined : text("program.cwd", given["cwd"]);
+  const rest = {
+    args,
+    cwd,
+    env: variables(given["env"] ?? {}),
+    stdio: checkStdio(given["stdio"] ?? "inherit"),
+  };
+  if (isCommand) {
+    const file = text("program.command", given["command"]);
+    return { name: file, isCommand, command: () => Promise.resolve({ file, flags: [], ...rest }) };
+  }
+  const module = modulePath(given["module"]);
+  const choice = checkRuntime(given["runtime"]);
+  return {
+    name: module,
+    isCommand,
+    async command(runtime) {
+      const name = choice.name ?? runtime.name;
+      if (
+        !isSpecifier(module) &&
+        !runtime.exists(isAbsolute(module) || !cwd ? module : `${cwd}/${module}`)
+      ) {
+        throw new SamError(
+          "INVALID_PARAM",
+          `module ${module} does not exist${cwd ? ` in ${cwd}` : ""}: check program.module`,
+        );
+      }
+      return {
+        file: choice.path ?? (name === runtime.name ? runtime.executable : name),
+        flags: await flagsFor(name, choice.flags, runtime),
+        module,
+        runtime: name,
+        ...rest,
+      };
+    },
+  };
+}
+
+async function flagsFor(
+  name: RuntimeName,
+  given: readonly string[] | undefined,
+  runtime: Runtime,
+): Promise<readonly string[]> {
+  if (given === undefined) {
+    if (name === runtime.name) return await runtime.defaultFlags();
+    // Node and Bun have all permissions, so their Deno program gets no more than they have.
+    return name !== "deno" ? [] : runtime.name === "deno" ? [] : ["run", "-A"];
+  }
+  return name === "deno" && given[0] !== "run" ? ["run", ...given] : given;
+}
+
+function modulePath(value: unknown): string {
+  const module = value instanceof URL ? value.href : text("program.module", value);
+  return module.startsWith("file:") ? decodeURIComponent(new URL(module).pathname) : module;
+}
+
+/** `jsr:`, `npm:`, `https:`: the runtime's to find. */
+function isSpecifier(module: string): boolean {
+  return /^[a-z][a-z0-9+.-]+:/.test(module);
+}
+
+function isAbsolute(path: string): boolean {
+  return path.startsWith("/");
+}
+
+function checkRuntime(value: unknown): Partial<RuntimeChoice> {
+  const names = ["node", "deno", "bun"] as const;
+  if (value === undefined) return {};
+  if (typeof value === "string") return { name: oneOf("program.runtime", value, names) };
+  const given = checkObject("program.runtime", value, ["name", "path", "flags"]);
+  return {
+    name: oneOf("program.runtime.name", given["name"], names),
+    ...(given["path"] !== undefined && { path: text("program.runtime.path", given["path"]) }),
+    ...(given["flags"] !== undefined && { flags: texts("program.runtime.flags", given["flags"]) }),
+  };
+}
+
+function checkStdio(value: unknown): readonly [Stdio, Stdio, Stdio] {
+  const allowed = ["inherit", "ignore"] as const;
+  if (!Array.isArray(value)) {
+    const all = oneOf("program.stdio", value, allowed);
+    return [all, all, all];
+  }
+  if (value.length !== 3) {
+    throw invalid("program.stdio", value, '"inherit", "ignore", or three of them');
+  }
+  const [input, output, error] = value.map((each, at) =>
+    oneOf(`program.stdio[${at}]`, each, allowed)
+  );
+  return [input!, output!, error!];
+}
+
+function text(name: string, value: unknown): string {
+  if (typeof value === "string" && value !== "" && !value.includes("\0")) return value;
+  throw invalid(name, value, "a text that is not empty and has no NUL");
+}
+
+function texts(name: string, value: unknown): readonly string[] {
+  if (!Array.isArray(value)) throw invalid(name, value, "an array of texts");
+  return value.map((each, at) => {
+    if (typeof each === "string" && !each.includes("\0")) return each;
+    throw invalid(`${name}[${at}]`, each, "a text without NUL");
+  });
+}
+
+function variables(value: unknown): Readonly<Record<string, string>> {
+  if (typeof value !== "object" || value === null) {
+    throw invalid("program.env", value, "an object of texts");
+  }
+  for (const [name, each] of Object.entries(value)) {
+    if (name === "" || /[=\0]/.test(name)) {
+      throw invalid("program.env", name, "an object whose names have no = and no NUL");
+    }
+    if (typeof each !== "string" || each.includes("\0")) {
+      throw invalid(`program.env.${name}`, each, "a text without NUL");
+    }
+  }
+  return value as Readonly<Record<string, string>>;
+}

@@ -1,0 +1,471 @@
+/** `initialize()` and `Sam`: what a program calls to be watched. */
+import type { Link, Transport } from "../transports/transport.ts";
+import { type Call, callable, Client, type ClientEffect, type ClientInput } from "./core/client.ts";
+import { decodeServer, encodeClient } from "./core/frame.ts";
+import type { Signal } from "./core/signals.ts";
+import { SamError, type SamErrorCode } from "./errors.ts";
+import {
+  type CheckedOptions,
+  checkOptions,
+  checkSignal,
+  invalid,
+  type SamOptions,
+} from "./options.ts";
+import { birth, linkVariable } from "./runtime/birth.ts";
+import { loadRuntime, type Runtime } from "./runtime/runtime.ts";
+import { serve } from "./self.ts";
+
+/**
+ * Called again and again in the active process. Healthy: it returns, or resolves to, `undefined`, `true`, `0` or anything
+ * that is no number and not `false`. Unhealthy: `false`, another number, a throw, a rejection, or no answer within the
+ * time interval.
+ */
+export type HealthCheck = () => unknown;
+
+/** Where a `Sam` is. */
+export type SamState = "initialized" | "registered" | "started" | "finalized";
+
+/** Bytes that outlive the instance, kept by the server. */
+export interface SamData {
+  /** How many bytes are stored. Throws BAD_HANDLE. Source: `sam_data_getsize(3)`. */
+  readonly size: number;
+  /**
+   * Stores a copy of `bytes` in place of what was stored; null deletes. Resolved when the server has them, so that they
+   * survive a crash in the next instruction. Before `register()` they are the first instance's.
+   * Rejects with BAD_HANDLE, INVALID_PARAM, TOO_BIG, NO_MEMORY, TIMEOUT, LIBRARY. Source: `sam_data_store(3)`.
+   */
+  store(bytes: Uint8Array | null): Promise<void>;
+  /** A copy of what is stored. Throws BAD_HANDLE. Source: `sam_data_restore(3)`. */
+  restore(): Uint8Array;
+}
+
+/**
+ * A program that is, or will be, watched by a SAM server. Made by `initialize`.
+ *
+ * Every call that is not allowed in the present state throws or rejects with BAD_HANDLE; calls that need the server's
+ * answer reject with TIMEOUT when it gives none in 10 seconds, and with LIBRARY when it is gone.
+ */
+export interface Sam {
+  /** Where the program is. */
+  readonly state: SamState;
+  /** Which instance this process is, from 1; null before `register()` resolved. */
+  readonly instanceId: number | null;
+  /** Aborted, with the reason, when a recovery is planned or the server is gone: the in-band twin of the warn signal. */
+  readonly signal: AbortSignal;
+  /** Bytes that outlive the instance. */
+  readonly data: SamData;
+  /**
+   * Becomes the active process. The first process of a program becomes the server instead, runs the program again, and
+   * its call never resolves: all code before `register()` runs in the server and in every instance.
+   * Resolves to the instance id. Rejects with BAD_HANDLE, LIBRARY, ACCESS, TIMEOUT, MESSAGE_ERROR, NOT_SUPPORTED.
+   * Source: `sam_register(3)`.
+   */
+  register(): Promise<number>;
+  /**
+   * From now on, silence is a failure. With a quorum source, resolved when the cluster is quorate.
+   * Rejects with BAD_HANDLE, INTERRUPT. Source: `sam_start(3)`.
+   */
+  start(): Promise<void>;
+  /** From now on, the end of this process is an ordinary end. Rejects with BAD_HANDLE. Source: `sam_stop(3)`. */
+  stop(): Promise<void>;
+  /** "I am healthy now." Synchronous, also in a loop that never yields. Throws BAD_HANDLE. Source: `sam_hc_send(3)`. */
+  heartbeat(): void;
+  /**
+   * Has `check` called about every time interval, and the event loop watched meanwhile; null: back to `heartbeat()`.
+   * Throws BAD_HANDLE (not registered, or started) and INVALID_PARAM (no function, a time interval of 0, or null before
+   * there was a check). Source: `sam_hc_callback_register(3)`.
+   */
+  setHealthCheck(check: HealthCheck | null): void;
+  /** Changes the signal that warns of a recovery. Rejects with BAD_HANDLE, INVALID_PARAM. Source: `sam_warn_signal_set(3)`. */
+  setWarnSignal(signal: Signal): Promise<void>;
+  /**
+   * Gives up: this process is killed without a warning and not replaced, and the cluster map says `failed`.
+   * Rejects with BAD_HANDLE, INVALID_PARAM (no cluster map). Source: `sam_mark_failed(3)`.
+   */
+  markFailed(): Promise<void>;
+  /** Ends the watch for good; the process may go on, unprotected. Rejects with BAD_HANDLE. Source: `sam_finalize(3)`. */
+  finalize(): Promise<void>;
+  /** Finalizes, where that is still to be done. */
+  [Symbol.asyncDispose](): Promise<void>;
+}
+
+let initialized = false;
+
+/**
+ * The first call of a program that wants to be watched; once per process.
+ *
+ * ```ts no-run
+ * import { initialize } from "@x/sam";
+ *
+ * const sam = await initialize({ timeInterval: 2000, recoveryPolicy: "restart" });
+ * const instanceId = await sam.register(); // from here on: the active process
+ * sam.setHealthCheck(() => true);
+ * await sam.start();
+ * console.log(`instance ${instanceId} runs`);
+ * ```
+ *
+ * Rejects with BAD_HANDLE (called before), INVALID_PARAM, NOT_SUPPORTED (a worker thread), ACCESS (Deno without
+ * `--allow-env=SAM_LINK`). One that fails does not use up the call. Source: `sam_initialize(3)`.
+ */
+export async function initialize(options: SamOptions): Promise<Sam> {
+  if (initialized) {
+    throw new SamError("BAD_HANDLE", "initialize() was called before: once per process");
+  }
+  initialized = true;
+  try {
+    const checked = checkOptions(options);
+    const runtime = await loadRuntime();
+    if (!runtime.isMainThread) {
+      throw new SamError(
+        "NOT_SUPPORTED",
+        "initialize() in a worker thread: call it in the main thread of the program",
+      );
+    }
+    if (birth.denied) {
+      throw new SamError(
+        "ACCESS",
+        `cannot read the environment variable ${linkVariable}: run Deno with --allow-env=${linkVariable}`,
+        { cause: birth.denied },
+      );
+    }
+    return new ActiveProcess(runtime, checked, serverAddress(checked.transport, options));
+  } catch (error) {
+    initialized = false;
+    throw error;
+  }
+}
+
+interface ServerAddress {
+  readonly transport: Transport;
+  readonly address: string;
+}
+
+/** How to reach the server that started this process; undefined when there is none. */
+function serverAddress(own: Transport, options: SamOptions): ServerAddress | undefined {
+  if (birth.link === undefined) return undefined;
+  const colon = birth.link.indexOf(":");
+  const name = birth.link.slice(0, colon);
+  const address = birth.link.slice(colon + 1);
+  if (name === own.name) return { transport: own, address };
+  if (typeof options.transport === "object" || !["unix", "pipe", "shm"].includes(name)) {
+    throw new SamError(
+      "INVALID_PARAM",
+      `the server uses the transport "${name}", this program brings "${own.name}": pass the transport of the server`,
+    );
+  }
+  const { transport } = checkOptions({ ...options, transport: name });
+  return { transport, address };
+}
+
+type Settle = { resolve: () => void; reject: (error: SamError) => void };
+
+class ActiveProcess implements Sam {
+  readonly data: SamData;
+
+  readonly #runtime: Runtime;
+  readonly #options: CheckedOptions;
+  readonly #server: ServerAddress | undefined;
+  readonly #client: Client;
+  readonly #abort = new AbortController();
+  readonly #calls = new Map<number, Settle>();
+  #lastCall = 0;
+  #link: Link | null = null;
+  #holding = false;
+  #check: HealthCheck | null = null;
+  #cancelTimer: (() => void) | null = null;
+  #armedFor = Infinity;
+  #lastBeat = -Infinity;
+  #isServer = false;
+
+  constructor(runtime: Runtime, options: CheckedOptions, server: ServerAddress | undefined) {
+    this.#runtime = runtime;
+    this.#options = options;
+    this.#server = server;
+    const { timeInterval, maxDataSize } = options.settings;
+    this.#client = new Client({ timeInterval, maxDataSize });
+    // deno-lint-ignore no-this-alias
+    const sam = this;
+    this.data = {
+      get size() {
+        sam.#allow("data.size");
+        return sam.#client.data.length;
+      },
+      store: (bytes) => this.#store(bytes),
+      restore: () => {
+        this.#allow("data.restore");
+        return this.#client.data.slice();
+      },
+    };
+  }
+
+  get state(): SamState {
+    switch (this.#client.state) {
+      case "registering":
+        return "initialized";
+      case "starting":
+        return "registered";
+      case "stopping":
+        return "started";
+      case "finalizing":
+        return "finalized";
+      default:
+        return this.#client.state;
+    }
+  }
+
+  get instanceId(): number | null {
+    return this.#client.instanceId;
+  }
+
+  get signal(): AbortSignal {
+    return this.#abort.signal;
+  }
+
+  async register(): Promise<number> {
+    this.#allow("register");
+    if (!this.#server) {
+      this.#isServer = true;
+      await serve(this.#runtime, this.#options).catch((error) => {
+        this.#isServer = false;
+        throw error;
+      });
+    }
+    const { transport, address } = this.#server!;
+    this.#client.state = "registering";
+    let link: Link;
+    try {
+      link = await transport.connect(address, this.#runtime);
+    } catch (error) {
+      this.#client.state = "initialized";
+      throw linkError(error, transport.name);
+    }
+    this.#link = link;
+    link.receive({
+      heartbeat() {},
+      frame: (frame) => this.#receive(frame),
+      end: (detail) => {
+        this.#link = null;
+        this.#feed({ type: "linkEnd", detail });
+      },
+    });
+    link.hold(false);
+    await this.#call((id) => ({
+      type: "register",
+      id,
+      pid: this.#runtime.pid,
+      notice: link.notice ?? "",
+    }));
+    return this.#client.instanceId!;
+  }
+
+  async start(): Promise<void> {
+    this.#allow("start");
+    await this.#call((id) => ({ type: "start", id }));
+  }
+
+  async stop(): Promise<void> {
+    this.#allow("stop");
+    await this.#call((id) => ({ type: "stop", id }));
+  }
+
+  heartbeat(): void {
+    if (this.#client.state !== "started") this.#allow("heartbeat");
+    const window = this.#client.heartbeatWindow;
+    if (window > 0) {
+      const now = this.#runtime.now();
+      if (now - this.#lastBeat < window) return;
+      this.#lastBeat = now;
+    }
+    this.#link?.heartbeat();
+  }
+
+  setHealthCheck(check: HealthCheck | null): void {
+    this.#allow("setHealthCheck");
+    if (check !== null && typeof check !== "function") {
+      throw invalid("check", check, "a function, or null");
+    }
+    if (this.#client.timeInterval === 0) {
+      throw new SamError(
+        "INVALID_PARAM",
+        "a health check needs a time interval: timeInterval is 0",
+      );
+    }
+    if (check === null && !this.#client.hadHealthCheck) {
+      throw new SamError(
+        "INVALID_PARAM",
+        "check is null, but no health check was ever set; it must be a function",
+      );
+    }
+    this.#check = check;
+    this.#feed({ type: "useHealthCheck", on: check !== null });
+  }
+
+  async setWarnSignal(signal: Signal): Promise<void> {
+    this.#allow("setWarnSignal");
+    checkSignal("signal", signal);
+    await this.#call((id) => ({ type: "setWarnSignal", id, signal }));
+  }
+
+  async markFailed(): Promise<void> {
+    this.#allow("markFailed");
+    if (!this.#client.hasClusterMap) {
+      throw new SamError(
+        "INVALID_PARAM",
+        "markFailed() needs a cluster map: set the option clusterMap",
+      );
+    }
+    await this.#call((id) => ({ type: "markFailed", id }));
+  }
+
+  async finalize(): Promise<void> {
+    this.#allow("finalize");
+    await this.#call((id) => ({ type: "finalize", id }));
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    if (callable.finalize.includes(this.#client.state) && !this.#isServer) await this.finalize();
+  }
+
+  async #store(bytes: Uint8Array | null): Promise<void> {
+    this.#allow("data.store");
+    if (bytes !== null && !(bytes instanceof Uint8Array)) {
+      throw invalid("bytes", bytes, "a Uint8Array, or null");
+    }
+    const length = bytes?.length ?? 0;
+    if (length > this.#client.maxDataSize) {
+      throw new SamError(
+        "TOO_BIG",
+        `${length} bytes of data, ${this.#client.maxDataSize} allowed: store less or raise maxDataSize`,
+      );
+    }
+    const copy = bytes === null ? new Uint8Array(0) : new Uint8Array(bytes);
+    await this.#call((id) => ({ type: "store", id, bytes: copy }));
+  }
+
+  #allow(call: Call): void {
+    const { state } = this.#client;
+    if (callable[call].includes(state) && !this.#isServer) return;
+    const where = this.#isServer ? "in the process that became the server" : `while ${state}`;
+    throw new SamError(
+      "BAD_HANDLE",
+      `${call} is not allowed ${where}; it is allowed while ${callable[call].join(", ")}`,
+    );
+  }
+
+  #call(input: (id: number) => ClientInput): Promise<void> {
+    return new Promise((resolve, reject) => {
+      const id = ++this.#lastCall;
+      this.#calls.set(id, { resolve, reject });
+      this.#feed(input(id));
+    });
+  }
+
+  #receive(frame: Uint8Array): void {
+    try {
+      this.#feed({ type: "message", message: decodeServer(frame) });
+    } catch (error) {
+      if (!(error instanceof SamError)) throw error;
+      this.#link?.close();
+    }
+  }
+
+  #feed(input: ClientInput): void {
+    for (const effect of this.#client.step(input, this.#runtime.now())) this.#carryOut(effect);
+    const hold = this.#client.waiting;
+    if (hold !== this.#holding) {
+      this.#holding = hold;
+      this.#link?.hold(hold);
+    }
+    this.#arm();
+  }
+
+  #carryOut(effect: ClientEffect): void {
+    switch (effect.type) {
+      case "send":
+        this.#link?.send(encodeClient(effect.message));
+        break;
+      case "confirm":
+        this.#link?.heartbeat();
+        break;
+      case "check":
+        void this.#runCheck();
+        break;
+      case "resolve":
+        this.#settle(effect.id, ({ resolve }) => resolve());
+        break;
+      case "reject":
+        this.#settle(effect.id, ({ reject }) => reject(new SamError(effect.code, effect.message)));
+        break;
+      case "abort":
+        this.#abort.abort(new SamError(effect.code, effect.message));
+        break;
+      case "disconnect":
+        this.#disconnect();
+        break;
+      case "exit":
+        this.#runtime.exit(1);
+    }
+  }
+
+  #settle(id: number, how: (settle: Settle) => void): void {
+    const settle = this.#calls.get(id);
+    this.#calls.delete(id);
+    if (settle) how(settle);
+  }
+
+  #disconnect(): void {
+    this.#cancelTimer?.();
+    this.#armedFor = Infinity;
+    const link = this.#link;
+    this.#link = null;
+    link?.receive({ heartbeat() {}, frame() {}, end() {} });
+    link?.close();
+  }
+
+  async #runCheck(): Promise<void> {
+    const check = this.#check!;
+    let healthy = true;
+    let detail = "";
+    try {
+      const answer = await check();
+      if (answer === false || (typeof answer === "number" && answer !== 0)) {
+        healthy = false;
+        detail = `the health check answered ${answer}`;
+      }
+    } catch (error) {
+      healthy = false;
+      detail = `the health check failed: ${
+        error instanceof Error ? error.stack ?? error.message : String(error)
+      }`;
+    }
+    this.#feed({ type: "checked", healthy, detail });
+  }
+
+  #arm(): void {
+    const due = this.#client.deadline;
+    if (due === undefined || due >= this.#armedFor || due === Infinity) return;
+    this.#cancelTimer?.();
+    this.#armedFor = due;
+    this.#cancelTimer = this.#runtime.schedule(
+      () => {
+        this.#armedFor = Infinity;
+        this.#feed({ type: "tick" });
+      },
+      Math.max(0, due - this.#runtime.now()),
+      false,
+    );
+  }
+}
+
+function linkError(error: unknown, transport: string): SamError {
+  if (error instanceof SamError) return error;
+  const message = error instanceof Error ? error.message : String(error);
+  const code: SamErrorCode = (error as { code?: string }).code === "EACCES" ? "ACCESS" : "LIBRARY";
+  return new SamError(
+    code,
+    `cannot reach the server of this process over "${transport}" (${message}); has it ended?`,
+    {
+      cause: error,
+    },
+  );
+}

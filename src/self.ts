@@ -1,0 +1,72 @@
+/** The process that becomes a SAM server: it runs its own program again, watches it, and ends as it ended. */
+import type { Signal } from "./core/signals.ts";
+import type { SupervisorEvent } from "./events.ts";
+import type { CheckedOptions } from "./options.ts";
+import type { CheckedProgram } from "./program.ts";
+import type { Runtime } from "./runtime/runtime.ts";
+import { Supervision } from "./supervise.ts";
+
+/** Signals that end a server: passed on to the program, which has `stopTimeout` to follow. */
+const endings: readonly Signal[] = ["SIGTERM", "SIGINT", "SIGHUP", "SIGQUIT"];
+
+/** Serves until supervision is over, and ends the process then. Rejects when the first instance cannot be started. */
+export async function serve(runtime: Runtime, options: CheckedOptions): Promise<never> {
+  const self = await runtime.self();
+  const program: CheckedProgram = {
+    name: self.module ?? "the program",
+    isCommand: false,
+    command: () => Promise.resolve({ ...self, env: {}, stdio: ["inherit", "inherit", "inherit"] }),
+  };
+  let cancel: (() => void)[] = [];
+  const supervision = new Supervision(program, options, (event) => {
+    if (event.type === "spawn" && cancel.length === 0) cancel = rule();
+    const line = describe(event);
+    if (line) console.error(`sam: ${line}`);
+  });
+  const rule = () => {
+    runtime.takeOver((error) =>
+      supervision.report(error, "code from before register() failed in the server")
+    );
+    return endings.map((signal) =>
+      // At a terminal, Ctrl-C has reached the program as well: it gets no second one from us.
+      runtime.onSignal(signal, () =>
+        supervision.shutdown(signal, signal === "SIGINT" && runtime.stdinIsTerminal))
+    );
+  };
+  const status = await supervision.finished;
+  if (status.reason === "spawn") {
+    for (const each of cancel) each();
+    throw status.error!;
+  }
+  return runtime.exit(status.code);
+}
+
+/** One line for an event that matters to whoever reads standard error; undefined for the others. */
+function describe(event: SupervisorEvent): string | undefined {
+  const who = `instance ${event.instanceId}`;
+  switch (event.type) {
+    case "warn":
+      return `${who} is given up (${event.reason}: ${event.detail}); warned by ${event.signal}`;
+    case "kill":
+      return `${who} is killed`;
+    case "recovery": {
+      const { exitCode, signal } = event.evidence;
+      const how = signal === null ? `with exit code ${exitCode}` : `by ${signal}`;
+      const next = event.delay === null
+        ? "none follows"
+        : event.delay === 0
+        ? "the next one starts at once"
+        : `the next one starts in ${Math.round(event.delay)} ms`;
+      return `${who} ended ${how} (${event.reason}); ${next}`;
+    }
+    case "finish":
+      if (event.status.error) return event.status.error.message;
+      if (event.status.reason !== "restart-limit") return undefined;
+      return "too many recoveries: giving up (see the option restart)";
+    case "fallback":
+    case "problem":
+      return event.type === "fallback" ? event.detail : event.error.message;
+    default:
+      return undefined;
+  }
+}

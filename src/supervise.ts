@@ -1,0 +1,227 @@
+/** `supervise()`: one program under supervision, as its owner sees it. */
+import type { Evidence, FinishReason, RecoveryReason } from "./core/server_types.ts";
+import type { Signal } from "./core/signals.ts";
+import { Driver, type DriverEvent } from "./driver.ts";
+import { SamError } from "./errors.ts";
+import {
+  EventLog,
+  type SupervisorEvent,
+  type SupervisorEventDetail,
+  type SupervisorStatus,
+} from "./events.ts";
+import { type CheckedOptions, checkOptions, type SamOptions } from "./options.ts";
+import { type CheckedProgram, checkProgram, type Program } from "./program.ts";
+import { loadRuntime } from "./runtime/runtime.ts";
+import type { ServerEvent } from "./core/server_types.ts";
+
+/** How supervision ended. */
+export interface ExitStatus {
+  /** What a SAM server would exit with: the program's exit code, or 128 + the number of the signal that ended it. */
+  readonly code: number;
+  /** The signal that ended the program, or null. */
+  readonly signal: Signal | null;
+  /**
+   * `exit`: it ended while it was not started. `stopped`: it was asked to. `quit`: a failure under the policy `quit`.
+   * `restart-limit`: too many failures. `failed`: `markFailed()`. `spawn`: it could not be started.
+   */
+  readonly reason: FinishReason;
+  /** Why the program never came to life. */
+  readonly error?: SamError;
+}
+
+/** The last recovery of a program. */
+export interface LastRecovery {
+  readonly reason: RecoveryReason;
+  /** When, in milliseconds since 1970. */
+  readonly at: number;
+  /** The instance that was given up. */
+  readonly instanceId: number;
+  readonly evidence: Evidence;
+}
+
+/** A program under supervision. */
+export interface Supervisor {
+  /** How things stand now. */
+  readonly status: SupervisorStatus;
+  /**
+   * What happens: first a `status`, then every event, at last `finish`. Any number of readers at once; one that is more
+   * than 1,024 events behind loses the oldest, and is told how many by `lost`.
+   */
+  events(): AsyncIterableIterator<SupervisorEvent>;
+  /** Resolved when supervision is over; never rejected. */
+  readonly finished: Promise<ExitStatus>;
+  /** Ends the program: warn signal, `stopTimeout`, SIGKILL. Called again, it kills at once. */
+  stop(): Promise<ExitStatus>;
+  /**
+   * Ends the present instance in the same manner and starts the next, without backoff and without counting it. Resolved
+   * when the next process is there. Rejects with INTERRUPT when supervision ends instead.
+   */
+  restart(): Promise<void>;
+  /** Stops, and waits for the end. */
+  [Symbol.asyncDispose](): Promise<void>;
+}
+
+/**
+ * Runs a program under supervision.
+ *
+ * ```ts
+ * import { supervise } from "@x/sam";
+ *
+ * const sleeper = supervise({ command: "sleep", args: ["60"] }, { recoveryPolicy: "restart" });
+ * for await (const event of sleeper.events()) {
+ *   if (event.type === "spawn") sleeper.stop();
+ * }
+ * console.log((await sleeper.finished).reason); // "stopped"
+ * ```
+ *
+ * Throws INVALID_PARAM for an argument that is wrong, NOT_SUPPORTED for an option that is not there yet. Whatever fails
+ * later is in `finished`. Source: the SAM server of `sam_overview(8)`.
+ */
+export function supervise(program: Program, options: SuperviseOptions): Supervisor {
+  const checked = checkProgram(program);
+  return new Supervision(checked, checkOptions(options, checked.isCommand ? 0 : undefined));
+}
+
+/** The options of `supervise`: those of a server; `timeInterval` may be left out for a `{ command }` (0). */
+export type SuperviseOptions =
+  & Omit<SamOptions, "timeInterval">
+  & Partial<Pick<SamOptions, "timeInterval">>;
+
+/** One program under supervision. */
+export class Supervision implements Supervisor {
+  readonly finished: Promise<ExitStatus>;
+
+  readonly #options: CheckedOptions;
+  readonly #log = new EventLog();
+  readonly #onEvent: ((event: SupervisorEvent) => void) | undefined;
+  #driver: Driver | null = null;
+  #status: ExitStatus | null = null;
+  #settle!: (status: ExitStatus) => void;
+  #lastRecovery: LastRecovery | null = null;
+  #stopEarly: { signal: Signal | null; delivered: boolean } | null = null;
+  #restarting: { resolve: () => void; reject: (error: SamError) => void }[] = [];
+
+  constructor(
+    program: CheckedProgram,
+    options: CheckedOptions,
+    onEvent?: (event: SupervisorEvent) => void,
+  ) {
+    this.#options = options;
+    this.#onEvent = onEvent;
+    this.finished = new Promise((resolve) => this.#settle = resolve);
+    void this.#begin(program);
+  }
+
+  async #begin(program: CheckedProgram): Promise<void> {
+    const { settings, transport, quorum, clusterMap } = this.#options;
+    const runtime = await loadRuntime();
+    this.#driver = new Driver({
+      runtime,
+      transport,
+      quorum,
+      clusterMap,
+      settings: { ...settings, program: program.name, startedAtSpawn: program.isCommand },
+      command: () => program.command(runtime),
+    }, {
+      event: (event, instanceId) => this.#event(event, instanceId),
+      finish: (status) => {
+        const { error, ...rest } = status;
+        this.#finish({
+          ...rest,
+          ...(error && { error: new SamError(error.code, error.message, { cause: error.cause }) }),
+        });
+      },
+    });
+    if (this.#stopEarly) this.#driver.shutdown(this.#stopEarly.signal);
+    else this.#driver.begin();
+  }
+
+  get status(): SupervisorStatus {
+    const server = this.#driver?.server;
+    this.#driver?.sample();
+    const lastHeartbeat = server?.lastHeartbeat ?? null;
+    return {
+      state: server?.state ?? "idle",
+      pid: server?.pid ?? null,
+      instanceId: server?.instanceId ?? 1,
+      restarts: server?.restarts ?? 0,
+      lastRecovery: this.#lastRecovery,
+      heartbeatAge: lastHeartbeat === null ? null : performance.now() - lastHeartbeat,
+      dataSize: server?.dataSize ?? 0,
+      transport: this.#options.transport.name,
+    };
+  }
+
+  events(): AsyncIterableIterator<SupervisorEvent> {
+    const first = [this.#stamped({ type: "status", status: this.status })];
+    if (this.#status) first.push(this.#stamped({ type: "finish", status: this.#status }));
+    return this.#log.read(first);
+  }
+
+  stop(): Promise<ExitStatus> {
+    this.shutdown(null);
+    return this.finished;
+  }
+
+  /** Ends the program with a signal that was sent to this process, or its warn signal. */
+  shutdown(signal: Signal | null, delivered = false): void {
+    if (this.#driver) this.#driver.shutdown(signal, delivered);
+    else this.#stopEarly = { signal, delivered };
+  }
+
+  restart(): Promise<void> {
+    return new Promise((resolve, reject) => {
+      if (this.#status) {
+        return reject(new SamError("BAD_HANDLE", "supervision is over: call supervise() again"));
+      }
+      this.#restarting.push({ resolve, reject });
+      this.#driver?.restart();
+    });
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.stop();
+  }
+
+  /** Reports what went wrong without harm to supervision. */
+  report(error: unknown, what: string): void {
+    this.#driver?.report(error, what);
+  }
+
+  #event(event: ServerEvent | DriverEvent, instanceId: number): void {
+    const stamped = this.#stamped(event, instanceId);
+    if (event.type === "recovery") {
+      const { reason, evidence } = event;
+      this.#lastRecovery = { reason, evidence, at: stamped.at, instanceId: stamped.instanceId };
+    }
+    if (event.type === "spawn") { for (const { resolve } of this.#restarting.splice(0)) resolve(); }
+    this.#tell(stamped);
+  }
+
+  #finish(status: ExitStatus): void {
+    this.#status = status;
+    this.#tell(this.#stamped({ type: "finish", status }));
+    this.#log.close();
+    for (const { reject } of this.#restarting.splice(0)) {
+      reject(
+        new SamError(
+          "INTERRUPT",
+          `supervision ended (${status.reason}) before the next instance was there`,
+        ),
+      );
+    }
+    this.#settle(status);
+  }
+
+  #tell(event: SupervisorEvent): void {
+    this.#log.push(event);
+    this.#onEvent?.(event);
+  }
+
+  #stamped(
+    event: SupervisorEventDetail,
+    instanceId = this.#driver?.server.instanceId ?? 1,
+  ): SupervisorEvent {
+    return { ...event, at: Date.now(), instanceId };
+  }
+}

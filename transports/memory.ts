@@ -1,0 +1,107 @@
+/** A transport inside one process, for tests: delays and losses are the test's to choose, so is the clock. */
+import { SamError } from "../src/errors.ts";
+import type { Endpoint, Link, LinkSink, Transport } from "./transport.ts";
+
+/** How a memory transport misbehaves. */
+export interface MemoryOptions {
+  /** Runs `deliver` later, for a delay; at once where nothing is given. Must keep the order of equal delays. */
+  readonly schedule?: (deliver: () => void) => void;
+  /** Asked for each heartbeat: true loses it. */
+  readonly loseHeartbeat?: () => boolean;
+}
+
+class MemoryLink implements Link {
+  peer!: MemoryLink;
+  readonly #options: MemoryOptions;
+  #sink: LinkSink | null = null;
+  #early: ((sink: LinkSink) => void)[] = [];
+  #open = true;
+
+  constructor(options: MemoryOptions) {
+    this.#options = options;
+  }
+
+  heartbeat(): void {
+    if (!this.#options.loseHeartbeat?.()) this.#carry((sink) => sink.heartbeat());
+  }
+
+  send(frame: Uint8Array): void {
+    const copy = frame.slice();
+    this.#carry((sink) => sink.frame(copy));
+  }
+
+  receive(sink: LinkSink | null): void {
+    this.#sink = sink;
+    if (sink) { for (const arrival of this.#early.splice(0)) arrival(sink); }
+  }
+
+  hold(): void {}
+
+  close(): void {
+    if (!this.#open) return;
+    this.#open = false;
+    this.#arrive((sink) => sink.end("closed"));
+    (this.#options.schedule ?? ((deliver) => deliver()))(() => this.peer.#end());
+  }
+
+  #end(): void {
+    if (!this.#open) return;
+    this.#open = false;
+    this.#arrive((sink) => sink.end("the peer closed it"));
+  }
+
+  #carry(arrival: (sink: LinkSink) => void): void {
+    if (!this.#open) return;
+    const deliver = () => {
+      if (this.peer.#open) this.peer.#arrive(arrival);
+    };
+    if (this.#options.schedule) this.#options.schedule(deliver);
+    else deliver();
+  }
+
+  #arrive(arrival: (sink: LinkSink) => void): void {
+    if (this.#sink) arrival(this.#sink);
+    else this.#early.push(arrival);
+  }
+}
+
+/** Makes a transport whose both sides live in this process. */
+export function memoryTransport(options: MemoryOptions = {}): Transport {
+  const waiting = new Map<string, (link: Link) => void>();
+  let count = 0;
+  return {
+    name: "memory",
+    open(): Promise<Endpoint> {
+      const address = String(++count);
+      let onLink: ((link: Link) => void) | null = null;
+      let early: Link | null = null;
+      waiting.set(address, (link) => {
+        waiting.delete(address);
+        if (onLink) onLink(link);
+        else early = link;
+      });
+      return Promise.resolve({
+        address,
+        accept(_child, whenLinked) {
+          if (early) whenLinked(early);
+          else onLink = whenLinked;
+        },
+        close: () => void waiting.delete(address),
+      });
+    },
+    connect(address): Promise<Link> {
+      const accept = waiting.get(address);
+      if (!accept) {
+        return Promise.reject(
+          new SamError("LIBRARY", `nobody listens at memory address "${address}"`),
+        );
+      }
+      const here = new MemoryLink(options);
+      const there = new MemoryLink(options);
+      here.peer = there;
+      there.peer = here;
+      accept(there);
+      return Promise.resolve(here);
+    },
+  };
+}

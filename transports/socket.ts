@@ -1,0 +1,138 @@
+/**
+ * A Unix socket in a directory that only this user may enter, for one connection: the first that says the nonce. Others
+ * are refused; the names are gone from the file system as soon as it is there.
+ */
+import { SamError } from "../src/errors.ts";
+import type { Page, Runtime } from "../src/runtime/runtime.ts";
+import { streamLink } from "./stream_link.ts";
+import type { Link } from "./transport.ts";
+
+/** The longest path the system takes; a longer one would be cut by some runtimes without a word. */
+const maxPathBytes = 107;
+const nonceBytes = 16;
+/** So many connections may be open that have not said the nonce yet; the oldest goes first. */
+const maxStrangers = 8;
+
+/** A socket that waits for its one connection. */
+export interface Socket {
+  /** What `connectSocket` needs: the nonce and the path. */
+  readonly address: string;
+  /** Calls back with the link, once. */
+  accept(onLink: (link: Link) => void): void;
+  /** Stops waiting, and removes the names. */
+  close(): void;
+}
+
+/**
+ * Opens a socket in `directory`, in which the active process may find, or leave, a page. `adopt` makes the link of the
+ * one connection; after it all names are removed.
+ */
+export async function openSocket(
+  runtime: Runtime,
+  directory: string,
+  adopt: (link: Link) => Link | Promise<Link>,
+): Promise<Socket> {
+  const path = `${directory}/s`;
+  const remove = () => runtime.remove(path, pageIn(directory), directory);
+  const pathBytes = new TextEncoder().encode(path).length;
+  if (pathBytes > maxPathBytes) {
+    remove();
+    throw new SamError(
+      "LIBRARY",
+      `the socket's path has ${pathBytes} bytes, the system takes ${maxPathBytes}: set TMPDIR to a shorter one than ${directory}`,
+    );
+  }
+
+  const nonce = crypto.getRandomValues(new Uint8Array(nonceBytes));
+  const strangers = new Set<Link>();
+  let known: Link | null = null;
+  let waiting: ((link: Link) => void) | null = null;
+  let open = true;
+  let taken = false;
+
+  const listener = await runtime.listen(path, (stream) => {
+    const link = streamLink(stream);
+    if (!open) return link.close();
+    const [oldest] = strangers;
+    if (strangers.size >= maxStrangers) oldest!.close();
+    strangers.add(link);
+    link.receive({
+      frame(frame) {
+        strangers.delete(link);
+        if (!open || taken || !sameBytes(frame, nonce)) return link.close();
+        taken = true;
+        link.receive(null);
+        void take(link);
+      },
+      heartbeat() {},
+      end: () => strangers.delete(link),
+    });
+  }).catch((error) => {
+    remove();
+    throw error;
+  });
+
+  async function take(link: Link): Promise<void> {
+    known = await adopt(link);
+    close();
+    waiting?.(known);
+  }
+
+  function close(): void {
+    if (!open) return;
+    open = false;
+    listener.close();
+    for (const link of strangers) link.close();
+    remove();
+  }
+
+  return {
+    address: `${toHex(nonce)}${path}`,
+    accept(onLink) {
+      if (known) onLink(known);
+      else waiting = onLink;
+    },
+    close,
+  };
+}
+
+/** Connects to a socket opened by `openSocket`. */
+export async function connectSocket(
+  runtime: Runtime,
+  address: string,
+  overflow?: Page,
+): Promise<Link> {
+  const link = streamLink(await runtime.connect(pathOf(address)), overflow);
+  link.send(fromHex(address.slice(0, 2 * nonceBytes)));
+  return link;
+}
+
+/** The path in an address. */
+function pathOf(address: string): string {
+  return address.slice(2 * nonceBytes);
+}
+
+/** The directory in an address. */
+export function directoryOf(address: string): string {
+  return pathOf(address).slice(0, -"/s".length);
+}
+
+/** The path of the page in a directory. */
+export function pageIn(directory: string): string {
+  return `${directory}/p`;
+}
+
+/** Compares in a time that does not depend on where the first difference is. */
+function sameBytes(a: Uint8Array, b: Uint8Array): boolean {
+  let difference = a.length ^ b.length;
+  for (let at = 0; at < b.length; at++) difference |= (a[at] ?? 0) ^ b[at]!;
+  return difference === 0;
+}
+
+function toHex(bytes: Uint8Array): string {
+  return Array.from(bytes, (byte) => byte.toString(16).padStart(2, "0")).join("");
+}
+
+function fromHex(text: string): Uint8Array {
+  return Uint8Array.from(text.match(/../g) ?? [], (pair) => parseInt(pair, 16));
+}

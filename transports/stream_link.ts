@@ -1,0 +1,45 @@
+/** A link over a byte stream: what the Unix socket, the pipe and the control side of shared memory have in common. */
+import { envelope, FrameReader, heartbeatByte } from "../src/core/frame.ts";
+import type { Page, Stream } from "../src/runtime/runtime.ts";
+import type { Link, LinkSink } from "./transport.ts";
+
+type Arrival = (sink: LinkSink) => void;
+
+/** Makes a link of a stream. Heartbeats that the stream would hold back are counted in the page `overflow`. */
+export function streamLink(stream: Stream, overflow?: Page): Link {
+  const reader = new FrameReader();
+  const early: Arrival[] = [];
+  let sink: LinkSink | null = null;
+  const deliver = (arrival: Arrival) => {
+    if (sink) arrival(sink);
+    else early.push(arrival);
+  };
+  stream.read(
+    (bytes) => {
+      try {
+        reader.push(
+          bytes,
+          (frame) => deliver((to) => to.frame(frame)),
+          () => deliver((to) => to.heartbeat()),
+        );
+      } catch {
+        stream.close(); // bytes that make no sense: no frame after them can be trusted
+      }
+    },
+    (detail) => deliver((to) => to.end(detail)),
+  );
+  return {
+    heartbeat() {
+      // Where earlier bytes wait, the reader has not caught up: a heartbeat is pending already.
+      if (stream.idle) stream.write(heartbeatByte);
+      else overflow?.add();
+    },
+    send: (frame) => stream.write(envelope(frame)),
+    receive(to) {
+      sink = to;
+      if (to) { for (const arrival of early.splice(0)) arrival(to); }
+    },
+    hold: (on) => stream.hold(on),
+    close: () => stream.close(),
+  };
+}

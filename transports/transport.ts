@@ -1,0 +1,61 @@
+/**
+ * What carries heartbeats and control frames between a SAM server and its active process. Implement `Transport` to
+ * bring one of your own; `@x/sam/testing` has the conformance suite that ours pass.
+ * @module
+ */
+import type { Runtime, Stream } from "../src/runtime/runtime.ts";
+
+/** Who is told what arrives on a link, in the order of arrival. */
+export interface LinkSink {
+  /** A whole frame, as it was sent. */
+  frame(frame: Uint8Array): void;
+  /** One or more heartbeats. Not called where heartbeats are sampled. */
+  heartbeat(): void;
+  /** The other side is gone, or `close()` was called. The last call, made once. */
+  end(detail: string): void;
+}
+
+/** One end of a connection between a server and its active process. */
+export interface Link {
+  /**
+   * Active side: "I am healthy now". Synchronous: on return it is in the kernel or in shared memory, also in a loop that
+   * never yields. It may be left out while an earlier one is still unread.
+   */
+  heartbeat(): void;
+  /** Sends a frame of at most 64 KiB, whole and in order. */
+  send(frame: Uint8Array): void;
+  /** Names who is told; what arrived before is handed over first. With null, arrivals wait for the next call. */
+  receive(sink: LinkSink | null): void;
+  /** Whether this link keeps the event loop alive. */
+  hold(on: boolean): void;
+  /** Ends the link. */
+  close(): void;
+  /** Server side, for heartbeats that wake nobody: a number that changes with them. Asked before a deadline is judged. */
+  sample?(): number;
+  /** Set where the link works, but slower than it could; one line that says why. */
+  readonly notice?: string;
+}
+
+/** The server's side, open before the process is started. */
+export interface Endpoint {
+  /** What the process gets, to `connect()` with: a text, or one that contains the number of a descriptor it inherits. */
+  readonly address: string | ((descriptor: number) => string);
+  /** Calls back, once, with the link to the process that was started and has proved to be it. */
+  accept(child: { readonly stream: Stream | null }, onLink: (link: Link) => void): void;
+  /** Gives everything back that is not part of an accepted link. */
+  close(): void;
+}
+
+/** A way to carry heartbeats and control frames. */
+export interface Transport {
+  /** Its name; a program must bring a transport of the name that its server has. */
+  readonly name: string;
+  /** Whether a heartbeat shortly after another may be left out, because each one costs a system call. */
+  readonly coalesces?: boolean;
+  /** Whether heartbeats come by `Link.sample` alone, so that it must be asked many times in a time interval. */
+  readonly sampled?: boolean;
+  /** Opens the server's side for one instance. */
+  open(runtime: Runtime): Promise<Endpoint>;
+  /** Connects the active process to `address`. */
+  connect(address: string, runtime: Runtime): Promise<Link>;
+}

@@ -31,11 +31,13 @@ export interface ExitStatus {
 
 /** The last recovery of a program. */
 export interface LastRecovery {
+  /** Why. */
   readonly reason: RecoveryReason;
   /** When, in milliseconds since 1970. */
   readonly at: number;
   /** The instance that was given up. */
   readonly instanceId: number;
+  /** What was known about it. */
   readonly evidence: Evidence;
 }
 

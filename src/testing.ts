@@ -1,3 +1,20 @@
+/**
+ * For those who extend SAM: the checks that every transport must pass, and a transport and a cluster in memory.
+ *
+ * ```ts
+ * import { memoryTransport, transportConformance } from "@x/sam/testing";
+ *
+ * for (const check of transportConformance(memoryTransport())) await check.run();
+ * ```
+ *
+ * @module
+ */
+export {
+  type ConformanceCheck,
+  type ConformanceOptions,
+  servePeer,
+  transportConformance,
+} from "./conformance.ts";
 export {
   type MemoryClusterMap,
   memoryClusterMap,
@@ -5,3 +22,18 @@ export {
   memoryQuorum,
 } from "./cluster/memory.ts";
 export { type MemoryOptions, memoryTransport } from "../transports/memory.ts";
+export type { ClusterMap, QuorumSource } from "./cluster/cluster.ts";
+export type { ModuleProgram, ProgramOptions, RuntimeChoice } from "./program.ts";
+export type {
+  Child,
+  Command,
+  Exit,
+  Listener,
+  Page,
+  Runtime,
+  RuntimeName,
+  Stdio,
+  Stream,
+} from "./runtime/runtime.ts";
+export type { Endpoint, Link, LinkSink, Transport } from "../transports/transport.ts";
+export type { Signal } from "./core/signals.ts";

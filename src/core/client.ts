@@ -151,6 +151,10 @@ export class Client {
   #exitWhenLost = true;
   #linked = false;
   #stores: { id: number; bytes: Uint8Array }[] = [];
+  /** Calls made while `register()` waits for the server: carried out after it. */
+  #deferred: ClientInput[] = [];
+  /** The call of `finalize()`, while it waits. */
+  #finalizeCall: number | null = null;
   #checking = false;
   #checkRuns = false;
   #nextConfirm: number | undefined;
@@ -176,6 +180,13 @@ export class Client {
 
   /** Takes one input and returns what must be done, in this order. Calls must be allowed by `callable`. */
   step(input: ClientInput, now: number): readonly ClientEffect[] {
+    this.#take(input, now);
+    const effects = this.#effects;
+    this.#effects = [];
+    return effects;
+  }
+
+  #take(input: ClientInput, now: number): void {
     switch (input.type) {
       case "register":
         this.#register(input.id, input.pid, input.notice, now);
@@ -198,10 +209,12 @@ export class Client {
         );
         break;
       case "setWarnSignal":
-        this.#setWarnSignal(input.id, input.signal, now);
+        if (this.#defers) this.#deferred.push(input);
+        else this.#setWarnSignal(input.id, input.signal, now);
         break;
       case "store":
-        this.#store(input.id, input.bytes, now);
+        if (this.#defers) this.#deferred.push(input);
+        else this.#store(input.id, input.bytes, now);
         break;
       case "useHealthCheck":
         this.#checking = input.on;
@@ -219,9 +232,6 @@ export class Client {
       case "tick":
         this.#tick(now);
     }
-    const effects = this.#effects;
-    this.#effects = [];
-    return effects;
   }
 
   // The calls.
@@ -229,7 +239,7 @@ export class Client {
   #register(call: number, pid: number, notice: string, now: number): void {
     this.state = "registering";
     this.#linked = true;
-    const back = () => this.#unregister();
+    const back = (then: number) => this.#unregister(then);
     const hello = (id: number): ClientMessage => ({
       type: "hello",
       version: protocolVersion,
@@ -238,13 +248,18 @@ export class Client {
       notice,
     });
     this.#request(call, hello, now, (answer) => {
-      if (answer.type !== "welcome") {
-        back();
+      if (answer.type !== "welcome" || answer.version !== protocolVersion) {
+        back(now);
         return this.#reject(
           call,
           "MESSAGE_ERROR",
-          "the server did not answer a hello with a welcome",
+          "the server did not answer a hello with a welcome of this version",
         );
+      }
+      const data = answer.first ? this.data : allocate(answer.dataSize, answer.maxDataSize);
+      if (data === undefined) {
+        back(now);
+        return this.#reject(call, "NO_MEMORY", `no memory for ${answer.dataSize} bytes of data`);
       }
       this.instanceId = answer.instanceId;
       this.timeInterval = answer.timeInterval;
@@ -254,27 +269,34 @@ export class Client {
       this.#hasQuorum = answer.hasQuorum;
       this.#exitWhenLost = answer.exitWhenLost;
       if (answer.first) this.#handOver(call, now);
-      else this.#fetch(call, new Uint8Array(answer.dataSize), 0, now);
+      else this.#fetch(call, data, 0, now);
     }, back);
   }
 
-  #unregister(): void {
+  /** Whether calls wait until the server has answered `register()`. */
+  get #defers(): boolean {
+    return this.state === "registering" && this.#linked;
+  }
+
+  #unregister(now: number): void {
+    if (this.state !== "registering") return; // finalized meanwhile
     this.state = "initialized";
     this.#linked = false;
     this.#effects.push({ type: "disconnect" });
+    this.#catchUp(now);
   }
 
   /** What was set before `register()` is the first instance's: the server gets it now. */
   #handOver(call: number, now: number): void {
     const store = () => {
-      if (this.data.length === 0) return this.#registered(call);
+      if (this.data.length === 0) return this.#registered(call, now);
       this.#sendPart(
         call,
         this.data,
         0,
         now,
-        () => this.#registered(call),
-        () => this.#unregister(),
+        (then) => this.#registered(call, then),
+        (then) => this.#unregister(then),
       );
     };
     const signal = this.#warnSignal;
@@ -284,27 +306,33 @@ export class Client {
       (id) => ({ type: "setWarnSignal", id, signal }),
       now,
       store,
-      () => this.#unregister(),
+      (then) => this.#unregister(then),
     );
   }
 
-  #registered(call: number): void {
-    this.state = "registered";
+  #registered(call: number, now: number): void {
     this.#resolve(call);
+    if (this.state !== "registering") return; // finalized meanwhile
+    this.state = "registered";
+    this.#catchUp(now);
+  }
+
+  #catchUp(now: number): void {
+    for (const input of this.#deferred.splice(0)) this.#take(input, now);
   }
 
   /** Gets the data of the predecessor, part by part. */
   #fetch(call: number, into: Uint8Array, offset: number, now: number): void {
     if (offset >= into.length) {
       this.data = into;
-      return this.#registered(call);
+      return this.#registered(call, now);
     }
     this.#request(call, (id) => ({ type: "fetch", id, offset }), now, (answer, then) => {
       if (
         answer.type !== "chunk" || answer.bytes.length === 0 ||
         offset + answer.bytes.length > into.length
       ) {
-        this.#unregister();
+        this.#unregister(then);
         return this.#reject(
           call,
           "MESSAGE_ERROR",
@@ -313,7 +341,7 @@ export class Client {
       }
       into.set(answer.bytes, offset);
       this.#fetch(call, into, offset + answer.bytes.length, then);
-    }, () => this.#unregister());
+    }, (then) => this.#unregister(then));
   }
 
   #start(call: number, now: number): void {
@@ -348,14 +376,17 @@ export class Client {
     this.#request(call, (id) => ({ type, id }), now, () => {
       if (this.state === during) this.state = after;
       this.#resolve(call);
-    }, () => {
-      if (this.state === during) this.state = before;
+    }, (then) => {
+      if (this.state !== during) return;
+      this.state = before;
+      if (this.#checking && this.#linked) this.#beginRhythm(then);
     });
   }
 
   #finalize(call: number, now: number): void {
     this.#endRhythm();
     const done = (then: number) => {
+      this.#finalizeCall = null;
       this.state = "finalized";
       this.#linked = false;
       this.#effects.push({ type: "disconnect" });
@@ -363,14 +394,14 @@ export class Client {
       this.#resolve(call);
     };
     this.state = "finalizing";
-    if (this.#linked) {
-      this.#request(call, (id) => ({ type: "finalize", id }), now, (_answer, then) => done(then));
-    } else done(now);
+    if (!this.#linked) return done(now);
+    this.#finalizeCall = call;
+    this.#request(call, (id) => ({ type: "finalize", id }), now, (_answer, then) => done(then));
   }
 
   #setWarnSignal(call: number, signal: Signal, now: number): void {
     this.#warnSignal = signal;
-    if (!this.#linked || this.state === "registering") return this.#resolve(call);
+    if (!this.#linked) return this.#resolve(call);
     this.#request(
       call,
       (id) => ({ type: "setWarnSignal", id, signal }),
@@ -523,11 +554,12 @@ export class Client {
     this.#endRhythm();
     if (this.state === "finalizing") {
       this.state = "finalized";
-      for (const request of this.#requests.values()) {
-        if (request.call !== null) this.#resolve(request.call);
+      for (const [id, request] of this.#requests) {
+        if (request.call !== this.#finalizeCall) continue;
+        this.#requests.delete(id);
+        this.#resolve(request.call!);
       }
-      this.#requests.clear();
-      return;
+      return this.#rejectAll("LIBRARY", `the server of this process is gone (${detail})`, now);
     }
     const registering = this.state === "registering";
     if (registering) {
@@ -548,13 +580,13 @@ export class Client {
 
   #rejectAll(code: SamErrorCode, message: string, now: number): void {
     const requests = [...this.#requests.values()];
-    const stores = this.#stores.splice(1);
+    const waiting = [...this.#stores.splice(1), ...this.#deferred.splice(0)];
     this.#requests.clear();
     for (const request of requests) {
       request.otherwise(now);
       if (request.call !== null) this.#reject(request.call, code, message);
     }
-    for (const store of stores) this.#reject(store.id, code, message);
+    for (const call of waiting) this.#reject(call.id, code, message);
     this.#stores.length = 0;
   }
 
@@ -564,5 +596,15 @@ export class Client {
 
   #reject(id: number, code: SamErrorCode, message: string): void {
     this.#effects.push({ type: "reject", id, code, message });
+  }
+}
+
+/** Room for the data that the server announced; undefined when there is none, or it announced more than it takes. */
+function allocate(bytes: number, maxBytes: number): Uint8Array | undefined {
+  if (!(Number.isInteger(bytes) && bytes >= 0 && bytes <= maxBytes)) return undefined;
+  try {
+    return new Uint8Array(bytes);
+  } catch {
+    return undefined;
   }
 }

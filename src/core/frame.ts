@@ -75,7 +75,7 @@ export type ClientMessage = Messages<typeof clientSchema>;
 export type ServerMessage = Messages<typeof serverSchema>;
 
 const utf8 = new TextEncoder();
-const fromUtf8 = new TextDecoder("utf-8", { fatal: true });
+const fromUtf8 = new TextDecoder("utf-8", { fatal: true, ignoreBOM: true });
 
 /** Text is evidence for people: what is too long for a frame is cut, not refused. */
 const maxTextBytes = 4096;

@@ -48,20 +48,26 @@ export class RestartPolicy {
     this.#seed = seed >>> 0;
   }
 
+  /** An instance has ended after `ranMs` of life, `healthyMs` of them healthy, and that was no failure. */
+  ran(ranMs: number, healthyMs: number): void {
+    this.#ranMs += ranMs;
+    if (healthyMs >= this.#options.resetAfter) this.#inRow = 0;
+  }
+
   /**
-   * An instance has ended after `ranMs` of life, of which it was healthy for `healthyMs`.
+   * An instance has failed after `ranMs` of life, of which it was healthy for `healthyMs`.
    * Returns the milliseconds to wait before the next one, or undefined when the limit is reached.
    */
   next(ranMs: number, healthyMs: number): number | undefined {
-    const { intensity, period, initialDelay, maxDelay, factor, jitter, resetAfter } = this.#options;
-    this.#ranMs += ranMs;
+    const { intensity, period, initialDelay, maxDelay, factor, jitter } = this.#options;
+    this.ran(ranMs, healthyMs);
     const horizon = this.#ranMs - period;
     if (intensity !== Infinity) {
       this.#recoveries = this.#recoveries.filter((at) => at > horizon);
       if (this.#recoveries.length >= intensity) return undefined;
       this.#recoveries.push(this.#ranMs);
     }
-    this.#inRow = healthyMs >= resetAfter ? 1 : this.#inRow + 1;
+    this.#inRow++;
     if (this.#inRow === 1) return Math.min(initialDelay, maxDelay);
     const base = Math.min(maxDelay, firstStepMs * factor ** (this.#inRow - 2));
     return Math.min(maxDelay, base * (1 + jitter * (2 * this.#uniform() - 1)));

@@ -331,18 +331,18 @@ export class Server {
 
   /** No longer watched, for good. */
   #finalize(id: number, now: number): void {
-    if (this.#startRequest !== null) {
-      this.#refuse(
-        this.#startRequest,
-        "INTERRUPT",
-        "finalize() was called while start() waited for quorum",
-      );
-      this.#startRequest = null;
-    }
+    this.#interruptStart("finalize() was called");
     this.#unwatch(now);
     this.state = "finalized";
     this.#emit({ type: "finalize" });
     this.#send({ type: "done", id });
+  }
+
+  /** A `start()` that waits for quorum will not be granted. */
+  #interruptStart(why: string): void {
+    if (this.#startRequest === null) return;
+    this.#refuse(this.#startRequest, "INTERRUPT", `${why} while start() waited for quorum`);
+    this.#startRequest = null;
   }
 
   #unwatch(now: number): void {
@@ -445,6 +445,7 @@ export class Server {
     this.#emit({ type: "stopping", signal: sent });
     if (this.#linked) {
       this.#send({ type: "warn", reason: goal, detail: `the server was asked to ${goal}` });
+      this.#interruptStart(`the server was asked to ${goal}`);
     }
     if (sent === "SIGKILL") return this.#kill();
     if (!delivered) this.#effects.push({ type: "signal", signal: sent });
@@ -497,8 +498,15 @@ export class Server {
     const status = statusOf(this.#exited!);
     this.#effects.push({ type: "bury" });
     this.#lastExit = this.#exited;
+    const planned = this.#planned;
+    // What marked itself failed is not started again, whatever else was asked meanwhile.
+    if (planned?.reason === "failed") return this.#recover("failed", planned.detail, now);
     if (this.#goal === "stop") return this.#finish(status, signal, "stopped");
-    if (this.#goal === "restart") return this.#spawn(now);
+    if (this.#goal === "restart") {
+      this.#restart.ran(now - this.#spawnedAt, this.#healthyMs(now));
+      return this.#spawn(now);
+    }
+    if (planned) return this.#recover(planned.reason, planned.detail, now);
     const ended: RecoveryReason = signal === null ? "exit" : "signal";
     switch (this.state) {
       case "launched":
@@ -515,8 +523,6 @@ export class Server {
       case "waiting":
       case "started":
         return this.#recover(ended, "", now);
-      default:
-        return this.#recover(this.#planned!.reason, this.#planned!.detail, now);
     }
   }
 
@@ -545,11 +551,7 @@ export class Server {
       this.#emit({ type: "recovery", reason, evidence, delay: null });
       return this.#finish(status, exit.signal, reason === "failed" ? "failed" : "quit");
     }
-    const since = this.#settings.startedAtSpawn && !this.#registered
-      ? this.#spawnedAt
-      : this.#healthySince;
-    const healthyMs = since === null ? 0 : (this.#planned?.at ?? now) - since;
-    const delay = this.#restart.next(now - this.#spawnedAt, healthyMs);
+    const delay = this.#restart.next(now - this.#spawnedAt, this.#healthyMs(now));
     this.#emit({ type: "recovery", reason, evidence, delay: delay ?? null });
     if (delay === undefined) return this.#finish(status || 1, exit.signal, "restart-limit");
     this.#clearDeadlines();
@@ -557,6 +559,14 @@ export class Server {
     if (delay === 0) return this.#spawn(now);
     this.state = "backoff";
     this.#deadlines.backoff = now + delay;
+  }
+
+  /** How long the instance was healthy before it ended, or before its end was decided. */
+  #healthyMs(now: number): number {
+    const since = this.#settings.startedAtSpawn && !this.#registered
+      ? this.#spawnedAt
+      : this.#healthySince;
+    return since === null ? 0 : (this.#planned?.at ?? now) - since;
   }
 
   /** Asked to stop while there is no process. */

@@ -54,8 +54,11 @@ export interface ExitStatus {
 
 /** An error on its way from the core to whoever makes a SamError of it. */
 export interface Problem {
+  /** Why. */
   readonly code: SamErrorCode;
+  /** What happened, and what to do. */
   readonly message: string;
+  /** The error behind it. */
   readonly cause?: unknown;
 }
 

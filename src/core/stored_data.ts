@@ -11,6 +11,8 @@ export class StoredData {
   readonly #maxBytes: number;
   #bytes: Uint8Array = new Uint8Array(0);
   #incoming: Uint8Array | null = null;
+  /** How much of `#incoming` is there. */
+  #arrived = 0;
 
   constructor(maxBytes: number) {
     this.#maxBytes = maxBytes;
@@ -36,6 +38,7 @@ export class StoredData {
     if (offset === 0) {
       try {
         this.#incoming = new Uint8Array(total);
+        this.#arrived = 0;
       } catch {
         this.#incoming = null;
         return {
@@ -45,14 +48,17 @@ export class StoredData {
       }
     }
     const incoming = this.#incoming;
-    if (incoming?.length !== total || !(offset >= 0 && offset + bytes.length <= total)) {
+    if (
+      incoming?.length !== total || offset !== this.#arrived || offset + bytes.length > total
+    ) {
       return {
         code: "INVALID_PARAM",
-        message: `a part at ${offset} that does not belong to ${total} bytes of data`,
+        message: `a part at ${offset} that is not the next of ${total} bytes of data`,
       };
     }
     incoming.set(bytes, offset);
-    if (offset + bytes.length === total) {
+    this.#arrived += bytes.length;
+    if (this.#arrived === total) {
       this.#bytes = incoming;
       this.#incoming = null;
     }

@@ -65,10 +65,16 @@ interface DenoInternal {
 }
 
 const Deno = (globalThis as unknown as { Deno: DenoLike }).Deno;
-// Taken now: a test may put others into the global scope later.
-const { setTimeout, clearTimeout } = globalThis as unknown as {
+interface StrayEvent {
+  readonly reason: unknown;
+  readonly error: unknown;
+  preventDefault(): void;
+  stopImmediatePropagation(): void;
+}
+const { setTimeout, clearTimeout, addEventListener: listen } = globalThis as unknown as {
   setTimeout(callback: () => void, delayMs: number): number;
   clearTimeout(id: number): void;
+  addEventListener(type: string, listener: (event: StrayEvent) => void, options: object): void;
 };
 
 /** The adapter for Deno. */
@@ -197,18 +203,15 @@ export const deno: Runtime = {
   },
   takeOver(onStray) {
     // Registered signal listeners cannot be asked for here. Of what else the program listens for, ours runs first.
-    const options = { capture: true };
-    addEventListener("unload", (event) => event.stopImmediatePropagation(), options);
-    addEventListener("unhandledrejection", (event) => {
-      event.preventDefault();
-      event.stopImmediatePropagation();
-      onStray((event as unknown as { reason: unknown }).reason);
-    }, options);
-    addEventListener("error", (event) => {
-      event.preventDefault();
-      event.stopImmediatePropagation();
-      onStray((event as unknown as { error: unknown }).error);
-    }, options);
+    const intercept = (type: string, report: (event: StrayEvent) => void) =>
+      listen(type, (event) => {
+        event.preventDefault();
+        event.stopImmediatePropagation();
+        report(event);
+      }, { capture: true });
+    intercept("unload", () => {});
+    intercept("unhandledrejection", (event) => onStray(event.reason));
+    intercept("error", (event) => onStray(event.error));
   },
   exit: (code) => Deno.exit(code),
 };

@@ -23,20 +23,25 @@ export interface Command {
   readonly args: readonly string[];
   /** The runtime that `file` is, where known. */
   readonly runtime?: RuntimeName | undefined;
+  /** The working directory; default that of this process. */
   readonly cwd?: string | undefined;
   /** Added to the environment of this process. */
   readonly env: Readonly<Record<string, string>>;
+  /** Standard input, output and error. */
   readonly stdio: readonly [Stdio, Stdio, Stdio];
 }
 
 /** How a process ended: exactly one of the two is not null. */
 export interface Exit {
+  /** The exit code, or null. */
   readonly code: number | null;
+  /** The signal that ended it, or null. */
   readonly signal: Signal | null;
 }
 
 /** A started process. */
 export interface Child {
+  /** Its process id. */
   readonly pid: number;
   /** Resolved when the process has been reaped. */
   readonly exited: Promise<Exit>;
@@ -80,7 +85,9 @@ export interface Page {
 
 /** A JavaScript runtime. */
 export interface Runtime {
+  /** Which one. */
   readonly name: RuntimeName;
+  /** The id of this process. */
   readonly pid: number;
 
   /** Monotonic milliseconds. */

@@ -45,3 +45,8 @@ export function sourceFixture(name: string): string {
 export function fixtureFor(runtime: RuntimeName, name: string): string {
   return runtime === "node20" ? path(`.build/test/fixtures/${name}.js`) : sourceFixture(name);
 }
+
+/** The arguments of a fixture program. */
+export function programArguments(): string[] {
+  return process.argv.slice(2);
+}

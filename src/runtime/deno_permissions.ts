@@ -1,0 +1,101 @@
+/**
+ * What a Deno program may do. Everything is asked before it is done, because Deno would ask the user at the terminal, and
+ * a server has nobody there.
+ */
+import { SamError } from "../errors.ts";
+
+interface DenoLike {
+  readonly permissions: {
+    querySync(what: object): { readonly state: "granted" | "prompt" | "denied"; partial: boolean };
+  };
+  readonly env: { get(name: string): string | undefined };
+}
+const Deno = (globalThis as unknown as { Deno: DenoLike }).Deno;
+
+/** The permissions of Deno, and the key that narrows each. */
+const narrowedBy = {
+  read: "path",
+  write: "path",
+  net: "host",
+  env: "variable",
+  run: "command",
+  sys: "kind",
+  ffi: "path",
+  import: "host",
+} as const;
+type Permission = keyof typeof narrowedBy;
+
+/** The letters that stand for permissions on a command line. */
+const letters: Readonly<Record<string, Permission>> = {
+  R: "read",
+  W: "write",
+  N: "net",
+  E: "env",
+  S: "sys",
+  I: "import",
+};
+
+/** Whether this process has a permission, wholly, or for one path, host, variable, command … */
+export function granted(name: Permission, value?: string): boolean {
+  try {
+    const what = { name, ...(value !== undefined && { [narrowedBy[name]]: value }) };
+    const { state, partial } = Deno.permissions.querySync(what);
+    return state === "granted" && !partial;
+  } catch {
+    return false;
+  }
+}
+
+/** Whether this process has all permissions, as with `-A`: Deno lets nobody else into /proc and /dev. */
+export function grantedAll(): boolean {
+  return (Object.keys(narrowedBy) as Permission[]).every((name) => granted(name));
+}
+
+/** Throws ACCESS, with the flags to add, when a permission is missing: its name, what for, and the value to name in the flag. */
+export function demand(
+  what: string,
+  needs: readonly (readonly [name: Permission, value: string, flagValue?: string])[],
+): void {
+  const missing = needs.filter(([name, value]) => !granted(name, value)).map((
+    [name, , flagValue],
+  ) => `--allow-${name}${flagValue === undefined ? "" : `=${flagValue}`}`);
+  if (missing.length === 0) return;
+  throw new SamError("ACCESS", `cannot ${what}: run Deno with ${missing.join(" ")}`);
+}
+
+/** The directory for temporary files, as far as this process may know it. */
+export function temporaryDirectory(): string {
+  return (granted("env", "TMPDIR") && Deno.env.get("TMPDIR")) || "/tmp";
+}
+
+/** Throws ACCESS when a flag of `deno run` would give a program more than this process has. */
+export function refuseMore(flags: readonly string[]): void {
+  if (grantedAll()) return;
+  const more = flags.find(givesMore);
+  if (more === undefined) return;
+  throw new SamError(
+    "ACCESS",
+    `the flag ${more} would give the program a permission that this process does not have: run this process with it too, or leave program.runtime.flags out, then the program gets the permissions of this process`,
+  );
+}
+
+function givesMore(flag: string): boolean {
+  const [, word, all, value] = /^--(allow-([a-z]+)|permission-set)(?:=(.*))?$/s.exec(flag) ?? [];
+  if (word !== undefined) {
+    return !(all !== undefined && Object.hasOwn(narrowedBy, all)) ||
+      !grantedEach(all as Permission, value);
+  }
+  const [, cluster = "", last] = /^-([A-Za-z]+)(?:=(.*))?$/s.exec(flag) ?? [];
+  return [...cluster].some((letter, at) => {
+    if (letter === "A" || letter === "P") return true;
+    const name = letters[letter];
+    return name !== undefined &&
+      !grantedEach(name, at === cluster.length - 1 ? last : undefined);
+  });
+}
+
+function grantedEach(name: Permission, values: string | undefined): boolean {
+  return values === undefined
+    ? granted(name)
+    : values.split(",").every((value) => value !== "" && granted(name, value));
+}

@@ -1,0 +1,139 @@
+// What a test with processes must not leave behind: children, zombies, programs, socket directories, shared memory,
+// descriptors. Found in /proc and by name, because no runtime tells it all.
+
+import { readdirSync, readFileSync, readlinkSync } from "node:fs";
+import { spawn } from "node:child_process";
+import { setTimeout as sleep } from "node:timers/promises";
+import { supervise } from "../../mod.ts";
+
+const limitMs = 10_000;
+const tagVariable = "SAM_TEST_TAG";
+let tags = 0;
+
+/** Runs `fn` and fails when something is left after it. Every program it starts inherits a tag, and is found by that. */
+export async function withoutLeaks(fn: () => Promise<void>): Promise<void> {
+  await warmUp();
+  const tag = `${process.pid}.${++tags}`;
+  const before = snapshot(tag);
+  process.env[tagVariable] = tag;
+  try {
+    await fn();
+  } finally {
+    delete process.env[tagVariable];
+  }
+  // Names that other processes make meanwhile are theirs: only what is there now can be ours.
+  const candidates = snapshot(tag).names.filter((name) => !before.names.includes(name));
+  for (const end = performance.now() + limitMs;;) {
+    const now = snapshot(tag);
+    const left = [
+      ...now.children.filter((child) => !before.children.includes(child)),
+      ...now.tagged,
+      ...now.names.filter((name) => candidates.includes(name)),
+      ...surplus(before.descriptors, now.descriptors),
+    ];
+    if (left.length === 0) return;
+    if (performance.now() > end) throw new Error(`left behind: ${left.join(", ")}`);
+    await sleep(10);
+  }
+}
+
+/** The pids of the processes that were started by the present test and still live. */
+export function taggedProcesses(): number[] {
+  const tag = process.env[tagVariable];
+  return tag === undefined ? [] : processes().filter((pid) => hasTag(pid, tag));
+}
+
+interface Snapshot {
+  readonly children: readonly string[];
+  readonly tagged: readonly string[];
+  readonly names: readonly string[];
+  readonly descriptors: readonly string[];
+}
+
+function snapshot(tag: string): Snapshot {
+  return {
+    children: processes().filter((pid) => parentOf(pid) === process.pid).map((pid) =>
+      `child ${pid} (${commandOf(pid)})`
+    ),
+    tagged: processes().filter((pid) => hasTag(pid, tag)).map((pid) =>
+      `process ${pid} (${commandOf(pid)})`
+    ),
+    names: ["/tmp", "/dev/shm"].flatMap((directory) =>
+      list(directory).filter((name) => name.startsWith("sam-")).map((name) =>
+        `${directory}/${name}`
+      )
+    ),
+    descriptors: list("/proc/self/fd").flatMap((descriptor) => {
+      try {
+        return [readlinkSync(`/proc/self/fd/${descriptor}`)];
+      } catch {
+        return []; // the one that read the directory
+      }
+    }),
+  };
+}
+
+/** Descriptors of a kind that are more than before; a kind is the target without its number. */
+function surplus(before: readonly string[], now: readonly string[]): string[] {
+  const kind = (target: string) => target.replace(/\d+/g, "N");
+  const kinds = new Set(now.map(kind));
+  return [...kinds].flatMap((each) => {
+    const count = (targets: readonly string[]) =>
+      targets.filter((target) => kind(target) === each).length;
+    const more = count(now) - count(before);
+    return more > 0 ? [`${more} descriptors more of ${each}`] : [];
+  });
+}
+
+function processes(): number[] {
+  return list("/proc").filter((name) => /^\d+$/.test(name)).map(Number);
+}
+
+function parentOf(pid: number): number | undefined {
+  const stat = read(`/proc/${pid}/stat`);
+  return stat === undefined
+    ? undefined
+    : Number(stat.slice(stat.lastIndexOf(")") + 2).split(" ")[1]);
+}
+
+function commandOf(pid: number): string {
+  return read(`/proc/${pid}/cmdline`)?.replaceAll("\0", " ").trim() || "zombie";
+}
+
+function hasTag(pid: number, tag: string): boolean {
+  return pid !== process.pid &&
+    (read(`/proc/${pid}/environ`)?.split("\0").includes(`${tagVariable}=${tag}`) ?? false);
+}
+
+function read(path: string): string | undefined {
+  try {
+    return readFileSync(path, "utf8");
+  } catch {
+    return undefined; // it has ended, or is not ours
+  }
+}
+
+function list(directory: string): string[] {
+  try {
+    return readdirSync(directory);
+  } catch {
+    return [];
+  }
+}
+
+let warm: Promise<void> | undefined;
+
+/** Has the runtime open what it opens once: for signals, children and sockets. */
+function warmUp(): Promise<void> {
+  return warm ??= (async () => {
+    await new Promise((resolve) => {
+      const child = spawn("true", { stdio: ["ignore", "pipe", "pipe"] });
+      child.stdout.resume();
+      child.stderr.resume();
+      child.on("close", resolve);
+    });
+    for (const transport of ["unix", "pipe", "shm"] as const) {
+      await supervise({ command: "true" }, { recoveryPolicy: "quit", transport }).finished;
+    }
+  })();
+}

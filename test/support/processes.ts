@@ -1,0 +1,231 @@
+// Tests on real processes: start a program of test/fixtures, alone or under supervise(), and wait for what it says.
+
+import { spawn } from "node:child_process";
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { setTimeout as sleep } from "node:timers/promises";
+import {
+  type ModuleProgram,
+  type Program,
+  supervise,
+  type SuperviseOptions,
+  type Supervisor,
+  type SupervisorEvent,
+} from "../../mod.ts";
+import { test, type TestOptions } from "./harness.ts";
+import { taggedProcesses, withoutLeaks } from "./leaks.ts";
+import { currentRuntime, fixture, fixtureFor, type RuntimeName, runtimePath } from "./runtimes.ts";
+
+/** The transports by name. */
+export const transports = ["unix", "pipe", "shm"] as const;
+export type TransportName = typeof transports[number];
+
+/** What a program said; see `say` in program.ts. */
+export interface Line {
+  readonly event: string;
+  readonly pid: number;
+  readonly ms: number;
+  // deno-lint-ignore no-explicit-any
+  readonly [name: string]: any;
+}
+
+type EventType = SupervisorEvent["type"];
+type EventOf<T extends EventType> = SupervisorEvent & { readonly type: T };
+
+/** How long a test waits for one thing. */
+const waitMs = 20_000;
+
+/** Waits until `get` gives something. */
+export async function eventually<T>(what: string, get: () => T | undefined | false): Promise<T> {
+  for (const end = performance.now() + waitMs;;) {
+    const value = get();
+    if (value !== undefined && value !== false) return value;
+    if (performance.now() > end) throw new Error(`waited ${waitMs} ms in vain for ${what}`);
+    await sleep(5);
+  }
+}
+
+/** A program that was started directly: it is its own SAM server. */
+export interface Running {
+  /** The server's. */
+  readonly pid: number;
+  readonly exited: Promise<{ readonly code: number | null; readonly signal: string | null }>;
+  /** What it has written to standard error so far. */
+  stderr(): string;
+  kill(signal: NodeJS.Signals): void;
+}
+
+/** How a program is started. */
+export interface How {
+  readonly runtime?: RuntimeName;
+  readonly flags?: readonly string[];
+  readonly args?: readonly string[];
+  readonly cwd?: string;
+  readonly env?: Readonly<Record<string, string>>;
+}
+
+/** A supervised program, and all that happened to it. */
+export class Watched {
+  readonly supervisor: Supervisor;
+  readonly events: SupervisorEvent[] = [];
+  readonly ended: Promise<void>;
+
+  constructor(program: Program, options: SuperviseOptions) {
+    this.supervisor = supervise(program, options);
+    this.ended = this.#collect();
+  }
+
+  async #collect(): Promise<void> {
+    for await (const event of this.supervisor.events()) this.events.push(event);
+  }
+
+  /** All events of a type. */
+  all<T extends EventType>(type: T): EventOf<T>[] {
+    return this.events.filter((event): event is EventOf<T> => event.type === type);
+  }
+
+  /** Waits for an event of a type, of an instance if one is given. */
+  event<T extends EventType>(type: T, instanceId?: number): Promise<EventOf<T>> {
+    return eventually(
+      `the event ${type} of instance ${instanceId ?? "any"} among ${JSON.stringify(this.events)}`,
+      () => this.all(type).find((event) => (instanceId ?? event.instanceId) === event.instanceId),
+    );
+  }
+
+  /** Waits for the end; all events are there then. */
+  async finished(): ReturnType<Supervisor["stop"]> {
+    const status = await this.supervisor.finished;
+    await this.ended;
+    return status;
+  }
+}
+
+/** What a test with processes works with. */
+export class Bench {
+  readonly directory: string = mkdtempSync(join(tmpdir(), "test-of-"));
+  readonly #path = join(this.directory, "lines");
+  readonly #watched: Watched[] = [];
+  readonly #running: Running[] = [];
+
+  /** All that the programs of this test said so far. */
+  lines(event?: string): Line[] {
+    let text = "";
+    try {
+      text = readFileSync(this.#path, "utf8");
+    } catch {
+      // nothing was said yet
+    }
+    const lines = text.split("\n").slice(0, -1).map((line) => JSON.parse(line) as Line);
+    return event === undefined ? lines : lines.filter((line) => line.event === event);
+  }
+
+  /** Waits for the `nth` line of an event. */
+  line(event: string, nth = 1): Promise<Line> {
+    return eventually(`"${event}"`, () => this.lines(event)[nth - 1]).catch((error: Error) => {
+      throw new Error(
+        `${error.message}; said was ${JSON.stringify(this.lines())}${
+          this.#running.map((each) => `\n${each.stderr()}`)
+        }`,
+      );
+    });
+  }
+
+  /** Lets a program that said "ready NAME" go on. */
+  go(name: string): void {
+    writeFileSync(`${this.#path}.${name}`, "");
+  }
+
+  /** A program of test/fixtures, for supervise(). */
+  program(name: string, { runtime, flags, args = [], cwd, env = {} }: How = {}): ModuleProgram {
+    return {
+      module: runtime ? fixtureFor(runtime, name) : fixture(name),
+      args,
+      env: { ...env, SAM_TEST_OUTPUT: this.#path },
+      ...(cwd !== undefined && { cwd }),
+      ...(runtime && {
+        runtime: {
+          name: runtime === "deno" || runtime === "bun" ? runtime : "node",
+          path: runtimePath(runtime),
+          flags: flags ?? (runtime === "deno" ? ["-A", "--no-config"] : []),
+        },
+      }),
+    };
+  }
+
+  /** Runs a program of test/fixtures under supervision of this process. */
+  supervise(program: string | Program, options: SuperviseOptions, how?: How): Watched {
+    const watched = new Watched(
+      typeof program === "string" ? this.program(program, how) : program,
+      options,
+    );
+    this.#watched.push(watched);
+    return watched;
+  }
+
+  /** Runs a program of test/fixtures, which becomes its own SAM server. */
+  run(name: string, how: How = {}): Running {
+    const runtime = how.runtime ?? currentRuntime;
+    const flags = how.flags ?? (runtime === "deno" ? ["run", "-A", "--no-config"] : []);
+    const child = spawn(
+      runtimePath(runtime),
+      [...flags, how.runtime ? fixtureFor(runtime, name) : fixture(name), ...how.args ?? []],
+      {
+        cwd: how.cwd,
+        env: { ...process.env, ...how.env, SAM_TEST_OUTPUT: this.#path },
+        stdio: ["ignore", "ignore", "pipe"],
+      },
+    );
+    let stderr = "";
+    child.stderr.setEncoding("utf8").on("data", (text: string) => stderr += text);
+    const running: Running = {
+      pid: child.pid!,
+      exited: new Promise((resolve) =>
+        child.on("close", (code, signal) => resolve({ code, signal }))
+      ),
+      stderr: () => stderr,
+      kill: (signal) => void child.kill(signal),
+    };
+    this.#running.push(running);
+    return running;
+  }
+
+  /** Ends all that the test left running. */
+  async end(): Promise<void> {
+    const ends = this.#watched.map(async ({ supervisor, ended }) => {
+      void supervisor.stop();
+      await supervisor.stop();
+      await ended;
+    });
+    for (const pid of taggedProcesses()) {
+      if (this.#running.length > 0) killQuietly(pid);
+    }
+    await Promise.all([...ends, ...this.#running.map(({ exited }) => exited)]);
+    rmSync(this.directory, { recursive: true, force: true });
+  }
+}
+
+export function killQuietly(pid: number): void {
+  try {
+    process.kill(pid, "SIGKILL");
+  } catch {
+    // it has ended
+  }
+}
+
+/** Registers a test that starts processes: what it leaves running is ended, and what is left then is its failure. */
+export function processTest(
+  name: string,
+  fn: (bench: Bench) => Promise<void>,
+  options?: TestOptions,
+): void {
+  test(name, () =>
+    withoutLeaks(async () => {
+      const bench = new Bench();
+      try {
+        await fn(bench);
+      } finally {
+        await bench.end();
+      }
+    }), options);
+}

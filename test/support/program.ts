@@ -1,0 +1,152 @@
+// For the programs in test/fixtures: what differs between the runtimes, and the lines by which a program tells its test
+// what it sees. Nothing of `node:` is imported: that would cost Deno programs the start-up time the library saves them.
+
+import type { Signal } from "../../mod.ts";
+
+interface DenoLike {
+  readonly args: readonly string[];
+  readonly pid: number;
+  readonly env: {
+    get(name: string): string | undefined;
+    set(name: string, value: string): void;
+    has(name: string): boolean;
+  };
+  cwd(): string;
+  chdir(path: string): void;
+  exit(code?: number): never;
+  kill(pid: number, signal: Signal): void;
+  addSignalListener(signal: Signal, listener: () => void): void;
+  writeTextFileSync(path: string, text: string, options: { append: boolean }): void;
+  readTextFileSync(path: string): string;
+  statSync(path: string): unknown;
+  readDirSync(path: string): Iterable<{ readonly name: string }>;
+  readLinkSync(path: string): string;
+}
+interface Fs {
+  appendFileSync(path: string, text: string): void;
+  readFileSync(path: string, encoding: string): string;
+  existsSync(path: string): boolean;
+  readdirSync(path: string): string[];
+  readlinkSync(path: string): string;
+}
+
+const Deno = (globalThis as unknown as { Deno?: DenoLike }).Deno;
+const fs = Deno ? undefined : process.getBuiltinModule("node:fs") as unknown as Fs;
+
+/** The arguments of this program. */
+export const args: readonly string[] = Deno ? Deno.args : process.argv.slice(2);
+export const pid: number = Deno ? Deno.pid : process.pid;
+
+export function env(name: string): string | undefined {
+  return Deno ? Deno.env.get(name) : process.env[name];
+}
+
+export function setEnv(name: string, value: string): void {
+  if (Deno) Deno.env.set(name, value);
+  else process.env[name] = value;
+}
+
+export function cwd(): string {
+  return Deno ? Deno.cwd() : process.cwd();
+}
+
+export function chdir(path: string): void {
+  if (Deno) Deno.chdir(path);
+  else process.chdir(path);
+}
+
+const path = env("SAM_TEST_OUTPUT");
+const began = performance.now();
+
+/** Tells the test: one line, with the process id and the milliseconds since this process began. */
+export function say(event: string, more: Readonly<Record<string, unknown>> = {}): void {
+  const line = `${JSON.stringify({ event, pid, ms: performance.now() - began, ...more })}\n`;
+  if (path === undefined) console.log(line);
+  else if (Deno) Deno.writeTextFileSync(path, line, { append: true });
+  else fs!.appendFileSync(path, line);
+}
+
+/** Waits until the test says `go(name)`. */
+export async function ready(name: string): Promise<void> {
+  say(`ready ${name}`);
+  while (!exists(`${path}.${name}`)) await sleep(5);
+}
+
+export function exists(file: string): boolean {
+  if (!Deno) return fs!.existsSync(file);
+  try {
+    Deno.statSync(file);
+    return true;
+  } catch {
+    return false;
+  }
+}
+
+export function readText(file: string): string {
+  return Deno ? Deno.readTextFileSync(file) : fs!.readFileSync(file, "utf8");
+}
+
+/** The targets of the descriptors that this process has open. */
+export function descriptors(): string[] {
+  const names = Deno
+    ? Array.from(Deno.readDirSync("/proc/self/fd"), ({ name }) => name)
+    : fs!.readdirSync("/proc/self/fd");
+  return names.flatMap((name) => {
+    try {
+      const link = `/proc/self/fd/${name}`;
+      return [Deno ? Deno.readLinkSync(link) : fs!.readlinkSync(link)];
+    } catch {
+      return [];
+    }
+  });
+}
+
+export function exit(code = 0): never {
+  return Deno ? Deno.exit(code) : process.exit(code);
+}
+
+export function kill(target: number, signal: Signal): void {
+  if (Deno) Deno.kill(target, signal);
+  else process.kill(target, signal);
+}
+
+/** Ends this process by a signal; never returns. */
+export function killSelf(signal: Signal): never {
+  kill(pid, signal);
+  return hang();
+}
+
+export function onSignal(signal: Signal, listener: () => void): void {
+  if (Deno) Deno.addSignalListener(signal, listener);
+  else process.on(signal, listener);
+}
+
+export function sleep(ms: number): Promise<void> {
+  return new Promise((resolve) => setTimeout(resolve, ms));
+}
+
+/** Blocks the event loop for ever. */
+export function hang(): never {
+  for (;;);
+}
+
+/** Blocks the event loop for a while; calls back as often as it can meanwhile. */
+export function block(ms: number, each: () => void = () => {}): void {
+  for (const end = performance.now() + ms; performance.now() < end;) each();
+}
+
+/** Stays alive without a sign of life: the event loop runs, nothing is sent. */
+export function silence(): Promise<never> {
+  setInterval(() => {}, 1000);
+  return new Promise(() => {});
+}
+
+/** The code of a SamError that `action` throws or rejects with; "none" when it succeeds. */
+export async function codeOf(action: () => unknown): Promise<string> {
+  try {
+    await action();
+    return "none";
+  } catch (error) {
+    return (error as { code?: string }).code ?? String(error);
+  }
+}

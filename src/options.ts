@@ -16,9 +16,10 @@ export type TransportName = "unix" | "pipe" | "shm";
  * How a program is supervised. Times are integer milliseconds, 0 to 2^31-1.
  *
  * ```ts
- * import type { SamOptions } from "@x/sam";
+ * import { type SamOptions, supervise } from "@x/sam";
  *
- * const options: SamOptions = { timeInterval: 500, recoveryPolicy: "restart", transport: "shm" };
+ * const options: SamOptions = { timeInterval: 500, recoveryPolicy: "quit", transport: "shm" };
+ * await supervise({ command: "true" }, options).finished;
  * ```
  */
 export interface SamOptions {
@@ -78,17 +79,17 @@ const defaultMaxDataSize = 64 * 1024 * 1024;
 export function checkOptions(options: unknown, defaultTimeInterval?: number): CheckedOptions {
   const given = checkObject("options", options, known);
   const restart = checkRestart(given["restart"]);
-  const standby = oneOf("standby", given["standby"] ?? 0, [0, 1]);
+  const standby = oneOf("standby", or(given["standby"], 0), [0, 1]);
   if (standby === 1) {
     throw new SamError(
       "NOT_SUPPORTED",
       "standby: 1 is not built yet in this version: leave standby out",
     );
   }
-  const transport = checkTransport(given["transport"] ?? "unix");
+  const transport = checkTransport(or(given["transport"], "unix"));
   const timeInterval = integer(
     "timeInterval",
-    given["timeInterval"] ?? defaultTimeInterval,
+    or(given["timeInterval"], defaultTimeInterval),
     "milliseconds",
   );
   return {
@@ -100,17 +101,22 @@ export function checkOptions(options: unknown, defaultTimeInterval?: number): Ch
     settings: {
       timeInterval,
       recoveryPolicy: oneOf("recoveryPolicy", given["recoveryPolicy"], ["quit", "restart"]),
-      warnSignal: checkSignal("warnSignal", given["warnSignal"] ?? "SIGTERM"),
+      warnSignal: checkSignal("warnSignal", or(given["warnSignal"], "SIGTERM")),
       restart,
-      startupTimeout: integer("startupTimeout", given["startupTimeout"] ?? 0, "milliseconds"),
-      stopTimeout: integer("stopTimeout", given["stopTimeout"] ?? 10_000, "milliseconds"),
-      maxDataSize: integer("maxDataSize", given["maxDataSize"] ?? defaultMaxDataSize, "bytes"),
-      serverLost: oneOf("serverLost", given["serverLost"] ?? "exit", ["exit", "continue"]),
+      startupTimeout: integer("startupTimeout", or(given["startupTimeout"], 0), "milliseconds"),
+      stopTimeout: integer("stopTimeout", or(given["stopTimeout"], 10_000), "milliseconds"),
+      maxDataSize: integer("maxDataSize", or(given["maxDataSize"], defaultMaxDataSize), "bytes"),
+      serverLost: oneOf("serverLost", or(given["serverLost"], "exit"), ["exit", "continue"]),
       hasQuorum: given["quorum"] !== undefined,
       hasClusterMap: given["clusterMap"] !== undefined,
       heartbeatWindow: transport.coalesces ? Math.min(timeInterval / 200, 1) : 0,
     },
   };
+}
+
+/** What was given, null included; `otherwise` only where there is nothing. */
+export function or(given: unknown, otherwise: unknown): unknown {
+  return given === undefined ? otherwise : given;
 }
 
 function checkRestart(value: unknown): Required<RestartOptions> {

@@ -1,5 +1,5 @@
 /** From what the user calls a program to the command line that starts it. */
-import { checkObject, invalid, oneOf } from "./options.ts";
+import { checkObject, invalid, oneOf, or } from "./options.ts";
 import type { Command, Runtime, RuntimeName, Stdio } from "./runtime/runtime.ts";
 import { SamError } from "./errors.ts";
 
@@ -43,10 +43,12 @@ export interface CommandProgram extends ProgramOptions {
  * What `supervise` runs.
  *
  * ```ts
- * import type { Program } from "@x/sam";
+ * import { type Program, supervise } from "@x/sam";
  *
- * const server: Program = { module: "./web.ts", runtime: "deno", env: { PORT: "8000" } };
- * const other: Program = { command: "redis-server", args: ["--port", "6400"] };
+ * const web: Program = { module: "./web.ts", runtime: "deno", env: { PORT: "8000" } };
+ * const date: Program = { command: "date", args: ["-u"], env: { LC_ALL: "C" } };
+ * await supervise(date, { recoveryPolicy: "quit" }).finished;
+ * console.log(web.env);
  * ```
  */
 export type Program = ModuleProgram | CommandProgram;
@@ -70,13 +72,13 @@ export function checkProgram(program: unknown): CheckedProgram {
     program,
     isCommand ? ["command", ...common] : ["module", "runtime", ...common],
   );
-  const args = texts("program.args", given["args"] ?? []);
+  const args = texts("program.args", or(given["args"], []));
   const cwd = given["cwd"] === undefined ? undefined : text("program.cwd", given["cwd"]);
   const rest = {
     args,
     cwd,
-    env: variables(given["env"] ?? {}),
-    stdio: checkStdio(given["stdio"] ?? "inherit"),
+    env: variables(or(given["env"], {})),
+    stdio: checkStdio(or(given["stdio"], "inherit")),
   };
   if (isCommand) {
     const file = text("program.command", given["command"]);
@@ -100,7 +102,7 @@ export function checkProgram(program: unknown): CheckedProgram {
       }
       return {
         file: choice.path ?? (name === runtime.name ? runtime.executable : name),
-        flags: await flagsFor(name, choice.flags, runtime),
+        flags: await flagsFor(name, choice.flags, cwd, runtime),
         module,
         runtime: name,
         ...rest,
@@ -112,6 +114,7 @@ export function checkProgram(program: unknown): CheckedProgram {
 async function flagsFor(
   name: RuntimeName,
   given: readonly string[] | undefined,
+  cwd: string | undefined,
   runtime: Runtime,
 ): Promise<readonly string[]> {
   if (given === undefined) {
@@ -119,12 +122,19 @@ async function flagsFor(
     // Node and Bun have all permissions, so their Deno program gets no more than they have.
     return name !== "deno" ? [] : runtime.name === "deno" ? [] : ["run", "-A"];
   }
-  return name === "deno" && given[0] !== "run" ? ["run", ...given] : given;
+  if (name !== "deno") return given;
+  runtime.checkFlags?.(given, cwd);
+  return given[0] === "run" ? given : ["run", ...given];
 }
 
 function modulePath(value: unknown): string {
   const module = value instanceof URL ? value.href : text("program.module", value);
-  return module.startsWith("file:") ? decodeURIComponent(new URL(module).pathname) : module;
+  if (!module.startsWith("file:")) return module.startsWith("-") ? `./${module}` : module; // never a flag
+  try {
+    return text("program.module", decodeURIComponent(new URL(module).pathname));
+  } catch {
+    throw invalid("program.module", module, "a path, or a URL");
+  }
 }
 
 /** `jsr:`, `npm:`, `https:`: the runtime's to find. */
@@ -177,7 +187,7 @@ function texts(name: string, value: unknown): readonly string[] {
 }
 
 function variables(value: unknown): Readonly<Record<string, string>> {
-  if (typeof value !== "object" || value === null) {
+  if (typeof value !== "object" || value === null || Array.isArray(value)) {
     throw invalid("program.env", value, "an object of texts");
   }
   for (const [name, each] of Object.entries(value)) {

@@ -1,11 +1,13 @@
 // `npm run check`: types, lint, format, documentation and packaging. `npm run fmt` (--fix) formats first.
 
 import { install, offlineDenoConfig, root, run, runtimesDir } from "./support/setup.mjs";
+import { extractExamples } from "./support/examples.mjs";
 import { existsSync } from "node:fs";
 import { join } from "node:path";
 
 await install(root);
 await install(runtimesDir);
+extractExamples(root);
 
 const deno = process.env.SAM_TEST_DENO ??
   join(runtimesDir, "node_modules/@deno/linux-x64-glibc/deno");

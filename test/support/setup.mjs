@@ -6,6 +6,7 @@ import { createHash } from "node:crypto";
 import { existsSync, mkdirSync, readFileSync, writeFileSync } from "node:fs";
 import { join, resolve } from "node:path";
 import { fileURLToPath } from "node:url";
+import { extractExamples } from "./examples.mjs";
 
 export const root = resolve(import.meta.dirname, "../..");
 export const runtimesDir = join(root, "test/runtimes");
@@ -39,6 +40,7 @@ export async function install(directory) {
 
 /** Compiles to dist/ (the package) and .build/ (everything). Resolves to the compiler's complaints, or "". */
 export async function build() {
+  extractExamples(root);
   const tsc = join(root, "node_modules/.bin/tsc");
   const projects = ["tsconfig.json", "tsconfig.test.json"];
   const results = await Promise.all(projects.map((project) => run(tsc, ["-p", project])));

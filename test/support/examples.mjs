@@ -1,0 +1,47 @@
+// Every TypeScript example of the README, the docs and the doc comments becomes a program in test/generated/, with the
+// package's name replaced by its sources. The compiler checks all of them; test/examples_test.ts runs them.
+//   ```ts          runs to its end, with exit status 0
+//   ```ts serves   goes on until it is told to end, or ends by itself
+//   ```ts no-run   is only compiled
+
+import { mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+
+const folders = ["docs", "src", "transports"];
+
+/** Writes the programs, and test/generated/examples.json, their list. */
+export function extractExamples(root) {
+  const target = join(root, "test/generated");
+  rmSync(target, { recursive: true, force: true });
+  mkdirSync(target, { recursive: true });
+  const files = [
+    "README.md",
+    "mod.ts",
+    ...folders.flatMap((folder) =>
+      readdirSync(join(root, folder), { recursive: true })
+        .map((name) => join(folder, name))
+        .filter((name) => /\.(md|ts)$/.test(name))
+        .sort()
+    ),
+  ];
+  const examples = [];
+  for (const file of files) {
+    const text = readFileSync(join(root, file), "utf8");
+    const blocks = text.matchAll(/^( \* |   \* |)```ts(?: ([\w-]+))?\n([\s\S]*?)^\1```$/gm);
+    for (const [, margin, kind = "runs", body] of blocks) {
+      const name = `${file.replace(/\W+/g, "_")}_${examples.length}`;
+      const lines = body.split("\n").map((line) =>
+        line.startsWith(margin.trimEnd()) ? line.slice(margin.length) : line
+      );
+      const code = lines.join("\n")
+        .replaceAll('"@x/sam/testing"', '"../../src/testing.ts"')
+        .replaceAll('"@x/sam"', '"../../mod.ts"')
+        .replaceAll('"./my_transport.ts"', '"../support/line_transport.ts"')
+        .replaceAll("{ mine }", "{ lineTransport as mine }");
+      writeFileSync(join(target, `${name}.ts`), `${code}\nexport {};\n`);
+      examples.push({ name, file, kind });
+    }
+  }
+  writeFileSync(join(target, "examples.json"), JSON.stringify(examples, null, 2));
+  return examples;
+}

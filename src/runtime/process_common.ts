@@ -131,11 +131,12 @@ export function openFilePage(path: string): Page {
   return {
     mapped: false,
     add() {
+      if (!open) return; // the number may be another file's by now
       count[0]!++;
       writeSync(descriptor, bytes, 0, 4, 0);
     },
     read() {
-      readSync(descriptor, bytes, 0, 4, 0);
+      if (open) readSync(descriptor, bytes, 0, 4, 0);
       return count[0]!;
     },
     close() {

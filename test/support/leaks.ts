@@ -12,7 +12,6 @@ let tags = 0;
 
 /** Runs `fn` and fails when something is left after it. Every program it starts inherits a tag, and is found by that. */
 export async function withoutLeaks(fn: () => Promise<void>): Promise<void> {
-  await warmUp();
   const tag = `${process.pid}.${++tags}`;
   const before = snapshot(tag);
   process.env[tagVariable] = tag;
@@ -121,19 +120,13 @@ function list(directory: string): string[] {
   }
 }
 
-let warm: Promise<void> | undefined;
-
-/** Has the runtime open what it opens once: for signals, children and sockets. */
-function warmUp(): Promise<void> {
-  return warm ??= (async () => {
-    await new Promise((resolve) => {
-      const child = spawn("true", { stdio: ["ignore", "pipe", "pipe"] });
-      child.stdout.resume();
-      child.stderr.resume();
-      child.on("close", resolve);
-    });
-    for (const transport of ["unix", "pipe", "shm"] as const) {
-      await supervise({ command: "true" }, { recoveryPolicy: "quit", transport }).finished;
-    }
-  })();
+// The runtime opens what it opens once, for signals, children, sockets and memory, before the first test looks.
+await new Promise((resolve) => {
+  const child = spawn("true", { stdio: ["ignore", "pipe", "pipe"] });
+  child.stdout.resume();
+  child.stderr.resume();
+  child.on("close", resolve);
+});
+for (const transport of ["unix", "pipe", "shm"] as const) {
+  await supervise({ command: "true" }, { recoveryPolicy: "quit", transport }).finished;
 }

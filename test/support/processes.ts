@@ -60,6 +60,8 @@ export interface Running {
 export interface How {
   readonly runtime?: RuntimeName;
   readonly flags?: readonly string[];
+  /** Its path, where another one than the fixture's own is meant. */
+  readonly script?: string;
   readonly args?: readonly string[];
   readonly cwd?: string;
   readonly env?: Readonly<Record<string, string>>;
@@ -102,7 +104,7 @@ export class Watched {
 }
 
 /** What a test with processes works with. */
-export class Bench {
+export class Stage {
   readonly directory: string = mkdtempSync(join(tmpdir(), "test-of-"));
   readonly #path = join(this.directory, "lines");
   readonly #watched: Watched[] = [];
@@ -167,9 +169,10 @@ export class Bench {
   run(name: string, how: How = {}): Running {
     const runtime = how.runtime ?? currentRuntime;
     const flags = how.flags ?? (runtime === "deno" ? ["run", "-A", "--no-config"] : []);
+    const module = how.runtime ? fixtureFor(runtime, name) : fixture(name);
     const child = spawn(
       runtimePath(runtime),
-      [...flags, how.runtime ? fixtureFor(runtime, name) : fixture(name), ...how.args ?? []],
+      [...flags, how.script ?? module, ...how.args ?? []],
       {
         cwd: how.cwd,
         env: { ...process.env, ...how.env, SAM_TEST_OUTPUT: this.#path },
@@ -181,7 +184,7 @@ export class Bench {
     const running: Running = {
       pid: child.pid!,
       exited: new Promise((resolve) =>
-        child.on("close", (code, signal) => resolve({ code, signal }))
+        child.on("exit", (code, signal) => resolve({ code, signal }))
       ),
       stderr: () => stderr,
       kill: (signal) => void child.kill(signal),
@@ -216,16 +219,16 @@ export function killQuietly(pid: number): void {
 /** Registers a test that starts processes: what it leaves running is ended, and what is left then is its failure. */
 export function processTest(
   name: string,
-  fn: (bench: Bench) => Promise<void>,
+  fn: (stage: Stage) => Promise<void>,
   options?: TestOptions,
 ): void {
   test(name, () =>
     withoutLeaks(async () => {
-      const bench = new Bench();
+      const stage = new Stage();
       try {
-        await fn(bench);
+        await fn(stage);
       } finally {
-        await bench.end();
+        await stage.end();
       }
     }), options);
 }

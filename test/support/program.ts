@@ -6,6 +6,13 @@ import type { Signal } from "../../mod.ts";
 interface DenoLike {
   readonly args: readonly string[];
   readonly pid: number;
+  readonly ppid: number;
+  readonly Command: new (file: string, options: object) => {
+    output(): Promise<{ readonly code: number; readonly stdout: Uint8Array }>;
+    spawn(): { readonly pid: number; unref(): void };
+  };
+  readonly permissions: { querySync(what: { name: string }): { readonly state: string } };
+  execPath(): string;
   readonly env: {
     get(name: string): string | undefined;
     set(name: string, value: string): void;
@@ -32,10 +39,14 @@ interface Fs {
 
 const Deno = (globalThis as unknown as { Deno?: DenoLike }).Deno;
 const fs = Deno ? undefined : process.getBuiltinModule("node:fs") as unknown as Fs;
+const children = () => process.getBuiltinModule("node:child_process");
 
 /** The arguments of this program. */
 export const args: readonly string[] = Deno ? Deno.args : process.argv.slice(2);
 export const pid: number = Deno ? Deno.pid : process.pid;
+
+export const parentPid: number = Deno ? Deno.ppid : process.ppid;
+export const isDeno: boolean = Deno !== undefined;
 
 export function env(name: string): string | undefined {
   return Deno ? Deno.env.get(name) : process.env[name];
@@ -86,19 +97,79 @@ export function readText(file: string): string {
   return Deno ? Deno.readTextFileSync(file) : fs!.readFileSync(file, "utf8");
 }
 
-/** The targets of the descriptors that this process has open. */
-export function descriptors(): string[] {
-  const names = Deno
-    ? Array.from(Deno.readDirSync("/proc/self/fd"), ({ name }) => name)
-    : fs!.readdirSync("/proc/self/fd");
-  return names.flatMap((name) => {
+/** The descriptors of this process and what they are open on. */
+export function descriptors(): { readonly number: number; readonly target: string }[] {
+  const numbers = Deno
+    ? Array.from(Deno.readDirSync("/proc/self/fd"), ({ name }) => Number(name))
+    : fs!.readdirSync("/proc/self/fd").map(Number);
+  return numbers.flatMap((number) => {
     try {
-      const link = `/proc/self/fd/${name}`;
-      return [Deno ? Deno.readLinkSync(link) : fs!.readlinkSync(link)];
+      const link = `/proc/self/fd/${number}`;
+      return [{ number, target: Deno ? Deno.readLinkSync(link) : fs!.readlinkSync(link) }];
     } catch {
-      return [];
+      return []; // the one that read the directory
     }
   });
+}
+
+/** Runs a command to its end, with nothing but what the runtime lets it inherit. */
+export async function run(
+  file: string,
+  words: readonly string[],
+): Promise<{ readonly code: number | null; readonly output: string }> {
+  if (Deno) {
+    const { code, stdout } = await new Deno.Command(file, { args: words }).output();
+    return { code, output: new TextDecoder().decode(stdout) };
+  }
+  return new Promise((resolve) => {
+    const child = children().spawn(file, words, { stdio: ["ignore", "pipe", "inherit"] });
+    let output = "";
+    child.stdout.setEncoding("utf8").on("data", (text: string) => output += text);
+    child.on("close", (code) => resolve({ code, output }));
+  });
+}
+
+/** Starts a helper that outlives this process, and hands it `inherit` where the runtime can (Deno cannot). */
+export function startHelper(
+  file: string,
+  words: readonly string[],
+  inherit: readonly number[],
+): number {
+  if (Deno) {
+    const child = new Deno.Command(file, {
+      args: words,
+      stdin: "null",
+      stdout: "null",
+      stderr: "null",
+    }).spawn();
+    child.unref();
+    return child.pid;
+  }
+  const stdio = ["ignore", "ignore", "ignore", ...inherit] as ("ignore" | number)[];
+  const child = children().spawn(file, words, { stdio, detached: true });
+  child.unref();
+  return child.pid!;
+}
+
+/** How this very program could be run again. */
+export function ownCommand(module: string, ...words: string[]): [string, string[]] {
+  return Deno
+    ? [Deno.execPath(), ["run", "-A", "--no-config", module, ...words]]
+    : [process.execPath, [module, ...words]];
+}
+
+/** Deno's permissions and their states; empty elsewhere. */
+export function permissions(): Record<string, string> {
+  const names = Deno ? ["read", "write", "net", "env", "run", "ffi", "sys"] : [];
+  return Object.fromEntries(
+    names.map((name) => [name, Deno!.permissions.querySync({ name }).state]),
+  );
+}
+
+/** Has `listener` called when this process ends in order. */
+export function onExit(listener: () => void): void {
+  if (Deno) addEventListener("unload", listener);
+  else process.on("exit", listener);
 }
 
 export function exit(code = 0): never {
@@ -110,10 +181,9 @@ export function kill(target: number, signal: Signal): void {
   else process.kill(target, signal);
 }
 
-/** Ends this process by a signal; never returns. */
+/** Ends this process by a signal; never returns. Deno survives the first SIGSEGV that is no fault. */
 export function killSelf(signal: Signal): never {
-  kill(pid, signal);
-  return hang();
+  for (;;) kill(pid, signal);
 }
 
 export function onSignal(signal: Signal, listener: () => void): void {

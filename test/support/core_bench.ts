@@ -1,0 +1,225 @@
+// The server's core on a virtual clock. Every step is checked against what must hold of any step in any state.
+
+import { assert, assertEquals, fail } from "@std/assert";
+import type { ClientMessage, ServerMessage } from "../../src/core/frame.ts";
+import { protocolVersion } from "../../src/core/frame.ts";
+import { restartDefaults } from "../../src/core/restart.ts";
+import { Server } from "../../src/core/server.ts";
+import { table } from "../../src/core/server_table.ts";
+import type {
+  ExitStatus,
+  MapKeys,
+  ServerEffect,
+  ServerEvent,
+  ServerInput,
+  ServerSettings,
+} from "../../src/core/server_types.ts";
+import type { Signal } from "../../src/core/signals.ts";
+
+export const T = 100;
+export const stopTimeout = 1000;
+
+export const settings: ServerSettings = {
+  program: "app",
+  timeInterval: T,
+  recoveryPolicy: "restart",
+  warnSignal: "SIGTERM",
+  restart: { ...restartDefaults, jitter: 0 },
+  startupTimeout: 0,
+  stopTimeout,
+  maxDataSize: 1000,
+  serverLost: "exit",
+  startedAtSpawn: false,
+  hasQuorum: false,
+  hasClusterMap: false,
+  heartbeatWindow: 0,
+};
+
+type Only<T extends ServerEffect["type"]> = ServerEffect & { readonly type: T };
+type Event<T extends ServerEvent["type"]> = ServerEvent & { readonly type: T };
+
+const answers: readonly string[] = ["done", "chunk", "refused", "welcome"];
+
+/** A server, its clock, and what it has done. */
+export class Bench {
+  readonly server: Server;
+  now = 1000;
+  /** All effects so far. */
+  readonly log: ServerEffect[] = [];
+  /** Those of the last call. */
+  last: readonly ServerEffect[] = [];
+  #process: "none" | "spawning" | "alive" | "exited" = "none";
+  #finished = false;
+  #lastRequest = 0;
+
+  constructor(some: Partial<ServerSettings> = {}, seed = 1) {
+    this.server = new Server({ ...settings, ...some }, seed);
+  }
+
+  get state(): string {
+    return this.server.state;
+  }
+
+  /** One input, now. */
+  feed(input: ServerInput): readonly ServerEffect[] {
+    if (input.type === "spawned" && this.#process === "spawning") this.#process = "alive";
+    if (input.type === "exit" && this.#process === "alive") this.#process = "exited";
+    const before = this.server.state;
+    this.last = this.server.step(input, this.now);
+    this.log.push(...this.last);
+    this.#check(input, before);
+    return this.last;
+  }
+
+  #check(input: ServerInput, before: string): void {
+    const must = (holds: boolean, what: string) => {
+      if (holds) return;
+      const [from, to] = [input, this.last].map((value) => JSON.stringify(value, bigint));
+      fail(`${what}: ${before} + ${from} → ${this.state} ${to}`);
+    };
+    must(this.server.state in table, "a state without a name");
+    for (const effect of this.last) {
+      must(!this.#finished, "an effect after the finish");
+      if (effect.type === "spawn") {
+        must(this.#process === "none", "a second process");
+        this.#process = "spawning";
+      } else if (effect.type === "signal") {
+        must(this.#process === "alive", "a signal without a process");
+      } else if (effect.type === "send") {
+        must(["alive", "exited"].includes(this.#process), "nobody to send to");
+      } else if (effect.type === "bury") {
+        must(["exited", "spawning"].includes(this.#process), "buried alive");
+        this.#process = "none";
+      } else if (effect.type === "finish") {
+        must(this.#process === "none", "finished before the end");
+        this.#finished = true;
+      }
+    }
+    must(this.#finished === (this.state === "finished"), "finish and finished");
+    must(!this.#finished || this.server.deadline === undefined, "a deadline after the finish");
+    if (input.type !== "message" || !("id" in input.message)) return;
+    if (this.#process === "none" || this.#process === "spawning") return;
+    const { id, type } = input.message;
+    const replies = this.sent().filter((message) => "id" in message && message.id === id);
+    const later = type === "start" && before === "registered" && this.state === "waiting";
+    must(replies.length === (later ? 0 : 1), "one answer per request");
+    must(replies.every((reply) => answers.includes(reply.type)), "an answer");
+  }
+
+  /** A message of the active process; returns the answers. */
+  say(message: ClientMessage): readonly ServerMessage[] {
+    this.feed({ type: "message", message });
+    return this.sent();
+  }
+
+  /** A request without arguments; returns the one answer. */
+  ask(type: "start" | "stop" | "finalize" | "markFailed"): ServerMessage | undefined {
+    return this.say({ type, id: this.id() }).find((answer) => "id" in answer);
+  }
+
+  /** A new request id. */
+  id(): number {
+    return ++this.#lastRequest;
+  }
+
+  hello(version = protocolVersion): ServerMessage {
+    return this.say({ type: "hello", version, id: this.id(), pid: 7, notice: "" })[0]!;
+  }
+
+  store(bytes: Uint8Array, total = bytes.length, offset = 0): ServerMessage {
+    return this.say({ type: "store", id: this.id(), total, offset, bytes })[0]!;
+  }
+
+  /** What the server keeps. */
+  stored(): Uint8Array {
+    const answer = this.say({ type: "fetch", id: this.id(), offset: 0 })[0]!;
+    assertEquals(answer.type, "chunk");
+    return (answer as ServerMessage & { type: "chunk" }).bytes.slice();
+  }
+
+  /** Lets time pass with a punctual tick at every deadline; returns what was done meanwhile. */
+  pass(ms: number): readonly ServerEffect[] {
+    const from = this.log.length;
+    const end = this.now + ms;
+    for (let ticks = 0;; ticks++) {
+      assert(ticks < 10_000, "ticks without end");
+      const due = this.server.deadline;
+      if (due === undefined || due > end) break;
+      this.now = Math.max(this.now, due);
+      this.feed({ type: "tick" });
+    }
+    this.now = end;
+    return this.last = this.log.slice(from);
+  }
+
+  // What was done last.
+
+  of<K extends ServerEffect["type"]>(type: K): Only<K>[] {
+    return this.last.filter((effect): effect is Only<K> => effect.type === type);
+  }
+
+  sent(): ServerMessage[] {
+    return this.of("send").map(({ message }) => message);
+  }
+
+  signals(): Signal[] {
+    return this.of("signal").map(({ signal }) => signal);
+  }
+
+  events<K extends ServerEvent["type"]>(type: K): Event<K>[] {
+    return this.of("emit").map(({ event }) => event)
+      .filter((event): event is Event<K> => event.type === type);
+  }
+
+  /** How it ended. */
+  status(): ExitStatus | undefined {
+    return this.log.find((effect): effect is Only<"finish"> => effect.type === "finish")?.status;
+  }
+
+  /** The cluster map as it is now; null when its keys are deleted. */
+  map(): MapKeys | null {
+    let keys = null as MapKeys | null;
+    for (const effect of this.log) {
+      if (effect.type === "map") keys = { ...keys, ...effect.keys };
+      else if (effect.type === "unmap") keys = null;
+    }
+    return keys;
+  }
+
+  // The way into the states.
+
+  launch(): this {
+    if (this.state === "idle") this.feed({ type: "begin" });
+    this.feed({ type: "spawned", pid: 7 });
+    return this;
+  }
+
+  register(): this {
+    this.launch();
+    assertEquals(this.hello().type, "welcome");
+    return this;
+  }
+
+  start(): this {
+    this.register();
+    this.ask("start");
+    return this;
+  }
+
+  /** The process ends, and its link. */
+  exit(end: number | Signal): this {
+    const from = this.log.length;
+    this.feed(
+      typeof end === "number"
+        ? { type: "exit", code: end, signal: null }
+        : { type: "exit", code: null, signal: end },
+    );
+    this.feed({ type: "linkEnd" });
+    this.last = this.log.slice(from);
+    return this;
+  }
+}
+
+function bigint(_key: string, value: unknown): unknown {
+  return typeof value === "bigint" ? `${value}n` : value;
+}

@@ -152,7 +152,7 @@ export class Client {
   #linked = false;
   #stores: { id: number; bytes: Uint8Array }[] = [];
   /** Calls made while `register()` waits for the server: carried out after it. */
-  #deferred: ClientInput[] = [];
+  #deferred: (ClientInput & { readonly type: "setWarnSignal" | "store" })[] = [];
   /** The call of `finalize()`, while it waits. */
   #finalizeCall: number | null = null;
   #checking = false;
@@ -239,7 +239,6 @@ export class Client {
   #register(call: number, pid: number, notice: string, now: number): void {
     this.state = "registering";
     this.#linked = true;
-    const back = (then: number) => this.#unregister(then);
     const hello = (id: number): ClientMessage => ({
       type: "hello",
       version: protocolVersion,
@@ -247,9 +246,10 @@ export class Client {
       pid,
       notice,
     });
-    this.#request(call, hello, now, (answer) => {
+    const back = (then: number) => this.#unregister(then);
+    this.#request(call, hello, now, (answer, then) => {
       if (answer.type !== "welcome" || answer.version !== protocolVersion) {
-        back(now);
+        back(then);
         return this.#reject(
           call,
           "MESSAGE_ERROR",
@@ -258,7 +258,7 @@ export class Client {
       }
       const data = answer.first ? this.data : allocate(answer.dataSize, answer.maxDataSize);
       if (data === undefined) {
-        back(now);
+        back(then);
         return this.#reject(call, "NO_MEMORY", `no memory for ${answer.dataSize} bytes of data`);
       }
       this.instanceId = answer.instanceId;
@@ -268,8 +268,8 @@ export class Client {
       this.hasClusterMap = answer.hasClusterMap;
       this.#hasQuorum = answer.hasQuorum;
       this.#exitWhenLost = answer.exitWhenLost;
-      if (answer.first) this.#handOver(call, now);
-      else this.#fetch(call, data, 0, now);
+      if (answer.first) this.#handOver(call, then);
+      else this.#fetch(call, data, 0, then);
     }, back);
   }
 
@@ -288,24 +288,24 @@ export class Client {
 
   /** What was set before `register()` is the first instance's: the server gets it now. */
   #handOver(call: number, now: number): void {
-    const store = () => {
-      if (this.data.length === 0) return this.#registered(call, now);
+    const store = (from: number) => {
+      if (this.data.length === 0) return this.#registered(call, from);
       this.#sendPart(
         call,
         this.data,
         0,
-        now,
+        from,
         (then) => this.#registered(call, then),
         (then) => this.#unregister(then),
       );
     };
     const signal = this.#warnSignal;
-    if (signal === null) return store();
+    if (signal === null) return store(now);
     this.#request(
       call,
       (id) => ({ type: "setWarnSignal", id, signal }),
       now,
-      store,
+      (_answer, then) => store(then),
       (then) => this.#unregister(then),
     );
   }
@@ -385,18 +385,23 @@ export class Client {
 
   #finalize(call: number, now: number): void {
     this.#endRhythm();
-    const done = (then: number) => {
-      this.#finalizeCall = null;
+    const end = (then: number) => {
       this.state = "finalized";
       this.#linked = false;
       this.#effects.push({ type: "disconnect" });
       this.#rejectAll("BAD_HANDLE", "finalize() ended this handle", then);
-      this.#resolve(call);
     };
     this.state = "finalizing";
-    if (!this.#linked) return done(now);
     this.#finalizeCall = call;
-    this.#request(call, (id) => ({ type: "finalize", id }), now, (_answer, then) => done(then));
+    if (this.#linked) {
+      this.#request(call, (id) => ({ type: "finalize", id }), now, (_answer, then) => {
+        end(then);
+        this.#resolve(call);
+      }, end); // unanswered, it has been sent: the server reads it before the link's end
+    } else {
+      end(now);
+      this.#resolve(call);
+    }
   }
 
   #setWarnSignal(call: number, signal: Signal, now: number): void {
@@ -580,13 +585,13 @@ export class Client {
 
   #rejectAll(code: SamErrorCode, message: string, now: number): void {
     const requests = [...this.#requests.values()];
-    const waiting = [...this.#stores.splice(1), ...this.#deferred.splice(0)];
+    const stores = this.#stores.splice(1);
     this.#requests.clear();
     for (const request of requests) {
       request.otherwise(now);
       if (request.call !== null) this.#reject(request.call, code, message);
     }
-    for (const call of waiting) this.#reject(call.id, code, message);
+    for (const { id } of [...stores, ...this.#deferred.splice(0)]) this.#reject(id, code, message);
     this.#stores.length = 0;
   }
 

@@ -256,6 +256,7 @@ export class Server {
     if (this.#goal === "stop") return this.#finishBetween(this.#goalSignal);
     if (!this.#replacement) return this.#finish(1, null, "spawn", error);
     this.#lastExit ??= { code: 1, signal: null };
+    this.#spawnedAt = now; // it never ran
     this.#recover("startup", error.message, now);
   }
 
@@ -497,6 +498,7 @@ export class Server {
     const { signal } = this.#exited!;
     const status = statusOf(this.#exited!);
     this.#effects.push({ type: "bury" });
+    this.pid = null;
     this.#lastExit = this.#exited;
     const planned = this.#planned;
     // What marked itself failed is not started again, whatever else was asked meanwhile.
@@ -555,7 +557,6 @@ export class Server {
     this.#emit({ type: "recovery", reason, evidence, delay: delay ?? null });
     if (delay === undefined) return this.#finish(status || 1, exit.signal, "restart-limit");
     this.#clearDeadlines();
-    this.pid = null;
     if (delay === 0) return this.#spawn(now);
     this.state = "backoff";
     this.#deadlines.backoff = now + delay;
@@ -581,7 +582,6 @@ export class Server {
     error?: ExitStatus["error"],
   ): void {
     this.#clearDeadlines();
-    this.pid = null;
     this.state = "finished";
     const clean = reason === "exit" || reason === "stopped" || reason === "spawn";
     if (this.#settings.hasClusterMap && clean) this.#effects.push({ type: "unmap" });

@@ -1,6 +1,7 @@
 /**
  * What the SAM server does on each input in each state, as data: `table[state][event]` names an action of `server.ts`.
- * An input that means nothing in a state is ignored; a request that is not allowed is refused, with an answer.
+ * An input that means nothing in a state is ignored; a request that is not allowed is refused, with an answer, as long
+ * as there is a process to answer.
  */
 import type { ClientMessage } from "./frame.ts";
 import type { ServerInput, ServerState } from "./server_types.ts";
@@ -42,7 +43,7 @@ export type ActionName =
 
 type Row = Readonly<Record<ServerEventName, ActionName>>;
 
-/** No process is there, or none that may speak. */
+/** No process is there: nothing to be told, and nobody to answer. */
 const silent: Row = {
   begin: "ignore",
   spawned: "ignore",
@@ -53,14 +54,14 @@ const silent: Row = {
   shutdown: "ignore",
   restart: "ignore",
   heartbeat: "ignore",
-  hello: "refuse",
-  start: "refuse",
-  stop: "refuse",
-  finalize: "refuse",
-  markFailed: "refuse",
-  setWarnSignal: "refuse",
-  store: "refuse",
-  fetch: "refuse",
+  hello: "ignore",
+  start: "ignore",
+  stop: "ignore",
+  finalize: "ignore",
+  markFailed: "ignore",
+  setWarnSignal: "ignore",
+  store: "ignore",
+  fetch: "ignore",
   checkBegin: "ignore",
   checkEnd: "ignore",
 };
@@ -72,6 +73,14 @@ const alive: Row = {
   linkEnd: "endLink",
   shutdown: "leave",
   restart: "renew",
+  hello: "refuse",
+  start: "refuse",
+  stop: "refuse",
+  finalize: "refuse",
+  markFailed: "refuse",
+  setWarnSignal: "refuse",
+  store: "refuse",
+  fetch: "refuse",
 };
 
 /** The active process has registered: what it may ask in every state. */
@@ -121,5 +130,5 @@ export const table: Readonly<Record<ServerState, Row>> = {
   killing: ending,
   stopping: ending,
   backoff: { ...silent, shutdown: "finish", restart: "spawn" },
-  finished: silent,
+  finished: { ...silent, quorum: "ignore" },
 };

@@ -44,9 +44,9 @@ export function importsOf(source: string): string[] {
   return [...[...fixed].map(([, name]) => name!), ...[...computed].map(() => "?")];
 }
 
-/** Which of `names` a source uses as identifiers; properties of those names (`a.process`) do not count. */
+/** Which of `names` a source uses as identifiers; properties of those names (`a.process`, `{ process: 1 }`) do not count. */
 export function namesIn(source: string, names: readonly string[]): string[] {
-  const code = codeOf(source);
+  const code = codeOf(source).replace(/([{,;]\s*)\w+(?=\??:)/g, "$1");
   return names.filter((name) => {
     const words = name.split(".").join(String.raw`\s*\??\.\s*`);
     return new RegExp(String.raw`(?<![\w$#]|(?<!\.\.)\.\s*)${words}(?![\w$])`).test(code);

@@ -1,0 +1,338 @@
+// The active process's core: what may be called where, requests and their limits, the server's loss. In virtual time.
+
+import { assert, assertEquals, assertMatch } from "@std/assert";
+import { answerMs, callable, type ClientState } from "../src/core/client.ts";
+import { chunkBytes, protocolVersion } from "../src/core/frame.ts";
+import { type Asked, ClientBench, welcome } from "./support/core_client_bench.ts";
+import { test } from "./support/harness.ts";
+
+const register = { type: "register", pid: 7, notice: "slow" } as const;
+const bytes = (...values: number[]) => Uint8Array.from(values);
+const store = (...values: number[]) => ({ type: "store", bytes: bytes(...values) }) as const;
+const linkEnd = { type: "linkEnd", detail: "gone" } as const;
+
+test("core client: what may be called where", () => {
+  // i = initialized, r = registered, s = started; never after finalize().
+  const allowed: Readonly<Record<keyof typeof callable, string>> = {
+    "register": "i",
+    "setHealthCheck": "r",
+    "start": "r",
+    "stop": "s",
+    "heartbeat": "s",
+    "setWarnSignal": "irs",
+    "data.size": "irs",
+    "data.store": "irs",
+    "data.restore": "irs",
+    "markFailed": "rs",
+    "finalize": "irs",
+  };
+  assertEquals(Object.keys(callable).sort(), Object.keys(allowed).sort());
+  for (const [call, where] of Object.entries(allowed)) {
+    const states: readonly ClientState[] = callable[call as keyof typeof callable];
+    const settled = { i: "initialized", r: "registered", s: "started" } as const;
+    for (const [letter, state] of Object.entries(settled)) {
+      assertEquals(states.includes(state), where.includes(letter), `${call} while ${state}`);
+    }
+    assert(!states.includes("finalizing") && !states.includes("finalized"), call);
+    const between = states.some((state) => state.endsWith("ing"));
+    assertEquals(between, where === "irs", `${call} while another call waits`);
+  }
+});
+
+test("core client: register() says hello with the version and takes over the server's options", () => {
+  const bench = new ClientBench();
+  const call = bench.call(register);
+  assertEquals(bench.state, "registering");
+  const [hello] = bench.ofType("hello");
+  assertEquals([hello?.version, hello?.pid, hello?.notice], [protocolVersion, 7, "slow"]);
+  bench.answer({
+    ...welcome,
+    instanceId: 5,
+    timeInterval: 70,
+    maxDataSize: 9,
+    hasClusterMap: true,
+  });
+  const { client } = bench;
+  assertEquals([client.state, client.instanceId, client.timeInterval], ["registered", 5, 70]);
+  assertEquals([client.maxDataSize, client.hasClusterMap], [9, true]);
+  assertEquals(bench.settled.get(call), "resolved");
+  assertEquals(client.deadline, undefined);
+});
+
+test("core client: the calls go through their states", () => {
+  const bench = new ClientBench().register();
+  const walk = [["start", "starting", "started"], ["stop", "stopping", "registered"], [
+    "start",
+    "starting",
+    "started",
+  ], ["finalize", "finalizing", "finalized"]] as const;
+  for (const [type, during, after] of walk) {
+    const call = bench.call({ type });
+    assertEquals([bench.state, bench.settled.has(call)], [during, false]);
+    bench.answerAll();
+    assertEquals([bench.state, bench.settled.get(call)], [after, "resolved"]);
+  }
+  assertEquals(bench.count("disconnect"), 1);
+  assertEquals(bench.client.waiting, false);
+});
+
+test("core client: a refused call is rejected with the server's code and has changed nothing", () => {
+  for (const code of ["BAD_HANDLE", "TOO_BIG", "INVALID_PARAM", "INTERRUPT", "NO_MEMORY"]) {
+    const bench = new ClientBench().register();
+    const call = bench.call({ type: "start" });
+    bench.refuse(code);
+    assertEquals([bench.settled.get(call), bench.state], [code, "registered"]);
+  }
+  const unknown = new ClientBench().start();
+  const call = unknown.call({ type: "stop" });
+  unknown.refuse("toString");
+  assertEquals([unknown.settled.get(call), unknown.state], ["LIBRARY", "started"]);
+});
+
+test("core client: a call without an answer is a TIMEOUT after 10 s", () => {
+  const calls: readonly [Asked, "register" | "start", string][] = [
+    [{ type: "start" }, "register", "registered"],
+    [{ type: "markFailed" }, "register", "registered"],
+    [{ type: "setWarnSignal", signal: "SIGHUP" }, "register", "registered"],
+    [store(1), "register", "registered"],
+    [{ type: "stop" }, "start", "started"],
+    [{ type: "finalize" }, "start", "finalized"],
+  ];
+  for (const [asked, reach, after] of calls) {
+    const bench = new ClientBench()[reach]();
+    const call = bench.call(asked);
+    bench.pass(answerMs - 1);
+    assertEquals([bench.settled.has(call), bench.client.waiting], [false, true]);
+    bench.pass(1);
+    assertEquals([bench.settled.get(call), bench.state], ["TIMEOUT", after], asked.type);
+    bench.answerAll();
+    assertEquals(bench.settled.get(call), "TIMEOUT", "a late answer is nobody's");
+    assertEquals([bench.state, bench.client.waiting], [after, false]);
+  }
+});
+
+test("core client: each part of register() has the limit anew", () => {
+  const bench = new ClientBench();
+  const call = bench.call(register);
+  bench.pass(answerMs - 1);
+  bench.answer({ ...welcome, first: false, dataSize: chunkBytes + 1 });
+  bench.pass(answerMs - 1);
+  bench.answer({ type: "chunk", bytes: new Uint8Array(chunkBytes) });
+  bench.pass(answerMs - 1);
+  bench.answer({ type: "chunk", bytes: bytes(1) });
+  assertEquals(bench.settled.get(call), "resolved");
+});
+
+test("core client: start() has no limit when the server has a quorum", () => {
+  const bench = new ClientBench().register({ hasQuorum: true });
+  const call = bench.call({ type: "start" });
+  assertEquals(bench.client.deadline, undefined);
+  bench.pass(1e9);
+  bench.answer();
+  assertEquals([bench.settled.get(call), bench.state], ["resolved", "started"]);
+});
+
+test("core client: a register() that fails goes back to initialized, and may be tried again", () => {
+  const failures: readonly [string, (bench: ClientBench) => void][] = [
+    ["MESSAGE_ERROR", (b) => b.refuse("MESSAGE_ERROR")],
+    ["MESSAGE_ERROR", (b) => b.answer()],
+    ["MESSAGE_ERROR", (b) => b.answer({ ...welcome, version: 2 })],
+    ["MESSAGE_ERROR", (b) => b.feed(linkEnd)],
+    ["TIMEOUT", (b) => b.pass(answerMs)],
+    ["NO_MEMORY", (b) => b.answer({ ...welcome, first: false, dataSize: 2 ** 52 })],
+    ["NO_MEMORY", (b) => b.answer({ ...welcome, first: false, dataSize: NaN })],
+    ["NO_MEMORY", (b) => b.answer({ ...welcome, first: false, dataSize: -1 })],
+    ["MESSAGE_ERROR", (b) => {
+      b.answer({ ...welcome, first: false, dataSize: 2 });
+      b.answer({ type: "chunk", bytes: bytes() });
+    }],
+    ["MESSAGE_ERROR", (b) => {
+      b.answer({ ...welcome, first: false, dataSize: 2 });
+      b.answer({ type: "chunk", bytes: bytes(1, 2, 3) });
+    }],
+    ["TIMEOUT", (b) => {
+      b.answer({ ...welcome, first: false, dataSize: 2 });
+      b.pass(answerMs);
+    }],
+  ];
+  for (const [code, fail] of failures) {
+    const bench = new ClientBench();
+    bench.call(store(1, 2, 3));
+    const call = bench.call(register);
+    fail(bench);
+    assertEquals([bench.settled.get(call), bench.state], [code, "initialized"]);
+    assertEquals([bench.count("disconnect"), bench.count("exit"), bench.abort()], [
+      1,
+      0,
+      undefined,
+    ]);
+    assertEquals([bench.client.deadline, bench.client.data], [undefined, bytes(1, 2, 3)]);
+    bench.unanswered.length = 0;
+    assertEquals(bench.register().state, "registered");
+  }
+});
+
+test("core client: what was set before register() is handed to the server of the first instance", () => {
+  const bench = new ClientBench();
+  const early = [
+    bench.call(store(1)),
+    bench.call(store(4, 2)),
+    bench.call({ type: "setWarnSignal", signal: "SIGHUP" }),
+  ];
+  assertEquals(early.map((id) => bench.settled.get(id)), ["resolved", "resolved", "resolved"]);
+  const call = bench.call(register);
+  bench.answer({ ...welcome });
+  assertEquals(bench.ofType("setWarnSignal").map(({ signal }) => signal), ["SIGHUP"]);
+  bench.answer();
+  assertEquals(bench.ofType("store").map((part) => part.bytes), [bytes(4, 2)]);
+  assertEquals(bench.settled.has(call), false);
+  bench.answer();
+  assertEquals(bench.settled.get(call), "resolved");
+  assertEquals(bench.client.data, bytes(4, 2));
+});
+
+test("core client: a later instance gets its predecessor's data, not its own", () => {
+  for (const size of [0, 1, chunkBytes, 3 * chunkBytes + 5]) {
+    const data = Uint8Array.from({ length: size }, (_, at) => at * 7);
+    const bench = new ClientBench();
+    bench.call(store(1, 2, 3));
+    bench.call({ type: "setWarnSignal", signal: "SIGHUP" });
+    const call = bench.call(register);
+    bench.answerAll(data, { first: false, instanceId: 2 });
+    assertEquals(bench.settled.get(call), "resolved");
+    assertEquals(bench.client.data, data);
+  }
+});
+
+test("core client: what is called while register() waits comes after it", () => {
+  for (const first of [true, false]) {
+    const bench = new ClientBench();
+    if (first) bench.call(store(9, 9, 9));
+    const call = bench.call(register);
+    const late = [bench.call(store(1)), bench.call({ type: "setWarnSignal", signal: "SIGHUP" })];
+    assertEquals(bench.sent(), []);
+    bench.answerAll(bytes(5, 5), { first });
+    assertEquals([call, ...late].map((id) => bench.settled.get(id)), [
+      "resolved",
+      "resolved",
+      "resolved",
+    ]);
+    assertEquals(bench.client.data, bytes(1));
+  }
+  const failed = new ClientBench();
+  failed.call(register);
+  const call = failed.call(store(1));
+  failed.refuse();
+  assertEquals([failed.settled.get(call), failed.client.data], ["resolved", bytes(1)]);
+});
+
+test("core client: a store goes in parts, each after the last is acknowledged", () => {
+  const bench = new ClientBench().start();
+  const data = Uint8Array.from({ length: 2 * chunkBytes + 1 }, (_, at) => at % 251);
+  const call = bench.call({ type: "store", bytes: data });
+  const got = new Uint8Array(data.length);
+  for (const [n, length] of [chunkBytes, chunkBytes, 1].entries()) {
+    const [part, more] = bench.ofType("store");
+    assertEquals(more, undefined);
+    assertEquals([part!.total, part!.offset, part!.bytes.length], [
+      data.length,
+      n * chunkBytes,
+      length,
+    ]);
+    got.set(part!.bytes, part!.offset);
+    assertEquals(bench.settled.has(call), false);
+    assertEquals(bench.client.data.length, 0, "not before it is acknowledged");
+    bench.answer();
+  }
+  assertEquals([got, bench.client.data], [data, data]);
+  assertEquals(bench.settled.get(call), "resolved");
+});
+
+test("core client: stores follow one another in order, also after one that failed", () => {
+  const bench = new ClientBench().start();
+  const calls = [bench.call(store(1)), bench.call(store(2)), bench.call(store())];
+  assertEquals(bench.unanswered.length, 1);
+  bench.answer();
+  assertEquals([bench.client.data, bench.unanswered.length], [bytes(1), 1]);
+  bench.refuse("NO_MEMORY");
+  assertEquals([bench.client.data, bench.unanswered.length], [bytes(1), 1]);
+  bench.answer();
+  assertEquals(bench.client.data, bytes());
+  assertEquals(calls.map((id) => bench.settled.get(id)), ["resolved", "NO_MEMORY", "resolved"]);
+});
+
+test("core client: the server lost rejects what waits, aborts, and ends the process unless told otherwise", () => {
+  for (const exitWhenLost of [true, false]) {
+    const bench = new ClientBench().register({ exitWhenLost });
+    const calls = [
+      { type: "start" } as const,
+      store(1),
+      store(2),
+      { type: "setWarnSignal", signal: "SIGHUP" } as const,
+    ].map((asked) => bench.call(asked));
+    bench.feed(linkEnd);
+    for (const call of calls) assertEquals(bench.settled.get(call), "LIBRARY");
+    assertEquals([bench.abort()?.code, bench.count("exit")], ["LIBRARY", exitWhenLost ? 1 : 0]);
+    assertMatch(bench.abort()!.message, /gone/);
+    assertEquals([bench.state, bench.client.deadline], ["registered", undefined]);
+    assertEquals(bench.feed(linkEnd), []);
+    const late = bench.call({ type: "start" });
+    assertEquals([bench.settled.get(late), bench.state], ["LIBRARY", "registered"]);
+    const end = bench.call({ type: "finalize" });
+    assertEquals([bench.settled.get(end), bench.state], ["resolved", "finalized"]);
+  }
+});
+
+test("core client: finalize() rejects what waits and resolves", () => {
+  const bench = new ClientBench().register({ hasQuorum: true });
+  const calls = [bench.call({ type: "start" }), bench.call(store(1)), bench.call(store(2))];
+  const end = bench.call({ type: "finalize" });
+  const [, , request] = bench.unanswered;
+  assertEquals(request?.type, "finalize");
+  bench.unanswered.splice(0, 2);
+  bench.answer();
+  for (const call of calls) assertEquals(bench.settled.get(call), "BAD_HANDLE");
+  assertEquals([bench.settled.get(end), bench.state], ["resolved", "finalized"]);
+  const never = new ClientBench();
+  assertEquals(never.settled.get(never.call({ type: "finalize" })), "resolved");
+  assertEquals(never.state, "finalized");
+});
+
+test("core client: a link that ends during finalize() ends it well, but no store is called acknowledged", () => {
+  const bench = new ClientBench().start();
+  const calls = [bench.call(store(1)), bench.call(store(2))];
+  const end = bench.call({ type: "finalize" });
+  bench.feed(linkEnd);
+  assertEquals(calls.map((id) => bench.settled.get(id)), ["LIBRARY", "LIBRARY"]);
+  assertEquals([bench.settled.get(end), bench.state], ["resolved", "finalized"]);
+  assertEquals([bench.count("exit"), bench.abort(), bench.client.data], [0, undefined, bytes()]);
+});
+
+test("core client: finalize() while register() waits is for good", () => {
+  for (const dataSize of [0, 3]) {
+    const bench = new ClientBench();
+    bench.call(store(1, 2));
+    const call = bench.call(register);
+    const late = bench.call(store(7));
+    const end = bench.call({ type: "finalize" });
+    const states = new Set<string>();
+    bench.answer({ ...welcome, first: dataSize === 0, dataSize });
+    states.add(bench.state);
+    bench.answer();
+    assertEquals([...states, bench.state], ["finalizing", "finalized"]);
+    assertEquals(bench.settled.get(end), "resolved");
+    assert(bench.settled.has(call) && bench.settled.has(late));
+    while (bench.unanswered.length > 0) bench.refuse();
+    assertEquals(bench.state, "finalized");
+  }
+});
+
+test("core client: a warning aborts, and every call still works", () => {
+  const bench = new ClientBench().start();
+  bench.feed({ type: "message", message: { type: "warn", reason: "timeout", detail: "silent" } });
+  assertEquals(bench.abort()?.code, "INTERRUPT");
+  assertMatch(bench.abort()!.message, /timeout: silent/);
+  const calls = [bench.call(store(1)), bench.call({ type: "stop" })];
+  bench.answerAll();
+  assertEquals(calls.map((id) => bench.settled.get(id)), ["resolved", "resolved"]);
+});

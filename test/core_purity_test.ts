@@ -1,0 +1,134 @@
+// The core is pure, and runtime globals stay in their rooms: read from the sources themselves.
+
+import { assert, assertEquals } from "@std/assert";
+import { test } from "./support/harness.ts";
+import { importsOf, namesIn, readSource, sourcesIn } from "./support/sources.ts";
+
+const impure = [
+  "Date",
+  "Temporal",
+  "performance",
+  "setTimeout",
+  "setInterval",
+  "setImmediate",
+  "queueMicrotask",
+  "clearTimeout",
+  "Promise",
+  "async",
+  "await",
+  "Math.random",
+  "crypto",
+  "Deno",
+  "Bun",
+  "process",
+  "globalThis",
+  "global",
+  "self",
+  "window",
+  "require",
+  "fetch",
+  "console",
+  "eval",
+  "Function",
+  "Worker",
+  "WebSocket",
+  "Atomics",
+  "SharedArrayBuffer",
+  "WeakRef",
+  "FinalizationRegistry",
+];
+
+/** What a file of the core does that it must not. */
+function impurities(source: string): string[] {
+  const outside = importsOf(source).filter((name) =>
+    name !== "../errors.ts" && !/^\.\/\w+\.ts$/.test(name)
+  );
+  return [...outside, ...namesIn(source, impure)];
+}
+
+const runtimeGlobals = ["Deno", "Bun", "process"];
+
+/** What a file outside of src/runtime and src/ffi takes from a runtime. */
+function runtimeUses(source: string): string[] {
+  const modules = importsOf(source).filter((name) => /^(node:|bun\b|npm:|jsr:|deno:)/.test(name));
+  return [...modules, ...namesIn(source, runtimeGlobals)];
+}
+
+test("the core imports only itself and errors.ts, and names no clock, timer, chance or runtime", () => {
+  const files = sourcesIn("src/core");
+  for (const name of ["client", "frame", "restart", "server"]) {
+    assert(files.includes(`src/core/${name}.ts`), name);
+  }
+  for (const file of files) assertEquals(impurities(readSource(file)), [], file);
+  assertEquals(impurities(readSource("src/errors.ts")), []);
+});
+
+test("no runtime's globals and modules outside of src/runtime and src/ffi", () => {
+  const files = [...sourcesIn("src"), ...sourcesIn("transports"), "mod.ts"]
+    .filter((file) => !/^src\/(runtime|ffi)\//.test(file));
+  for (const file of ["src/driver.ts", "src/sam.ts", "transports/unix.ts", "mod.ts"]) {
+    assert(files.includes(file), file);
+  }
+  for (const file of files) assertEquals(runtimeUses(readSource(file)), [], file);
+});
+
+test("the check of purity finds what it is for", () => {
+  const bad: readonly (readonly [string, string])[] = [
+    ['import { now } from "../runtime/node.ts";', "../runtime/node.ts"],
+    ['import fs from "node:fs";', "node:fs"],
+    ["import 'node:fs'", "node:fs"],
+    ['export * from "../driver.ts";', "../driver.ts"],
+    ['import "./../driver.ts";', "./../driver.ts"],
+    ["const later = import(name);", "?"],
+    ["const at = Date.now();", "Date"],
+    ["const at = new Date;", "Date"],
+    ["performance.now()", "performance"],
+    ["f(setTimeout)", "setTimeout"],
+    ["setInterval(f, 1)", "setInterval"],
+    ["setImmediate(f)", "setImmediate"],
+    ["queueMicrotask(f)", "queueMicrotask"],
+    ["return Math\n  .random();", "Math.random"],
+    ["const text = `at ${Date.now()} ms`;", "Date"],
+    ["const text = `a ${f({ at: performance.now() })} b`;", "performance"],
+    ["/* a */ crypto.randomUUID() // b", "crypto"],
+    ["Deno.exit()", "Deno"],
+    ["new Bun.Glob(x)", "Bun"],
+    ["process?.exit()", "process"],
+    ["const all = [...process.argv];", "process"],
+    ["globalThis.x", "globalThis"],
+    ["const fs = require(x);", "require"],
+    ["await fetch(url);", "fetch"],
+    ["f({ at: Date.now() })", "Date"],
+    ["f('it\\'s', Date, 'x')", "Date"],
+  ];
+  for (const [source, found] of bad) {
+    assert(impurities(source).includes(found), source);
+  }
+  const good = [
+    'import type { Signal } from "./signals.ts";',
+    'import { SamError } from "../errors.ts";',
+    "// Date.now() would be impure\n/* setTimeout(f) */",
+    'const text = "the process ended; Date and performance";',
+    "const text = `the process ${name} has ended, process.exit()`;",
+    "const table = { fetch: 1, process: 2 };",
+    "settings.process = table.fetch; this.#process; row.Date",
+    "const processes = myDate + DateTime + $process;",
+    "const url = 'https://example.org'; f(x)",
+  ];
+  for (const source of good) assertEquals(impurities(source), [], source);
+});
+
+test("the check of runtime globals finds what it is for", () => {
+  const bad = [
+    "Deno.env.get(name)",
+    'if ("a" in b) process.exit(1);',
+    "Bun.spawn([])",
+    'import { spawn } from "node:child_process";',
+    'const fs = await import("node:fs");',
+    'export { x } from "bun";',
+    'import { dlopen } from "bun:ffi";',
+    'import koffi from "npm:koffi";',
+  ];
+  for (const source of bad) assert(runtimeUses(source).length > 0, source);
+  assertEquals(runtimeUses('const text = "run Deno"; // process.env\nchild.process'), []);
+});

@@ -1,0 +1,92 @@
+// The server's core: one instance after another, their ids, the restart limit and the backoff. In virtual time.
+
+import { assert, assertEquals } from "@std/assert";
+import { Bench, settings } from "./support/core_bench.ts";
+import { test } from "./support/harness.ts";
+
+type Restart = typeof settings.restart;
+const heartbeat = { type: "heartbeat" } as const;
+const restart = (some: Partial<Restart>): Restart => ({ ...settings.restart, ...some });
+
+test("core server: instance ids rise by one and wrap from 2^31-1 to 0", () => {
+  const bench = new Bench({ restart: restart({ intensity: Infinity, maxDelay: 0 }) });
+  for (const id of [1, 2, 3]) {
+    assertEquals(bench.start().server.instanceId, id);
+    bench.exit(1);
+  }
+  bench.server.instanceId = 2 ** 31 - 2;
+  const seen = [];
+  for (let n = 0; n < 4; n++) {
+    const welcome = bench.launch().hello();
+    assert(welcome.type === "welcome" && !welcome.first);
+    seen.push(welcome.instanceId);
+    bench.exit(1);
+  }
+  assertEquals(seen, [2 ** 31 - 2, 2 ** 31 - 1, 0, 1]);
+});
+
+test("core server: a replacement that fails before its start() is recovered, the first instance is not", () => {
+  for (const end of [1, "SIGKILL"] as const) {
+    for (const registers of [false, true]) {
+      const bench = new Bench().start().exit(0);
+      registers ? bench.register() : bench.launch();
+      bench.exit(end);
+      assertEquals(bench.events("recovery")[0]?.reason, "startup");
+      assertEquals(bench.state, "backoff");
+    }
+  }
+  const clean = new Bench().start().exit(5).register().exit(0);
+  assertEquals(clean.status(), { code: 0, signal: null, reason: "exit" });
+  const stopped = new Bench().start().exit(5).start();
+  stopped.ask("stop");
+  assertEquals(stopped.exit(4).status(), { code: 4, signal: null, reason: "exit" });
+  const limited = new Bench({ restart: restart({ intensity: 2 }) }).start().exit(0).launch().exit(
+    6,
+  );
+  limited.pass(100);
+  assertEquals(limited.launch().exit(6).status()?.reason, "restart-limit");
+});
+
+test("core server: the restart limit ends it with the status of the last instance, or 1", () => {
+  for (const [end, code] of [[0, 1], [5, 5], ["SIGABRT", 134]] as const) {
+    const bench = new Bench({ restart: restart({ intensity: 2, maxDelay: 0 }) });
+    for (let n = 0; n < 3; n++) bench.start().exit(end);
+    const signal = typeof end === "string" ? end : null;
+    assertEquals(bench.status(), { code, signal, reason: "restart-limit" });
+    assertEquals([bench.events("recovery")[0]?.delay, bench.server.instanceId], [null, 3]);
+  }
+});
+
+test("core server: backoff waits without a process and counts health from start()", () => {
+  const bench = new Bench({ restart: restart({ resetAfter: 1000 }) });
+  const delays = [];
+  for (const healthy of [0, 0, 0, 1000, 999]) {
+    bench.start();
+    for (let ms = 0; ms < healthy; ms += 50) {
+      bench.now += Math.min(50, healthy - ms);
+      bench.feed(heartbeat);
+    }
+    bench.exit(1);
+    const delay = bench.events("recovery")[0]!.delay!;
+    delays.push(delay);
+    assertEquals(bench.server.pid, null);
+    if (delay > 0) assertEquals([bench.state, bench.pass(delay - 1)], ["backoff", []]);
+    bench.pass(1);
+    assertEquals(bench.state, "spawning");
+  }
+  assertEquals(delays, [0, 100, 200, 0, 100]);
+});
+
+test("core server: a spawn that fails is fatal for the first instance, a failed recovery later", () => {
+  const error = { code: "LIBRARY", message: "no such program" } as const;
+  const first = new Bench();
+  first.feed({ type: "begin" });
+  first.feed({ type: "spawnFailed", error });
+  assertEquals(first.status(), { code: 1, signal: null, reason: "spawn", error });
+  const later = new Bench().start().exit(0);
+  later.feed({ type: "spawnFailed", error });
+  assertEquals(later.events("recovery")[0]?.reason, "startup");
+  assertEquals(later.state, "backoff");
+  later.pass(100);
+  assertEquals(later.of("spawn"), [{ type: "spawn", instanceId: 3 }]);
+});

@@ -1,0 +1,276 @@
+// Every state of the server × every input: a defined answer, never a throw, and from everywhere a way to the end.
+
+import { assert, assertEquals } from "@std/assert";
+import { table } from "../src/core/server_table.ts";
+import type { ServerInput, ServerSettings, ServerState } from "../src/core/server_types.ts";
+import { Bench, T } from "./support/core_bench.ts";
+import { test } from "./support/harness.ts";
+
+interface Situation {
+  readonly state: ServerState;
+  readonly reach: (bench: Bench) => void;
+  readonly settings?: Partial<ServerSettings>;
+}
+
+const quorum = { hasQuorum: true };
+const quorate: ServerInput = { type: "quorum", quorate: true };
+const crash: ServerInput = { type: "exit", code: 1, signal: null };
+const stop: ServerInput = { type: "shutdown", signal: "SIGTERM" };
+const instanceTwo = (bench: Bench) => bench.start().exit(0);
+
+/** Every state, and what may be different inside of it. */
+const situations: Readonly<Record<string, Situation>> = {
+  "idle": { state: "idle", reach: () => {} },
+  "spawning": { state: "spawning", reach: (b) => b.feed({ type: "begin" }) },
+  "spawning, stop asked": {
+    state: "spawning",
+    reach: (b) => {
+      b.feed({ type: "begin" });
+      b.feed(stop);
+    },
+  },
+  "spawning a replacement": { state: "spawning", reach: instanceTwo },
+  "launched": { state: "launched", reach: (b) => b.launch(), settings: { startupTimeout: 50 } },
+  "launched replacement": { state: "launched", reach: (b) => instanceTwo(b).launch() },
+  "launched command": {
+    state: "launched",
+    reach: (b) => b.launch(),
+    settings: { startedAtSpawn: true },
+  },
+  "registered": { state: "registered", reach: (b) => b.register() },
+  "registered, half a store": {
+    state: "registered",
+    reach: (b) => b.register().store(new Uint8Array(2), 4),
+  },
+  "registered, stopped": {
+    state: "registered",
+    reach: (b) => b.start().ask("stop"),
+  },
+  "registered, exited": {
+    state: "registered",
+    reach: (b) => b.register().feed(crash),
+  },
+  "registered, link ended": {
+    state: "registered",
+    reach: (b) => b.register().feed({ type: "linkEnd" }),
+  },
+  "waiting": { state: "waiting", reach: (b) => b.start(), settings: quorum },
+  "waiting, exited": {
+    state: "waiting",
+    reach: (b) => b.start().feed(crash),
+    settings: quorum,
+  },
+  "waiting, link ended": {
+    state: "waiting",
+    reach: (b) => b.start().feed({ type: "linkEnd" }),
+    settings: quorum,
+  },
+  "started": { state: "started", reach: (b) => b.start() },
+  "started, quorate": {
+    state: "started",
+    reach: (b) => {
+      b.feed(quorate);
+      b.start();
+    },
+    settings: quorum,
+  },
+  "started, in a check": { state: "started", reach: (b) => b.start().say({ type: "checkBegin" }) },
+  "started, exited": { state: "started", reach: (b) => b.start().feed(crash) },
+  "started, link ended": { state: "started", reach: (b) => b.start().feed({ type: "linkEnd" }) },
+  "finalized": { state: "finalized", reach: (b) => b.start().ask("finalize") },
+  "finalized, exited": {
+    state: "finalized",
+    reach: (b) => {
+      b.start().ask("finalize");
+      b.feed(crash);
+    },
+  },
+  "warned": { state: "warned", reach: (b) => b.start().pass(T) },
+  "warned at startup": {
+    state: "warned",
+    reach: (b) => b.launch().pass(50),
+    settings: { startupTimeout: 50 },
+  },
+  "warned, stop asked": {
+    state: "warned",
+    reach: (b) => {
+      b.start().pass(T);
+      b.feed(stop);
+    },
+  },
+  "warned, exited": {
+    state: "warned",
+    reach: (b) => {
+      b.start().pass(T);
+      b.feed(crash);
+    },
+  },
+  "killing": { state: "killing", reach: (b) => b.start().pass(2 * T) },
+  "killing, marked failed": {
+    state: "killing",
+    reach: (b) => b.start().ask("markFailed"),
+    settings: { hasClusterMap: true },
+  },
+  "killing, exited": {
+    state: "killing",
+    reach: (b) => {
+      b.start().pass(2 * T);
+      b.feed(crash);
+    },
+  },
+  "stopping": { state: "stopping", reach: (b) => b.start().feed(stop) },
+  "stopping before register": { state: "stopping", reach: (b) => b.launch().feed(stop) },
+  "stopping, killed": { state: "stopping", reach: (b) => (b.start().feed(stop), b.feed(stop)) },
+  "stopping, exited": { state: "stopping", reach: (b) => (b.start().feed(stop), b.feed(crash)) },
+  "stopping to restart": { state: "stopping", reach: (b) => b.start().feed({ type: "restart" }) },
+  "backoff": {
+    state: "backoff",
+    reach: (b) => instanceTwo(b).start().exit(0),
+    settings: { recoveryPolicy: "restart" },
+  },
+  "finished": { state: "finished", reach: (b) => b.launch().exit(0) },
+};
+
+const bytes = Uint8Array.of(1, 2, 3);
+const data = { type: "store", id: 90, total: 3, offset: 0, bytes } as const;
+const says = (message: (ServerInput & { type: "message" })["message"]): ServerInput => ({
+  type: "message",
+  message,
+});
+
+const inputs: readonly ServerInput[] = [
+  { type: "begin" },
+  { type: "tick" },
+  { type: "spawned", pid: 9 },
+  { type: "spawnFailed", error: { code: "LIBRARY", message: "no such program" } },
+  { type: "exit", code: 0, signal: null },
+  { type: "exit", code: 3, signal: null },
+  { type: "exit", code: null, signal: "SIGSEGV" },
+  { type: "linkEnd" },
+  { type: "heartbeat" },
+  { type: "quorum", quorate: true },
+  { type: "quorum", quorate: false },
+  { type: "shutdown", signal: null },
+  { type: "shutdown", signal: "SIGINT", delivered: true },
+  { type: "shutdown", signal: "SIGKILL" },
+  { type: "restart" },
+  says({ type: "hello", version: 1, id: 91, pid: 9, notice: "" }),
+  says({ type: "hello", version: 2, id: 91, pid: 9, notice: "" }),
+  says({ type: "start", id: 92 }),
+  says({ type: "stop", id: 93 }),
+  says({ type: "finalize", id: 94 }),
+  says({ type: "markFailed", id: 95 }),
+  says({ type: "setWarnSignal", id: 96, signal: "SIGHUP" }),
+  says({ type: "setWarnSignal", id: 96, signal: "SIGKILL" }),
+  says({ type: "setWarnSignal", id: 96, signal: "SIGNONE" }),
+  says(data),
+  says({ ...data, total: 4 }),
+  says({ ...data, total: 0, bytes: new Uint8Array(0) }),
+  says({ ...data, total: 1e15 }),
+  says({ ...data, total: -1 }),
+  says({ ...data, total: NaN }),
+  says({ ...data, offset: 2, total: 5 }),
+  says({ ...data, offset: -1 }),
+  says({ ...data, offset: NaN }),
+  ...[0, -5, 1e300, NaN, Infinity].map((offset) => says({ type: "fetch", id: 97, offset })),
+  says({ type: "checkBegin" }),
+  says({ type: "checkEnd", healthy: true, detail: "" }),
+  says({ type: "checkEnd", healthy: false, detail: "full" }),
+];
+
+const variants: readonly Partial<ServerSettings>[] = [
+  {},
+  { recoveryPolicy: "quit", hasClusterMap: true, heartbeatWindow: 1 },
+  { warnSignal: "SIGKILL", hasClusterMap: true },
+];
+
+function arrive({ state, reach, settings }: Situation, variant: Partial<ServerSettings>) {
+  const bench = new Bench({ ...variant, ...settings });
+  reach(bench);
+  return { bench, there: bench.state === state };
+}
+
+/** Ends whatever is going on the way an impatient user and a mortal process would. */
+function end(bench: Bench): void {
+  const steps: readonly ServerInput[] = [
+    { type: "spawned", pid: 8 },
+    stop,
+    stop,
+    { type: "exit", code: null, signal: "SIGKILL" },
+    { type: "linkEnd" },
+  ];
+  if (bench.state === "idle") bench.feed({ type: "begin" });
+  for (let tries = 0; bench.state !== "finished"; tries++) {
+    assert(tries < 3, `no end from ${bench.state}`);
+    for (const input of steps) bench.feed(input);
+    bench.pass(10_000);
+  }
+  assert(bench.status() !== undefined);
+}
+
+test("core server: the situations cover all states, the inputs all columns of the table", () => {
+  const states = new Set(Object.values(situations).map(({ state }) => state));
+  assertEquals([...states].sort(), Object.keys(table).sort() as ServerState[]);
+  const events = new Set(
+    inputs.map((input) => input.type === "message" ? input.message.type : input.type),
+  );
+  for (const row of Object.values(table)) {
+    for (const event of Object.keys(row)) assert(events.has(event as "begin"), event);
+  }
+});
+
+test("core server: every situation is reached as its setting says", () => {
+  for (const [name, situation] of Object.entries(situations)) {
+    assertEquals(arrive(situation, {}).bench.state, situation.state, name);
+  }
+});
+
+test("core server: every state × every input × every input has a defined answer and an end", () => {
+  let reached = 0;
+  for (const situation of Object.values(situations)) {
+    for (const variant of variants) {
+      for (const input of inputs) {
+        const { bench, there } = arrive(situation, variant);
+        if (!there) continue; // a policy or a signal leads elsewhere
+        reached++;
+        bench.feed(input);
+        bench.now += 1;
+        end(bench);
+      }
+    }
+    for (const [first, second] of inputs.flatMap((a) => inputs.map((b) => [a, b] as const))) {
+      const { bench } = arrive(situation, {});
+      bench.feed(first);
+      bench.now += T / 2;
+      bench.feed(second);
+      end(bench);
+    }
+  }
+  assert(reached > 2 * inputs.length * Object.keys(situations).length, `${reached}`);
+});
+
+test("core server: a spurious tick does nothing in any state", () => {
+  for (const [name, situation] of Object.entries(situations)) {
+    const { bench } = arrive(situation, {});
+    const { deadline } = bench.server;
+    for (const before of [deadline === undefined ? 0 : bench.now - deadline, -1, -0.01]) {
+      bench.now = deadline === undefined ? bench.now + 1e9 : deadline + before;
+      assertEquals(bench.feed({ type: "tick" }), [], name);
+      assertEquals(bench.state, situation.state, name);
+      assertEquals(bench.server.deadline, deadline, name);
+    }
+  }
+});
+
+test("core server: an input that is ignored changes no deadline", () => {
+  for (const { state, reach, settings } of Object.values(situations)) {
+    for (const input of inputs) {
+      const event = input.type === "message" ? input.message.type : input.type;
+      if (event === "tick" || table[state][event] !== "ignore") continue;
+      const { bench } = arrive({ state, reach, ...(settings && { settings }) }, {});
+      const { deadline } = bench.server;
+      assertEquals(bench.feed(input), []);
+      assertEquals([bench.state, bench.server.deadline], [state, deadline]);
+    }
+  }
+});

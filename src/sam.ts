@@ -68,7 +68,10 @@ export interface Sam {
   start(): Promise<void>;
   /** From now on, the end of this process is an ordinary end. Rejects with BAD_HANDLE. Source: `sam_stop(3)`. */
   stop(): Promise<void>;
-  /** "I am healthy now." Synchronous, also in a loop that never yields. Throws BAD_HANDLE. Source: `sam_hc_send(3)`. */
+  /**
+   * "I am healthy now." Synchronous, also in a loop that never yields. Throws BAD_HANDLE, and LIBRARY
+   * when the server is gone. Source: `sam_hc_send(3)`.
+   */
   heartbeat(): void;
   /**
    * Has `check` called about every time interval, and the event loop watched meanwhile; null: back to `heartbeat()`.
@@ -239,6 +242,10 @@ class ActiveProcess implements Sam {
       this.#client.state = "initialized";
       throw linkError(error, transport.name);
     }
+    if (this.#client.state as string !== "registering") {
+      link.close();
+      throw new SamError("INTERRUPT", "finalize() was called while register() connected");
+    }
     this.#link = link;
     link.receive({
       heartbeat() {},
@@ -270,13 +277,19 @@ class ActiveProcess implements Sam {
 
   heartbeat(): void {
     if (this.#client.state !== "started") this.#allow("heartbeat");
+    if (this.#link === null) {
+      throw new SamError(
+        "LIBRARY",
+        "the server of this process is gone: nobody sees this heartbeat",
+      );
+    }
     const window = this.#client.heartbeatWindow;
     if (window > 0) {
       const now = this.#runtime.now();
       if (now - this.#lastBeat < window) return;
       this.#lastBeat = now;
     }
-    this.#link?.heartbeat();
+    this.#link.heartbeat();
   }
 
   setHealthCheck(check: HealthCheck | null): void {

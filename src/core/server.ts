@@ -15,6 +15,7 @@ import type {
   Evidence,
   ExitStatus,
   FinishReason,
+  MapKeys,
   Problem,
   RecoveryReason,
   ServerEffect,
@@ -28,7 +29,9 @@ const drainMs = 50;
 /** A link that ended without an exit: with time interval 0 the process has this long to follow. */
 const lostLinkMs = 1000;
 /** The server itself was stalled when a deadline is met so late; the time it did not see does not count. */
-const stallMs = 10;
+const leastStallMs = 10;
+/** With a long time interval so much lateness is a stall, even where it is a small part of it. */
+const sureStallMs = 50;
 /** `last_updated` in the cluster map moves at most once in so many milliseconds. */
 const mapUpdateMs = 10;
 
@@ -65,6 +68,8 @@ export class Server {
   #replacement = false;
   #everRegistered = false;
   #mapUpdated = -Infinity;
+  /** The state that the cluster map shows; null before it shows any. */
+  #mapped: MapKeys["state"] | null = null;
   /** The exit of an instance that has not ended for good yet stands here until the next one is spawned. */
   #lastExit: Exit | null = null;
 
@@ -201,8 +206,8 @@ export class Server {
     ) return;
     const { timeInterval } = this.#settings;
     const late = now - due;
-    if (late < Math.max(stallMs, timeInterval / 4)) return;
-    if (this.#credited && late < timeInterval) return;
+    if (late < Math.max(leastStallMs, Math.min(timeInterval / 4, sureStallMs))) return;
+    if (this.#credited && late < Math.max(timeInterval, 2 * sureStallMs)) return;
     this.#credited = true;
     const shift = late + Math.min(late, timeInterval || late);
     for (const name of Object.keys(this.#deadlines) as Deadline[]) this.#deadlines[name]! += shift;
@@ -243,10 +248,14 @@ export class Server {
     this.pid = pid;
     this.#spawnedAt = now;
     this.#emit({ type: "spawn", pid });
-    if (this.#settings.startupTimeout > 0) {
-      this.#deadlines.startup = now + this.#settings.startupTimeout;
-    }
+    if (!this.#settings.startedAtSpawn) this.#limitStartup();
     if (this.#goal === "stop") this.#leave("stop", this.#goalSignal, now);
+  }
+
+  /** A process that is to call `start()` has so long. */
+  #limitStartup(): void {
+    const { startupTimeout } = this.#settings;
+    if (startupTimeout > 0) this.#deadlines.startup = this.#spawnedAt + startupTimeout;
   }
 
   /** The process could not be started: fatal for the first, a failed recovery for a later one. */
@@ -274,7 +283,10 @@ export class Server {
     }
     const first = !this.#everRegistered;
     this.#registered = this.#everRegistered = this.#linked = true;
-    if (this.state === "launched") this.state = "registered";
+    if (this.state === "launched") {
+      this.state = "registered";
+      this.#limitStartup();
+    }
     const settings = this.#settings;
     this.#send({
       type: "welcome",
@@ -541,8 +553,8 @@ export class Server {
     const exit = this.#lastExit!;
     const evidence: Evidence = {
       detail,
-      exitCode: exit.code,
-      signal: exit.signal,
+      exitCode: this.#exited?.code ?? null,
+      signal: this.#exited?.signal ?? null,
       heartbeatAge: this.lastHeartbeat === null
         ? null
         : (this.#planned?.at ?? now) - this.lastHeartbeat,
@@ -583,8 +595,7 @@ export class Server {
   ): void {
     this.#clearDeadlines();
     this.state = "finished";
-    const clean = reason === "exit" || reason === "stopped" || reason === "spawn";
-    if (this.#settings.hasClusterMap && clean) this.#effects.push({ type: "unmap" });
+    if (this.#mapped === "stopped") this.#effects.push({ type: "unmap" });
     this.#effects.push({
       type: "finish",
       status: { code, signal, reason, ...(error && { error }) },
@@ -614,9 +625,10 @@ export class Server {
     this.#effects.push({ type: "emit", event, instanceId: this.instanceId });
   }
 
-  #map(keys: (ServerEffect & { type: "map" })["keys"], now: number): void {
+  #map(keys: MapKeys, now: number): void {
     if (!this.#settings.hasClusterMap) return;
     this.#mapUpdated = now;
+    this.#mapped = keys.state ?? this.#mapped;
     this.#effects.push({
       type: "map",
       keys: { ...keys, lastUpdated: BigInt(Math.round(now * 1e6)) },

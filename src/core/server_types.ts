@@ -36,7 +36,7 @@ export type FinishReason = "exit" | "stopped" | "quit" | "restart-limit" | "fail
 export interface Evidence {
   /** One line for people: what was missed, or what the health check said; may be empty. */
   readonly detail: string;
-  /** The exit code, or null when it was ended by a signal. */
+  /** The exit code, or null when it was ended by a signal or could not be started. */
   readonly exitCode: number | null;
   /** The signal that ended it, or null. */
   readonly signal: Signal | null;

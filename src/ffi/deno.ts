@@ -1,4 +1,4 @@
-/** Shared memory for Deno: `mmap` of the C library, where `--allow-ffi` allows it. */
+/** The C library for Deno, where `--allow-ffi` allows it: shared memory, and descriptors that children do not inherit. */
 import type { Page } from "../runtime/runtime.ts";
 import { mappedPage } from "./mapped_page.ts";
 
@@ -18,6 +18,7 @@ interface DenoFfi {
         offset: bigint,
       ): object | null;
       munmap(at: object, size: bigint): number;
+      fcntl(descriptor: number, command: number, value: number): number;
     };
   };
   readonly UnsafePointer: { value(pointer: object | null): bigint };
@@ -28,25 +29,39 @@ const readWrite = 3;
 const shared = 1;
 const openReadWrite = 2;
 const openCloseOnExec = 0o2000000;
+const setDescriptorFlags = 2;
+const closeOnExecFlag = 1;
 
 let libc: ReturnType<DenoFfi["dlopen"]>["symbols"] | undefined;
 
-/** Maps the page of `size` bytes at `path`; undefined where nothing can be mapped. */
-export function mapPage(path: string, size: number): Page | undefined {
+function load(): typeof libc {
   const { Deno } = globalThis as unknown as { Deno: DenoFfi };
   if (
     Deno.build.os !== "linux" || Deno.permissions.querySync({ name: "ffi" }).state !== "granted"
   ) return undefined;
   try {
-    libc ??= Deno.dlopen("libc.so.6", {
+    return libc ??= Deno.dlopen("libc.so.6", {
       open: { parameters: ["buffer", "i32"], result: "i32" },
       close: { parameters: ["i32"], result: "i32" },
       mmap: { parameters: ["pointer", "usize", "i32", "i32", "i32", "i64"], result: "pointer" },
       munmap: { parameters: ["pointer", "usize"], result: "i32" },
+      fcntl: { parameters: ["i32", "i32", "i32"], result: "i32" },
     }).symbols;
   } catch {
     return undefined;
   }
+}
+
+/** Keeps a descriptor from the programs that this one starts, where that can be done. */
+export function closeOnExec(descriptor: number): void {
+  load()?.fcntl(descriptor, setDescriptorFlags, closeOnExecFlag);
+}
+
+/** Maps the page of `size` bytes at `path`; undefined where nothing can be mapped. */
+export function mapPage(path: string, size: number): Page | undefined {
+  const { Deno } = globalThis as unknown as { Deno: DenoFfi };
+  const libc = load();
+  if (!libc) return undefined;
   const { open, close, mmap, munmap } = libc;
   const descriptor = open(new TextEncoder().encode(`${path}\0`), openReadWrite | openCloseOnExec);
   if (descriptor < 0) return undefined;

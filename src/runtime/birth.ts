@@ -15,14 +15,17 @@ export interface Birth {
   readonly denied: unknown;
   /** The working directory at the start. */
   readonly cwd: string | undefined;
+  /** The command line of an unrestricted Deno process that nobody supervises; `process.title` would overwrite it. */
+  readonly commandLine?: string | undefined;
 }
 
 interface DenoGlobal {
   readonly cwd: () => string;
   readonly env: { get(name: string): string | undefined; delete(name: string): void };
   readonly permissions: {
-    querySync(what: { name: "env"; variable: string }): { readonly state: string };
+    querySync(what: { name: string; variable?: string }): { readonly state: string };
   };
+  readTextFileSync(path: string): string;
 }
 interface ProcessGlobal {
   readonly env: Record<string, string | undefined>;
@@ -46,10 +49,20 @@ function read(): Birth {
     }
     const link = Deno.env.get(linkVariable);
     if (link !== undefined && !inWorker) Deno.env.delete(linkVariable);
-    return { link, denied: undefined, cwd };
+    const commandLine = link === undefined && isUnrestricted(Deno)
+      ? attempt(() => Deno.readTextFileSync("/proc/self/cmdline"))
+      : undefined;
+    return { link, denied: undefined, cwd, commandLine };
   } catch (error) {
     return { link: undefined, denied: error, cwd };
   }
+}
+
+/** Deno lets nobody else into /proc. */
+function isUnrestricted(Deno: DenoGlobal): boolean {
+  return ["read", "write", "net", "env", "run", "sys", "ffi"].every((name) =>
+    Deno.permissions.querySync({ name }).state === "granted"
+  );
 }
 
 function attempt<T>(get: () => T): T | undefined {
@@ -62,3 +75,27 @@ function attempt<T>(get: () => T): T | undefined {
 
 /** How this process came into the world. */
 export const birth: Birth = read();
+
+/** What happens to a Deno process: its end, and errors that nobody caught. */
+export interface StrayEvent {
+  readonly type: string;
+  readonly reason: unknown;
+  readonly error: unknown;
+  preventDefault(): void;
+  stopImmediatePropagation(): void;
+}
+
+/**
+ * Deno runs listeners in the order in which they were added, and none can be removed by another: those of a program are
+ * kept from a server by ours, which were added when the library was imported and do nothing until then.
+ */
+export const interception: { handle: ((event: StrayEvent) => void) | null } = { handle: null };
+
+if ("Deno" in globalThis) {
+  const { addEventListener } = globalThis as unknown as {
+    addEventListener(type: string, listener: (event: StrayEvent) => void): void;
+  };
+  for (const type of ["unload", "unhandledrejection", "error"]) {
+    addEventListener(type, (event) => interception.handle?.(event));
+  }
+}

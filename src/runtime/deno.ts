@@ -4,8 +4,17 @@
  */
 import { SamError } from "../errors.ts";
 import type { Signal } from "../core/signals.ts";
-import { mapPage } from "../ffi/deno.ts";
-import { birth } from "./birth.ts";
+import { closeOnExec, mapPage } from "../ffi/deno.ts";
+import { birth, interception } from "./birth.ts";
+import { executable, moduleFlags, ownWords } from "./deno_command_line.ts";
+import {
+  allowed,
+  demand,
+  granted,
+  grantedAll,
+  refuseMore,
+  temporaryDirectory,
+} from "./deno_permissions.ts";
 import { socketStream } from "./node_stream.ts";
 import type { Child, Command, Page, Runtime, Stream } from "./runtime.ts";
 import { spawnError } from "./spawn_error.ts";
@@ -13,18 +22,11 @@ import { spawnError } from "./spawn_error.ts";
 // The parts of the global `Deno` that are used here, so that the library needs no type package.
 interface DenoLike {
   readonly pid: number;
-  readonly args: readonly string[];
-  readonly build: { readonly standalone: boolean };
   readonly stdin: { isTerminal(): boolean };
   readonly internal: symbol;
-  readonly permissions: {
-    querySync(what: object): { readonly state: "granted" | "prompt" | "denied" };
-  };
   readonly Command: new (file: string, options: object) => {
     spawn(): DenoChild;
-    output(): Promise<{ readonly success: boolean; readonly stdout: Uint8Array }>;
   };
-  execPath(): string;
   exit(code: number): never;
   kill(pid: number, signal: Signal): void;
   addSignalListener(signal: Signal, listener: () => void): void;
@@ -65,16 +67,9 @@ interface DenoInternal {
 }
 
 const Deno = (globalThis as unknown as { Deno: DenoLike }).Deno;
-interface StrayEvent {
-  readonly reason: unknown;
-  readonly error: unknown;
-  preventDefault(): void;
-  stopImmediatePropagation(): void;
-}
-const { setTimeout, clearTimeout, addEventListener: listen } = globalThis as unknown as {
+const { setTimeout, clearTimeout } = globalThis as unknown as {
   setTimeout(callback: () => void, delayMs: number): number;
   clearTimeout(id: number): void;
-  addEventListener(type: string, listener: (event: StrayEvent) => void, options: object): void;
 };
 
 /** The adapter for Deno. */
@@ -104,11 +99,10 @@ export const deno: Runtime = {
     const words = await ownWords();
     return { file: executable(words[0]), flags: words.slice(1), args: [], cwd: birth.cwd };
   },
-  async defaultFlags() {
-    if (Deno.build.standalone) return ["run"];
-    return flagsOf((await ownWords()).slice(1));
-  },
+  defaultFlags: moduleFlags,
+  checkFlags: refuseMore,
   exists(path) {
+    if (!granted("read", path)) return true;
     try {
       Deno.statSync(path);
       return true;
@@ -124,6 +118,7 @@ export const deno: Runtime = {
     }
   },
   descends(pid, ancestor) {
+    if (!grantedAll()) return false;
     for (let at = pid, steps = 0; at > 1 && steps < 64; steps++) {
       if (at === ancestor) return true;
       try {
@@ -138,14 +133,18 @@ export const deno: Runtime = {
 
   async makePrivateDirectory(inMemory) {
     // Deno lets only an unrestricted program into /dev.
-    if (inMemory && granted({ name: "all" })) {
+    if (inMemory && grantedAll()) {
       try {
         return await Deno.makeTempDir({ prefix: "sam-", dir: "/dev/shm" });
       } catch {
         // no shared memory file system: an ordinary file serves
       }
     }
-    return await allowed(() => Deno.makeTempDir({ prefix: "sam-" }), "a directory for the socket");
+    const dir = temporaryDirectory();
+    const what = `make a directory for the socket in ${dir}`;
+    demand(what, [["read", dir, dir], ["write", dir, dir]]);
+    const cure = "; set TMPDIR to one you may write to";
+    return await allowed(() => Deno.makeTempDir({ prefix: "sam-", dir }), what, cure);
   },
   remove(...paths) {
     for (const path of paths) {
@@ -158,6 +157,7 @@ export const deno: Runtime = {
   },
   listen(path, onStream) {
     return allowed(async () => {
+      demandSocket(path);
       const listener = Deno.listen({ transport: "unix", path });
       (async () => {
         try {
@@ -175,26 +175,28 @@ export const deno: Runtime = {
           }
         },
       });
-    }, `the socket ${path}`);
+    }, `open the socket ${path}`);
   },
   connect: (path) =>
-    allowed(
-      async () => connectionStream(await Deno.connect({ transport: "unix", path })),
-      `the socket ${path}`,
-    ),
+    allowed(async () => {
+      demandSocket(path);
+      return connectionStream(await Deno.connect({ transport: "unix", path }));
+    }, `open the socket ${path}`),
   async inherited(descriptor) {
+    closeOnExec(descriptor);
     const { Socket } = await import("node:net");
     return socketStream(new Socket({ fd: descriptor, readable: true, writable: true }), false);
   },
   openPage(path, { create, map }) {
     return allowed(() => {
+      demand(`open the shared page ${path}`, fileNeeds(path));
       if (create) {
         const file = Deno.openSync(path, { createNew: true, write: true, mode: 0o600 });
         file.writeSync(new Uint8Array(pageBytes));
         file.close();
       }
       return Promise.resolve((map && mapPage(path, pageBytes)) || filePage(path));
-    }, `the shared page ${path}`);
+    }, `open the shared page ${path}`);
   },
 
   onSignal(signal, listener) {
@@ -202,111 +204,26 @@ export const deno: Runtime = {
     return () => Deno.removeSignalListener(signal, listener);
   },
   takeOver(onStray) {
-    // Registered signal listeners cannot be asked for here. Of what else the program listens for, ours runs first.
-    const intercept = (type: string, report: (event: StrayEvent) => void) =>
-      listen(type, (event) => {
-        event.preventDefault();
-        event.stopImmediatePropagation();
-        report(event);
-      }, { capture: true });
-    intercept("unload", () => {});
-    intercept("unhandledrejection", (event) => onStray(event.reason));
-    intercept("error", (event) => onStray(event.error));
+    // Registered signal listeners cannot be asked for here.
+    interception.handle = (event) => {
+      event.preventDefault();
+      event.stopImmediatePropagation();
+      if (event.type !== "unload") onStray(event.type === "error" ? event.error : event.reason);
+    };
   },
   exit: (code) => Deno.exit(code),
 };
 
-function granted(what: object): boolean {
-  try {
-    return Deno.permissions.querySync(what).state === "granted";
-  } catch {
-    return ["read", "write", "net", "env", "run", "ffi", "sys"].every((name) =>
-      Deno.permissions.querySync({ name }).state === "granted"
-    );
-  }
+/** Reading and writing what is in a directory of ours; the flags name the directory around it, which is known before. */
+function fileNeeds(path: string): ["read" | "write", string, string][] {
+  const around = path.split("/").slice(0, -2).join("/") || "/";
+  return [["read", path, around], ["write", path, around]];
 }
 
-/** Runs what needs a permission; a missing one becomes an ACCESS error that names the flag. */
-async function allowed<T>(action: () => Promise<T>, what: string): Promise<T> {
-  try {
-    return await action();
-  } catch (cause) {
-    if (cause instanceof SamError) throw cause;
-    const { name, message } = cause as Error;
-    const code = name === "NotCapable" || name === "PermissionDenied" ? "ACCESS" : "LIBRARY";
-    throw new SamError(code, `cannot open ${what}: ${message}`, { cause });
-  }
+/** The path of a socket is never known before: net access cannot be narrowed to it. */
+function demandSocket(path: string): void {
+  demand(`open the socket ${path}`, [["net", `unix:${path}`], ...fileNeeds(path)]);
 }
-
-/** Our executable under a name that we may run: its path, or as the user called it. */
-function executable(called?: string): string {
-  const path = Deno.execPath();
-  if (called === undefined || granted({ name: "run", command: path })) return path;
-  return granted({ name: "run", command: called }) ? called : path;
-}
-
-let words: Promise<readonly string[]> | undefined;
-
-/**
- * The command line of this process. Deno does not tell its flags, and /proc is closed to restricted programs, so a
- * shell is asked, which needs no more than `--allow-run`.
- */
-function ownWords(): Promise<readonly string[]> {
-  return words ??= (async () => {
-    if (Deno.build.standalone) return [Deno.execPath(), ...Deno.args];
-    let text: string;
-    try {
-      text = granted({ name: "all" })
-        ? Deno.readTextFileSync("/proc/self/cmdline")
-        : new TextDecoder().decode(
-          (await new Deno.Command("sh", { args: ["-c", "cat /proc/$PPID/cmdline"] }).output())
-            .stdout,
-        );
-    } catch (cause) {
-      throw new SamError(
-        "ACCESS",
-        "cannot read the command line of this program, to run it again with the same permissions: run Deno with --allow-run=deno,sh",
-        { cause },
-      );
-    }
-    const found = text.split("\0").slice(0, -1);
-    if (found.length > 1) return found;
-    throw new SamError(
-      "NOT_SUPPORTED",
-      "this system does not tell the command line of a process (/proc): use supervise()",
-    );
-  })();
-}
-
-/** Of a Deno command line, the subcommand and the flags before the module. */
-function flagsOf(line: readonly string[]): readonly string[] {
-  const script = line.findIndex((word, at) =>
-    !word.startsWith("-") && !(at === 0 && subcommands.includes(word)) &&
-    !valued.includes(line[at - 1] ?? "")
-  );
-  const flags = script < 0 ? line : line.slice(0, script);
-  return flags.includes("run")
-    ? flags
-    : ["run", ...flags.filter((flag) => !subcommands.includes(flag))];
-}
-
-const subcommands = ["run", "serve", "test", "bench", "eval", "repl", "task"];
-/** Flags of `deno run` whose value is a word of its own. */
-const valued = [
-  "-c",
-  "--config",
-  "--import-map",
-  "--lock",
-  "--cert",
-  "--location",
-  "--seed",
-  "--env-file",
-  "--preload",
-  "--import",
-  "-L",
-  "--log-level",
-  "--minimum-dependency-age",
-];
 
 function start(
   command: Command,
@@ -321,6 +238,7 @@ function start(
       'this version of Deno cannot hand a descriptor to a child: use transport "unix"',
     );
   }
+  demand(`start ${command.file}`, [["run", command.file, command.file]]);
   const name = (stdio: "inherit" | "ignore") => stdio === "ignore" ? "null" : stdio;
   let child: DenoChild;
   try {
@@ -469,13 +387,16 @@ function filePage(path: string): Page {
   return {
     mapped: false,
     add() {
+      if (!open) return;
       count[0]!++;
       file.seekSync(0, 0);
       file.writeSync(bytes);
     },
     read() {
-      file.seekSync(0, 0);
-      file.readSync(bytes);
+      if (open) {
+        file.seekSync(0, 0);
+        file.readSync(bytes);
+      }
       return count[0]!;
     },
     close() {

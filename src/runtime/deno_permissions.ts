@@ -63,20 +63,44 @@ export function demand(
   throw new SamError("ACCESS", `cannot ${what}: run Deno with ${missing.join(" ")}`);
 }
 
+/** Runs what needs a permission; one that is missing becomes an ACCESS error. */
+export async function allowed<T>(action: () => Promise<T>, what: string, cure = ""): Promise<T> {
+  try {
+    return await action();
+  } catch (cause) {
+    if (cause instanceof SamError) throw cause;
+    const { name, message } = cause as Error;
+    const code = name === "NotCapable" || name === "PermissionDenied" ? "ACCESS" : "LIBRARY";
+    throw new SamError(code, `cannot ${what}: ${message}${cure}`, { cause });
+  }
+}
+
 /** The directory for temporary files, as far as this process may know it. */
 export function temporaryDirectory(): string {
   return (granted("env", "TMPDIR") && Deno.env.get("TMPDIR")) || "/tmp";
 }
 
-/** Throws ACCESS when a flag of `deno run` would give a program more than this process has. */
-export function refuseMore(flags: readonly string[]): void {
+/** Throws ACCESS when a flag of `deno run`, in `cwd`, would give a program more than this process has. */
+export function refuseMore(flags: readonly string[], cwd: string | undefined): void {
   if (grantedAll()) return;
-  const more = flags.find(givesMore);
+  const more = flags.find((flag) => givesMore(absolute(flag, cwd)));
   if (more === undefined) return;
   throw new SamError(
     "ACCESS",
     `the flag ${more} would give the program a permission that this process does not have: run this process with it too, or leave program.runtime.flags out, then the program gets the permissions of this process`,
   );
+}
+
+/** A flag whose paths are those it would have in `cwd`, so that it means the same elsewhere. */
+export function absolute(flag: string, cwd: string | undefined): string {
+  const [, start, name, values] = /^(--[a-z]+-(read|write|ffi|run)=|-R=|-W=)(.*)$/s.exec(flag) ??
+    [];
+  if (values === undefined || cwd === undefined) return flag;
+  const each = (value: string) =>
+    value === "" || value.startsWith("/") || (name === "run" && !value.includes("/"))
+      ? value
+      : `${cwd}/${value}`;
+  return start + values.split(",").map(each).join(",");
 }
 
 function givesMore(flag: string): boolean {

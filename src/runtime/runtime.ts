@@ -106,6 +106,8 @@ export interface Runtime {
   self(): Promise<Pick<Command, "file" | "flags" | "module" | "args" | "runtime" | "cwd">>;
   /** The flags that a module of this runtime gets where the user names none. */
   defaultFlags(): Promise<readonly string[]>;
+  /** Throws ACCESS for flags of Deno that would give a program, run in `cwd`, more than this process has. */
+  checkFlags?(flags: readonly string[], cwd: string | undefined): void;
   /** The executable of this runtime. */
   readonly executable: string;
   /** Whether there is a file at `path`; true where that may not be known. */

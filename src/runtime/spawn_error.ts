@@ -13,14 +13,16 @@ export function spawnError(command: Command, cause: unknown): SamError {
       { cause },
     );
   }
-  if (command.cwd !== undefined && (code === "ENOENT" || name === "NotFound")) {
+  const missing = ["ENOENT", "ENOTDIR"].includes(code!) ||
+    ["NotFound", "NotADirectory"].includes(name!);
+  if (command.cwd !== undefined && missing) {
     return new SamError(
       "LIBRARY",
-      `${what} in ${command.cwd}: one of the two does not exist; install the program, name its path, or mend cwd`,
+      `${what} in ${command.cwd}: one of the two does not exist, or is of the wrong kind; install the program, name its path, or mend cwd`,
       { cause },
     );
   }
-  if (code === "ENOENT" || name === "NotFound") {
+  if (missing) {
     return new SamError(
       "LIBRARY",
       `${what}: it is not installed, or not on PATH; install it or name its path`,

@@ -1,0 +1,106 @@
+/** How this Deno program was started, which Deno itself does not tell in full. */
+import { SamError } from "../errors.ts";
+import { birth } from "./birth.ts";
+import { absolute, allowed, demand, granted, grantedAll } from "./deno_permissions.ts";
+
+interface DenoLike {
+  readonly args: readonly string[];
+  readonly build: { readonly standalone: boolean };
+  readonly Command: new (file: string, options: object) => {
+    output(): Promise<{ readonly stdout: Uint8Array }>;
+  };
+  execPath(): string;
+  readTextFileSync(path: string): string;
+}
+const Deno = (globalThis as unknown as { Deno: DenoLike }).Deno;
+
+/** Our executable under a name that we may run: its path, as the user called it, or the one on PATH. */
+export function executable(called?: string): string {
+  const path = Deno.execPath();
+  const names = [path, ...(called === undefined ? [] : [called]), "deno"];
+  return names.find((name) => granted("run", name)) ?? path;
+}
+
+let words: Promise<readonly string[]> | undefined;
+
+/**
+ * The command line of this process. Deno does not tell its flags, and /proc is closed to restricted programs, so a
+ * shell is asked, which needs no more than `--allow-run`.
+ */
+export function ownWords(): Promise<readonly string[]> {
+  return words ??= (async () => {
+    if (Deno.build.standalone) return [Deno.execPath(), ...Deno.args];
+    const text = await commandLine();
+    const found = text.split("\0").slice(0, -1);
+    if (found.length > 1 && found[1] !== "") return found;
+    throw new SamError(
+      "NOT_SUPPORTED",
+      found.length > 1
+        ? "process.title has overwritten the command line of this program: set it after register()"
+        : "this system does not tell the command line of a process (/proc): use supervise()",
+    );
+  })();
+}
+
+async function commandLine(): Promise<string> {
+  if (birth.commandLine !== undefined) return birth.commandLine;
+  if (grantedAll()) {
+    try {
+      return Deno.readTextFileSync("/proc/self/cmdline");
+    } catch {
+      return "";
+    }
+  }
+  const what = "read the command line of this program, to run it again with the same permissions";
+  demand(what, [["run", "sh", "deno,sh"]]);
+  return await allowed(async () => {
+    const shell = new Deno.Command("sh", { args: ["-c", "cat /proc/$PPID/cmdline"] });
+    return new TextDecoder().decode((await shell.output()).stdout);
+  }, what);
+}
+
+/** The flags that a module gets where the user names none: ours. */
+export async function moduleFlags(): Promise<readonly string[]> {
+  if (Deno.build.standalone) return ["run"];
+  return flagsOf((await ownWords()).slice(1)).map((flag) => absolute(flag, birth.cwd));
+}
+
+/** The flags of a Deno command line that hold for any module: those of `deno run`, of other subcommands some. */
+function flagsOf(line: readonly string[]): readonly string[] {
+  const script = line.findIndex((word, at) =>
+    !word.startsWith("-") && !(at === 0 && subcommands.includes(word)) &&
+    !valued.includes(line[at - 1] ?? "")
+  );
+  const flags = script < 0 ? line : line.slice(0, script);
+  if (flags[0] === "run") return flags;
+  if (!subcommands.includes(flags[0] ?? "")) return ["run", ...flags];
+  return [
+    "run",
+    ...flags.filter((word, at) => shared.test(word) || sharedValued.includes(flags[at - 1] ?? "")),
+  ];
+}
+
+const subcommands = ["run", "serve", "test", "bench", "eval", "repl", "task"];
+/** Flags whose value is a word of its own, for `deno run` and others. */
+const sharedValued = ["-c", "--config", "--import-map", "--cert"];
+const valued = [
+  ...sharedValued,
+  "--lock",
+  "--location",
+  "--seed",
+  "--preload",
+  "--import",
+  "--require",
+  "--conditions",
+  "--ext",
+  "-L",
+  "--log-level",
+  "--min-dep-age",
+  "--minimum-dependency-age",
+  "--filter",
+  "--junit-path",
+  "--reporter",
+];
+/** Flags that `deno test` and the like share with `deno run`: permissions, configuration, where modules come from. */
+const shared =
+  /^(-[APRWNESI]+(=.*)?|-c|-q|--(allow|deny|ignore)-.*|--(permission-set|no-prompt|quiet|config|no-config|import-map|cert|no-lock|no-check|cached-only|no-remote|no-npm|node-modules-dir|vendor|env-file|unstable|v8-flags)([=-].*)?)$/s;

@@ -40,6 +40,7 @@ export type {
   RecoveryReason,
   ServerEvent,
   ServerState,
+  SpareStatus,
 } from "./src/core/server_types.ts";
 export type { DriverEvent } from "./src/driver.ts";
 export type { ClusterMap, QuorumSource } from "./src/cluster/cluster.ts";

@@ -1,15 +1,13 @@
 /**
  * The loop around the server's core: input → `Server.step` → carry out the effects → arm one timer. It owns the process,
- * the endpoint and the link of the present instance, and is the only place where an effect becomes an act.
+ * the endpoint and the link of the present instance.
  */
-import type { Endpoint, Link, Transport } from "../transports/transport.ts";
+import type { Transport } from "../transports/transport.ts";
 import type { ClusterMap, QuorumSource } from "./cluster/cluster.ts";
-import { decodeClient, encodeServer } from "./core/frame.ts";
 import { Server } from "./core/server.ts";
 import type {
   ExitStatus,
   MapKeys,
-  Problem,
   ServerEffect,
   ServerEvent,
   ServerInput,
@@ -17,8 +15,8 @@ import type {
 } from "./core/server_types.ts";
 import type { Signal } from "./core/signals.ts";
 import { SamError } from "./errors.ts";
-import { linkVariable } from "./runtime/birth.ts";
-import type { Child, Command, Runtime } from "./runtime/runtime.ts";
+import { Instance } from "./instance.ts";
+import type { Command, Runtime } from "./runtime/runtime.ts";
 
 /** What a driver drives. */
 export interface DriverParts {
@@ -43,17 +41,7 @@ export interface DriverSink {
   finish(status: ExitStatus): void;
 }
 
-interface Instance {
-  endpoint: Endpoint | null;
-  child: Child | null;
-  link: Link | null;
-  /** The process that registered, where it is not the one that was spawned (a wrapper stands between). */
-  below: number | null;
-  sampled: number;
-}
-
 const tick: ServerInput = { type: "tick" };
-const heartbeat: ServerInput = { type: "heartbeat" };
 /** A timer takes no longer delay. */
 const maxDelayMs = 2 ** 31 - 1;
 
@@ -65,6 +53,9 @@ export class Driver {
   readonly #parts: DriverParts;
   readonly #sink: DriverSink;
   #instance: Instance | null = null;
+  #spare: Instance | null = null;
+  /** Spares that are being ended. */
+  readonly #doomed = new Set<Promise<void>>();
   #inputs: ServerInput[] = [];
   #stepping = false;
   #cancelTimer: (() => void) | null = null;
@@ -109,12 +100,7 @@ export class Driver {
 
   /** Looks for heartbeats that wake nobody. */
   sample(): void {
-    const instance = this.#instance;
-    if (!instance?.link?.sample) return;
-    const count = instance.link.sample();
-    if (count === instance.sampled) return;
-    instance.sampled = count;
-    this.#feed(heartbeat);
+    this.#instance?.sample();
   }
 
   #emit(event: DriverEvent): void {
@@ -138,13 +124,26 @@ export class Driver {
   #carryOut(effect: ServerEffect): void {
     switch (effect.type) {
       case "spawn":
-        void this.#spawn();
+        this.#instance = this.#start();
+        break;
+      case "spawnSpare":
+        this.#spare = this.#start();
+        break;
+      case "promote":
+        this.#instance = this.#spare;
+        this.#spare = null;
+        break;
+      case "killSpare":
+        this.#killSpare();
         break;
       case "signal":
-        this.#signal(effect.signal);
+        this.#instance?.signal(effect.signal);
         break;
       case "send":
-        this.#instance?.link?.send(encodeServer(effect.message));
+        this.#instance?.send(effect.message);
+        break;
+      case "sendSpare":
+        this.#spare?.send(effect.message);
         break;
       case "bury":
         this.#bury();
@@ -163,97 +162,45 @@ export class Driver {
     }
   }
 
-  // The process.
+  // The processes.
 
-  async #spawn(): Promise<void> {
-    const { runtime, transport, command } = this.#parts;
-    const instance: Instance = { endpoint: null, child: null, link: null, below: null, sampled: 0 };
-    this.#instance = instance;
-    const ours = () => this.#instance === instance;
-    try {
-      const line = await command();
-      const endpoint = instance.endpoint = await transport.open(runtime);
-      const { address } = endpoint;
-      const linkText = (text: string) => ({ [linkVariable]: `${transport.name}:${text}` });
-      const child = instance.child = typeof address === "string"
-        ? await runtime.spawn({ ...line, env: { ...line.env, ...linkText(address) } })
-        : await runtime.spawn(line, (descriptor) => linkText(address(descriptor)));
-      this.#feed({ type: "spawned", pid: child.pid });
-      child.exited.then((exit) => ours() && this.#feed({ type: "exit", ...exit }));
-      endpoint.accept(child, (link) => {
-        if (ours()) this.#linked(instance, link);
-        else link.close();
-      });
-    } catch (error) {
-      this.#feed({ type: "spawnFailed", error: problemOf(error) });
-    }
-  }
-
-  #linked(instance: Instance, link: Link): void {
-    const ours = () => this.#instance === instance;
-    instance.link = link;
-    instance.endpoint!.close();
-    if (link.sample) instance.sampled = link.sample();
-    if (link.notice) this.#emit({ type: "fallback", side: "server", detail: link.notice });
-    link.receive({
-      heartbeat: () => ours() && this.#feed(heartbeat),
-      frame: (frame) => ours() && this.#receive(instance, frame),
-      end: () => {
-        if (!ours()) return;
-        instance.link = null;
-        this.#feed({ type: "linkEnd" });
-      },
+  #start(): Instance {
+    const instance: Instance = new Instance(this.#parts, {
+      input: (input) => this.#hear(instance, input),
+      fallback: (side, detail) => this.#emit({ type: "fallback", side, detail }),
+      problem: (error, what) => this.report(error, what),
     });
+    return instance;
   }
 
-  #receive(instance: Instance, frame: Uint8Array): void {
-    try {
-      const message = decodeClient(frame);
-      if (message.type === "hello") {
-        if (message.notice) {
-          this.#emit({ type: "fallback", side: "program", detail: message.notice });
+  /** An input counts for what its instance is now: the active process, the spare, or the past. */
+  #hear(instance: Instance, input: ServerInput): void {
+    if (instance === this.#instance) return this.#feed(input);
+    if (instance !== this.#spare) return;
+    switch (input.type) {
+      case "spawned":
+      case "spawnFailed":
+      case "exit":
+      case "linkEnd":
+        return this.#feed({ type: "spare", input });
+      case "message":
+        if (input.message.type === "hello") {
+          this.#feed({ type: "spare", input: { type: "hello", message: input.message } });
         }
-        if (
-          message.pid !== instance.child!.pid &&
-          this.#parts.runtime.descends(message.pid, instance.child!.pid)
-        ) {
-          instance.below = message.pid;
-        }
-      }
-      // Heartbeats before a start or an answer are older than it: they are counted first.
-      this.sample();
-      this.#feed({ type: "message", message });
-    } catch (error) {
-      this.report(error, "the program sent what is no frame; its link is closed");
-      instance.link?.close();
     }
   }
 
-  #signal(signal: Signal): void {
-    const instance = this.#instance;
-    instance?.child?.kill(signal);
-    if (instance?.below) this.#killBelow(instance.below, signal);
-  }
-
-  #killBelow(pid: number, signal: Signal): void {
-    try {
-      this.#parts.runtime.kill(pid, signal);
-    } catch (error) {
-      this.report(
-        error,
-        `cannot send ${signal} to process ${pid}, which registered below the one that was spawned`,
-      );
-    }
+  #killSpare(): void {
+    const spare = this.#spare;
+    this.#spare = null;
+    if (!spare) return;
+    const end = spare.destroy().finally(() => this.#doomed.delete(end));
+    this.#doomed.add(end);
   }
 
   #bury(): void {
-    const instance = this.#instance;
+    this.#instance?.bury();
     this.#instance = null;
-    if (!instance) return;
-    if (instance.below !== null) this.#killBelow(instance.below, "SIGKILL");
-    instance.link?.close();
-    instance.endpoint?.close();
-    if (!instance.link) instance.child?.stream?.close();
   }
 
   #finish(status: ExitStatus): void {
@@ -261,7 +208,7 @@ export class Driver {
     this.#cancelTimer?.();
     this.#bury();
     this.#endQuorum?.();
-    this.#mapped.then(() => this.#sink.finish(status));
+    void Promise.all([this.#mapped, ...this.#doomed]).then(() => this.#sink.finish(status));
   }
 
   // The clock.
@@ -356,12 +303,4 @@ export class Driver {
       this.report(error, "the cluster map failed")
     );
   }
-}
-
-function problemOf(error: unknown): Problem {
-  if (error instanceof SamError) {
-    return { code: error.code, message: error.message, cause: error.cause };
-  }
-  const message = error instanceof Error ? error.message : String(error);
-  return { code: "LIBRARY", message: `cannot start the program: ${message}`, cause: error };
 }

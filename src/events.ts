@@ -1,6 +1,6 @@
 /** What happens to a supervised program, for as many readers as want to know. */
 import type { DriverEvent } from "./driver.ts";
-import type { ServerEvent, ServerState } from "./core/server_types.ts";
+import type { ServerEvent, ServerState, SpareStatus } from "./core/server_types.ts";
 import type { ExitStatus, LastRecovery } from "./supervise.ts";
 
 /** A supervised program at one moment. */
@@ -17,6 +17,8 @@ export interface SupervisorStatus {
   readonly lastRecovery: LastRecovery | null;
   /** Milliseconds since the last sign of life of the instance; null when there was none. */
   readonly heartbeatAge: number | null;
+  /** The spare process; null while there is none. */
+  readonly standby: SpareStatus | null;
   /** Bytes stored by the program. */
   readonly dataSize: number;
   /** The transport in use. */

@@ -37,7 +37,7 @@ export interface SamOptions {
   readonly startupTimeout?: number;
   /** From the warning to SIGKILL in an orderly stop, and in a recovery when `timeInterval` is 0. Default 10,000. */
   readonly stopTimeout?: number;
-  /** Spare processes parked in `register()`. Only 0 so far. */
+  /** Spare processes, started and parked in `register()`, to take over at once. Default 0. */
   readonly standby?: 0 | 1;
   /** The most bytes `data.store()` takes. Default 64 MiB. */
   readonly maxDataSize?: number;
@@ -80,12 +80,6 @@ export function checkOptions(options: unknown, defaultTimeInterval?: number): Ch
   const given = checkObject("options", options, known);
   const restart = checkRestart(given["restart"]);
   const standby = oneOf("standby", or(given["standby"], 0), [0, 1]);
-  if (standby === 1) {
-    throw new SamError(
-      "NOT_SUPPORTED",
-      "standby: 1 is not built yet in this version: leave standby out",
-    );
-  }
   const transport = checkTransport(or(given["transport"], "unix"));
   const timeInterval = integer(
     "timeInterval",
@@ -107,6 +101,7 @@ export function checkOptions(options: unknown, defaultTimeInterval?: number): Ch
       stopTimeout: integer("stopTimeout", or(given["stopTimeout"], 10_000), "milliseconds"),
       maxDataSize: integer("maxDataSize", or(given["maxDataSize"], defaultMaxDataSize), "bytes"),
       serverLost: oneOf("serverLost", or(given["serverLost"], "exit"), ["exit", "continue"]),
+      standby,
       hasQuorum: given["quorum"] !== undefined,
       hasClusterMap: given["clusterMap"] !== undefined,
       heartbeatWindow: transport.coalesces ? Math.min(timeInterval / 200, 1) : 0,

@@ -150,6 +150,7 @@ export class Supervision implements Supervisor {
       lastRecovery: this.#lastRecovery,
       heartbeatAge: lastHeartbeat === null ? null : performance.now() - lastHeartbeat,
       dataSize: server?.dataSize ?? 0,
+      standby: server?.standby ?? null,
       transport: this.#options.transport.name,
     };
   }

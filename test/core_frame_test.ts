@@ -59,6 +59,7 @@ const serverMessages = {
     hasQuorum: bool,
     hasClusterMap: bool,
   }),
+  parked: record({ type: is("parked"), id: u32 }),
   done: record({ type: is("done"), id: u32 }),
   chunk: record({ type: is("chunk"), id: u32, bytes }),
   refused: record({ type: is("refused"), id: u32, code: text, message: text }),

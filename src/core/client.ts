@@ -155,6 +155,8 @@ export class Client {
   #deferred: (ClientInput & { readonly type: "setWarnSignal" | "store" })[] = [];
   /** The call of `finalize()`, while it waits. */
   #finalizeCall: number | null = null;
+  /** A spare that waits for its promotion. */
+  #parked = false;
   #checking = false;
   #checkRuns = false;
   #nextConfirm: number | undefined;
@@ -546,6 +548,11 @@ export class Client {
     }
     const request = this.#requests.get(message.id);
     if (!request) return;
+    if (message.type === "parked") {
+      this.#requests.set(message.id, { ...request, deadline: Infinity });
+      this.#parked = true;
+      return;
+    }
     this.#requests.delete(message.id);
     if (message.type !== "refused") return request.then(message, now);
     request.otherwise(now);
@@ -567,6 +574,7 @@ export class Client {
       return this.#rejectAll("LIBRARY", `the server of this process is gone (${detail})`, now);
     }
     const registering = this.state === "registering";
+    if (registering && this.#parked) return void this.#effects.push({ type: "exit" });
     if (registering) {
       this.#rejectAll(
         "MESSAGE_ERROR",

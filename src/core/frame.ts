@@ -62,6 +62,8 @@ const serverSchema = {
     hasQuorum: "bool",
     hasClusterMap: "bool",
   },
+  /** `register()` of a spare: the welcome comes when it is promoted. */
+  parked: { id: "u32" },
   done: { id: "u32" },
   chunk: { id: "u32", bytes: "bytes" },
   refused: { id: "u32", code: "text", message: "text" },

@@ -8,6 +8,7 @@
  */
 import { chunkBytes, type ClientMessage, protocolVersion, type ServerMessage } from "./frame.ts";
 import { RestartPolicy } from "./restart.ts";
+import { Spare } from "./spare.ts";
 import { StoredData } from "./stored_data.ts";
 import { type ActionName, type ServerEventName, table } from "./server_table.ts";
 import { isSignal, type Signal, signalNumber } from "./signals.ts";
@@ -22,6 +23,7 @@ import type {
   ServerInput,
   ServerSettings,
   ServerState,
+  SpareStatus,
 } from "./server_types.ts";
 
 /** An exit is judged when the link has ended too, or this much later: a grandchild may hold the link open. */
@@ -59,6 +61,7 @@ export class Server {
   readonly #restart: RestartPolicy;
   readonly #deadlines: Partial<Record<Deadline, number>> = {};
   readonly #data: StoredData;
+  readonly #spare: Spare;
   #effects: ServerEffect[] = [];
   #policy: "quit" | "restart";
   #warnSignal: Signal;
@@ -97,6 +100,10 @@ export class Server {
     acknowledge: (server, message: { id: number }) =>
       server.#send({ type: "done", id: message.id }),
     spawn: (server, _input, now) => server.#spawn(now),
+    spawnAfresh: (server, _input, now) => {
+      server.#spare.end(); // it holds old code
+      server.#spawn(now);
+    },
     launch: (server, input: Input<"spawned">, now) => server.#launch(input.pid, now),
     failSpawn: (server, input: Input<"spawnFailed">, now) => server.#failSpawn(input.error, now),
     welcome: (server, message: Message<"hello">, now) => server.#welcome(message, now),
@@ -133,6 +140,12 @@ export class Server {
   constructor(settings: ServerSettings, seed: number) {
     this.#settings = settings;
     this.#restart = new RestartPolicy(settings.restart, seed);
+    this.#spare = new Spare(
+      settings,
+      seed + 1,
+      (effect) => this.#effects.push(effect),
+      (event) => this.#emit(event),
+    );
     this.#data = new StoredData(settings.maxDataSize);
     this.#policy = settings.recoveryPolicy;
     this.#warnSignal = settings.warnSignal;
@@ -151,13 +164,25 @@ export class Server {
 
   /** When the next tick is due, on the clock of `now`; undefined for never. */
   get deadline(): number | undefined {
+    const own = this.#ownDeadline;
+    const spare = this.#spare.deadline;
+    return own === undefined ? spare : spare === undefined ? own : Math.min(own, spare);
+  }
+
+  get #ownDeadline(): number | undefined {
     const all = Object.values(this.#deadlines);
     return all.length === 0 ? undefined : Math.min(...all);
+  }
+
+  /** The spare process; null when there is none. */
+  get standby(): SpareStatus | null {
+    return this.#spare.status;
   }
 
   /** Takes one input and returns what must be done, in this order. */
   step(input: ServerInput, now: number): readonly ServerEffect[] {
     if (input.type === "tick") this.#tick(now);
+    else if (input.type === "spare") this.#spare.step(input.input, now);
     else if (input.type === "message") this.#act(input.message.type, input.message, now);
     else this.#act(input.type, input, now);
     const effects = this.#effects;
@@ -170,6 +195,7 @@ export class Server {
   }
 
   #tick(now: number): void {
+    this.#spare.tick(now);
     this.#forgiveStall(now);
     const due = (name: Deadline) => {
       const at = this.#deadlines[name];
@@ -178,7 +204,7 @@ export class Server {
       return true;
     };
     if (due("drain")) return this.#judge(now);
-    if (due("backoff")) return this.#spawn(now);
+    if (due("backoff")) return this.#advance(now);
     if (due("grace")) return this.#kill();
     if (due("startup")) {
       return this.#plan(
@@ -199,7 +225,7 @@ export class Server {
 
   /** A late tick means that this server was stopped, suspended or starved: what it missed is not held against the process. */
   #forgiveStall(now: number): void {
-    const due = this.deadline;
+    const due = this.#ownDeadline;
     if (
       due === undefined || this.#deadlines.drain !== undefined ||
       this.#deadlines.backoff !== undefined
@@ -218,6 +244,26 @@ export class Server {
 
   /** Starts the first process, or the next. */
   #spawn(now: number): void {
+    this.#beginInstance(now);
+    this.state = "spawning";
+    this.#effects.push({ type: "spawn", instanceId: this.instanceId });
+  }
+
+  /** The next instance: the spare, where there is one, or a new process. */
+  #advance(now: number): void {
+    const promoted = this.#spare.promote();
+    if (!promoted) return this.#spawn(now);
+    this.#beginInstance(now);
+    this.#effects.push({ type: "promote" });
+    this.state = "launched";
+    this.pid = promoted.pid;
+    this.#emit({ type: "standby", state: "promoted", pid: promoted.pid });
+    this.#limitStartup();
+    if (promoted.hello) this.#welcome(promoted.hello, now);
+  }
+
+  /** All that is known of the last instance is forgotten. */
+  #beginInstance(now: number): void {
     if (this.state !== "idle") {
       this.instanceId = this.instanceId >= 2 ** 31 - 1 ? 0 : this.instanceId + 1;
       this.restarts++;
@@ -238,8 +284,6 @@ export class Server {
       this.#goalSignal =
         null;
     this.lastHeartbeat = null;
-    this.state = "spawning";
-    this.#effects.push({ type: "spawn", instanceId: this.instanceId });
   }
 
   /** The process exists. */
@@ -330,6 +374,7 @@ export class Server {
     this.#map({ state: "running" }, now);
     this.#confirm(now);
     this.#emit({ type: "start" });
+    if (this.#policy === "restart") this.#spare.want(now);
     this.#send({ type: "done", id: this.#startRequest! });
     this.#startRequest = null;
   }
@@ -347,6 +392,7 @@ export class Server {
     this.#interruptStart("finalize() was called");
     this.#unwatch(now);
     this.state = "finalized";
+    this.#spare.end();
     this.#emit({ type: "finalize" });
     this.#send({ type: "done", id });
   }
@@ -450,6 +496,7 @@ export class Server {
   #leave(goal: "stop" | "restart", signal: Signal | null, now: number, delivered = false): void {
     this.#goal = goal;
     this.#goalSignal = signal;
+    this.#spare.end(); // asked to stop, it has no use; asked to restart, it holds old code
     if (this.#exited) return; // it is gone already: what is left is to judge it
     this.#clearDeadlines();
     this.state = "stopping";
@@ -475,6 +522,7 @@ export class Server {
   #makeFinal(): void {
     if (this.#goal === "stop") this.#kill();
     this.#goal = "stop";
+    this.#spare.end();
   }
 
   #kill(): void {
@@ -569,7 +617,7 @@ export class Server {
     this.#emit({ type: "recovery", reason, evidence, delay: delay ?? null });
     if (delay === undefined) return this.#finish(status || 1, exit.signal, "restart-limit");
     this.#clearDeadlines();
-    if (delay === 0) return this.#spawn(now);
+    if (delay === 0) return this.#advance(now);
     this.state = "backoff";
     this.#deadlines.backoff = now + delay;
   }
@@ -594,6 +642,7 @@ export class Server {
     error?: ExitStatus["error"],
   ): void {
     this.#clearDeadlines();
+    this.#spare.end();
     this.state = "finished";
     if (this.#mapped === "stopped") this.#effects.push({ type: "unmap" });
     this.#effects.push({

@@ -8,7 +8,7 @@ import type { ServerInput, ServerState } from "./server_types.ts";
 
 /** What can happen: inputs, and the messages of the active process by their type. A tick is the same in every state. */
 export type ServerEventName =
-  | Exclude<ServerInput["type"], "message" | "tick">
+  | Exclude<ServerInput["type"], "message" | "spare" | "tick">
   | ClientMessage["type"];
 
 /** What can be done. */
@@ -17,6 +17,7 @@ export type ActionName =
   | "refuse"
   | "acknowledge"
   | "spawn"
+  | "spawnAfresh"
   | "launch"
   | "failSpawn"
   | "welcome"
@@ -129,6 +130,6 @@ export const table: Readonly<Record<ServerState, Row>> = {
   warned: ending,
   killing: ending,
   stopping: ending,
-  backoff: { ...silent, shutdown: "finish", restart: "spawn" },
+  backoff: { ...silent, shutdown: "finish", restart: "spawnAfresh" },
   finished: { ...silent, quorum: "ignore" },
 };

@@ -74,6 +74,8 @@ export interface ServerSettings {
   readonly stopTimeout: number;
   readonly maxDataSize: number;
   readonly serverLost: "exit" | "continue";
+  /** Spare processes. */
+  readonly standby: 0 | 1;
   /** A `{ command }`: without `register()` it counts as started from its spawn. */
   readonly startedAtSpawn: boolean;
   readonly hasQuorum: boolean;
@@ -95,7 +97,24 @@ export type ServerInput =
   | { readonly type: "quorum"; readonly quorate: boolean }
   /** `delivered`: the process got this signal from elsewhere (a terminal sends it to all). */
   | { readonly type: "shutdown"; readonly signal: Signal | null; readonly delivered?: boolean }
-  | { readonly type: "restart" };
+  | { readonly type: "restart" }
+  | { readonly type: "spare"; readonly input: SpareInput };
+
+/** What happens to the spare process. */
+export type SpareInput =
+  | { readonly type: "spawned"; readonly pid: number }
+  | { readonly type: "spawnFailed" }
+  | { readonly type: "hello"; readonly message: ClientMessage & { readonly type: "hello" } }
+  | { readonly type: "linkEnd" }
+  | { readonly type: "exit" };
+
+/** The spare process. */
+export interface SpareStatus {
+  /** `starting` until it has come to `register()`, where it is `parked`. */
+  readonly state: "starting" | "parked";
+  /** Its process id; null before there is one. */
+  readonly pid: number | null;
+}
 
 /** What happens to a program, as the core sees it; the driver adds when and to which instance. */
 export type ServerEvent =
@@ -129,6 +148,12 @@ export type ServerEvent =
     readonly evidence: Evidence;
     readonly delay: number | null;
   }
+  /** The spare process was started, has parked in `register()`, has ended, or has become the active process. */
+  | {
+    readonly type: "standby";
+    readonly state: "starting" | "parked" | "ended" | "promoted";
+    readonly pid: number | null;
+  }
   /** This server was not scheduled for so long; the time does not count against the active process. */
   | { readonly type: "stall"; readonly lateMs: number }
   | { readonly type: "quorum"; readonly quorate: boolean };
@@ -138,6 +163,11 @@ export type ServerEffect =
   | { readonly type: "spawn"; readonly instanceId: number }
   | { readonly type: "signal"; readonly signal: Signal }
   | { readonly type: "send"; readonly message: ServerMessage }
+  | { readonly type: "spawnSpare" }
+  /** The spare is the instance from now on. */
+  | { readonly type: "promote" }
+  | { readonly type: "killSpare" }
+  | { readonly type: "sendSpare"; readonly message: ServerMessage }
   /** The instance is gone: close its link, and end what is left of it. */
   | { readonly type: "bury" }
   | { readonly type: "map"; readonly keys: MapKeys }

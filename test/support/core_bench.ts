@@ -29,6 +29,7 @@ export const settings: ServerSettings = {
   stopTimeout,
   maxDataSize: 1000,
   serverLost: "exit",
+  standby: 0,
   startedAtSpawn: false,
   hasQuorum: false,
   hasClusterMap: false,
@@ -83,6 +84,9 @@ export class Bench {
       if (effect.type === "spawn") {
         must(this.#process === "none", "a second process");
         this.#process = "spawning";
+      } else if (effect.type === "promote") {
+        must(this.#process === "none", "promoted beside a process");
+        this.#process = "alive";
       } else if (effect.type === "signal") {
         must(this.#process === "alive", "a signal without a process");
       } else if (effect.type === "send") {

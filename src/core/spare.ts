@@ -1,0 +1,134 @@
+/**
+ * The standby: a second process, started a little after the active one, that parks inside `register()` with its modules
+ * loaded. It is nobody's business until it is promoted; its own failures are met by a backoff of their own.
+ */
+import { type ClientMessage, protocolVersion } from "./frame.ts";
+import { RestartPolicy } from "./restart.ts";
+import type {
+  ServerEffect,
+  ServerEvent,
+  ServerSettings,
+  SpareInput,
+  SpareStatus,
+} from "./server_types.ts";
+
+type Hello = ClientMessage & { readonly type: "hello" };
+
+/** A spare is started so long after `start()`, not in competition with the new active process. */
+const settleMs = 250;
+
+/** A spare at the moment of its promotion. */
+export interface Promoted {
+  readonly pid: number;
+  /** What it said to register; null when it has not come that far. */
+  readonly hello: Hello | null;
+}
+
+/** The spare process of a server, or the lack of one. */
+export class Spare {
+  /** When the next tick is due; undefined for never. */
+  deadline: number | undefined;
+
+  readonly #settings: ServerSettings;
+  readonly #backoff: RestartPolicy;
+  readonly #push: (effect: ServerEffect) => void;
+  readonly #emit: (event: ServerEvent) => void;
+  #state: SpareStatus["state"] | "none" = "none";
+  #wanted = false;
+  #pid: number | null = null;
+  #hello: Hello | null = null;
+  #spawnedAt = 0;
+
+  constructor(
+    settings: ServerSettings,
+    seed: number,
+    push: (effect: ServerEffect) => void,
+    emit: (event: ServerEvent) => void,
+  ) {
+    this.#settings = settings;
+    this.#backoff = new RestartPolicy({ ...settings.restart, intensity: Infinity }, seed);
+    this.#push = push;
+    this.#emit = emit;
+  }
+
+  /** What there is; null for nothing. */
+  get status(): SpareStatus | null {
+    return this.#state === "none" ? null : { state: this.#state, pid: this.#pid };
+  }
+
+  /** The active process has started: from now on there shall be a spare. */
+  want(now: number): void {
+    if (this.#settings.standby === 0) return;
+    this.#wanted = true;
+    if (this.#state === "none") this.deadline ??= now + settleMs;
+  }
+
+  /** There shall be none. */
+  end(): void {
+    this.#wanted = false;
+    this.deadline = undefined;
+    if (this.#state !== "none") this.#push({ type: "killSpare" });
+    this.#forget();
+  }
+
+  /** Gives the spare away, to become the active process; undefined when none has come to life. */
+  promote(): Promoted | undefined {
+    if (this.#pid === null) return undefined;
+    const promoted = { pid: this.#pid, hello: this.#hello };
+    this.#forget();
+    return promoted;
+  }
+
+  /** Time has passed. */
+  tick(now: number): void {
+    if (this.deadline === undefined || this.deadline > now) return;
+    this.deadline = undefined;
+    this.#state = "starting";
+    this.#spawnedAt = now;
+    this.#push({ type: "spawnSpare" });
+  }
+
+  /** Takes what happens to the spare. */
+  step(input: SpareInput, now: number): void {
+    if (this.#state === "none") return; // it was ended, or promoted: this is its past
+    switch (input.type) {
+      case "spawned":
+        this.#pid = input.pid;
+        return this.#tell("starting");
+      case "hello":
+        if (input.message.version !== protocolVersion || this.#hello !== null) {
+          return this.#fail(now);
+        }
+        this.#hello = input.message;
+        this.#state = "parked";
+        this.#push({ type: "sendSpare", message: { type: "parked", id: input.message.id } });
+        return this.#tell("parked");
+      case "exit":
+      case "linkEnd":
+      case "spawnFailed":
+        return this.#fail(now);
+    }
+  }
+
+  /** It is no use any more: the next one, under backoff. */
+  #fail(now: number): void {
+    this.#tell("ended");
+    this.#push({ type: "killSpare" });
+    const parkedMs = this.#hello === null ? 0 : now - this.#spawnedAt;
+    this.#forget();
+    // Unlike an active process, a spare that dies at once is in no hurry.
+    if (this.#wanted) {
+      this.deadline = now + settleMs + (this.#backoff.next(now - this.#spawnedAt, parkedMs) ?? 0);
+    }
+  }
+
+  #forget(): void {
+    this.#state = "none";
+    this.#pid = null;
+    this.#hello = null;
+  }
+
+  #tell(state: "starting" | "parked" | "ended"): void {
+    this.#emit({ type: "standby", state, pid: this.#pid });
+  }
+}

@@ -1,0 +1,161 @@
+/** One process of the program, with its endpoint and its link: what the driver starts, signals, hears of and buries. */
+import type { Endpoint, Link, Transport } from "../transports/transport.ts";
+import { decodeClient, encodeServer, type ServerMessage } from "./core/frame.ts";
+import type { Problem, ServerInput } from "./core/server_types.ts";
+import type { Signal } from "./core/signals.ts";
+import { SamError } from "./errors.ts";
+import { linkVariable } from "./runtime/birth.ts";
+import type { Child, Command, Runtime } from "./runtime/runtime.ts";
+
+/** What an instance is started with. */
+export interface InstanceParts {
+  readonly runtime: Runtime;
+  readonly transport: Transport;
+  readonly command: () => Promise<Command>;
+}
+
+/** Who hears of an instance. */
+export interface InstanceSink {
+  input(input: ServerInput): void;
+  fallback(side: "server" | "program", detail: string): void;
+  problem(error: unknown, what: string): void;
+}
+
+const heartbeat: ServerInput = { type: "heartbeat" };
+
+/** One process of the program. */
+export class Instance {
+  /** Resolved when the process has been reaped, or could not be started. */
+  readonly ended: Promise<void>;
+
+  readonly #parts: InstanceParts;
+  readonly #sink: InstanceSink;
+  #endpoint: Endpoint | null = null;
+  #child: Child | null = null;
+  #link: Link | null = null;
+  /** The process that registered, where it is not the one that was spawned (a wrapper stands between). */
+  #below: number | null = null;
+  #sampled = 0;
+  #doomed = false;
+  #buried = false;
+
+  /** Starts the process. */
+  constructor(parts: InstanceParts, sink: InstanceSink) {
+    this.#parts = parts;
+    this.#sink = sink;
+    this.ended = this.#start();
+  }
+
+  async #start(): Promise<void> {
+    const { runtime, transport, command } = this.#parts;
+    let child: Child;
+    try {
+      const line = await Promise.resolve().then(command);
+      const endpoint = this.#endpoint = await transport.open(runtime);
+      const { address } = endpoint;
+      const variable = (text: string) => ({ [linkVariable]: `${transport.name}:${text}` });
+      child = this.#child = typeof address === "string"
+        ? await runtime.spawn({ ...line, env: { ...line.env, ...variable(address) } })
+        : await runtime.spawn(line, (descriptor) => variable(address(descriptor)));
+    } catch (error) {
+      this.#sink.input({ type: "spawnFailed", error: problemOf(error) });
+      return;
+    }
+    if (this.#doomed) child.kill("SIGKILL");
+    this.#sink.input({ type: "spawned", pid: child.pid });
+    this.#endpoint.accept(child, (link) => this.#linked(link));
+    const exit = await child.exited;
+    this.#sink.input({ type: "exit", ...exit });
+  }
+
+  #linked(link: Link): void {
+    this.#endpoint!.close();
+    if (this.#buried) return link.close();
+    this.#link = link;
+    if (link.sample) this.#sampled = link.sample();
+    if (link.notice) this.#sink.fallback("server", link.notice);
+    link.receive({
+      heartbeat: () => this.#sink.input(heartbeat),
+      frame: (frame) => this.#receive(frame),
+      end: () => {
+        this.#link = null;
+        this.#sink.input({ type: "linkEnd" });
+      },
+    });
+  }
+
+  #receive(frame: Uint8Array): void {
+    try {
+      const message = decodeClient(frame);
+      if (message.type === "hello") {
+        if (message.notice) this.#sink.fallback("program", message.notice);
+        const { pid } = this.#child!;
+        if (message.pid !== pid && this.#parts.runtime.descends(message.pid, pid)) {
+          this.#below = message.pid;
+        }
+      }
+      // Heartbeats before a start or an answer are older than it: they are counted first.
+      this.sample();
+      this.#sink.input({ type: "message", message });
+    } catch (error) {
+      this.#sink.problem(error, "the program sent what is no frame; its link is closed");
+      this.#link?.close();
+    }
+  }
+
+  /** Looks for heartbeats that wake nobody. */
+  sample(): void {
+    const count = this.#link?.sample?.();
+    if (count === undefined || count === this.#sampled) return;
+    this.#sampled = count;
+    this.#sink.input(heartbeat);
+  }
+
+  /** Says something to the process. */
+  send(message: ServerMessage): void {
+    this.#link?.send(encodeServer(message));
+  }
+
+  /** Sends a signal to the process, and to the one below it that registered. */
+  signal(signal: Signal): void {
+    this.#child?.kill(signal);
+    if (this.#below !== null) this.#signalBelow(this.#below, signal);
+  }
+
+  #signalBelow(pid: number, signal: Signal): void {
+    try {
+      this.#parts.runtime.kill(pid, signal);
+    } catch (error) {
+      this.#sink.problem(
+        error,
+        `cannot send ${signal} to process ${pid}, which registered below the one that was spawned`,
+      );
+    }
+  }
+
+  /** The process has ended: gives back what belonged to it. */
+  bury(): void {
+    if (this.#buried) return;
+    this.#buried = true;
+    if (this.#below !== null) this.#signalBelow(this.#below, "SIGKILL");
+    if (this.#link) this.#link.close();
+    else this.#child?.stream?.close();
+    this.#endpoint?.close();
+  }
+
+  /** Ends a process that is not the active one, wherever it is in its life, and buries it. */
+  async destroy(): Promise<void> {
+    this.#doomed = true;
+    this.signal("SIGKILL");
+    await this.ended;
+    this.bury();
+  }
+}
+
+function problemOf(error: unknown): Problem {
+  if (error instanceof SamError) {
+    return { code: error.code, message: error.message, cause: error.cause };
+  }
+  const message = error instanceof Error ? error.message : String(error);
+  return { code: "LIBRARY", message: `cannot start the program: ${message}`, cause: error };
+}

@@ -1,0 +1,188 @@
+// The standby in virtual time: when it is started, how it takes over, and how its own failures are met.
+import { assert, assertEquals, assertGreaterOrEqual } from "@std/assert";
+import { protocolVersion } from "../src/core/frame.ts";
+import type { SpareInput } from "../src/core/server_types.ts";
+import { Client } from "../src/core/client.ts";
+import { Bench, settings, T } from "./support/core_bench.ts";
+import { test } from "./support/harness.ts";
+
+const patient = { standby: 1, timeInterval: 0 } as const;
+
+function spare(bench: Bench, input: SpareInput): void {
+  bench.feed({ type: "spare", input });
+}
+
+function hello(bench: Bench, version = protocolVersion): void {
+  const message = { type: "hello", version, id: 77, pid: 8, notice: "" } as const;
+  spare(bench, { type: "hello", message });
+}
+
+/** A started program with a spare that is parked. */
+function parked(some: ConstructorParameters<typeof Bench>[0] = {}): Bench {
+  const bench = new Bench({ ...patient, ...some }).start();
+  bench.pass(1000);
+  spare(bench, { type: "spawned", pid: 8 });
+  hello(bench);
+  return bench;
+}
+
+test("core standby: a spare is started a little after start(), and parks", () => {
+  const bench = new Bench(patient).register();
+  bench.pass(10_000);
+  assertEquals(bench.server.standby, null);
+  bench.ask("start");
+  bench.pass(100);
+  assertEquals(bench.of("spawnSpare").length, 0);
+  bench.pass(1000);
+  assertEquals(bench.of("spawnSpare").length, 1);
+  assertEquals(bench.server.standby, { state: "starting", pid: null });
+  spare(bench, { type: "spawned", pid: 8 });
+  assertEquals(bench.server.standby, { state: "starting", pid: 8 });
+  hello(bench);
+  assertEquals(bench.of("sendSpare").map(({ message }) => message), [{ type: "parked", id: 77 }]);
+  assertEquals(bench.server.standby, { state: "parked", pid: 8 });
+  assertEquals(bench.server.deadline, undefined, "a parked spare costs nothing");
+});
+
+test("core standby: there is none with standby 0, nor with the policy quit", () => {
+  for (const some of [{ timeInterval: 0 }, { ...patient, recoveryPolicy: "quit" }] as const) {
+    const bench = new Bench(some).start();
+    assertEquals(bench.pass(100_000), []);
+  }
+});
+
+test("core standby: it becomes the next instance at once, after the end of the last", () => {
+  const bench = parked();
+  bench.store(Uint8Array.of(1, 2, 3));
+  bench.exit("SIGSEGV");
+  const order = bench.last.map(({ type }) => type).filter((type) => type !== "emit");
+  assertEquals(order.slice(0, 3), ["bury", "promote", "send"]);
+  const [welcome] = bench.sent();
+  assert(welcome?.type === "welcome");
+  assertEquals([welcome.id, welcome.instanceId, welcome.first, welcome.dataSize], [
+    77,
+    2,
+    false,
+    3,
+  ]);
+  assertEquals([bench.state, bench.server.pid, bench.server.standby], ["registered", 8, null]);
+  bench.ask("start");
+  bench.pass(1000);
+  assertEquals(bench.of("spawnSpare").length, 1, "the next spare");
+});
+
+test("core standby: a spare that has not come to register() takes over as it is", () => {
+  const bench = new Bench(patient).start();
+  bench.pass(1000);
+  spare(bench, { type: "spawned", pid: 8 });
+  bench.exit(1);
+  assertEquals(bench.of("promote").length, 1);
+  assertEquals([bench.state, bench.server.pid, bench.server.instanceId], ["launched", 8, 2]);
+  assertEquals(bench.hello().type, "welcome");
+});
+
+test("core standby: one that is only being started does not delay the next instance", () => {
+  const bench = new Bench(patient).start();
+  bench.pass(1000);
+  bench.exit(1);
+  assertEquals([bench.of("promote").length, bench.of("spawn").length], [0, 1]);
+});
+
+test("core standby: the backoff holds for a promotion too", () => {
+  const bench = parked();
+  bench.exit(1);
+  bench.ask("start");
+  bench.pass(1000);
+  spare(bench, { type: "spawned", pid: 9 });
+  hello(bench);
+  bench.exit(1);
+  assertEquals([bench.state, bench.of("promote").length], ["backoff", 0]);
+  bench.pass(100);
+  assertEquals(bench.of("promote").length, 1);
+});
+
+test("core standby: a startup limit runs from the promotion", () => {
+  const bench = parked({ startupTimeout: 500 });
+  bench.pass(10_000);
+  bench.exit(1);
+  assertEquals(bench.pass(499), []);
+  bench.pass(1);
+  assertEquals(bench.events("warn").map(({ reason }) => reason), ["startup"]);
+});
+
+test("core standby: its death harms nobody, and the next one waits longer each time", () => {
+  const bench = parked();
+  const waits: number[] = [];
+  for (let round = 0; round < 5; round++) {
+    spare(bench, { type: "exit" });
+    assertEquals(bench.of("killSpare").length, 1);
+    assertEquals(bench.events("standby").map(({ state }) => state), ["ended"]);
+    assertEquals(bench.state, "started");
+    waits.push(bench.server.deadline! - bench.now);
+    bench.pass(waits.at(-1)!);
+    spare(bench, { type: "spawned", pid: 10 + round });
+  }
+  for (let round = 1; round < waits.length; round++) {
+    assertGreaterOrEqual(waits[round]!, waits[round - 1]!);
+  }
+  assertGreaterOrEqual(waits.at(-1)!, 500);
+});
+
+test("core standby: a link that ends, a failed spawn and another version end a spare", () => {
+  for (const input of [{ type: "linkEnd" }, { type: "spawnFailed" }] as const) {
+    const bench = parked();
+    spare(bench, input);
+    assertEquals([bench.of("killSpare").length, bench.server.standby], [1, null]);
+  }
+  const bench = new Bench(patient).start();
+  bench.pass(1000);
+  spare(bench, { type: "spawned", pid: 8 });
+  hello(bench, protocolVersion + 1);
+  assertEquals([bench.of("killSpare").length, bench.server.standby], [1, null]);
+});
+
+test("core standby: every end takes the spare along", () => {
+  const ends: Readonly<Record<string, (bench: Bench) => void>> = {
+    shutdown: (bench) => bench.feed({ type: "shutdown", signal: null }),
+    restart: (bench) => bench.feed({ type: "restart" }),
+    finalize: (bench) => bench.ask("finalize"),
+    "an exit after stop()": (bench) => {
+      bench.ask("stop");
+      bench.exit(0);
+    },
+    "the restart limit": (bench) => bench.exit(1),
+  };
+  for (const [name, end] of Object.entries(ends)) {
+    const bench = parked({ restart: { ...settings.restart, intensity: 0 } });
+    end(bench);
+    assertEquals(bench.log.filter(({ type }) => type === "killSpare").length, 1, name);
+    assertEquals(bench.server.standby, null, name);
+    assertEquals(bench.pass(100_000).filter(({ type }) => type === "spawnSpare"), [], name);
+  }
+});
+
+test("core standby: restart() in backoff starts afresh, without the old code of the spare", () => {
+  const bench = parked({ restart: { ...settings.restart, initialDelay: 5000 } });
+  bench.exit(1);
+  assertEquals(bench.state, "backoff");
+  bench.feed({ type: "restart" });
+  assertEquals([bench.of("killSpare").length, bench.of("spawn").length], [1, 1]);
+});
+
+test("core standby: what is heard of a spare that is no more is nothing", () => {
+  const bench = parked();
+  bench.exit(1);
+  for (const type of ["exit", "linkEnd", "spawnFailed"] as const) {
+    spare(bench, { type });
+    assertEquals(bench.last, []);
+  }
+});
+
+test("core standby: register() of a spare waits without limit, and ends with its server", () => {
+  const client = new Client({ timeInterval: T, maxDataSize: 10 });
+  client.step({ type: "register", id: 1, pid: 8, notice: "" }, 0);
+  client.step({ type: "message", message: { type: "parked", id: 1 } }, 5);
+  assertEquals(client.deadline ?? Infinity, Infinity);
+  assertEquals(client.waiting, true, "so that the process lives");
+  assertEquals(client.step({ type: "linkEnd", detail: "" }, 1e6), [{ type: "exit" }]);
+});

@@ -32,8 +32,9 @@ export async function openSocket(
   directory: string,
   adopt: (link: Link) => Link | Promise<Link>,
 ): Promise<Socket> {
-  const path = `${directory}/s`;
-  const remove = () => runtime.remove(path, pageIn(directory), directory);
+  const path = socketIn(directory);
+  const remove = () => removeNames(runtime, directory);
+  swept ??= sweep(runtime, directory);
   const pathBytes = new TextEncoder().encode(path).length;
   if (pathBytes > maxPathBytes) {
     remove();
@@ -96,13 +97,42 @@ export async function openSocket(
   };
 }
 
+let swept: Promise<void> | undefined;
+
+/** Removes what servers have left that were killed while they waited for a connection: nobody listens there. */
+async function sweep(runtime: Runtime, own: string): Promise<void> {
+  for (const directory of runtime.privateDirectories()) {
+    if (directory === own) continue;
+    try {
+      (await runtime.connect(socketIn(directory))).close();
+    } catch (error) {
+      if (isRefusal(error)) removeNames(runtime, directory);
+    }
+  }
+}
+
+function removeNames(runtime: Runtime, directory: string): void {
+  runtime.remove(socketIn(directory), pageIn(directory), directory);
+}
+
+/** There is a socket, but nobody listens. */
+function isRefusal(error: unknown): boolean {
+  const { code, name, cause } = error as { code?: string; name?: string; cause?: unknown };
+  return code === "ECONNREFUSED" || name === "ConnectionRefused" ||
+    (typeof cause === "object" && cause !== null && isRefusal(cause));
+}
+
 /** Connects to a socket opened by `openSocket`. */
 export async function connectSocket(
   runtime: Runtime,
   address: string,
   overflow?: Page,
 ): Promise<Link> {
-  const link = streamLink(await runtime.connect(pathOf(address)), overflow);
+  const stream = await runtime.connect(pathOf(address)).catch((error) => {
+    if (isRefusal(error)) removeNames(runtime, directoryOf(address)); // the server was killed
+    throw error;
+  });
+  const link = streamLink(stream, overflow);
   link.send(fromHex(address.slice(0, 2 * nonceBytes)));
   return link;
 }
@@ -115,6 +145,11 @@ function pathOf(address: string): string {
 /** The directory in an address. */
 export function directoryOf(address: string): string {
   return pathOf(address).slice(0, -"/s".length);
+}
+
+/** The path of the socket in a directory. */
+function socketIn(directory: string): string {
+  return `${directory}/s`;
 }
 
 /** The path of the page in a directory. */

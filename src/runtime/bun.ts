@@ -12,6 +12,7 @@ import {
   onSignal,
   openFilePage,
   ownArguments,
+  privateDirectories,
   process,
   remove,
   takeOver,
@@ -78,6 +79,7 @@ export const bun: Runtime = {
   descends,
 
   makePrivateDirectory: (inMemory) => Promise.resolve().then(() => makePrivateDirectory(inMemory)),
+  privateDirectories,
   remove: (...paths) => remove(paths),
   listen(path, onStream) {
     return Promise.resolve().then(() => {

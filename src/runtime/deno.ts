@@ -34,6 +34,7 @@ interface DenoLike {
   unrefTimer(id: number): void;
   makeTempDir(options: { prefix: string; dir?: string }): Promise<string>;
   removeSync(path: string): void;
+  readDirSync(path: string): Iterable<{ readonly name: string }>;
   statSync(path: string): unknown;
   readTextFileSync(path: string): string;
   openSync(path: string, options: object): DenoFile;
@@ -145,6 +146,17 @@ export const deno: Runtime = {
     demand(what, [["read", dir, dir], ["write", dir, dir]]);
     const cure = "; set TMPDIR to one you may write to";
     return await allowed(() => Deno.makeTempDir({ prefix: "sam-", dir }), what, cure);
+  },
+  privateDirectories() {
+    const parents = [...(grantedAll() ? ["/dev/shm"] : []), temporaryDirectory()];
+    return parents.filter((parent) => granted("read", parent)).flatMap((parent) => {
+      try {
+        return Array.from(Deno.readDirSync(parent), ({ name }) => name)
+          .filter((name) => name.startsWith("sam-")).map((name) => `${parent}/${name}`);
+      } catch {
+        return [];
+      }
+    });
   },
   remove(...paths) {
     for (const path of paths) {

@@ -16,6 +16,7 @@ import {
   onSignal,
   openFilePage,
   ownArguments,
+  privateDirectories,
   process,
   remove,
   takeOver,
@@ -58,6 +59,7 @@ export const node: Runtime = {
   descends,
 
   makePrivateDirectory: (inMemory) => Promise.resolve().then(() => makePrivateDirectory(inMemory)),
+  privateDirectories,
   remove: (...paths) => remove(paths),
   listen(path, onStream) {
     return new Promise((resolve, reject) => {

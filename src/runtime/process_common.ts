@@ -70,6 +70,20 @@ export function makePrivateDirectory(inMemory: boolean): string {
   }
 }
 
+/** The private directories of all processes. */
+export function privateDirectories(): readonly string[] {
+  return ["/dev/shm", (process.getBuiltinModule("node:os") as typeof Os).tmpdir()].flatMap(
+    (parent) => {
+      try {
+        const names = fs().readdirSync(parent).filter((name) => name.startsWith("sam-"));
+        return names.map((name) => `${parent}/${name}`);
+      } catch {
+        return [];
+      }
+    },
+  );
+}
+
 /** Removes files and empty directories, in this order. */
 export function remove(paths: readonly string[]): void {
   for (const path of paths) {

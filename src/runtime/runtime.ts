@@ -119,6 +119,8 @@ export interface Runtime {
 
   /** Makes a directory that only this user may enter; with `inMemory` in shared memory, where the system has it. */
   makePrivateDirectory(inMemory: boolean): Promise<string>;
+  /** The private directories that are there now, of any process; none where that may not be known. */
+  privateDirectories(): readonly string[];
   /** Removes files and an empty directory, in this order; what is missing is passed over. */
   remove(...paths: string[]): void;
   /** Listens on a Unix socket. */

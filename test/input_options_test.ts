@@ -1,0 +1,472 @@
+// Bad input: every option of a server and every part of a program, each value that it may not have.
+import { assert, assertEquals, assertInstanceOf, assertRejects, assertThrows } from "@std/assert";
+import { initialize, type SamErrorCode, supervise, type Transport } from "../mod.ts";
+import { SamError } from "../mod.ts";
+import { unix } from "../transports/unix.ts";
+import { test } from "./support/harness.ts";
+
+const maxMs = 2 ** 31 - 1;
+const valid = { timeInterval: 1000, recoveryPolicy: "restart" };
+const program = { command: "true" };
+
+/** What each argument may not be; the messages must say what it may be. */
+interface Wrong {
+  readonly name: string;
+  readonly may: string;
+  readonly values: readonly unknown[];
+  readonly code?: SamErrorCode;
+}
+
+const noInteger = ["5", NaN, -1, 0.5, maxMs + 1, Infinity, -Infinity, true, null, {}, [5], 5n];
+const noTexts = ["--flag", {}, 5, null, true, new Set(["a"])];
+const noObject = [null, 5, "text", true, [], () => {}, Symbol("s")];
+
+const ms = `an integer from 0 to ${maxMs} (milliseconds)`;
+const wrongOptions: readonly Wrong[] = [
+  { name: "timeInterval", may: ms, values: noInteger },
+  { name: "startupTimeout", may: ms, values: noInteger },
+  { name: "stopTimeout", may: ms, values: noInteger },
+  { name: "maxDataSize", may: `an integer from 0 to ${maxMs} (bytes)`, values: noInteger },
+  {
+    name: "recoveryPolicy",
+    may: 'one of "quit", "restart"',
+    values: [undefined, null, "", "QUIT", "always", "quorum", 1, true, ["quit"], {}],
+  },
+  {
+    name: "transport",
+    may: 'one of "unix", "pipe", "shm", or an object that implements Transport',
+    values: [null, "", "tcp", "UNIX", "toString", "__proto__", 5, true, () => {}],
+  },
+  {
+    name: "transport",
+    may: "an object with open() and connect()",
+    values: [
+      {},
+      [],
+      { name: "mine" },
+      { name: "mine", open() {} },
+      { name: "mine", connect() {} },
+      { ...unix, open: 5 },
+      { ...unix, connect: undefined },
+    ],
+  },
+  {
+    name: "transport.name",
+    may: "a name of letters, digits, dots and dashes",
+    values: [undefined, null, 5, "", "a b", "a:b", "a/b", "a\n", {}].map((name) => ({
+      ...unix,
+      name,
+    })),
+  },
+  {
+    name: "warnSignal",
+    may: "the name of a signal",
+    values: [null, "", "TERM", "sigterm", "SIGNOPE", "toString", 15, true, ["SIGTERM"], {}],
+  },
+  { name: "standby", may: "one of 0, 1", values: [null, 2, -1, "0", true, NaN, 0.5, {}] },
+  {
+    name: "serverLost",
+    may: 'one of "exit", "continue"',
+    values: [null, "", "die", "EXIT", 0, true, {}],
+  },
+  {
+    name: "quorum",
+    may: "an object with watch()",
+    values: [null, 5, "yes", true, {}, [], () => {}, { watch: true }],
+  },
+  {
+    name: "clusterMap",
+    may: "an object with set() and delete()",
+    values: [null, 5, "yes", true, {}, [], { set() {} }, { delete() {} }, new Set()],
+  },
+  { name: "restart", may: "an object", values: noObject },
+];
+
+const factor = "a number from 1 to 1000";
+const wrongRestarts: readonly Wrong[] = [
+  {
+    name: "intensity",
+    may: `an integer from 0 to ${maxMs} (recoveries, or Infinity)`,
+    values: noInteger.filter((value) => value !== Infinity),
+  },
+  { name: "period", may: ms, values: noInteger },
+  { name: "initialDelay", may: ms, values: noInteger },
+  { name: "maxDelay", may: ms, values: noInteger },
+  { name: "resetAfter", may: ms, values: noInteger },
+  { name: "factor", may: factor, values: ["2", NaN, -1, 0, 0.99, 1001, Infinity, null, true, {}] },
+  {
+    name: "jitter",
+    may: "a number from 0 to 1",
+    values: ["0", NaN, -0.1, 1.1, Infinity, null, []],
+  },
+];
+
+const wrongPrograms: readonly (Wrong & { readonly base: object })[] = [
+  {
+    base: {},
+    name: "command",
+    may: "a text that is not empty and has no NUL",
+    values: [undefined, null, "", "a\0b", 5, true, [], {}],
+  },
+  {
+    base: {},
+    name: "module",
+    may: "a text that is not empty and has no NUL",
+    values: [undefined, null, "", "a\0b", 5, true, [], {}],
+  },
+  { base: {}, name: "module", may: "a path, or a URL", values: ["file:///%zz", "file:///a%00b"] },
+  { base: program, name: "args", may: "an array of texts", values: noTexts },
+  { base: program, name: "cwd", may: "a text that is not empty", values: [null, "", "\0", 5, {}] },
+  {
+    base: program,
+    name: "env",
+    may: "an object of texts",
+    values: [null, 5, "A=1", true, ["A=1"]],
+  },
+  {
+    base: program,
+    name: "env",
+    may: "an object whose names have no = and no NUL",
+    values: [{ "": "a" }, { "A=B": "a" }, { "A\0": "a" }],
+  },
+  {
+    base: program,
+    name: "stdio",
+    may: 'one of "inherit", "ignore"',
+    values: [null, "", "pipe", 0, true, {}],
+  },
+  {
+    base: program,
+    name: "stdio",
+    may: '"inherit", "ignore", or three of them',
+    values: [[], ["ignore"], ["ignore", "ignore"], ["ignore", "ignore", "ignore", "ignore"]],
+  },
+  {
+    base: { module: "a.js" },
+    name: "runtime",
+    may: 'one of "node", "deno", "bun"',
+    values: ["", "Node", "chrome", "toString"],
+  },
+  {
+    base: { module: "a.js" },
+    name: "runtime",
+    may: "an object",
+    values: [null, 5, true, ["node"], () => {}],
+  },
+];
+
+/** Parts of parts: the program, and the name of what is wrong in it. */
+const wrongParts: readonly (readonly [object, name: string, may: string])[] = [
+  [{ ...program, args: ["a", 5] }, "program.args[1]", "a text without NUL"],
+  [{ ...program, args: ["a\0"] }, "program.args[0]", "a text without NUL"],
+  [{ ...program, env: { A: 5 } }, "program.env.A", "a text without NUL"],
+  [{ ...program, env: { A: undefined } }, "program.env.A", "a text without NUL"],
+  [{ ...program, env: { A: "a\0" } }, "program.env.A", "a text without NUL"],
+  [{ ...program, stdio: ["inherit", "pipe", "ignore"] }, "program.stdio[1]", '"inherit"'],
+  [{ ...program, stdio: ["inherit", "ignore", null] }, "program.stdio[2]", '"inherit"'],
+  ...[undefined, null, "", "chrome", 5, {}].map((name) =>
+    [{ module: "a.js", runtime: { name } }, "program.runtime.name", 'one of "node"'] as const
+  ),
+  ...[null, "", 5, "a\0", []].map((path) =>
+    [
+      { module: "a.js", runtime: { name: "node", path } },
+      "program.runtime.path",
+      "a text that is not empty",
+    ] as const
+  ),
+  ...[null, "-A", 5, {}].map((flags) =>
+    [
+      { module: "a.js", runtime: { name: "deno", flags } },
+      "program.runtime.flags",
+      "an array of texts",
+    ] as const
+  ),
+  [
+    { module: "a.js", runtime: { name: "deno", flags: ["-A", 5] } },
+    "program.runtime.flags[1]",
+    "a text without NUL",
+  ],
+];
+
+const unknownKeys: readonly (readonly [
+  program: object,
+  options: object,
+  where: string,
+  key: string,
+  some: string,
+])[] = [
+  [program, { ...valid, timeinterval: 5 }, "options", "timeinterval", "timeInterval"],
+  [program, { ...valid, policy: "quit" }, "options", "policy", "recoveryPolicy"],
+  [program, { ...valid, restart: { intensty: 1 } }, "restart", "intensty", "intensity"],
+  [{ ...program, arguments: [] }, valid, "program", "arguments", "args"],
+  [{ ...program, module: "a.js" }, valid, "program", "module", "command"],
+  [{ ...program, runtime: "node" }, valid, "program", "runtime", "command"],
+  [
+    { module: "a.js", runtime: { name: "node", flag: [] } },
+    valid,
+    "program.runtime",
+    "flag",
+    "flags",
+  ],
+];
+
+/** What the message calls a value. */
+function called(value: unknown): string {
+  if (typeof value === "string") return JSON.stringify(value);
+  if (typeof value === "function") return "a function";
+  if (Array.isArray(value)) return "an array";
+  return typeof value === "object" && value !== null ? "an object" : String(value);
+}
+
+function assertTells(error: unknown, code: SamErrorCode, ...parts: string[]): void {
+  assertInstanceOf(error, SamError, String(error));
+  assertEquals(error.name, "SamError");
+  assertEquals(error.code, code, error.message);
+  for (const part of parts) {
+    assert(error.message.includes(part), `no ${part} in: ${error.message}`);
+  }
+}
+
+/** Both entrances refuse the options, in the same words. */
+async function assertRefused(options: unknown, code: SamErrorCode, ...parts: string[]) {
+  const ours = options as Parameters<typeof initialize>[0];
+  const thrown = assertThrows(() => supervise(program, ours));
+  assertTells(thrown, code, ...parts);
+  const rejected = await assertRejects(() => initialize(ours));
+  assertEquals((rejected as Error).message, (thrown as Error).message);
+  assertTells(rejected, code, ...parts);
+}
+
+for (const { name, may, values, code = "INVALID_PARAM" } of wrongOptions) {
+  test(`option ${name} is refused where it is not ${may}`, async () => {
+    for (const value of values) {
+      const was = name.includes(".") ? (value as { name: unknown }).name : value;
+      const parts = code === "INVALID_PARAM" ? [`${name} is ${called(was)}`] : [name];
+      const [option] = name.split(".");
+      await assertRefused({ ...valid, [option!]: value }, code, may, ...parts);
+    }
+  });
+}
+
+for (const { name, may, values } of wrongRestarts) {
+  test(`option restart.${name} is refused where it is not ${may}`, async () => {
+    for (const value of values) {
+      await assertRefused(
+        { ...valid, restart: { [name]: value } },
+        "INVALID_PARAM",
+        may,
+        `restart.${name} is ${called(value)}`,
+      );
+    }
+  });
+}
+
+test("options that are no object are refused", async () => {
+  for (const options of [...noObject, undefined]) {
+    await assertRefused(options, "INVALID_PARAM", `options is ${called(options)}`, "an object");
+  }
+});
+
+test("timeInterval may be left out for a command only", async () => {
+  const options = { recoveryPolicy: "quit" } as const;
+  assertTells(
+    assertThrows(() => supervise({ module: "a.js" }, options)),
+    "INVALID_PARAM",
+    "timeInterval is undefined",
+    ms,
+  );
+  assertTells(
+    await assertRejects(() => initialize(options as Parameters<typeof initialize>[0])),
+    "INVALID_PARAM",
+    "timeInterval is undefined",
+    ms,
+  );
+  assertEquals((await supervise(program, options).finished).code, 0);
+});
+
+for (const { base, name, may, values } of wrongPrograms) {
+  test(`program.${name} is refused where it is not ${may}`, () => {
+    for (const value of values) {
+      const wrong = { ...base, [name]: value } as unknown as typeof program;
+      const error = assertThrows(() => supervise(wrong, { recoveryPolicy: "quit" }));
+      assertTells(error, "INVALID_PARAM", may, `program.${name} is `);
+    }
+  });
+}
+
+test("parts of a program are refused by their place in it", () => {
+  for (const [wrong, name, may] of wrongParts) {
+    const error = assertThrows(() =>
+      supervise(wrong as typeof program, { timeInterval: 1, recoveryPolicy: "quit" })
+    );
+    assertTells(error, "INVALID_PARAM", `${name} is `, may);
+  }
+});
+
+test("a program that is no object, or none, is refused", () => {
+  for (const wrong of [...noObject, undefined]) {
+    const error = assertThrows(() =>
+      supervise(wrong as unknown as typeof program, { recoveryPolicy: "quit" })
+    );
+    assertTells(error, "INVALID_PARAM", `program is ${called(wrong)}`, "an object");
+  }
+  const error = assertThrows(() =>
+    supervise({} as unknown as typeof program, { recoveryPolicy: "quit" })
+  );
+  assertTells(error, "INVALID_PARAM", "program.module is undefined");
+});
+
+test("a key that nobody knows is refused, with the keys there are", () => {
+  for (const [which, options, where, key, some] of unknownKeys) {
+    const error = assertThrows(() =>
+      supervise(which as typeof program, options as { recoveryPolicy: "quit" })
+    );
+    assertTells(error, "INVALID_PARAM", `${where} has no "${key}"`, some);
+  }
+});
+
+test("a long text is cut in the message", () => {
+  const long = "x".repeat(5000);
+  const error = assertThrows(() =>
+    supervise(program, { recoveryPolicy: long as "quit" })
+  ) as SamError;
+  assertTells(error, "INVALID_PARAM", `recoveryPolicy is "${"x".repeat(60)}…"`);
+  assert(error.message.length < 200, error.message);
+});
+
+test("the least and the greatest values are taken, and undefined is none", async () => {
+  class Mine implements Transport {
+    name = "mine";
+    open: Transport["open"] = unix.open;
+    connect: Transport["connect"] = unix.connect;
+  }
+  const none = undefined as unknown as number;
+  const all: readonly Parameters<typeof supervise>[1][] = [
+    {
+      timeInterval: 0,
+      recoveryPolicy: "quit",
+      transport: "pipe",
+      warnSignal: "SIGKILL",
+      restart: {
+        intensity: 0,
+        period: 0,
+        initialDelay: 0,
+        maxDelay: 0,
+        factor: 1,
+        jitter: 0,
+        resetAfter: 0,
+      },
+      startupTimeout: 0,
+      stopTimeout: 0,
+      standby: 0,
+      maxDataSize: 0,
+      serverLost: "exit",
+    },
+    {
+      timeInterval: maxMs,
+      recoveryPolicy: "quit",
+      transport: new Mine(),
+      warnSignal: "SIGUSR2",
+      restart: {
+        intensity: Infinity,
+        period: maxMs,
+        initialDelay: maxMs,
+        maxDelay: maxMs,
+        factor: 1000,
+        jitter: 1,
+        resetAfter: maxMs,
+      },
+      startupTimeout: maxMs,
+      stopTimeout: maxMs,
+      maxDataSize: maxMs,
+      serverLost: "continue",
+    },
+    {
+      timeInterval: none,
+      recoveryPolicy: "quit",
+      restart: { period: none, factor: none },
+      startupTimeout: none,
+    },
+  ];
+  for (const options of all) {
+    const { code, reason } = await supervise(
+      { ...program, args: [], env: {}, stdio: ["ignore", "inherit", "ignore"] },
+      options,
+    ).finished;
+    assertEquals({ code, reason }, { code: 0, reason: "quit" });
+  }
+});
+
+test("initialize() that fails does not use up the one call; state is checked before arguments", async () => {
+  const wrong = { ...valid, timeInterval: -1 } as unknown as Parameters<typeof initialize>[0];
+  const right = { timeInterval: 1000, recoveryPolicy: "quit", maxDataSize: 8 } as const;
+  const bad = {} as never;
+  assertTells(await assertRejects(() => initialize(wrong)), "INVALID_PARAM", "timeInterval");
+  assertTells(await assertRejects(() => initialize(wrong)), "INVALID_PARAM", "timeInterval");
+  const sam = await initialize(right);
+  assertTells(await assertRejects(() => initialize(right)), "BAD_HANDLE", "once per process");
+  assertTells(await assertRejects(() => initialize(wrong)), "BAD_HANDLE", "once per process");
+
+  assertEquals([sam.state, sam.instanceId], ["initialized", null]);
+  assertTells(assertThrows(() => sam.setHealthCheck(bad)), "BAD_HANDLE", "while initialized");
+  assertTells(assertThrows(() => sam.heartbeat()), "BAD_HANDLE", "while started");
+  assertTells(await assertRejects(() => sam.start()), "BAD_HANDLE", "while registered");
+  assertTells(await assertRejects(() => sam.stop()), "BAD_HANDLE", "while started");
+  assertTells(await assertRejects(() => sam.markFailed()), "BAD_HANDLE", "while initialized");
+
+  const texts = [undefined, 5, "text", [1], {}, new ArrayBuffer(1), new Uint16Array(1)];
+  for (const bytes of texts) {
+    assertTells(
+      await assertRejects(() => sam.data.store(bytes as unknown as Uint8Array)),
+      "INVALID_PARAM",
+      "bytes is ",
+      "a Uint8Array, or null",
+    );
+  }
+  assertTells(
+    await assertRejects(() => sam.data.store(new Uint8Array(9))),
+    "TOO_BIG",
+    "9 bytes",
+    "8 allowed",
+    "maxDataSize",
+  );
+  for (const signal of [undefined, null, "", "TERM", "sigterm", "SIGNOPE", 15, {}]) {
+    assertTells(
+      await assertRejects(() => sam.setWarnSignal(signal as "SIGTERM")),
+      "INVALID_PARAM",
+      `signal is ${called(signal)}`,
+      '"SIGTERM"',
+    );
+  }
+  const bytes = Uint8Array.of(1, 2, 3);
+  await sam.data.store(bytes);
+  bytes[0] = 9;
+  assertEquals([sam.data.size, [...sam.data.restore()]], [3, [1, 2, 3]]);
+  sam.data.restore()[0] = 9;
+  assertEquals([...sam.data.restore()], [1, 2, 3]);
+  await sam.data.store(null);
+  assertEquals([sam.data.size, sam.data.restore().length], [0, 0]);
+  await sam.setWarnSignal("SIGUSR2");
+
+  await sam.finalize();
+  assertEquals(sam.state, "finalized");
+  const calls: Record<string, () => unknown> = {
+    initialize: () => initialize(right),
+    register: () => sam.register(),
+    setHealthCheck: () => sam.setHealthCheck(bad),
+    start: () => sam.start(),
+    stop: () => sam.stop(),
+    heartbeat: () => sam.heartbeat(),
+    setWarnSignal: () => sam.setWarnSignal(bad),
+    "data.size": () => sam.data.size,
+    "data.store": () => sam.data.store(bad),
+    "data.restore": () => sam.data.restore(),
+    markFailed: () => sam.markFailed(),
+    finalize: () => sam.finalize(),
+  };
+  for (const call of Object.values(calls)) {
+    assertTells(await assertRejects(async () => await call()), "BAD_HANDLE");
+  }
+  await sam[Symbol.asyncDispose]();
+  assertEquals(sam.state, "finalized");
+});

@@ -1,0 +1,85 @@
+// The standby on real processes: it takes over, its own death harms nobody, and no end leaves it behind.
+import { assert, assertEquals, assertNotEquals } from "@std/assert";
+import { taggedProcesses } from "./support/leaks.ts";
+import { eventually, processTest, transports } from "./support/processes.ts";
+
+const options = {
+  timeInterval: 0,
+  recoveryPolicy: "restart",
+  standby: 1,
+  restart: { intensity: 20, maxDelay: 0 },
+} as const;
+
+for (const transport of transports) {
+  processTest(
+    `standby, ${transport}: the parked process is the next instance, and has the data`,
+    async (stage) => {
+      const watched = stage.supervise("standby_program", { ...options, transport }, {
+        args: [transport, "ends"],
+      });
+      for (const instance of [1, 2]) {
+        await stage.line("started", instance);
+        const spare = await eventually("a parked spare", () => {
+          const { standby } = watched.supervisor.status;
+          return standby?.state === "parked" && standby.pid;
+        });
+        stage.go(`die ${instance}`);
+        const next = await stage.line("registered", instance + 1);
+        assertEquals([next.pid, next["instance"]], [spare, instance + 1]);
+        assertEquals(next["data"], [instance]);
+      }
+      const { code, reason } = await watched.finished();
+      assertEquals([code, reason], [5, "exit"]);
+      assertEquals(watched.supervisor.status.standby, null);
+    },
+  );
+
+  processTest(
+    `standby, ${transport}: a program that is its own server has one, and takes it along`,
+    async (stage) => {
+      const server = stage.run("standby_program", { args: [transport, "stays"] });
+      await stage.line("started");
+      await stage.line("born", 3); // the server, the active process, the spare
+      server.kill("SIGTERM");
+      assertEquals((await server.exited).code, 143);
+      await eventually("the end of all processes", () => taggedProcesses().length === 0);
+    },
+  );
+}
+
+processTest(
+  "standby: killed, it is replaced, and the active process has not noticed",
+  async (stage) => {
+    const watched = stage.supervise("standby_program", options, { args: ["unix", "stays"] });
+    const { pid } = await stage.line("started");
+    const parked = () => watched.all("standby").filter(({ state }) => state === "parked");
+    const first = await eventually("a spare", () => parked()[0]);
+    process.kill(first.pid!, "SIGKILL");
+    const second = await eventually("the next spare", () => parked()[1]);
+    assertNotEquals(first.pid, second.pid);
+    assertEquals(watched.supervisor.status.pid, pid);
+    assertEquals(watched.all("recovery"), []);
+  },
+);
+
+processTest("standby: restart() ends the spare too, and starts afresh", async (stage) => {
+  const watched = stage.supervise("standby_program", options, { args: ["unix", "stays"] });
+  await stage.line("started");
+  const spare = await eventually("a spare", () => {
+    const { standby } = watched.supervisor.status;
+    return standby?.state === "parked" && standby.pid;
+  });
+  await watched.supervisor.restart();
+  const next = await stage.line("started", 2);
+  assertEquals(next["instance"], 2);
+  assertNotEquals(next.pid, spare);
+  assert(watched.all("standby").every(({ state }) => state !== "promoted"));
+});
+
+processTest("standby: when the server is killed, the spare ends as well", async (stage) => {
+  const server = stage.run("standby_program", { args: ["unix", "stays"] });
+  await stage.line("started");
+  await stage.line("born", 3);
+  server.kill("SIGKILL");
+  await eventually("the end of all processes", () => taggedProcesses().length === 0);
+});

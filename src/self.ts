@@ -60,6 +60,7 @@ function describe(event: SupervisorEvent): string | undefined {
       return `${who} ended ${how} (${event.reason}); ${next}`;
     }
     case "finish":
+      if (event.status.reason === "spawn") return undefined; // register() rejects with it
       if (event.status.error) return event.status.error.message;
       if (event.status.reason !== "restart-limit") return undefined;
       return "too many recoveries: giving up (see the option restart)";

@@ -4,6 +4,7 @@
  */
 import { SamError } from "../src/errors.ts";
 import type { Page, Runtime } from "../src/runtime/runtime.ts";
+import { atEnd } from "./paged_link.ts";
 import { streamLink } from "./stream_link.ts";
 import type { Link } from "./transport.ts";
 
@@ -134,7 +135,8 @@ export async function connectSocket(
   });
   const link = streamLink(stream, overflow);
   link.send(fromHex(address.slice(0, 2 * nonceBytes)));
-  return link;
+  // A server that was killed before it read the nonce has left its names.
+  return atEnd(link, () => removeNames(runtime, directoryOf(address)));
 }
 
 /** The path in an address. */

@@ -514,8 +514,8 @@ export class Server {
 
   /** Asked to stop while the process is being started. */
   #leaveOnceSpawned(signal: Signal | null): void {
+    this.#goalSignal = this.#goal === "stop" ? "SIGKILL" : signal;
     this.#goal = "stop";
-    this.#goalSignal = signal;
   }
 
   /** Asked to stop while the end is under way: the exit is final now; asked a second time, the wait is over. */

@@ -9,6 +9,7 @@ import {
   fs,
   kill,
   makePrivateDirectory,
+  moduleFlags,
   onSignal,
   openFilePage,
   ownArguments,
@@ -73,7 +74,7 @@ export const bun: Runtime = {
       ...ownArguments(),
     });
   },
-  defaultFlags: () => Promise.resolve(process.execArgv),
+  defaultFlags: () => Promise.resolve(moduleFlags()),
   exists: (path) => fs().existsSync(path),
   kill,
   descends,

@@ -32,7 +32,11 @@ export function ownWords(): Promise<readonly string[]> {
     if (Deno.build.standalone) return [Deno.execPath(), ...Deno.args];
     const text = await commandLine();
     const found = text.split("\0").slice(0, -1);
-    if (found.length > 1 && found[1] !== "") return found;
+    if (found.length > 1 && found[1] !== "") {
+      // With --watch, which is the server's to do, no instance would ever end.
+      const script = scriptAt(found);
+      return found.filter((word, at) => at > script || !/^--watch/.test(word));
+    }
     throw new SamError(
       "NOT_SUPPORTED",
       found.length > 1
@@ -62,16 +66,21 @@ async function commandLine(): Promise<string> {
 /** The flags that a module gets where the user names none: ours. */
 export async function moduleFlags(): Promise<readonly string[]> {
   if (Deno.build.standalone) return ["run"];
-  return flagsOf((await ownWords()).slice(1)).map((flag) => absolute(flag, birth.cwd));
+  return flagsOf(await ownWords()).map((flag) => absolute(flag, birth.cwd));
+}
+
+/** Where the module stands on a command line that begins with the executable; its length where there is none. */
+function scriptAt(line: readonly string[]): number {
+  const at = line.findIndex((word, at) =>
+    at > 0 && !word.startsWith("-") && !(at === 1 && subcommands.includes(word)) &&
+    !valued.includes(line[at - 1] ?? "")
+  );
+  return at < 0 ? line.length : at;
 }
 
 /** The flags of a Deno command line that hold for any module: those of `deno run`, of other subcommands some. */
 function flagsOf(line: readonly string[]): readonly string[] {
-  const script = line.findIndex((word, at) =>
-    !word.startsWith("-") && !(at === 0 && subcommands.includes(word)) &&
-    !valued.includes(line[at - 1] ?? "")
-  );
-  const flags = script < 0 ? line : line.slice(0, script);
+  const flags = line.slice(1, scriptAt(line));
   if (flags[0] === "run") return flags;
   if (!subcommands.includes(flags[0] ?? "")) return ["run", ...flags];
   return [

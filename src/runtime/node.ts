@@ -13,6 +13,7 @@ import {
   environment,
   kill,
   makePrivateDirectory,
+  moduleFlags,
   onSignal,
   openFilePage,
   ownArguments,
@@ -53,7 +54,7 @@ export const node: Runtime = {
       ...ownArguments(),
     });
   },
-  defaultFlags: () => Promise.resolve(process.execArgv),
+  defaultFlags: () => Promise.resolve(moduleFlags()),
   exists: existsSync,
   kill,
   descends,

@@ -39,7 +39,22 @@ export function fs(): typeof Fs {
 export function ownArguments(): { flags: string[]; module: string | undefined; args: string[] } {
   const [, script, ...args] = process.argv;
   const single = script === process.execPath || script?.startsWith("/$bunfs/");
-  return { flags: [...process.execArgv], module: single ? undefined : script, args };
+  return {
+    flags: process.execArgv.filter((flag) => !/^--(watch|hot)/.test(flag)),
+    module: single ? undefined : script,
+    args,
+  };
+}
+
+/**
+ * The flags that a module gets where the user names none: ours, less those that say what else this very process does
+ * (its tests, its reports, its debugger's port, a program given on the command line).
+ */
+export function moduleFlags(): readonly string[] {
+  const flags = process.execArgv;
+  const own = /^(--(test|report|inspect|watch|hot|eval|print|check|interactive)|-[epci]$)/;
+  const valued = /^(--eval|--print|-[ep])$/;
+  return flags.filter((flag, at) => !own.test(flag) && !valued.test(flags[at - 1] ?? ""));
 }
 
 /** The environment of this process with some variables more. */

@@ -1,8 +1,10 @@
 // What a test with processes must not leave behind: children, zombies, programs, socket directories, shared memory,
 // descriptors. Found in /proc and by name, because no runtime tells it all.
 
-import { readdirSync, readFileSync, readlinkSync } from "node:fs";
 import { spawn } from "node:child_process";
+import { mkdtempSync, readdirSync, readFileSync, readlinkSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { supervise } from "../../mod.ts";
 
@@ -10,8 +12,24 @@ const limitMs = 10_000;
 const tagVariable = "SAM_TEST_TAG";
 let tags = 0;
 
-/** Runs `fn` and fails when something is left after it. Every program it starts inherits a tag, and is found by that. */
+/**
+ * Runs `fn` and fails when something is left after it. Every program it starts inherits a tag, and is found by that, and a
+ * directory of its own for temporary files.
+ */
 export async function withoutLeaks(fn: () => Promise<void>): Promise<void> {
+  const around = process.env["TMPDIR"];
+  const directory = mkdtempSync(join(tmpdir(), "test-"));
+  process.env["TMPDIR"] = directory;
+  try {
+    await checked(fn, directory);
+  } finally {
+    if (around === undefined) delete process.env["TMPDIR"];
+    else process.env["TMPDIR"] = around;
+    rmSync(directory, { recursive: true, force: true });
+  }
+}
+
+async function checked(fn: () => Promise<void>, directory: string): Promise<void> {
   const tag = `${process.pid}.${++tags}`;
   const before = snapshot(tag);
   process.env[tagVariable] = tag;
@@ -20,7 +38,7 @@ export async function withoutLeaks(fn: () => Promise<void>): Promise<void> {
   } finally {
     delete process.env[tagVariable];
   }
-  // Names that other processes make meanwhile are theirs: only what is there now can be ours.
+  // In shared memory, names that others make meanwhile are theirs: only what is there now can be ours.
   const candidates = snapshot(tag).names.filter((name) => !before.names.includes(name));
   for (const end = performance.now() + limitMs;;) {
     const now = snapshot(tag);
@@ -28,6 +46,7 @@ export async function withoutLeaks(fn: () => Promise<void>): Promise<void> {
       ...now.children.filter((child) => !before.children.includes(child)),
       ...now.tagged,
       ...now.names.filter((name) => candidates.includes(name)),
+      ...list(directory).map((name) => `${directory}/${name}`),
       ...surplus(before.descriptors, now.descriptors),
     ];
     if (left.length === 0) return;
@@ -57,10 +76,8 @@ function snapshot(tag: string): Snapshot {
     tagged: processes().filter((pid) => hasTag(pid, tag)).map((pid) =>
       `process ${pid} (${commandOf(pid)})`
     ),
-    names: ["/tmp", "/dev/shm"].flatMap((directory) =>
-      list(directory).filter((name) => name.startsWith("sam-")).map((name) =>
-        `${directory}/${name}`
-      )
+    names: list("/dev/shm").filter((name) => name.startsWith("sam-")).map((name) =>
+      `/dev/shm/${name}`
     ),
     descriptors: list("/proc/self/fd").flatMap((descriptor) => {
       try {

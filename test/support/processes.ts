@@ -105,7 +105,7 @@ export class Watched {
 
 /** What a test with processes works with. */
 export class Stage {
-  readonly directory: string = mkdtempSync(join(tmpdir(), "test-of-"));
+  readonly directory: string = mkdtempSync(join(tmpdir(), "stage-"));
   readonly #path = join(this.directory, "lines");
   readonly #watched: Watched[] = [];
   readonly #running: Running[] = [];
@@ -187,7 +187,7 @@ export class Stage {
         child.on("exit", (code, signal) => resolve({ code, signal }))
       ),
       stderr: () => stderr,
-      kill: (signal) => void child.kill(signal),
+      kill: (signal) => void process.kill(child.pid!, signal), // Deno's own kill() works once
     };
     this.#running.push(running);
     return running;
@@ -208,6 +208,16 @@ export class Stage {
   }
 }
 
+/** Whether a process lives; one that waits to be reaped does not. */
+export function lives(pid: number): boolean {
+  try {
+    const stat = readFileSync(`/proc/${pid}/stat`, "utf8");
+    return !/^[ZX]/.test(stat.slice(stat.lastIndexOf(")") + 2));
+  } catch {
+    return false;
+  }
+}
+
 export function killQuietly(pid: number): void {
   try {
     process.kill(pid, "SIGKILL");
@@ -220,7 +230,7 @@ export function killQuietly(pid: number): void {
 export function processTest(
   name: string,
   fn: (stage: Stage) => Promise<void>,
-  options?: TestOptions,
+  options: TestOptions = { timeoutMs: 30_000 },
 ): void {
   test(name, () =>
     withoutLeaks(async () => {

@@ -21,8 +21,8 @@ interface DenoLike {
   cwd(): string;
   chdir(path: string): void;
   exit(code?: number): never;
-  kill(pid: number, signal: Signal): void;
   addSignalListener(signal: Signal, listener: () => void): void;
+  kill(pid: number, signal: Signal): void;
   writeTextFileSync(path: string, text: string, options: { append: boolean }): void;
   readTextFileSync(path: string): string;
   statSync(path: string): unknown;
@@ -168,7 +168,7 @@ export function permissions(): Record<string, string> {
 
 /** Has `listener` called when this process ends in order. */
 export function onExit(listener: () => void): void {
-  if (Deno) addEventListener("unload", listener);
+  if (Deno) (globalThis as unknown as EventTarget).addEventListener("unload", listener);
   else process.on("exit", listener);
 }
 

@@ -1,0 +1,69 @@
+// libsam's own tests, told again: the life of an instance, its signals, its end. Each program is its own SAM server.
+import { assert, assertEquals } from "@std/assert";
+import { processTest, transports } from "./support/processes.ts";
+
+for (const transport of transports) {
+  processTest(
+    `libsam basics, ${transport}: silence ends an instance, stop() ends the watch, finalize() ends all`,
+    async (stage) => {
+      const program = stage.run("libsam_basics", { args: [transport] });
+      assertEquals(await program.exited, { code: 0, signal: null });
+      assertEquals(stage.lines("registered").map(({ instance }) => instance), [1, 2, 3]);
+      for (const instance of [1, 2]) {
+        const beats = stage.lines("heartbeat").filter((line) => line["instance"] === instance);
+        assertEquals(beats.length, 5);
+      }
+      assertEquals(stage.lines("slept").length, 1);
+      assertEquals(stage.lines("silent").map(({ instance }) => instance), [1, 2]);
+      assertEquals(stage.lines("initialize again").map(({ code }) => code), ["BAD_HANDLE"]);
+      const after = stage.lines("after finalize");
+      assertEquals(after.length, 12);
+      assertEquals(after.filter(({ code }) => code !== "BAD_HANDLE"), []);
+    },
+  );
+
+  processTest(
+    `libsam signal, ${transport}: the handler of the warning runs, the kill follows, policy quit ends the server`,
+    async (stage) => {
+      const program = stage.run("libsam_signal", { args: [transport] });
+      assertEquals(await program.exited, { code: 137, signal: null });
+      assertEquals(stage.lines().map(({ event }) => event), ["silent", "SIGTERM"]);
+      assertEquals(stage.lines("SIGTERM").map(({ instance }) => instance), [1]);
+    },
+  );
+
+  processTest(
+    `libsam smoke, ${transport}: 20 deaths by SIGSEGV, and the 21st instance comes`,
+    async (stage) => {
+      const program = stage.run("libsam_smoke", { args: [transport, "21"] });
+      assertEquals(await program.exited, { code: 0, signal: null });
+      const instances = stage.lines("registered").map(({ instance }) => instance);
+      assertEquals(instances, Array.from({ length: 21 }, (_, at) => at + 1));
+      assertEquals(new Set(stage.lines("registered").map(({ pid }) => pid)).size, 21);
+    },
+  );
+
+  processTest(
+    `libsam warn signal, ${transport}: its handler may store data; SIGKILL is no warning`,
+    async (stage) => {
+      const program = stage.run("libsam_warn_signal", { args: [transport] });
+      assertEquals(await program.exited, { code: 0, signal: null });
+      assertEquals(
+        stage.lines("registered").map(({ instance, restored }) => [instance, restored]),
+        [[1, 0], [2, 1], [3, 1]],
+      );
+      assertEquals(stage.lines("warned").map(({ instance }) => instance), [1]);
+      assertEquals(stage.lines("stored").map(({ instance }) => instance), [1]);
+    },
+  );
+
+  processTest(
+    `libsam finalize, ${transport}: finalize() at once after start() returns`,
+    async (stage) => {
+      const program = stage.run("libsam_finalize", { args: [transport] });
+      assertEquals(await program.exited, { code: 0, signal: null });
+      assertEquals(stage.lines("finalized").map(({ state }) => state), ["finalized"]);
+      assert(!program.stderr().includes("sam:"), program.stderr());
+    },
+  );
+}

@@ -1,0 +1,127 @@
+// The process that becomes a server runs its own program again: as it was started, and whatever the program did before.
+import { basename, dirname } from "node:path";
+import { assert, assertEquals } from "@std/assert";
+import { eventually, processTest } from "./support/processes.ts";
+import { currentRuntime, fixture, runtimePath } from "./support/runtimes.ts";
+
+const flags = {
+  node: ["--stack-trace-limit=7", "--max-old-space-size=256"],
+  bun: ["--smol"],
+  deno: ["run", "-A", "--no-config", "--v8-flags=--stack-trace-limit=7"],
+}[currentRuntime === "deno" || currentRuntime === "bun" ? currentRuntime : "node"];
+
+processTest(
+  "register() never resolves in the server, and early code of the program does not end supervision",
+  async (stage) => {
+    const report = "sam: code from before register() failed in the server: ";
+    const program = stage.run("self_early");
+    const { pid } = await stage.line("started");
+    await stage.line("timer");
+    await stage.line("rejection");
+    await eventually(
+      "a report of the rejection",
+      () => program.stderr().includes(`${report}a stray rejection`),
+    );
+    assert(program.stderr().includes(`${report}a stray error`), program.stderr());
+    for (const event of ["timer", "rejection"]) {
+      assertEquals(stage.lines(event).map((line) => line.pid), [program.pid]);
+    }
+    stage.go("to end");
+    assertEquals(await program.exited, { code: 6, signal: null });
+    assertEquals(stage.lines("top").map((line) => line.pid), [program.pid, pid]);
+    assertEquals(stage.lines("resolved").map((line) => [line.pid, line["id"]]), [[pid, 1]]);
+    assertEquals(stage.lines("rejected"), []);
+  },
+);
+
+processTest("signal listeners from before register() do not run in the server", async (stage) => {
+  const program = stage.run("self_early");
+  const { pid } = await stage.line("started");
+  program.kill("SIGTERM");
+  assertEquals(await program.exited, { code: 5, signal: null });
+  const heard = stage.lines("early listener").map((line) => line.pid);
+  assert(heard.includes(pid));
+  // Deno does not tell which listeners there are, so they stay: a limit that the documentation names.
+  if (currentRuntime !== "deno") assertEquals(heard, [pid]);
+});
+
+processTest(
+  "the program runs again with its flags, arguments, directory and environment",
+  async (stage) => {
+    const words = ["stay", "", "a b", "--flag=1", "ä'\"$x"];
+    const program = stage.run("self_again", {
+      flags,
+      args: words,
+      cwd: stage.directory,
+      env: { SAM_TEST_VARIABLE: "x=1\n'ü\"" },
+    });
+    assertEquals(await program.exited, { code: 0, signal: null });
+    const [server, instance] = stage.lines("began");
+    assertEquals(server!.pid, program.pid);
+    const { pid: _pid, ms: _ms, ...how } = server!;
+    const { pid, ms: _otherMs, ...again } = instance!;
+    assertEquals(again, how);
+    assert(pid !== program.pid);
+    assertEquals([again["args"], again["cwd"], again["variable"]], [
+      words,
+      stage.directory,
+      "x=1\n'ü\"",
+    ]);
+    if (currentRuntime !== "bun") assertEquals(again["stack"], 7);
+    if (currentRuntime !== "deno") assertEquals(again["flags"], flags);
+  },
+);
+
+processTest(
+  "a program named by a relative path runs again after it changed its directory and its title",
+  async (stage) => {
+    const program = stage.run("self_again", {
+      flags,
+      script: `./${basename(fixture("self_again"))}`,
+      args: ["move"],
+      cwd: dirname(fixture("self_again")),
+    });
+    assertEquals(await program.exited, { code: 0, signal: null }, program.stderr());
+    const [server, instance] = stage.lines("began");
+    assertEquals(instance!["cwd"], server!["cwd"]);
+    assertEquals(instance!["args"], ["move"]);
+    assertEquals(stage.lines("done").map(({ pid }) => pid), [instance!.pid]);
+  },
+);
+
+processTest(
+  "a restricted Deno program runs again with the permissions it has, and no more",
+  async (stage) => {
+    const program = stage.run("self_restricted", {
+      runtime: "deno",
+      flags: [
+        "run",
+        "--no-config",
+        "--no-prompt",
+        "--allow-env=SAM_LINK,TMPDIR",
+        "--allow-read",
+        `--allow-write=${stage.directory}`,
+        "--allow-net",
+        `--allow-run=${runtimePath("deno")},sh`,
+      ],
+      env: { TMPDIR: stage.directory },
+    });
+    assertEquals(await program.exited, { code: 0, signal: null }, program.stderr());
+    await eventually("two instances", () => program.stderr().split("{").length === 3);
+    const said = program.stderr().split("\n").filter((line) => line.startsWith("{"));
+    const few = {
+      ffi: "prompt",
+      sys: "prompt",
+      env: "prompt",
+      link: "granted",
+      run: "prompt",
+      sh: "granted",
+      write: "prompt",
+      tmp: "granted",
+    };
+    assertEquals(
+      said.map((line) => JSON.parse(line)),
+      [1, 2].map((instance) => ({ instance, ...few })),
+    );
+  },
+);

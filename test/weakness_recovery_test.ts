@@ -1,0 +1,156 @@
+// Where libsam fails and this library must not: how an instance ends, and how its failure is noticed.
+import { setTimeout as sleep } from "node:timers/promises";
+import { assert, assertEquals } from "@std/assert";
+import { processTest, transports } from "./support/processes.ts";
+
+processTest("a death by signal is exit status 128 + n, an exit is its own", async (stage) => {
+  const cases = [
+    ["started", "SIGKILL", 137],
+    ["started", "SIGABRT", 134],
+    ["started", "SIGTERM", 143],
+    ["started", "exit 3", 3],
+    ["started", "exit 0", 0],
+    ["before start", "SIGKILL", 137],
+    ["before start", "exit 3", 3],
+    ["after stop", "SIGKILL", 137],
+    ["after finalize", "exit 4", 4],
+  ] as const;
+  const seen = [];
+  for (const [when, how] of cases) {
+    const { code, signal } = await stage.run("weakness_end", { args: [when, how] }).exited;
+    seen.push([when, how, code ?? signal]);
+  }
+  assertEquals(seen, cases.map((each) => [...each]));
+});
+
+processTest(
+  "a crash loop is braked: growing delays, then the server gives up with the status of the last instance",
+  async (stage) => {
+    const program = stage.run("weakness_end", { args: ["started", "exit 7", "restart"] });
+    assertEquals(await program.exited, { code: 7, signal: null });
+    assertEquals(stage.lines("registered").map(({ instance }) => instance), [1, 2, 3, 4]);
+    const told = program.stderr();
+    assert(
+      told.includes("instance 1 ended with exit code 7 (exit); the next one starts at once"),
+      told,
+    );
+    assert(
+      told.includes("instance 2 ended with exit code 7 (exit); the next one starts in 100 ms"),
+      told,
+    );
+    assert(
+      told.includes("instance 3 ended with exit code 7 (exit); the next one starts in 200 ms"),
+      told,
+    );
+    assert(told.includes("too many recoveries"), told);
+  },
+);
+
+processTest("a crash loop of exits with 0 does not look like success", async (stage) => {
+  const program = stage.supervise("weakness_end", {
+    timeInterval: 0,
+    recoveryPolicy: "restart",
+    restart: { intensity: 2, maxDelay: 0 },
+  }, { args: ["started", "exit 0"] });
+  const { code, reason } = await program.finished();
+  assertEquals([code, reason], [1, "restart-limit"]);
+  assertEquals(program.all("recovery").map(({ delay }) => delay), [0, 0, null]);
+});
+
+for (const transport of transports) {
+  processTest(
+    `a loop that never ends is noticed with a health check set, ${transport}`,
+    async (stage) => {
+      const program = stage.supervise("weakness_hang", {
+        timeInterval: 250,
+        recoveryPolicy: "restart",
+        transport,
+      }, { args: ["loop"] });
+      assertEquals((await program.finished()).reason, "exit");
+      assertEquals(program.all("recovery").map(({ reason }) => reason), ["timeout"]);
+    },
+  );
+
+  processTest(
+    `setWarnSignal() and data.store() every 20 ms do not keep a hung application alive, ${transport}`,
+    async (stage) => {
+      const program = stage.supervise("weakness_hang", {
+        timeInterval: 250,
+        recoveryPolicy: "restart",
+        transport,
+      }, { args: ["talk"] });
+      assertEquals((await program.finished()).reason, "exit");
+      assertEquals(program.all("recovery").map(({ reason }) => reason), ["timeout"]);
+      assert(stage.lines("talked").length > 2);
+    },
+  );
+}
+
+processTest(
+  "a health check that never answers is unhealthy, and one that throws says why",
+  async (stage) => {
+    for (
+      const [manner, detail] of [["pending check", "no answer"], ["throwing check", "no disk"]]
+    ) {
+      const program = stage.supervise("weakness_hang", {
+        timeInterval: 250,
+        recoveryPolicy: "restart",
+      }, { args: [manner!] });
+      assertEquals((await program.finished()).reason, "exit");
+      const [recovery] = program.all("recovery");
+      assertEquals(recovery!.reason, "unhealthy");
+      assert(recovery!.evidence.detail.includes(detail!), recovery!.evidence.detail);
+    }
+  },
+);
+
+processTest(
+  "a second recovery is warned again, and a heartbeat after the warning does not call it off",
+  async (stage) => {
+    const program = stage.supervise("weakness_warned", {
+      timeInterval: 200,
+      recoveryPolicy: "restart",
+    });
+    assertEquals((await program.finished()).code, 0);
+    assertEquals(stage.lines("warned").map(({ instance }) => instance), [1, 2]);
+    assertEquals(
+      stage.lines("aborted").map(({ instance, code }) => [instance, code]),
+      [[1, "INTERRUPT"], [2, "INTERRUPT"]],
+    );
+    assertEquals(program.all("kill").map(({ instanceId }) => instanceId), [1, 2]);
+    assertEquals(
+      program.all("recovery").map(({ reason, evidence }) => [reason, evidence.signal]),
+      [["timeout", "SIGKILL"], ["timeout", "SIGKILL"]],
+    );
+  },
+);
+
+processTest(
+  "an interval timer before register() does not keep the server from judging",
+  async (stage) => {
+    const program = stage.run("weakness_hang", { args: ["timer before register"] });
+    assertEquals(await program.exited, { code: 0, signal: null });
+    assertEquals(stage.lines("registered").map(({ instance }) => instance), [1, 2]);
+  },
+);
+
+processTest(
+  "a time interval of 1, 2 or 3 ms works, and does not make the server spin",
+  async (stage) => {
+    for (const timeInterval of [1, 2, 3]) {
+      const program = stage.supervise("weakness_tiny", {
+        timeInterval,
+        recoveryPolicy: "restart",
+        restart: { intensity: Infinity, initialDelay: 100, maxDelay: 100 },
+      });
+      await program.event("start");
+      const began = process.cpuUsage();
+      const beganAt = performance.now();
+      await sleep(400);
+      const used = process.cpuUsage(began);
+      const share = (used.user + used.system) / 1000 / (performance.now() - beganAt);
+      assert(share < 0.8, `T = ${timeInterval}: ${Math.round(100 * share)} % of a processor`);
+      await program.supervisor.stop();
+    }
+  },
+);

@@ -1,0 +1,116 @@
+// Where libsam fails and this library must not: what server and application are to each other.
+import { setTimeout as sleep } from "node:timers/promises";
+import { assert, assertEquals } from "@std/assert";
+import { eventually, killQuietly, lives, processTest, transports } from "./support/processes.ts";
+
+for (const transport of transports) {
+  processTest(`a helper that holds the link delays nothing, ${transport}`, async (stage) => {
+    const program = stage.supervise("weakness_helper", {
+      timeInterval: 0,
+      recoveryPolicy: "restart",
+      transport,
+    });
+    const { helper } = await stage.line("helper");
+    try {
+      const exit = await program.event("exit", 1);
+      const recovery = await program.event("recovery", 1);
+      assert(recovery.at - exit.at < 2000, `${recovery.at - exit.at} ms`);
+      await stage.line("registered", 2);
+      assert(lives(helper));
+      assertEquals((await program.finished()).code, 0);
+    } finally {
+      killQuietly(helper);
+      await eventually("the end of the helper", () => !lives(helper));
+    }
+  });
+
+  processTest(`an application ends when its server was killed, ${transport}`, async (stage) => {
+    const program = stage.run("weakness_server_lost", { args: [transport, "ready"] });
+    const { pid } = await stage.line("started");
+    assert(pid !== program.pid);
+    program.kill("SIGKILL");
+    assertEquals(await program.exited, { code: null, signal: "SIGKILL" });
+    assertEquals((await stage.line("aborted")).code, "LIBRARY");
+    await eventually("the end of the application", () => !lives(pid));
+    assertEquals(stage.lines("SIGTERM"), []);
+  });
+
+  processTest(
+    `an application goes on without its server if it so wishes, ${transport}`,
+    async (stage) => {
+      const program = stage.run("weakness_server_lost", { args: [transport, "ready", "continue"] });
+      const { pid } = await stage.line("started");
+      program.kill("SIGKILL");
+      assertEquals((await stage.line("goes on")).pid, pid);
+      assertEquals(stage.lines("heartbeat").map(({ code }) => code), ["LIBRARY"]);
+      await program.exited;
+      await eventually("the end of the application", () => !lives(pid));
+    },
+  );
+
+  processTest(
+    `1 MiB stored while heartbeats flow is not corrupted, ${transport}`,
+    async (stage) => {
+      const program = stage.run("weakness_data", { args: [transport] });
+      assertEquals(await program.exited, { code: 0, signal: null });
+      assertEquals(
+        stage.lines("restored").map(({ size, wrong }) => [size, wrong]),
+        [[1024 * 1024, -1]],
+      );
+    },
+  );
+
+  processTest(
+    `heartbeat() does not block while the server is stopped, nor is anything killed after it, ${transport}`,
+    async (stage) => {
+      const program = stage.run("weakness_stopped_server", { args: [transport] });
+      await stage.line("loops");
+      program.kill("SIGSTOP");
+      let looped;
+      try {
+        looped = await stage.line("looped");
+        assert(looped["longest"] < 500, `${looped["longest"]} ms`);
+        assert(looped["beats"] > 1000);
+        await sleep(100);
+      } finally {
+        program.kill("SIGCONT");
+      }
+      await sleep(850); // two time intervals, in which it would be killed
+      stage.go("to end");
+      assertEquals(await program.exited, { code: 0, signal: null });
+      assertEquals(stage.lines("registered").map(({ instance }) => instance), [1]);
+    },
+  );
+}
+
+processTest(
+  "the server passes SIGTERM on, and exits with the status of the application",
+  async (stage) => {
+    const program = stage.run("weakness_server_lost", { args: ["unix", "ready"] });
+    await stage.line("started");
+    program.kill("SIGTERM");
+    assertEquals(await program.exited, { code: 5, signal: null });
+    assertEquals(stage.lines("SIGTERM").length, 1);
+    assertEquals(stage.lines("started").length, 1);
+  },
+);
+
+processTest("an application that ignores SIGTERM is killed after stopTimeout", async (stage) => {
+  const program = stage.run("weakness_server_lost", { args: ["unix", "deaf"] });
+  const { pid } = await stage.line("started");
+  program.kill("SIGTERM");
+  assertEquals(await program.exited, { code: 137, signal: null });
+  assertEquals(stage.lines("SIGTERM").map((line) => line.pid), [pid]);
+});
+
+processTest(
+  "exit handlers of the program run in its instances, not in the server",
+  async (stage) => {
+    const program = stage.run("weakness_end", { args: ["started", "exit 3", "restart"] });
+    assertEquals(await program.exited, { code: 3, signal: null });
+    const instances = stage.lines("registered").map(({ pid }) => pid);
+    assertEquals(instances.length, 4);
+    assertEquals(stage.lines("exit handler").map(({ pid }) => pid), instances);
+    assert(!instances.includes(program.pid));
+  },
+);

@@ -126,11 +126,11 @@ export class Bench {
     return ++this.#lastRequest;
   }
 
-  hello(version = protocolVersion): ServerMessage {
+  hello(version: number = protocolVersion): ServerMessage {
     return this.say({ type: "hello", version, id: this.id(), pid: 7, notice: "" })[0]!;
   }
 
-  store(bytes: Uint8Array, total = bytes.length, offset = 0): ServerMessage {
+  store(bytes: Uint8Array, total: number = bytes.length, offset = 0): ServerMessage {
     return this.say({ type: "store", id: this.id(), total, offset, bytes })[0]!;
   }
 

@@ -27,7 +27,7 @@ export function extractExamples(root) {
   const examples = [];
   for (const file of files) {
     const text = readFileSync(join(root, file), "utf8");
-    const blocks = text.matchAll(/^( \* |   \* |)```ts(?: ([\w-]+))?\n([\s\S]*?)^\1```$/gm);
+    const blocks = text.matchAll(/^((?: {3}| )\* |)```ts(?: ([\w-]+))?\n([\s\S]*?)^\1```$/gm);
     for (const [, margin, kind = "runs", body] of blocks) {
       const name = `${file.replace(/\W+/g, "_")}_${examples.length}`;
       const lines = body.split("\n").map((line) =>

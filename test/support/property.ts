@@ -2,7 +2,7 @@
 
 import * as fc from "fast-check";
 
-export const seed = Number(process.env["SAM_TEST_SEED"] ?? 20_260_101);
+export const seed: number = Number(process.env["SAM_TEST_SEED"] ?? 20_260_101);
 
 type Arbitraries<T extends readonly unknown[]> = { [K in keyof T]: fc.Arbitrary<T[K]> };
 

@@ -9,6 +9,7 @@
  */
 import type { SamErrorCode } from "../errors.ts";
 import { chunkBytes, type ClientMessage, protocolVersion, type ServerMessage } from "./frame.ts";
+import { HealthRhythm } from "./health_rhythm.ts";
 import type { Signal } from "./signals.ts";
 
 /** Where the active process is. The forms in -ing stand between a call and its answer. */
@@ -157,10 +158,7 @@ export class Client {
   #finalizeCall: number | null = null;
   /** A spare that waits for its promotion. */
   #parked = false;
-  #checking = false;
-  #checkRuns = false;
-  #nextConfirm: number | undefined;
-  #nextCheck: number | undefined;
+  readonly #health = new HealthRhythm((effect) => this.#effects.push(effect));
 
   constructor(settings: ClientSettings) {
     this.timeInterval = settings.timeInterval;
@@ -171,7 +169,7 @@ export class Client {
   get deadline(): number | undefined {
     let at = Infinity;
     for (const request of this.#requests.values()) at = Math.min(at, request.deadline);
-    at = Math.min(at, this.#nextConfirm ?? Infinity, this.#nextCheck ?? Infinity);
+    at = Math.min(at, this.#health.deadline);
     return at === Infinity ? undefined : at;
   }
 
@@ -219,11 +217,11 @@ export class Client {
         else this.#store(input.id, input.bytes, now);
         break;
       case "useHealthCheck":
-        this.#checking = input.on;
+        this.#health.on = input.on;
         this.hadHealthCheck ||= input.on;
         break;
       case "checked":
-        this.#checked(input.healthy, input.detail, now);
+        this.#health.answered(input.healthy, input.detail, now);
         break;
       case "message":
         this.#receive(input.message, now);
@@ -355,7 +353,7 @@ export class Client {
       (_answer, then) => {
         if (this.state === "starting") {
           this.state = "started";
-          if (this.#checking) this.#beginRhythm(then);
+          this.#health.begin(this.timeInterval, then);
         }
         this.#resolve(call);
       },
@@ -374,19 +372,19 @@ export class Client {
   ): void {
     const before = this.state;
     this.state = during;
-    this.#endRhythm();
+    this.#health.end();
     this.#request(call, (id) => ({ type, id }), now, () => {
       if (this.state === during) this.state = after;
       this.#resolve(call);
     }, (then) => {
       if (this.state !== during) return;
       this.state = before;
-      if (this.#checking && this.#linked) this.#beginRhythm(then);
+      if (this.#linked) this.#health.begin(this.timeInterval, then);
     });
   }
 
   #finalize(call: number, now: number): void {
-    this.#endRhythm();
+    this.#health.end();
     const end = (then: number) => {
       this.state = "finalized";
       this.#linked = false;
@@ -464,39 +462,6 @@ export class Client {
     }, otherwise);
   }
 
-  // The health check.
-
-  #beginRhythm(now: number): void {
-    this.#nextConfirm = now + this.#confirmMs;
-    if (this.#checkRuns) this.#effects.push({ type: "send", message: { type: "checkBegin" } });
-    else this.#check(now);
-  }
-
-  #endRhythm(): void {
-    this.#nextConfirm = this.#nextCheck = undefined;
-  }
-
-  get #confirmMs(): number {
-    return Math.max(1, this.timeInterval / 4);
-  }
-
-  #check(now: number): void {
-    this.#checkRuns = true;
-    this.#nextCheck = undefined;
-    this.#checkDue = now + this.timeInterval;
-    this.#effects.push({ type: "send", message: { type: "checkBegin" } }, { type: "check" });
-  }
-
-  /** When the next call of the check is due, as soon as the present one is answered. */
-  #checkDue = 0;
-
-  #checked(healthy: boolean, detail: string, now: number): void {
-    this.#checkRuns = false;
-    if (this.#nextConfirm === undefined) return; // stopped meanwhile: the answer is nobody's business
-    this.#effects.push({ type: "send", message: { type: "checkEnd", healthy, detail } });
-    this.#nextCheck = Math.max(now, this.#checkDue);
-  }
-
   #tick(now: number): void {
     for (const [id, request] of this.#requests) {
       if (request.deadline > now) continue;
@@ -510,11 +475,7 @@ export class Client {
         );
       }
     }
-    if (this.#nextConfirm !== undefined && this.#nextConfirm <= now) {
-      this.#nextConfirm = now + this.#confirmMs;
-      this.#effects.push({ type: "confirm" });
-    }
-    if (this.#nextCheck !== undefined && this.#nextCheck <= now) this.#check(now);
+    this.#health.tick(now);
   }
 
   // The link.
@@ -563,7 +524,7 @@ export class Client {
   #lose(detail: string, now: number): void {
     if (!this.#linked) return;
     this.#linked = false;
-    this.#endRhythm();
+    this.#health.end();
     if (this.state === "finalizing") {
       this.state = "finalized";
       for (const [id, request] of this.#requests) {

@@ -6,6 +6,7 @@
  * warned, after a grace killed, and when it is gone the next one is spawned, at once or after a backoff. An orderly end
  * (`stopping`) walks the same way with another goal. What each input does in each state is the table of server_table.ts. All deadlines live in one record, the earliest is `deadline`; a tick before it does nothing.
  */
+import { Deadlines } from "./deadlines.ts";
 import { chunkBytes, type ClientMessage, protocolVersion, type ServerMessage } from "./frame.ts";
 import { RestartPolicy } from "./restart.ts";
 import { Spare } from "./spare.ts";
@@ -59,7 +60,7 @@ export class Server {
 
   readonly #settings: ServerSettings;
   readonly #restart: RestartPolicy;
-  readonly #deadlines: Partial<Record<Deadline, number>> = {};
+  readonly #deadlines = new Deadlines<Deadline>();
   readonly #data: StoredData;
   readonly #spare: Spare;
   #effects: ServerEffect[] = [];
@@ -164,14 +165,9 @@ export class Server {
 
   /** When the next tick is due, on the clock of `now`; undefined for never. */
   get deadline(): number | undefined {
-    const own = this.#ownDeadline;
+    const own = this.#deadlines.next;
     const spare = this.#spare.deadline;
     return own === undefined ? spare : spare === undefined ? own : Math.min(own, spare);
-  }
-
-  get #ownDeadline(): number | undefined {
-    const all = Object.values(this.#deadlines);
-    return all.length === 0 ? undefined : Math.min(...all);
   }
 
   /** The spare process; null when there is none. */
@@ -197,12 +193,7 @@ export class Server {
   #tick(now: number): void {
     this.#spare.tick(now);
     this.#forgiveStall(now);
-    const due = (name: Deadline) => {
-      const at = this.#deadlines[name];
-      if (at === undefined || at > now) return false;
-      delete this.#deadlines[name];
-      return true;
-    };
+    const due = (name: Deadline) => this.#deadlines.due(name, now);
     if (due("drain")) return this.#judge(now);
     if (due("backoff")) return this.#advance(now);
     if (due("grace")) return this.#kill();
@@ -225,10 +216,10 @@ export class Server {
 
   /** A late tick means that this server was stopped, suspended or starved: what it missed is not held against the process. */
   #forgiveStall(now: number): void {
-    const due = this.#ownDeadline;
+    const due = this.#deadlines.next;
     if (
-      due === undefined || this.#deadlines.drain !== undefined ||
-      this.#deadlines.backoff !== undefined
+      due === undefined || this.#deadlines.has("drain") ||
+      this.#deadlines.has("backoff")
     ) return;
     const { timeInterval } = this.#settings;
     const late = now - due;
@@ -236,7 +227,7 @@ export class Server {
     if (this.#credited && late < Math.max(timeInterval, 2 * sureStallMs)) return;
     this.#credited = true;
     const shift = late + Math.min(late, timeInterval || late);
-    for (const name of Object.keys(this.#deadlines) as Deadline[]) this.#deadlines[name]! += shift;
+    this.#deadlines.shift(shift);
     this.#emit({ type: "stall", lateMs: late });
   }
 
@@ -269,7 +260,7 @@ export class Server {
       this.restarts++;
       this.#replacement = true;
     }
-    this.#clearDeadlines();
+    this.#deadlines.clear();
     this.#spawnedAt = now;
     this.#registered =
       this.#startedOnce =
@@ -299,7 +290,7 @@ export class Server {
   /** A process that is to call `start()` has so long. */
   #limitStartup(): void {
     const { startupTimeout } = this.#settings;
-    if (startupTimeout > 0) this.#deadlines.startup = this.#spawnedAt + startupTimeout;
+    if (startupTimeout > 0) this.#deadlines.set("startup", this.#spawnedAt + startupTimeout);
   }
 
   /** The process could not be started: fatal for the first, a failed recovery for a later one. */
@@ -360,7 +351,7 @@ export class Server {
     this.#startRequest = id;
     if (this.#quorate) return this.#watch(now);
     this.state = "waiting";
-    delete this.#deadlines.startup;
+    this.#deadlines.clear("startup");
     this.#map({ state: "waiting for quorum" }, now);
     this.#emit({ type: "waiting" });
   }
@@ -370,7 +361,7 @@ export class Server {
     this.state = "started";
     this.#startedOnce = true;
     this.#healthySince ??= now;
-    delete this.#deadlines.startup;
+    this.#deadlines.clear("startup");
     this.#map({ state: "running" }, now);
     this.#confirm(now);
     this.#emit({ type: "start" });
@@ -405,9 +396,7 @@ export class Server {
   }
 
   #unwatch(now: number): void {
-    for (const name of ["liveness", "check", "lostLink", "startup"] as const) {
-      delete this.#deadlines[name];
-    }
+    this.#deadlines.clear("liveness", "check", "lostLink", "startup");
     this.#map({ state: "stopped" }, now);
   }
 
@@ -416,18 +405,20 @@ export class Server {
     const { timeInterval, heartbeatWindow } = this.#settings;
     this.lastHeartbeat = now;
     this.#credited = false;
-    if (timeInterval > 0) this.#deadlines.liveness = now + timeInterval + heartbeatWindow;
+    if (timeInterval > 0) this.#deadlines.set("liveness", now + timeInterval + heartbeatWindow);
     if (now - this.#mapUpdated >= mapUpdateMs) this.#map({}, now);
   }
 
   /** The health check was called: it has one time interval to answer. */
   #beginCheck(now: number): void {
-    if (this.#settings.timeInterval > 0) this.#deadlines.check = now + this.#settings.timeInterval;
+    if (this.#settings.timeInterval > 0) {
+      this.#deadlines.set("check", now + this.#settings.timeInterval);
+    }
   }
 
   /** The health check answered. */
   #endCheck(message: Message<"checkEnd">, now: number): void {
-    delete this.#deadlines.check;
+    this.#deadlines.clear("check");
     if (message.healthy) this.#confirm(now);
     else this.#plan("unhealthy", message.detail, now);
   }
@@ -481,7 +472,7 @@ export class Server {
   #plan(reason: RecoveryReason, detail: string, now: number): void {
     if (this.#exited) return; // the end has come already: it is judged as soon as all it said is known
     this.#planned = { reason, detail, at: now };
-    this.#clearDeadlines();
+    this.#deadlines.clear();
     this.#map({ state: "failed" }, now);
     const signal = this.#warnSignal;
     this.#emit({ type: "warn", reason, detail, signal });
@@ -489,7 +480,7 @@ export class Server {
     if (signal === "SIGKILL") return this.#kill();
     this.state = "warned";
     this.#effects.push({ type: "signal", signal });
-    this.#deadlines.grace = now + (this.#settings.timeInterval || this.#settings.stopTimeout);
+    this.#deadlines.set("grace", now + (this.#settings.timeInterval || this.#settings.stopTimeout));
   }
 
   /** An orderly end: warn now, kill after `stopTimeout`. */
@@ -498,7 +489,7 @@ export class Server {
     this.#goalSignal = signal;
     this.#spare.end(); // asked to stop, it has no use; asked to restart, it holds old code
     if (this.#exited) return; // it is gone already: what is left is to judge it
-    this.#clearDeadlines();
+    this.#deadlines.clear();
     this.state = "stopping";
     const sent = signal ?? this.#warnSignal;
     this.#map({ state: "stopped" }, now);
@@ -509,7 +500,7 @@ export class Server {
     }
     if (sent === "SIGKILL") return this.#kill();
     if (!delivered) this.#effects.push({ type: "signal", signal: sent });
-    this.#deadlines.grace = now + this.#settings.stopTimeout;
+    this.#deadlines.set("grace", now + this.#settings.stopTimeout);
   }
 
   /** Asked to stop while the process is being started. */
@@ -527,7 +518,7 @@ export class Server {
 
   #kill(): void {
     if (this.#exited) return;
-    this.#clearDeadlines();
+    this.#deadlines.clear();
     if (this.state !== "stopping") this.state = "killing";
     this.#emit({ type: "kill" });
     this.#effects.push({ type: "signal", signal: "SIGKILL" });
@@ -539,17 +530,17 @@ export class Server {
     this.#linked = false;
     if (this.#exited) return this.#judge(now);
     if (this.state === "started" || this.state === "waiting") {
-      this.#deadlines.lostLink = now + (this.#settings.timeInterval || lostLinkMs);
+      this.#deadlines.set("lostLink", now + (this.#settings.timeInterval || lostLinkMs));
     }
   }
 
   /** The process has exited; what it wrote before may still be on its way. */
   #noteExit(input: Input<"exit">, now: number): void {
     if (this.#exited) return;
-    this.#clearDeadlines();
+    this.#deadlines.clear();
     this.#exited = { code: input.code, signal: input.signal };
     this.#emit({ type: "exit", code: input.code, signal: input.signal });
-    if (this.#linked) this.#deadlines.drain = now + drainMs;
+    if (this.#linked) this.#deadlines.set("drain", now + drainMs);
     else this.#judge(now);
   }
 
@@ -616,10 +607,10 @@ export class Server {
     const delay = this.#restart.next(now - this.#spawnedAt, this.#healthyMs(now));
     this.#emit({ type: "recovery", reason, evidence, delay: delay ?? null });
     if (delay === undefined) return this.#finish(status || 1, exit.signal, "restart-limit");
-    this.#clearDeadlines();
+    this.#deadlines.clear();
     if (delay === 0) return this.#advance(now);
     this.state = "backoff";
-    this.#deadlines.backoff = now + delay;
+    this.#deadlines.set("backoff", now + delay);
   }
 
   /** How long the instance was healthy before it ended, or before its end was decided. */
@@ -641,7 +632,7 @@ export class Server {
     reason: FinishReason,
     error?: ExitStatus["error"],
   ): void {
-    this.#clearDeadlines();
+    this.#deadlines.clear();
     this.#spare.end();
     this.state = "finished";
     if (this.#mapped === "stopped") this.#effects.push({ type: "unmap" });
@@ -682,10 +673,6 @@ export class Server {
       type: "map",
       keys: { ...keys, lastUpdated: BigInt(Math.round(now * 1e6)) },
     });
-  }
-
-  #clearDeadlines(): void {
-    for (const name of Object.keys(this.#deadlines) as Deadline[]) delete this.#deadlines[name];
   }
 }
 

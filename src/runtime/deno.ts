@@ -12,6 +12,7 @@ import {
   demand,
   granted,
   grantedAll,
+  grantedMostly,
   refuseMore,
   temporaryDirectory,
 } from "./deno_permissions.ts";
@@ -149,7 +150,7 @@ export const deno: Runtime = {
   },
   privateDirectories() {
     const parents = [...(grantedAll() ? ["/dev/shm"] : []), temporaryDirectory()];
-    return parents.filter((parent) => granted("read", parent)).flatMap((parent) => {
+    return parents.filter((parent) => grantedMostly("read", parent)).flatMap((parent) => {
       try {
         return Array.from(Deno.readDirSync(parent), ({ name }) => name)
           .filter((name) => name.startsWith("sam-")).map((name) => `${parent}/${name}`);

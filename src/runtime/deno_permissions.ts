@@ -4,10 +4,12 @@
  */
 import { SamError } from "../errors.ts";
 
+interface PermissionStatus {
+  readonly state: "granted" | "prompt" | "denied";
+  readonly partial: boolean;
+}
 interface DenoLike {
-  readonly permissions: {
-    querySync(what: object): { readonly state: "granted" | "prompt" | "denied"; partial: boolean };
-  };
+  readonly permissions: { querySync(what: object): PermissionStatus };
   readonly env: { get(name: string): string | undefined };
 }
 const Deno = (globalThis as unknown as { Deno: DenoLike }).Deno;
@@ -35,14 +37,26 @@ const letters: Readonly<Record<string, Permission>> = {
   I: "import",
 };
 
-/** Whether this process has a permission, wholly, or for one path, host, variable, command … */
+/**
+ * Whether this process has a permission, for all or for one path, host, variable, command …, with no exception below that:
+ * Deno makes one of itself, where it may be run and lies in a directory that may be written.
+ */
 export function granted(name: Permission, value?: string): boolean {
+  const status = query(name, value);
+  return status?.state === "granted" && !status.partial;
+}
+
+/** The same, with exceptions or without. */
+export function grantedMostly(name: Permission, value: string): boolean {
+  return query(name, value)?.state === "granted";
+}
+
+function query(name: Permission, value: string | undefined): PermissionStatus | undefined {
   try {
     const what = { name, ...(value !== undefined && { [narrowedBy[name]]: value }) };
-    const { state, partial } = Deno.permissions.querySync(what);
-    return state === "granted" && !partial;
+    return Deno.permissions.querySync(what);
   } catch {
-    return false;
+    return undefined;
   }
 }
 
@@ -56,7 +70,7 @@ export function demand(
   what: string,
   needs: readonly (readonly [name: Permission, value: string, flagValue?: string])[],
 ): void {
-  const missing = needs.filter(([name, value]) => !granted(name, value)).map((
+  const missing = needs.filter(([name, value]) => !grantedMostly(name, value)).map((
     [name, , flagValue],
   ) => `--allow-${name}${flagValue === undefined ? "" : `=${flagValue}`}`);
   if (missing.length === 0) return;

@@ -9,6 +9,9 @@ import { Supervision } from "./supervise.ts";
 /** Signals that end a server: passed on to the program, which has `stopTimeout` to follow. */
 const endings: readonly Signal[] = ["SIGTERM", "SIGINT", "SIGHUP", "SIGQUIT"];
 
+/** Signals that arrive within so many milliseconds are one. */
+const sameMs = 500;
+
 /** Serves until supervision is over, and ends the process then. Rejects when the first instance cannot be started. */
 export async function serve(runtime: Runtime, options: CheckedOptions): Promise<never> {
   const self = await runtime.self();
@@ -27,10 +30,15 @@ export async function serve(runtime: Runtime, options: CheckedOptions): Promise<
     runtime.takeOver((error) =>
       supervision.report(error, "code from before register() failed in the server")
     );
+    let heard = -Infinity;
     return endings.map((signal) =>
-      // At a terminal, Ctrl-C has reached the program as well: it gets no second one from us.
-      runtime.onSignal(signal, () =>
-        supervision.shutdown(signal, signal === "SIGINT" && runtime.stdinIsTerminal))
+      runtime.onSignal(signal, () => {
+        // One Ctrl-C may arrive twice: from the terminal, and passed on by npm or a shell. A second one is a wish of its own.
+        if (runtime.now() - heard < sameMs) return;
+        heard = runtime.now();
+        // At a terminal, Ctrl-C has reached the program as well: it gets no second one from us.
+        supervision.shutdown(signal, signal === "SIGINT" && runtime.stdinIsTerminal);
+      })
     );
   };
   const status = await supervision.finished;
@@ -51,13 +59,17 @@ function describe(event: SupervisorEvent): string | undefined {
       return `${who} is killed`;
     case "recovery": {
       const { exitCode, signal } = event.evidence;
-      const how = signal === null ? `with exit code ${exitCode}` : `by ${signal}`;
+      const how = signal !== null
+        ? `ended by ${signal}`
+        : exitCode !== null
+        ? `ended with exit code ${exitCode}`
+        : `could not be started: ${event.evidence.detail}`;
       const next = event.delay === null
         ? "none follows"
         : event.delay === 0
         ? "the next one starts at once"
         : `the next one starts in ${Math.round(event.delay)} ms`;
-      return `${who} ended ${how} (${event.reason}); ${next}`;
+      return `${who} ${how} (${event.reason}); ${next}`;
     }
     case "finish":
       if (event.status.reason === "spawn") return undefined; // register() rejects with it

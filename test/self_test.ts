@@ -125,3 +125,18 @@ processTest(
     );
   },
 );
+
+processTest(
+  "a signal that arrives twice at once is one; another one later kills",
+  async (stage) => {
+    const server = stage.run("self_stubborn");
+    await stage.line("started");
+    server.kill("SIGTERM");
+    server.kill("SIGTERM");
+    await stage.line("warned");
+    server.kill("SIGTERM");
+    await stage.line("still here");
+    server.kill("SIGTERM");
+    assertEquals((await server.exited).code, 137);
+  },
+);

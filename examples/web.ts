@@ -1,7 +1,7 @@
 // A web server that heals itself: open /hang or /crash, then / again. The visits survive.
 //
 //   npm start
-//   deno run --allow-net --allow-run=deno,sh --allow-env --allow-read=/tmp --allow-write=/tmp examples/web.ts
+//   deno run --allow-net --allow-run=deno,sh --allow-env=SAM_LINK,PORT --allow-read=/tmp --allow-write=/tmp examples/web.ts
 //   bun examples/web.ts
 import { createServer } from "node:http";
 import process from "node:process";
@@ -39,8 +39,11 @@ sam.setHealthCheck(() => server.listening);
 await sam.start();
 console.log(`instance ${instance} serves http://localhost:${port} (also /hang and /crash)`);
 
+let ending = false;
 for (const signal of ["SIGINT", "SIGTERM"] as const) {
   process.on(signal, async () => {
+    if (ending) return; // the terminal and the server may both send it
+    ending = true;
     await sam.stop(); // an orderly end, and no failure
     process.exit(0);
   });

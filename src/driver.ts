@@ -42,6 +42,8 @@ export interface DriverSink {
 }
 
 const tick: ServerInput = { type: "tick" };
+/** A server that ends waits so long for the cluster map. */
+const mapAnswerMs = 1000;
 /** A timer takes no longer delay. */
 const maxDelayMs = 2 ** 31 - 1;
 
@@ -114,7 +116,11 @@ export class Driver {
     this.#stepping = true;
     for (let next = this.#inputs.shift(); next; next = this.#inputs.shift()) {
       for (const effect of this.server.step(next, this.#parts.runtime.now())) {
-        this.#carryOut(effect);
+        try {
+          this.#carryOut(effect);
+        } catch (error) {
+          this.report(error, `"${effect.type}" failed`);
+        }
       }
     }
     this.#stepping = false;
@@ -199,16 +205,35 @@ export class Driver {
   }
 
   #bury(): void {
-    this.#instance?.bury();
-    this.#instance = null;
+    const instance = this.#instance;
+    this.#instance = null; // what it says while it is buried is its past
+    instance?.bury();
   }
 
   #finish(status: ExitStatus): void {
     this.#finished = true;
     this.#cancelTimer?.();
     this.#bury();
-    this.#endQuorum?.();
-    void Promise.all([this.#mapped, ...this.#doomed]).then(() => this.#sink.finish(status));
+    try {
+      this.#endQuorum?.();
+    } catch (error) {
+      this.report(error, "the quorum source did not end");
+    }
+    const limit = new Promise<void>((resolve) =>
+      this.#cancelTimer = this.#parts.runtime.schedule(
+        () => {
+          this.report("no answer", "the cluster map was left as it is");
+          resolve();
+        },
+        mapAnswerMs,
+        true,
+      )
+    );
+    const mapped = Promise.race([this.#mapped, limit]);
+    void Promise.all([mapped, ...this.#doomed]).then(() => {
+      this.#cancelTimer?.();
+      this.#sink.finish(status);
+    });
   }
 
   // The clock.

@@ -63,13 +63,18 @@ export class Instance {
     }
     if (this.#doomed) child.kill("SIGKILL");
     this.#sink.input({ type: "spawned", pid: child.pid });
-    this.#endpoint.accept(child, (link) => this.#linked(link));
+    try {
+      this.#endpoint.accept(child, (link) => this.#linked(link));
+    } catch (error) {
+      this.#sink.problem(error, "the transport cannot accept the program, which is killed");
+      child.kill("SIGKILL");
+    }
     const exit = await child.exited;
     this.#sink.input({ type: "exit", ...exit });
   }
 
   #linked(link: Link): void {
-    this.#endpoint!.close();
+    this.#close(this.#endpoint);
     if (this.#buried) return link.close();
     this.#link = link;
     if (link.sample) this.#sampled = link.sample();
@@ -94,6 +99,7 @@ export class Instance {
           this.#below = message.pid;
         }
       }
+      if (message.type === "finalize") this.#below = null; // it may outlive what was spawned
       // Heartbeats before a start or an answer are older than it: they are counted first.
       this.sample();
       this.#sink.input({ type: "message", message });
@@ -119,10 +125,13 @@ export class Instance {
   /** Sends a signal to the process, and to the one below it that registered. */
   signal(signal: Signal): void {
     this.#child?.kill(signal);
-    if (this.#below !== null) this.#signalBelow(this.#below, signal);
+    this.#signalBelow(signal);
   }
 
-  #signalBelow(pid: number, signal: Signal): void {
+  /** While its link is there, the process below lives; after that its number may be another's. */
+  #signalBelow(signal: Signal): void {
+    const pid = this.#below;
+    if (pid === null || this.#link === null) return;
     try {
       this.#parts.runtime.kill(pid, signal);
     } catch (error) {
@@ -137,10 +146,18 @@ export class Instance {
   bury(): void {
     if (this.#buried) return;
     this.#buried = true;
-    if (this.#below !== null) this.#signalBelow(this.#below, "SIGKILL");
-    if (this.#link) this.#link.close();
-    else this.#child?.stream?.close();
-    this.#endpoint?.close();
+    this.#signalBelow("SIGKILL");
+    if (this.#link) this.#close(this.#link);
+    else this.#close(this.#child?.stream);
+    this.#close(this.#endpoint);
+  }
+
+  #close(what: { close(): void } | null | undefined): void {
+    try {
+      what?.close();
+    } catch (error) {
+      this.#sink.problem(error, "the transport did not close");
+    }
   }
 
   /** Ends a process that is not the active one, wherever it is in its life, and buries it. */

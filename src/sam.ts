@@ -149,6 +149,12 @@ function serverAddress(own: Transport, options: SamOptions): ServerAddress | und
   const colon = birth.link.indexOf(":");
   const name = birth.link.slice(0, colon);
   const address = birth.link.slice(colon + 1);
+  if (colon < 1 || address === "") {
+    throw new SamError(
+      "INVALID_PARAM",
+      `the environment variable ${linkVariable} is "${birth.link}", which no server sets: unset it`,
+    );
+  }
   if (name === own.name) return { transport: own, address };
   if (typeof options.transport === "object" || !["unix", "pipe", "shm"].includes(name)) {
     throw new SamError(
@@ -196,7 +202,7 @@ class ActiveProcess implements Sam {
       store: (bytes) => this.#store(bytes),
       restore: () => {
         this.#allow("data.restore");
-        return this.#client.data.slice();
+        return copyOf(this.#client.data);
       },
     };
   }
@@ -239,7 +245,7 @@ class ActiveProcess implements Sam {
     try {
       link = await transport.connect(address, this.#runtime);
     } catch (error) {
-      this.#client.state = "initialized";
+      if (this.#client.state as string === "registering") this.#client.state = "initialized";
       throw linkError(error, transport.name);
     }
     if (this.#client.state as string !== "registering") {
@@ -351,7 +357,7 @@ class ActiveProcess implements Sam {
         `${length} bytes of data, ${this.#client.maxDataSize} allowed: store less or raise maxDataSize`,
       );
     }
-    const copy = bytes === null ? new Uint8Array(0) : new Uint8Array(bytes);
+    const copy = copyOf(bytes ?? new Uint8Array(0));
     await this.#call((id) => ({ type: "store", id, bytes: copy }));
   }
 
@@ -447,9 +453,7 @@ class ActiveProcess implements Sam {
       }
     } catch (error) {
       healthy = false;
-      detail = `the health check failed: ${
-        error instanceof Error ? error.stack ?? error.message : String(error)
-      }`;
+      detail = `the health check failed: ${describeThrown(error)}`;
     }
     this.#feed({ type: "checked", healthy, detail });
   }
@@ -467,6 +471,26 @@ class ActiveProcess implements Sam {
       Math.max(0, due - this.#runtime.now()),
       false,
     );
+  }
+}
+
+function copyOf(bytes: Uint8Array): Uint8Array {
+  try {
+    return new Uint8Array(bytes);
+  } catch (cause) {
+    if (cause instanceof TypeError) {
+      throw invalid("bytes", bytes, "a Uint8Array that is not detached");
+    }
+    throw new SamError("NO_MEMORY", `no memory for a copy of ${bytes.length} bytes`, { cause });
+  }
+}
+
+/** What was thrown, for people; it may be anything. */
+function describeThrown(error: unknown): string {
+  try {
+    return error instanceof Error ? error.stack ?? error.message : String(error);
+  } catch {
+    return "something that cannot be shown was thrown";
   }
 }
 

@@ -55,7 +55,7 @@ export interface Supervisor {
   /** Ends the program: warn signal, `stopTimeout`, SIGKILL. Called again, it kills at once. */
   stop(): Promise<ExitStatus>;
   /**
-   * Ends the present instance in the same manner and starts the next, without backoff and without counting it. Resolved
+   * Ends the present instance (the first one, while it is being started, is new enough) in the same manner and starts the next, without backoff and without counting it. Resolved
    * when the next process is there. Rejects with INTERRUPT when supervision ends instead.
    */
   restart(): Promise<void>;
@@ -100,7 +100,7 @@ export class Supervision implements Supervisor {
   #status: ExitStatus | null = null;
   #settle!: (status: ExitStatus) => void;
   #lastRecovery: LastRecovery | null = null;
-  #stopEarly: { signal: Signal | null; delivered: boolean } | null = null;
+  #stopEarly: { signal: Signal | null } | null = null;
   #restarting: { resolve: () => void; reject: (error: SamError) => void }[] = [];
 
   constructor(
@@ -169,7 +169,7 @@ export class Supervision implements Supervisor {
   /** Ends the program with a signal that was sent to this process, or its warn signal. */
   shutdown(signal: Signal | null, delivered = false): void {
     if (this.#driver) this.#driver.shutdown(signal, delivered);
-    else this.#stopEarly = { signal, delivered };
+    else this.#stopEarly = { signal };
   }
 
   restart(): Promise<void> {
@@ -197,7 +197,11 @@ export class Supervision implements Supervisor {
       const { reason, evidence } = event;
       this.#lastRecovery = { reason, evidence, at: stamped.at, instanceId: stamped.instanceId };
     }
-    if (event.type === "spawn") { for (const { resolve } of this.#restarting.splice(0)) resolve(); }
+    if (event.type === "spawn" || (event.type === "standby" && event.state === "promoted")) {
+      for (const { resolve } of this.#restarting.splice(0)) {
+        resolve();
+      }
+    }
     this.#tell(stamped);
   }
 

@@ -186,3 +186,16 @@ test("core standby: register() of a spare waits without limit, and ends with its
   assertEquals(client.waiting, true, "so that the process lives");
   assertEquals(client.step({ type: "linkEnd", detail: "" }, 1e6), [{ type: "exit" }]);
 });
+
+test("core standby: restart() during a recovery ends the spare, which holds old code", () => {
+  const bench = new Bench({ standby: 1, timeInterval: 2000 }).start();
+  bench.pass(1000);
+  spare(bench, { type: "spawned", pid: 8 });
+  hello(bench);
+  bench.pass(1000);
+  assertEquals(bench.state, "warned");
+  bench.feed({ type: "restart" });
+  assertEquals([bench.of("killSpare").length, bench.server.standby], [1, null]);
+  bench.exit("SIGTERM");
+  assertEquals([bench.of("promote").length, bench.of("spawn").length], [0, 1]);
+});

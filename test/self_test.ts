@@ -18,12 +18,13 @@ processTest(
     const { pid } = await stage.line("started");
     await stage.line("timer");
     await stage.line("rejection");
+    await stage.line("exit");
     await eventually(
       "a report of the rejection",
       () => program.stderr().includes(`${report}a stray rejection`),
     );
     assert(program.stderr().includes(`${report}a stray error`), program.stderr());
-    for (const event of ["timer", "rejection"]) {
+    for (const event of ["timer", "rejection", "exit"]) {
       assertEquals(stage.lines(event).map((line) => line.pid), [program.pid]);
     }
     stage.go("to end");

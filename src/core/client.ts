@@ -261,6 +261,7 @@ export class Client {
         back(then);
         return this.#reject(call, "NO_MEMORY", `no memory for ${answer.dataSize} bytes of data`);
       }
+      this.#parked = false;
       this.instanceId = answer.instanceId;
       this.timeInterval = answer.timeInterval;
       this.heartbeatWindow = answer.heartbeatWindow;
@@ -393,7 +394,7 @@ export class Client {
     };
     this.state = "finalizing";
     this.#finalizeCall = call;
-    if (this.#linked) {
+    if (this.#linked && !this.#parked) {
       this.#request(call, (id) => ({ type: "finalize", id }), now, (_answer, then) => {
         end(then);
         this.#resolve(call);

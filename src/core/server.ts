@@ -101,6 +101,7 @@ export class Server {
     acknowledge: (server, message: { id: number }) =>
       server.#send({ type: "done", id: message.id }),
     spawn: (server, _input, now) => server.#spawn(now),
+    endSpare: (server) => server.#spare.end(), // it holds old code
     spawnAfresh: (server, _input, now) => {
       server.#spare.end(); // it holds old code
       server.#spawn(now);

@@ -18,6 +18,7 @@ export type ActionName =
   | "acknowledge"
   | "spawn"
   | "spawnAfresh"
+  | "endSpare"
   | "launch"
   | "failSpawn"
   | "welcome"
@@ -102,7 +103,7 @@ const ending: Row = {
   finalize: "acknowledge",
   markFailed: "markFailed",
   shutdown: "makeFinal",
-  restart: "ignore",
+  restart: "endSpare",
 };
 
 /** The table. */
@@ -115,10 +116,12 @@ export const table: Readonly<Record<ServerState, Row>> = {
     shutdown: "leaveOnceSpawned",
   },
   launched: { ...alive, hello: "welcome" },
-  registered: { ...linked, start: "start", markFailed: "markFailed" },
+  // A request may be repeated after its answer came too late: it has been granted, so it is again.
+  registered: { ...linked, start: "start", stop: "acknowledge", markFailed: "markFailed" },
   waiting: { ...linked, quorum: "startIfQuorate" },
   started: {
     ...linked,
+    start: "acknowledge",
     stop: "stop",
     markFailed: "markFailed",
     heartbeat: "confirm",

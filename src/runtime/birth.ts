@@ -45,7 +45,7 @@ function read(): Birth {
   try {
     // A program that merely imports the library must not be asked for a permission on the terminal.
     if (Deno.permissions.querySync({ name: "env", variable: linkVariable }).state !== "granted") {
-      return { link: undefined, denied: true, cwd };
+      return { link: undefined, denied: new Error(`--allow-env=${linkVariable} is missing`), cwd };
     }
     const link = Deno.env.get(linkVariable);
     if (link !== undefined && !inWorker) Deno.env.delete(linkVariable);
@@ -97,5 +97,29 @@ if ("Deno" in globalThis) {
   };
   for (const type of ["unload", "unhandledrejection", "error"]) {
     addEventListener(type, (event) => interception.handle?.(event));
+  }
+}
+
+interface BunSpawn {
+  (command: readonly string[] | SpawnOptions, options?: SpawnOptions): unknown;
+}
+interface SpawnOptions {
+  readonly env?: unknown;
+}
+
+// Bun hands a child the environment that this process was born with, whatever was deleted from it since: in an active
+// process it is told to hand on the present one, where the program names none itself.
+const { Bun } = globalThis as unknown as { Bun?: Record<"spawn" | "spawnSync", BunSpawn> };
+if (Bun !== undefined && birth.link !== undefined) {
+  const present = (options?: SpawnOptions): SpawnOptions =>
+    options?.env === undefined
+      ? { ...options, env: (globalThis as unknown as { process: ProcessGlobal }).process.env }
+      : options;
+  for (const name of ["spawn", "spawnSync"] as const) {
+    const spawn = Bun[name];
+    Bun[name] = (command, options) =>
+      Array.isArray(command)
+        ? spawn(command, present(options))
+        : spawn(present(command as SpawnOptions));
   }
 }

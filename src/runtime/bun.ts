@@ -6,6 +6,7 @@ import {
   createPageFile,
   descends,
   environment,
+  exit,
   fs,
   kill,
   makePrivateDirectory,
@@ -66,8 +67,8 @@ export const bun: Runtime = {
   settle: () => new Promise((resolve) => setTimeout(resolve, 0)),
 
   spawn: start,
-  self() {
-    return Promise.resolve({
+  async self() {
+    return await Promise.resolve({
       file: process.execPath,
       runtime: "bun" as const,
       cwd: birth.cwd,
@@ -109,7 +110,7 @@ export const bun: Runtime = {
 
   onSignal,
   takeOver,
-  exit: (code) => process.exit(code),
+  exit,
 };
 
 async function start(

@@ -74,6 +74,9 @@ const { setTimeout, clearTimeout } = globalThis as unknown as {
   clearTimeout(id: number): void;
 };
 
+/** Ends the process, also when the program's `Deno.exit` has been taken away. */
+const exit: (code: number) => never = Deno.exit.bind(Deno);
+
 /** The adapter for Deno. */
 export const deno: Runtime = {
   name: "deno",
@@ -223,8 +226,10 @@ export const deno: Runtime = {
       event.stopImmediatePropagation();
       if (event.type !== "unload") onStray(event.type === "error" ? event.error : event.reason);
     };
+    (Deno as { exit: unknown }).exit = (code: number) =>
+      onStray(new Error(`Deno.exit(${code}) was called`));
   },
-  exit: (code) => Deno.exit(code),
+  exit,
 };
 
 /** Reading and writing what is in a directory of ours; the flags name the directory around it, which is known before. */

@@ -35,6 +35,12 @@ export function ownWords(): Promise<readonly string[]> {
     if (found.length > 1 && found[1] !== "") {
       // With --watch, which is the server's to do, no instance would ever end.
       const script = scriptAt(found);
+      if (found.slice(1, script + 1).includes("-")) {
+        throw new SamError(
+          "NOT_SUPPORTED",
+          "a program from standard input cannot be run again: put it into a file",
+        );
+      }
       return found.filter((word, at) => at > script || !/^--watch/.test(word));
     }
     throw new SamError(

@@ -11,6 +11,7 @@ import {
   createPageFile,
   descends,
   environment,
+  exit,
   kill,
   makePrivateDirectory,
   moduleFlags,
@@ -46,8 +47,8 @@ export const node: Runtime = {
   settle: () => new Promise((resolve) => setImmediate(resolve)),
 
   spawn: start,
-  self() {
-    return Promise.resolve({
+  async self() {
+    return await Promise.resolve({
       file: process.execPath,
       runtime: "node" as const,
       cwd: birth.cwd,
@@ -94,7 +95,7 @@ export const node: Runtime = {
 
   onSignal,
   takeOver,
-  exit: (code) => process.exit(code),
+  exit,
 };
 
 async function start(

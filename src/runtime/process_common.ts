@@ -20,7 +20,7 @@ export interface ProcessLike {
   getBuiltinModule(name: string): unknown;
   emitWarning(warning: string): void;
   kill(pid: number, signal: string): boolean;
-  exit(code: number): never;
+  exit: (code: number) => never;
   on(event: string, listener: (...args: never[]) => void): void;
   off(event: string, listener: (...args: never[]) => void): void;
   eventNames(): (string | symbol)[];
@@ -29,6 +29,9 @@ export interface ProcessLike {
 
 /** The `process` of Node and Bun. */
 export const process: ProcessLike = (globalThis as unknown as { process: ProcessLike }).process;
+
+/** Ends the process, also when the program's `process.exit` has been taken away. */
+export const exit: (code: number) => never = process.exit.bind(process);
 
 /** `node:fs`. */
 export function fs(): typeof Fs {
@@ -39,6 +42,13 @@ export function fs(): typeof Fs {
 export function ownArguments(): { flags: string[]; module: string | undefined; args: string[] } {
   const [, script, ...args] = process.argv;
   const single = script === process.execPath || script?.startsWith("/$bunfs/");
+  const given = process.execArgv.some((flag) => /^(-[ep]+|--eval|--print)(=|$)/.test(flag));
+  if (script === "-" || (script === undefined && !given)) {
+    throw new SamError(
+      "NOT_SUPPORTED",
+      "a program from standard input cannot be run again: put it into a file",
+    );
+  }
   return {
     flags: process.execArgv.filter((flag) => !/^--(watch|hot)/.test(flag)),
     module: single ? undefined : script,
@@ -146,6 +156,8 @@ export function takeOver(onStray: (error: unknown) => void): void {
     typeof event === "string" &&
     (event.startsWith("SIG") || /^(exit|beforeExit|uncaught|unhandled|disconnect)/.test(event));
   for (const event of process.eventNames()) if (own(event)) process.removeAllListeners(event);
+  process.exit =
+    ((code: number) => onStray(new Error(`process.exit(${code}) was called`))) as typeof exit;
   process.on("uncaughtException", onStray);
   process.on("unhandledRejection", onStray);
 }

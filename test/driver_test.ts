@@ -1,0 +1,78 @@
+// What a server is given from outside may fail, and does not keep it from its work or its end.
+import { assert, assertEquals } from "@std/assert";
+import type { SuperviseOptions, Transport } from "../mod.ts";
+import { unix } from "../transports/unix.ts";
+import { processTest } from "./support/processes.ts";
+
+const broken: Readonly<Record<string, Partial<SuperviseOptions>>> = {
+  "a quorum source that does not end": {
+    quorum: {
+      watch: () => () => {
+        throw new Error("no end");
+      },
+    },
+  },
+  "a quorum source that does not begin": {
+    quorum: { watch: () => Promise.reject(new Error("no quorum")) },
+  },
+  "a cluster map that never answers": {
+    clusterMap: { set: () => new Promise(() => {}), delete: () => new Promise(() => {}) },
+  },
+  "a cluster map that fails": {
+    clusterMap: {
+      set() {
+        throw new Error("no map");
+      },
+      delete: () => Promise.reject(new Error("no map")),
+    },
+  },
+  "a transport that does not close": {
+    transport: failing((endpoint) => ({
+      ...endpoint,
+      close() {
+        endpoint.close();
+        throw new Error("not closed");
+      },
+    })),
+  },
+};
+
+function failing(
+  change: (endpoint: Awaited<ReturnType<Transport["open"]>>) => typeof endpoint,
+): Transport {
+  return { ...unix, open: async (runtime) => change(await unix.open(runtime)) };
+}
+
+for (const [name, options] of Object.entries(broken)) {
+  processTest(`${name} is a problem, and no more`, async (stage) => {
+    const watched = stage.supervise("input_instance", {
+      timeInterval: 60_000,
+      recoveryPolicy: "quit",
+      ...options,
+    });
+    await watched.event("register");
+    const { code, reason } = await watched.supervisor.stop();
+    assertEquals(reason === "stopped" || reason === "exit", true, reason);
+    assert(code >= 0);
+    await watched.ended;
+    assert(watched.all("problem").length > 0, JSON.stringify(watched.events));
+  });
+}
+
+processTest(
+  "a transport that does not accept is a problem, and the program is ended",
+  async (stage) => {
+    const transport = failing((endpoint) => ({
+      ...endpoint,
+      accept() {
+        throw new Error("not accepted");
+      },
+    }));
+    const watched = stage.supervise(
+      { command: "sleep", args: ["60"] },
+      { recoveryPolicy: "quit", transport },
+    );
+    assertEquals((await watched.finished()).code, 137);
+    assert(watched.all("problem").length > 0);
+  },
+);

@@ -100,6 +100,13 @@ export class Driver {
     });
   }
 
+  /** Milliseconds since the last sign of life; null when there was none. */
+  get heartbeatAge(): number | null {
+    this.sample();
+    const at = this.server.lastHeartbeat;
+    return at === null ? null : this.#parts.runtime.now() - at;
+  }
+
   /** Looks for heartbeats that wake nobody. */
   sample(): void {
     this.#instance?.sample();

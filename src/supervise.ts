@@ -140,15 +140,13 @@ export class Supervision implements Supervisor {
 
   get status(): SupervisorStatus {
     const server = this.#driver?.server;
-    this.#driver?.sample();
-    const lastHeartbeat = server?.lastHeartbeat ?? null;
     return {
       state: server?.state ?? "idle",
       pid: server?.pid ?? null,
       instanceId: server?.instanceId ?? 1,
       restarts: server?.restarts ?? 0,
       lastRecovery: this.#lastRecovery,
-      heartbeatAge: lastHeartbeat === null ? null : performance.now() - lastHeartbeat,
+      heartbeatAge: this.#driver?.heartbeatAge ?? null,
       dataSize: server?.dataSize ?? 0,
       standby: server?.standby ?? null,
       transport: this.#options.transport.name,

@@ -1,5 +1,7 @@
 // The standby on real processes: it takes over, its own death harms nobody, and no end leaves it behind.
 import { assert, assertEquals, assertNotEquals } from "@std/assert";
+import type { Endpoint, Link, LinkSink, Transport } from "../mod.ts";
+import { unix } from "../transports/unix.ts";
 import { taggedProcesses } from "./support/leaks.ts";
 import { eventually, processTest, transports } from "./support/processes.ts";
 
@@ -83,3 +85,46 @@ processTest("standby: when the server is killed, the spare ends as well", async 
   server.kill("SIGKILL");
   await eventually("the end of all processes", () => taggedProcesses().length === 0);
 });
+
+processTest(
+  "standby: what is heard of the last link does not count for the next instance",
+  async (stage) => {
+    // A link that somebody else holds open: its end comes only when the server closes it, after the judgement.
+    const transport: Transport = {
+      ...unix,
+      open: async (runtime) => {
+        const endpoint = await unix.open(runtime);
+        const accept: Endpoint["accept"] = (child, onLink) =>
+          endpoint.accept(child, (link) => onLink(heldOpen(link)));
+        return { ...endpoint, accept };
+      },
+    };
+    const watched = stage.supervise(
+      "standby_program",
+      { ...options, transport, warnSignal: "SIGWINCH" }, // which does nothing: only the link tells
+      { args: ["unix", "obeys"] },
+    );
+    await stage.line("started");
+    await eventually("a spare", () => watched.supervisor.status.standby?.state === "parked");
+    stage.go("die 1");
+    await stage.line("started", 2);
+    assertEquals((await watched.supervisor.stop()).code, 4);
+    assertEquals(stage.lines("aborted").map(({ instance }) => instance), [2]);
+  },
+);
+
+function heldOpen(link: Link): Link {
+  let told: LinkSink | null = null;
+  return {
+    ...link,
+    receive(sink) {
+      told = sink;
+      link.receive(sink && { ...sink, end() {} });
+    },
+    close() {
+      link.close();
+      told?.end("closed");
+      told = null;
+    },
+  };
+}

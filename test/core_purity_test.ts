@@ -132,3 +132,22 @@ test("the check of runtime globals finds what it is for", () => {
   for (const source of bad) assert(runtimeUses(source).length > 0, source);
   assertEquals(runtimeUses('const text = "run Deno"; // process.env\nchild.process'), []);
 });
+
+test("nothing of node: is loaded on Deno's default way", () => {
+  const loaded = new Set<string>();
+  const load = (path: string): void => {
+    if (loaded.has(path)) return;
+    loaded.add(path);
+    for (
+      const [, name] of readSource(path).matchAll(
+        /^(?:import|export) (?!type)(?:[^;]*?from )?"([^"]+)"/gm,
+      )
+    ) {
+      assert(!name!.startsWith("node:"), `${path} loads ${name}`);
+      load(new URL(name!, `file:///${path}`).pathname.slice(1));
+    }
+  };
+  for (const entry of ["mod.ts", "src/runtime/deno.ts"]) load(entry);
+  assert(loaded.has("src/ffi/deno.ts") && loaded.has("transports/unix.ts"), [...loaded].join());
+  assert(!loaded.has("src/runtime/node.ts"), "an adapter is loaded by name");
+});

@@ -9,6 +9,7 @@ import { unix } from "../transports/unix.ts";
 import { fileShm } from "./support/file_shm.ts";
 import { test } from "./support/harness.ts";
 import { lineTransport } from "./support/line_transport.ts";
+import { withoutLeaks } from "./support/leaks.ts";
 import { processTest } from "./support/processes.ts";
 import { currentRuntime, fixture } from "./support/runtimes.ts";
 
@@ -28,10 +29,12 @@ function peerOf(transport: Transport): Parameters<typeof transportConformance>[1
 
 for (const transport of [unix, pipe, shm, fileShm, lineTransport]) {
   for (const check of transportConformance(transport, peerOf(transport))) {
-    test(check.name, check.run);
+    test(check.name, () => withoutLeaks(check.run));
   }
 }
-for (const check of transportConformance(memoryTransport())) test(check.name, check.run);
+for (const check of transportConformance(memoryTransport())) {
+  test(check.name, () => withoutLeaks(check.run));
+}
 
 processTest("shm without memory: the same behaviour, and both sides say so", async (stage) => {
   const watched = stage.supervise("transport_fallback", {

@@ -13,7 +13,6 @@ import {
 } from "./options.ts";
 import { birth, linkVariable } from "./runtime/birth.ts";
 import { loadRuntime, type Runtime } from "./runtime/runtime.ts";
-import { serve } from "./self.ts";
 
 /**
  * Called again and again in the active process. Healthy: it returns, or resolves to, `undefined`, `true`, `0` or anything
@@ -234,6 +233,7 @@ class ActiveProcess implements Sam {
     this.#allow("register");
     if (!this.#server) {
       this.#isServer = true;
+      const { serve } = await import("./self.ts"); // not in the active process, whose start it would delay
       await serve(this.#runtime, this.#options).catch((error) => {
         this.#isServer = false;
         throw error;

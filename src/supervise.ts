@@ -1,7 +1,7 @@
 /** `supervise()`: one program under supervision, as its owner sees it. */
 import type { Evidence, FinishReason, RecoveryReason } from "./core/server_types.ts";
 import type { Signal } from "./core/signals.ts";
-import { Driver, type DriverEvent } from "./driver.ts";
+import type { Driver, DriverEvent } from "./driver.ts";
 import { SamError } from "./errors.ts";
 import {
   EventLog,
@@ -116,7 +116,8 @@ export class Supervision implements Supervisor {
 
   async #begin(program: CheckedProgram): Promise<void> {
     const { settings, transport, quorum, clusterMap } = this.#options;
-    const runtime = await loadRuntime();
+    // Loaded here, so that an active process, which imports the same module, starts without it.
+    const [runtime, { Driver }] = await Promise.all([loadRuntime(), import("./driver.ts")]);
     this.#driver = new Driver({
       runtime,
       transport,

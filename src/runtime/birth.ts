@@ -33,10 +33,11 @@ interface ProcessGlobal {
 }
 
 function read(): Birth {
-  // Not `process` in Deno: touching it loads the Node layer.
-  const { Deno, process } = globalThis as unknown as { Deno?: DenoGlobal; process: ProcessGlobal };
+  const { Deno } = globalThis as unknown as { Deno?: DenoGlobal };
   const inWorker = "WorkerGlobalScope" in globalThis;
   if (Deno === undefined) {
+    // Not read in Deno, where a mere look at `process` loads the Node layer (13 ms).
+    const { process } = globalThis as unknown as { process: ProcessGlobal };
     const link = process.env[linkVariable];
     delete process.env[linkVariable];
     return { link, denied: undefined, cwd: attempt(() => process.cwd()) };

@@ -69,10 +69,17 @@ interface DenoInternal {
 }
 
 const Deno = (globalThis as unknown as { Deno: DenoLike }).Deno;
-const { setTimeout, clearTimeout } = globalThis as unknown as {
+
+/** Looked up when they are needed: the first look makes Deno load its Node layer (4 ms). */
+const timers = globalThis as unknown as {
   setTimeout(callback: () => void, delayMs: number): number;
   clearTimeout(id: number): void;
 };
+interface AtomicsWithWaitAsync {
+  waitAsync(cell: Int32Array, index: 0, value: 0, delayMs: number): { value: Promise<string> };
+}
+/** A timer that holds no event loop and is no earlier than this may be some milliseconds late. */
+const farMs = 1000;
 
 /** Ends the process, also when the program's `Deno.exit` has been taken away. */
 const exit: (code: number) => never = Deno.exit.bind(Deno);
@@ -92,12 +99,13 @@ export const deno: Runtime = {
 
   now: () => performance.now(),
   schedule(callback, delayMs, hold) {
-    const timer = setTimeout(callback, delayMs);
+    if (!hold && delayMs >= farMs) return scheduleFar(callback, delayMs);
+    const timer = timers.setTimeout(callback, delayMs);
     if (!hold) Deno.unrefTimer(timer);
-    return () => clearTimeout(timer);
+    return () => timers.clearTimeout(timer);
   },
   // A timer, because immediates run before the sockets are asked (measured: 300 of 300 arrivals missed).
-  settle: () => new Promise((resolve) => setTimeout(resolve, 0)),
+  settle: () => new Promise((resolve) => timers.setTimeout(resolve, 0)),
 
   spawn: (command, link) => Promise.resolve().then(() => start(command, link)),
   async self() {
@@ -231,6 +239,14 @@ export const deno: Runtime = {
   },
   exit,
 };
+
+/** The limit of an answer, which hardly ever passes: kept by V8, without the cost of `setTimeout`. */
+function scheduleFar(callback: () => void, delayMs: number): () => void {
+  const cell = new Int32Array(new SharedArrayBuffer(4));
+  const { value } = (Atomics as unknown as AtomicsWithWaitAsync).waitAsync(cell, 0, 0, delayMs);
+  void value.then((how) => how === "timed-out" && callback());
+  return () => Atomics.notify(cell, 0);
+}
 
 /** Reading and writing what is in a directory of ours; the flags name the directory around it, which is known before. */
 function fileNeeds(path: string): ["read" | "write", string, string][] {

@@ -1,8 +1,7 @@
 /** The adapter for Node.js: `child_process.fork` for Node programs, `spawn` for others. */
-import { type ChildProcess, fork, spawn } from "node:child_process";
-import { existsSync } from "node:fs";
-import { connect, createServer, Socket } from "node:net";
-import { isMainThread } from "node:worker_threads";
+import type * as ChildProcesses from "node:child_process";
+import type * as Net from "node:net";
+import type * as Workers from "node:worker_threads";
 import type { Signal } from "../core/signals.ts";
 import { mapPage } from "../ffi/node.ts";
 import { birth } from "./birth.ts";
@@ -12,6 +11,7 @@ import {
   descends,
   environment,
   exit,
+  fs,
   kill,
   makePrivateDirectory,
   moduleFlags,
@@ -26,13 +26,17 @@ import {
 import type { Child, Command, Exit, Runtime } from "./runtime.ts";
 import { spawnError } from "./spawn_error.ts";
 
+function net(): typeof Net {
+  return process.getBuiltinModule("node:net") as typeof Net;
+}
+
 /** The adapter for Node.js. */
 export const node: Runtime = {
   name: "node",
   limitsWrites: false,
   pid: process.pid,
   executable: process.execPath,
-  isMainThread,
+  isMainThread: (process.getBuiltinModule("node:worker_threads") as typeof Workers).isMainThread,
   get stdinIsTerminal() {
     return process.stdin.isTTY === true;
   },
@@ -56,7 +60,7 @@ export const node: Runtime = {
     });
   },
   defaultFlags: () => Promise.resolve(moduleFlags()),
-  exists: existsSync,
+  exists: (path) => fs().existsSync(path),
   kill,
   descends,
 
@@ -65,7 +69,7 @@ export const node: Runtime = {
   remove: (...paths) => remove(paths),
   listen(path, onStream) {
     return new Promise((resolve, reject) => {
-      const server = createServer(
+      const server = net().createServer(
         { allowHalfOpen: false },
         (socket) => onStream(socketStream(socket)),
       );
@@ -75,7 +79,7 @@ export const node: Runtime = {
   },
   connect(path) {
     return new Promise((resolve, reject) => {
-      const socket = connect(path);
+      const socket = net().connect(path);
       socket.once("error", reject);
       socket.once("connect", () => {
         socket.off("error", reject);
@@ -85,7 +89,7 @@ export const node: Runtime = {
   },
   inherited(descriptor) {
     return Promise.resolve().then(() =>
-      socketStream(new Socket({ fd: descriptor, readable: true, writable: true }))
+      socketStream(new (net().Socket)({ fd: descriptor, readable: true, writable: true }))
     );
   },
   async openPage(path, { create, map }) {
@@ -111,7 +115,8 @@ async function start(
     ...(link ? ["pipe"] : []),
   ] as ("pipe" | "ipc")[];
   const options = { cwd: command.cwd, env, stdio };
-  let child: ChildProcess;
+  const { fork, spawn } = process.getBuiltinModule("node:child_process") as typeof ChildProcesses;
+  let child: ChildProcesses.ChildProcess;
   try {
     child = forked
       ? fork(command.module!, command.args, {
@@ -130,7 +135,7 @@ async function start(
   const exited = new Promise<Exit>((resolve) => {
     child.once("exit", (code, signal) => resolve({ code, signal: signal as Signal | null }));
   });
-  const socket = link ? child.stdio[descriptor] as Socket : null;
+  const socket = link ? child.stdio[descriptor] as Net.Socket : null;
   const stream = socket && socketStream(socket);
   await new Promise<void>((resolve, reject) => {
     child.once("spawn", resolve);

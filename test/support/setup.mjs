@@ -41,9 +41,10 @@ export async function install(directory) {
 /** Compiles to dist/ (the package) and .build/ (everything). Resolves to the compiler's complaints, or "". */
 export async function build() {
   extractExamples(root);
-  const tsc = join(root, "node_modules/.bin/tsc");
-  const projects = ["tsconfig.json", "tsconfig.test.json"];
-  const results = await Promise.all(projects.map((project) => run(tsc, ["-p", project])));
+  const results = await Promise.all([
+    run("npm", ["run", "--silent", "build"]),
+    run(join(root, "node_modules/.bin/tsc"), ["-p", "tsconfig.test.json"]),
+  ]);
   return results.filter(({ code }) => code !== 0).map(({ output }) => output).join("");
 }
 

@@ -1,0 +1,24 @@
+// The npm package: what every active process loads is one file, because each file costs its start about half a
+// millisecond; the server's side and the runtimes' adapters are files of their own, loaded where they are needed.
+
+const built = ".build/package";
+const always = new Set();
+
+export default {
+  input: { mod: `${built}/mod.js`, testing: `${built}/src/testing.js` },
+  external: /^node:/,
+  output: {
+    dir: "dist",
+    chunkFileNames: "[name].js",
+    manualChunks(id, { getModuleInfo }) {
+      if (always.size === 0) walk(`${process.cwd()}/${built}/mod.js`);
+      if (always.has(id) || /(mapped_page|node_stream|spawn_error)\.js$/.test(id)) return "sam";
+
+      function walk(module) {
+        if (always.has(module)) return;
+        always.add(module);
+        getModuleInfo(module).importedIds.forEach(walk);
+      }
+    },
+  },
+};

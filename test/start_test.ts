@@ -1,0 +1,38 @@
+// How a program starts: without what it does not need, and from the package as npm has it.
+import { assert, assertEquals } from "@std/assert";
+import { existsSync } from "node:fs";
+import { fileURLToPath } from "node:url";
+import { processTest } from "./support/processes.ts";
+
+processTest("an active process on Deno starts without Deno's Node layer", async (stage) => {
+  const watched = stage.supervise("start_light", { timeInterval: 60_000, recoveryPolicy: "quit" }, {
+    runtime: "deno",
+  });
+  assertEquals((await stage.line("started"))["early"], []);
+  assertEquals((await watched.finished()).code, 0);
+});
+
+/** dist/, for sources and for their compiled copies in .build/test. */
+const dist = ["../dist/", "../../dist/"].map((path) =>
+  fileURLToPath(new URL(path, import.meta.url))
+)
+  .find((path) => existsSync(`${path}mod.js`));
+
+processTest("the package of npm runs a program, watches it and starts it again", async (stage) => {
+  assert(dist !== undefined, "dist/ is missing: npm run build");
+  const server = stage.run("package_program", { args: [`${dist}mod.js`] });
+  await stage.line("started", 2);
+  const stopped = await stage.line("stopped");
+  assertEquals([stopped["instance"], stopped["ofOurs"]], [2, true]);
+  assertEquals(await server.exited, { code: 3, signal: null }, server.stderr());
+});
+
+processTest("the package's testing entry is one with its main entry", async () => {
+  const { SamError } = await import(`${dist}mod.js`) as typeof import("../mod.ts");
+  const { memoryTransport, transportConformance } = await import(
+    `${dist}testing.js`
+  ) as typeof import("../src/testing.ts");
+  for (const check of transportConformance(memoryTransport())) await check.run();
+  const error = await memoryTransport().connect("none", {} as never).catch((error) => error);
+  assert(error instanceof SamError);
+});

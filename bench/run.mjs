@@ -1,19 +1,29 @@
-// `npm run bench [-- NAME…]`: bench/NAME.ts, or each of bench/*.ts, one process per file.
+// `npm run bench [-- --quick] [-- NAME…]`: the figures of bench/figures, all or those named; prints a table and writes
+// JSON. Installs and compiles what it needs; the C peer needs Debian's libsam-dev and gcc.
 
 import { spawnSync } from "node:child_process";
-import { readdirSync } from "node:fs";
+import { existsSync, mkdirSync } from "node:fs";
 import { join } from "node:path";
-import { build, install, root } from "../test/support/setup.mjs";
+import { build, install, offlineDenoConfig, root, runtimesDir } from "../test/support/setup.mjs";
 
 await install(root);
+await install(runtimesDir);
 const complaints = await build();
-if (complaints !== "") console.error(complaints);
-
-const names = process.argv.length > 2
-  ? process.argv.slice(2)
-  : readdirSync(import.meta.dirname).filter((file) => file.endsWith(".ts")).sort();
-for (const name of names) {
-  const file = join(root, ".build/bench", `${name.replace(/\.ts$/, "")}.js`);
-  const { status } = spawnSync(process.execPath, ["--expose-gc", file], { stdio: "inherit" });
-  if (status !== 0) process.exitCode = 1;
+if (complaints !== "") {
+  console.error(complaints);
+  process.exit(1);
 }
+offlineDenoConfig();
+
+const libsam = join(root, ".build/bench/libsam");
+mkdirSync(join(root, ".build/bench"), { recursive: true });
+if (!existsSync("/usr/include/corosync/sam.h")) {
+  console.error("the C peer needs libsam: apt-get install libsam-dev gcc");
+  process.exit(1);
+}
+const source = join(root, "bench/peers/libsam.c");
+const gcc = spawnSync("gcc", ["-O2", "-Wall", "-o", libsam, source, "-lsam"], { stdio: "inherit" });
+if (gcc.status !== 0) process.exit(1);
+
+const words = [join(root, ".build/bench/main.js"), `--libsam=${libsam}`, ...process.argv.slice(2)];
+process.exitCode = spawnSync(process.execPath, words, { stdio: "inherit" }).status ?? 1;

@@ -1,0 +1,143 @@
+// The bench's own process: it starts programs of bench/programs on a runtime, hears what they say, and reads what /proc
+// says about them.
+import { type ChildProcess, execFileSync, spawn } from "node:child_process";
+import { readdirSync, readFileSync } from "node:fs";
+import { fileURLToPath } from "node:url";
+import { wall } from "./clock.ts";
+import { runtimePath } from "../../test/support/runtimes.ts";
+
+/** The runtimes that are measured, by the name they have in tables. */
+export const runtimes = ["node26", "deno", "bun"] as const;
+export type BenchRuntime = typeof runtimes[number];
+
+const root = fileURLToPath(new URL("../../../", import.meta.url)); // this file runs in .build/bench/support
+
+/** What `supervise` is told to run a program of bench/programs. */
+export function programFor(runtime: BenchRuntime, program: string, settings: object): object {
+  const [path, words] = commandLine(runtime, program);
+  const module = words.at(-1)!;
+  const name = runtime === "node26" ? "node" : runtime;
+  const flags = words.slice(runtime === "deno" ? 1 : 0, -1);
+  return { module, args: [JSON.stringify(settings)], runtime: { name, path, flags } };
+}
+
+/** The command line of a program of bench/programs: the sources on Deno and Bun, compiled on Node. */
+export function commandLine(runtime: BenchRuntime, program: string): [string, string[]] {
+  const source = `${root}bench/programs/${program}.ts`;
+  switch (runtime) {
+    case "deno":
+      return [runtimePath("deno"), ["run", "-A", `--config=${root}.build/deno/deno.json`, source]];
+    case "bun":
+      return [runtimePath("bun"), [source]];
+    case "node26":
+      return [runtimePath("node26"), [`${root}.build/bench/programs/${program}.js`]];
+  }
+}
+
+/** What a program says: one JSON object a line. */
+export interface Line {
+  readonly event: string;
+  /** When it got here, on the clock of `wall`. */
+  readonly arrived: number;
+  // deno-lint-ignore no-explicit-any
+  readonly [name: string]: any;
+}
+
+/** A running program; it, and what it starts, write lines to one standard output. */
+export class Running {
+  readonly lines: Line[] = [];
+  readonly ended: Promise<number | null>;
+  readonly #child: ChildProcess;
+  #waiting: (() => void)[] = [];
+  #stderr = "";
+
+  constructor(file: string, words: readonly string[]) {
+    this.#child = spawn(file, words, { stdio: ["pipe", "pipe", "pipe"] });
+    this.#child.stderr!.setEncoding("utf8").on("data", (text: string) => this.#stderr += text);
+    let rest = "";
+    this.#child.stdout!.setEncoding("utf8").on("data", (text: string) => {
+      const arrived = wall(performance.now());
+      const parts = (rest + text).split("\n");
+      rest = parts.pop()!;
+      for (const part of parts) {
+        if (part.startsWith("{")) this.lines.push({ ...JSON.parse(part), arrived } as Line);
+      }
+      this.#wake();
+    });
+    this.ended = new Promise((resolve) => {
+      this.#child.on("close", (code) => {
+        this.#wake();
+        resolve(code);
+      });
+    });
+  }
+
+  get pid(): number {
+    return this.#child.pid!;
+  }
+
+  #wake(): void {
+    for (const wake of this.#waiting.splice(0)) wake();
+  }
+
+  /** Waits for the nth line of an event. */
+  async line(event: string, nth = 1): Promise<Line> {
+    const deadline = performance.now() + 60_000;
+    for (;;) {
+      const found = this.lines.filter((line) => line.event === event)[nth - 1];
+      if (found) return found;
+      if (this.#child.exitCode !== null || performance.now() > deadline) {
+        throw new Error(`no line "${event}" (${nth}): ${this.#stderr}`);
+      }
+      await new Promise<void>((resolve) => {
+        this.#waiting.push(resolve);
+        setTimeout(resolve, 1000).unref();
+      });
+    }
+  }
+
+  /** Says something to its standard input. */
+  say(text: string): void {
+    this.#child.stdin!.write(`${text}\n`);
+  }
+
+  async stop(signal: NodeJS.Signals = "SIGTERM"): Promise<void> {
+    if (this.#child.exitCode === null) this.#child.kill(signal);
+    await this.ended;
+  }
+}
+
+/** Starts a program of bench/programs, with its arguments as one JSON text. */
+export function start(runtime: BenchRuntime, program: string, settings: object = {}): Running {
+  const [file, words] = commandLine(runtime, program);
+  return new Running(file, [...words, JSON.stringify(settings)]);
+}
+
+/** Runs the C peer; returns its samples. */
+export function peerSamples(libsam: string, ...words: (string | number)[]): number[] {
+  const output = execFileSync(libsam, words.map(String), {
+    encoding: "utf8",
+    stdio: ["ignore", "pipe", "inherit"],
+  });
+  return JSON.parse(output.trim().split("\n").at(-1)!) as number[];
+}
+
+/** Microseconds of processor time that a process has used so far, all its threads. */
+export function cpuMicroseconds(pid: number): number {
+  let total = 0;
+  for (const thread of readdirSync(`/proc/${pid}/task`)) {
+    const [nanoseconds] = readFileSync(`/proc/${pid}/task/${thread}/schedstat`, "utf8").split(" ");
+    total += Number(nanoseconds) / 1000;
+  }
+  return total;
+}
+
+/** KiB of memory that a process has resident. */
+export function residentKiB(pid: number): number {
+  return Number(/^VmRSS:\s+(\d+)/m.exec(readFileSync(`/proc/${pid}/status`, "utf8"))![1]);
+}
+
+/** The parent of a process. */
+export function parentOf(pid: number): number {
+  return Number(/^PPid:\s+(\d+)/m.exec(readFileSync(`/proc/${pid}/status`, "utf8"))![1]);
+}

@@ -3,6 +3,7 @@
  * the endpoint and the link of the present instance.
  */
 import type { Transport } from "../transports/transport.ts";
+import { type Alarm, alarmOf, type Sleeper } from "./alarm.ts";
 import type { ClusterMap, QuorumSource } from "./cluster/cluster.ts";
 import { Server } from "./core/server.ts";
 import type {
@@ -44,11 +45,9 @@ export interface DriverSink {
 const tick: ServerInput = { type: "tick" };
 /** A server that ends waits so long for the cluster map. */
 const mapAnswerMs = 1000;
-/** A timer takes no longer delay. */
-const maxDelayMs = 2 ** 31 - 1;
 
 /** One program under supervision. */
-export class Driver {
+export class Driver implements Sleeper {
   /** The state machine; to be read only. */
   readonly server: Server;
 
@@ -60,8 +59,10 @@ export class Driver {
   readonly #doomed = new Set<Promise<void>>();
   #inputs: ServerInput[] = [];
   #stepping = false;
-  #cancelTimer: (() => void) | null = null;
-  #armedFor = Infinity;
+  readonly #alarm: Alarm;
+  /** When to look for heartbeats that wake nobody. */
+  #nextSample = Infinity;
+  /** A deadline is being met: input that had arrived before it is delivered first. */
   #settling = false;
   #endQuorum: (() => void) | null = null;
   #finished = false;
@@ -71,12 +72,14 @@ export class Driver {
   constructor(parts: DriverParts, sink: DriverSink) {
     this.#parts = parts;
     this.#sink = sink;
+    this.#alarm = alarmOf(parts.runtime);
     const [seed] = crypto.getRandomValues(new Uint32Array(1));
     this.server = new Server(parts.settings, seed!);
   }
 
   /** Starts the first instance. */
   begin(): void {
+    this.#alarm.add(this);
     this.#watchQuorum();
     this.#feed({ type: "begin" });
   }
@@ -131,7 +134,7 @@ export class Driver {
       }
     }
     this.#stepping = false;
-    this.#arm();
+    if (!this.#settling) this.#arm();
   }
 
   #carryOut(effect: ServerEffect): void {
@@ -219,15 +222,16 @@ export class Driver {
 
   #finish(status: ExitStatus): void {
     this.#finished = true;
-    this.#cancelTimer?.();
+    this.#alarm.remove(this);
     this.#bury();
     try {
       this.#endQuorum?.();
     } catch (error) {
       this.report(error, "the quorum source did not end");
     }
+    let cancel!: () => void;
     const limit = new Promise<void>((resolve) =>
-      this.#cancelTimer = this.#parts.runtime.schedule(
+      cancel = this.#parts.runtime.schedule(
         () => {
           this.report("no answer", "the cluster map was left as it is");
           resolve();
@@ -238,54 +242,64 @@ export class Driver {
     );
     const mapped = Promise.race([this.#mapped, limit]);
     void Promise.all([mapped, ...this.#doomed]).then(() => {
-      this.#cancelTimer?.();
+      cancel();
       this.#sink.finish(status);
     });
   }
 
   // The clock.
 
-  /** Arms the timer for the next deadline or sampling; a later one than armed for is found out when it fires. */
+  /** When to be woken: so long before the deadline that it can be met in time, or to look for heartbeats. */
+  get due(): number {
+    if (this.#finished || this.#settling) return Infinity;
+    const { deadline } = this.server;
+    return deadline === undefined
+      ? this.#nextSample
+      : Math.min(this.#nextSample, deadline - this.#parts.runtime.settleMs);
+  }
+
   #arm(): void {
-    if (this.#finished || this.#settling) return;
-    const due = this.#due();
-    if (due === undefined || due >= this.#armedFor) return;
-    this.#cancelTimer?.();
-    this.#armedFor = due;
-    const { runtime } = this.#parts;
-    const delay = Math.min(Math.max(0, due - runtime.now()), maxDelayMs);
-    this.#cancelTimer = runtime.schedule(() => this.#wake(), delay, true);
+    this.#planSample();
+    this.#alarm.arm(this.due);
   }
 
-  #due(): number | undefined {
-    const { deadline, state } = this.server;
-    const { timeInterval } = this.#parts.settings;
-    if (!this.#parts.transport.sampled || state !== "started" || timeInterval === 0) {
-      return deadline;
+  /** All programs with the same time interval are looked at together. */
+  #planSample(): void {
+    const { runtime, transport, settings: { timeInterval } } = this.#parts;
+    if (!transport.sampled || timeInterval === 0 || this.server.state !== "started") {
+      this.#nextSample = Infinity;
+      return;
     }
-    return Math.min(
-      deadline ?? Infinity,
-      this.#parts.runtime.now() + Math.max(1, timeInterval / 16),
-    );
+    if (this.#nextSample !== Infinity) return;
+    const periodMs = Math.max(1, timeInterval / 16);
+    this.#nextSample = (Math.floor(runtime.now() / periodMs) + 1) * periodMs;
   }
 
-  async #wake(): Promise<void> {
-    this.#armedFor = Infinity;
-    this.#cancelTimer = null;
-    const { runtime } = this.#parts;
+  wake(): void {
+    this.#nextSample = Infinity;
     this.sample();
-    const isDue = () => {
+    const { deadline } = this.server;
+    const { runtime } = this.#parts;
+    if (deadline !== undefined && deadline - runtime.settleMs <= runtime.now() + 1) {
+      void this.#meet();
+    } else this.#arm();
+  }
+
+  /** Meets the deadline, unless what has arrived moves it. */
+  async #meet(): Promise<void> {
+    const { runtime } = this.#parts;
+    this.#settling = true;
+    const isNear = () => {
       const { deadline } = this.server;
-      return !this.#finished && deadline !== undefined && deadline <= runtime.now();
+      return !this.#finished && deadline !== undefined &&
+        deadline <= runtime.now() + runtime.settleMs + 1;
     };
-    if (isDue()) {
-      // Heartbeats that have arrived are read before a deadline is judged.
-      this.#settling = true;
+    while (isNear()) {
       await runtime.settle();
-      this.#settling = false;
       this.sample();
-      if (isDue()) this.#feed(tick);
+      if (this.server.deadline! <= runtime.now()) this.#feed(tick);
     }
+    this.#settling = false;
     this.#arm();
   }
 

@@ -35,6 +35,7 @@ interface BunLike {
   };
   listen(options: object): { stop(closeActive: boolean): void };
   connect(options: object): Promise<BunSocket>;
+  sleep(ms: number): Promise<void>;
 }
 interface BunSocket {
   data: { stream: SocketStream };
@@ -63,8 +64,9 @@ export const bun: Runtime = {
     if (!hold) timer.unref();
     return () => clearTimeout(timer);
   },
-  // A timer, because immediates run before the sockets are asked (measured: 300 of 300 arrivals missed).
-  settle: () => new Promise((resolve) => setTimeout(resolve, 0)),
+  // Immediates run before the sockets are asked (measured: 300 of 300 arrivals missed), this after (0 of 300).
+  settle: () => Bun.sleep(0),
+  settleMs: 0,
 
   spawn: start,
   async self() {

@@ -106,6 +106,7 @@ export const deno: Runtime = {
   },
   // A timer, because immediates run before the sockets are asked (measured: 300 of 300 arrivals missed).
   settle: () => new Promise((resolve) => timers.setTimeout(resolve, 0)),
+  settleMs: 3,
 
   spawn: (command, link) => Promise.resolve().then(() => start(command, link)),
   async self() {

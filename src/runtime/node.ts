@@ -49,6 +49,7 @@ export const node: Runtime = {
   },
   // Immediates run after the poll phase, in which everything that had arrived is delivered.
   settle: () => new Promise((resolve) => setImmediate(resolve)),
+  settleMs: 0,
 
   spawn: start,
   async self() {

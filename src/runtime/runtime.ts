@@ -96,6 +96,8 @@ export interface Runtime {
   schedule(callback: () => void, delayMs: number, hold: boolean): () => void;
   /** Resolved when input that had arrived before the call has been delivered. */
   settle(): Promise<void>;
+  /** What a timer and `settle()` take together, in milliseconds: so long before a deadline they are begun. */
+  readonly settleMs: number;
 
   /** Starts a process. With `link`, the child inherits a descriptor, and its number goes into the environment by it. */
   spawn(

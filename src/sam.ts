@@ -404,7 +404,8 @@ class ActiveProcess implements Sam {
         this.#link?.send(encodeClient(effect.message));
         break;
       case "confirm":
-        this.#link?.heartbeat();
+        if (this.#link?.confirm) this.#link.confirm();
+        else this.#link?.heartbeat();
         break;
       case "check":
         void this.#runCheck();

@@ -1,6 +1,6 @@
 /**
  * The shared-memory transport. A heartbeat is one atomic add in a page that both sides have mapped; the server looks at it
- * from time to time and is not woken by it. Control frames, and the end of the process, come over a Unix socket. Where
+ * from time to time and is not woken by it. Control frames, confirmations and the end of the process come over a Unix socket. Where
  * nothing can be mapped, the same page is a file: written with pwrite, read with pread.
  */
 import type { Page, Runtime } from "../src/runtime/runtime.ts";
@@ -17,11 +17,12 @@ function unmappedNotice(runtime: Runtime): string {
   return `${runtime.name} cannot map memory here, so heartbeats go through a file (about 1 µs each): ${cure}`;
 }
 
-/** Heartbeats go to the page, and to the page alone. */
+/** Heartbeats go to the page, and to the page alone; confirmations, which are few, go the way of frames. */
 function sharedLink(link: Link, page: Page, runtime: Runtime): Link {
   return {
     ...pagedLink(link, page),
     heartbeat: page.add,
+    confirm: link.heartbeat,
     ...(!page.mapped && { notice: unmappedNotice(runtime) }),
   };
 }

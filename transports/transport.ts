@@ -9,7 +9,7 @@ import type { Runtime, Stream } from "../src/runtime/runtime.ts";
 export interface LinkSink {
   /** A whole frame, as it was sent. */
   frame(frame: Uint8Array): void;
-  /** One or more heartbeats. Not called where heartbeats are sampled. */
+  /** One or more heartbeats, or a confirmation. Not called for heartbeats that are sampled. */
   heartbeat(): void;
   /** The other side is gone, or `close()` was called. The last call, made once. */
   end(detail: string): void;
@@ -22,6 +22,11 @@ export interface Link {
    * never yields. It may be left out while an earlier one is still unread.
    */
   heartbeat(): void;
+  /**
+   * Active side: the event loop runs. Like `heartbeat()`, which it is where it is left out, but seen by the server at once:
+   * it comes four times in a time interval at most.
+   */
+  confirm?(): void;
   /** Sends a frame of at most 64 KiB, whole and in order. */
   send(frame: Uint8Array): void;
   /** Names who is told; what arrived before is handed over first. With null, arrivals wait for the next call. */

@@ -1,0 +1,58 @@
+// What a program for Node takes instead: node:cluster, and a fork on 'exit'.
+//
+//   node cluster.mjs crash COUNT RESIDENT_MIB [MODULE]
+//
+// The last line on stdout is a JSON array: the ms from SIGKILL until the next worker is ready. A worker is ready when
+// it has imported MODULE, if there is one, and filled RESIDENT_MIB of memory, which a new process has to do anew.
+
+import cluster from "node:cluster";
+import { once } from "node:events";
+import { resolve } from "node:path";
+import { setTimeout as sleep } from "node:timers/promises";
+import { pathToFileURL } from "node:url";
+
+/** Milliseconds that mean the same in every process. */
+const now = () => performance.timeOrigin + performance.now();
+
+if (cluster.isWorker) {
+  const [, , , , mib, module] = process.argv;
+  if (module !== undefined) await import(pathToFileURL(resolve(module)));
+  const memory = Buffer.alloc(Number(mib) * 2 ** 20, 1); // not 0: those pages would not exist
+  process.send(now());
+  setInterval(() => memory.length, 2 ** 30); // in use, and the process stays
+} else {
+  const [, , mode, count, mib] = process.argv;
+  if (mode !== "crash" || !(Number(count) > 0) || !(Number(mib) >= 0)) {
+    console.error("usage: cluster.mjs crash COUNT RESIDENT_MIB [MODULE]");
+    process.exit(2);
+  }
+  await crash(Number(count));
+}
+
+async function crash(count) {
+  // What the module prints is not a result.
+  cluster.setupPrimary({ stdio: ["ignore", 2, 2, "ipc"] });
+  const restart = (_worker, code, signal) => {
+    if (signal !== "SIGKILL") throw new Error(`worker ended by itself: ${signal ?? code}`);
+    cluster.fork();
+  };
+  cluster.on("exit", restart);
+
+  const samples = [];
+  const next = () => once(cluster, "message", { signal: AbortSignal.timeout(60_000) });
+  cluster.fork();
+  let [worker] = await next();
+  while (samples.length < count) {
+    await sleep(20); // its start is over, in the primary too
+    const ready = next();
+    const killed = now();
+    worker.process.kill("SIGKILL");
+    let time;
+    [worker, time] = await ready;
+    samples.push(time - killed);
+  }
+  cluster.off("exit", restart);
+  worker.process.kill("SIGKILL");
+  await once(worker, "exit");
+  console.log(JSON.stringify(samples));
+}

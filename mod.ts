@@ -50,9 +50,10 @@ export type {
   Exit,
   Listener,
   Page,
+  RandomFile,
   Runtime,
   RuntimeName,
   Stdio,
   Stream,
 } from "./src/runtime/runtime.ts";
-export type { Endpoint, Link, LinkSink, Transport } from "./transports/transport.ts";
+export type { Endpoint, Kept, Link, LinkSink, Transport } from "./transports/transport.ts";

@@ -38,6 +38,7 @@ const ask = {
   frames: "f",
   close: "c",
   idle: "i",
+  keep: "k",
 } as const;
 
 /**
@@ -135,6 +136,25 @@ export function transportConformance(
     });
   }
 
+  check("what the active side keeps is there, before and after its end", async (pair) => {
+    const size = 100_000;
+    pair.ask("keep", size);
+    const keeps = (await pair.next()).at(-1);
+    if (keeps === 0) return; // nothing without a message here
+    const check = (when: string) => {
+      const kept = pair.link.kept?.();
+      const bytes = kept?.read();
+      if (kept?.size !== size || bytes?.length !== size || bytes.some((byte) => byte !== 2)) {
+        fail(`${when}, ${kept?.size} bytes were kept in place of ${size}, or changed`);
+      }
+    };
+    check("while it lives");
+    if (pair.child) pair.child.kill("SIGKILL");
+    else pair.ask("close", 0);
+    await pair.ended;
+    check("after its end");
+  });
+
   check("close() of the active side ends the link, once", async (pair) => {
     pair.ask("close", 0);
     await pair.ended;
@@ -208,6 +228,10 @@ function answer(link: Link, runtime: Runtime, ownProcess: boolean): Promise<void
             link.heartbeat();
           }
           return link.send(numbered(number));
+        case ask.keep: // twice, and less than before, so that what is left over would be seen
+          link.keep?.(new Uint8Array(number + 1).fill(1));
+          link.keep?.(new Uint8Array(number).fill(2));
+          return link.send(numbered(link.keep ? 1 : 0));
         case ask.frames:
           for (let count = 0; count < number; count++) {
             link.send(numbered(count));

@@ -110,6 +110,11 @@ export class Driver implements Sleeper {
     return at === null ? null : this.#parts.runtime.now() - at;
   }
 
+  /** The bytes stored by the active process. */
+  get dataSize(): number {
+    return this.#instance?.keptSize ?? this.server.dataSize;
+  }
+
   /** Looks for heartbeats that wake nobody. */
   sample(): void {
     this.#instance?.sample();

@@ -12,6 +12,7 @@ export interface InstanceParts {
   readonly runtime: Runtime;
   readonly transport: Transport;
   readonly command: () => Promise<Command>;
+  readonly settings: { readonly maxDataSize: number };
 }
 
 /** Who hears of an instance. */
@@ -70,6 +71,7 @@ export class Instance {
       child.kill("SIGKILL");
     }
     const exit = await child.exited;
+    this.#takeKept();
     this.#sink.input({ type: "exit", ...exit });
   }
 
@@ -83,6 +85,7 @@ export class Instance {
       heartbeat: () => this.#sink.input(heartbeat),
       frame: (frame) => this.#receive(frame),
       end: () => {
+        this.#takeKept();
         this.#link = null;
         this.#sink.input({ type: "linkEnd" });
       },
@@ -106,6 +109,26 @@ export class Instance {
     } catch (error) {
       this.#sink.problem(error, "the program sent what is no frame; its link is closed");
       this.#link?.close();
+    }
+  }
+
+  /** How many bytes the process has left without a message; undefined for none. */
+  get keptSize(): number | undefined {
+    return this.#link?.kept?.()?.size;
+  }
+
+  /** The process can leave nothing more: what it left is the server's from now on. */
+  #takeKept(): void {
+    const kept = this.#link?.kept?.();
+    if (!kept) return;
+    const { maxDataSize } = this.#parts.settings;
+    const bytes = kept.size <= maxDataSize ? kept.read() : undefined;
+    if (bytes) this.#sink.input({ type: "kept", bytes });
+    else {
+      this.#sink.problem(
+        new Error(`${kept.size} bytes, of which ${maxDataSize} are allowed`),
+        "the data that the program left in shared memory cannot be read",
+      );
     }
   }
 

@@ -267,6 +267,7 @@ class ActiveProcess implements Sam {
       id,
       pid: this.#runtime.pid,
       notice: link.notice ?? "",
+      keeps: link.keep !== undefined,
     }));
     return this.#client.instanceId!;
   }
@@ -403,6 +404,9 @@ class ActiveProcess implements Sam {
       case "send":
         this.#link?.send(encodeClient(effect.message));
         break;
+      case "keep":
+        this.#keep(effect.id, effect.bytes);
+        break;
       case "confirm":
         if (this.#link?.confirm) this.#link.confirm();
         else this.#link?.heartbeat();
@@ -425,6 +429,20 @@ class ActiveProcess implements Sam {
       case "exit":
         this.#runtime.exit(1);
     }
+  }
+
+  #keep(id: number, bytes: Uint8Array): void {
+    try {
+      this.#link!.keep!(bytes);
+    } catch (cause) {
+      const problem = `the server has no room for ${bytes.length} bytes of data`;
+      return this.#settle(
+        id,
+        ({ reject }) => reject(new SamError("NO_MEMORY", problem, { cause })),
+      );
+    }
+    this.#client.data = bytes;
+    this.#settle(id, ({ resolve }) => resolve());
   }
 
   #settle(id: number, how: (settle: Settle) => void): void {

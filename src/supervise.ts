@@ -148,7 +148,7 @@ export class Supervision implements Supervisor {
       restarts: server?.restarts ?? 0,
       lastRecovery: this.#lastRecovery,
       heartbeatAge: this.#driver?.heartbeatAge ?? null,
-      dataSize: server?.dataSize ?? 0,
+      dataSize: this.#driver?.dataSize ?? 0,
       standby: server?.standby ?? null,
       transport: this.#options.transport.name,
     };

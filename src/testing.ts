@@ -30,10 +30,11 @@ export type {
   Exit,
   Listener,
   Page,
+  RandomFile,
   Runtime,
   RuntimeName,
   Stdio,
   Stream,
 } from "./runtime/runtime.ts";
-export type { Endpoint, Link, LinkSink, Transport } from "../transports/transport.ts";
+export type { Endpoint, Kept, Link, LinkSink, Transport } from "../transports/transport.ts";
 export type { Signal } from "./core/signals.ts";

@@ -276,11 +276,27 @@ test("core client: the server lost rejects what waits, aborts, and ends the proc
     assertMatch(bench.abort()!.message, /gone/);
     assertEquals([bench.state, bench.client.deadline], ["registered", undefined]);
     assertEquals(bench.feed(linkEnd), []);
-    const late = bench.call({ type: "start" });
-    assertEquals([bench.settled.get(late), bench.state], ["LIBRARY", "registered"]);
+    const late = [
+      { type: "start" } as const,
+      store(3),
+      { type: "setWarnSignal", signal: "SIGHUP" } as const,
+    ].map((asked) => bench.call(asked));
+    for (const call of late) assertEquals(bench.settled.get(call), "LIBRARY");
+    assertEquals([bench.state, bench.client.data], ["registered", bytes()]);
     const end = bench.call({ type: "finalize" });
     assertEquals([bench.settled.get(end), bench.state], ["resolved", "finalized"]);
   }
+});
+
+test("core client: where the link keeps data, a store is no message", () => {
+  const bench = new ClientBench().register({}, true);
+  const sent = bench.unanswered.length;
+  bench.call(store(1, 2));
+  assertEquals(bench.last.map(({ type }) => type), ["keep"]);
+  assertEquals([bench.unanswered.length, bench.client.waiting], [sent, false]);
+  bench.feed(linkEnd);
+  const late = bench.call(store(3));
+  assertEquals(bench.settled.get(late), "LIBRARY");
 });
 
 test("core client: finalize() rejects what waits and resolves", () => {

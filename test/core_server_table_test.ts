@@ -266,7 +266,10 @@ test("core server: an input that is ignored changes no deadline", () => {
   for (const { state, reach, settings } of Object.values(situations)) {
     for (const input of inputs) {
       const event = input.type === "message" ? input.message.type : input.type;
-      if (event === "tick" || event === "spare" || table[state][event] !== "ignore") continue;
+      if (
+        event === "tick" || event === "spare" || event === "kept" ||
+        table[state][event] !== "ignore"
+      ) continue;
       const { bench } = arrive({ state, reach, ...(settings && { settings }) }, {});
       const { deadline } = bench.server;
       assertEquals(bench.feed(input), []);

@@ -16,7 +16,10 @@ import { currentRuntime, fixture } from "./support/runtimes.ts";
 // The C library is opened once per process and stays: before the tests, so that it is no leak of the first.
 const runtime = await loadRuntime();
 const directory = await runtime.makePrivateDirectory(true);
-(await runtime.openPage(`${directory}/p`, { create: true, map: true })).close();
+const file = await runtime.openFile(`${directory}/p`, true);
+file.write(new Uint8Array(4096), 0);
+(await runtime.mapPage(`${directory}/p`))?.close();
+file.close();
 runtime.remove(`${directory}/p`, directory);
 
 function peerOf(transport: Transport): Parameters<typeof transportConformance>[1] {

@@ -1,10 +1,12 @@
 /**
  * The shared-memory transport. A heartbeat is one atomic add in a page that both sides have mapped; the server looks at it
- * from time to time and is not woken by it. Control frames, confirmations and the end of the process come over a Unix socket. Where
- * nothing can be mapped, the same page is a file: written with pwrite, read with pread.
+ * from time to time and is not woken by it. Data lie in the same file. Control frames, confirmations and the end of the
+ * process come over a Unix socket. Where nothing can be mapped, the page is written with pwrite and read with pread.
  */
-import type { Page, Runtime } from "../src/runtime/runtime.ts";
-import { pagedLink } from "./paged_link.ts";
+import { pageBytes } from "../src/ffi/mapped_page.ts";
+import type { Page, RandomFile, Runtime } from "../src/runtime/runtime.ts";
+import { keeper, type Kept, kept } from "./keep.ts";
+import { atEnd, filePage, pagedLink } from "./paged_link.ts";
 import { connectSocket, directoryOf, openSocket, pageIn } from "./socket.ts";
 import type { Endpoint, Link, Transport } from "./transport.ts";
 
@@ -17,30 +19,80 @@ function unmappedNotice(runtime: Runtime): string {
   return `${runtime.name} cannot map memory here, so heartbeats go through a file (about 1 µs each): ${cure}`;
 }
 
-/** Heartbeats go to the page, and to the page alone; confirmations, which are few, go the way of frames. */
-function sharedLink(link: Link, page: Page, runtime: Runtime): Link {
+/** What both sides have open. */
+interface Shared {
+  readonly page: Page;
+  readonly file: RandomFile;
+  readonly mapped: boolean;
+  close(): void;
+}
+
+async function openShared(runtime: Runtime, path: string, create: boolean): Promise<Shared> {
+  const file = await runtime.openFile(path, create);
+  try {
+    if (create) file.write(new Uint8Array(pageBytes), 0); // reserved: a mapped page must not lack its memory
+    const mapped = await runtime.mapPage(path);
+    const page = mapped ?? filePage(file);
+    const close = () => {
+      page.close();
+      file.close();
+    };
+    return { page, file, mapped: mapped !== undefined, close };
+  } catch (error) {
+    file.close();
+    throw error;
+  }
+}
+
+/** The server's end. What was left in the file is read before the file is given back. */
+function serverLink(link: Link, shared: Shared, runtime: Runtime): Link {
+  let last: Kept | undefined;
+  const ending = atEnd(link, () => {
+    const bytes = kept(shared.file)?.read();
+    last = bytes && { size: bytes.length, read: () => bytes };
+    shared.close();
+  });
   return {
-    ...pagedLink(link, page),
-    heartbeat: page.add,
-    confirm: link.heartbeat,
-    ...(!page.mapped && { notice: unmappedNotice(runtime) }),
+    ...ending,
+    sample: shared.page.read,
+    kept: () => last ?? kept(shared.file),
+    close() {
+      shared.close();
+      link.close();
+    },
+    ...noticeOf(shared, runtime),
   };
 }
 
-/** Heartbeats in shared memory, frames over a Unix socket. */
+/** The active end: heartbeats go to the page alone; confirmations, which are few, go the way of frames. */
+function activeLink(link: Link, shared: Shared, runtime: Runtime): Link {
+  return {
+    ...pagedLink(link, { ...shared.page, close: shared.close }),
+    heartbeat: shared.page.add,
+    confirm: link.heartbeat,
+    keep: keeper(shared.file),
+    ...noticeOf(shared, runtime),
+  };
+}
+
+function noticeOf({ mapped }: Shared, runtime: Runtime): Pick<Link, "notice"> {
+  return mapped ? {} : { notice: unmappedNotice(runtime) };
+}
+
+/** Heartbeats and data in shared memory, frames over a Unix socket. */
 export const shm: Transport = {
   name: "shm",
   sampled: true,
   async open(runtime): Promise<Endpoint> {
     const directory = await runtime.makePrivateDirectory(true);
-    let page: Page | undefined;
+    let shared: Shared | undefined;
     let linked = false;
     const socket = await openSocket(runtime, directory, (link) => {
       linked = true;
-      return sharedLink(link, page!, runtime);
+      return serverLink(link, shared!, runtime);
     });
     try {
-      page = await runtime.openPage(pageIn(directory), { create: true, map: true });
+      shared = await openShared(runtime, pageIn(directory), true);
     } catch (error) {
       socket.close();
       throw error;
@@ -50,16 +102,16 @@ export const shm: Transport = {
       accept: (_child, onLink) => socket.accept(onLink),
       close() {
         socket.close();
-        if (!linked) page.close();
+        if (!linked) shared.close();
       },
     };
   },
   async connect(address, runtime) {
-    const page = await runtime.openPage(pageIn(directoryOf(address)), { create: false, map: true });
+    const shared = await openShared(runtime, pageIn(directoryOf(address)), false);
     try {
-      return sharedLink(await connectSocket(runtime, address), page, runtime);
+      return activeLink(await connectSocket(runtime, address), shared, runtime);
     } catch (error) {
-      page.close();
+      shared.close();
       throw error;
     }
   },

@@ -4,6 +4,9 @@
  * @module
  */
 import type { Runtime, Stream } from "../src/runtime/runtime.ts";
+import type { Kept } from "./keep.ts";
+
+export type { Kept } from "./keep.ts";
 
 /** Who is told what arrives on a link, in the order of arrival. */
 export interface LinkSink {
@@ -37,6 +40,13 @@ export interface Link {
   close(): void;
   /** Server side, for heartbeats that wake nobody: a number that changes with them. Asked before a deadline is judged. */
   sample?(): number;
+  /**
+   * Active side, where data can be left with the server without a message: on return it outlives this process. Throws
+   * where there is no room; what was kept before is still kept then.
+   */
+  keep?(bytes: Uint8Array): void;
+  /** Server side: what the other side kept last; undefined for nothing. Asked before and when the link ends. */
+  kept?(): Kept | undefined;
   /** Set where the link works, but slower than it could; one line that says why. */
   readonly notice?: string;
 }

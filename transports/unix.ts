@@ -3,9 +3,14 @@
  * through in a loop that never yields (Deno), further heartbeats are counted in a page, a file that the active process
  * leaves beside the socket; the server reads it before it judges a deadline.
  */
-import { pagedLink } from "./paged_link.ts";
+import type { Page, Runtime } from "../src/runtime/runtime.ts";
+import { filePage, pagedLink } from "./paged_link.ts";
 import { connectSocket, directoryOf, openSocket, pageIn } from "./socket.ts";
 import type { Endpoint, Link, Transport } from "./transport.ts";
+
+async function openPage(runtime: Runtime, directory: string, create: boolean): Promise<Page> {
+  return filePage(await runtime.openFile(pageIn(directory), create));
+}
 
 /** Heartbeats and frames over a Unix socket. */
 export const unix: Transport = {
@@ -14,9 +19,7 @@ export const unix: Transport = {
   async open(runtime): Promise<Endpoint> {
     const directory = await runtime.makePrivateDirectory(false);
     const socket = await openSocket(runtime, directory, async (link) => {
-      const page = await runtime.openPage(pageIn(directory), { create: false, map: false }).catch(
-        () => null,
-      );
+      const page = await openPage(runtime, directory, false).catch(() => null);
       return page ? pagedLink(link, page) : link;
     });
     return {
@@ -27,7 +30,7 @@ export const unix: Transport = {
   },
   async connect(address, runtime): Promise<Link> {
     if (!runtime.limitsWrites) return await connectSocket(runtime, address);
-    const page = await runtime.openPage(pageIn(directoryOf(address)), { create: true, map: false });
+    const page = await openPage(runtime, directoryOf(address), true);
     try {
       return pagedLink(await connectSocket(runtime, address, page), page);
     } catch (error) {

@@ -68,6 +68,8 @@ export type ClientInput =
     readonly id: number;
     readonly pid: number;
     readonly notice: string;
+    /** Whether the link keeps data without a message. */
+    readonly keeps?: boolean;
   }
   | { readonly type: "start" | "stop" | "finalize" | "markFailed"; readonly id: number }
   | { readonly type: "setWarnSignal"; readonly id: number; readonly signal: Signal }
@@ -88,6 +90,8 @@ export type ClientEffect =
     readonly code: SamErrorCode;
     readonly message: string;
   }
+  /** Leave the bytes with the server; then set `data` and resolve the call, or reject it. */
+  | { readonly type: "keep"; readonly id: number; readonly bytes: Uint8Array }
   /** Confirm the event loop to the server. */
   | { readonly type: "confirm" }
   /** Call the health check. */
@@ -151,6 +155,8 @@ export class Client {
   #hasQuorum = false;
   #exitWhenLost = true;
   #linked = false;
+  /** The link keeps data without a message. */
+  #keeps = false;
   #stores: { id: number; bytes: Uint8Array }[] = [];
   /** Calls made while `register()` waits for the server: carried out after it. */
   #deferred: (ClientInput & { readonly type: "setWarnSignal" | "store" })[] = [];
@@ -189,6 +195,7 @@ export class Client {
   #take(input: ClientInput, now: number): void {
     switch (input.type) {
       case "register":
+        this.#keeps = input.keeps ?? false;
         this.#register(input.id, input.pid, input.notice, now);
         break;
       case "start":
@@ -405,9 +412,22 @@ export class Client {
     }
   }
 
+  /** Nothing is with the server yet: what is set is what the first instance begins with. */
+  get #isEarly(): boolean {
+    return this.state === "initialized" || this.state === "registering";
+  }
+
+  #rejectLost(call: number): void {
+    this.#reject(call, "LIBRARY", "the server of this process is gone");
+  }
+
   #setWarnSignal(call: number, signal: Signal, now: number): void {
+    if (!this.#linked) {
+      if (!this.#isEarly) return this.#rejectLost(call);
+      this.#warnSignal = signal;
+      return this.#resolve(call);
+    }
     this.#warnSignal = signal;
-    if (!this.#linked) return this.#resolve(call);
     this.#request(
       call,
       (id) => ({ type: "setWarnSignal", id, signal }),
@@ -418,9 +438,11 @@ export class Client {
 
   #store(call: number, bytes: Uint8Array, now: number): void {
     if (!this.#linked) {
+      if (!this.#isEarly) return this.#rejectLost(call);
       this.data = bytes;
       return this.#resolve(call);
     }
+    if (this.#keeps) return void this.#effects.push({ type: "keep", id: call, bytes });
     this.#stores.push({ id: call, bytes });
     if (this.#stores.length === 1) this.#nextStore(now);
   }
@@ -490,7 +512,7 @@ export class Client {
   ): void {
     if (!this.#linked) {
       otherwise(now);
-      if (call !== null) this.#reject(call, "LIBRARY", "the server of this process is gone");
+      if (call !== null) this.#rejectLost(call);
       return;
     }
     const id = this.#lastId = this.#lastId >= 2 ** 32 - 1 ? 1 : this.#lastId + 1;

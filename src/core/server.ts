@@ -179,6 +179,7 @@ export class Server {
   /** Takes one input and returns what must be done, in this order. */
   step(input: ServerInput, now: number): readonly ServerEffect[] {
     if (input.type === "tick") this.#tick(now);
+    else if (input.type === "kept") this.#data.replace(input.bytes);
     else if (input.type === "spare") this.#spare.step(input.input, now);
     else if (input.type === "message") this.#act(input.message.type, input.message, now);
     else this.#act(input.type, input, now);

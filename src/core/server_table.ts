@@ -6,9 +6,9 @@
 import type { ClientMessage } from "./frame.ts";
 import type { ServerInput, ServerState } from "./server_types.ts";
 
-/** What can happen: inputs, and the messages of the active process by their type. A tick is the same in every state. */
+/** What can happen: inputs, and the messages of the active process by their type. The others are the same in every state. */
 export type ServerEventName =
-  | Exclude<ServerInput["type"], "message" | "spare" | "tick">
+  | Exclude<ServerInput["type"], "message" | "spare" | "tick" | "kept">
   | ClientMessage["type"];
 
 /** What can be done. */

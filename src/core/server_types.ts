@@ -94,6 +94,8 @@ export type ServerInput =
   | { readonly type: "heartbeat" }
   | { readonly type: "message"; readonly message: ClientMessage }
   | { readonly type: "tick" }
+  /** The process, at its end, has left these bytes where the server finds them: its last stored data. */
+  | { readonly type: "kept"; readonly bytes: Uint8Array }
   | { readonly type: "quorum"; readonly quorate: boolean }
   /** `delivered`: the process got this signal from elsewhere (a terminal sends it to all). */
   | { readonly type: "shutdown"; readonly signal: Signal | null; readonly delivered?: boolean }

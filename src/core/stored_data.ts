@@ -65,6 +65,13 @@ export class StoredData {
     return undefined;
   }
 
+  /** Takes all bytes at once. */
+  replace(bytes: Uint8Array): void {
+    if (bytes.length > this.#maxBytes) return;
+    this.#bytes = bytes;
+    this.#incoming = null;
+  }
+
   /** The part at `offset`, at most `maxBytes` long, empty beyond the end. */
   part(offset: number, maxBytes: number): Uint8Array {
     return this.#bytes.subarray(offset, offset + maxBytes);

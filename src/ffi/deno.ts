@@ -1,6 +1,6 @@
 /** The C library for Deno, where `--allow-ffi` allows it: shared memory, and descriptors that children do not inherit. */
 import type { Page } from "../runtime/runtime.ts";
-import { mappedPage } from "./mapped_page.ts";
+import { mappedPage, pageBytes } from "./mapped_page.ts";
 
 interface DenoFfi {
   readonly build: { readonly os: string };
@@ -57,19 +57,19 @@ export function closeOnExec(descriptor: number): void {
   load()?.fcntl(descriptor, setDescriptorFlags, closeOnExecFlag);
 }
 
-/** Maps the page of `size` bytes at `path`; undefined where nothing can be mapped. */
-export function mapPage(path: string, size: number): Page | undefined {
+/** Maps the page at `path`; undefined where nothing can be mapped. */
+export function mapPage(path: string): Page | undefined {
   const { Deno } = globalThis as unknown as { Deno: DenoFfi };
   const libc = load();
   if (!libc) return undefined;
   const { open, close, mmap, munmap } = libc;
   const descriptor = open(new TextEncoder().encode(`${path}\0`), openReadWrite | openCloseOnExec);
   if (descriptor < 0) return undefined;
-  const at = mmap(null, BigInt(size), readWrite, shared, descriptor, 0n);
+  const at = mmap(null, BigInt(pageBytes), readWrite, shared, descriptor, 0n);
   close(descriptor);
   if (at === null || Deno.UnsafePointer.value(at) === 2n ** 64n - 1n) return undefined;
   return mappedPage(
-    Deno.UnsafePointerView.getArrayBuffer(at, size),
-    () => munmap(at, BigInt(size)),
+    Deno.UnsafePointerView.getArrayBuffer(at, pageBytes),
+    () => munmap(at, BigInt(pageBytes)),
   );
 }

@@ -1,12 +1,14 @@
 /** A page in mapped memory: a heartbeat is one atomic add. */
 import type { Page } from "../runtime/runtime.ts";
 
+/** The size of a page. */
+export const pageBytes = 4096;
+
 /** Makes a page of mapped memory; after `close()` its methods touch the memory no more. */
 export function mappedPage(memory: ArrayBuffer, unmap: () => void): Page {
   let counter = new Uint32Array(memory, 0, 1);
   let open = true;
   return {
-    mapped: true,
     add() {
       Atomics.add(counter, 0, 1);
     },

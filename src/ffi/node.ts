@@ -1,8 +1,7 @@
 /** Shared memory for Node: `node:ffi` (Node 26), else the npm package `koffi` where the program has it, else none. */
-import { process } from "../runtime/process_common.ts";
+import { fs, process } from "../runtime/process_common.ts";
 import type { Page } from "../runtime/runtime.ts";
-import { fs, pageBytes } from "../runtime/process_common.ts";
-import { mappedPage } from "./mapped_page.ts";
+import { mappedPage, pageBytes } from "./mapped_page.ts";
 
 interface Libc {
   /** Maps `pageBytes` of a file and returns the memory, or undefined. */

@@ -3,7 +3,6 @@ import type { Signal } from "../core/signals.ts";
 import { mapPage } from "../ffi/bun.ts";
 import { birth } from "./birth.ts";
 import {
-  createPageFile,
   descends,
   environment,
   exit,
@@ -12,7 +11,7 @@ import {
   makePrivateDirectory,
   moduleFlags,
   onSignal,
-  openFilePage,
+  openFile,
   ownArguments,
   privateDirectories,
   process,
@@ -103,12 +102,8 @@ export const bun: Runtime = {
   },
   connect: (path) => connectStream({ unix: path }),
   inherited: (descriptor) => connectStream({ fd: descriptor }),
-  openPage(path, { create, map }) {
-    return Promise.resolve().then(() => {
-      if (create) createPageFile(path);
-      return (map && mapPage(path)) || openFilePage(path);
-    });
-  },
+  openFile: (path, create) => Promise.resolve().then(() => openFile(path, create)),
+  mapPage: (path) => Promise.resolve(mapPage(path)),
 
   onSignal,
   takeOver,

@@ -17,7 +17,7 @@ import {
   temporaryDirectory,
 } from "./deno_permissions.ts";
 import { socketStream } from "./node_stream.ts";
-import type { Child, Command, Page, Runtime, Stream } from "./runtime.ts";
+import type { Child, Command, RandomFile, Runtime, Stream } from "./runtime.ts";
 import { spawnError } from "./spawn_error.ts";
 
 // The parts of the global `Deno` that are used here, so that the library needs no type package.
@@ -212,17 +212,15 @@ export const deno: Runtime = {
     const { Socket } = await import("node:net");
     return socketStream(new Socket({ fd: descriptor, readable: true, writable: true }), false);
   },
-  openPage(path, { create, map }) {
+  openFile(path, create) {
+    const what = `open the shared file ${path}`;
     return allowed(() => {
-      demand(`open the shared page ${path}`, fileNeeds(path));
-      if (create) {
-        const file = Deno.openSync(path, { createNew: true, write: true, mode: 0o600 });
-        file.writeSync(new Uint8Array(pageBytes));
-        file.close();
-      }
-      return Promise.resolve((map && mapPage(path, pageBytes)) || filePage(path));
-    }, `open the shared page ${path}`);
+      demand(what, fileNeeds(path));
+      const how = { read: true, write: true, createNew: create, ...(create && { mode: 0o600 }) };
+      return Promise.resolve(randomFile(Deno.openSync(path, how)));
+    }, what);
   },
+  mapPage: (path) => Promise.resolve(mapPage(path)),
 
   onSignal(signal, listener) {
     Deno.addSignalListener(signal, listener);
@@ -411,28 +409,18 @@ function pipeStream(internal: DenoInternal, rid: number): Stream {
   };
 }
 
-const pageBytes = 4096;
-
-/** A page where nothing may be mapped: the same file, read and written at offset 0. */
-function filePage(path: string): Page {
-  const file = Deno.openSync(path, { read: true, write: true });
-  const count = new Uint32Array(1);
-  const bytes = new Uint8Array(count.buffer);
+function randomFile(file: DenoFile): RandomFile {
   let open = true;
   return {
-    mapped: false,
-    add() {
-      if (!open) return;
-      count[0]!++;
-      file.seekSync(0, 0);
-      file.writeSync(bytes);
+    read(bytes, at) {
+      if (!open) return 0;
+      file.seekSync(at, 0);
+      return file.readSync(bytes) ?? 0;
     },
-    read() {
-      if (open) {
-        file.seekSync(0, 0);
-        file.readSync(bytes);
-      }
-      return count[0]!;
+    write(bytes, at) {
+      if (!open) return;
+      file.seekSync(at, 0);
+      for (let done = 0; done < bytes.length;) done += file.writeSync(bytes.subarray(done));
     },
     close() {
       if (open) file.close();

@@ -7,7 +7,6 @@ import { mapPage } from "../ffi/node.ts";
 import { birth } from "./birth.ts";
 import { socketStream } from "./node_stream.ts";
 import {
-  createPageFile,
   descends,
   environment,
   exit,
@@ -16,7 +15,7 @@ import {
   makePrivateDirectory,
   moduleFlags,
   onSignal,
-  openFilePage,
+  openFile,
   ownArguments,
   privateDirectories,
   process,
@@ -93,10 +92,8 @@ export const node: Runtime = {
       socketStream(new (net().Socket)({ fd: descriptor, readable: true, writable: true }))
     );
   },
-  async openPage(path, { create, map }) {
-    if (create) createPageFile(path);
-    return (map && await mapPage(path)) || openFilePage(path);
-  },
+  openFile: (path, create) => Promise.resolve().then(() => openFile(path, create)),
+  mapPage,
 
   onSignal,
   takeOver,

@@ -6,7 +6,7 @@ import type * as Fs from "node:fs";
 import type * as Os from "node:os";
 import { SamError } from "../errors.ts";
 import type { Signal } from "../core/signals.ts";
-import type { Page } from "./runtime.ts";
+import type { RandomFile } from "./runtime.ts";
 
 /** The part of `process` that is used here. */
 export interface ProcessLike {
@@ -162,23 +162,17 @@ export function takeOver(onStray: (error: unknown) => void): void {
   process.on("unhandledRejection", onStray);
 }
 
-/** A page where nothing can be mapped: the same file, written with pwrite and read with pread. */
-export function openFilePage(path: string): Page {
+/** Opens a file that is there, or with `create` one that must not be. */
+export function openFile(path: string, create: boolean): RandomFile {
   const { openSync, writeSync, readSync, closeSync } = fs();
-  const descriptor = openSync(path, "r+");
-  const count = new Uint32Array(1);
-  const bytes = new Uint8Array(count.buffer);
-  let open = true;
+  const descriptor = openSync(path, create ? "wx+" : "r+", 0o600);
+  let open = true; // once closed, the number may be another file's
   return {
-    mapped: false,
-    add() {
-      if (!open) return; // the number may be another file's by now
-      count[0]!++;
-      writeSync(descriptor, bytes, 0, 4, 0);
-    },
-    read() {
-      if (open) readSync(descriptor, bytes, 0, 4, 0);
-      return count[0]!;
+    read: (bytes, at) => open ? readSync(descriptor, bytes, 0, bytes.length, at) : 0,
+    write(bytes, at) {
+      for (let done = 0; open && done < bytes.length;) {
+        done += writeSync(descriptor, bytes, done, bytes.length - done, at + done);
+      }
     },
     close() {
       if (open) closeSync(descriptor);
@@ -186,20 +180,6 @@ export function openFilePage(path: string): Page {
     },
   };
 }
-
-/** Makes the file of a page, and has its memory reserved by writing all of it. */
-export function createPageFile(path: string): void {
-  const { openSync, writeSync, closeSync } = fs();
-  const descriptor = openSync(path, "wx", 0o600);
-  try {
-    writeSync(descriptor, new Uint8Array(pageBytes));
-  } finally {
-    closeSync(descriptor);
-  }
-}
-
-/** The size of a page's file. */
-export const pageBytes = 4096;
 
 /** Whether a system error is one of permission. */
 export function isDenied(error: unknown): boolean {

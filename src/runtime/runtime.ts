@@ -71,10 +71,18 @@ export interface Listener {
   close(): void;
 }
 
+/** A file that is read and written at any place. */
+export interface RandomFile {
+  /** Reads into `bytes` from `at`; returns how many there were. */
+  read(bytes: Uint8Array, at: number): number;
+  /** Writes all of `bytes` at `at`. */
+  write(bytes: Uint8Array, at: number): void;
+  /** Gives the descriptor back. */
+  close(): void;
+}
+
 /** One page of memory that two processes share: a counter of heartbeats. */
 export interface Page {
-  /** False where nothing can be mapped and the page is read and written as a file. */
-  readonly mapped: boolean;
   /** Counts one heartbeat. */
   add(): void;
   /** The count; wraps at 2^32. */
@@ -131,8 +139,10 @@ export interface Runtime {
   connect(path: string): Promise<Stream>;
   /** Takes over a descriptor inherited from the parent. */
   inherited(descriptor: number): Promise<Stream>;
-  /** Opens a page in a file: made first with `create`, in memory with `map` where that can be, else by reads and writes. */
-  openPage(path: string, how: { readonly create: boolean; readonly map: boolean }): Promise<Page>;
+  /** Opens a file that is there, or with `create` one that must not be. */
+  openFile(path: string, create: boolean): Promise<RandomFile>;
+  /** Maps the first page of a file; undefined where nothing can be mapped. */
+  mapPage(path: string): Promise<Page | undefined>;
   /** Whether only so many writes reach the kernel in a loop that never yields (see `Stream.idle`). */
   readonly limitsWrites: boolean;
 

@@ -133,8 +133,8 @@ export class ClientBench {
     this.last = done;
   }
 
-  register(some: Partial<Welcome> = {}): this {
-    this.call({ type: "register", pid: 7, notice: "" });
+  register(some: Partial<Welcome> = {}, keeps = false): this {
+    this.call({ type: "register", pid: 7, notice: "", keeps });
     this.answerAll(undefined, some);
     return this;
   }

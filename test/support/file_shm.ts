@@ -4,7 +4,7 @@ import { shm } from "../../transports/shm.ts";
 
 const unmapped = (runtime: Runtime): Runtime => ({
   ...runtime,
-  openPage: (path, how) => runtime.openPage(path, { ...how, map: false }),
+  mapPage: () => Promise.resolve(undefined),
 });
 
 /** The transport "shm" without memory. */

@@ -358,8 +358,9 @@ class ActiveProcess implements Sam {
         `${length} bytes of data, ${this.#client.maxDataSize} allowed: store less or raise maxDataSize`,
       );
     }
-    const copy = copyOf(bytes ?? new Uint8Array(0));
-    await this.#call((id) => ({ type: "store", id, bytes: copy }));
+    const given = bytes ?? new Uint8Array(0);
+    const taken = this.#client.keepsAtOnce ? attached(given) : copyOf(given);
+    await this.#call((id) => ({ type: "store", id, bytes: taken }));
   }
 
   #allow(call: Call): void {
@@ -432,17 +433,21 @@ class ActiveProcess implements Sam {
   }
 
   #keep(id: number, bytes: Uint8Array): void {
+    const last = this.#client.data;
     try {
+      // Nobody else has the last copy: where it is as long, it serves again.
+      const copy = last.length === bytes.length ? last : copyOf(bytes);
       this.#link!.keep!(bytes);
+      if (copy === last) copy.set(bytes);
+      this.#client.data = copy;
+      this.#settle(id, ({ resolve }) => resolve());
     } catch (cause) {
       const problem = `the server has no room for ${bytes.length} bytes of data`;
-      return this.#settle(
-        id,
-        ({ reject }) => reject(new SamError("NO_MEMORY", problem, { cause })),
-      );
+      const error = cause instanceof SamError
+        ? cause
+        : new SamError("NO_MEMORY", problem, { cause });
+      this.#settle(id, ({ reject }) => reject(error));
     }
-    this.#client.data = bytes;
-    this.#settle(id, ({ resolve }) => resolve());
   }
 
   #settle(id: number, how: (settle: Settle) => void): void {
@@ -495,12 +500,20 @@ class ActiveProcess implements Sam {
 
 function copyOf(bytes: Uint8Array): Uint8Array {
   try {
-    return new Uint8Array(bytes);
+    return new Uint8Array(attached(bytes));
   } catch (cause) {
-    if (cause instanceof TypeError) {
-      throw invalid("bytes", bytes, "a Uint8Array that is not detached");
-    }
+    if (cause instanceof SamError) throw cause;
     throw new SamError("NO_MEMORY", `no memory for a copy of ${bytes.length} bytes`, { cause });
+  }
+}
+
+/** `bytes`, which were not given away to a worker. */
+function attached(bytes: Uint8Array): Uint8Array {
+  try {
+    new Uint8Array(bytes.buffer, 0, 0);
+    return bytes;
+  } catch {
+    throw invalid("bytes", bytes, "a Uint8Array that is not detached");
   }
 }
 

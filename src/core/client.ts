@@ -184,6 +184,11 @@ export class Client {
     return this.#requests.size > 0;
   }
 
+  /** Whether a store is carried out within its step, so that its bytes need not be copied before. */
+  get keepsAtOnce(): boolean {
+    return this.#keeps && this.#linked && this.state !== "registering";
+  }
+
   /** Takes one input and returns what must be done, in this order. Calls must be allowed by `callable`. */
   step(input: ClientInput, now: number): readonly ClientEffect[] {
     this.#take(input, now);
@@ -442,7 +447,7 @@ export class Client {
       this.data = bytes;
       return this.#resolve(call);
     }
-    if (this.#keeps) return void this.#effects.push({ type: "keep", id: call, bytes });
+    if (this.keepsAtOnce) return void this.#effects.push({ type: "keep", id: call, bytes });
     this.#stores.push({ id: call, bytes });
     if (this.#stores.length === 1) this.#nextStore(now);
   }

@@ -11,7 +11,7 @@ import { SamError } from "../errors.ts";
 export const protocolVersion = 1;
 
 /** The most bytes of data in one frame: small enough to be written to an empty socket or pipe at once. */
-export const chunkBytes: number = 32 * 1024;
+export const chunkBytes: number = 60 * 1024;
 
 /** The most bytes a frame may have. */
 export const maxFrameBytes: number = 64 * 1024;

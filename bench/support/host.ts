@@ -10,7 +10,8 @@ import { runtimePath } from "../../test/support/runtimes.ts";
 export const runtimes = ["node26", "deno", "bun"] as const;
 export type BenchRuntime = typeof runtimes[number];
 
-const root = fileURLToPath(new URL("../../../", import.meta.url)); // this file runs in .build/bench/support
+/** The checkout; this file runs in .build/bench/support. */
+export const root: string = fileURLToPath(new URL("../../../", import.meta.url));
 
 /** What `supervise` is told to run a program of bench/programs. */
 export function programFor(runtime: BenchRuntime, program: string, settings: object): object {

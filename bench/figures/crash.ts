@@ -1,0 +1,178 @@
+// How long a program is away after a crash, and after a hang: until its next instance stands behind register(), with a
+// standby and without.
+import { runtimePath } from "../../test/support/runtimes.ts";
+import { bigModule } from "../support/big_module.ts";
+import { type App, bare, crashes, hangInterval, hangs } from "../support/crashes.ts";
+import { type BenchRuntime, peerSamples, root, runtimes } from "../support/host.ts";
+import type { Peer, Row, Settings, Target } from "../support/rows.ts";
+import { type Figures, figuresOf, round } from "../support/statistics.ts";
+
+interface Case extends App {
+  readonly name: string;
+}
+
+const trivial: Case = { name: "trivial", mib: 0 };
+const withModule: Case = { name: "9 MB module", mib: 0, withModule: true };
+const sizes: readonly Case[] = [
+  trivial,
+  { name: "64 MiB", mib: 64 },
+  { name: "256 MiB", mib: 256 },
+  withModule,
+];
+
+/** How much slower than a bare start a crash without a standby may be, in ms. */
+const limitMs: Readonly<Record<BenchRuntime, number>> = { node26: 8, deno: 5, bun: 5 };
+
+/** Samples in a row; then it is somebody else's turn. */
+const batch = 5;
+
+export async function rows({ quick, libsam }: Settings): Promise<Row[]> {
+  const rows: Row[] = [];
+  for (const runtime of runtimes) {
+    for (const size of sizes) {
+      if (quick && !(size === trivial || (size === withModule && runtime === "node26"))) continue;
+      rows.push(...await sizeRows({ runtime, size, quick, libsam }));
+    }
+  }
+  return rows;
+}
+
+interface Task {
+  readonly runtime: BenchRuntime;
+  readonly size: Case;
+  readonly quick: boolean;
+  readonly libsam: string;
+}
+
+/** Samples by what they are of. */
+type Samples = Readonly<Record<string, readonly number[]>>;
+/** Takes a batch of samples. */
+type Taker = () => Promise<Samples>;
+
+async function sizeRows(task: Task): Promise<Row[]> {
+  const { runtime, size, quick } = task;
+  const isTrivial = size === trivial;
+  const transports = isTrivial && !quick ? ["unix", "shm", "pipe"] : ["unix"];
+  const takers: Taker[] = [async () => {
+    const { spawns, exits } = await bare(runtime, size, batch);
+    return { spawns, exits };
+  }];
+  for (const transport of transports) {
+    for (const standby of [1, 0] as const) {
+      const app = { ...size, transport, standby };
+      takers.push(async () => ({
+        [`crash ${standby} ${transport}`]: await crashes(runtime, app, batch),
+      }));
+    }
+  }
+  for (const standby of isTrivial ? quick ? [1] as const : [1, 0] as const : []) {
+    const app = { ...size, standby };
+    takers.push(async () => ({ [`hang ${standby}`]: await hangs(runtime, app, batch) }));
+  }
+  takers.push(...peerTakers(task));
+  const taken = await alternately(takers, quick ? 1 : 4);
+  const figures = new Map(
+    Object.entries(taken).map(([name, samples]) => [name, figuresOf(samples)]),
+  );
+  return [
+    ...transports.flatMap((transport) => crashRows(task, transport, figures)),
+    ...[1, 0].flatMap((standby) => hangRows(task, standby, figures)),
+  ];
+}
+
+/** In each round, everybody takes a batch. */
+async function alternately(takers: readonly Taker[], rounds: number): Promise<Samples> {
+  const all: Record<string, number[]> = {};
+  for (let round = 0; round < rounds; round++) {
+    for (const take of takers) {
+      for (const [name, samples] of Object.entries(await take())) {
+        all[name] = [...all[name] ?? [], ...samples];
+      }
+    }
+  }
+  return all;
+}
+
+function crashRows(
+  { runtime, size }: Task,
+  transport: string,
+  figures: ReadonlyMap<string, Figures>,
+): Row[] {
+  const [exits, spawns] = [figures.get("exits")!, figures.get("spawns")!];
+  const warm = figures.get(`crash 1 ${transport}`)!;
+  const cold = figures.get(`crash 0 ${transport}`)!;
+  const exit = { name: "SIGKILL → exit seen, bare", figures: exits };
+  const spawn = { name: "spawn → first line, bare", figures: spawns };
+  const others = peerNames.filter((name) => figures.has(name))
+    .map((name): Peer => ({ name, figures: figures.get(name)! }));
+  const common = { case: `${size.name}, ${transport}`, runtime, unit: "ms" };
+  const more = limitMs[runtime];
+  const rows: Row[] = [{
+    ...common,
+    figure: "crash → register(), standby",
+    ours: warm,
+    peer: exit,
+    others,
+    target: under(warm, 1.5 * exits.p50 + 1, "1.5 × bare + 1"),
+  }, {
+    ...common,
+    figure: "crash → register()",
+    ours: cold,
+    peer: spawn,
+    others: [exit, ...others],
+    target: under(cold, spawns.p50 + exits.p50 + more, `bare exit + bare spawn + ${more}`),
+  }];
+  if (size.withModule) {
+    rows.push({
+      ...common,
+      figure: "what a standby is worth",
+      ours: warm,
+      peer: { name: "crash → register()", figures: cold },
+      target: { text: "≤ 1/8", met: warm.p50 * 8 <= cold.p50 },
+    });
+  }
+  return rows;
+}
+
+function hangRows(
+  { runtime, size }: Task,
+  standby: number,
+  figures: ReadonlyMap<string, Figures>,
+): Row[] {
+  const ours = figures.get(`hang ${standby}`);
+  if (!ours) return [];
+  const crash = figures.get(`crash ${standby} unix`)!;
+  return [{
+    figure: `last heartbeat → register()${standby ? ", standby" : ""}`,
+    case: `${size.name}, unix, T = ${hangInterval} ms`,
+    runtime,
+    unit: "ms",
+    ours,
+    peer: { name: "libsam", figures: figures.get("libsam hang")! },
+    target: under(ours, 2 * hangInterval + crash.p50 + 5, "2 T + the crash's figure + 5"),
+  }];
+}
+
+/** A target for the median: at most so many milliseconds. */
+function under(ours: Figures, limit: number, what: string): Target {
+  return { text: `≤ ${round(limit)} (${what})`, met: ours.p50 <= limit };
+}
+
+const peerNames = ["libsam", "node:cluster", "PM2"];
+
+/** What others take for the same, where they can do the same. */
+function peerTakers({ runtime, size, quick, libsam }: Task): Taker[] {
+  const takers: Taker[] = [];
+  const add = (name: string, file: string, ...words: (string | number)[]): void => {
+    takers.push(() => Promise.resolve({ [name]: peerSamples(file, ...words) }));
+  };
+  if (!size.withModule) add("libsam", libsam, "crash", batch, size.mib);
+  if (size === trivial) add("libsam hang", libsam, "hang-recovery", hangInterval, batch);
+  if (runtime !== "node26" || quick) return takers;
+  const node = runtimePath(runtime);
+  const peer = (name: string): string => `${root}bench/peers/${name}.mjs`;
+  const module = size.withModule ? [bigModule()] : [];
+  add("node:cluster", node, peer("cluster"), "crash", batch, size.mib, ...module);
+  if (size === trivial) add("PM2", node, peer("pm2"), "crash", batch);
+  return takers;
+}

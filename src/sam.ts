@@ -274,6 +274,7 @@ class ActiveProcess implements Sam {
 
   async start(): Promise<void> {
     this.#allow("start");
+    this.#runtime.keepCompiled?.(); // it may take a while: before anybody watches
     await this.#call((id) => ({ type: "start", id }));
   }
 

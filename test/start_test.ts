@@ -1,8 +1,9 @@
 // How a program starts: without what it does not need, and from the package as npm has it.
 import { assert, assertEquals } from "@std/assert";
-import { existsSync } from "node:fs";
+import { existsSync, readdirSync } from "node:fs";
 import { fileURLToPath } from "node:url";
 import { processTest } from "./support/processes.ts";
+import { currentRuntime } from "./support/runtimes.ts";
 
 processTest("an active process on Deno starts without Deno's Node layer", async (stage) => {
   const watched = stage.supervise("start_light", { timeInterval: 60_000, recoveryPolicy: "quit" }, {
@@ -11,6 +12,23 @@ processTest("an active process on Deno starts without Deno's Node layer", async 
   assertEquals((await stage.line("started"))["early"], []);
   assertEquals((await watched.finished()).code, 0);
 });
+
+const hasCompileCache = /^node2[246]/.test(currentRuntime);
+processTest(
+  "a program that is killed has left its compiled code, where the user wants a cache",
+  async (stage) => {
+    const cache = `${stage.directory}/compiled`;
+    const server = stage.run("standby_program", {
+      args: ["unix", "stays"],
+      env: { NODE_COMPILE_CACHE: cache },
+    });
+    await stage.line("started");
+    const files = existsSync(cache) ? readdirSync(cache, { recursive: true }) : [];
+    assertEquals(files.length > 3, hasCompileCache, files.join());
+    server.kill("SIGTERM");
+    await server.exited;
+  },
+);
 
 /** dist/, for sources and for their compiled copies in .build/test. */
 const dist = ["../dist/", "../../dist/"].map((path) =>

@@ -13,11 +13,17 @@ interface Case extends App {
 
 const trivial: Case = { name: "trivial", mib: 0 };
 const withModule: Case = { name: "9 MB module", mib: 0, withModule: true };
+const withCache: Case = {
+  ...withModule,
+  name: "9 MB module, NODE_COMPILE_CACHE set",
+  cached: true,
+};
 const sizes: readonly Case[] = [
   trivial,
   { name: "64 MiB", mib: 64 },
   { name: "256 MiB", mib: 256 },
   withModule,
+  withCache,
 ];
 
 /** How much slower than a bare start a crash without a standby may be, in ms. */
@@ -30,6 +36,7 @@ export async function rows({ quick, libsam }: Settings): Promise<Row[]> {
   const rows: Row[] = [];
   for (const runtime of runtimes) {
     for (const size of sizes) {
+      if (size.cached && runtime !== "node26") continue;
       if (quick && !(size === trivial || (size === withModule && runtime === "node26"))) continue;
       rows.push(...await sizeRows({ runtime, size, quick, libsam }));
     }
@@ -122,7 +129,7 @@ function crashRows(
     others: [exit, ...others],
     target: under(cold, spawns.p50 + exits.p50 + more, `bare exit + bare spawn + ${more}`),
   }];
-  if (size.withModule) {
+  if (size === withModule) {
     rows.push({
       ...common,
       figure: "what a standby is worth",

@@ -5,16 +5,10 @@ import { wall } from "../support/clock.ts";
 import { occupied } from "../support/occupied.ts";
 import { say, settings } from "../support/say.ts";
 
-interface Signals {
-  onSignal(signal: string, listener: () => void): void;
-}
-const { Deno, process } = globalThis as unknown as {
-  Deno?: { addSignalListener: Signals["onSignal"] };
-  process: { on: Signals["onSignal"] };
-};
-const onSignal: Signals["onSignal"] = Deno
-  ? (signal, listener) => Deno.addSignalListener(signal, listener)
-  : (signal, listener) => process.on(signal, listener);
+type Listen = (signal: string, listener: () => void) => void;
+const { Deno } = globalThis as unknown as { Deno?: { addSignalListener: Listen } };
+const onSignal: Listen = (signal, listener) =>
+  Deno ? Deno.addSignalListener(signal, listener) : void process.on(signal, listener);
 
 const { mib, module, hangs, options } = settings;
 const memory = await occupied(mib, module);

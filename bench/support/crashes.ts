@@ -4,12 +4,14 @@ import { pathToFileURL } from "node:url";
 import { setTimeout as sleep } from "node:timers/promises";
 import { bigModule } from "./big_module.ts";
 import { wall } from "./clock.ts";
-import { type BenchRuntime, commandLine, type Line, start } from "./host.ts";
+import { type BenchRuntime, commandLine, type Line, root, start } from "./host.ts";
 
 /** What there is before register(), and how the server is told to watch it. */
 export interface App {
   readonly mib: number;
   readonly withModule?: boolean;
+  /** The user has set NODE_COMPILE_CACHE. */
+  readonly cached?: boolean;
   readonly transport?: string;
   readonly standby?: 0 | 1;
 }
@@ -51,7 +53,8 @@ async function endings(
   count: number,
   hanging: boolean,
 ): Promise<number[]> {
-  const server = start(runtime, "app", settingsOf(app, hanging));
+  const env = app.cached ? { NODE_COMPILE_CACHE: `${root}.build/bench/compile-cache` } : {};
+  const server = start(runtime, "app", settingsOf(app, hanging), env);
   const samples: number[] = [];
   try {
     for (let run = 1; run <= count; run++) {

@@ -52,8 +52,11 @@ export class Running {
   #waiting: (() => void)[] = [];
   #stderr = "";
 
-  constructor(file: string, words: readonly string[]) {
-    this.#child = spawn(file, words, { stdio: ["pipe", "pipe", "pipe"] });
+  constructor(file: string, words: readonly string[], env: Readonly<Record<string, string>>) {
+    this.#child = spawn(file, words, {
+      stdio: ["pipe", "pipe", "pipe"],
+      env: { ...process.env, ...env },
+    });
     this.#child.stderr!.setEncoding("utf8").on("data", (text: string) => this.#stderr += text);
     let rest = "";
     this.#child.stdout!.setEncoding("utf8").on("data", (text: string) => {
@@ -109,9 +112,14 @@ export class Running {
 }
 
 /** Starts a program of bench/programs, with its arguments as one JSON text. */
-export function start(runtime: BenchRuntime, program: string, settings: object = {}): Running {
+export function start(
+  runtime: BenchRuntime,
+  program: string,
+  settings: object = {},
+  env: Readonly<Record<string, string>> = {},
+): Running {
   const [file, words] = commandLine(runtime, program);
-  return new Running(file, [...words, JSON.stringify(settings)]);
+  return new Running(file, [...words, JSON.stringify(settings)], env);
 }
 
 /** Runs the C peer; returns its samples. */

@@ -1,5 +1,6 @@
 /** The adapter for Node.js: `child_process.fork` for Node programs, `spawn` for others. */
 import type * as ChildProcesses from "node:child_process";
+import type * as Modules from "node:module";
 import type * as Net from "node:net";
 import type * as Workers from "node:worker_threads";
 import type { Signal } from "../core/signals.ts";
@@ -94,6 +95,14 @@ export const node: Runtime = {
   },
   openFile: (path, create) => Promise.resolve().then(() => openFile(path, create)),
   mapPage,
+
+  // Node writes it when a process exits, which one that is killed never does.
+  keepCompiled() {
+    const { getCompileCacheDir, flushCompileCache } = process.getBuiltinModule(
+      "node:module",
+    ) as Partial<typeof Modules>;
+    if (getCompileCacheDir?.() !== undefined) flushCompileCache?.();
+  },
 
   onSignal,
   takeOver,

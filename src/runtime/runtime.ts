@@ -146,6 +146,9 @@ export interface Runtime {
   /** Whether only so many writes reach the kernel in a loop that never yields (see `Stream.idle`). */
   readonly limitsWrites: boolean;
 
+  /** Writes what the runtime has compiled of the program to the cache that the user has set up, for the next instance. */
+  keepCompiled?(): void;
+
   /** Whether this is the thread the program began in. */
   readonly isMainThread: boolean;
   /** Whether standard input is a terminal. */

@@ -1,10 +1,10 @@
-// Runs figures one after the other, prints each row as it is there, and writes them all to a JSON file.
-import { execFileSync } from "node:child_process";
-import { readdirSync, readFileSync, writeFileSync } from "node:fs";
-import { cpus, release, totalmem } from "node:os";
+// Runs figures one after the other, prints each row as it is there, and writes them all to a JSON file. All figures in
+// full are the ones of docs/performance.md, which is written anew.
+import { readdirSync, writeFileSync } from "node:fs";
 import { parseArgs } from "node:util";
-import { runtimePath } from "../test/support/runtimes.ts";
-import { runtimes } from "./support/host.ts";
+import { root } from "./support/host.ts";
+import { thisMachine } from "./support/machine.ts";
+import { publish, published } from "./support/publish.ts";
 import { type Figure, type Row, tableLine } from "./support/rows.ts";
 
 const { values, positionals } = parseArgs({
@@ -12,7 +12,6 @@ const { values, positionals } = parseArgs({
   options: {
     libsam: { type: "string", default: "" },
     quick: { type: "boolean", default: false },
-    out: { type: "string", default: ".build/bench.json" },
   },
 });
 
@@ -32,24 +31,12 @@ for (const name of positionals.length > 0 ? positionals : all) {
   }
 }
 
-const version = (command: string, ...words: string[]) =>
-  execFileSync(command, words, { encoding: "utf8" }).trim();
-const machine = {
-  date: new Date().toISOString(),
-  seconds: Math.round((performance.now() - began) / 1000),
-  cpu: `${cpus().length} × ${cpus()[0]?.model}`,
-  memoryGiB: Math.round(totalmem() / 2 ** 30),
-  kernel: release(),
-  system: /^PRETTY_NAME="(.*)"/m.exec(readFileSync("/etc/os-release", "utf8"))?.[1],
-  libsam: version("dpkg-query", "-W", "-f", "${Version}", "libsam4"),
-  ...Object.fromEntries(runtimes.map((runtime) => {
-    const text = version(runtimePath(runtime), "--version");
-    return [runtime, /\d+\.\d+\.\d+/.exec(text)?.[0]];
-  })),
-};
-writeFileSync(values.out, `${JSON.stringify({ machine, rows }, null, 1)}\n`);
+const seconds = Math.round((performance.now() - began) / 1000);
+const isPublished = !values.quick && positionals.length === 0;
+const out = isPublished ? published : `${root}.build/bench.json`;
+const json = JSON.stringify({ machine: thisMachine(), seconds, rows }, null, 1);
+writeFileSync(out, `${json}\n`);
+if (isPublished) publish();
 const targets = rows.filter(({ target }) => target !== undefined);
 const met = targets.filter(({ target }) => target!.met).length;
-console.log(
-  `${met} of ${targets.length} targets met; ${machine.seconds} s; written to ${values.out}`,
-);
+console.log(`${met} of ${targets.length} targets met; ${seconds} s; written to ${out}`);

@@ -1,5 +1,6 @@
 // `npm run bench [-- --quick] [-- NAME…]`: the figures of bench/figures, all or those named; prints a table and writes
-// JSON. Installs and compiles what it needs; the C peer needs Debian's libsam-dev and gcc.
+// JSON. `npm run bench:check` compares with what was written. Installs and compiles what it needs; the C peer needs
+// Debian's libsam-dev and gcc.
 
 import { spawnSync } from "node:child_process";
 import { existsSync, mkdirSync } from "node:fs";
@@ -25,5 +26,7 @@ const source = join(root, "bench/peers/libsam.c");
 const gcc = spawnSync("gcc", ["-O2", "-Wall", "-o", libsam, source, "-lsam"], { stdio: "inherit" });
 if (gcc.status !== 0) process.exit(1);
 
-const words = [join(root, ".build/bench/main.js"), `--libsam=${libsam}`, ...process.argv.slice(2)];
+const [check, ...others] = process.argv.slice(2);
+const [program, rest] = check === "--check" ? ["check", others] : ["main", process.argv.slice(2)];
+const words = [join(root, `.build/bench/${program}.js`), `--libsam=${libsam}`, ...rest];
 process.exitCode = spawnSync(process.execPath, words, { stdio: "inherit" }).status ?? 1;

@@ -11,7 +11,11 @@ export default {
     dir: "dist",
     chunkFileNames: "[name].js",
     manualChunks(id, { getModuleInfo }) {
-      if (always.size === 0) walk(`${process.cwd()}/${built}/mod.js`);
+      if (always.size === 0) {
+        for (const used of ["mod.js", "transports/unix.js"]) {
+          walk(`${process.cwd()}/${built}/${used}`);
+        }
+      }
       if (always.has(id) || /(mapped_page|node_stream|spawn_error)\.js$/.test(id)) return "sam";
 
       function walk(module) {

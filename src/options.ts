@@ -1,16 +1,13 @@
 /** The options of a server: what the user may say, what holds otherwise, and the check of every value. */
-import { pipe } from "../transports/pipe.ts";
-import { shm } from "../transports/shm.ts";
+import { isTransportName, type TransportName } from "../transports/named.ts";
 import type { Transport } from "../transports/transport.ts";
-import { unix } from "../transports/unix.ts";
 import type { ClusterMap, QuorumSource } from "./cluster/cluster.ts";
 import { restartDefaults, type RestartOptions } from "./core/restart.ts";
 import type { ServerSettings } from "./core/server_types.ts";
 import { isSignal, type Signal } from "./core/signals.ts";
 import { SamError } from "./errors.ts";
 
-/** The transports that have a name of their own. */
-export type TransportName = "unix" | "pipe" | "shm";
+export type { TransportName } from "../transports/named.ts";
 
 /**
  * How a program is supervised. Times are integer milliseconds, 0 to 2^31-1.
@@ -51,13 +48,12 @@ export interface SamOptions {
 
 /** The options, checked and complete. */
 export interface CheckedOptions {
-  readonly settings: Omit<ServerSettings, "program" | "startedAtSpawn">;
-  readonly transport: Transport;
+  readonly settings: Omit<ServerSettings, "program" | "startedAtSpawn" | "heartbeatWindow">;
+  readonly transport: TransportName | Transport;
   readonly quorum: QuorumSource | undefined;
   readonly clusterMap: ClusterMap | undefined;
 }
 
-const transports: Readonly<Record<TransportName, Transport>> = { unix, pipe, shm };
 const known = [
   "timeInterval",
   "recoveryPolicy",
@@ -104,7 +100,6 @@ export function checkOptions(options: unknown, defaultTimeInterval?: number): Ch
       standby,
       hasQuorum: given["quorum"] !== undefined,
       hasClusterMap: given["clusterMap"] !== undefined,
-      heartbeatWindow: transport.coalesces ? Math.min(timeInterval / 200, 1) : 0,
     },
   };
 }
@@ -137,10 +132,8 @@ function defined(given: Readonly<Record<string, unknown>>): Record<string, never
   ) as Record<string, never>;
 }
 
-function checkTransport(value: unknown): Transport {
-  if (typeof value === "string" && Object.hasOwn(transports, value)) {
-    return transports[value as TransportName];
-  }
+function checkTransport(value: unknown): TransportName | Transport {
+  if (isTransportName(value)) return value;
   if (typeof value === "object" && value !== null) {
     checkInterface("transport", value, ["open", "connect"]);
     const { name } = value as { name?: unknown };

@@ -1,4 +1,5 @@
 /** `initialize()` and `Sam`: what a program calls to be watched. */
+import { isTransportName, loadTransport, type TransportName } from "../transports/named.ts";
 import type { Link, Transport } from "../transports/transport.ts";
 import { type Call, callable, Client, type ClientEffect, type ClientInput } from "./core/client.ts";
 import { decodeServer, encodeClient } from "./core/frame.ts";
@@ -116,6 +117,9 @@ export async function initialize(options: SamOptions): Promise<Sam> {
   initialized = true;
   try {
     const checked = checkOptions(options);
+    const address = serverAddress(checked.transport);
+    // The active process knows its transport now; a server's is loaded with the server.
+    const loading = address ? loadTransport(address.transport) : undefined;
     const runtime = await loadRuntime();
     if (!runtime.isMainThread) {
       throw new SamError(
@@ -130,7 +134,9 @@ export async function initialize(options: SamOptions): Promise<Sam> {
         { cause: birth.denied },
       );
     }
-    return new ActiveProcess(runtime, checked, serverAddress(checked.transport, options));
+    const transport = await loading;
+    const server = address && transport && { address: address.address, transport };
+    return new ActiveProcess(runtime, checked, server);
   } catch (error) {
     initialized = false;
     throw error;
@@ -143,7 +149,9 @@ interface ServerAddress {
 }
 
 /** How to reach the server that started this process; undefined when there is none. */
-function serverAddress(own: Transport, options: SamOptions): ServerAddress | undefined {
+function serverAddress(
+  own: TransportName | Transport,
+): { transport: TransportName | Transport; address: string } | undefined {
   if (birth.link === undefined) return undefined;
   const colon = birth.link.indexOf(":");
   const name = birth.link.slice(0, colon);
@@ -154,15 +162,13 @@ function serverAddress(own: Transport, options: SamOptions): ServerAddress | und
       `the environment variable ${linkVariable} is "${birth.link}", which no server sets: unset it`,
     );
   }
-  if (name === own.name) return { transport: own, address };
-  if (typeof options.transport === "object" || !["unix", "pipe", "shm"].includes(name)) {
-    throw new SamError(
-      "INVALID_PARAM",
-      `the server uses the transport "${name}", this program brings "${own.name}": pass the transport of the server`,
-    );
-  }
-  const { transport } = checkOptions({ ...options, transport: name });
-  return { transport, address };
+  const ownName = typeof own === "string" ? own : own.name;
+  if (name === ownName) return { transport: own, address };
+  if (typeof own === "string" && isTransportName(name)) return { transport: name, address };
+  throw new SamError(
+    "INVALID_PARAM",
+    `the server uses the transport "${name}", this program brings "${ownName}": pass the transport of the server`,
+  );
 }
 
 type Settle = { resolve: () => void; reject: (error: SamError) => void };

@@ -1,4 +1,5 @@
 /** `supervise()`: one program under supervision, as its owner sees it. */
+import { loadTransport } from "../transports/named.ts";
 import type { Evidence, FinishReason, RecoveryReason } from "./core/server_types.ts";
 import type { Signal } from "./core/signals.ts";
 import type { Driver, DriverEvent } from "./driver.ts";
@@ -115,15 +116,25 @@ export class Supervision implements Supervisor {
   }
 
   async #begin(program: CheckedProgram): Promise<void> {
-    const { settings, transport, quorum, clusterMap } = this.#options;
+    const { settings, quorum, clusterMap } = this.#options;
     // Loaded here, so that an active process, which imports the same module, starts without it.
-    const [runtime, { Driver }] = await Promise.all([loadRuntime(), import("./driver.ts")]);
+    const [runtime, { Driver }, transport] = await Promise.all([
+      loadRuntime(),
+      import("./driver.ts"),
+      loadTransport(this.#options.transport),
+    ]);
+    const heartbeatWindow = transport.coalesces ? Math.min(settings.timeInterval / 200, 1) : 0;
     this.#driver = new Driver({
       runtime,
       transport,
       quorum,
       clusterMap,
-      settings: { ...settings, program: program.name, startedAtSpawn: program.isCommand },
+      settings: {
+        ...settings,
+        program: program.name,
+        startedAtSpawn: program.isCommand,
+        heartbeatWindow,
+      },
       command: () => program.command(runtime),
     }, {
       event: (event, instanceId) => this.#event(event, instanceId),
@@ -141,6 +152,7 @@ export class Supervision implements Supervisor {
 
   get status(): SupervisorStatus {
     const server = this.#driver?.server;
+    const { transport } = this.#options;
     return {
       state: server?.state ?? "idle",
       pid: server?.pid ?? null,
@@ -150,7 +162,7 @@ export class Supervision implements Supervisor {
       heartbeatAge: this.#driver?.heartbeatAge ?? null,
       dataSize: this.#driver?.dataSize ?? 0,
       standby: server?.standby ?? null,
-      transport: this.#options.transport.name,
+      transport: typeof transport === "string" ? transport : transport.name,
     };
   }
 

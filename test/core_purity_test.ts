@@ -147,8 +147,8 @@ test("nothing of node: is loaded on Deno's default way", () => {
       load(new URL(name!, `file:///${path}`).pathname.slice(1));
     }
   };
-  for (const entry of ["mod.ts", "src/runtime/deno.ts"]) load(entry);
-  assert(loaded.has("src/ffi/deno.ts") && loaded.has("transports/unix.ts"), [...loaded].join());
+  for (const entry of ["mod.ts", "src/runtime/deno.ts", "transports/unix.ts"]) load(entry);
+  assert(loaded.has("src/runtime/deno_permissions.ts"), [...loaded].join());
   assert(!loaded.has("src/runtime/node.ts"), "an adapter is loaded by name");
   assert(!loaded.has("src/driver.ts"), "the server's side is loaded where there is a server");
 });

@@ -29,7 +29,9 @@ export function chart(title: string, bars: readonly Bar[]): string {
     const y = top + nth * barHeight;
     const width = value > 0 ? Math.max(2, x(value)) : 0;
     return `<text x="${labelWidth - 8}" y="${y + 13}" text-anchor="end">${escaped(label)}</text>` +
-      `<rect x="${labelWidth}" y="${y + 2}" width="${width.toFixed(1)}" height="${barHeight - 5}" ` +
+      `<rect x="${labelWidth}" y="${y + 2}" width="${width.toFixed(1)}" height="${
+        barHeight - 5
+      }" ` +
       `class="${ours ? "ours" : "peer"}"/>` +
       `<text x="${labelWidth + width + 5}" y="${y + 13}">${value}</text>`;
   });

@@ -7,7 +7,7 @@ import type { Peer, Row } from "./rows.ts";
 import { type Figures, round } from "./statistics.ts";
 
 /** What a full run writes, and `publish` reads. */
-export const published = `${root}docs/performance/figures.json`;
+export const published: string = `${root}docs/performance/figures.json`;
 
 interface Run {
   readonly machine: Machine;
@@ -98,7 +98,9 @@ function line({ case: which, runtime, ours, peer, others = [], target }: Row): s
     .map(({ name, figures }) => `${name} ${cell(figures)}`).join("<br>");
   const ratio = peer ? round(ours.p50 / peer.figures.p50) : "";
   const goal = target ? `${target.met ? "✓" : "✗"} ${target.text}` : "";
-  return `| ${which} | ${names[runtime] ?? runtime} | ${cell(ours)} | ${beside} | ${ratio} | ${goal} |`;
+  return `| ${which} | ${names[runtime] ?? runtime} | ${
+    cell(ours)
+  } | ${beside} | ${ratio} | ${goal} |`;
 }
 
 function cell({ p50, p90, p99 }: Figures): string {

@@ -4,21 +4,18 @@
  */
 import { SamError } from "../errors.ts";
 import type { Signal } from "../core/signals.ts";
-import { closeOnExec, mapPage } from "../ffi/deno.ts";
 import { birth, interception } from "./birth.ts";
-import { executable, moduleFlags, ownWords } from "./deno_command_line.ts";
 import {
   allowed,
   demand,
+  executable,
   granted,
   grantedAll,
   grantedMostly,
   refuseMore,
   temporaryDirectory,
 } from "./deno_permissions.ts";
-import { socketStream } from "./node_stream.ts";
 import type { Child, Command, RandomFile, Runtime, Stream } from "./runtime.ts";
-import { spawnError } from "./spawn_error.ts";
 
 // The parts of the global `Deno` that are used here, so that the library needs no type package.
 interface DenoLike {
@@ -108,12 +105,16 @@ export const deno: Runtime = {
   settle: () => new Promise((resolve) => timers.setTimeout(resolve, 0)),
   settleMs: 3,
 
-  spawn: (command, link) => Promise.resolve().then(() => start(command, link)),
+  // What only a server needs, or one transport, is loaded when it is needed: each module is a fifth of a millisecond.
+  spawn: start,
   async self() {
+    const { ownWords } = await import("./deno_command_line.ts");
     const words = await ownWords();
     return { file: executable(words[0]), flags: words.slice(1), args: [], cwd: birth.cwd };
   },
-  defaultFlags: moduleFlags,
+  async defaultFlags() {
+    return await (await import("./deno_command_line.ts")).moduleFlags();
+  },
   checkFlags: refuseMore,
   exists(path) {
     if (!granted("read", path)) return true;
@@ -208,7 +209,8 @@ export const deno: Runtime = {
       return connectionStream(await Deno.connect({ transport: "unix", path }));
     }, `open the socket ${path}`),
   async inherited(descriptor) {
-    closeOnExec(descriptor);
+    (await import("../ffi/deno.ts")).closeOnExec(descriptor);
+    const { socketStream } = await import("./node_stream.ts");
     const { Socket } = await import("node:net");
     return socketStream(new Socket({ fd: descriptor, readable: true, writable: true }), false);
   },
@@ -220,7 +222,9 @@ export const deno: Runtime = {
       return Promise.resolve(randomFile(Deno.openSync(path, how)));
     }, what);
   },
-  mapPage: (path) => Promise.resolve(mapPage(path)),
+  async mapPage(path) {
+    return (await import("../ffi/deno.ts")).mapPage(path);
+  },
 
   onSignal(signal, listener) {
     Deno.addSignalListener(signal, listener);
@@ -258,10 +262,10 @@ function demandSocket(path: string): void {
   demand(`open the socket ${path}`, [["net", `unix:${path}`], ...fileNeeds(path)]);
 }
 
-function start(
+async function start(
   command: Command,
   link?: (descriptor: number) => Readonly<Record<string, string>>,
-): Child {
+): Promise<Child> {
   const descriptor = 3;
   const internal = (Deno as unknown as Record<symbol, DenoInternal>)[Deno.internal];
   const extra = link && internal?.kExtraStdio;
@@ -285,7 +289,7 @@ function start(
       ...(extra && { [extra]: ["piped"] }),
     }).spawn();
   } catch (error) {
-    throw spawnError(command, error);
+    throw (await import("./spawn_error.ts")).spawnError(command, error);
   }
   return {
     pid: child.pid,

@@ -1,7 +1,7 @@
 /** How this Deno program was started, which Deno itself does not tell in full. */
 import { SamError } from "../errors.ts";
 import { birth } from "./birth.ts";
-import { absolute, allowed, demand, granted, grantedAll } from "./deno_permissions.ts";
+import { absolute, allowed, demand, grantedAll } from "./deno_permissions.ts";
 
 interface DenoLike {
   readonly args: readonly string[];
@@ -13,13 +13,6 @@ interface DenoLike {
   readTextFileSync(path: string): string;
 }
 const Deno = (globalThis as unknown as { Deno: DenoLike }).Deno;
-
-/** Our executable under a name that we may run: its path, as the user called it, or the one on PATH. */
-export function executable(called?: string): string {
-  const path = Deno.execPath();
-  const names = [path, ...(called === undefined ? [] : [called]), "deno"];
-  return names.find((name) => granted("run", name)) ?? path;
-}
 
 let words: Promise<readonly string[]> | undefined;
 

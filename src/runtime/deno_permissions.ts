@@ -11,6 +11,7 @@ interface PermissionStatus {
 interface DenoLike {
   readonly permissions: { querySync(what: object): PermissionStatus };
   readonly env: { get(name: string): string | undefined };
+  execPath(): string;
 }
 const Deno = (globalThis as unknown as { Deno: DenoLike }).Deno;
 
@@ -136,4 +137,11 @@ function grantedEach(name: Permission, values: string | undefined): boolean {
   return values === undefined
     ? granted(name)
     : values.split(",").every((value) => value !== "" && granted(name, value));
+}
+
+/** Our executable under a name that we may run: its path, as the user called it, or the one on PATH. */
+export function executable(called?: string): string {
+  const path = Deno.execPath();
+  const names = [path, ...(called === undefined ? [] : [called]), "deno"];
+  return names.find((name) => granted("run", name)) ?? path;
 }

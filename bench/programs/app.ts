@@ -8,13 +8,15 @@ import { say, settings } from "../support/say.ts";
 interface Signals {
   onSignal(signal: string, listener: () => void): void;
 }
-const { Deno, process } = globalThis as unknown as {
-  Deno?: { addSignalListener: Signals["onSignal"] };
-  process: { on: Signals["onSignal"] };
+const runtime = globalThis as unknown as {
+  readonly Deno?: { addSignalListener: Signals["onSignal"] };
+  readonly process: { on: Signals["onSignal"] };
 };
-const onSignal: Signals["onSignal"] = Deno
-  ? (signal, listener) => Deno.addSignalListener(signal, listener)
-  : (signal, listener) => process.on(signal, listener);
+/** The first look at `process` would cost Deno its Node layer. */
+const onSignal: Signals["onSignal"] = (signal, listener) =>
+  runtime.Deno
+    ? runtime.Deno.addSignalListener(signal, listener)
+    : runtime.process.on(signal, listener);
 
 const { mib, module, hangs, options } = settings;
 const memory = await occupied(mib, module);

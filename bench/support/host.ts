@@ -23,15 +23,25 @@ export function programFor(runtime: BenchRuntime, program: string, settings: obj
 }
 
 /** The command line of a program of bench/programs: the sources on Deno and Bun, compiled on Node. */
-export function commandLine(runtime: BenchRuntime, program: string): [string, string[]] {
+export function commandLine(
+  runtime: BenchRuntime,
+  program: string,
+  flags: readonly string[] = [],
+): [string, string[]] {
   const source = `${root}bench/programs/${program}.ts`;
   switch (runtime) {
     case "deno":
-      return [runtimePath("deno"), ["run", "-A", `--config=${root}.build/deno/deno.json`, source]];
+      return [runtimePath("deno"), [
+        "run",
+        "-A",
+        `--config=${root}.build/deno/deno.json`,
+        ...flags,
+        source,
+      ]];
     case "bun":
-      return [runtimePath("bun"), [source]];
+      return [runtimePath("bun"), [...flags, source]];
     case "node26":
-      return [runtimePath("node26"), [`${root}.build/bench/programs/${program}.js`]];
+      return [runtimePath("node26"), [...flags, `${root}.build/bench/programs/${program}.js`]];
   }
 }
 
@@ -52,7 +62,11 @@ export class Running {
   #waiting: (() => void)[] = [];
   #stderr = "";
 
-  constructor(file: string, words: readonly string[], env: Readonly<Record<string, string>>) {
+  constructor(
+    file: string,
+    words: readonly string[],
+    env: Readonly<Record<string, string>> = {},
+  ) {
     this.#child = spawn(file, words, {
       stdio: ["pipe", "pipe", "pipe"],
       env: { ...process.env, ...env },
@@ -146,7 +160,26 @@ export function residentKiB(pid: number): number {
   return Number(/^VmRSS:\s+(\d+)/m.exec(readFileSync(`/proc/${pid}/status`, "utf8"))![1]);
 }
 
+/** KiB of memory that a process has for itself alone. */
+export function privateKiB(pid: number): number {
+  const rollup = readFileSync(`/proc/${pid}/smaps_rollup`, "utf8");
+  return [...rollup.matchAll(/^Private_(?:Clean|Dirty):\s+(\d+)/gm)]
+    .reduce((sum, [, number]) => sum + Number(number), 0);
+}
+
 /** The parent of a process. */
 export function parentOf(pid: number): number {
   return Number(/^PPid:\s+(\d+)/m.exec(readFileSync(`/proc/${pid}/status`, "utf8"))![1]);
+}
+
+/** The children of a process that are there now; none of a process that has ended. */
+export function childrenOf(pid: number): number[] {
+  try {
+    return readdirSync(`/proc/${pid}/task`).flatMap((thread) => {
+      const text = readFileSync(`/proc/${pid}/task/${thread}/children`, "utf8");
+      return text.split(" ").filter((word) => word !== "").map(Number);
+    });
+  } catch {
+    return [];
+  }
 }

@@ -1,0 +1,55 @@
+// Supervises more and more applications, and stands still after each step for the bench to look at this process. With
+// "bare" it does not even load the library.
+import type { Program, SuperviseOptions, Supervisor } from "@x/sam";
+import type { Step } from "../support/many.ts";
+import { say, settings, sleep } from "../support/say.ts";
+
+interface Given {
+  readonly steps: readonly Step[];
+  readonly bare: boolean;
+  readonly program: Program;
+  readonly options: SuperviseOptions;
+  /** The state in which an application is there for good. */
+  readonly state: "launched" | "started";
+}
+
+/** So many applications are started at once: what all of them together need in that moment is not the figure. */
+const batch = 20;
+
+const { steps, bare, program, options, state } = settings as Given;
+const supervisors: Supervisor[] = [];
+
+for (const { programs, settleMs, windowMs } of steps) {
+  if (!bare) await grow(programs);
+  await sleep(settleMs / 2);
+  collectGarbage();
+  await sleep(settleMs / 2);
+  say("steady", { programs });
+  await sleep(windowMs);
+  say("over", { programs });
+}
+await sleep(60_000); // until it is killed
+
+async function grow(programs: number): Promise<void> {
+  const { supervise } = await import("@x/sam");
+  while (supervisors.length < programs) {
+    const some = Math.min(batch, programs - supervisors.length);
+    const added = Array.from({ length: some }, () => supervise(program, options));
+    supervisors.push(...added);
+    while (added.some(({ status }) => status.state !== state)) {
+      if (added.some(({ status }) => status.state === "finished")) {
+        throw new Error("an application has ended", { cause: await added[0]!.finished });
+      }
+      await sleep(2);
+    }
+  }
+}
+
+/** Only where the runtime was started with --expose-gc, or is Bun. Twice: what is freed by finalizers goes the second time. */
+function collectGarbage(): void {
+  const { Bun, gc } = globalThis as { Bun?: { gc(wait: boolean): void }; gc?: () => void };
+  for (let time = 0; time < 2; time++) {
+    if (gc) gc();
+    else Bun?.gc(true);
+  }
+}

@@ -1,0 +1,73 @@
+// For the figures about a server of many applications: starts it, lets it grow step by step, and ends all of it. Its
+// programs inherit the limit of open files that the runtimes raise for themselves: a server has three for each application
+// at most, so `ulimit -Hn` must be 4,096 or more.
+import { join } from "node:path";
+import { type BenchRuntime, childrenOf, commandLine, root, Running } from "./host.ts";
+
+/** The server stands still, with so many programs in the end. */
+export interface Step {
+  readonly programs: number;
+  /** From the last start to the look. */
+  readonly settleMs: number;
+  /** How long the look may take. */
+  readonly windowMs: number;
+}
+
+/** What the server supervises. */
+export interface Kind {
+  readonly transport: string;
+  readonly timeInterval: number;
+  /** Applications that register and send heartbeats; else a command that does neither, as in the README. */
+  readonly linked: boolean;
+}
+
+/** Stands still, too, but supervises nothing and does not load the library. */
+export const bare = "bare";
+
+/** Starts a server on a runtime, with its flags, and looks at it in every step. */
+export async function stepwise<S extends Step, T>(
+  runtime: BenchRuntime,
+  flags: readonly string[],
+  kind: Kind | typeof bare,
+  steps: readonly S[],
+  look: (pid: number, step: S) => T | Promise<T>,
+): Promise<T[]> {
+  const settings = kind === bare ? { steps, bare: true } : { steps, ...supervised(kind) };
+  const [file, words] = commandLine(runtime, "many", flags);
+  const server = new Running(file, [...words, JSON.stringify(settings)]);
+  try {
+    const seen: T[] = [];
+    for (const [index, step] of steps.entries()) {
+      await server.line("steady", index + 1);
+      seen.push(await look(server.pid, step));
+      await server.line("over", index + 1);
+    }
+    return seen;
+  } finally {
+    await endAll(server);
+  }
+}
+
+function supervised({ transport, timeInterval, linked }: Kind): object {
+  return {
+    state: linked ? "started" : "launched",
+    program: linked
+      ? { command: join(root, ".build/bench/beater") }
+      : { command: "sleep", args: ["60"], stdio: "ignore" }, // should nobody be left to end it
+    options: { transport, timeInterval, recoveryPolicy: "quit" },
+  };
+}
+
+/** The server first, so that it starts no more; what has a link ends with it, the rest is killed. */
+async function endAll(server: Running): Promise<void> {
+  const children = childrenOf(server.pid);
+  const ended = server.stop("SIGKILL");
+  for (const child of children) {
+    try {
+      process.kill(child, "SIGKILL");
+    } catch {
+      // it has ended with its link
+    }
+  }
+  await ended;
+}

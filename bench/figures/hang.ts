@@ -26,7 +26,7 @@ const all: readonly Case[] = [
 
 export async function rows({ libsam, quick, scale }: Settings): Promise<Row[]> {
   const rows: Row[] = [];
-  const count = Math.ceil(80 * scale);
+  const count = Math.ceil(48 * scale);
   const cases = only ? all.filter((_, i) => only.includes(String(i))) : all;
   for (const which of cases) {
     if (quick && which.transport === "pipe") continue;

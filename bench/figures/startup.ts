@@ -9,7 +9,7 @@ export async function rows({ scale }: Settings): Promise<Row[]> {
   const rows: Row[] = [];
   for (const runtime of runtimes) {
     for (const transport of ["unix", "pipe", "shm"]) {
-      const { bare, ours } = await alternately(runtime, transport, Math.ceil(40 * scale));
+      const { bare, ours } = await alternately(runtime, transport, Math.ceil(30 * scale));
       const [oursFigures, bareFigures] = [figuresOf(ours), figuresOf(bare)];
       rows.push({
         figure: "start-up",

@@ -7,6 +7,8 @@ import { say, settings, sleep } from "../support/say.ts";
 interface Given {
   readonly steps: readonly Step[];
   readonly bare: boolean;
+  /** Without the library: children of the runtime's own. */
+  readonly children: boolean;
   readonly program: Program;
   readonly options: SuperviseOptions;
   /** The state in which an application is there for good. */
@@ -16,11 +18,13 @@ interface Given {
 /** So many applications are started at once: what all of them together need in that moment is not the figure. */
 const batch = 20;
 
-const { steps, bare, program, options, state } = settings as Given;
+const { steps, bare, children, program, options, state } = settings as Given;
 const supervisors: Supervisor[] = [];
+const bareChildren: unknown[] = [];
 
 for (const { programs, settleMs, windowMs } of steps) {
   if (!bare) await grow(programs);
+  while (children && bareChildren.length < programs) bareChildren.push(spawnBare());
   await sleep(settleMs / 2);
   collectGarbage();
   await sleep(settleMs / 2);
@@ -43,6 +47,18 @@ async function grow(programs: number): Promise<void> {
       await sleep(2);
     }
   }
+}
+
+function spawnBare(): unknown {
+  const { Deno, Bun } = globalThis as unknown as {
+    Deno?: { Command: new (file: string, options: object) => { spawn(): unknown } };
+    Bun?: { spawn(words: readonly string[], options: object): unknown };
+  };
+  const none = { stdin: "null", stdout: "null", stderr: "null" };
+  if (Deno) return new Deno.Command("sleep", { args: ["60"], ...none }).spawn();
+  if (Bun) return Bun.spawn(["sleep", "60"], { stdio: ["ignore", "ignore", "ignore"] });
+  const { spawn } = process.getBuiltinModule("node:child_process");
+  return spawn("sleep", ["60"], { stdio: "ignore" });
 }
 
 /** Only where the runtime was started with --expose-gc, or is Bun. Twice: what is freed by finalizers goes the second time. */

@@ -23,16 +23,20 @@ export interface Kind {
 
 /** Stands still, too, but supervises nothing and does not load the library. */
 export const bare = "bare";
+/** As that, but has as many children as there would be programs. */
+export const bareParent = "bare parent";
 
 /** Starts a server on a runtime, with its flags, and looks at it in every step. */
 export async function stepwise<S extends Step, T>(
   runtime: BenchRuntime,
   flags: readonly string[],
-  kind: Kind | typeof bare,
+  kind: Kind | typeof bare | typeof bareParent,
   steps: readonly S[],
   look: (pid: number, step: S) => T | Promise<T>,
 ): Promise<T[]> {
-  const settings = kind === bare ? { steps, bare: true } : { steps, ...supervised(kind) };
+  const settings = typeof kind === "string"
+    ? { steps, bare: true, children: kind === bareParent }
+    : { steps, ...supervised(kind) };
   const [file, words] = commandLine(runtime, "many", flags);
   const server = new Running(file, [...words, JSON.stringify(settings)]);
   try {

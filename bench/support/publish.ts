@@ -43,7 +43,7 @@ const charts: readonly {
   {
     file: "many",
     title: "One server, many programs with 10 heartbeats a second each: percent of one core",
-    rows: ({ unit }) => unit.startsWith("% of one core"),
+    rows: ({ unit }) => unit.startsWith("% of a core"),
   },
   {
     file: "data",

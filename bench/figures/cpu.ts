@@ -18,7 +18,7 @@ const warmMs = 2000;
 
 export async function rows({ libsam, quick, scale }: Settings): Promise<Row[]> {
   const rows: Row[] = [];
-  const seconds = Math.max(2, Math.ceil(4 * scale));
+  const seconds = Math.max(2, Math.ceil(3 * scale));
   const cases = [10_000, 2000, 100].flatMap((timeInterval) =>
     ["shm", "unix", "pipe"].map((transport) => ({ timeInterval, transport }))
   );

@@ -77,7 +77,7 @@ async function sizeRows(task: Task): Promise<Row[]> {
     takers.push(async () => ({ [`hang ${standby}`]: await hangs(runtime, app, batch) }));
   }
   takers.push(...peerTakers(task));
-  const taken = await alternately(takers, quick ? 1 : 3);
+  const taken = await alternately(takers, quick ? 1 : 2);
   const figures = new Map(
     Object.entries(taken).map(([name, samples]) => [name, figuresOf(samples)]),
   );

@@ -7,7 +7,6 @@ import { type Figures, figuresOf, round } from "../support/statistics.ts";
 
 const all: readonly Kind[] = [
   { transport: "shm", timeInterval: 2000, linked: true },
-  { transport: "shm", timeInterval: 500, linked: true },
   { transport: "unix", timeInterval: 2000, linked: true },
   { transport: "pipe", timeInterval: 2000, linked: true },
 ];
@@ -27,7 +26,7 @@ export async function rows({ quick }: Settings): Promise<Row[]> {
 
 async function rowsOf(runtime: BenchRuntime, kind: Kind, quick: boolean): Promise<Row[]> {
   // A few applications cost so little that they are looked at for longer.
-  const plan = quick ? { 0: 1, 10: 1, 1000: 1 } : { 0: 1, 10: 2, 100: 1, 1000: 2 };
+  const plan = quick ? { 0: 1, 10: 1, 1000: 1 } : { 0: 1, 10: 1, 100: 1, 1000: 1 };
   const steps = Object.entries(plan).map(([programs, samples]) => ({
     programs: Number(programs),
     samples,

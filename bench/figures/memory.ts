@@ -18,7 +18,7 @@ interface Memory {
 
 export async function rows({ quick, scale }: Settings): Promise<Row[]> {
   const rows: Row[] = [];
-  const rounds = Math.ceil(4 * scale);
+  const rounds = Math.ceil(3 * scale);
   for (const runtime of runtimes) {
     const bareSamples: Memory[] = [];
     for (let round = 0; round < rounds; round++) bareSamples.push(await alone(runtime, bare));

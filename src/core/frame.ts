@@ -223,6 +223,7 @@ export class FrameReader {
       at += 5 + length;
       onFrame(frame);
     }
-    this.#rest = input.slice(at);
+    // A copy: a part of what a runtime has read would keep all of it in memory.
+    if (at < input.length) this.#rest = new Uint8Array(input.subarray(at));
   }
 }

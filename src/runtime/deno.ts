@@ -313,6 +313,9 @@ async function start(
  */
 const maxUnyieldedWrites = 100;
 
+/** So much is read at once where much arrives. */
+const maxReadBytes = 64 * 1024;
+
 /** A stream over a connection. Its writes go to the kernel at once, in order, when there is room. */
 function connectionStream(connection: DenoConn): Stream {
   let ended = false;
@@ -346,13 +349,14 @@ function connectionStream(connection: DenoConn): Stream {
     read(onData, whenEnded) {
       onEnd = whenEnded;
       (async () => {
-        const buffer = new Uint8Array(64 * 1024);
+        let buffer = new Uint8Array(1024); // enough for all but data, and there may be thousands of connections
         try {
           for (;;) {
             const count = await connection.read(buffer);
             if (ended) return;
             if (count === null) return end("the peer closed it");
             onData(buffer.subarray(0, count));
+            if (count === buffer.length && count < maxReadBytes) buffer = new Uint8Array(4 * count);
           }
         } catch (error) {
           end((error as Error).message);

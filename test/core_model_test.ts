@@ -1,6 +1,6 @@
 // Both cores in a world of their own, thousands of random fates in virtual time. What must always hold, see core_world.ts:
 // never two active processes; no warning and no kill without its reason; a silent one is noticed and killed in time;
-// instance ids rise by one; acknowledged data is never lost; no more recoveries than allowed; every run ends with a status.
+// a spare that harms nobody, and is there again; instance ids rise by one; acknowledged data is never lost; no more recoveries than allowed; every run ends with a status.
 
 import { assert } from "@std/assert";
 import * as fc from "fast-check";
@@ -44,6 +44,11 @@ const script: fc.Arbitrary<Script> = fc.record({
   linkHeld: rarely,
   checkMs: oneOf(0, 5, 50, 90, 150, 1e6),
   acts: fc.tuple(opening, life).map((parts) => parts.flat()),
+  fate: fc.record({
+    from: oneOf("never", "its begin", "the end of the active process"),
+    ms: fc.oneof(ms(12), ms(800)),
+    does: oneOf<Deed>("exit", "crash", "crash", "close link", "hang"),
+  }),
 });
 
 const plan: fc.Arbitrary<Plan> = fc.record({
@@ -54,6 +59,7 @@ const plan: fc.Arbitrary<Plan> = fc.record({
     startupTimeout: oneOf(0, 0, 200),
     stopTimeout: oneOf(0, 300),
     maxDataSize: fc.constant(1e6),
+    standby: oneOf(0, 1, 1),
     startedAtSpawn: rarely,
     hasQuorum: rarely,
     hasClusterMap: oneOf(true, false),
@@ -97,5 +103,56 @@ test("core model: whatever happens to a program, supervision keeps its promises"
   assert(instances > 2 * worlds, `${instances} instances in ${worlds} worlds`);
   for (const end of ["exit", "stopped", "quit", "restart-limit", "failed", "spawn"]) {
     assert(ends.has(end), `no world ended with ${end}`);
+  }
+});
+
+/** Instances that live long enough for a spare, and spares that often end about when they are needed. */
+const short: fc.Arbitrary<Script> = fc.record({
+  spawnMs: ms(20),
+  spawnFails: rarely,
+  warned: oneOf("dies", "exits", "ignores"),
+  linkHeld: rarely,
+  checkMs: fc.constant(0),
+  acts: fc.tuple(
+    fc.tuple(quick("register"), quick("beat", ms(60)), quick("start")),
+    fc.array(act("store", "store", "start", "stop", "hang"), { maxLength: 2 }),
+    fc.tuple(fc.record({
+      waitMs: fc.integer({ min: 200, max: 700 }),
+      does: oneOf<Deed>("crash", "store and crash", "exit", "fall silent", "close link"),
+      n: ms(400),
+    })),
+  ).map((parts) => parts.flat()),
+  fate: fc.record({
+    from: oneOf(
+      "never",
+      "its begin",
+      "the end of the active process",
+      "the end of the active process",
+    ),
+    ms: fc.oneof({ weight: 3, arbitrary: ms(4) }, { weight: 1, arbitrary: ms(800) }),
+    does: oneOf<Deed>("exit", "exit", "crash", "close link", "hang"),
+  }),
+});
+
+test("core model: a spare that ends at any moment harms nobody", () => {
+  let worlds = 0;
+  const spares = { promoted: 0, bornDead: 0, failed: 0 };
+  const sparePlan = fc.tuple(plan, fc.array(short, { minLength: 2, maxLength: 6 })).map(
+    ([each, scripts]): Plan => ({
+      ...each,
+      settings: { ...each.settings, standby: 1, recoveryPolicy: "restart", startedAtSpawn: false },
+      scripts,
+    }),
+  );
+  runs(2000, sparePlan, (each) => {
+    const world = new World(each, settings);
+    world.run();
+    worlds++;
+    for (const what of ["promoted", "bornDead", "failed"] as const) {
+      spares[what] += world.spares[what];
+    }
+  });
+  for (const [what, count] of Object.entries(spares)) {
+    assert(count > worlds / 100, `${count} spares ${what} in ${worlds} worlds`);
   }
 });

@@ -1,29 +1,21 @@
 // The standby in virtual time: when it is started, how it takes over, and how its own failures are met.
 import { assert, assertEquals, assertGreaterOrEqual } from "@std/assert";
 import { protocolVersion } from "../src/core/frame.ts";
-import type { SpareInput } from "../src/core/server_types.ts";
+import type { ServerInput } from "../src/core/server_types.ts";
 import { Client } from "../src/core/client.ts";
 import { Bench, settings, T } from "./support/core_bench.ts";
 import { test } from "./support/harness.ts";
 
 const patient = { standby: 1, timeInterval: 0 } as const;
 
-function spare(bench: Bench, input: SpareInput): void {
-  bench.feed({ type: "spare", input });
-}
-
-function hello(bench: Bench, version = protocolVersion): void {
-  const message = { type: "hello", version, id: 77, pid: 8, notice: "" } as const;
-  spare(bench, { type: "hello", message });
+/** A started program with a spare that is being started. */
+function starting(some: ConstructorParameters<typeof Bench>[0] = {}): Bench {
+  return new Bench({ ...patient, ...some }).start().startSpare();
 }
 
 /** A started program with a spare that is parked. */
 function parked(some: ConstructorParameters<typeof Bench>[0] = {}): Bench {
-  const bench = new Bench({ ...patient, ...some }).start();
-  bench.pass(1000);
-  spare(bench, { type: "spawned", pid: 8 });
-  hello(bench);
-  return bench;
+  return starting(some).park();
 }
 
 test("core standby: a spare is started a little after start(), and parks", () => {
@@ -36,9 +28,9 @@ test("core standby: a spare is started a little after start(), and parks", () =>
   bench.pass(1000);
   assertEquals(bench.of("spawnSpare").length, 1);
   assertEquals(bench.server.standby, { state: "starting", pid: null });
-  spare(bench, { type: "spawned", pid: 8 });
+  bench.spare({ type: "spawned", pid: 8 });
   assertEquals(bench.server.standby, { state: "starting", pid: 8 });
-  hello(bench);
+  bench.park();
   assertEquals(bench.of("sendSpare").map(({ message }) => message), [{ type: "parked", id: 77 }]);
   assertEquals(bench.server.standby, { state: "parked", pid: 8 });
   assertEquals(bench.server.deadline, undefined, "a parked spare costs nothing");
@@ -74,7 +66,7 @@ test("core standby: it becomes the next instance at once, after the end of the l
 test("core standby: a spare that has not come to register() takes over as it is", () => {
   const bench = new Bench(patient).start();
   bench.pass(1000);
-  spare(bench, { type: "spawned", pid: 8 });
+  bench.spare({ type: "spawned", pid: 8 });
   bench.exit(1);
   assertEquals(bench.of("promote").length, 1);
   assertEquals([bench.state, bench.server.pid, bench.server.instanceId], ["launched", 8, 2]);
@@ -93,8 +85,8 @@ test("core standby: the backoff holds for a promotion too", () => {
   bench.exit(1);
   bench.ask("start");
   bench.pass(1000);
-  spare(bench, { type: "spawned", pid: 9 });
-  hello(bench);
+  bench.spare({ type: "spawned", pid: 9 });
+  bench.park();
   bench.exit(1);
   assertEquals([bench.state, bench.of("promote").length], ["backoff", 0]);
   bench.pass(100);
@@ -114,13 +106,13 @@ test("core standby: its death harms nobody, and the next one waits longer each t
   const bench = parked();
   const waits: number[] = [];
   for (let round = 0; round < 5; round++) {
-    spare(bench, { type: "exit" });
+    bench.spare({ type: "exit" });
     assertEquals(bench.of("killSpare").length, 1);
     assertEquals(bench.events("standby").map(({ state }) => state), ["ended"]);
     assertEquals(bench.state, "started");
     waits.push(bench.server.deadline! - bench.now);
     bench.pass(waits.at(-1)!);
-    spare(bench, { type: "spawned", pid: 10 + round });
+    bench.spare({ type: "spawned", pid: 10 + round });
   }
   for (let round = 1; round < waits.length; round++) {
     assertGreaterOrEqual(waits[round]!, waits[round - 1]!);
@@ -131,13 +123,13 @@ test("core standby: its death harms nobody, and the next one waits longer each t
 test("core standby: a link that ends, a failed spawn and another version end a spare", () => {
   for (const input of [{ type: "linkEnd" }, { type: "spawnFailed" }] as const) {
     const bench = parked();
-    spare(bench, input);
+    bench.spare(input);
     assertEquals([bench.of("killSpare").length, bench.server.standby], [1, null]);
   }
   const bench = new Bench(patient).start();
   bench.pass(1000);
-  spare(bench, { type: "spawned", pid: 8 });
-  hello(bench, protocolVersion + 1);
+  bench.spare({ type: "spawned", pid: 8 });
+  bench.park(protocolVersion + 1);
   assertEquals([bench.of("killSpare").length, bench.server.standby], [1, null]);
 });
 
@@ -173,7 +165,7 @@ test("core standby: what is heard of a spare that is no more is nothing", () => 
   const bench = parked();
   bench.exit(1);
   for (const type of ["exit", "linkEnd", "spawnFailed"] as const) {
-    spare(bench, { type });
+    bench.spare({ type });
     assertEquals(bench.last, []);
   }
 });
@@ -190,12 +182,109 @@ test("core standby: register() of a spare waits without limit, and ends with its
 test("core standby: restart() during a recovery ends the spare, which holds old code", () => {
   const bench = new Bench({ standby: 1, timeInterval: 2000 }).start();
   bench.pass(1000);
-  spare(bench, { type: "spawned", pid: 8 });
-  hello(bench);
+  bench.spare({ type: "spawned", pid: 8 });
+  bench.park();
   bench.pass(1000);
   assertEquals(bench.state, "warned");
   bench.feed({ type: "restart" });
   assertEquals([bench.of("killSpare").length, bench.server.standby], [1, null]);
   bench.exit("SIGTERM");
   assertEquals([bench.of("promote").length, bench.of("spawn").length], [0, 1]);
+});
+
+test("core standby: while a spare is parked, nothing is different for the active process", () => {
+  const some = { hasQuorum: true, heartbeatWindow: 0.5 };
+  const [without, with_] = [0, 1].map((standby) => {
+    const bench = new Bench({ ...some, standby: standby as 0 | 1 }).register();
+    bench.feed({ type: "quorum", quorate: true });
+    bench.ask("start");
+    for (let beats = 0; beats < 30; beats++) {
+      bench.pass(10);
+      bench.feed({ type: "heartbeat" });
+    }
+    return bench;
+  }) as [Bench, Bench];
+  with_.spare({ type: "spawned", pid: 8 });
+  with_.park();
+  assertEquals(with_.server.standby?.state, "parked");
+  const check = { type: "message", message: { type: "checkBegin" } } as const;
+  const answer = { healthy: true, detail: "" };
+  const happens: readonly ServerInput[] = [
+    { type: "heartbeat" },
+    { type: "tick" },
+    check,
+    { type: "heartbeat" },
+    { type: "message", message: { type: "checkEnd", ...answer } },
+    { type: "message", message: { type: "stop", id: 91 } },
+    { type: "message", message: { type: "start", id: 92 } },
+    check,
+    { type: "quorum", quorate: true },
+    { type: "tick" },
+  ];
+  for (const input of happens) {
+    for (const bench of [without, with_]) bench.pass(7);
+    assertEquals(with_.feed(input), without.feed(input));
+    assertEquals(with_.server.deadline, without.server.deadline);
+    assert(with_.server.deadline !== undefined || with_.state === "registered");
+  }
+  assertEquals(with_.pass(1000), without.pass(1000));
+});
+
+test("core standby: none is started in competition with the next instance", () => {
+  const bench = parked();
+  bench.spare({ type: "exit" });
+  bench.pass(100);
+  bench.exit(1);
+  assertEquals(bench.of("spawn").length, 1);
+  assertEquals(bench.pass(10_000), [], "the next instance is being started");
+  bench.start();
+  assertEquals(bench.pass(249), []);
+  bench.pass(1);
+  assertEquals(bench.of("spawnSpare").length, 1);
+});
+
+test("core standby: the backoff of the spare outlasts the instance in which it failed", () => {
+  const bench = parked({ restart: { ...settings.restart, initialDelay: 5000 } });
+  bench.spare({ type: "exit" });
+  bench.exit(1);
+  bench.pass(5000);
+  assertEquals(bench.of("spawn").length, 1, "the same backoff for the active process");
+  bench.start();
+  assertEquals(bench.pass(249), []);
+  bench.pass(1);
+  bench.spare({ type: "spawned", pid: 9 });
+  bench.spare({ type: "exit" });
+  bench.spare({ type: "exit" });
+  const due = bench.server.deadline!;
+  assertEquals(due - bench.now, 350);
+  bench.feed({ type: "restart" });
+  bench.exit(1);
+  bench.start();
+  assertEquals(bench.server.deadline, due);
+});
+
+test("core standby: what had ended before it was promoted does not end supervision", () => {
+  const unknown = starting();
+  unknown.exit(1);
+  unknown.exit(0);
+  assertEquals(unknown.events("recovery").map(({ reason }) => reason), ["startup"]);
+
+  const bench = parked();
+  bench.exit(1);
+  bench.exit(0);
+  assertEquals(bench.events("recovery").map(({ reason }) => reason), ["startup"]);
+  assertEquals(bench.status(), undefined);
+
+  const aware = parked();
+  aware.exit(1);
+  aware.store(Uint8Array.of(1));
+  aware.exit(0);
+  assertEquals(aware.status(), { code: 0, signal: null, reason: "exit" });
+});
+
+test("core standby: a promoted command has no startup limit before it registers", () => {
+  const some = { startupTimeout: 500, startedAtSpawn: true } as const;
+  const bench = starting(some);
+  bench.exit(1);
+  assertEquals(bench.pass(10_000), []);
 });

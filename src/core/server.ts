@@ -81,6 +81,8 @@ export class Server {
   #spawnedAt = 0;
   #registered = false;
   #startedOnce = false;
+  /** It was a spare, and nothing that it said shows that it knows of its promotion. */
+  #unaware = false;
   #healthySince: number | null = null;
   #linked = false;
   #startRequest: number | null = null;
@@ -181,8 +183,10 @@ export class Server {
     if (input.type === "tick") this.#tick(now);
     else if (input.type === "kept") this.#data.replace(input.bytes);
     else if (input.type === "spare") this.#spare.step(input.input, now);
-    else if (input.type === "message") this.#act(input.message.type, input.message, now);
-    else this.#act(input.type, input, now);
+    else if (input.type === "message") {
+      if (input.message.type !== "hello") this.#unaware = false;
+      this.#act(input.message.type, input.message, now);
+    } else this.#act(input.type, input, now);
     const effects = this.#effects;
     this.#effects = [];
     return effects;
@@ -248,6 +252,7 @@ export class Server {
     if (!promoted) return this.#spawn(now);
     this.#beginInstance(now);
     this.#effects.push({ type: "promote" });
+    this.#unaware = true;
     this.state = "launched";
     this.pid = promoted.pid;
     this.#emit({ type: "standby", state: "promoted", pid: promoted.pid });
@@ -266,6 +271,7 @@ export class Server {
     this.#spawnedAt = now;
     this.#registered =
       this.#startedOnce =
+      this.#unaware =
       this.#linked =
       this.#credited =
         false;
@@ -285,13 +291,14 @@ export class Server {
     this.pid = pid;
     this.#spawnedAt = now;
     this.#emit({ type: "spawn", pid });
-    if (!this.#settings.startedAtSpawn) this.#limitStartup();
+    this.#limitStartup();
     if (this.#goal === "stop") this.#leave("stop", this.#goalSignal, now);
   }
 
-  /** A process that is to call `start()` has so long. */
+  /** A process that is to call `start()` has so long; a command need not call it before it has registered. */
   #limitStartup(): void {
-    const { startupTimeout } = this.#settings;
+    const { startupTimeout, startedAtSpawn } = this.#settings;
+    if (startedAtSpawn && !this.#registered) return;
     if (startupTimeout > 0) this.#deadlines.set("startup", this.#spawnedAt + startupTimeout);
   }
 
@@ -569,7 +576,8 @@ export class Server {
         if (this.#settings.startedAtSpawn && !this.#registered) {
           return this.#recover(ended, "", now);
         }
-        if (this.#replacement && !this.#startedOnce && status !== 0) {
+        // What ended as the spare that it was says nothing about the program: an exit code of 0 does not end it.
+        if (this.#replacement && !this.#startedOnce && (status !== 0 || this.#unaware)) {
           return this.#recover("startup", "it ended before it called start()", now);
         }
         return this.#finish(status, signal, "exit", this.#neverStarted(status));

@@ -34,7 +34,10 @@ export class Spare {
   readonly #push: (effect: ServerEffect) => void;
   readonly #emit: (event: ServerEvent) => void;
   #state: SpareStatus["state"] | "none" = "none";
+  /** From the `start()` of an instance until the next instance begins, or all ends. */
   #wanted = false;
+  /** The backoff lets none be started before. */
+  #earliest = -Infinity;
   #pid: number | null = null;
   #hello: Hello | null = null;
   #spawnedAt = 0;
@@ -60,19 +63,25 @@ export class Spare {
   want(now: number): void {
     if (this.#settings.standby === 0) return;
     this.#wanted = true;
-    if (this.#state === "none") this.deadline ??= now + settleMs;
+    if (this.#state === "none") this.deadline ??= Math.max(now + settleMs, this.#earliest);
   }
 
   /** There shall be none. */
   end(): void {
     this.#wanted = false;
     this.deadline = undefined;
+    if (this.#pid !== null) this.#tell("ended");
     if (this.#state !== "none") this.#push({ type: "killSpare" });
     this.#forget();
   }
 
-  /** Gives the spare away, to become the active process; undefined when none has come to life. */
+  /**
+   * The next instance begins: gives the spare away, to become the active process; undefined when none has come to life.
+   * No other is started before that instance has.
+   */
   promote(): Promoted | undefined {
+    this.#wanted = false;
+    this.deadline = undefined;
     if (this.#pid === null) return undefined;
     const promoted = { pid: this.#pid, hello: this.#hello };
     this.#forget();
@@ -117,9 +126,8 @@ export class Spare {
     const parkedMs = this.#hello === null ? 0 : now - this.#spawnedAt;
     this.#forget();
     // Unlike an active process, a spare that dies at once is in no hurry.
-    if (this.#wanted) {
-      this.deadline = now + settleMs + (this.#backoff.next(now - this.#spawnedAt, parkedMs) ?? 0);
-    }
+    this.#earliest = now + settleMs + (this.#backoff.next(now - this.#spawnedAt, parkedMs) ?? 0);
+    if (this.#wanted) this.deadline = this.#earliest;
   }
 
   #forget(): void {

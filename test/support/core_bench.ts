@@ -13,6 +13,7 @@ import type {
   ServerEvent,
   ServerInput,
   ServerSettings,
+  SpareInput,
 } from "../../src/core/server_types.ts";
 import type { Signal } from "../../src/core/signals.ts";
 
@@ -50,6 +51,7 @@ export class Bench {
   /** Those of the last call. */
   last: readonly ServerEffect[] = [];
   #process: "none" | "spawning" | "alive" | "exited" = "none";
+  #spare: "none" | "spawning" | "alive" = "none";
   #finished = false;
   #lastRequest = 0;
 
@@ -65,6 +67,9 @@ export class Bench {
   feed(input: ServerInput): readonly ServerEffect[] {
     if (input.type === "spawned" && this.#process === "spawning") this.#process = "alive";
     if (input.type === "exit" && this.#process === "alive") this.#process = "exited";
+    if (input.type === "spare" && input.input.type === "spawned" && this.#spare === "spawning") {
+      this.#spare = "alive";
+    }
     const before = this.server.state;
     this.last = this.server.step(input, this.now);
     this.log.push(...this.last);
@@ -86,7 +91,17 @@ export class Bench {
         this.#process = "spawning";
       } else if (effect.type === "promote") {
         must(this.#process === "none", "promoted beside a process");
+        must(this.#spare === "alive", "promoted what is not there");
         this.#process = "alive";
+        this.#spare = "none";
+      } else if (effect.type === "spawnSpare") {
+        must(this.#spare === "none", "a second spare");
+        this.#spare = "spawning";
+      } else if (effect.type === "killSpare") {
+        must(this.#spare !== "none", "no spare to kill");
+        this.#spare = "none";
+      } else if (effect.type === "sendSpare") {
+        must(this.#spare === "alive", "no spare to send to");
       } else if (effect.type === "signal") {
         must(this.#process === "alive", "a signal without a process");
       } else if (effect.type === "send") {
@@ -96,11 +111,15 @@ export class Bench {
         this.#process = "none";
       } else if (effect.type === "finish") {
         must(this.#process === "none", "finished before the end");
+        must(this.#spare === "none", "finished beside a spare");
         this.#finished = true;
       }
     }
     must(this.#finished === (this.state === "finished"), "finish and finished");
     must(!this.#finished || this.server.deadline === undefined, "a deadline after the finish");
+    const { standby } = this.server;
+    must((standby === null) === (this.#spare === "none"), "a spare, and none in the status");
+    must(this.#spare !== "alive" || standby?.pid !== null, "a spare without its process id");
     if (input.type !== "message" || !("id" in input.message)) return;
     if (this.#process === "none" || this.#process === "spawning") return;
     const { id, type } = input.message;
@@ -207,6 +226,24 @@ export class Bench {
   start(): this {
     this.register();
     this.ask("start");
+    return this;
+  }
+
+  /** A spare is due, and its process exists. */
+  startSpare(): this {
+    this.pass(1000);
+    return this.spare({ type: "spawned", pid: 8 });
+  }
+
+  /** The spare has come to `register()`. */
+  park(version: number = protocolVersion): this {
+    const message = { type: "hello", version, id: 77, pid: 8, notice: "" } as const;
+    return this.spare({ type: "hello", message });
+  }
+
+  /** Something happens to the spare. */
+  spare(input: SpareInput): this {
+    this.feed({ type: "spare", input });
     return this;
   }
 

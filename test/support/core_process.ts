@@ -22,6 +22,12 @@ export interface Script {
   readonly linkHeld: boolean;
   readonly checkMs: number;
   readonly acts: readonly Act[];
+  /** What becomes of it when it is a spare: `ms` after its begin, or after the end of the active process. */
+  readonly fate: {
+    readonly from: "never" | "its begin" | "the end of the active process";
+    readonly ms: number;
+    readonly does: Deed;
+  };
 }
 
 export interface Act {
@@ -55,8 +61,11 @@ export class Process {
   alive = true;
   readonly #world: World;
   readonly #script: Script;
-  readonly #id: number;
   readonly #client: Client;
+  /** Its process id, which no other process has. */
+  readonly #pid: number;
+  /** The instance that it is; null for a spare. */
+  instance: number | null;
   #linked = false;
   /** The server has closed its end. */
   #cut = false;
@@ -70,13 +79,25 @@ export class Process {
   #lastCall = 0;
   readonly #settled = new Map<number, (how: "resolve" | "reject") => void>();
 
-  constructor(world: World, script: Script, id: number) {
+  constructor(world: World, script: Script, pid: number, instance: number | null) {
     this.#world = world;
     this.#script = script;
-    this.#id = id;
+    this.#pid = pid;
+    this.instance = instance;
 
     this.#client = new Client({ timeInterval: 100, maxDataSize: 1e6 });
     this.#follow(0);
+    if (instance === null) this.meet("its begin");
+  }
+
+  /** A spare meets its fate, if this is where that begins. */
+  meet(from: Script["fate"]["from"]): void {
+    const { fate } = this.#script;
+    if (fate.from !== from) return;
+    this.#loop(
+      this.#world.now + fate.ms,
+      () => this.#do({ waitMs: 0, does: fate.does, n: fate.ms }),
+    );
   }
 
   get nextTick(): number {
@@ -96,8 +117,15 @@ export class Process {
     const act = this.#script.acts[index];
     if (!act) return;
     this.#loop(this.#world.now + act.waitMs, () => {
+      const next = () => {
+        if (this.alive) this.#follow(index + 1);
+      };
+      // A spare may be parked for long: what it is to do then, it does as the next instance.
+      const parks = act.does === "register" && this.instance === null &&
+        this.#client.state === "initialized";
+      if (parks) return this.#register(next);
       this.#do(act);
-      if (this.alive) this.#follow(index + 1);
+      next();
     });
   }
 
@@ -156,14 +184,16 @@ export class Process {
     this.feed(input(id));
   }
 
-  #register(): void {
+  #register(then = () => {}): void {
     this.#linked = true;
     const { data } = this.#client;
-    this.#world.stores.push({ bytes: data, acknowledged: false }); // if this one is the first
-    this.#call((id) => ({ type: "register", id, pid: this.#id, notice: "" }), (how) => {
+    // If this one is the first:
+    if (this.instance !== null) this.#world.stores.push({ bytes: data, acknowledged: false });
+    this.#call((id) => ({ type: "register", id, pid: this.#pid, notice: "" }), (how) => {
       if (how === "reject") return;
-      if (this.#world.firstRegistered === this.#id) this.#world.handedOver(data);
+      if (this.#world.firstRegistered === this.instance) this.#world.handedOver(data);
       else this.#world.restored(this.#client.data);
+      then();
     });
   }
 
@@ -171,7 +201,7 @@ export class Process {
     const { state } = this.#client;
     if (!callable["data.store"].includes(state) || state === "registering") return;
     const bytes = new Uint8Array(n % 5 === 0 ? 40_000 : n % 50 + 3);
-    bytes.set([this.#id, this.#lastCall, n & 255]);
+    bytes.set([this.#pid, this.#lastCall, n & 255]);
     const linked = state !== "initialized";
     const store = { bytes, acknowledged: false };
     if (linked) this.#world.stores.push(store);
@@ -191,7 +221,7 @@ export class Process {
   #heartbeat(): void {
     if (this.#world.now - this.#lastBeat < this.#client.heartbeatWindow) return;
     this.#lastBeat = this.#world.now;
-    this.#up("heartbeat", () => this.#world.feed({ type: "heartbeat" }));
+    this.#up("heartbeat", () => this.#world.hear(this, { type: "heartbeat" }));
   }
 
   feed(input: ClientInput): void {
@@ -206,7 +236,7 @@ export class Process {
       case "send":
         return this.#send(effect.message);
       case "confirm":
-        return this.#up("heartbeat", () => this.#world.feed({ type: "heartbeat" }));
+        return this.#up("heartbeat", () => this.#world.hear(this, { type: "heartbeat" }));
       case "check":
         return this.#loop(
           this.#world.now + this.#script.checkMs,
@@ -237,7 +267,7 @@ export class Process {
       : null;
     this.#up(what, () => {
       if (message.type === "markFailed") this.#world.markedFailed();
-      this.#world.feed({ type: "message", message: decodeClient(frame) });
+      this.#world.hear(this, { type: "message", message: decodeClient(frame) });
     });
   }
 
@@ -246,12 +276,11 @@ export class Process {
     if (!this.#linked) return;
     const world = this.#world;
     this.#lastUp = Math.max(this.#lastUp, world.now + world.random() * world.plan.maxDelay);
-    const here = () => world.process === this && !this.#cut;
     world.at(this.#lastUp, () => {
-      if (what !== null && here()) world.arrived(what);
+      if (what !== null && world.process === this && !this.#cut) world.arrived(what);
     });
     world.toServer(this.#lastUp, () => {
-      if (here()) input();
+      if (!this.#cut) input();
     });
   }
 
@@ -268,7 +297,7 @@ export class Process {
 
   #close(): void {
     if (!this.#linked) return;
-    this.#up(null, () => this.#world.feed({ type: "linkEnd" }));
+    this.#up(null, () => this.#world.hear(this, { type: "linkEnd" }));
     this.#linked = false;
     if (this.alive) this.feed({ type: "linkEnd", detail: "closed" });
   }
@@ -298,9 +327,10 @@ export class Process {
     this.alive = false;
     if (!this.#script.linkHeld) this.#close();
     const world = this.#world;
+    if (world.process === this) world.spare?.meet("the end of the active process");
     world.toServer(world.now + world.random() * 5, () => {
-      world.ended(end);
-      world.feed({ type: "exit", ...end });
+      if (world.process === this) world.ended(end);
+      world.hear(this, { type: "exit", ...end });
     });
   }
 }

@@ -2,7 +2,7 @@
 // one virtual clock. It is the judge, too: what must never happen throws.
 
 import { assert, assertEquals } from "@std/assert";
-import type { ServerSettings } from "../../src/core/server_types.ts";
+import type { ServerInput, ServerSettings } from "../../src/core/server_types.ts";
 import { type Signal, signalNumber } from "../../src/core/signals.ts";
 import { Bench } from "./core_bench.ts";
 import { Process, type Script } from "./core_process.ts";
@@ -10,7 +10,7 @@ import { Process, type Script } from "./core_process.ts";
 /** What the world is made of; drawn at random. */
 export interface Plan {
   readonly settings: Partial<ServerSettings>;
-  /** Instance n follows the n-th script, in turn. */
+  /** The n-th process follows the n-th script, in turn. */
   readonly scripts: readonly Script[];
   readonly operator: readonly { readonly at: number; readonly does: Operation }[];
   readonly stalls: readonly { readonly at: number; readonly ms: number }[];
@@ -30,17 +30,26 @@ interface Happening {
   readonly run: () => void;
 }
 
+interface StartedSpare {
+  process: Process | null;
+  doomed: boolean;
+}
+
 /** The world. */
 export class World {
   now = 0;
   readonly plan: Plan;
   readonly bench: Bench;
   process: Process | null = null;
+  /** The spare, when its process is there. */
+  spare: Process | null = null;
   readonly #settings: ServerSettings;
   #queue: Happening[] = [];
   #order = 0;
   #random: number;
   #instances = 0;
+  #scripts = 0;
+  #processes = 0;
   #expectedId = 1;
   #stalledMs = 0;
   #effectsSeen = 0;
@@ -55,6 +64,13 @@ export class World {
   #quorate = false;
   #lastEnd: { code: number | null; signal: Signal | null } | null = null;
   #killAllowed = false;
+  #startedOnce = false;
+  #bornDead = false;
+  #sparelessSince: number | null = null;
+  /** Spares that were started, whatever has become of them. */
+  readonly #spares: StartedSpare[] = [];
+  /** How spares fared. */
+  readonly spares = { promoted: 0, bornDead: 0, failed: 0 };
   /** Which instance registered first. */
   firstRegistered: number | null = null;
   /** Stores in the order of their calls; the acknowledged ones say so. */
@@ -106,6 +122,17 @@ export class World {
     this.#effectsSeen = this.bench.log.length;
   }
 
+  /** A process is heard as what it is now: the active process, the spare, or the past. */
+  hear(from: Process, input: ServerInput): void {
+    if (from === this.process) return this.feed(input);
+    if (from !== this.spare) return;
+    if (input.type === "exit" || input.type === "linkEnd") {
+      this.feed({ type: "spare", input: { type: input.type } });
+    } else if (input.type === "message" && input.message.type === "hello") {
+      this.feed({ type: "spare", input: { type: "hello", message: input.message } });
+    }
+  }
+
   /** Runs to the end and returns how many instances there were. */
   run(): number {
     this.feed({ type: "begin" });
@@ -116,15 +143,18 @@ export class World {
       assert(steps < 50_000, "it goes on for ever");
       const next = this.#queue[0]?.at ?? Infinity;
       const serverTick = this.#awake(this.bench.server.deadline ?? Infinity);
-      const process = this.process;
+      const [process, spare] = [this.process, this.spare];
       const processTick = process?.nextTick ?? Infinity;
-      const soonest = Math.min(next, serverTick, processTick);
+      const spareTick = spare?.nextTick ?? Infinity;
+      const soonest = Math.min(next, serverTick, processTick, spareTick);
       if (soonest === Infinity) break;
       this.now = Math.max(this.now, soonest);
       if (next <= soonest) this.#queue.shift()!.run();
       else if (processTick <= soonest) process!.feed({ type: "tick" });
+      else if (spareTick <= soonest) spare!.feed({ type: "tick" });
       else this.feed({ type: "tick" });
       this.#judgeSilence();
+      this.#judgeSpare();
     }
     this.#judgeEnd();
     return this.#instances;
@@ -149,6 +179,17 @@ export class World {
         return this.process!.signal(effect.signal);
       case "send":
         return this.process!.deliver(effect.message);
+      case "spawnSpare":
+        return this.#spawnSpare();
+      case "sendSpare":
+        return this.spare!.deliver(effect.message);
+      case "killSpare":
+        this.#spares.at(-1)!.doomed = true;
+        this.spare?.signal("SIGKILL");
+        this.spare = null;
+        return;
+      case "promote":
+        return this.#promote();
       case "bury":
         if (this.#launched !== null) this.#runningMs += this.now - this.#launched;
         this.#launched = null;
@@ -161,19 +202,64 @@ export class World {
   }
 
   #spawn(instanceId: number): void {
-    assertEquals(this.process, null, "two active processes");
-    assertEquals(instanceId, this.#expectedId++, "instance ids rise by one");
-    this.#sign = this.#check = this.#warned = null;
-    this.#unhealthy = this.#killAllowed = false;
-    const script = this.plan.scripts[this.#instances++ % this.plan.scripts.length]!;
+    this.#beginInstance(instanceId);
+    const script = this.#nextScript();
     this.toServer(this.now + script.spawnMs, () => {
       if (script.spawnFails) {
         return this.feed({ type: "spawnFailed", error: { code: "LIBRARY", message: "no" } });
       }
-      this.process = new Process(this, script, instanceId);
+      this.process = new Process(this, script, ++this.#processes, instanceId);
       this.#launched = this.now;
-      this.feed({ type: "spawned", pid: instanceId });
+      this.feed({ type: "spawned", pid: this.#processes });
     });
+  }
+
+  #spawnSpare(): void {
+    assert(this.#settings.standby === 1 && this.#settings.recoveryPolicy === "restart", "a spare");
+    assert(this.#startedOnce, "a spare in competition with the new active process");
+    const script = this.#nextScript();
+    const one: StartedSpare = { process: null, doomed: false };
+    this.#spares.push(one);
+    this.toServer(this.now + script.spawnMs, () => {
+      if (script.spawnFails) {
+        if (!one.doomed) this.feed({ type: "spare", input: { type: "spawnFailed" } });
+        return;
+      }
+      one.process = new Process(this, script, ++this.#processes, null);
+      if (one.doomed) return one.process.signal("SIGKILL");
+      this.spare = one.process;
+      this.feed({ type: "spare", input: { type: "spawned", pid: this.#processes } });
+    });
+  }
+
+  #promote(): void {
+    const { spare } = this;
+    this.#beginInstance(this.#expectedId);
+    this.#spares.pop();
+    this.spares.promoted++;
+    this.spare = null;
+    this.process = spare!;
+    spare!.instance = this.#expectedId - 1;
+    this.#launched = this.now;
+    this.#bornDead = !spare!.alive;
+    if (this.#bornDead) this.spares.bornDead++;
+  }
+
+  #nextScript(): Script {
+    const { scripts } = this.plan;
+    return scripts[this.#scripts++ % scripts.length]!;
+  }
+
+  #beginInstance(instanceId: number): void {
+    assertEquals(this.process, null, "two active processes");
+    assertEquals(instanceId, this.#expectedId++, "instance ids rise by one");
+    this.#instances++;
+    this.#sign = this.#check = this.#warned = null;
+    this.#unhealthy =
+      this.#killAllowed =
+      this.#startedOnce =
+      this.#bornDead =
+        false;
   }
 
   // What the process tells the judge.
@@ -211,9 +297,18 @@ export class World {
 
   #judgeEvent(event: { readonly type: string }): void {
     const { timeInterval, heartbeatWindow, startupTimeout, restart } = this.#settings;
-    const { type, reason, delay } = event as { type: string; reason: string; delay: number | null };
+    const { type, reason, delay, state } = event as {
+      type: string;
+      reason: string;
+      delay: number | null;
+      state: string;
+    };
     if (type === "register") this.firstRegistered ??= this.bench.server.instanceId;
-    if (type === "start") this.#sign = this.now;
+    if (type === "start") {
+      this.#sign = this.now;
+      this.#startedOnce = true;
+    }
+    if (type === "standby" && state === "ended") this.spares.failed++;
     if (type === "stop" || type === "finalize") this.#sign = this.#check = null;
     if (type === "stopping") this.#killAllowed = true;
     if (type === "warn") {
@@ -252,10 +347,25 @@ export class World {
     }
   }
 
+  /** Where one is wanted there is one, or the next is due within the backoff. */
+  #judgeSpare(): void {
+    const { standby, recoveryPolicy, restart } = this.#settings;
+    const without = standby === 1 && recoveryPolicy === "restart" &&
+      this.bench.state === "started" && this.bench.server.standby === null;
+    if (!without) this.#sparelessSince = null;
+    else {
+      const since = this.#sparelessSince ??= this.now;
+      const limit = 250 + Math.max(restart.initialDelay, restart.maxDelay) + 2 * this.#stalledMs;
+      assert(this.now - since <= limit + 1e-6, "no spare, and none due");
+    }
+  }
+
   #judgeEnd(): void {
     const status = this.bench.status();
     assert(status !== undefined, `no end: ${this.bench.state}`);
     assert(!this.process?.alive, "a process is left");
+    assert(this.#spares.every(({ process }) => !process?.alive), "a spare is left");
+    assert(!(this.#bornDead && status.reason === "exit"), "ended by what died as a spare");
     if (status.reason === "spawn" || (status.reason === "stopped" && !this.#lastEnd)) return;
     const { code, signal } = this.#lastEnd!;
     const truth = signal === null ? code! : 128 + signalNumber(signal);

@@ -277,7 +277,8 @@ export class Driver implements Sleeper {
     }
     if (this.#nextSample !== Infinity) return;
     const periodMs = Math.max(1, timeInterval / 16);
-    this.#nextSample = (Math.floor(runtime.now() / periodMs) + 1) * periodMs;
+    const soon = runtime.now() + Math.min(1, periodMs / 4); // a timer that fired early is not to fire twice
+    this.#nextSample = (Math.floor(soon / periodMs) + 1) * periodMs;
   }
 
   wake(): void {

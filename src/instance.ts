@@ -134,9 +134,14 @@ export class Instance {
 
   /** Looks for heartbeats that wake nobody. */
   sample(): void {
-    const count = this.#link?.sample?.();
-    if (count === undefined || count === this.#sampled) return;
-    this.#sampled = count;
+    try {
+      const count = this.#link?.sample?.();
+      if (count === undefined || count === this.#sampled) return;
+      this.#sampled = count;
+    } catch (error) {
+      this.#sink.problem(error, "the transport cannot look for heartbeats; its link is closed");
+      return this.#link?.close();
+    }
     this.#sink.input(heartbeat);
   }
 

@@ -100,7 +100,10 @@ export async function openSocket(
 
 let swept: Promise<void> | undefined;
 
-/** Removes what servers have left that were killed while they waited for a connection: nobody listens there. */
+/**
+ * Removes what servers have left that were killed while they waited for a connection: nobody listens there. (Nor does
+ * anybody between the making of a socket and the first listening: such a directory is young.)
+ */
 async function sweep(runtime: Runtime, own: string): Promise<void> {
   for (const directory of runtime.privateDirectories()) {
     if (directory === own) continue;

@@ -15,7 +15,14 @@ import {
   refuseMore,
   temporaryDirectory,
 } from "./deno_permissions.ts";
-import type { Child, Command, RandomFile, Runtime, Stream } from "./runtime.ts";
+import {
+  type Child,
+  type Command,
+  type RandomFile,
+  type Runtime,
+  type Stream,
+  youngMs,
+} from "./runtime.ts";
 
 // The parts of the global `Deno` that are used here, so that the library needs no type package.
 interface DenoLike {
@@ -33,7 +40,7 @@ interface DenoLike {
   makeTempDir(options: { prefix: string; dir?: string }): Promise<string>;
   removeSync(path: string): void;
   readDirSync(path: string): Iterable<{ readonly name: string }>;
-  statSync(path: string): unknown;
+  statSync(path: string): { readonly mtime: Date | null };
   readTextFileSync(path: string): string;
   openSync(path: string, options: object): DenoFile;
   listen(options: { transport: "unix"; path: string }): AsyncIterable<DenoConn> & { close(): void };
@@ -166,7 +173,8 @@ export const deno: Runtime = {
     return parents.filter((parent) => grantedMostly("read", parent)).flatMap((parent) => {
       try {
         return Array.from(Deno.readDirSync(parent), ({ name }) => name)
-          .filter((name) => name.startsWith("sam-")).map((name) => `${parent}/${name}`);
+          .filter((name) => name.startsWith("sam-")).map((name) => `${parent}/${name}`)
+          .filter((path) => Date.now() - changedAt(path) > youngMs);
       } catch {
         return [];
       }
@@ -255,6 +263,15 @@ function scheduleFar(callback: () => void, delayMs: number): () => void {
 function fileNeeds(path: string): ["read" | "write", string, string][] {
   const around = path.split("/").slice(0, -2).join("/") || "/";
   return [["read", path, around], ["write", path, around]];
+}
+
+/** When something in a directory has changed; Infinity for a directory that is no more. */
+function changedAt(directory: string): number {
+  try {
+    return Deno.statSync(directory).mtime?.getTime() ?? Infinity;
+  } catch {
+    return Infinity;
+  }
 }
 
 /** The path of a socket is never known before: net access cannot be narrowed to it. */

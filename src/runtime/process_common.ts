@@ -6,7 +6,7 @@ import type * as Fs from "node:fs";
 import type * as Os from "node:os";
 import { SamError } from "../errors.ts";
 import type { Signal } from "../core/signals.ts";
-import type { RandomFile } from "./runtime.ts";
+import { type RandomFile, youngMs } from "./runtime.ts";
 
 /** The part of `process` that is used here. */
 export interface ProcessLike {
@@ -95,13 +95,16 @@ export function makePrivateDirectory(inMemory: boolean): string {
   }
 }
 
-/** The private directories of all processes. */
+/** The private directories of all processes that are not quite young. */
 export function privateDirectories(): readonly string[] {
   return ["/dev/shm", (process.getBuiltinModule("node:os") as typeof Os).tmpdir()].flatMap(
     (parent) => {
       try {
         const names = fs().readdirSync(parent).filter((name) => name.startsWith("sam-"));
-        return names.map((name) => `${parent}/${name}`);
+        return names.map((name) => `${parent}/${name}`).filter((path) => {
+          const changed = fs().statSync(path, { throwIfNoEntry: false })?.mtimeMs ?? Infinity;
+          return Date.now() - changed > youngMs;
+        });
       } catch {
         return [];
       }

@@ -8,6 +8,9 @@ import type { Signal } from "../core/signals.ts";
 /** The runtimes there are adapters for. */
 export type RuntimeName = "node" | "deno" | "bun";
 
+/** So long after the last change in it a private directory is young: its owner may be about to listen there. */
+export const youngMs = 60_000;
+
 /** What a standard stream of a started program is. */
 export type Stdio = "inherit" | "ignore";
 
@@ -129,7 +132,9 @@ export interface Runtime {
 
   /** Makes a directory that only this user may enter; with `inMemory` in shared memory, where the system has it. */
   makePrivateDirectory(inMemory: boolean): Promise<string>;
-  /** The private directories that are there now, of any process; none where that may not be known. */
+  /**
+   * The private directories of any process that are not young any more; none where that may not be known.
+   */
   privateDirectories(): readonly string[];
   /** Removes files and an empty directory, in this order; what is missing is passed over. */
   remove(...paths: string[]): void;

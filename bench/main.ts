@@ -29,14 +29,18 @@ for (const name of positionals.length > 0 ? positionals : all) {
     rows.push(row);
     console.log(tableLine(row));
   }
+  write(`${root}.build/bench.json`); // what there is, should the next figure fail
 }
-
-const seconds = Math.round((performance.now() - began) / 1000);
 const isPublished = !values.quick && positionals.length === 0;
 const out = isPublished ? published : `${root}.build/bench.json`;
-const json = JSON.stringify({ machine: thisMachine(), seconds, rows }, null, 1);
-writeFileSync(out, `${json}\n`);
+write(out);
 if (isPublished) publish();
+
+function write(file: string): void {
+  const seconds = Math.round((performance.now() - began) / 1000);
+  const json = JSON.stringify({ machine: thisMachine(), seconds, rows }, null, 1);
+  writeFileSync(file, `${json}\n`);
+}
 const targets = rows.filter(({ target }) => target !== undefined);
 const met = targets.filter(({ target }) => target!.met).length;
-console.log(`${met} of ${targets.length} targets met; ${seconds} s; written to ${out}`);
+console.log(`${met} of ${targets.length} targets met; written to ${out}`);

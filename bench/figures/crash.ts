@@ -30,7 +30,7 @@ const sizes: readonly Case[] = [
 const limitMs: Readonly<Record<BenchRuntime, number>> = { node26: 8, deno: 5, bun: 5 };
 
 /** Samples in a row; then it is somebody else's turn. */
-const batch = 5;
+const batch = 4;
 
 export async function rows({ quick, libsam }: Settings): Promise<Row[]> {
   const rows: Row[] = [];

@@ -25,7 +25,7 @@ const cases: readonly Case[] = [
 
 export async function rows({ libsam, quick, scale }: Settings): Promise<Row[]> {
   const rows: Row[] = [];
-  const count = Math.ceil(32 * scale);
+  const count = Math.ceil(24 * scale);
   for (const which of cases) {
     if (quick && which.transport === "pipe") continue;
     const busy = which.busy ? [spin(), spin()] : [];

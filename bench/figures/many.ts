@@ -12,7 +12,7 @@ const all: readonly Kind[] = [
 ];
 
 /** So long is the processor time of a server looked at for one sample. */
-const sampleMs = 5000;
+const sampleMs = 3000;
 
 export async function rows({ quick }: Settings): Promise<Row[]> {
   const rows: Row[] = [];

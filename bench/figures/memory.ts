@@ -32,7 +32,7 @@ export async function rows({ quick, scale }: Settings): Promise<Row[]> {
       name: "the bare runtime, each child",
       figures: figuresOf([(await grown(runtime, bareParent, many)).resident]),
     };
-    for (const transport of quick ? ["unix"] : ["unix", "pipe", "shm"]) {
+    for (const transport of quick ? ["unix"] : ["unix", "shm"]) {
       rows.push(await one(runtime, transport, rounds, bareSamples, parent));
       rows.push(await growth(runtime, transport, many, child));
     }

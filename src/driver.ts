@@ -62,6 +62,8 @@ export class Driver implements Sleeper {
   readonly #alarm: Alarm;
   /** When to look for heartbeats that wake nobody. */
   #nextSample = Infinity;
+  /** A deadline so near is waited for by settling, because a timer would be late; never for a large part of the interval. */
+  readonly #nearMs: number;
   /** A deadline is being met: input that had arrived before it is delivered first. */
   #settling = false;
   #endQuorum: (() => void) | null = null;
@@ -73,6 +75,7 @@ export class Driver implements Sleeper {
     this.#parts = parts;
     this.#sink = sink;
     this.#alarm = alarmOf(parts.runtime);
+    this.#nearMs = Math.min(1, parts.settings.timeInterval / 16 || 1);
     const [seed] = crypto.getRandomValues(new Uint32Array(1));
     this.server = new Server(parts.settings, seed!);
   }
@@ -284,23 +287,22 @@ export class Driver implements Sleeper {
   wake(): void {
     this.#nextSample = Infinity;
     this.sample();
-    const { deadline } = this.server;
-    const { runtime } = this.#parts;
-    if (deadline !== undefined && deadline - runtime.settleMs <= runtime.now() + 1) {
-      void this.#meet();
-    } else this.#arm();
+    if (this.#isNear) void this.#meet();
+    else this.#arm();
   }
 
-  /** Meets the deadline, unless what has arrived moves it. */
+  get #isNear(): boolean {
+    const { deadline } = this.server;
+    const { runtime } = this.#parts;
+    return !this.#finished && deadline !== undefined &&
+      deadline <= runtime.now() + runtime.settleMs + this.#nearMs;
+  }
+
+  /** Meets the deadline, unless what had arrived before moves it. */
   async #meet(): Promise<void> {
     const { runtime } = this.#parts;
     this.#settling = true;
-    const isNear = () => {
-      const { deadline } = this.server;
-      return !this.#finished && deadline !== undefined &&
-        deadline <= runtime.now() + runtime.settleMs + 1;
-    };
-    while (isNear()) {
+    while (this.#isNear) {
       await runtime.settle();
       this.sample();
       if (this.server.deadline! <= runtime.now()) this.#feed(tick);

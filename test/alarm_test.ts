@@ -1,0 +1,114 @@
+// One timer for many sleepers, on a clock that the test moves.
+import { assertEquals } from "@std/assert";
+import type { Runtime } from "../mod.ts";
+import { Alarm, type Sleeper } from "../src/alarm.ts";
+import { test } from "./support/harness.ts";
+
+/** A clock, and the timers that are set on it. */
+class Clock {
+  time = 1000;
+  timers: { at: number; callback: () => void; hold: boolean }[] = [];
+  readonly runtime = {
+    now: () => this.time,
+    schedule: (callback: () => void, delayMs: number, hold: boolean) => {
+      const timer = { at: this.time + delayMs, callback, hold };
+      this.timers.push(timer);
+      return () => void (this.timers = this.timers.filter((each) => each !== timer));
+    },
+  } as Runtime;
+
+  /** Fires what is due until then, in order; a timer fires so much late, or early. */
+  pass(until: number, late = 0): void {
+    for (;;) {
+      const [next] = [...this.timers].sort((a, b) => a.at - b.at);
+      if (!next || next.at > until) break;
+      this.timers = this.timers.filter((each) => each !== next);
+      this.time = Math.max(this.time, next.at + late);
+      next.callback();
+    }
+    this.time = Math.max(this.time, until);
+  }
+}
+
+class Program implements Sleeper {
+  readonly woken: number[] = [];
+  due: number;
+  readonly #clock: Clock;
+  readonly #period: number;
+
+  constructor(clock: Clock, due: number, period = Infinity) {
+    this.#clock = clock;
+    this.due = due;
+    this.#period = period;
+  }
+
+  wake(): void {
+    this.woken.push(this.#clock.time);
+    this.due += this.#period;
+  }
+}
+
+test("alarm: one timer wakes each sleeper when it is due, and holds the event loop", () => {
+  const clock = new Clock();
+  const alarm = new Alarm(clock.runtime);
+  const programs = [1300, 1100, 1200, Infinity].map((due) => new Program(clock, due));
+  for (const program of programs) {
+    alarm.add(program);
+    alarm.arm(program.due);
+    assertEquals(clock.timers.length, 1);
+  }
+  assertEquals(clock.timers[0]!.hold, true);
+  clock.pass(2000);
+  assertEquals(programs.map(({ woken }) => woken), [[1300], [1100], [1200], []]);
+  assertEquals(clock.timers, []);
+});
+
+test("alarm: sleepers that are due together are woken by one timer, also a little early", () => {
+  const clock = new Clock();
+  const alarm = new Alarm(clock.runtime);
+  const programs = Array.from({ length: 1000 }, () => new Program(clock, 1125, 125));
+  let fired = 0;
+  for (const program of programs) alarm.add(program);
+  alarm.add({
+    get due() {
+      fired++; // asked once for each firing, and once more when it is woken
+      return Infinity;
+    },
+    wake() {},
+  });
+  alarm.arm(1125);
+  clock.pass(2000, -0.9);
+  for (const { woken } of programs) assertEquals(woken.length, 8);
+  assertEquals(fired, 16);
+});
+
+test("alarm: a deadline that moves back costs nothing until its old time", () => {
+  const clock = new Clock();
+  const alarm = new Alarm(clock.runtime);
+  const program = new Program(clock, 1100);
+  alarm.add(program);
+  alarm.arm(program.due);
+  program.due = 1900;
+  alarm.arm(program.due);
+  assertEquals(clock.timers.map(({ at }) => at), [1100]);
+  clock.pass(1899);
+  assertEquals([program.woken, clock.timers.map(({ at }) => at)], [[], [1900]]);
+  program.due = 1899.5;
+  alarm.arm(program.due);
+  assertEquals(clock.timers.map(({ at }) => at), [1899.5]);
+});
+
+test("alarm: without sleepers there is no timer; one further away than a timer can be is waited for", () => {
+  const clock = new Clock();
+  const alarm = new Alarm(clock.runtime);
+  const program = new Program(clock, 1000 + 3 * 2 ** 31);
+  alarm.add(program);
+  alarm.arm(program.due);
+  clock.pass(1000 + 2 ** 32);
+  assertEquals([program.woken, clock.timers.length], [[], 1]);
+  clock.pass(program.due + 1);
+  assertEquals(program.woken.length, 1);
+  alarm.arm(program.due = clock.time + 5);
+  alarm.remove(program);
+  assertEquals(clock.timers, []);
+});

@@ -11,7 +11,6 @@ export const published: string = `${root}docs/performance/figures.json`;
 
 interface Run {
   readonly machine: Machine;
-  readonly seconds: number;
   readonly rows: readonly Row[];
 }
 
@@ -71,15 +70,16 @@ export function publish(): void {
   writeFileSync(page, text.replace(marked, (_, begin, end) => `${begin}\n${tables(run)}\n${end}`));
 }
 
-function tables({ machine, seconds, rows }: Run): string {
+function tables({ machine, rows }: Run): string {
   const { versions } = machine;
   const list = Object.entries(versions).map(([name, version]) =>
     `${names[name] ?? name} ${version}`
   );
   const figures = [...new Set(rows.map(({ figure }) => figure))];
   return [
-    `Measured ${machine.date.slice(0, 10)} in one run of ${Math.round(seconds / 60)} minutes on ` +
-    `${machine.cpu}, ${machine.memoryGiB} GiB, ${machine.system}, Linux ${machine.kernel}; ` +
+    `Measured ${
+      machine.date.slice(0, 10)
+    } on ${machine.cpu}, ${machine.memoryGiB} GiB, ${machine.system}, Linux ${machine.kernel}; ` +
     `${list.join(", ")}. Each cell: p50 (p90, p99).`,
     ...figures.map((figure) => {
       const unit = rows.find((row) => row.figure === figure)!.unit;

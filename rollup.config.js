@@ -5,7 +5,13 @@ const built = ".build/package";
 const always = new Set();
 
 export default {
-  input: { mod: `${built}/mod.js`, testing: `${built}/src/testing.js` },
+  input: {
+    mod: `${built}/mod.js`,
+    testing: `${built}/src/testing.js`,
+    corosync: `${built}/src/corosync.js`,
+    // A worker: found by its name, beside the chunk that starts it.
+    corosync_thread: `${built}/src/cluster/corosync_thread.js`,
+  },
   external: /^node:/,
   output: {
     dir: "dist",

@@ -197,10 +197,20 @@ export function oneOf<const T>(name: string, value: unknown, allowed: readonly T
 }
 
 function integer(name: string, value: unknown, unit: string): number {
-  if (typeof value === "number" && Number.isInteger(value) && value >= 0 && value <= maxMs) {
+  return integerFrom(0, name, value, unit);
+}
+
+/** Checks that `value` is an integer from `least` on. */
+export function integerFrom(
+  least: number,
+  name: string,
+  value: unknown,
+  unit = "milliseconds",
+): number {
+  if (typeof value === "number" && Number.isInteger(value) && value >= least && value <= maxMs) {
     return value;
   }
-  throw invalid(name, value, `an integer from 0 to ${maxMs} (${unit})`);
+  throw invalid(name, value, `an integer from ${least} to ${maxMs} (${unit})`);
 }
 
 function inRange(name: string, value: unknown, least: number, most: number): void {

@@ -12,7 +12,8 @@ extractExamples(root);
 const deno = process.env.SAM_TEST_DENO ??
   join(runtimesDir, "node_modules/@deno/linux-x64-glibc/deno");
 const bin = (name) => join(root, "node_modules/.bin", name);
-const entries = ["mod.ts", "src/testing.ts"];
+const entries = ["mod.ts", "src/corosync.ts", "src/testing.ts"];
+const declarations = entries.map((entry) => `dist/${entry.replace(/ts$/, "d.ts")}`);
 const folders = ["src", "transports", "test", "bench", "examples"]
   .filter((folder) => existsSync(join(root, folder)));
 
@@ -26,7 +27,7 @@ const checks = [
   ["tsc (package)", "npm", ["run", "build"]],
   ["tsc (a user without @types/node)", bin("tsc"), [
     ...["--ignoreConfig", "--noEmit", "--strict", "--module", "nodenext", "--types", ""],
-    ...["--lib", "ES2023,ESNext.Disposable,DOM", "dist/mod.d.ts", "dist/src/testing.d.ts"],
+    ...["--lib", "ES2023,ESNext.Disposable,DOM", ...declarations],
   ]],
   ["publint", bin("publint"), ["--strict"]],
   ["attw", bin("attw"), ["--pack", ".", "--profile", "esm-only"]],

@@ -24,7 +24,7 @@ export interface ProcessLike {
   on(event: string, listener: (...args: never[]) => void): void;
   off(event: string, listener: (...args: never[]) => void): void;
   eventNames(): (string | symbol)[];
-  removeAllListeners(event: string | symbol): void;
+  listeners(event: string | symbol): ((...args: never[]) => void)[];
 }
 
 /** The `process` of Node and Bun. */
@@ -153,12 +153,25 @@ export function onSignal(signal: Signal, listener: () => void): () => void {
   return () => process.off(signal, listener);
 }
 
+const ours = new WeakSet<object>();
+
+/** Has `listener` called, with the exit code, when this process exits in order; returns the cancellation. */
+export function onExit(listener: (code: number) => void): () => void {
+  ours.add(listener);
+  process.on("exit", listener);
+  return () => process.off("exit", listener);
+}
+
 /** Removes the program's own listeners from what happens to a process, and reports stray errors instead of dying of them. */
 export function takeOver(onStray: (error: unknown) => void): void {
   const own = (event: string | symbol) =>
     typeof event === "string" &&
     (event.startsWith("SIG") || /^(exit|beforeExit|uncaught|unhandled|disconnect)/.test(event));
-  for (const event of process.eventNames()) if (own(event)) process.removeAllListeners(event);
+  for (const event of process.eventNames().filter(own)) {
+    for (const listener of process.listeners(event)) {
+      if (!ours.has(listener)) process.off(event as string, listener);
+    }
+  }
   process.exit =
     ((code: number) => onStray(new Error(`process.exit(${code}) was called`))) as typeof exit;
   process.on("uncaughtException", onStray);

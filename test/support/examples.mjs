@@ -34,6 +34,7 @@ export function extractExamples(root) {
         line.startsWith(margin.trimEnd()) ? line.slice(margin.length) : line
       );
       const code = lines.join("\n")
+        .replaceAll('"@x/sam/corosync"', '"../../src/corosync.ts"')
         .replaceAll('"@x/sam/testing"', '"../../src/testing.ts"')
         .replaceAll('"@x/sam"', '"../../mod.ts"')
         .replaceAll('"./my_transport.ts"', '"../support/line_transport.ts"')

@@ -1,0 +1,41 @@
+/** Corosync's cluster map, with a memory: a daemon that comes back is told again what was set. */
+import type { SamError } from "../errors.ts";
+import type { ClusterMap } from "./cluster.ts";
+import { connect } from "./corosync_connection.ts";
+
+/** Opens the map; rejects where waiting for the daemon would not help. */
+export async function openClusterMap(): Promise<Required<ClusterMap>> {
+  const entries = new Map<string, string | bigint>();
+  let fresh = true;
+  const connection = await connect("clusterMap", {
+    up() {
+      if (fresh) {
+        fresh = false;
+        return;
+      }
+      for (const [key, value] of entries) {
+        connection.request("set", { key, value }, false).catch(() => {}); // away again: once more at the next `up`
+      }
+    },
+  });
+  await connection.tried;
+  return {
+    async set(key, value) {
+      entries.set(key, value);
+      try {
+        await connection.request("set", { key, value });
+      } catch (error) {
+        if ((error as SamError).code !== "TRY_AGAIN") entries.delete(key);
+        throw error;
+      }
+    },
+    async delete(key) {
+      entries.delete(key);
+      await connection.request("delete", key);
+    },
+    async now() {
+      return await connection.request("now") as bigint;
+    },
+    close: () => connection.close(),
+  };
+}

@@ -1,0 +1,81 @@
+/** Corosync's quorum, watched: what the daemon tells, and whether it still answers. */
+import { SamError } from "../errors.ts";
+import { loadRuntime } from "../runtime/runtime.ts";
+import { connect } from "./corosync_connection.ts";
+import type { QuorumEvent } from "./corosync_quorum_service.ts";
+
+/** The daemon is asked so often within the time that it has for an answer. */
+const questions = 4;
+
+/** Watches until the returned function is called. */
+export async function watchQuorum(
+  answerTimeout: number,
+  onChange: (quorate: boolean) => void,
+  onProblem: (error: SamError) => void = () => {},
+): Promise<() => Promise<void>> {
+  const runtime = await loadRuntime();
+  let reported: boolean | null = null;
+  let told: boolean | null = null; // by the daemon
+  let waiting = false;
+  let missed = 0;
+  let ended = false;
+  const report = () => {
+    const silent = missed >= questions - 1;
+    const quorate = silent ? false : told;
+    if (ended || quorate === null || quorate === reported) return;
+    reported = quorate;
+    onChange(quorate);
+  };
+  const tell = (quorate: boolean) => {
+    told = quorate;
+    report();
+  };
+  const connection = await connect("quorum", {
+    event: (event) => tell((event as QuorumEvent).quorate),
+    away(error) {
+      if (!ended) onProblem(error);
+      tell(false);
+    },
+  });
+
+  // Counted in questions, not by the clock: a process that was stopped has not asked meanwhile, and blames nobody.
+  const ask = () => {
+    cancel = runtime.schedule(ask, answerTimeout / questions, false);
+    if (waiting) {
+      if (++missed === questions - 1) {
+        onProblem(
+          new SamError(
+            "TIMEOUT",
+            `Corosync has not answered for ${answerTimeout} ms: quorum counts as lost until it does`,
+          ),
+        );
+        report();
+        onSilence();
+      }
+      return;
+    }
+    waiting = true;
+    const answered = () => {
+      waiting = false;
+      missed = 0;
+      report();
+    };
+    connection.request("probe", undefined, false).then(answered, answered);
+  };
+  let onSilence = () => {};
+  const silence = new Promise<void>((resolve) => onSilence = resolve);
+  let cancel = () => {};
+  ask();
+  const end = async () => {
+    ended = true;
+    cancel();
+    await connection.close();
+  };
+  try {
+    await Promise.race([connection.tried, silence]);
+  } catch (error) {
+    await end();
+    throw error;
+  }
+  return end;
+}

@@ -1,0 +1,87 @@
+/**
+ * The cluster of a real Corosync, for the options `quorum` and `clusterMap`. What it needs is loaded when it is used, in the
+ * server; a program that does not import this module carries nothing of it.
+ *
+ * ```ts no-run
+ * import { initialize } from "@x/sam";
+ * import { corosyncClusterMap, corosyncQuorum } from "@x/sam/corosync";
+ *
+ * const sam = await initialize({
+ *   timeInterval: 2000,
+ *   recoveryPolicy: "restart",
+ *   quorum: corosyncQuorum(),
+ *   clusterMap: corosyncClusterMap(),
+ * });
+ * await sam.register();
+ * await sam.start(); // waits for quorum
+ * ```
+ *
+ * @module
+ */
+import type { ClusterMap, QuorumSource } from "./cluster/cluster.ts";
+import { checkObject, integerFrom } from "./options.ts";
+
+export type { ClusterMap, QuorumSource } from "./cluster/cluster.ts";
+
+/** How Corosync's quorum is watched. */
+export interface CorosyncQuorumOptions {
+  /** A daemon that has not answered for so many milliseconds counts as lost, and quorum with it. 100 to 2^31-1, default 2000. */
+  readonly answerTimeout?: number;
+}
+
+/**
+ * Corosync's quorum, by libquorum (Debian: `libquorum5`). Quorum is lost when the daemon says so, when it ends, and when it
+ * has not answered for `answerTimeout`; it is regained when the daemon, or its successor, says so. A daemon that is not up yet
+ * is waited for.
+ *
+ * ```ts
+ * import { corosyncQuorum } from "@x/sam/corosync";
+ *
+ * const options = { quorum: corosyncQuorum({ answerTimeout: 1000 }) };
+ * console.log(options);
+ * ```
+ *
+ * Throws INVALID_PARAM. What `start()` rejects with when it cannot work here: NOT_SUPPORTED (not Linux; Node before 26 without
+ * the package koffi), ACCESS (Deno without `--allow-ffi`; a user whom Corosync does not serve), LIBRARY (libquorum is missing).
+ * Source: `SAM_RECOVERY_POLICY_QUORUM` of `sam_initialize(3)`.
+ */
+export function corosyncQuorum(options: CorosyncQuorumOptions = {}): QuorumSource {
+  const given = checkObject("options", options, ["answerTimeout"]);
+  const answerTimeout = integerFrom(100, "answerTimeout", given["answerTimeout"] ?? 2000);
+  return {
+    async watch(onChange, onProblem) {
+      const { watchQuorum } = await import("./cluster/corosync_quorum.ts");
+      return await watchQuorum(answerTimeout, onChange, onProblem);
+    },
+  };
+}
+
+/**
+ * Corosync's cluster map, by libcmap (Debian: `libcmap4`): the keys `resources.process.PID.…`, as libsam writes them. They are
+ * set again when the daemon comes back.
+ *
+ * ```ts
+ * import { corosyncClusterMap } from "@x/sam/corosync";
+ *
+ * const options = { clusterMap: corosyncClusterMap() };
+ * console.log(options);
+ * ```
+ *
+ * Its calls reject with TRY_AGAIN while the daemon is away (what was set is remembered), and with what `corosyncQuorum` names.
+ * Source: `SAM_RECOVERY_POLICY_CMAP` of `sam_initialize(3)`.
+ */
+export function corosyncClusterMap(): ClusterMap {
+  let opening: Promise<Required<ClusterMap>> | undefined;
+  const opened = () =>
+    opening ??= import("./cluster/corosync_map.ts").then(({ openClusterMap }) => openClusterMap());
+  return {
+    set: async (key, value) => await (await opened()).set(key, value),
+    delete: async (key) => await (await opened()).delete(key),
+    now: async () => await (await opened()).now(),
+    async close() {
+      const map = opening;
+      opening = undefined;
+      await (await map)?.close();
+    },
+  };
+}

@@ -1,0 +1,50 @@
+/** C libraries for Bun: `bun:ffi`. */
+import { SamError } from "../errors.ts";
+import { process } from "../runtime/process_common.ts";
+import type { Functions, Native, NativeFunction, NativeSignature, NativeType } from "./native.ts";
+
+interface BunFfi {
+  dlopen(
+    file: string,
+    symbols: Readonly<
+      Record<string, { readonly args: readonly string[]; readonly returns: string }>
+    >,
+  ): { readonly symbols: Record<string, NativeFunction>; close(): void };
+  readonly JSCallback: new (
+    called: unknown,
+    signature: { readonly args: readonly string[]; readonly returns: string },
+  ) => { readonly ptr: number; close(): void };
+  toArrayBuffer(address: number, offset: number, bytes: number): ArrayBuffer;
+}
+
+/** What Bun can do with C. Rejects with NOT_SUPPORTED outside of Linux. */
+export async function bunNative(): Promise<Native> {
+  if (process.platform !== "linux") {
+    throw new SamError("NOT_SUPPORTED", `C libraries are not called on ${process.platform}: Linux`);
+  }
+  const name = "bun:ffi"; // not a literal: no other runtime, and no bundler, knows it
+  const ffi = await import(name) as BunFfi;
+  return {
+    open(file, functions) {
+      const symbols = Object.entries<NativeSignature>(functions)
+        .map(([name, { parameters, result }]) => [name, { args: parameters, returns: result }]);
+      const library = ffi.dlopen(file, Object.fromEntries(symbols));
+      return {
+        functions: library.symbols as Functions<typeof functions>,
+        close: () => library.close(),
+      };
+    },
+    callback(parameters, called) {
+      // Small 64-bit values arrive as numbers in a callback.
+      const wide = (value: number | bigint, type: NativeType | undefined) =>
+        type === "u64" ? BigInt(value) : value;
+      const callback = new ffi.JSCallback(
+        (...args: (number | bigint)[]) =>
+          called(...args.map((value, at) => wide(value, parameters[at]))),
+        { args: parameters, returns: "void" },
+      );
+      return { address: BigInt(callback.ptr), close: () => callback.close() };
+    },
+    view: (address, bytes) => ffi.toArrayBuffer(Number(address), 0, bytes),
+  };
+}

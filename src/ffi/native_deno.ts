@@ -1,0 +1,54 @@
+/** C libraries for Deno: `Deno.dlopen`, where `--allow-ffi` allows it. What blocks is called on a thread of Deno's. */
+import { SamError } from "../errors.ts";
+import type { Functions, Native, NativeFunction, NativeSignature } from "./native.ts";
+
+interface DenoFfi {
+  readonly build: { readonly os: string };
+  readonly permissions: { querySync(what: { name: "ffi" }): { readonly state: string } };
+  dlopen(file: string, symbols: object): {
+    readonly symbols: Record<string, NativeFunction>;
+    close(): void;
+  };
+  readonly UnsafePointer: {
+    create(address: bigint): object | null;
+    value(pointer: object | null): bigint;
+  };
+  readonly UnsafePointerView: { getArrayBuffer(pointer: object, bytes: number): ArrayBuffer };
+  readonly UnsafeCallback: new (definition: object, called: unknown) => {
+    readonly pointer: object;
+    close(): void;
+  };
+}
+
+/** What Deno can do with C. Throws NOT_SUPPORTED outside of Linux, and ACCESS without the permission. */
+export function denoNative(): Native {
+  const { Deno } = globalThis as unknown as { Deno: DenoFfi };
+  if (Deno.build.os !== "linux") {
+    throw new SamError("NOT_SUPPORTED", `C libraries are not called on ${Deno.build.os}: Linux`);
+  }
+  if (Deno.permissions.querySync({ name: "ffi" }).state !== "granted") {
+    throw new SamError("ACCESS", "C libraries may not be called: run Deno with --allow-ffi");
+  }
+  return {
+    open(file, functions) {
+      const symbols = Object.entries<NativeSignature>(functions).map(
+        ([name, { blocks = false, ...signature }]) => [name, { ...signature, nonblocking: blocks }],
+      );
+      const library = Deno.dlopen(file, Object.fromEntries(symbols));
+      return {
+        functions: library.symbols as Functions<typeof functions>,
+        close: () => library.close(),
+      };
+    },
+    callback(parameters, called) {
+      // Called from the thread of a call that blocks: it waits until the event loop has run `called`.
+      const callback = new Deno.UnsafeCallback({ parameters, result: "void" }, called);
+      return {
+        address: Deno.UnsafePointer.value(callback.pointer),
+        close: () => callback.close(),
+      };
+    },
+    view: (address, bytes) =>
+      Deno.UnsafePointerView.getArrayBuffer(Deno.UnsafePointer.create(address)!, bytes),
+  };
+}

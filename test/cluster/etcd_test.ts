@@ -1,0 +1,76 @@
+// examples/etcd: a lock in a real etcd is a quorum source like any other.
+import { assert, assertEquals, assertThrows } from "@std/assert";
+import { etcdLock } from "../../examples/etcd/lock.ts";
+import { SamError } from "../../mod.ts";
+import { etcdMissing, startEtcd } from "../support/etcd.ts";
+import { test } from "../support/harness.ts";
+import { eventually, lives, processTest, type Watched } from "../support/processes.ts";
+
+const ttl = 2;
+const handover = 1000;
+const timeInterval = 300;
+const missing = etcdMissing();
+
+processTest(
+  "a lock in etcd: one of two programs runs; it dies before the lock can be another's; a clean end hands over",
+  async (stage) => {
+    const etcd = await startEtcd(stage.directory);
+    try {
+      const start = () =>
+        stage.supervise("cluster_program", {
+          timeInterval,
+          recoveryPolicy: "restart",
+          quorum: etcdLock("one", { endpoints: [etcd.url], ttl, handover }),
+          stopTimeout: 100, // it ignores warnings
+          restart: { maxDelay: 0 },
+        });
+      const programs: Watched[] = [start(), start()];
+      const starts = (program: Watched) => program.all("start").length;
+      const total = () => programs.reduce((sum, each) => sum + starts(each), 0);
+      await eventually("one of them holds the lock", () => total() === 1);
+      const holder = programs.find((each) => starts(each) === 1)!;
+      const other = programs.find((each) => each !== holder)!;
+      await other.event("waiting", 1);
+      const { pid } = holder.supervisor.status;
+
+      etcd.freeze(); // for less than the lease
+      await new Promise((resolve) => setTimeout(resolve, 300));
+      etcd.thaw();
+      assert(lives(pid!), "a short silence of etcd is none of the program's business");
+
+      const frozenAt = performance.now();
+      etcd.freeze();
+      const recovery = await holder.event("recovery", 1);
+      await eventually("the program is dead", () => !lives(pid!));
+      const deadAfterMs = performance.now() - frozenAt;
+      assertEquals(recovery.reason, "quorum");
+      // From the last renewal on, which was before: ttl - handover until the warning, then the time interval.
+      assert(deadAfterMs < ttl * 1000 - handover + timeInterval + 300, `${deadAfterMs} ms`);
+      assertEquals(total(), 1, "nobody runs meanwhile");
+      etcd.thaw();
+      await eventually("one of them runs again", () => total() === 2);
+
+      const now = programs.find((each) => each.supervisor.status.state === "started")!;
+      const next = programs.find((each) => each !== now)!;
+      const before = starts(next);
+      const stoppedAt = performance.now();
+      await now.supervisor.stop();
+      await eventually("the other takes over", () => starts(next) === before + 1);
+      const takenAfterMs = performance.now() - stoppedAt;
+      assert(takenAfterMs < ttl * 1000, `${takenAfterMs} ms: the lease was given back`);
+    } finally {
+      etcd.thaw();
+      await stage.end();
+      await etcd.close();
+    }
+  },
+  { timeoutMs: 60_000, skip: missing ?? false },
+);
+
+test("a lock in etcd: the arguments are checked", () => {
+  const wrong = [{ endpoints: [] }, { ttl: 1.5 }, { ttl: 0 }, { ttl: 2, handover: 2000 }];
+  for (const options of wrong) {
+    assertEquals(assertThrows(() => etcdLock("one", options), SamError).code, "INVALID_PARAM");
+  }
+  assertEquals(assertThrows(() => etcdLock(""), SamError).code, "INVALID_PARAM");
+});

@@ -1,0 +1,67 @@
+// One etcd, for tests; it ends with the thread that started it, whatever becomes of that.
+
+import { spawn, spawnSync } from "node:child_process";
+import { type AddressInfo, createServer } from "node:net";
+import { eventually } from "./processes.ts";
+
+export interface Etcd {
+  readonly url: string;
+  /** It answers nobody. */
+  freeze(): void;
+  thaw(): void;
+  close(): Promise<void>;
+}
+
+/** Why there can be no etcd here; undefined where there can. */
+export function etcdMissing(): string | undefined {
+  return spawnSync("etcd", ["--version"]).status === 0
+    ? undefined
+    : "etcd is not installed (Debian: etcd-server)";
+}
+
+/** Starts one with its data in `directory`. */
+export async function startEtcd(directory: string): Promise<Etcd> {
+  const [client, peer] = await freePorts(2);
+  const url = `http://127.0.0.1:${client}`;
+  const peerUrl = `http://127.0.0.1:${peer}`;
+  const child = spawn("setpriv", [
+    ...["--pdeathsig", "KILL", "etcd", "--data-dir", `${directory}/etcd`, "--name", "one"],
+    ...["--listen-client-urls", url, "--advertise-client-urls", url],
+    ...["--listen-peer-urls", peerUrl, "--initial-advertise-peer-urls", peerUrl],
+    ...["--initial-cluster", `one=${peerUrl}`, "--unsafe-no-fsync"],
+  ], { stdio: ["ignore", "ignore", "pipe"] });
+  let output = "";
+  child.stderr.setEncoding("utf8").on("data", (text: string) => output += text);
+  const exited = new Promise<void>((resolve) => child.on("close", () => resolve()));
+  const signal = (name: NodeJS.Signals) => void process.kill(child.pid!, name);
+  let ready = false;
+  const ask = async () => {
+    while (!ready && child.exitCode === null) {
+      const answer = await fetch(`${url}/health`).then((each) => each.text()).catch(() => "");
+      ready = answer.includes("true");
+    }
+  };
+  void ask();
+  await eventually("etcd", () => ready).catch((error: Error) => {
+    throw new Error(`${error.message}: ${output}`);
+  });
+  return {
+    url,
+    freeze: () => signal("SIGSTOP"),
+    thaw: () => signal("SIGCONT"),
+    async close() {
+      signal("SIGKILL");
+      await exited;
+    },
+  };
+}
+
+async function freePorts(count: number): Promise<number[]> {
+  const servers = Array.from({ length: count }, () => createServer().listen(0, "127.0.0.1"));
+  return await Promise.all(servers.map(async (server) => {
+    if (!server.listening) await new Promise((resolve) => server.once("listening", resolve));
+    const { port } = server.address() as AddressInfo;
+    await new Promise((resolve) => server.close(resolve));
+    return port;
+  }));
+}

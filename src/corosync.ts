@@ -19,9 +19,18 @@
  * @module
  */
 import type { ClusterMap, QuorumSource } from "./cluster/cluster.ts";
+import type { CorosyncGroup, GroupOptions } from "./cluster/group.ts";
 import { checkObject, integerFrom } from "./options.ts";
 
 export type { ClusterMap, QuorumSource } from "./cluster/cluster.ts";
+export type {
+  CorosyncGroup,
+  GroupEvent,
+  GroupLeaver,
+  GroupMember,
+  GroupOptions,
+  SendOptions,
+} from "./cluster/group.ts";
 
 /** How Corosync's quorum is watched. */
 export interface CorosyncQuorumOptions {
@@ -84,4 +93,32 @@ export function corosyncClusterMap(): ClusterMap {
       await (await map)?.close();
     },
   };
+}
+
+/**
+ * Joins a group of processes on the nodes of a Corosync cluster; resolved as soon as this process is a member. A process
+ * may be in many groups, and once in each.
+ *
+ * ```ts no-run
+ * import { corosyncGroup } from "@x/sam/corosync";
+ *
+ * await using group = await corosyncGroup("chat", { signal: AbortSignal.timeout(5000) });
+ * await group.send(new TextEncoder().encode("hello"));
+ * for await (const event of group.events()) {
+ *   if (event.type === "members") console.log(`${event.members.length} are here`);
+ *   else console.log(`${event.from.nodeId} says ${new TextDecoder().decode(event.data)}`);
+ * }
+ * ```
+ *
+ * Rejects with INVALID_PARAM, BAD_HANDLE (in the group already), INTERRUPT, TRY_AGAIN (the daemon is not up), ACCESS (the daemon serves root and whom
+ * `uidgid.d` names; Deno without `--allow-ffi`), LIBRARY (libcpg is missing), NOT_SUPPORTED (Node before 26 without the
+ * package koffi; not Linux). Pending while the daemon does not answer: give a signal.
+ * Source: `cpg_model_initialize(3)`, `cpg_join(3)`.
+ */
+export async function corosyncGroup(
+  name: string,
+  options: GroupOptions = {},
+): Promise<CorosyncGroup> {
+  const { joinGroup } = await import("./cluster/corosync_group.ts");
+  return await joinGroup(name, options);
 }

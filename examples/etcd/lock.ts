@@ -151,7 +151,9 @@ class Campaign {
     signal: AbortSignal = this.#ended,
   ): Promise<Record<string, unknown>> {
     const endpoint = this.#endpoints[this.#endpoint % this.#endpoints.length];
-    const signals = limitMs === undefined ? [signal] : [signal, AbortSignal.timeout(Math.ceil(limitMs))];
+    const signals = limitMs === undefined
+      ? [signal]
+      : [signal, AbortSignal.timeout(Math.ceil(limitMs))];
     try {
       const response = await fetch(`${endpoint}/v3/${call}`, {
         method: "POST",

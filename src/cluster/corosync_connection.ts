@@ -23,6 +23,8 @@ export interface Connection {
    * With `hold` (the default) the event loop is kept alive meanwhile.
    */
   request(name: string, argument?: unknown, hold?: boolean): Promise<unknown>;
+  /** Whether the event loop is kept alive without a request, too. */
+  hold(on: boolean): void;
   /** Ends the connection; resolved when nothing is left of it, or its end cannot be waited for. */
   close(): Promise<void>;
 }
@@ -57,6 +59,7 @@ interface Open {
   readonly sink: ConnectionSink;
   readonly tried: Pending;
   readonly requests: Map<number, Pending>;
+  held: Pending | undefined;
 }
 
 let present: Promise<Loop> | undefined;
@@ -108,7 +111,7 @@ class Loop {
 
   connect(service: ServiceName, sink: ConnectionSink): Connection {
     const id = ++this.#lastId;
-    const open: Open = { sink, tried: this.#pending(true), requests: new Map() };
+    const open: Open = { sink, tried: this.#pending(true), requests: new Map(), held: undefined };
     open.tried.promise.catch(() => {}); // whoever waits for it is told
     this.#open.set(id, open);
     this.#post({ type: "connect", connection: id, service });
@@ -125,6 +128,10 @@ class Loop {
         open.requests.set(request, pending);
         this.#post({ type: "request", connection: id, id: request, name, argument });
         return pending.promise;
+      },
+      hold: (on) => {
+        if (on) open.held ??= this.#pending(true);
+        else open.held = void open.held?.settle();
       },
       close: () => this.#close(id, open),
     };

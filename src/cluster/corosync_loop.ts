@@ -13,15 +13,17 @@ import {
   type Service,
   type ServiceMaker,
 } from "./corosync_service.ts";
+import { groupService } from "./corosync_group_service.ts";
 import { clusterMapService } from "./corosync_map_service.ts";
 import { quorumService } from "./corosync_quorum_service.ts";
 
 /** The services there are. */
-export type ServiceName = "quorum" | "clusterMap";
+export type ServiceName = "quorum" | "clusterMap" | "group";
 
 const services: Readonly<Record<ServiceName, ServiceMaker>> = {
   quorum: quorumService,
   clusterMap: clusterMapService,
+  group: groupService,
 };
 
 /** An error on its way between threads. */

@@ -1,0 +1,91 @@
+// A counter on three nodes: each increment that is acknowledged is on a majority of them. On each node of a Corosync cluster:
+//
+//   node examples/cluster/counter.ts        (Node 26; 20 to 24 with the package koffi)
+//   deno run -A examples/cluster/counter.ts
+//   bun examples/cluster/counter.ts
+//
+//   curl -X POST 'localhost:8000/add?client=me&seq=1&by=5'    number your requests 1, 2, 3 …; the same again does no harm
+//   curl localhost:8000                                       the value, and who is there
+//   curl -X POST localhost:8000/hang                          SAM restarts it; the others see it go and come back
+import { rmSync } from "node:fs";
+import { createServer } from "node:http";
+import process from "node:process";
+import { initialize } from "../../mod.ts"; // in your program: "@x/sam"
+import { corosyncGroup, corosyncQuorum } from "../../src/corosync.ts"; // "@x/sam/corosync"
+import { Replica } from "./replica.ts";
+
+const sam = await initialize({
+  timeInterval: 500,
+  recoveryPolicy: "restart",
+  quorum: corosyncQuorum(),
+  restart: { intensity: Infinity, maxDelay: 1000 }, // a network that splits often is no fault of this program
+});
+const instance = await sam.register(); // from here on: the active process
+const port = process.env["PORT"] ?? "8000"; // or the path of a Unix socket
+const nodes = Number(process.env["NODES"] ?? 3);
+
+sam.setHealthCheck(() => true); // that it is called is what counts: the event loop goes round
+await sam.start(); // waits for quorum
+
+const group = await corosyncGroup("counter");
+const { nodeId } = group.self;
+const replica = new Replica({
+  nodeId,
+  nodes,
+  send: (bytes) => group.send(bytes),
+  store: (bytes) => sam.data.store(bytes), // SAM's server has it when this process is gone
+  stored: sam.data.restore(),
+});
+
+const server = createServer(async (request, response) => {
+  const url = new URL(request.url ?? "/", "http://localhost");
+  const answer = (status: number, body: object) =>
+    response.writeHead(status, { "content-type": "application/json" })
+      .end(`${JSON.stringify({ node: nodeId, instance, ...body })}\n`);
+  const { ready, value } = replica;
+  if (request.method === "GET" && url.pathname === "/") {
+    const members = group.members.map((member) => member.nodeId);
+    return answer(ready ? 200 : 503, { value, ready, members });
+  }
+  if (request.method === "POST" && url.pathname === "/add") {
+    const client = url.searchParams.get("client") ?? "";
+    const [seq, by] = ["seq", "by"].map((name) => Number(url.searchParams.get(name) ?? 1));
+    if (client === "" || !Number.isSafeInteger(seq) || seq! < 1 || !Number.isSafeInteger(by)) {
+      return answer(400, {
+        error: "client (a name), seq (1, 2, 3 …) and by (a number) are needed",
+      });
+    }
+    const outcome = await replica.add(client, seq!, by!, 2000);
+    if (outcome === "done") return answer(200, { value: replica.value });
+    return answer(outcome === "unknown" ? 503 : 409, { error: outcome });
+  }
+  if (request.method === "POST" && url.pathname === "/hang") {
+    return answer(200, {}).once("finish", () => {
+      for (;;); // a bug that no exception handler finds
+    });
+  }
+  return answer(404, { error: "there are GET /, POST /add and POST /hang" });
+});
+
+for (const signal of ["SIGINT", "SIGTERM"] as const) {
+  process.once(signal, async () => {
+    await sam.stop(); // an orderly end; after a loss of quorum, SAM goes on with the next instance
+    process.exit(0);
+  });
+}
+
+if (!/^\d+$/.test(port)) rmSync(port, { force: true }); // an instance that was killed has left its socket
+server.listen(/^\d+$/.test(port) ? Number(port) : port, () => {
+  console.log(`node ${nodeId}, instance ${instance}: http://localhost:${port}`);
+});
+
+// Ends with the daemon, by an error: then SAM starts this program again, which waits for quorum.
+for await (const event of group.events()) {
+  if (event.type === "message") replica.message(event.from.nodeId, event.data);
+  else {
+    const names = (of: readonly { nodeId: number }[]) =>
+      of.map((member) => member.nodeId).join(" ");
+    console.log(`node ${nodeId}: here ${names(event.members)}; left ${names(event.left)}`);
+    void replica.members(event.members.map((member) => member.nodeId), event.joined.length > 0);
+  }
+}

@@ -17,7 +17,7 @@ processTest(
     const etcd = await startEtcd(stage.directory);
     try {
       const start = () =>
-        stage.supervise("cluster_program", {
+        stage.supervise("etcd_program", {
           timeInterval,
           recoveryPolicy: "restart",
           quorum: etcdLock("one", { endpoints: [etcd.url], ttl, handover }),

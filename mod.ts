@@ -22,8 +22,13 @@ export {
   type SuperviseOptions,
   type Supervisor,
 } from "./src/supervise.ts";
-export type { SupervisorEvent, SupervisorEventDetail, SupervisorStatus } from "./src/events.ts";
-export type { SamOptions, TransportName } from "./src/options.ts";
+export type {
+  CheckEvent,
+  SupervisorEvent,
+  SupervisorEventDetail,
+  SupervisorStatus,
+} from "./src/events.ts";
+export type { CheckOptions, SamOptions, TransportName } from "./src/options.ts";
 export type {
   CommandProgram,
   ModuleProgram,

@@ -11,10 +11,13 @@ export default {
     corosync: `${built}/src/corosync.js`,
     // A worker: found by its name, beside the chunk that starts it.
     corosync_thread: `${built}/src/cluster/corosync_thread.js`,
+    cli: `${built}/src/cli/main.js`,
+    preload: `${built}/src/preload.js`,
   },
   external: /^node:/,
   output: {
     dir: "dist",
+    banner: (chunk) => chunk.name === "cli" ? "#!/usr/bin/env node" : "",
     chunkFileNames: "[name].js",
     manualChunks(id, { getModuleInfo }) {
       if (always.size === 0) {

@@ -97,6 +97,16 @@ export class Driver implements Sleeper {
     this.#feed({ type: "restart" });
   }
 
+  /** Sends a signal to the present instance, which is nobody's business but its own. */
+  signal(signal: Signal): void {
+    this.#instance?.signal(signal);
+  }
+
+  /** Somebody other than the program found that it is not healthy. */
+  unhealthy(reason: "unhealthy" | "startup", detail: string): void {
+    this.#feed({ type: "unhealthy", reason, detail });
+  }
+
   /** Reports what went wrong without harm to supervision. */
   report(error: unknown, what: string): void {
     const message = error instanceof Error ? error.message : String(error);

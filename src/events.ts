@@ -25,10 +25,21 @@ export interface SupervisorStatus {
   readonly transport: string;
 }
 
+/** What the check of the server found: the program is healthy (again), or a check has failed. */
+export interface CheckEvent {
+  /** Which event. */
+  readonly type: "check";
+  /** Whether the program is healthy. */
+  readonly healthy: boolean;
+  /** What is wrong; empty where nothing is. */
+  readonly detail: string;
+}
+
 /** Which event, and what it says. */
 export type SupervisorEventDetail =
   | ServerEvent
   | DriverEvent
+  | CheckEvent
   /** How things stood when this reader began. */
   | { readonly type: "status"; readonly status: SupervisorStatus }
   /** This reader was slow: the oldest `count` events are missing here. */

@@ -22,6 +22,9 @@ export interface InstanceSink {
   problem(error: unknown, what: string): void;
 }
 
+/** Ctrl-C reaches the program and this server; where the program's end is seen first, the signal is not far behind. */
+const ctrlCMs = 100;
+
 const heartbeat: ServerInput = { type: "heartbeat" };
 
 /** One process of the program. */
@@ -71,6 +74,9 @@ export class Instance {
       child.kill("SIGKILL");
     }
     const exit = await child.exited;
+    if ((exit.signal === "SIGINT" || exit.code === 130) && runtime.stdinIsTerminal) {
+      await new Promise<void>((resolve) => runtime.schedule(resolve, ctrlCMs, true));
+    }
     this.#takeKept();
     this.#sink.input({ type: "exit", ...exit });
   }

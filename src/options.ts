@@ -46,6 +46,36 @@ export interface SamOptions {
   readonly clusterMap?: ClusterMap;
 }
 
+/**
+ * How the server finds out whether a program is healthy: exactly one of `http`, `tcp` and `command`. Before its first
+ * success the program is starting, and has `startupTimeout` for it; after it, `failureThreshold` failures in a row are a
+ * recovery, with the reason `unhealthy`. Times are integer milliseconds.
+ *
+ * ```ts
+ * import { type CheckOptions, supervise } from "@x/sam";
+ *
+ * const check: CheckOptions = { command: "test -d /tmp", period: 100 };
+ * const program = supervise({ command: "sleep", args: ["60"] }, { recoveryPolicy: "restart", check });
+ * for await (const event of program.events()) {
+ *   if (event.type === "check" && event.healthy) program.stop();
+ * }
+ * ```
+ */
+export interface CheckOptions {
+  /** A URL: healthy is an answer with a status from 200 to 399. */
+  readonly http?: string;
+  /** `"host:port"`: healthy is a connection. */
+  readonly tcp?: string;
+  /** A command line for `sh -c`: healthy is exit code 0. */
+  readonly command?: string;
+  /** From the begin of one check to the begin of the next. Default 1,000. */
+  readonly period?: number;
+  /** So long a check may take. Default 1,000. */
+  readonly timeout?: number;
+  /** So many failures in a row. Default 3. */
+  readonly failureThreshold?: number;
+}
+
 /** The options, checked and complete. */
 export interface CheckedOptions {
   readonly settings: Omit<ServerSettings, "program" | "startedAtSpawn" | "heartbeatWindow">;
@@ -54,7 +84,8 @@ export interface CheckedOptions {
   readonly clusterMap: ClusterMap | undefined;
 }
 
-const known = [
+/** The names of all options. */
+export const optionNames: readonly string[] = [
   "timeInterval",
   "recoveryPolicy",
   "transport",
@@ -73,7 +104,7 @@ const defaultMaxDataSize = 64 * 1024 * 1024;
 
 /** Checks the options of `initialize` or `supervise`; throws INVALID_PARAM or NOT_SUPPORTED. */
 export function checkOptions(options: unknown, defaultTimeInterval?: number): CheckedOptions {
-  const given = checkObject("options", options, known);
+  const given = checkObject("options", options, optionNames);
   const restart = checkRestart(given["restart"]);
   const standby = oneOf("standby", or(given["standby"], 0), [0, 1]);
   const transport = checkTransport(or(given["transport"], "unix"));
@@ -109,6 +140,50 @@ export function or(given: unknown, otherwise: unknown): unknown {
   return given === undefined ? otherwise : given;
 }
 
+/** A check, checked and complete. */
+export interface CheckedCheck {
+  readonly kind: "http" | "tcp" | "command";
+  readonly target: string;
+  readonly period: number;
+  readonly timeout: number;
+  readonly failureThreshold: number;
+}
+
+const targets: Readonly<Record<CheckedCheck["kind"], readonly [may: string, RegExp]>> = {
+  http: ["a URL that begins with http:// or https://", /^https?:\/\/[^\s/]/],
+  tcp: ['a text "host:port"', /^(\[[\da-f:.]+\]|[^\s:]+):\d{1,5}$/i],
+  command: ["a text that is not empty and has no NUL", /^[^\0]+$/],
+};
+const checkTimes = { period: 1000, timeout: 1000, failureThreshold: 3 };
+
+/** Checks the option `check`; throws INVALID_PARAM. */
+export function checkCheck(value: unknown): CheckedCheck | undefined {
+  if (value === undefined) return undefined;
+  const kinds = Object.keys(targets) as CheckedCheck["kind"][];
+  const given = checkObject("check", value, [...kinds, ...Object.keys(checkTimes)]);
+  const [kind, another] = kinds.filter((kind) => given[kind] !== undefined);
+  if (kind === undefined || another !== undefined) {
+    throw invalid("check", value, 'an object with one of "http", "tcp", "command"');
+  }
+  const target = given[kind];
+  const [may, shape] = targets[kind];
+  if (typeof target !== "string" || !shape.test(target)) {
+    throw invalid(`check.${kind}`, target, may);
+  }
+  const [period, timeout, failureThreshold] = (["period", "timeout", "failureThreshold"] as const)
+    .map((name) => {
+      const unit = name === "failureThreshold" ? "failures" : "milliseconds";
+      return integerFrom(1, `check.${name}`, or(given[name], checkTimes[name]), unit);
+    });
+  return {
+    kind,
+    target,
+    period: period!,
+    timeout: timeout!,
+    failureThreshold: failureThreshold!,
+  };
+}
+
 function checkRestart(value: unknown): Required<RestartOptions> {
   if (value === undefined) return restartDefaults;
   const given = {
@@ -121,6 +196,7 @@ function checkRestart(value: unknown): Required<RestartOptions> {
   if (given.intensity !== Infinity) {
     integer("restart.intensity", given.intensity, "recoveries, or Infinity");
   }
+  oneOf("restart.on", given.on, ["started", "failure", "always"]);
   inRange("restart.factor", given.factor, 1, 1000);
   inRange("restart.jitter", given.jitter, 0, 1);
   return given;

@@ -23,6 +23,12 @@ export interface ProgramOptions {
   readonly env?: Readonly<Record<string, string>>;
   /** Its standard input, output and error, all alike or each. Default `"inherit"`. */
   readonly stdio?: Stdio | readonly [Stdio, Stdio, Stdio];
+  /**
+   * Watches the event loop of a program that need not know of SAM: a module is loaded ahead of it (`--import`, `--preload`),
+   * which registers the process, and has it watched as soon as its event loop turns freely. A program that calls
+   * `register()` itself goes on from there. For modules, and for the commands `node`, `deno` and `bun`. Default false.
+   */
+  readonly preload?: boolean;
 }
 
 /** A module, run by a JavaScript runtime. */
@@ -58,11 +64,13 @@ export interface CheckedProgram {
   /** For messages. */
   readonly name: string;
   readonly isCommand: boolean;
+  /** Whether a preload registers it. */
+  readonly preload?: boolean;
   /** The command line, once the runtime we are in is there. */
   command(runtime: Runtime): Promise<Command>;
 }
 
-const common = ["args", "cwd", "env", "stdio"];
+const common = ["args", "cwd", "env", "stdio", "preload"];
 
 /** Checks what the user calls a program; throws INVALID_PARAM. */
 export function checkProgram(program: unknown): CheckedProgram {
@@ -80,15 +88,23 @@ export function checkProgram(program: unknown): CheckedProgram {
     env: variables(or(given["env"], {})),
     stdio: checkStdio(or(given["stdio"], "inherit")),
   };
+  const preload = oneOf("program.preload", or(given["preload"], false), [true, false]);
   if (isCommand) {
     const file = text("program.command", given["command"]);
-    return { name: file, isCommand, command: () => Promise.resolve({ file, flags: [], ...rest }) };
+    const line = preload ? preloadedCommand(file, args) : [...args];
+    return {
+      name: file,
+      isCommand,
+      preload,
+      command: () => Promise.resolve({ file, flags: [], ...rest, args: line }),
+    };
   }
   const module = modulePath(given["module"]);
   const choice = checkRuntime(given["runtime"]);
   return {
     name: module,
     isCommand,
+    preload,
     async command(runtime) {
       const name = choice.name ?? runtime.name;
       if (
@@ -102,13 +118,65 @@ export function checkProgram(program: unknown): CheckedProgram {
       }
       return {
         file: choice.path ?? (name === runtime.name ? runtime.executable : name),
-        flags: await flagsFor(name, choice.flags, cwd, runtime),
+        flags: [
+          ...await flagsFor(name, choice.flags, cwd, runtime),
+          ...(preload ? preloadFlags(name) : []),
+        ],
         module,
         runtime: name,
         ...rest,
       };
     },
   };
+}
+
+/** The module that is loaded ahead of a program. */
+const preloadModule = new URL(
+  import.meta.url.endsWith(".ts") ? "./preload.ts" : "./preload.js",
+  import.meta.url,
+);
+
+/** The runtime whose command line a command is, where it is one that can load a module ahead of a program. */
+export function runtimeOf(command: string, args: readonly string[]): RuntimeName | undefined {
+  const name = command.slice(command.lastIndexOf("/") + 1);
+  if (name === "deno") return args[0] === "run" ? name : undefined;
+  return name === "node" || name === "bun" ? name : undefined;
+}
+
+/** Whether the module that is loaded ahead of a program can be loaded by a runtime: Node and Bun load none from the network. */
+export function canPreload(runtime: RuntimeName): boolean {
+  return preloadModule.protocol === "file:" || runtime === "deno";
+}
+
+/** The flags that load our module ahead of the program. */
+function preloadFlags(runtime: RuntimeName): readonly string[] {
+  if (!canPreload(runtime)) {
+    throw new SamError(
+      "NOT_SUPPORTED",
+      `${runtime} cannot load ${preloadModule} ahead of the program: install @x/sam from npm, or leave program.preload out`,
+    );
+  }
+  switch (runtime) {
+    case "node":
+      return ["--import", preloadModule.href];
+    case "deno":
+      return ["--preload", preloadModule.href];
+    case "bun":
+      return ["--preload", decodeURIComponent(preloadModule.pathname)];
+  }
+}
+
+/** The arguments of a command that is a runtime, with the flags. */
+function preloadedCommand(command: string, args: readonly string[]): readonly string[] {
+  const runtime = runtimeOf(command, args);
+  if (runtime === undefined) {
+    throw new SamError(
+      "INVALID_PARAM",
+      `program.preload is true, but ${command} is none of the commands "node", "deno run" and "bun"; leave it out`,
+    );
+  }
+  const at = runtime === "deno" ? 1 : 0;
+  return [...args.slice(0, at), ...preloadFlags(runtime), ...args.slice(at)];
 }
 
 async function flagsFor(

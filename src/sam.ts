@@ -12,7 +12,7 @@ import {
   invalid,
   type SamOptions,
 } from "./options.ts";
-import { birth, linkVariable } from "./runtime/birth.ts";
+import { birth, linkVariable, offerLink, type OpenedLink, openedLink } from "./runtime/birth.ts";
 import { loadRuntime, type Runtime } from "./runtime/runtime.ts";
 
 /**
@@ -116,31 +116,50 @@ export async function initialize(options: SamOptions): Promise<Sam> {
   }
   initialized = true;
   try {
-    const checked = checkOptions(options);
-    const address = serverAddress(checked.transport);
-    // The active process knows its transport now; a server's is loaded with the server.
-    const loading = address ? loadTransport(address.transport) : undefined;
-    const runtime = await loadRuntime();
-    if (!runtime.isMainThread) {
-      throw new SamError(
-        "NOT_SUPPORTED",
-        "initialize() in a worker thread: call it in the main thread of the program",
-      );
-    }
-    if (birth.denied) {
-      throw new SamError(
-        "ACCESS",
-        `cannot read the environment variable ${linkVariable}: run Deno with --allow-env=${linkVariable}`,
-        { cause: birth.denied },
-      );
-    }
-    const transport = await loading;
-    const server = address && transport && { address: address.address, transport };
-    return new ActiveProcess(runtime, checked, server);
+    return await begin(options);
   } catch (error) {
     initialized = false;
     throw error;
   }
+}
+
+/**
+ * For a preload: registers this process ahead of its program, which takes the link when it registers itself. Undefined
+ * where no server started this process; else as `initialize` and `register`.
+ */
+export async function registerAhead(): Promise<
+  Sam & { readonly timeInterval: number } | undefined
+> {
+  if (birth.link === undefined && !birth.denied) return undefined;
+  const sam = await begin({ timeInterval: 0, recoveryPolicy: "restart" }); // the server's win
+  await sam.register();
+  sam.offer();
+  return sam;
+}
+
+async function begin(options: SamOptions): Promise<ActiveProcess> {
+  const checked = checkOptions(options);
+  const address = serverAddress(checked.transport);
+  // The active process knows its transport now; a server's is loaded with the server.
+  const loading = address && !address.opened ? loadTransport(address.transport) : undefined;
+  const runtime = await loadRuntime();
+  if (!runtime.isMainThread) {
+    throw new SamError(
+      "NOT_SUPPORTED",
+      "initialize() in a worker thread: call it in the main thread of the program",
+    );
+  }
+  if (birth.denied) {
+    throw new SamError(
+      "ACCESS",
+      `cannot read the environment variable ${linkVariable}: run Deno with --allow-env=${linkVariable}`,
+      { cause: birth.denied },
+    );
+  }
+  const transport = await loading;
+  const server = address?.opened ??
+    (address && transport && { address: address.address, transport });
+  return new ActiveProcess(runtime, checked, server);
 }
 
 interface ServerAddress {
@@ -151,7 +170,21 @@ interface ServerAddress {
 /** How to reach the server that started this process; undefined when there is none. */
 function serverAddress(
   own: TransportName | Transport,
-): { transport: TransportName | Transport; address: string } | undefined {
+):
+  | {
+    transport: TransportName | Transport;
+    address: string;
+    opened?: OpenedLink;
+  }
+  | undefined {
+  const opened = openedLink();
+  if (opened?.taken) {
+    throw new SamError(
+      "BAD_HANDLE",
+      "another copy of @x/sam in this program has registered it: let all parts of it use one",
+    );
+  }
+  if (opened) return { transport: transportOf(opened.transport, own), address: "", opened };
   if (birth.link === undefined) return undefined;
   const colon = birth.link.indexOf(":");
   const name = birth.link.slice(0, colon);
@@ -162,9 +195,14 @@ function serverAddress(
       `the environment variable ${linkVariable} is "${birth.link}", which no server sets: unset it`,
     );
   }
+  return { transport: transportOf(name, own), address };
+}
+
+/** The transport of the server, which may be the program's own. */
+function transportOf(name: string, own: TransportName | Transport): TransportName | Transport {
   const ownName = typeof own === "string" ? own : own.name;
-  if (name === ownName) return { transport: own, address };
-  if (typeof own === "string" && isTransportName(name)) return { transport: name, address };
+  if (name === ownName) return own;
+  if (typeof own === "string" && isTransportName(name)) return name;
   throw new SamError(
     "INVALID_PARAM",
     `the server uses the transport "${name}", this program brings "${ownName}": pass the transport of the server`,
@@ -178,7 +216,7 @@ class ActiveProcess implements Sam {
 
   readonly #runtime: Runtime;
   readonly #options: CheckedOptions;
-  readonly #server: ServerAddress | undefined;
+  readonly #server: ServerAddress | OpenedLink | undefined;
   readonly #client: Client;
   readonly #abort = new AbortController();
   readonly #calls = new Map<number, Settle>();
@@ -191,7 +229,11 @@ class ActiveProcess implements Sam {
   #lastBeat = -Infinity;
   #isServer = false;
 
-  constructor(runtime: Runtime, options: CheckedOptions, server: ServerAddress | undefined) {
+  constructor(
+    runtime: Runtime,
+    options: CheckedOptions,
+    server: ServerAddress | OpenedLink | undefined,
+  ) {
     this.#runtime = runtime;
     this.#options = options;
     this.#server = server;
@@ -231,6 +273,11 @@ class ActiveProcess implements Sam {
     return this.#client.instanceId;
   }
 
+  /** The time interval in force. */
+  get timeInterval(): number {
+    return this.#client.timeInterval;
+  }
+
   get signal(): AbortSignal {
     return this.#abort.signal;
   }
@@ -245,15 +292,8 @@ class ActiveProcess implements Sam {
         throw error;
       });
     }
-    const { transport, address } = this.#server!;
     this.#client.state = "registering";
-    let link: Link;
-    try {
-      link = await transport.connect(address, this.#runtime);
-    } catch (error) {
-      if (this.#client.state as string === "registering") this.#client.state = "initialized";
-      throw linkError(error, transport.name);
-    }
+    const { link, lastId } = await this.#connect(this.#server!);
     if (this.#client.state as string !== "registering") {
       link.close();
       throw new SamError("INTERRUPT", "finalize() was called while register() connected");
@@ -274,8 +314,43 @@ class ActiveProcess implements Sam {
       pid: this.#runtime.pid,
       notice: link.notice ?? "",
       keeps: link.keep !== undefined,
+      lastId,
     }));
     return this.#client.instanceId!;
+  }
+
+  async #connect(
+    server: ServerAddress | OpenedLink,
+  ): Promise<{ readonly link: Link; readonly lastId: number }> {
+    if ("take" in server) return server.take();
+    const { transport, address } = server;
+    try {
+      return { link: await transport.connect(address, this.#runtime), lastId: 0 };
+    } catch (error) {
+      if (this.#client.state as string === "registering") this.#client.state = "initialized";
+      throw linkError(error, transport.name);
+    }
+  }
+
+  /** Leaves the link to a program that registers itself; what was begun here is over then, and nobody's business. */
+  offer(): void {
+    const { transport } = this.#server as ServerAddress;
+    const give = () => {
+      const link = this.#link!;
+      this.#link = null; // or it would be closed
+      this.#disconnect();
+      this.#client.state = "finalized";
+      link.receive(null);
+      return { link, lastId: this.#client.lastId };
+    };
+    const client = this.#client;
+    offerLink({
+      transport: transport.name,
+      get taken() {
+        return client.state === "finalized";
+      },
+      take: give,
+    });
   }
 
   async start(): Promise<void> {

@@ -30,16 +30,7 @@ export async function serve(runtime: Runtime, options: CheckedOptions): Promise<
     runtime.takeOver((error) =>
       supervision.report(error, "code from before register() failed in the server")
     );
-    let heard = -Infinity;
-    return endings.map((signal) =>
-      runtime.onSignal(signal, () => {
-        // One Ctrl-C may arrive twice: from the terminal, and passed on by npm or a shell. A second one is a wish of its own.
-        if (runtime.now() - heard < sameMs) return;
-        heard = runtime.now();
-        // At a terminal, Ctrl-C has reached the program as well: it gets no second one from us.
-        supervision.shutdown(signal, signal === "SIGINT" && runtime.stdinIsTerminal);
-      })
-    );
+    return onEnding(runtime, (signal, delivered) => supervision.shutdown(signal, delivered));
   };
   const status = await supervision.finished;
   if (status.reason === "spawn") {
@@ -49,8 +40,25 @@ export async function serve(runtime: Runtime, options: CheckedOptions): Promise<
   return runtime.exit(status.code);
 }
 
+/** Calls back for each signal that ends a server, and says whether the program has got it too; returns the cancellations. */
+export function onEnding(
+  runtime: Runtime,
+  end: (signal: Signal, delivered: boolean) => void,
+): (() => void)[] {
+  let heard = -Infinity;
+  return endings.map((signal) =>
+    runtime.onSignal(signal, () => {
+      // One Ctrl-C may arrive twice: from the terminal, and passed on by npm or a shell. A second one is a wish of its own.
+      if (runtime.now() - heard < sameMs) return;
+      heard = runtime.now();
+      // At a terminal, Ctrl-C has reached the program as well: it gets no second one from us.
+      end(signal, signal === "SIGINT" && runtime.stdinIsTerminal);
+    })
+  );
+}
+
 /** One line for an event that matters to whoever reads standard error; undefined for the others. */
-function describe(event: SupervisorEvent): string | undefined {
+export function describe(event: SupervisorEvent): string | undefined {
   const who = `instance ${event.instanceId}`;
   switch (event.type) {
     case "warn":

@@ -2,15 +2,25 @@
 import { loadTransport } from "../transports/named.ts";
 import type { Evidence, FinishReason, RecoveryReason } from "./core/server_types.ts";
 import type { Signal } from "./core/signals.ts";
+import type { Checker } from "./check.ts";
 import type { Driver, DriverEvent } from "./driver.ts";
 import { SamError } from "./errors.ts";
 import {
+  type CheckEvent,
   EventLog,
   type SupervisorEvent,
   type SupervisorEventDetail,
   type SupervisorStatus,
 } from "./events.ts";
-import { type CheckedOptions, checkOptions, type SamOptions } from "./options.ts";
+import {
+  checkCheck,
+  type CheckedCheck,
+  type CheckedOptions,
+  type CheckOptions,
+  checkOptions,
+  checkSignal,
+  type SamOptions,
+} from "./options.ts";
 import { type CheckedProgram, checkProgram, type Program } from "./program.ts";
 import { loadRuntime } from "./runtime/runtime.ts";
 import type { ServerEvent } from "./core/server_types.ts";
@@ -60,6 +70,10 @@ export interface Supervisor {
    * when the next process is there. Rejects with INTERRUPT when supervision ends instead.
    */
   restart(): Promise<void>;
+  /** Sends a signal to the program, and does nothing else; a program that is not there is left alone. Throws INVALID_PARAM. */
+  signal(signal: Signal): void;
+  /** Somebody has found that the program is not healthy: recovered at once, reason `unhealthy`, while it is not finalized. */
+  reportUnhealthy(detail: string): void;
   /** Stops, and waits for the end. */
   [Symbol.asyncDispose](): Promise<void>;
 }
@@ -82,22 +96,44 @@ export interface Supervisor {
  */
 export function supervise(program: Program, options: SuperviseOptions): Supervisor {
   const checked = checkProgram(program);
-  return new Supervision(checked, checkOptions(options, checked.isCommand ? 0 : undefined));
+  return new Supervision(checked, checkSuperviseOptions(options, checked));
+}
+
+/** The options of `supervise`, checked and complete. */
+export interface CheckedSuperviseOptions extends CheckedOptions {
+  readonly check?: CheckedCheck | undefined;
+}
+
+/** Checks the options of `supervise`; throws INVALID_PARAM or NOT_SUPPORTED. */
+export function checkSuperviseOptions(
+  options: SuperviseOptions,
+  { isCommand }: Pick<CheckedProgram, "isCommand">,
+): CheckedSuperviseOptions {
+  if (typeof options !== "object" || options === null || Array.isArray(options)) {
+    return checkOptions(options); // which refuses it
+  }
+  const { check, ...rest } = options;
+  return { ...checkOptions(rest, isCommand ? 0 : undefined), check: checkCheck(check) };
 }
 
 /** The options of `supervise`: those of a server; `timeInterval` may be left out for a `{ command }` (0). */
 export type SuperviseOptions =
   & Omit<SamOptions, "timeInterval">
-  & Partial<Pick<SamOptions, "timeInterval">>;
+  & Partial<Pick<SamOptions, "timeInterval">>
+  & {
+    /** A health check made by the server. Default none. */
+    readonly check?: CheckOptions;
+  };
 
 /** One program under supervision. */
 export class Supervision implements Supervisor {
   readonly finished: Promise<ExitStatus>;
 
-  readonly #options: CheckedOptions;
+  readonly #options: CheckedSuperviseOptions;
   readonly #log = new EventLog();
   readonly #onEvent: ((event: SupervisorEvent) => void) | undefined;
   #driver: Driver | null = null;
+  #checker: Checker | null = null;
   #status: ExitStatus | null = null;
   #settle!: (status: ExitStatus) => void;
   #lastRecovery: LastRecovery | null = null;
@@ -106,7 +142,7 @@ export class Supervision implements Supervisor {
 
   constructor(
     program: CheckedProgram,
-    options: CheckedOptions,
+    options: CheckedSuperviseOptions,
     onEvent?: (event: SupervisorEvent) => void,
   ) {
     this.#options = options;
@@ -116,7 +152,7 @@ export class Supervision implements Supervisor {
   }
 
   async #begin(program: CheckedProgram): Promise<void> {
-    const { settings, quorum, clusterMap } = this.#options;
+    const { settings, quorum, clusterMap, check } = this.#options;
     // Loaded here, so that an active process, which imports the same module, starts without it.
     const [runtime, { Driver }, transport] = await Promise.all([
       loadRuntime(),
@@ -133,6 +169,7 @@ export class Supervision implements Supervisor {
         ...settings,
         program: program.name,
         startedAtSpawn: program.isCommand,
+        preloaded: program.preload ?? false,
         heartbeatWindow,
       },
       command: () => program.command(runtime),
@@ -146,6 +183,13 @@ export class Supervision implements Supervisor {
         });
       },
     });
+    if (check) {
+      const { Checker } = await import("./check.ts");
+      this.#checker = new Checker(runtime, check, settings.startupTimeout, {
+        changed: (healthy, detail) => this.#event({ type: "check", healthy, detail }),
+        failed: (reason, detail) => this.#driver!.unhealthy(reason, detail),
+      });
+    }
     if (this.#stopEarly) this.#driver.shutdown(this.#stopEarly.signal);
     else this.#driver.begin();
   }
@@ -193,6 +237,14 @@ export class Supervision implements Supervisor {
     });
   }
 
+  signal(signal: Signal): void {
+    this.#driver?.signal(checkSignal("signal", signal));
+  }
+
+  reportUnhealthy(detail: string): void {
+    this.#driver?.unhealthy("unhealthy", String(detail));
+  }
+
   async [Symbol.asyncDispose](): Promise<void> {
     await this.stop();
   }
@@ -202,13 +254,17 @@ export class Supervision implements Supervisor {
     this.#driver?.report(error, what);
   }
 
-  #event(event: ServerEvent | DriverEvent, instanceId: number): void {
+  #event(event: ServerEvent | DriverEvent | CheckEvent, instanceId?: number): void {
     const stamped = this.#stamped(event, instanceId);
     if (event.type === "recovery") {
       const { reason, evidence } = event;
       this.#lastRecovery = { reason, evidence, at: stamped.at, instanceId: stamped.instanceId };
     }
+    if (event.type === "exit" || event.type === "warn" || event.type === "stopping") {
+      this.#checker?.end();
+    }
     if (event.type === "spawn" || (event.type === "standby" && event.state === "promoted")) {
+      this.#checker?.begin();
       for (const { resolve } of this.#restarting.splice(0)) {
         resolve();
       }

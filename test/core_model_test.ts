@@ -69,6 +69,7 @@ const plan: fc.Arbitrary<Plan> = fc.record({
       period: oneOf(200, 1000, 300_000),
       initialDelay: oneOf(0, 0, 50),
       maxDelay: oneOf(0, 120, 30_000),
+      on: fc.constant(restartDefaults.on),
       factor: fc.constant(restartDefaults.factor),
       jitter: oneOf(0, 0.2),
       resetAfter: oneOf(50, 1000),

@@ -14,6 +14,7 @@ const delays = (restart: RestartPolicy, ...ran: number[]) => ran.map((ms) => res
 
 test("core restart: the defaults are those of the documentation", () => {
   assertEquals(restartDefaults, {
+    on: "started",
     intensity: 10,
     period: 300_000,
     initialDelay: 0,
@@ -82,6 +83,7 @@ test("core restart: waiting is no running: however long the backoff, the limit i
 });
 
 const option = fc.record({
+  on: fc.constantFrom("started", "failure", "always"),
   intensity: fc.oneof(fc.integer({ min: 0, max: 20 }), fc.constant(Infinity)),
   period: fc.integer({ min: 1, max: 10_000 }),
   initialDelay: fc.integer({ min: 0, max: 10_000 }),

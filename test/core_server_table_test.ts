@@ -1,6 +1,7 @@
 // Every state of the server × every input: a defined answer, never a throw, and from everywhere a way to the end.
 
 import { assert, assertEquals } from "@std/assert";
+import { restartDefaults } from "../src/core/restart.ts";
 import { table } from "../src/core/server_table.ts";
 import type { ServerInput, ServerSettings, ServerState } from "../src/core/server_types.ts";
 import { Bench, T } from "./support/core_bench.ts";
@@ -154,6 +155,8 @@ const inputs: readonly ServerInput[] = [
   { type: "shutdown", signal: "SIGINT", delivered: true },
   { type: "shutdown", signal: "SIGKILL" },
   { type: "restart" },
+  { type: "unhealthy", reason: "unhealthy", detail: "no answer" },
+  { type: "unhealthy", reason: "startup", detail: "never an answer" },
   says({ type: "hello", version: 1, id: 91, pid: 9, notice: "" }),
   says({ type: "hello", version: 2, id: 91, pid: 9, notice: "" }),
   says({ type: "start", id: 92 }),
@@ -182,6 +185,7 @@ const variants: readonly Partial<ServerSettings>[] = [
   {},
   { recoveryPolicy: "quit", hasClusterMap: true, heartbeatWindow: 1 },
   { warnSignal: "SIGKILL", hasClusterMap: true },
+  { preloaded: true, restart: { ...restartDefaults, on: "always", jitter: 0 } },
 ];
 
 function arrive({ state, reach, settings }: Situation, variant: Partial<ServerSettings>) {

@@ -70,6 +70,8 @@ export type ClientInput =
     readonly notice: string;
     /** Whether the link keeps data without a message. */
     readonly keeps?: boolean;
+    /** The last id that was used on the link, where a preload had it before. */
+    readonly lastId?: number;
   }
   | { readonly type: "start" | "stop" | "finalize" | "markFailed"; readonly id: number }
   | { readonly type: "setWarnSignal"; readonly id: number; readonly signal: Signal }
@@ -179,6 +181,11 @@ export class Client {
     return at === Infinity ? undefined : at;
   }
 
+  /** The id of the last request. */
+  get lastId(): number {
+    return this.#lastId;
+  }
+
   /** Whether a call of the program waits for an answer. */
   get waiting(): boolean {
     return this.#requests.size > 0;
@@ -201,6 +208,7 @@ export class Client {
     switch (input.type) {
       case "register":
         this.#keeps = input.keeps ?? false;
+        this.#lastId = input.lastId ?? 0;
         this.#register(input.id, input.pid, input.notice, now);
         break;
       case "start":

@@ -5,6 +5,12 @@
 
 /** How often, and how soon, an ended process is started again. */
 export interface RestartOptions {
+  /**
+   * Which end of a process is a failure. `"started"`: any end, exit code 0 too, while it is started, and none before
+   * (libsam's rule). `"failure"`: a signal, or an exit code other than 0; 0 is the end of the work. `"always"`: any end.
+   * A program that calls `register()` itself is always judged by `"started"`. Default `"started"`.
+   */
+  readonly on?: "started" | "failure" | "always";
   /** At most this many recoveries in `period`; `Infinity` for no limit. Default 10. */
   readonly intensity?: number;
   /** Milliseconds in which an instance ran (waiting does not count). Default 300,000. */
@@ -23,6 +29,7 @@ export interface RestartOptions {
 
 /** What holds where the user says nothing. */
 export const restartDefaults: Required<RestartOptions> = {
+  on: "started",
   intensity: 10,
   period: 300_000,
   initialDelay: 0,

@@ -80,6 +80,10 @@ export class Server {
   // Of the present instance:
   #spawnedAt = 0;
   #registered = false;
+  /** A preload has registered it, and not the program itself. */
+  #preloaded = false;
+  /** What was set before `register()` is the first instance's: nobody had registered before it. */
+  #first = false;
   #startedOnce = false;
   /** It was a spare, and nothing that it said shows that it knows of its promotion. */
   #unaware = false;
@@ -131,6 +135,8 @@ export class Server {
       server.#noteQuorum(input.quorate);
       if (!input.quorate) server.#plan("quorum", "the cluster lost quorum", now);
     },
+    recover: (server, input: Input<"unhealthy">, now) =>
+      server.#plan(input.reason, input.detail, now),
     endLink: (server, _input, now) => server.#endLink(now),
     noteExit: (server, input: Input<"exit">, now) => server.#noteExit(input, now),
     leave: (server, input: Input<"shutdown">, now) =>
@@ -270,6 +276,7 @@ export class Server {
     this.#deadlines.clear();
     this.#spawnedAt = now;
     this.#registered =
+      this.#preloaded =
       this.#startedOnce =
       this.#unaware =
       this.#linked =
@@ -322,22 +329,25 @@ export class Server {
         `the program speaks protocol ${message.version}, its server ${protocolVersion}: use one version of @x/sam`,
       );
     }
-    if (this.#registered) {
+    const settings = this.#settings;
+    if (this.#preloaded) this.#yield(now);
+    else if (this.#registered) {
       return this.#refuse(message.id, "BAD_HANDLE", "this instance has registered already");
+    } else {
+      this.#preloaded = settings.preloaded ?? false;
+      this.#first = !this.#everRegistered;
     }
-    const first = !this.#everRegistered;
     this.#registered = this.#everRegistered = this.#linked = true;
     if (this.state === "launched") {
       this.state = "registered";
       this.#limitStartup();
     }
-    const settings = this.#settings;
     this.#send({
       type: "welcome",
       version: protocolVersion,
       id: message.id,
       instanceId: this.instanceId,
-      first,
+      first: this.#first,
       timeInterval: settings.timeInterval,
       heartbeatWindow: settings.heartbeatWindow,
       warnSignal: this.#warnSignal,
@@ -353,6 +363,16 @@ export class Server {
       state: "stopped",
     }, now);
     this.#emit({ type: "register", pid: message.pid });
+  }
+
+  /** The program registers itself: what a preload had begun for it is over. */
+  #yield(now: number): void {
+    this.#preloaded = false;
+    if (this.state !== "started" && this.state !== "waiting") return;
+    this.#startRequest = null;
+    this.#unwatch(now);
+    this.state = "registered";
+    this.#emit({ type: "stop" });
   }
 
   /** The active process asks to be watched from now on. */
@@ -570,6 +590,11 @@ export class Server {
     }
     if (planned) return this.#recover(planned.reason, planned.detail, now);
     const ended: RecoveryReason = signal === null ? "exit" : "signal";
+    const { on } = this.#settings.restart;
+    if (on !== "started" && (this.#preloaded || !this.#registered)) {
+      if (on === "failure" && status === 0 && !this.#unaware) return this.#finish(0, null, "exit");
+      return this.#recover(ended, "", now);
+    }
     switch (this.state) {
       case "launched":
       case "registered":

@@ -35,6 +35,7 @@ export type ActionName =
   | "fetch"
   | "noteQuorum"
   | "recoverUnlessQuorate"
+  | "recover"
   | "endLink"
   | "noteExit"
   | "leave"
@@ -55,6 +56,7 @@ const silent: Row = {
   quorum: "noteQuorum",
   shutdown: "ignore",
   restart: "ignore",
+  unhealthy: "ignore",
   heartbeat: "ignore",
   hello: "ignore",
   start: "ignore",
@@ -75,6 +77,7 @@ const alive: Row = {
   linkEnd: "endLink",
   shutdown: "leave",
   restart: "renew",
+  unhealthy: "recover",
   hello: "refuse",
   start: "refuse",
   stop: "refuse",
@@ -85,9 +88,10 @@ const alive: Row = {
   fetch: "refuse",
 };
 
-/** The active process has registered: what it may ask in every state. */
+/** The active process has registered: what it may ask in every state. Its own `hello` may follow that of a preload. */
 const linked: Row = {
   ...alive,
+  hello: "welcome",
   finalize: "finalize",
   setWarnSignal: "setWarnSignal",
   store: "store",
@@ -97,12 +101,12 @@ const linked: Row = {
 /** The end of the instance is planned: every call still works, none calls it off. */
 const ending: Row = {
   ...linked,
-  hello: "welcome",
   start: "acknowledge",
   stop: "acknowledge",
   finalize: "acknowledge",
   markFailed: "markFailed",
   shutdown: "makeFinal",
+  unhealthy: "ignore",
   restart: "endSpare",
 };
 
@@ -129,7 +133,7 @@ export const table: Readonly<Record<ServerState, Row>> = {
     checkEnd: "endCheck",
     quorum: "recoverUnlessQuorate",
   },
-  finalized: alive,
+  finalized: { ...alive, unhealthy: "ignore" },
   warned: ending,
   killing: ending,
   stopping: ending,

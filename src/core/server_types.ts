@@ -78,6 +78,8 @@ export interface ServerSettings {
   readonly standby: 0 | 1;
   /** A `{ command }`: without `register()` it counts as started from its spawn. */
   readonly startedAtSpawn: boolean;
+  /** A preload registers each process ahead of its program, which may do so itself later. */
+  readonly preloaded?: boolean;
   readonly hasQuorum: boolean;
   readonly hasClusterMap: boolean;
   /** Milliseconds in which a second heartbeat may be left out by the transport; added to the deadline. */
@@ -100,6 +102,12 @@ export type ServerInput =
   /** `delivered`: the process got this signal from elsewhere (a terminal sends it to all). */
   | { readonly type: "shutdown"; readonly signal: Signal | null; readonly delivered?: boolean }
   | { readonly type: "restart" }
+  /** Somebody other than the process found that it is not healthy, or did not become so in time. */
+  | {
+    readonly type: "unhealthy";
+    readonly reason: "unhealthy" | "startup";
+    readonly detail: string;
+  }
   | { readonly type: "spare"; readonly input: SpareInput };
 
 /** What happens to the spare process. */

@@ -4,6 +4,8 @@
  * with that, so that nothing the program starts inherits it.
  */
 
+import type { Link } from "../../transports/transport.ts";
+
 /** The variable that tells an active process how to reach its server. */
 export const linkVariable = "SAM_LINK";
 
@@ -29,6 +31,7 @@ interface DenoGlobal {
 }
 interface ProcessGlobal {
   readonly env: Record<string, string | undefined>;
+  readonly execArgv: string[];
   cwd(): string;
 }
 
@@ -76,6 +79,38 @@ function attempt<T>(get: () => T): T | undefined {
 
 /** How this process came into the world. */
 export const birth: Birth = read();
+
+/** A link that a preload has opened, and registered this process over: the program's own `register()` takes it. */
+export interface OpenedLink {
+  /** The name of the transport. */
+  readonly transport: string;
+  /** Whether the program has it. */
+  readonly taken: boolean;
+  /** Hands it over, with the id of the last request on it. Once. */
+  take(): { readonly link: Link; readonly lastId: number };
+}
+
+/** The program may have a copy of the library that is not the preload's: they meet here. */
+const meeting = Symbol.for("@x/sam/link");
+
+/** The link that a preload has opened in this process, if one has. */
+export function openedLink(): OpenedLink | undefined {
+  return (globalThis as unknown as Record<symbol, OpenedLink | undefined>)[meeting];
+}
+
+/** Leaves a link for the program. */
+export function offerLink(opened: OpenedLink): void {
+  Object.defineProperty(globalThis, meeting, { value: opened });
+}
+
+/** Takes the flag that loaded a module ahead of the program out of those that the program hands on to its children. */
+export function forgetPreload(module: string): void {
+  if ("Deno" in globalThis) return; // which tells no program its flags
+  const { execArgv } = (globalThis as unknown as { process: ProcessGlobal }).process;
+  const path = decodeURIComponent(new URL(module).pathname);
+  const at = execArgv.findIndex((word) => word === module || word === path);
+  if (at > 0) execArgv.splice(at - 1, 2);
+}
 
 /** What happens to a Deno process: its end, and errors that nobody caught. */
 export interface StrayEvent {

@@ -15,6 +15,7 @@ import {
   ownArguments,
   privateDirectories,
   process,
+  reach,
   remove,
   takeOver,
 } from "./process_common.ts";
@@ -102,6 +103,7 @@ export const bun: Runtime = {
   },
   connect: (path) => connectStream({ unix: path }),
   inherited: (descriptor) => connectStream({ fd: descriptor }),
+  reach,
   openFile: (path, create) => Promise.resolve().then(() => openFile(path, create)),
   mapPage: (path) => Promise.resolve(mapPage(path)),
 

@@ -44,7 +44,9 @@ interface DenoLike {
   readTextFileSync(path: string): string;
   openSync(path: string, options: object): DenoFile;
   listen(options: { transport: "unix"; path: string }): AsyncIterable<DenoConn> & { close(): void };
-  connect(options: { transport: "unix"; path: string }): Promise<DenoConn>;
+  connect(
+    where: { transport: "unix"; path: string } | { hostname: string; port: number },
+  ): Promise<DenoConn>;
 }
 interface DenoFile {
   seekSync(offset: number, whence: number): number;
@@ -216,6 +218,17 @@ export const deno: Runtime = {
       demandSocket(path);
       return connectionStream(await Deno.connect({ transport: "unix", path }));
     }, `open the socket ${path}`),
+  async reach(hostname, port, timeoutMs) {
+    const what = `connect to ${hostname}:${port}`;
+    demand(what, [["net", `${hostname}:${port}`, `${hostname}:${port}`]]);
+    const connecting = allowed(() => Deno.connect({ hostname, port }), what);
+    const closing = connecting.then((connection) => connection.close());
+    await new Promise<void>((resolve, reject) => {
+      const late = new Error(`no connection within ${timeoutMs} ms`);
+      const timer = timers.setTimeout(() => reject(late), timeoutMs);
+      closing.then(resolve, reject).finally(() => timers.clearTimeout(timer));
+    });
+  },
   async inherited(descriptor) {
     (await import("../ffi/deno.ts")).closeOnExec(descriptor);
     const { socketStream } = await import("./node_stream.ts");

@@ -20,6 +20,7 @@ import {
   ownArguments,
   privateDirectories,
   process,
+  reach,
   remove,
   takeOver,
 } from "./process_common.ts";
@@ -93,6 +94,7 @@ export const node: Runtime = {
       socketStream(new (net().Socket)({ fd: descriptor, readable: true, writable: true }))
     );
   },
+  reach,
   openFile: (path, create) => Promise.resolve().then(() => openFile(path, create)),
   mapPage,
 

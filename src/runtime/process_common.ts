@@ -3,6 +3,7 @@
  * they are needed, because an import of them costs the start of every program some milliseconds.
  */
 import type * as Fs from "node:fs";
+import type * as Net from "node:net";
 import type * as Os from "node:os";
 import { SamError } from "../errors.ts";
 import type { Signal } from "../core/signals.ts";
@@ -122,6 +123,20 @@ export function remove(paths: readonly string[]): void {
       // missing, or not empty because somebody else put something there: not ours to remove
     }
   }
+}
+
+/** Connects to a TCP port, and lets go of it again. */
+export function reach(host: string, port: number, timeoutMs: number): Promise<void> {
+  const { connect } = process.getBuiltinModule("node:net") as typeof Net;
+  return new Promise((resolve, reject) => {
+    const socket = connect({ host, port, timeout: timeoutMs });
+    socket.once("connect", () => {
+      socket.destroy();
+      resolve();
+    });
+    socket.once("timeout", () => socket.destroy(new Error(`no connection within ${timeoutMs} ms`)));
+    socket.once("error", reject);
+  });
 }
 
 /** Whether `pid` descends from `ancestor`, by /proc. */

@@ -142,6 +142,8 @@ export interface Runtime {
   listen(path: string, onStream: (stream: Stream) => void): Promise<Listener>;
   /** Connects to a Unix socket. */
   connect(path: string): Promise<Stream>;
+  /** Connects to a TCP port, and lets go of it again. Rejects when that takes longer than `timeoutMs`. */
+  reach(host: string, port: number, timeoutMs: number): Promise<void>;
   /** Takes over a descriptor inherited from the parent. */
   inherited(descriptor: number): Promise<Stream>;
   /** Opens a file that is there, or with `create` one that must not be. */

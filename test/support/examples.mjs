@@ -36,6 +36,7 @@ export function extractExamples(root) {
       const code = lines.join("\n")
         .replaceAll('"@x/sam/corosync"', '"../../src/corosync.ts"')
         .replaceAll('"@x/sam/testing"', '"../../src/testing.ts"')
+        .replaceAll('"@x/sam/cli"', '"../../src/cli/main.ts"')
         .replaceAll('"@x/sam"', '"../../mod.ts"')
         .replaceAll('"./my_transport.ts"', '"../support/line_transport.ts"')
         .replaceAll("{ mine }", "{ lineTransport as mine }");

@@ -1,0 +1,125 @@
+/** A health check from outside: made by the server, of any program, in the words of Kubernetes. */
+import type { CheckedCheck } from "./options.ts";
+import type { Runtime } from "./runtime/runtime.ts";
+
+type Ask = (target: string, timeoutMs: number, runtime: Runtime) => Promise<string | undefined>;
+
+const ask: Readonly<Record<CheckedCheck["kind"], Ask>> = {
+  async http(url, timeoutMs) {
+    const response = await fetch(url, {
+      signal: AbortSignal.timeout(timeoutMs),
+      headers: { connection: "close" },
+    });
+    await response.body?.cancel();
+    const { status } = response;
+    return status >= 200 && status < 400 ? undefined : `${url} answered ${status}`;
+  },
+  async tcp(target, timeoutMs, runtime) {
+    const colon = target.lastIndexOf(":");
+    const host = target.slice(0, colon).replace(/^\[(.*)\]$/, "$1"); // IPv6
+    await runtime.reach(host, Number(target.slice(colon + 1)), timeoutMs);
+    return undefined;
+  },
+  async command(line, timeoutMs, runtime) {
+    const child = await runtime.spawn({
+      file: "sh",
+      flags: [],
+      args: ["-c", line],
+      env: {},
+      stdio: ["ignore", "ignore", "ignore"],
+    });
+    let late = false;
+    const kill = () => {
+      late = true;
+      child.kill("SIGKILL");
+    };
+    const cancel = runtime.schedule(kill, timeoutMs, false);
+    const { code, signal } = await child.exited;
+    cancel();
+    if (late) return `${line} took longer than ${timeoutMs} ms`;
+    return code === 0 ? undefined : `${line} ended with ${signal ?? code}`;
+  },
+};
+
+/** Who is told of a check. */
+export interface CheckSink {
+  /** It has become healthy, or a check has failed. */
+  changed(healthy: boolean, detail: string): void;
+  /** It is to be recovered. */
+  failed(reason: "unhealthy" | "startup", detail: string): void;
+}
+
+/** Checks one instance of a program after the other. */
+export class Checker {
+  readonly #runtime: Runtime;
+  readonly #check: CheckedCheck;
+  readonly #startupTimeout: number;
+  readonly #sink: CheckSink;
+  /** Which instance is checked: an answer about an earlier one is nobody's business. */
+  #round = 0;
+  #cancel: (() => void) | null = null;
+
+  constructor(runtime: Runtime, check: CheckedCheck, startupTimeout: number, sink: CheckSink) {
+    this.#runtime = runtime;
+    this.#check = check;
+    this.#startupTimeout = startupTimeout;
+    this.#sink = sink;
+  }
+
+  /** An instance was started. */
+  begin(): void {
+    this.end();
+    void this.#run(this.#round, this.#runtime.now());
+  }
+
+  /** It has ended, or is about to. */
+  end(): void {
+    this.#round++;
+    this.#cancel?.();
+    this.#cancel = null;
+  }
+
+  async #run(round: number, begun: number): Promise<void> {
+    const { period, failureThreshold } = this.#check;
+    let failures = 0;
+    let ready = false;
+    for (;;) {
+      const asked = this.#runtime.now();
+      const problem = await this.#ask();
+      if (round !== this.#round) return;
+      const now = this.#runtime.now();
+      if (problem === undefined) {
+        if (!ready || failures > 0) this.#sink.changed(true, "");
+        ready = true;
+        failures = 0;
+      } else if (ready) {
+        this.#sink.changed(false, problem);
+        if (++failures >= failureThreshold) {
+          const times = failures === 1 ? "" : `, ${failures} times in a row`;
+          return this.#sink.failed("unhealthy", problem + times);
+        }
+      } else if (this.#startupTimeout > 0 && now - begun >= this.#startupTimeout) {
+        const since = `it was not healthy within ${this.#startupTimeout} ms`;
+        return this.#sink.failed("startup", `${since}: ${problem}`);
+      }
+      await this.#pause(Math.max(0, asked + period - now));
+      if (round !== this.#round) return;
+    }
+  }
+
+  /** Checks once: undefined for healthy, else what is wrong. */
+  async #ask(): Promise<string | undefined> {
+    const { kind, target, timeout } = this.#check;
+    try {
+      return await ask[kind](target, timeout, this.#runtime);
+    } catch (error) {
+      const { name, message, cause } = error as Error;
+      if (name === "TimeoutError") return `no answer within ${timeout} ms`;
+      return cause instanceof Error && cause.message !== "" ? cause.message : message;
+    }
+  }
+
+  #pause(ms: number): Promise<void> {
+    return new Promise((resolve) => this.#cancel = this.#runtime.schedule(resolve, ms, false));
+  }
+}

@@ -1,0 +1,95 @@
+/** `sam completion bash|zsh|fish`: made of the same rows as the parser. */
+import * as host from "../runtime/host.ts";
+import { CommandError } from "./exit.ts";
+import { flagOf, optionFlags, programFlags } from "./flags.ts";
+import { remoteOptions } from "./remote.ts";
+import { runOptions } from "./run.ts";
+
+const commands = ["run", ...Object.keys(remoteOptions), "completion"];
+/** The names of the servers, as a shell finds them. */
+const names =
+  `ls "\${XDG_RUNTIME_DIR:-/run/user/$(id -u)}/sam" 2>/dev/null | sed -n 's/\\.sock$//p'`;
+
+/** Writes the script of a shell. */
+export function completion(words: readonly string[]): Promise<number> {
+  const [shell] = words;
+  const scripts = { bash, zsh, fish } as const;
+  if (!Object.hasOwn(scripts, shell ?? "")) {
+    throw new CommandError(
+      "usage",
+      `sam completion needs one of ${Object.keys(scripts).join(", ")}${
+        shell ? `, and not "${shell}"` : ""
+      }`,
+    );
+  }
+  host.stdout.write(scripts[shell as keyof typeof scripts]());
+  return Promise.resolve(0);
+}
+
+/** The words that may follow a flag of `sam run`, where they are known. */
+function choices(): readonly (readonly [flag: string, values: string])[] {
+  return [...programFlags, ...optionFlags].flatMap((row) =>
+    typeof row.kind === "string" ? [] : [[flagOf(row), row.kind.join(" ")] as const]
+  );
+}
+
+const flagsOf = (options: readonly { readonly flag: string }[]) =>
+  options.map(({ flag }) => flag).join(" ");
+
+/** For bash, and, by its compatible layer, for zsh. */
+function bash(): string {
+  return `# sam completion for bash: eval "$(sam completion bash)"
+_sam() {
+  local word="\${COMP_WORDS[COMP_CWORD]}" before="\${COMP_WORDS[COMP_CWORD-1]}" words=""
+  COMPREPLY=()
+  if [ "$COMP_CWORD" -eq 1 ]; then
+    words="${commands.join(" ")} --help"
+  else
+    case "\${COMP_WORDS[1]} $before" in
+${choices().map(([flag, values]) => `      "run ${flag}") words="${values}" ;;`).join("\n")}
+      *)
+        case "\${COMP_WORDS[1]} $word" in
+          "run -"*) words="${flagsOf(runOptions)} --help --help-all" ;;
+          "run "*) COMPREPLY=($(compgen -f -c -- "$word")); return ;;
+${
+    Object.entries(remoteOptions).map(([command, options]) =>
+      `          "${command} "*) words="${flagsOf(options)} $(${names})" ;;`
+    ).join("\n")
+  }
+          "completion "*) words="bash zsh fish" ;;
+        esac ;;
+    esac
+  fi
+  COMPREPLY=($(compgen -W "$words" -- "$word"))
+}
+complete -o filenames -F _sam sam
+`;
+}
+
+function zsh(): string {
+  return `# sam completion for zsh: eval "$(sam completion zsh)"
+autoload -U +X bashcompinit && bashcompinit
+${bash().split("\n").slice(1).join("\n")}`;
+}
+
+function fish(): string {
+  const after = (command: string) => `-n "__fish_seen_subcommand_from ${command}"`;
+  const none = `-n "not __fish_seen_subcommand_from ${commands.join(" ")}"`;
+  const known = new Map(choices());
+  const flag = (command: string, { flag, takesValue }: (typeof runOptions)[number]) => {
+    const values = known.get(flag);
+    const value = takesValue ? ` -r${values ? ` -f -a "${values}"` : ""}` : "";
+    return `complete -c sam ${after(command)} -l ${flag.slice(2)}${value}`;
+  };
+  return [
+    "# sam completion for fish: sam completion fish | source",
+    `complete -c sam ${none} -f -a "${commands.join(" ")}"`,
+    ...runOptions.map((option) => flag("run", option)),
+    ...Object.entries(remoteOptions).flatMap(([command, options]) => [
+      `complete -c sam ${after(command)} -f -a "(sh -c '${names.replaceAll("'", "'\\\\''")}')"`,
+      ...options.map((option) => flag(command, option)),
+    ]),
+    `complete -c sam ${after("completion")} -f -a "bash zsh fish"`,
+    "",
+  ].join("\n");
+}

@@ -1,0 +1,193 @@
+/** The configuration file: several programs, what they depend on, and their options. */
+import type { FleetProgram, Strategy } from "../fleet.ts";
+import { strategies } from "../fleet.ts";
+import { checkObject, type CheckOptions, invalid, oneOf, type SamOptions } from "../options.ts";
+import { SamError } from "../errors.ts";
+import type { RuntimeName } from "../runtime/runtime.ts";
+import { CommandError } from "./exit.ts";
+import { optionFlags, programFlags, type Settings } from "./flags.ts";
+import { buildProgram, type Surroundings } from "./programs.ts";
+
+/** A program of a configuration file. */
+export interface ProgramConfig
+  extends Omit<Partial<SamOptions>, "restart" | "quorum" | "clusterMap"> {
+  /** What `sam run` takes: a module, or a command. */
+  readonly program: string;
+  /** Its arguments. */
+  readonly args?: readonly string[];
+  /** The programs that must be ready before it is started: healthy, started, or, for a command without a check, there. */
+  readonly after?: readonly string[];
+  /** The runtime for a module; default: what its first line, or the files beside it, say. */
+  readonly runtime?: RuntimeName;
+  /** Flags for the runtime. */
+  readonly runtimeFlags?: readonly string[];
+  /** Whether the event loop of a program that knows nothing of sam is watched. Default true, where it can be. */
+  readonly preload?: boolean;
+  /** Its working directory. Default: that of the configuration file. */
+  readonly cwd?: string;
+  /** Environment variables, added to those of sam. */
+  readonly env?: Readonly<Record<string, string>>;
+  /** Its standard streams. Default `"inherit"`. */
+  readonly stdio?: "inherit" | "ignore";
+  /** `start()` waits for it; true: Corosync's. */
+  readonly quorum?: SamOptions["quorum"] | boolean;
+  /** Where the state is published; true: Corosync's. */
+  readonly clusterMap?: SamOptions["clusterMap"] | boolean;
+  /** A health check made by sam. */
+  readonly check?: CheckOptions;
+  /** Which end is followed by a restart (default `"on-failure"`), or that and how often and how soon. */
+  readonly restart?: "always" | "on-failure" | "never" | SamOptions["restart"];
+}
+
+/**
+ * What `sam.config.ts`, `.js` or `.json` exports.
+ *
+ * ```ts
+ * import type { SamConfig } from "@x/sam/cli";
+ *
+ * const config: SamConfig = {
+ *   strategy: "rest_for_one",
+ *   programs: {
+ *     store: { program: "redis-server", check: { tcp: "127.0.0.1:6379" } },
+ *     web: { program: "./web.ts", after: ["store"], timeInterval: 500, env: { PORT: "8080" } },
+ *   },
+ * };
+ * export default config;
+ * ```
+ */
+export interface SamConfig {
+  /** The programs, by their names. */
+  readonly programs: Readonly<Record<string, ProgramConfig>>;
+  /** What the failure of one means for the others, in OTP's words. Default `"one_for_one"`. */
+  readonly strategy?: "one_for_one" | "one_for_all" | "rest_for_one";
+  /** The name of the server, for `sam status` and the like. Default: that of the directory. */
+  readonly name?: string;
+}
+
+/** A configuration, checked. */
+export interface CheckedConfig {
+  readonly name: string | undefined;
+  readonly strategy: Strategy;
+  readonly programs: readonly FleetProgram[];
+}
+
+const programName = /^[\w.-]{1,64}$/;
+const rows = [...optionFlags, ...programFlags];
+const outerKeys = [...new Set(rows.map(({ key }) => key.split(".")[0]!))];
+
+/** Checks a configuration; throws errors that begin with `file` and name the key. `above` says what goes before the file. */
+export function checkConfig(
+  file: string,
+  value: unknown,
+  only: readonly string[],
+  above: () => Settings,
+  around: Surroundings,
+): CheckedConfig {
+  try {
+    const given = checkObject("the configuration", value, ["programs", "strategy", "name"]);
+    const named = checkObject("programs", given["programs"], Object.keys(given["programs"] ?? {}));
+    const names = Object.keys(named);
+    if (names.length === 0) throw invalid("programs", {}, "an object with a program at least");
+    const missing = only.find((name) => !names.includes(name));
+    if (missing !== undefined) {
+      throw new CommandError(
+        "usage",
+        `there is no program "${missing}" in ${file}; there are ${names.join(", ")}`,
+      );
+    }
+    const wanted = only.length === 0 ? names : withDependencies(only, named);
+    return {
+      name: given["name"] === undefined ? undefined : nameOf("name", given["name"]),
+      strategy: oneOf("strategy", given["strategy"] ?? "one_for_one", strategies),
+      programs: wanted.map((name) =>
+        one(file, nameOf("the name of a program", name), named[name], above(), around)
+      ),
+    };
+  } catch (error) {
+    if (error instanceof CommandError || !(error instanceof SamError)) throw error;
+    const { message } = error;
+    const where = message.startsWith(`${file}: `) ? "" : `${file}: `;
+    throw new CommandError("config", where + message, { code: error.code });
+  }
+}
+
+function withDependencies(
+  only: readonly string[],
+  all: Readonly<Record<string, unknown>>,
+): string[] {
+  const wanted = new Set<string>();
+  const want = (name: string) => {
+    if (wanted.has(name)) return;
+    wanted.add(name);
+    const { after } = (all[name] ?? {}) as { after?: unknown };
+    if (Array.isArray(after)) { for (const each of after) if (each in all) want(each); }
+  };
+  only.forEach(want);
+  return Object.keys(all).filter((name) => wanted.has(name));
+}
+
+/** Checks a name: letters, digits, dots and dashes. */
+export function nameOf(what: string, value: unknown): string {
+  if (typeof value === "string" && programName.test(value)) return value;
+  throw invalid(what, value, "1 to 64 letters, digits, dots, dashes");
+}
+
+function one(
+  file: string,
+  name: string,
+  value: unknown,
+  settings: Settings,
+  around: Surroundings,
+): FleetProgram {
+  const at = `programs.${name}`;
+  const own = ["program", "args", "after"];
+  const given = checkObject(at, value, [...own, ...outerKeys]);
+  const { program } = given;
+  if (typeof program !== "string" || program === "") {
+    throw invalid(`${at}.program`, program, "a module or a command");
+  }
+  for (const [key, each] of Object.entries(given)) {
+    if (own.includes(key) || each === undefined) continue;
+    const source = `${file}: ${at}.${key}`;
+    const row = programFlags.find((row) => row.key === key);
+    const isObject = typeof each === "object" && each !== null && !Array.isArray(each);
+    if ((key === "restart" && isObject) || key === "check") {
+      const inner = rows.filter((row) => row.key.startsWith(`${key}.`));
+      const parts = checkObject(source, each, inner.map((row) => row.key.slice(key.length + 1)));
+      for (const [part, value] of Object.entries(parts)) {
+        settings.add(`${key}.${part}`, value, `${source}.${part}`);
+      }
+    } else {
+      if (row) checkShape(source, each, row.kind);
+      settings.add(key, each, source);
+    }
+  }
+  return buildProgram(
+    {
+      name,
+      program,
+      args: texts(`${at}.args`, given["args"]),
+      after: texts(`${at}.after`, given["after"]),
+    },
+    settings,
+    around,
+  );
+}
+
+function texts(name: string, value: unknown): readonly string[] {
+  if (value === undefined) return [];
+  if (Array.isArray(value) && value.every((each) => typeof each === "string")) return value;
+  throw invalid(name, value, "an array of texts");
+}
+
+function checkShape(
+  name: string,
+  value: unknown,
+  kind: (typeof programFlags)[number]["kind"],
+): void {
+  if (typeof kind !== "string") oneOf(name, value, kind);
+  else if (kind === "switch") oneOf(name, value, [true, false]);
+  else if (kind === "text" && typeof value !== "string") throw invalid(name, value, "a text");
+  else if (kind === "list" && !name.endsWith(".env")) texts(name, value);
+  else if (name.endsWith(".env")) checkObject(name, value, Object.keys(value ?? {}));
+}

@@ -1,0 +1,240 @@
+/**
+ * What `sam run` can be told about a program, as data: each row is a flag, an environment variable and a key of the
+ * configuration file at once. The parser, the help, the completion and docs/cli.md are made of it.
+ */
+import { invalid, or } from "../options.ts";
+import { signals } from "../core/signals.ts";
+
+/** How the text of a flag or of a variable becomes a value. */
+export type Kind = "ms" | "bytes" | "number" | "text" | "switch" | "list" | readonly string[];
+
+/** One row. */
+export interface Flag {
+  /** The key of the configuration file, below the program; with a dot, of an object in it. */
+  readonly key: string;
+  readonly kind: Kind;
+  /** What stands for the value in the help. */
+  readonly value?: string;
+  readonly help: string;
+  /** Shown by the short help. */
+  readonly common?: boolean;
+}
+
+/** The rows of `SamOptions` and `CheckOptions`. */
+export const optionFlags: readonly Flag[] = [
+  {
+    key: "timeInterval",
+    kind: "ms",
+    help: "silence that is a hang (modules 5s, else 0)",
+    common: true,
+  },
+  {
+    key: "recoveryPolicy",
+    kind: ["quit", "restart"],
+    help: "what follows a failure (restart)",
+  },
+  { key: "transport", kind: ["unix", "pipe", "shm"], help: "what carries heartbeats (unix)" },
+  {
+    key: "warnSignal",
+    kind: signals,
+    value: "SIGNAL",
+    help: "sent before the kill (SIGTERM)",
+  },
+  {
+    key: "startupTimeout",
+    kind: "ms",
+    help: "to become healthy (modules 60s, else 0)",
+    common: true,
+  },
+  {
+    key: "stopTimeout",
+    kind: "ms",
+    help: "of an orderly stop, until the kill (10s)",
+    common: true,
+  },
+  { key: "standby", kind: "number", value: "0|1", help: "spare processes (0)" },
+  { key: "maxDataSize", kind: "bytes", help: "the most that data.store() takes (64MiB)" },
+  {
+    key: "serverLost",
+    kind: ["exit", "continue"],
+    help: "the program, when sam is killed (exit)",
+  },
+  {
+    key: "quorum",
+    kind: "switch",
+    help: "start only with Corosync's quorum (off)",
+  },
+  {
+    key: "clusterMap",
+    kind: "switch",
+    help: "show the state in Corosync's map (off)",
+  },
+  {
+    key: "restart.on",
+    kind: ["failure", "always", "started"],
+    value: "END",
+    help: "which end is a failure (failure)",
+  },
+  { key: "restart.intensity", kind: "number", help: "so many recoveries in the period (10)" },
+  { key: "restart.period", kind: "ms", help: "of run time (5m)" },
+  { key: "restart.initialDelay", kind: "ms", help: "before the first restart in a row (0)" },
+  { key: "restart.maxDelay", kind: "ms", help: "the longest wait before a restart (30s)" },
+  { key: "restart.factor", kind: "number", help: "by which each wait grows (2)" },
+  { key: "restart.jitter", kind: "number", help: "share of a wait that is random (0.2)" },
+  { key: "restart.resetAfter", kind: "ms", help: "of health, and the row begins anew (60s)" },
+  {
+    key: "check.http",
+    kind: "text",
+    value: "URL",
+    help: "healthy is a status of 200 to 399",
+    common: true,
+  },
+  {
+    key: "check.tcp",
+    kind: "text",
+    value: "HOST:PORT",
+    help: "healthy is a connection",
+    common: true,
+  },
+  {
+    key: "check.command",
+    kind: "text",
+    value: "COMMAND",
+    help: "healthy is exit code 0 of sh -c COMMAND",
+    common: true,
+  },
+  { key: "check.period", kind: "ms", help: "from one check to the next (1s)", common: true },
+  { key: "check.timeout", kind: "ms", help: "so long a check may take (1s)", common: true },
+  {
+    key: "check.failureThreshold",
+    kind: "number",
+    help: "so many failures in a row are one (3)",
+    common: true,
+  },
+];
+
+/** The rows of a program itself. */
+export const programFlags: readonly Flag[] = [
+  {
+    key: "restart",
+    kind: ["always", "on-failure", "never"],
+    help: "(on-failure; exit code 0 ends)",
+    common: true,
+  },
+  {
+    key: "runtime",
+    kind: ["node", "deno", "bun"],
+    help: "default: by first line, or files beside it",
+    common: true,
+  },
+  { key: "runtimeFlags", kind: "list", value: "FLAG", help: "for the runtime; may be repeated" },
+  {
+    key: "preload",
+    kind: "switch",
+    help: "watch the event loop of a module (on)",
+    common: true,
+  },
+  { key: "cwd", kind: "text", value: "DIRECTORY", help: "the program's working directory" },
+  { key: "env", kind: "list", value: "NAME=VALUE", help: "for the program; may be repeated" },
+  { key: "stdio", kind: ["inherit", "ignore"], help: "its standard streams (inherit)" },
+];
+
+/** Keys whose flags have names of their own. */
+const names: Readonly<Record<string, string>> = {
+  runtimeFlags: "runtime-flag",
+  "check.failureThreshold": "failure-threshold",
+};
+
+/** The flag of a row: `--time-interval`. */
+export function flagOf({ key }: Pick<Flag, "key">): string {
+  const name = names[key] ??
+    key.replace(".", "-").replace(/[A-Z]/g, (letter) => `-${letter.toLowerCase()}`);
+  return `--${name}`;
+}
+
+/** The environment variable of a row: `SAM_TIME_INTERVAL`. */
+export function variableOf(flag: Pick<Flag, "key">): string {
+  return `SAM_${flagOf(flag).slice(2).replaceAll("-", "_").toUpperCase()}`;
+}
+
+/** What stands for the value of a row; empty for a switch. */
+export function valueOf({ kind, value }: Pick<Flag, "kind" | "value">): string {
+  if (kind === "switch") return "";
+  return value ??
+    (typeof kind === "string"
+      ? { ms: "TIME", bytes: "BYTES", number: "N" }[kind as "ms"] ?? "TEXT"
+      : kind.join("|"));
+}
+
+const units = {
+  ms: { ms: 1, s: 1000, m: 60_000, h: 3_600_000 },
+  bytes: { KiB: 1024, MiB: 1024 ** 2, GiB: 1024 ** 3 },
+} as const;
+
+/** The value that a text stands for; throws INVALID_PARAM, which names `source`. */
+export function parseText(source: string, kind: Kind, text: string): unknown {
+  switch (kind) {
+    case "text":
+      return text;
+    case "list":
+      return [text];
+    case "switch": {
+      if (["", "1", "true", "yes", "on"].includes(text)) return true;
+      if (["0", "false", "no", "off"].includes(text)) return false;
+      throw invalid(source, text, "true or false");
+    }
+    case "number":
+      if (/^infinity$/i.test(text)) return Infinity;
+      if (/^-?\d+(\.\d+)?$/.test(text)) return Number(text);
+      throw invalid(source, text, "a number");
+    case "ms":
+    case "bytes": {
+      const known: Readonly<Record<string, number>> = units[kind];
+      const [, number, unit = ""] = /^(-?\d+(?:\.\d+)?)\s*([A-Za-z]*)$/.exec(text) ?? [];
+      const factor = unit === "" ? 1 : known[unit];
+      if (number !== undefined && factor !== undefined) return Number(number) * factor;
+      const what = kind === "ms" ? "milliseconds" : "bytes";
+      throw invalid(
+        source,
+        text,
+        `a number of ${what}, or one with ${Object.keys(known).join(", ")}`,
+      );
+    }
+    default:
+      if (kind.includes(text)) return text;
+      throw invalid(
+        source,
+        text,
+        `one of ${kind.length > 8 ? "the signals, like SIGTERM" : kind.join(", ")}`,
+      );
+  }
+}
+
+/** What was said about a program, and where: the value by its key, and for messages the name of its source. */
+export class Settings {
+  readonly #values = new Map<string, { readonly value: unknown; readonly source: string }>();
+
+  /** Says something, where no other source has before; said again, a list grows, and else the last counts. */
+  add(key: string, value: unknown, source: string): void {
+    const before = this.#values.get(key);
+    if (before !== undefined && before.source !== source) return;
+    const isList = Array.isArray(before?.value) && Array.isArray(value);
+    this.#values.set(key, { source, value: isList ? [...before.value as [], ...value] : value });
+  }
+
+  has(key: string): boolean {
+    return this.#values.has(key);
+  }
+
+  value(key: string, otherwise?: unknown): unknown {
+    return or(this.#values.get(key)?.value, otherwise);
+  }
+
+  source(key: string): string {
+    return this.#values.get(key)?.source ?? key;
+  }
+
+  keys(): Iterable<string> {
+    return this.#values.keys();
+  }
+}

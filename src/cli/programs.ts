@@ -1,0 +1,194 @@
+/** From settings to a program of a fleet: what PROGRAM is, and every option checked under the name its user gave it. */
+import { corosyncClusterMap, corosyncQuorum } from "../corosync.ts";
+import { SamError } from "../errors.ts";
+import type { FleetProgram } from "../fleet.ts";
+import { checkCheck, checkOptions, type SamOptions } from "../options.ts";
+import { canPreload, checkProgram, type Program, runtimeOf } from "../program.ts";
+import type { RuntimeName } from "../runtime/runtime.ts";
+import { checkSuperviseOptions, type SuperviseOptions } from "../supervise.ts";
+import { CommandError } from "./exit.ts";
+import { flagOf, optionFlags, type Settings } from "./flags.ts";
+import { type Files, which } from "./which.ts";
+
+/** What a program is made in. */
+export interface Surroundings {
+  /** What relative paths are relative to. */
+  readonly cwd: string;
+  /** Whether that is another directory than that of this process. */
+  readonly elsewhere?: boolean;
+  readonly runtime: RuntimeName;
+  readonly files: Files;
+}
+
+const preloadTimeInterval = 5000;
+const preloadStartupTimeout = 60_000;
+
+/** What is in the settings of a program besides its options. */
+export interface ProgramWords {
+  readonly name: string;
+  readonly program: string;
+  readonly args: readonly string[];
+  readonly after: readonly string[];
+}
+
+/** Makes a program of what was said about it; throws INVALID_PARAM that names the flag, the variable or the key. */
+export function buildProgram(
+  words: ProgramWords,
+  settings: Settings,
+  around: Surroundings,
+): FleetProgram {
+  const cwd = settings.value("cwd") as string | undefined;
+  const directory = cwd === undefined
+    ? around.cwd
+    : cwd.startsWith("/")
+    ? cwd
+    : `${around.cwd}/${cwd}`;
+  const found = which(words.program, directory, around.files);
+  const runtime = settings.value("runtime", found.runtime ?? around.runtime) as RuntimeName;
+  const isModule = found.isModule || settings.has("runtime");
+  if (isModule && !found.isModule && !around.files.exists(absolute(words.program, directory))) {
+    throw new CommandError("noInput", `${words.program} does not exist in ${directory}`);
+  }
+  if (found.isModule && !/^\w+:/.test(words.program)) {
+    const path = absolute(words.program, directory);
+    if (!around.files.exists(path)) throw new CommandError("noInput", `${path} does not exist`);
+  }
+  const target = isModule ? runtime : runtimeOf(words.program, words.args);
+  const preload = settings.value("preload", target !== undefined && canPreload(target)) as boolean;
+  if (preload && target === undefined) {
+    throw new CommandError(
+      "usage",
+      `${
+        settings.source("preload")
+      }: ${words.program} is no module, and none of the commands node, deno run and bun`,
+    );
+  }
+  const flags = settings.value("runtimeFlags", found.flags) as readonly string[] | undefined;
+  const common = {
+    args: words.args,
+    preload,
+    ...((cwd !== undefined || around.elsewhere) && { cwd: directory }),
+    ...(settings.has("env") && { env: environmentOf(settings) }),
+    ...(settings.has("stdio") && { stdio: settings.value("stdio") as "inherit" }),
+  };
+  const program: Program = isModule
+    ? { ...common, module: words.program, runtime: { name: runtime, ...(flags && { flags }) } }
+    : { ...common, command: words.program };
+  checkEach(settings);
+  const checked = checkProgram(program);
+  return {
+    name: words.name,
+    after: words.after,
+    program: checked,
+    options: checkSuperviseOptions(optionsOf(settings, preload, isModule), checked),
+  };
+}
+
+function absolute(path: string, directory: string): string {
+  return path.startsWith("/") ? path : `${directory}/${path}`;
+}
+
+/** NAME=VALUE, or the object of a configuration file. */
+function environmentOf(settings: Settings): Readonly<Record<string, string>> {
+  const given = settings.value("env");
+  if (!Array.isArray(given)) return given as Readonly<Record<string, string>>;
+  return Object.fromEntries(given.map((text: string) => {
+    const equals = text.indexOf("=");
+    if (equals > 0) return [text.slice(0, equals), text.slice(equals + 1)];
+    throw new CommandError(
+      "usage",
+      `${settings.source("env")} is "${text}"; it must be NAME=VALUE`,
+    );
+  }));
+}
+
+/** The options, with what holds on a command line where nothing is said. */
+function optionsOf(settings: Settings, preload: boolean, isModule: boolean): SuperviseOptions {
+  const options: Record<string, unknown> = {};
+  for (const key of settings.keys()) {
+    if (!optionKeys.includes(key)) continue;
+    const [outer, inner] = key.split(".") as [string, string?];
+    const value = optionOf(settings, key);
+    options[outer] = inner === undefined ? value : { ...options[outer] as object, [inner]: value };
+  }
+  const restart = settings.value("restart", "on-failure");
+  const on = restart === "always" ? "always" : "failure";
+  const policy = restart === "never" ? "quit" : "restart";
+  if (settings.has("restart") && (options["recoveryPolicy"] ?? policy) !== policy) {
+    throw new CommandError(
+      "usage",
+      `${settings.source("restart")} says ${restart}, ${settings.source("recoveryPolicy")} says ${
+        options["recoveryPolicy"]
+      }: leave one of them out`,
+    );
+  }
+  const watched = preload || isModule;
+  return {
+    timeInterval: watched ? preloadTimeInterval : 0,
+    recoveryPolicy: policy,
+    startupTimeout: preload || options["check"] ? preloadStartupTimeout : 0,
+    ...options as Partial<SamOptions>,
+    restart: { on, ...options["restart"] as object },
+  };
+}
+
+const optionKeys: readonly string[] = optionFlags.map(({ key }) => key);
+
+/** What a switch stands for, where the option is an object. */
+const switches: Readonly<Record<string, () => unknown>> = {
+  quorum: corosyncQuorum,
+  clusterMap: corosyncClusterMap,
+};
+
+/** The value of an option. */
+function optionOf(settings: Settings, key: string): unknown {
+  const value = settings.value(key);
+  const make = switches[key];
+  return make === undefined || typeof value !== "boolean" ? value : value ? make() : undefined;
+}
+
+const kinds = ["check.http", "check.tcp", "check.command"];
+
+/** Checks each option alone, so that an error names what its user wrote. */
+function checkEach(settings: Settings): void {
+  for (const key of settings.keys()) {
+    if (!optionKeys.includes(key)) continue;
+    const [outer, inner] = key.split(".") as [string, string?];
+    const value = optionOf(settings, key);
+    try {
+      if (outer === "check") {
+        checkCheck({ ...(!kinds.includes(key) && { command: "true" }), [inner!]: value });
+      } else {
+        checkOptions({
+          timeInterval: 0,
+          recoveryPolicy: "restart",
+          [outer]: inner === undefined ? value : { [inner]: value },
+        });
+      }
+    } catch (error) {
+      throw renamed(error, key, settings.source(key));
+    }
+  }
+  const given = kinds.filter((kind) => settings.has(kind));
+  if (given.length > 1) {
+    const [one, another] = given.map((kind) => settings.source(kind));
+    throw new CommandError(
+      "usage",
+      `${one} and ${another} exclude each other: leave one of them out`,
+    );
+  }
+  const more = [...settings.keys()].find((key) => key.startsWith("check."));
+  if (given.length === 0 && more !== undefined) {
+    const needed = kinds.map((key) => flagOf({ key })).join(", ");
+    throw new CommandError("usage", `${settings.source(more)} needs a check: one of ${needed}`);
+  }
+}
+
+/** The library's message with the name by which the user knows the option. */
+function renamed(error: unknown, key: string, source: string): unknown {
+  if (!(error instanceof SamError) || error.code !== "INVALID_PARAM") return error;
+  const message = error.message.startsWith(`${key} `)
+    ? source + error.message.slice(key.length)
+    : `${source}: ${error.message}`;
+  return new CommandError(source.startsWith("--") ? "usage" : "config", message);
+}

@@ -1,0 +1,166 @@
+/** `sam run`: supervises a program, or those of a configuration file, and ends as they end. */
+import { Fleet } from "../fleet.ts";
+import type { SamError } from "../errors.ts";
+import type { SupervisorEvent } from "../events.ts";
+import { loadRuntime } from "../runtime/runtime.ts";
+import * as host from "../runtime/host.ts";
+import { describe, onEnding } from "../self.ts";
+import { checkConfig, type CheckedConfig, nameOf } from "./config.ts";
+import { eventText, freeName, openControl } from "./control.ts";
+import { CommandError, exitCodeOfSpawn } from "./exit.ts";
+import { flagOf, optionFlags, parseText, programFlags, Settings, variableOf } from "./flags.ts";
+import { buildProgram, type Surroundings } from "./programs.ts";
+import { type Option, parseWords } from "./words.ts";
+
+const rows = [...programFlags, ...optionFlags];
+
+/** The options of `sam run`. */
+export const runOptions: readonly Option[] = [
+  { flag: "--name", takesValue: true },
+  { flag: "--config", short: "-c", takesValue: true },
+  { flag: "--json", takesValue: false },
+  { flag: "--quiet", short: "-q", takesValue: false },
+  ...rows.map((row) => ({ flag: flagOf(row), takesValue: row.kind !== "switch" })),
+];
+
+/** The files that `sam run` looks for where it is told none. */
+const configFiles = ["sam.config.ts", "sam.config.js", "sam.config.mjs", "sam.config.json"];
+
+/** What is to be run, and how it is told. */
+interface Plan extends CheckedConfig {
+  readonly json: boolean;
+  readonly quiet: boolean;
+}
+
+/** Runs until all has ended; resolves to the exit code. */
+export async function run(words: readonly string[]): Promise<number> {
+  const plan = await planOf(words);
+  const runtime = await loadRuntime();
+  const tell = teller(plan);
+  let spawnError: SamError | undefined;
+  const made = plan.programs.length === 1 ? plan.programs[0]!.name : "sam";
+  const serverName = await freeName(runtime, plan.name, made);
+  const fleet = new Fleet(plan.programs, plan.strategy);
+  fleet.subscribe((name, event) => {
+    if (event.type === "finish" && event.status.reason === "spawn") spawnError = event.status.error;
+    tell(name, event);
+  });
+  runtime.takeOver((error) => host.stderr.write(`sam: a problem of sam's own: ${String(error)}\n`));
+  onEnding(runtime, (signal, delivered) => fleet.stop(signal, delivered));
+  const closeControl = serverName === undefined
+    ? () => {}
+    : await openControl(runtime, fleet, { name: serverName, strategy: plan.strategy });
+  const code = await fleet.finished;
+  closeControl();
+  return spawnError === undefined ? code : exitCodeOfSpawn(spawnError);
+}
+
+/** Writes what happens to standard error: a line for what matters, or all of it as JSON. */
+function teller(plan: Plan): (name: string, event: SupervisorEvent) => void {
+  const several = plan.programs.length > 1;
+  return (program, event) => {
+    if (plan.json) return host.stderr.write(`${eventText(program, event)}\n`);
+    const line = plan.quiet ? undefined : lineOf(event);
+    if (line !== undefined) host.stderr.write(`sam: ${several ? `${program}: ` : ""}${line}\n`);
+  };
+}
+
+/** A program that could not be started is told here; elsewhere `register()` rejects with it. */
+function lineOf(event: SupervisorEvent): string | undefined {
+  if (event.type === "finish" && event.status.reason === "spawn") {
+    return event.status.error?.message;
+  }
+  return describe(event);
+}
+
+async function planOf(words: readonly string[]): Promise<Plan> {
+  const { given, operands } = parseWords(words, runOptions, true);
+  const last = (flag: string) => given.findLast(([name]) => name === flag)?.[1];
+  const name = last("--name");
+  if (name !== undefined) nameOf("--name", name);
+  const is = (flag: string) =>
+    last(flag) !== undefined && parseText(flag, "switch", last(flag)!) === true;
+  const how = { json: is("--json"), quiet: is("--quiet") };
+  const settings = () => {
+    const settings = new Settings();
+    for (const [flag, text] of given) {
+      const row = rows.find((row) => flagOf(row) === flag);
+      if (row) settings.add(row.key, parseText(flag, row.kind, text), flag);
+    }
+    for (const row of rows) {
+      const text = host.variable(variableOf(row));
+      if (text !== undefined) settings.add(row.key, inVariable(row, text), variableOf(row));
+    }
+    return settings;
+  };
+  const { name: runtime } = await loadRuntime();
+  const around: Surroundings = { cwd: host.workingDirectory(), runtime, files: host };
+  const file = last("--config") ??
+    (operands.length > 0 ? undefined : configFiles.find(host.exists));
+  if (file !== undefined) {
+    const slash = file.lastIndexOf("/");
+    const own = slash < 0
+      ? around
+      : { ...around, cwd: absolute(file.slice(0, slash) || "/"), elsewhere: true };
+    const config = checkConfig(file, await load(file), operands, settings, own);
+    return { ...how, ...config, name: name ?? config.name };
+  }
+  const [program, ...args] = operands;
+  if (program === undefined) {
+    throw new CommandError(
+      "usage",
+      `what is to be run? name a program, or write a ${configFiles[0]}; see sam run --help`,
+    );
+  }
+  const own = program.replace(/\/+$/, "").replace(/^.*\//, "").replace(/\.[cm]?[jt]sx?$/, "");
+  return {
+    ...how,
+    name,
+    strategy: "one_for_one",
+    programs: [
+      buildProgram(
+        { name: name ?? (own || "program"), program, args, after: [] },
+        settings(),
+        around,
+      ),
+    ],
+  };
+}
+
+/** The value of an environment variable, whose mistakes are the surroundings', not the command line's. */
+function inVariable(row: (typeof rows)[number], text: string): unknown {
+  try {
+    return parseText(variableOf(row), row.kind, text);
+  } catch (error) {
+    throw new CommandError("config", (error as Error).message);
+  }
+}
+
+function absolute(path: string): string {
+  return path.startsWith("/") ? path : `${host.workingDirectory()}/${path}`;
+}
+
+/** What a configuration file exports. */
+async function load(file: string): Promise<unknown> {
+  const path = absolute(file);
+  if (!host.exists(path)) throw new CommandError("noInput", `${file} does not exist`);
+  try {
+    if (path.endsWith(".json")) return JSON.parse(host.readText(path));
+    const module = await host.loadModule(path);
+    if ("default" in module) return module.default;
+  } catch (cause) {
+    const { code, message } = cause as { code?: string; message?: string };
+    const cure = code === "ERR_UNKNOWN_FILE_EXTENSION"
+      ? "; this version of Node cannot load TypeScript: name it .js or .json"
+      : "";
+    throw new CommandError(
+      "config",
+      `${file} cannot be loaded: ${message ?? String(cause)}${cure}`,
+      { cause },
+    );
+  }
+  throw new CommandError(
+    "config",
+    `${file} exports no default: write export default { programs: … }`,
+  );
+}

@@ -1,0 +1,69 @@
+/** `sam status` for people: a table of programs. */
+import type { Output } from "../runtime/host.ts";
+import * as host from "../runtime/host.ts";
+import type { ProgramStatus, ServerStatus } from "./control.ts";
+
+type Cell = readonly [text: string, colour?: Colour];
+type Colour = "red" | "yellow" | "green" | "dim";
+const codes: Readonly<Record<Colour, string>> = { red: "31", yellow: "33", green: "32", dim: "2" };
+
+const head = ["NAME", "STATE", "PID", "UP", "RESTARTS", "HEARTBEAT", "MEMORY", "LAST RECOVERY"];
+
+/** The table, as wide as the terminal; in colour where the user wants it. */
+export function table(servers: readonly ServerStatus[], output: Output): string {
+  const several = servers.length > 1;
+  const rows: Cell[][] = [head.map((text) => [text, "dim"])];
+  for (const server of servers) {
+    for (const program of server.programs) {
+      const alone = server.programs.length === 1 && program.name === server.name;
+      const name = alone || !several ? program.name : `${server.name}/${program.name}`;
+      rows.push([[name], ...cells(program)]);
+    }
+  }
+  const widths = head.map((_, column) => Math.max(...rows.map((row) => row[column]![0].length)));
+  const colour = output.isTerminal && host.variable("NO_COLOR") === undefined &&
+    host.variable("TERM") !== "dumb";
+  return rows.map((row) => line(row, widths, output, colour)).join("");
+}
+
+/** A line that does not wrap: a table that redraws in place counts its lines. */
+function line(
+  row: readonly Cell[],
+  widths: readonly number[],
+  output: Output,
+  colour: boolean,
+): string {
+  let room = output.isTerminal ? output.columns - 1 : Infinity;
+  const parts = row.map(([text, shade], column) => {
+    const padded = column === row.length - 1 ? text : text.padEnd(widths[column]! + 2);
+    const shown = padded.slice(0, Math.max(0, room));
+    room -= padded.length;
+    return colour && shade ? `\x1b[${codes[shade]}m${shown}\x1b[0m` : shown;
+  });
+  return `${parts.join("").trimEnd()}\n`;
+}
+
+function cells(program: ProgramStatus): Cell[] {
+  const { state, pid, uptime, restarts, heartbeatAge, memory, lastRecovery } = program;
+  const well = state === "started" || state === "launched" || state === "registered";
+  return [
+    [state, well ? "green" : state === "finished" ? "dim" : "yellow"],
+    [String(pid ?? "-")],
+    [uptime === null ? "-" : span(uptime)],
+    [String(restarts), restarts > 0 ? "yellow" : undefined],
+    [heartbeatAge === null ? "-" : `${Math.round(heartbeatAge)} ms`],
+    [memory === null ? "-" : `${(memory / 2 ** 20).toFixed(0)} MiB`],
+    lastRecovery === null
+      ? ["-"]
+      : [`${lastRecovery.reason}, ${span(Date.now() - lastRecovery.at)} ago`, "red"],
+  ] as Cell[];
+}
+
+/** A time for people: `12 s`, `3 m`, `5 h`, `2 d`. */
+export function span(ms: number): string {
+  const units = [["d", 86_400_000], ["h", 3_600_000], ["m", 60_000]] as const;
+  const unit = units.find(([, length]) => ms >= length);
+  return unit
+    ? `${Math.floor(ms / unit[1])} ${unit[0]}`
+    : `${Math.max(0, Math.round(ms / 1000))} s`;
+}

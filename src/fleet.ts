@@ -1,0 +1,255 @@
+/**
+ * The programs of one server: started in the order of their dependencies, restarted together where the strategy says so,
+ * stopped in the reverse order. The strategies are OTP's.
+ */
+import type { Signal } from "./core/signals.ts";
+import { SamError } from "./errors.ts";
+import type { SupervisorEvent } from "./events.ts";
+import type { CheckedProgram } from "./program.ts";
+import { type CheckedSuperviseOptions, type ExitStatus, Supervision } from "./supervise.ts";
+
+/**
+ * What the failure of one program means for the others: nothing (`one_for_one`), a restart of all (`one_for_all`), or of
+ * those that come after it (`rest_for_one`).
+ */
+export type Strategy = "one_for_one" | "one_for_all" | "rest_for_one";
+
+/** All strategies. */
+export const strategies: readonly Strategy[] = ["one_for_one", "one_for_all", "rest_for_one"];
+
+/** A program of a fleet. */
+export interface FleetProgram {
+  readonly name: string;
+  readonly program: CheckedProgram;
+  readonly options: CheckedSuperviseOptions;
+  /** The names of the programs that must be ready before it is started. */
+  readonly after: readonly string[];
+}
+
+/** Is told what happens to which program. */
+export type FleetListener = (name: string, event: SupervisorEvent) => void;
+
+interface Member extends FleetProgram {
+  readonly supervision: Supervision;
+  /** Others may build on it: it is healthy, or, where that cannot be known, there. */
+  ready: boolean;
+  /** A process of it is there. */
+  up: boolean;
+  /** It is to end before anything is started: another one has failed. */
+  mustEnd: boolean;
+  status: ExitStatus | null;
+}
+
+interface Waiter {
+  readonly name: string;
+  readonly resolve: () => void;
+  readonly reject: (error: SamError) => void;
+}
+
+/** Several programs under supervision. */
+export class Fleet {
+  /** Resolved with what the server exits with, when all programs have ended. */
+  readonly finished: Promise<number>;
+
+  readonly #strategy: Strategy;
+  readonly #listeners = new Set<FleetListener>();
+  /** In the order of their start. */
+  readonly #members: readonly Member[];
+  #waiters: Waiter[] = [];
+  /** One is being ended because another one has failed. */
+  #ending: Member | null = null;
+  #stopping: Promise<void> | null = null;
+  #code: number | null = null;
+
+  /** Starts the programs. Throws INVALID_PARAM for dependencies that nothing can satisfy. */
+  constructor(programs: readonly FleetProgram[], strategy: Strategy) {
+    this.#strategy = strategy;
+    const members: Member[] = [];
+    this.#members = members;
+    for (const each of inOrder(programs)) {
+      const gated: CheckedProgram = {
+        ...each.program,
+        command: async (runtime) => {
+          await this.#turnOf(each.name);
+          return await each.program.command(runtime);
+        },
+      };
+      members.push({
+        ...each,
+        supervision: new Supervision(
+          gated,
+          each.options,
+          (event) => this.#hear(this.#member(each.name), event),
+        ),
+        ready: false,
+        up: false,
+        mustEnd: false,
+        status: null,
+      });
+    }
+    this.finished = Promise.all(members.map(async (member) => {
+      this.#end(member, await member.supervision.finished);
+    })).then(() => this.#code ?? 0);
+  }
+
+  /** The names, in the order of their start. */
+  get names(): readonly string[] {
+    return this.#members.map(({ name }) => name);
+  }
+
+  /** Tells what happens from now on; returns the cancellation. Whoever asks right after the construction misses nothing. */
+  subscribe(listener: FleetListener): () => void {
+    this.#listeners.add(listener);
+    return () => this.#listeners.delete(listener);
+  }
+
+  /** One program, as its owner sees it. */
+  supervisor(name: string): Supervision {
+    return this.#member(name).supervision;
+  }
+
+  /**
+   * Ends all programs, the last started first; with a signal that was sent to the server, or their warn signals.
+   * `delivered`: they have got it already. Called again, it hastens the end.
+   */
+  stop(signal: Signal | null, delivered = false): void {
+    const again = this.#stopping !== null;
+    this.#stopping ??= this.#stop(signal, delivered);
+    if (again) { for (const { supervision } of this.#members) supervision.shutdown(signal); }
+    this.#open();
+  }
+
+  async #stop(signal: Signal | null, delivered: boolean): Promise<void> {
+    for (const member of [...this.#members].reverse()) {
+      if (member.status !== null) continue;
+      member.supervision.shutdown(signal, delivered);
+      if (!delivered) await member.supervision.finished;
+    }
+  }
+
+  #member(name: string): Member {
+    return this.#members.find((member) => member.name === name)!;
+  }
+
+  #hear(member: Member, event: SupervisorEvent): void {
+    switch (event.type) {
+      case "spawn":
+        member.up = true;
+        if (!member.options.check && !member.program.preload) member.ready = true;
+        break;
+      case "start":
+        if (!member.options.check) member.ready = true;
+        break;
+      case "check":
+        if (event.healthy) member.ready = true;
+        break;
+      case "exit":
+        member.up = member.ready = false;
+        this.#ended(member);
+        break;
+      case "recovery":
+        if (event.delay !== null) this.#spread(member);
+    }
+    for (const listener of this.#listeners) listener(member.name, event);
+    this.#open();
+  }
+
+  #end(member: Member, status: ExitStatus): void {
+    member.status = status;
+    member.up = false;
+    this.#ended(member);
+    const alone = this.#members.length === 1;
+    if (status.code !== 0 && (alone || status.reason !== "stopped")) {
+      this.#code ??= status.code;
+      // A program that is given up takes the others with it, so that whoever started the server learns it.
+      if (!alone) this.stop(null);
+    }
+    this.#open();
+  }
+
+  // Restarts together.
+
+  /** One program has failed: which others must be restarted with it? */
+  #spread(failed: Member): void {
+    if (this.#strategy === "one_for_one" || this.#stopping) return;
+    const first = this.#strategy === "one_for_all" ? 0 : this.#members.indexOf(failed) + 1;
+    for (const member of this.#members.slice(first)) {
+      if (member !== failed && member.up) member.mustEnd = true;
+    }
+    this.#endNext();
+  }
+
+  #endNext(): void {
+    if (this.#ending) return;
+    this.#ending = this.#members.findLast(({ mustEnd }) => mustEnd) ?? null;
+    this.#ending?.supervision.restart().catch(() => {}); // it has ended for good meanwhile
+  }
+
+  #ended(member: Member): void {
+    member.mustEnd = false;
+    if (this.#ending !== member) return;
+    this.#ending = null;
+    this.#endNext();
+  }
+
+  // The gate.
+
+  /** Resolved when a program may be started. */
+  #turnOf(name: string): Promise<void> {
+    return new Promise((resolve, reject) => {
+      this.#waiters.push({ name, resolve, reject });
+      queueMicrotask(() => this.#open());
+    });
+  }
+
+  #open(): void {
+    for (const waiter of this.#waiters) {
+      if (this.#stopping) {
+        waiter.reject(new SamError("INTERRUPT", `${waiter.name} was not started: sam stops`));
+      } else if (this.#mayStart(waiter.name)) waiter.resolve();
+      else continue;
+      this.#waiters = this.#waiters.filter((each) => each !== waiter);
+    }
+  }
+
+  #mayStart(name: string): boolean {
+    if (this.#members.some(({ mustEnd }) => mustEnd)) return false;
+    const isReady = ({ ready, status }: Member) => ready || status !== null;
+    const self = this.#members.findIndex((member) => member.name === name);
+    if (self < 0) return false; // the others are not there yet
+    const before = this.#strategy === "one_for_one"
+      ? this.#members[self]!.after.map((each) => this.#member(each))
+      : this.#members.slice(0, self);
+    return before.every(isReady);
+  }
+}
+
+/** Dependencies first, and else as given. */
+function inOrder(programs: readonly FleetProgram[]): readonly FleetProgram[] {
+  const ordered = new Set<FleetProgram>();
+  const visit = (program: FleetProgram, above: readonly string[]) => {
+    if (ordered.has(program)) return;
+    const path = [...above, program.name];
+    if (above.includes(program.name)) {
+      throw new SamError(
+        "INVALID_PARAM",
+        `programs.${program.name}.after goes round in a circle (${path.join(" after ")})`,
+      );
+    }
+    for (const name of program.after) {
+      const other = programs.find((each) => each.name === name);
+      if (other === undefined) {
+        throw new SamError(
+          "INVALID_PARAM",
+          `programs.${program.name}.after names "${name}"; there are ${
+            programs.map((each) => each.name).join(", ")
+          }`,
+        );
+      }
+      visit(other, path);
+    }
+    ordered.add(program);
+  };
+  for (const program of programs) visit(program, []);
+  return [...ordered];
+}

@@ -1,0 +1,155 @@
+/**
+ * The process of the `sam` command: its words, environment, files and terminal, on all three runtimes by the layer of
+ * Node that each has. Loaded by the command alone: it is on nobody's hot path.
+ */
+import * as fs from "node:fs";
+import * as os from "node:os";
+import process from "node:process";
+import { pathToFileURL } from "node:url";
+
+/** The words of the command line after the command itself. */
+export const words: readonly string[] = process.argv.slice(2);
+
+/** The id of this user; undefined where there is none. */
+export const userId: number | undefined = process.getuid?.();
+
+/** An environment variable; undefined where it is not set, empty, or may not be read. */
+export function variable(name: string): string | undefined {
+  try {
+    return process.env[name] || undefined;
+  } catch {
+    return undefined;
+  }
+}
+
+/** The names of all environment variables, as far as they may be known. */
+export function variables(): readonly string[] {
+  try {
+    return Object.keys(process.env);
+  } catch {
+    return [];
+  }
+}
+
+/** The working directory. */
+export function workingDirectory(): string {
+  return process.cwd();
+}
+
+/** Whether there is a file or directory. */
+export function exists(path: string): boolean {
+  return fs.existsSync(path);
+}
+
+/** The text of a file; throws what the system says. */
+export function readText(path: string): string {
+  return fs.readFileSync(path, "utf8");
+}
+
+/** The first line of a file; empty where it cannot be read. */
+export function firstLine(path: string): string {
+  let descriptor: number | undefined;
+  try {
+    descriptor = fs.openSync(path, "r");
+    const bytes = new Uint8Array(512);
+    const length = fs.readSync(descriptor, bytes, 0, bytes.length, 0);
+    return new TextDecoder().decode(bytes.subarray(0, length)).split("\n", 1)[0]!;
+  } catch {
+    return "";
+  } finally {
+    if (descriptor !== undefined) fs.closeSync(descriptor);
+  }
+}
+
+/** The resident memory of a process in bytes; undefined where it cannot be known. */
+export function memoryOf(pid: number): number | undefined {
+  try {
+    const [, kilobytes] = /^VmRSS:\s+(\d+) kB$/m.exec(
+      fs.readFileSync(`/proc/${pid}/status`, "utf8"),
+    ) ?? [];
+    return kilobytes === undefined ? undefined : Number(kilobytes) * 1024;
+  } catch {
+    return undefined;
+  }
+}
+
+/** Loads a module by its path. */
+export function loadModule(path: string): Promise<{ readonly default?: unknown }> {
+  return import(pathToFileURL(path).href);
+}
+
+/** One of the two streams for output. */
+export interface Output {
+  readonly isTerminal: boolean;
+  /** The width of the terminal. */
+  readonly columns: number;
+  /** The height of the terminal. */
+  readonly rows: number;
+  write(text: string): void;
+}
+
+function output(stream: typeof process.stdout | typeof process.stderr): Output {
+  return {
+    get isTerminal() {
+      return stream.isTTY === true;
+    },
+    get columns() {
+      return stream.columns || 80;
+    },
+    get rows() {
+      return stream.rows || 24;
+    },
+    write: (text) => void stream.write(text),
+  };
+}
+
+/** Standard output. */
+export const stdout: Output = output(process.stdout);
+/** Standard error. */
+export const stderr: Output = output(process.stderr);
+
+// A reader that has seen enough (`sam events | head`) is no failure.
+process.stdout.on("error", () => process.exit(0));
+
+/** What this process ends with, when it has nothing more to do. */
+export function endWith(code: number): void {
+  process.exitCode = code;
+}
+
+/** The directory for the sockets of this user's servers: made where it is missing, refused where it is somebody else's. */
+export function runtimeDirectory(): string {
+  const given = variable("XDG_RUNTIME_DIR");
+  const around = given ??
+    (userId !== undefined && fs.existsSync(`/run/user/${userId}`)
+      ? `/run/user/${userId}`
+      : undefined);
+  const path = around === undefined ? `${os.tmpdir()}/sam-${userId ?? "user"}` : `${around}/sam`;
+  fs.mkdirSync(path, { recursive: true, mode: 0o700 });
+  const stat = fs.lstatSync(path);
+  const mine = userId === undefined || stat.uid === userId;
+  if (!stat.isDirectory() || !mine || (stat.mode & 0o077) !== 0) {
+    throw new Error(
+      `${path} must be a directory of this user's that nobody else may enter (mode 0700): remove it, or set XDG_RUNTIME_DIR`,
+    );
+  }
+  return path;
+}
+
+/** The names in a directory; none where it cannot be read. */
+export function namesIn(directory: string): readonly string[] {
+  try {
+    return fs.readdirSync(directory).sort();
+  } catch {
+    return [];
+  }
+}
+
+/** Makes a file, a socket too, this user's alone. */
+export function makePrivate(path: string): void {
+  fs.chmodSync(path, 0o600);
+}
+
+/** Removes a file that may be missing. */
+export function removeFile(path: string): void {
+  fs.rmSync(path, { force: true });
+}

@@ -1,0 +1,180 @@
+// The configuration file, the control socket and the commands that use it, in a real pseudo-terminal where it matters.
+import { assert, assertEquals, assertMatch, assertStringIncludes } from "@std/assert";
+import { spawn } from "node:child_process";
+import { chmodSync, existsSync, readdirSync, statSync, writeFileSync } from "node:fs";
+import { commandTest, samCommand } from "./support/command.ts";
+import { eventually } from "./support/processes.ts";
+
+const config = {
+  name: "shop",
+  strategy: "rest_for_one",
+  programs: {
+    web: { program: "sleep", args: ["60"], after: ["store"], restart: { maxDelay: 50 } },
+    store: {
+      program: "sh",
+      args: ["-c", "trap 'exit 7' USR1; while :; do sleep 0.05; done"],
+      env: { A: "b" },
+    },
+  },
+};
+
+commandTest(
+  "status, events, signal, restart and stop, by server and by program",
+  async (sam, stage) => {
+    writeFileSync(`${stage.directory}/sam.config.json`, JSON.stringify(config));
+    const run = sam(["run", "--json"], {}, stage.directory);
+    await run.event("spawn", 1, "web");
+    const socket = `${stage.directory}/sam/shop.sock`;
+    await eventually("the socket", () => existsSync(socket));
+    assertEquals((statSync(socket).mode & 0o777).toString(8), "600");
+    assertEquals((statSync(`${stage.directory}/sam`).mode & 0o777).toString(8), "700");
+
+    const shown = sam(["status", "web", "--json"]);
+    assertEquals(await shown.exited, 0, shown.stderr);
+    const [server] = JSON.parse(shown.stdout);
+    assertEquals([server.name, server.pid, server.programs.length], ["shop", run.child.pid, 1]);
+    assertEquals(server.programs[0].pid, (await run.event("spawn", 1, "web")).pid);
+    assert(server.programs[0].memory > 0);
+
+    assertEquals(await sam(["signal", "usr1", "store"]).exited, 0);
+    await run.event("spawn", 2, "web");
+    const recovery = await run.event("recovery", 1, "store");
+    assertEquals(recovery.evidence.exitCode, 7);
+    const events = sam(["events", "shop/store"]);
+    assertEquals(await events.exited, 0);
+    assertStringIncludes(
+      events.stdout,
+      "instance 1 ended with exit code 7 (exit); the next one starts at once\n",
+    );
+    assertEquals(await sam(["restart", "web"]).exited, 0);
+    await run.event("spawn", 3, "web");
+
+    const table = sam(["status"]);
+    assertEquals(await table.exited, 0);
+    assertMatch(
+      table.stdout,
+      /^NAME +STATE +PID[^]*\nstore +launched +\d+ +\d+ s +1 [^]*exit, \d+ s ago\nweb +launched/,
+    );
+    const taken = sam(["run", "--name", "shop", "sleep", "1"]);
+    assertEquals([await taken.exited, taken.stderr.includes("shop runs already")], [64, true]);
+
+    const followed = sam(["events", "--follow", "--json"]);
+    await followed.text(/"recovery"/);
+    assertEquals(await sam(["stop"]).exited, 0);
+    assertEquals([await run.exited, await followed.exited], [0, 0], run.stderr);
+    assertStringIncludes(followed.stdout, '"reason":"stopped"');
+    assertEquals(readdirSync(`${stage.directory}/sam`), []);
+    const none = sam(["status"]);
+    assertEquals([await none.exited, none.stderr.includes("no sam runs")], [69, true]);
+  },
+);
+
+commandTest(
+  "the socket of a server that was killed is removed, and a directory that others may enter is not used",
+  async (sam, stage) => {
+    const killed = sam(["run", "--json", "--name", "gone", "sleep", "60"]);
+    await eventually("the socket", () => existsSync(`${stage.directory}/sam/gone.sock`));
+    killed.kill("SIGKILL");
+    await killed.exited;
+    assertEquals(await sam(["status"]).exited, 69);
+    assertEquals(readdirSync(`${stage.directory}/sam`), []);
+    chmodSync(`${stage.directory}/sam`, 0o755);
+    const run = sam(["run", "true"]);
+    assertEquals(
+      [await run.exited, run.stderr.includes("nobody else may enter")],
+      [0, true],
+      run.stderr,
+    );
+  },
+);
+
+commandTest("a configuration that is wrong is refused by the key", async (sam, stage) => {
+  const wrong = [
+    [
+      { programs: { web: { program: "true", timeInterval: -1 } } },
+      "programs.web.timeInterval is -1; it must be an integer",
+    ],
+    [
+      { programs: { web: { program: "true", restart: { jitter: 2 } } } },
+      "programs.web.restart.jitter is 2",
+    ],
+    [
+      { programs: { web: { program: "true", timeintervall: 1 } } },
+      'programs.web has no "timeintervall"',
+    ],
+  ] as const;
+  for (const [value, text] of wrong) {
+    writeFileSync(`${stage.directory}/c.json`, JSON.stringify(value));
+    const run = sam(["run", "--config", "c.json"], {}, stage.directory);
+    assertEquals(await run.exited, 78, run.stderr);
+    assertStringIncludes(run.stderr, `sam: c.json: ${text}`);
+  }
+  writeFileSync(
+    `${stage.directory}/c.mjs`,
+    "export default { programs: { a: { program: 'sh', args: ['-c', 'test -e c.mjs && exit 4'], restart: 'never' } } };",
+  );
+  // Relative paths are relative to the file.
+  assertEquals(await sam(["run", "--config", `${stage.directory}/c.mjs`]).exited, 4);
+});
+
+/** Runs a line of shell in a terminal of 24 × 100; what it writes is in `output`, what is written to it are its keys. */
+function terminal(line: string, env: Readonly<Record<string, string>>) {
+  const child = spawn("script", ["-qec", `stty cols 100 rows 24; ${line}`, "/dev/null"], {
+    env: { ...process.env, TERM: "xterm", ...env },
+    stdio: ["pipe", "pipe", "inherit"],
+  });
+  const screen = { output: "", keys: (text: string) => void child.stdin.write(text) };
+  child.stdout.setEncoding("utf8").on("data", (text: string) => screen.output += text);
+  const exited = new Promise<number | null>((resolve) => child.on("close", resolve));
+  return Object.assign(screen, { exited });
+}
+
+const quoted = () => samCommand().map((word) => `'${word}'`).join(" ");
+
+commandTest(
+  "on a terminal: the table redraws in place, in colour unless NO_COLOR, and Ctrl-C ends all, once",
+  async (_sam, stage) => {
+    const env = { XDG_RUNTIME_DIR: stage.directory };
+    const run = terminal(`${quoted()} run --name one sleep 60`, env);
+    await eventually("the socket", () => existsSync(`${stage.directory}/sam/one.sock`));
+    const screen = spawnWatch(stage.directory, { NO_COLOR: "" });
+    const plain = spawnWatch(stage.directory, { NO_COLOR: "1" });
+    await eventually("a second drawing", () => screen.output.includes("\x1b[2A\x1b[J"));
+    assertStringIncludes(screen.output, "\x1b[32mlaunched");
+    await eventually("a table without colour", () => plain.output.includes("launched"));
+    assert(!plain.output.includes("m\x1b[") && !plain.output.includes("\x1b[32m"), plain.output);
+    run.keys("\x03");
+    const code = await run.exited;
+    assert(code === 130, `${code}: ${run.output}`);
+    assert(!run.output.includes("instance 2"), run.output);
+    assertEquals([await screen.exited, await plain.exited], [0, 0], screen.output + plain.output);
+  },
+);
+
+function spawnWatch(directory: string, env: Record<string, string>) {
+  return terminal(`${quoted()} status --watch`, { ...env, XDG_RUNTIME_DIR: directory });
+}
+
+commandTest("the completion of bash knows commands, flags and their values", async (sam) => {
+  const script = sam(["completion", "bash"]);
+  assertEquals(await script.exited, 0, script.stderr);
+  const completed = (...words: string[]) => {
+    const list = words.map((word) => `'${word}'`).join(" ");
+    const line =
+      `${script.stdout}\nCOMP_WORDS=(sam ${list}); COMP_CWORD=${words.length}; _sam; echo "\${COMPREPLY[@]}"`;
+    return new Promise<string>((resolve) => {
+      const child = spawn("bash", ["-c", line], { stdio: ["ignore", "pipe", "inherit"] });
+      let text = "";
+      child.stdout.setEncoding("utf8").on("data", (more: string) => text += more);
+      child.on("close", () => resolve(text.trim()));
+    });
+  };
+  assertEquals(await completed("st"), "status stop");
+  assertEquals(await completed("run", "--time"), "--time-interval");
+  assertEquals(await completed("run", "--transport", ""), "unix pipe shm");
+  for (const shell of ["zsh", "fish"]) {
+    const other = sam(["completion", shell]);
+    assertEquals(await other.exited, 0);
+    assertStringIncludes(other.stdout, "time-interval");
+  }
+});

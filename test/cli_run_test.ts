@@ -1,0 +1,205 @@
+// `sam run`: a program that knows nothing of SAM is healed, one that does is its own judge, and every end has its status.
+import { assert, assertEquals, assertMatch, assertStringIncludes } from "@std/assert";
+import { commandTest, page, runtimeName } from "./support/command.ts";
+import { eventually } from "./support/processes.ts";
+import { quickFixture as fixture } from "./support/runtimes.ts";
+
+const server = ["--runtime", runtimeName, "--time-interval", "300", fixture("cli_server")];
+const port = (nth: number) => new RegExp(`(?:port (\\d+)\\n[^]*){${nth}}`);
+
+commandTest("an unmodified web server with an endless loop, a crash and an end", async (sam) => {
+  const run = sam(["run", "--json", ...server]);
+  await run.event("start");
+  const [, first] = await run.text(port(1));
+  assertEquals([await page(first!, "/sam"), await page(first!, "/flags")].join(""), "");
+  assertEquals(await page(first!, "/hang"), undefined);
+  const recovery = await run.event("recovery");
+  assertEquals([recovery.reason, recovery.instanceId], ["timeout", 1]);
+  await run.event("start", 2);
+  const [, second] = await run.text(port(2));
+  assertMatch(await page(second!, "/") ?? "", /^\d+$/);
+  await page(second!, "/crash");
+  assertEquals((await run.event("recovery", 2)).reason, "exit");
+  const [, third] = await run.text(port(3));
+  await page(third!, "/end");
+  assertEquals(await run.exited, 0);
+  assertEquals((await run.event("finish")).status.reason, "exit");
+});
+
+commandTest("one line for what matters, and Ctrl-C's signal ends all", async (sam) => {
+  const run = sam(["run", ...server]);
+  const [, first] = await run.text(port(1));
+  await page(first!, "/crash");
+  await run.text(
+    /^sam: instance 1 ended with exit code 3 \(exit\); the next one starts at once$/m,
+    "stderr",
+  );
+  await run.text(port(2));
+  run.kill("SIGINT");
+  const code = await run.exited;
+  assert([130, 0].includes(code as number), `${code} ${run.stderr}`);
+});
+
+commandTest(
+  "a program that blocks its event loop while it is loaded is not taken for hung",
+  async (sam) => {
+    const run = sam([
+      "run",
+      "--json",
+      "--runtime",
+      runtimeName,
+      "--time-interval",
+      "400",
+      fixture("cli_slow"),
+    ]);
+    await run.event("start");
+    assertEquals(await run.exited, 0, run.stderr);
+    assertEquals(run.events().filter(({ type }) => type === "warn"), []);
+    await run.text(/loaded\ndone/);
+  },
+);
+
+commandTest("a program that is never loaded is recovered when its time is over", async (sam) => {
+  const run = sam([
+    "run",
+    "--json",
+    "--restart",
+    "never",
+    "--startup-timeout",
+    "400",
+    "--runtime",
+    runtimeName,
+    fixture("cli_slow"),
+    "for ever",
+  ]);
+  const recovery = await run.event("recovery");
+  assertEquals(recovery.reason, "startup");
+  assertEquals(await run.exited, 143);
+});
+
+commandTest(
+  "a program that calls initialize() takes over from the preload, with its data and its checks",
+  async (sam) => {
+    const run = sam([
+      "run",
+      "--json",
+      "--runtime",
+      runtimeName,
+      "--time-interval",
+      "300",
+      fixture("cli_own"),
+    ]);
+    assertEquals((await run.event("recovery")).reason, "unhealthy");
+    await run.text(/instance 1, early data\ninstance 2, stored data\n/);
+    assertEquals(await run.exited, 0, run.stderr);
+    assertEquals(run.events().filter(({ type }) => type === "register").length, 4);
+  },
+);
+
+commandTest("a spare of an unmodified program waits ahead of it, and takes over", async (sam) => {
+  const run = sam(["run", "--json", "--standby", "1", ...server]);
+  const { pid } = await run.event("spawn");
+  const parked = await eventually(
+    "a parked spare",
+    () => run.events().find((event) => event.type === "standby" && event.state === "parked"),
+  );
+  process.kill(pid, "SIGKILL");
+  await run.event("start", 2);
+  const [, second] = await run.text(port(2));
+  assertEquals(await page(second!, "/"), String((parked as { pid: number }).pid));
+  run.kill("SIGTERM");
+  await run.exited;
+});
+
+commandTest(
+  "a command: its status is sam's, and a failure is restarted within the limit",
+  async (sam) => {
+    const ends = [["exit 0", 0], ["exit 7", 7], ["kill -9 $$", 137]] as const;
+    for (const [line, code] of ends) {
+      const run = sam([
+        "run",
+        "--restart-intensity",
+        "1",
+        "--quiet",
+        "--",
+        "sh",
+        "-c",
+        `echo on; ${line}`,
+      ]);
+      assertEquals(await run.exited, code, run.stderr);
+      assertEquals(run.stdout, code === 0 ? "on\n" : "on\non\n");
+      assertEquals(run.stderr, "");
+    }
+    assertEquals(await sam(["run", "--restart", "never", "sh", "-c", "exit 5"]).exited, 5);
+    const always = sam(["run", "--restart", "always", "--restart-intensity", "1", "true"]);
+    assertEquals([await always.exited, always.stderr.includes("giving up")], [1, true]);
+  },
+);
+
+commandTest("node, deno and bun as commands are watched like modules", async (sam) => {
+  const words = runtimeName === "deno" ? ["deno", "run", "-A"] : [runtimeName];
+  const run = sam(["run", "--json", "--time-interval", "300", ...words, fixture("cli_server")]);
+  await run.event("start");
+  const [, first] = await run.text(port(1));
+  assertEquals(await page(first!, "/hang"), undefined);
+  assertEquals((await run.event("recovery")).reason, "timeout");
+  run.kill("SIGTERM");
+  await run.exited;
+});
+
+commandTest(
+  "checks by URL, port and command: unhealthy is a recovery, and the first success ends the start",
+  async (sam, stage) => {
+    const wait = ["--check-period", "50", "--failure-threshold", "2", "--json"];
+    const flag = `${stage.directory}/healthy`;
+    const shell = sam([
+      "run",
+      ...wait,
+      "--check-command",
+      `test -e ${flag}`,
+      "sh",
+      "-c",
+      `touch ${flag}; sleep 60`,
+    ]);
+    assertEquals((await shell.event("check")).healthy, true);
+    const { rmSync } = await import("node:fs");
+    rmSync(flag);
+    const { reason, evidence } = await shell.event("recovery");
+    assertEquals([reason, evidence.detail], [
+      "unhealthy",
+      `test -e ${flag} ended with 1, 2 times in a row`,
+    ]);
+    shell.kill("SIGTERM");
+    const late = sam([
+      "run",
+      ...wait,
+      "--startup-timeout",
+      "200",
+      "--restart",
+      "never",
+      "--check-tcp",
+      "127.0.0.1:1",
+      "sleep",
+      "60",
+    ]);
+    assertEquals((await late.event("recovery")).reason, "startup");
+    assertEquals(await late.exited, 143);
+  },
+);
+
+commandTest(
+  "what is wrong is named, with an exit code of sysexits or of the shell",
+  async (sam, stage) => {
+    const wrong: readonly (readonly [words: readonly string[], code: number, text: string])[] = [
+      [["rnu"], 64, 'no command "rnu"'],
+      [["run", "missing.js"], 66, "missing.js does not exist"],
+      [["run", "true"], 78, 'SAM_TRANSPORT is "tcp"'],
+      [["run", "no-such-command"], 127, "not installed, or not on PATH"],
+    ];
+    for (const [words, code, text] of wrong) {
+      const run = sam(words, code === 78 ? { SAM_TRANSPORT: "tcp" } : {}, stage.directory);
+      assertEquals(await run.exited, code, words.join(" ") + run.stderr);
+      assertStringIncludes(run.stderr, text);
+    }
+  },
+);

@@ -1,0 +1,237 @@
+// The words of a command line, texts that become values, and what PROGRAM is: without a process.
+import { assert, assertEquals, assertThrows } from "@std/assert";
+import type { SamError } from "../mod.ts";
+import {
+  flagOf,
+  optionFlags,
+  parseText,
+  programFlags,
+  Settings,
+  valueOf,
+  variableOf,
+} from "../src/cli/flags.ts";
+import { exitCodes } from "../src/cli/exit.ts";
+import { help, runHelp } from "../src/cli/help.ts";
+import { buildProgram } from "../src/cli/programs.ts";
+import { which } from "../src/cli/which.ts";
+import { type Option, parseWords } from "../src/cli/words.ts";
+import { optionNames } from "../src/options.ts";
+import { readFileSync } from "node:fs";
+import { test } from "./support/harness.ts";
+import { sourceFixture } from "./support/runtimes.ts";
+
+const options: readonly Option[] = [
+  { flag: "--time-interval", takesValue: true },
+  { flag: "--config", short: "-c", takesValue: true },
+  { flag: "--preload", takesValue: false },
+];
+
+test("options end at PROGRAM, and what follows is the program's", () => {
+  const parsed = (...words: string[]) => {
+    const { given, operands } = parseWords(words, options, true);
+    return [given.map((each) => each.join("=")), operands];
+  };
+  assertEquals(parsed("--time-interval", "5", "a.js", "--time-interval", "6"), [
+    ["--time-interval=5"],
+    ["a.js", "--time-interval", "6"],
+  ]);
+  assertEquals(parsed("--time-interval=5", "--", "-x"), [["--time-interval=5"], ["-x"]]);
+  assertEquals(parsed("-c", "f", "--no-preload", "--preload", "x", "--"), [
+    ["--config=f", "--preload=false", "--preload="],
+    ["x", "--"],
+  ]);
+  const message = (...words: string[]) =>
+    (assertThrows(() => parseWords(words, options, true)) as Error).message;
+  assertEquals(
+    message("--time-intervall"),
+    "there is no option --time-intervall; is --time-interval meant?",
+  );
+  assertEquals(message("--xyz"), "there is no option --xyz");
+  assertEquals(message("--config"), "--config needs a value");
+  assertEquals(message("--no-preload=no"), '--no-preload takes no value, and was given "no"');
+});
+
+test("texts become values, and what is none is refused by the name of its source", () => {
+  const values = [
+    ["ms", "500", 500],
+    ["ms", "500ms", 500],
+    ["ms", "2.5s", 2500],
+    ["ms", "2m", 120_000],
+    ["ms", "-1", -1],
+    ["bytes", "64MiB", 64 * 1024 ** 2],
+    ["bytes", "10", 10],
+    ["number", "Infinity", Infinity],
+    ["number", "0.2", 0.2],
+    ["switch", "no", false],
+    ["switch", "", true],
+  ] as const;
+  for (const [kind, text, value] of values) assertEquals(parseText("x", kind, text), value, text);
+  for (
+    const [kind, text] of [["ms", "soon"], ["ms", "5 d"], ["bytes", "5s"], ["number", "1e9"], [
+      "switch",
+      "perhaps",
+    ]] as const
+  ) {
+    const error = assertThrows(() => parseText("--here", kind, text)) as SamError;
+    assertEquals([error.code, error.message.startsWith(`--here is "${text}"; it must be `)], [
+      "INVALID_PARAM",
+      true,
+    ]);
+  }
+});
+
+test("every option of a server is a flag, a variable and a key", () => {
+  const keys = optionFlags.map(({ key }) => key);
+  const objects = ["restart", "check"]; // in parts
+  for (const name of optionNames) {
+    assert(
+      objects.includes(name) || keys.includes(name),
+      `src/cli/flags.ts has no row for the option ${name}`,
+    );
+  }
+  for (
+    const key of [
+      "on",
+      "intensity",
+      "period",
+      "initialDelay",
+      "maxDelay",
+      "factor",
+      "jitter",
+      "resetAfter",
+    ]
+  ) {
+    assert(keys.includes(`restart.${key}`), key);
+  }
+  const rows = [...programFlags, ...optionFlags];
+  assertEquals(new Set(rows.map(flagOf)).size, rows.length);
+  assertEquals(flagOf({ key: "restart.maxDelay" }), "--restart-max-delay");
+  assertEquals(variableOf({ key: "check.failureThreshold" }), "SAM_FAILURE_THRESHOLD");
+});
+
+/** What the options of a program become, said by flags. */
+function build(given: Readonly<Record<string, unknown>>, program = "true", args: string[] = []) {
+  const settings = new Settings();
+  for (const [key, value] of Object.entries(given)) settings.add(key, value, flagOf({ key }));
+  const files = { exists: (path: string) => !path.includes("missing"), firstLine: () => "" };
+  return buildProgram({ name: "p", program, args, after: [] }, settings, {
+    cwd: "/d",
+    runtime: "node",
+    files,
+  });
+}
+
+test("what holds where nothing is said: a module is watched, a command's end is", () => {
+  const module = build({}, "x.js").options.settings;
+  assertEquals(
+    [module.timeInterval, module.startupTimeout, module.recoveryPolicy, module.restart.on],
+    [5000, 60_000, "restart", "failure"],
+  );
+  assertEquals(build({}, "x.js").program.preload, true);
+  const command = build({}).options.settings;
+  assertEquals([command.timeInterval, command.startupTimeout], [0, 0]);
+  assertEquals(build({}, "deno", ["run", "x.ts"]).program.preload, true);
+  assertEquals(build({}, "deno", ["task", "x"]).program.preload, false);
+  assertEquals(build({ "check.tcp": "h:1" }).options.settings.startupTimeout, 60_000);
+  const never = build({ restart: "never" }).options.settings;
+  assertEquals([never.recoveryPolicy, never.restart.on], ["quit", "failure"]);
+  assertEquals(build({ restart: "always" }).options.settings.restart.on, "always");
+});
+
+test("quorum and cluster map are Corosync's where they are switched on", () => {
+  const { quorum, clusterMap, settings } = build({ quorum: true, clusterMap: false }).options;
+  assertEquals([typeof quorum?.watch, clusterMap, settings.hasQuorum], [
+    "function",
+    undefined,
+    true,
+  ]);
+});
+
+test("an option that is wrong is named as its user wrote it", () => {
+  const message = (given: Readonly<Record<string, unknown>>, program?: string) =>
+    (assertThrows(() => build(given, program)) as Error).message;
+  assert(message({ timeInterval: -5 }).startsWith("--time-interval is -5; it must be an integer"));
+  assert(
+    message({ "restart.jitter": 2 }).startsWith(
+      "--restart-jitter is 2; it must be a number from 0 to 1",
+    ),
+  );
+  assert(message({ "check.http": "x" }).startsWith('--check-http is "x"; it must be a URL'));
+  assert(message({ "check.period": 0, "check.tcp": "h:1" }).startsWith("--check-period is 0"));
+  assertEquals(
+    message({ "check.period": 5 }),
+    "--check-period needs a check: one of --check-http, --check-tcp, --check-command",
+  );
+  assertEquals(
+    message({ "check.tcp": "h:1", "check.http": "http://h" }),
+    "--check-http and --check-tcp exclude each other: leave one of them out",
+  );
+  assert(
+    message({ restart: "never", recoveryPolicy: "restart" }).includes(
+      "--recovery-policy says restart",
+    ),
+  );
+  assert(message({ preload: true }).startsWith("--preload: true is no module"));
+  assertEquals(message({}, "missing.js"), "/d/missing.js does not exist");
+  assert(message({ env: ["A"] }).startsWith('--env is "A"; it must be NAME=VALUE'));
+});
+
+test("the runtime of a module: its first line, then the nearest files beside it", () => {
+  const found = (program: string, files: Readonly<Record<string, string>>) =>
+    which(program, "/a/b", {
+      exists: (path) => path in files,
+      firstLine: (path) => files[path] ?? "",
+    });
+  assertEquals(found("x.js", {}), { isModule: true });
+  assertEquals(found("x.ts", { "/a/deno.lock": "" }), { isModule: true, runtime: "deno" });
+  assertEquals(found("x.ts", { "/a/deno.lock": "", "/a/b/package.json": "" }).runtime, "node");
+  assertEquals(found("x.ts", { "/a/b/bun.lock": "", "/a/b/package.json": "" }).runtime, "bun");
+  assertEquals(
+    found("x.ts", { "/a/b/package-lock.json": "", "/a/b/deno.json": "" }).runtime,
+    "node",
+  );
+  assertEquals(found("x.ts", { "/a/b/x.ts": "#!/usr/bin/env -S deno run --allow-net" }), {
+    isModule: true,
+    runtime: "deno",
+    flags: ["run", "--allow-net"],
+  });
+  assertEquals(found("./x", { "/a/b/./x": "#!/usr/bin/env node" }), {
+    isModule: true,
+    runtime: "node",
+  });
+  assertEquals(found("./x", { "/a/b/./x": "#!/bin/sh" }), { isModule: false });
+  assertEquals(found("/x.mts", { "/bunfig.toml": "" }).runtime, "bun");
+  assertEquals([found("nginx", {}), found("jsr:@x/y", {})], [{ isModule: false }, {
+    isModule: true,
+    runtime: "deno",
+  }]);
+});
+
+test("the help fits a screen of 24 lines and 80 columns", () => {
+  for (const text of [help, runHelp(false)]) {
+    const lines = text.split("\n");
+    assert(lines.length <= 24, `${lines.length} lines`);
+    for (const line of lines) assert(line.length <= 80, line);
+  }
+  for (const line of runHelp(true).split("\n")) assert(line.length <= 80, line);
+});
+
+test("the table of options in docs/cli.md is that of the parser, and so are the exit codes", () => {
+  const path = sourceFixture("../../docs/cli").replace(/ts$/, "md");
+  const squeezed = (text: string) => text.replace(/[ -]+/g, " ");
+  const docs = squeezed(readFileSync(path, "utf8"));
+  for (const row of [...programFlags, ...optionFlags]) {
+    const name = row.kind === "switch" ? flagOf(row).replace("--", "--[no-]") : flagOf(row);
+    const flag = `${name} ${valueOf(row)}`.trim().replaceAll("|", "\\|");
+    const line = `| \`${flag}\` | \`${variableOf(row)}\` | \`${row.key}\` | ${
+      row.help.replaceAll("|", "\\|")
+    } |`;
+    assert(docs.includes(squeezed(line)), `docs/cli.md lacks ${line}`);
+  }
+  for (const [code, when] of Object.values(exitCodes)) {
+    assert(
+      docs.includes(squeezed(`| ${code} | ${when} |`)),
+      `docs/cli.md lacks | ${code} | ${when} |`,
+    );
+  }
+});

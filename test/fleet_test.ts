@@ -1,0 +1,100 @@
+// Several programs: the order of their start and end, and what the failure of one means for the others.
+import { assertEquals, assertThrows } from "@std/assert";
+import type { SamError, SupervisorEvent } from "../mod.ts";
+import { Fleet, type Strategy } from "../src/fleet.ts";
+import { checkProgram } from "../src/program.ts";
+import { checkSuperviseOptions } from "../src/supervise.ts";
+import { eventually, killQuietly, processTest } from "./support/processes.ts";
+import { test } from "./support/harness.ts";
+
+interface Told {
+  readonly name: string;
+  readonly event: SupervisorEvent;
+}
+
+/** A fleet of shells: name → what it does and what it comes after. */
+function fleetOf(
+  strategy: Strategy,
+  shells: Readonly<Record<string, readonly [line: string, ...after: string[]]>>,
+) {
+  const told: Told[] = [];
+  const fleet = new Fleet(
+    Object.entries(shells).map(([name, [line, ...after]]) => {
+      const program = checkProgram({ command: "sh", args: ["-c", line], stdio: "ignore" });
+      const options = checkSuperviseOptions(
+        { recoveryPolicy: "restart", restart: { on: "failure", intensity: 3 } },
+        program,
+      );
+      return { name, program, options, after };
+    }),
+    strategy,
+  );
+  fleet.subscribe((name, event) => void told.push({ name, event }));
+  const said = () =>
+    told.filter(({ event }) => event.type === "spawn" || event.type === "exit")
+      .map(({ name, event }) => `${event.type} ${name}${event.instanceId}`);
+  return {
+    fleet,
+    said,
+    reached: (text: string) => eventually(`${text} in ${said()}`, () => said().includes(text)),
+  };
+}
+
+const sleep = "exec sleep 60";
+const strategies = [
+  ["one_for_one", ["exit b1", "spawn b2"]],
+  ["rest_for_one", ["exit b1", "exit c1", "spawn b2", "spawn c2"]],
+  ["one_for_all", ["exit b1", "exit c1", "exit a1", "spawn a2", "spawn b2", "spawn c2"]],
+] as const;
+
+for (const [strategy, after] of strategies) {
+  processTest(`${strategy}: what ends and starts when the second of three fails`, async () => {
+    const { fleet, said, reached } = fleetOf(strategy, {
+      c: [sleep, "b"],
+      b: [sleep, "a"],
+      a: [sleep],
+    });
+    await reached("spawn c1");
+    assertEquals([fleet.names, said()], [["a", "b", "c"], ["spawn a1", "spawn b1", "spawn c1"]]);
+    killQuietly(fleet.supervisor("b").status.pid!);
+    await reached(after.at(-1)!);
+    fleet.stop(null);
+    assertEquals(await fleet.finished, 0);
+    const names = strategy === "one_for_all"
+      ? ["c2", "b2", "a2"]
+      : strategy === "rest_for_one"
+      ? ["c2", "b2", "a1"]
+      : ["c1", "b2", "a1"];
+    assertEquals(said().slice(3), [...after, ...names.map((name) => `exit ${name}`)]);
+  });
+}
+
+processTest(
+  "a program that is given up takes the others with it, and its status is the fleet's",
+  async () => {
+    const { fleet, said } = fleetOf("one_for_one", {
+      a: [sleep],
+      b: ["exit 9", "a"],
+      done: ["exit 0"],
+    });
+    assertEquals(await fleet.finished, 9);
+    assertEquals(said().at(-1), "exit a1");
+  },
+);
+
+processTest("a fleet that is stopped while it starts starts nothing more", async () => {
+  const { fleet, said } = fleetOf("one_for_all", { a: [sleep], b: [sleep, "a"] });
+  fleet.stop("SIGTERM");
+  assertEquals(await fleet.finished, 0);
+  assertEquals(said().filter((each) => each.startsWith("spawn b")), []);
+});
+
+test("dependencies that nothing can satisfy are refused by name", () => {
+  const message = (shells: Parameters<typeof fleetOf>[1]) =>
+    (assertThrows(() => fleetOf("one_for_one", shells)) as SamError).message;
+  assertEquals(
+    message({ a: [sleep, "b"], b: [sleep, "a"] }),
+    "programs.a.after goes round in a circle (a after b after a)",
+  );
+  assertEquals(message({ a: [sleep, "x"] }), 'programs.a.after names "x"; there are a');
+});

@@ -335,15 +335,16 @@ class ActiveProcess implements Sam {
   /** Leaves the link to a program that registers itself; what was begun here is over then, and nobody's business. */
   offer(): void {
     const { transport } = this.#server as ServerAddress;
+    const client = this.#client;
     const give = () => {
       const link = this.#link!;
       this.#link = null; // or it would be closed
+      client.step({ type: "linkEnd", detail: "the program has it" }, this.#runtime.now());
       this.#disconnect();
-      this.#client.state = "finalized";
+      client.state = "finalized";
       link.receive(null);
-      return { link, lastId: this.#client.lastId };
+      return { link, lastId: client.lastId };
     };
-    const client = this.#client;
     offerLink({
       transport: transport.name,
       get taken() {

@@ -2,7 +2,7 @@
 import { assert, assertEquals, assertMatch, assertStringIncludes } from "@std/assert";
 import { commandTest, page, runtimeName } from "./support/command.ts";
 import { eventually } from "./support/processes.ts";
-import { quickFixture as fixture } from "./support/runtimes.ts";
+import { quickFixture as fixture, sourceFixture } from "./support/runtimes.ts";
 
 const server = ["--runtime", runtimeName, "--time-interval", "300", fixture("cli_server")];
 const port = (nth: number) => new RegExp(`(?:port (\\d+)\\n[^]*){${nth}}`);
@@ -77,24 +77,22 @@ commandTest("a program that is never loaded is recovered when its time is over",
   assertEquals(await run.exited, 143);
 });
 
-commandTest(
-  "a program that calls initialize() takes over from the preload, with its data and its checks",
-  async (sam) => {
-    const run = sam([
-      "run",
-      "--json",
-      "--runtime",
-      runtimeName,
-      "--time-interval",
-      "300",
-      fixture("cli_own"),
-    ]);
-    assertEquals((await run.event("recovery")).reason, "unhealthy");
-    await run.text(/instance 1, early data\ninstance 2, stored data\n/);
-    assertEquals(await run.exited, 0, run.stderr);
-    assertEquals(run.events().filter(({ type }) => type === "register").length, 4);
-  },
-);
+/** The package as npm has it, which shares nothing with the copy that `sam` is run from here. */
+const otherCopy = sourceFixture("../../dist/mod").replace(/ts$/, "js");
+
+for (const [whose, copy] of [["sam's", []], ["another", [otherCopy]]] as const) {
+  commandTest(
+    `a program that calls initialize() of ${whose} copy takes over, with its data and its checks`,
+    async (sam) => {
+      const how = ["--runtime", runtimeName, "--time-interval", "300"];
+      const run = sam(["run", "--json", ...how, fixture("cli_own"), ...copy]);
+      assertEquals((await run.event("recovery")).reason, "unhealthy");
+      await run.text(/instance 1, early data\ninstance 2, stored data\n/);
+      assertEquals(await run.exited, 0, run.stderr);
+      assertEquals(run.events().filter(({ type }) => type === "register").length, 4);
+    },
+  );
+}
 
 commandTest("a spare of an unmodified program waits ahead of it, and takes over", async (sam) => {
   const run = sam(["run", "--json", "--standby", "1", ...server]);

@@ -89,6 +89,11 @@ const wrongRestarts: readonly Wrong[] = [
     may: `an integer from 0 to ${maxMs} (recoveries, or Infinity)`,
     values: noInteger.filter((value) => value !== Infinity),
   },
+  {
+    name: "on",
+    may: 'one of "started", "failure", "always"',
+    values: [null, "", "never", "on-failure", true, 0, {}],
+  },
   { name: "period", may: ms, values: noInteger },
   { name: "initialDelay", may: ms, values: noInteger },
   { name: "maxDelay", may: ms, values: noInteger },
@@ -260,6 +265,49 @@ for (const { name, may, values } of wrongRestarts) {
     }
   });
 }
+
+const one = 'an object with one of "http", "tcp", "command"';
+const atLeastOne = `an integer from 1 to ${maxMs}`;
+const wrongChecks: readonly (readonly [check: unknown, name: string, may: string])[] = [
+  ...noObject.map((check) => [check, "check", "an object"] as const),
+  [{}, "check", one],
+  [{ http: "http://h", tcp: "h:1" }, "check", one],
+  ...[null, "", 5, "h", "ftp://h", "http://"].map((http) =>
+    [{ http }, "check.http", "a URL that begins with http:// or https://"] as const
+  ),
+  ...[null, "", "h", ":1", "h:x", "h:123456", 80].map((tcp) =>
+    [{ tcp }, "check.tcp", 'a text "host:port"'] as const
+  ),
+  ...[null, "", "a\0", 5].map((command) =>
+    [{ command }, "check.command", "a text that is not empty and has no NUL"] as const
+  ),
+  ...["period", "timeout", "failureThreshold"].flatMap((name) =>
+    [...noInteger, 0].map((value) =>
+      [{ tcp: "h:1", [name]: value }, `check.${name}`, atLeastOne] as const
+    )
+  ),
+];
+
+test("a check is refused by its parts", () => {
+  for (const [check, name, may] of wrongChecks) {
+    const options = { recoveryPolicy: "quit", check } as Parameters<typeof supervise>[1];
+    assertTells(assertThrows(() => supervise(program, options)), "INVALID_PARAM", name, may);
+  }
+  const unknown = { tcp: "h:1", periodSeconds: 1 } as never;
+  const error = assertThrows(() => supervise(program, { recoveryPolicy: "quit", check: unknown }));
+  assertTells(error, "INVALID_PARAM", 'check has no "periodSeconds"', "period");
+});
+
+test("a preload is refused where there is nothing that could load it", () => {
+  for (const preload of [null, 1, "yes", {}]) {
+    const wrong = { ...program, preload } as unknown as typeof program;
+    const error = assertThrows(() => supervise(wrong, { recoveryPolicy: "quit" }));
+    assertTells(error, "INVALID_PARAM", "program.preload is ", "one of true, false");
+  }
+  const shell = { command: "sh", preload: true };
+  const error = assertThrows(() => supervise(shell, { recoveryPolicy: "quit" }));
+  assertTells(error, "INVALID_PARAM", "sh is none of the commands");
+});
 
 test("options that are no object are refused", async () => {
   for (const options of [...noObject, undefined]) {

@@ -10,6 +10,11 @@ const commands = ["run", ...Object.keys(remoteOptions), "completion"];
 const names =
   `ls "\${XDG_RUNTIME_DIR:-/run/user/$(id -u)}/sam" 2>/dev/null | sed -n 's/\\.sock$//p'`;
 
+/** The same in the words of fish. */
+const fishNames =
+  "(ls (set -q XDG_RUNTIME_DIR; and echo $XDG_RUNTIME_DIR; or echo /run/user/(id -u))/sam " +
+  '2>/dev/null | string replace -r "\\.sock\\$" "")';
+
 /** Writes the script of a shell. */
 export function completion(words: readonly string[]): Promise<number> {
   const [shell] = words;
@@ -86,7 +91,7 @@ function fish(): string {
     `complete -c sam ${none} -f -a "${commands.join(" ")}"`,
     ...runOptions.map((option) => flag("run", option)),
     ...Object.entries(remoteOptions).flatMap(([command, options]) => [
-      `complete -c sam ${after(command)} -f -a "(sh -c '${names.replaceAll("'", "'\\\\''")}')"`,
+      `complete -c sam ${after(command)} -f -a '${fishNames}'`,
       ...options.map((option) => flag(command, option)),
     ]),
     `complete -c sam ${after("completion")} -f -a "bash zsh fish"`,

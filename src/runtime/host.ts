@@ -22,15 +22,6 @@ export function variable(name: string): string | undefined {
   }
 }
 
-/** The names of all environment variables, as far as they may be known. */
-export function variables(): readonly string[] {
-  try {
-    return Object.keys(process.env);
-  } catch {
-    return [];
-  }
-}
-
 /** The working directory. */
 export function workingDirectory(): string {
   return process.cwd();
@@ -83,8 +74,6 @@ export interface Output {
   readonly isTerminal: boolean;
   /** The width of the terminal. */
   readonly columns: number;
-  /** The height of the terminal. */
-  readonly rows: number;
   write(text: string): void;
 }
 
@@ -95,9 +84,6 @@ function output(stream: typeof process.stdout | typeof process.stderr): Output {
     },
     get columns() {
       return stream.columns || 80;
-    },
-    get rows() {
-      return stream.rows || 24;
     },
     write: (text) => void stream.write(text),
   };
@@ -110,11 +96,6 @@ export const stderr: Output = output(process.stderr);
 
 // A reader that has seen enough (`sam events | head`) is no failure.
 process.stdout.on("error", () => process.exit(0));
-
-/** What this process ends with, when it has nothing more to do. */
-export function endWith(code: number): void {
-  process.exitCode = code;
-}
 
 /** The directory for the sockets of this user's servers: made where it is missing, refused where it is somebody else's. */
 export function runtimeDirectory(): string {

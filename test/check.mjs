@@ -22,6 +22,7 @@ const checks = [
   ["deno lint", deno, ["lint"]],
   ["deno check", deno, ["check", `--config=${offlineDenoConfig()}`, "mod.ts", ...folders]],
   ["deno doc --lint", deno, ["doc", "--lint", ...entries]],
+  ["docs/performance.md says what was measured", deno, ["run", "-A", "bench/page.ts", "--check"]],
   ["deno publish --dry-run", deno, ["publish", "--dry-run", "--allow-dirty"]],
   ["tsc (tests)", bin("tsc"), ["-p", "tsconfig.test.json", "--noEmit"]],
   ["tsc (package)", "npm", ["run", "build"]],

@@ -1,45 +1,119 @@
-// What data.store() takes until the data are with the server, in a loop.
-import { peerSamples, runtimes, start } from "../support/host.ts";
-import { atMost, type Row, type Settings } from "../support/rows.ts";
+// What data.store() takes until the data are with the server, in a loop. Beside it, where messages are needed: two bare
+// runtimes, one of which sends as much over a Unix socket, and the other answers when all is there.
+import {
+  type BenchRuntime,
+  peerSamples,
+  runtimes,
+  start,
+  withSocketPath,
+} from "../support/host.ts";
+import {
+  type Depth,
+  type Measurement,
+  type Peer,
+  type Row,
+  type Settings,
+  target,
+} from "../support/rows.ts";
 import { figuresOf } from "../support/statistics.ts";
 
-const sizes: readonly [string, number, number][] = [
-  ["64 B", 64, 1000],
-  ["64 KiB", 65_536, 400],
-  ["1 MiB", 1 << 20, 60],
-  ["16 MiB", 1 << 24, 12],
+interface Size {
+  readonly name: string;
+  readonly size: number;
+  readonly count: number;
+}
+
+const sizes: readonly Size[] = [
+  { name: "64 B", size: 64, count: 1000 },
+  { name: "64 KiB", size: 65_536, count: 300 },
+  { name: "1 MiB", size: 1 << 20, count: 50 },
+  { name: "16 MiB", size: 1 << 24, count: 10 },
 ];
 
-export async function rows({ libsam, quick, scale }: Settings): Promise<Row[]> {
-  const rows: Row[] = [];
-  for (const transport of ["shm", "unix", "pipe"]) {
-    if (quick && transport === "pipe") continue;
-    for (const [name, size, most] of sizes) {
-      const count = Math.ceil(most * scale);
-      for (const runtime of runtimes) {
-        const before = peerSamples(libsam, "data", size, count);
-        const program = start(runtime, "data", { transport, size, count });
-        const { samples } = await program.line("samples");
-        await program.ended;
-        const peer = figuresOf([...before, ...peerSamples(libsam, "data", size, count)]);
-        const ours = figuresOf(samples);
-        const factor = transport === "shm" ? 1 : 2;
-        rows.push({
-          figure: "data.store()",
-          case: `${transport}, ${name}`,
-          runtime,
-          unit: "µs",
-          ours,
-          peer: { name: "sam_data_store", figures: peer },
-          target: atMost(
-            ours,
-            factor,
-            peer,
-            factor === 1 ? "≤ libsam's" : `≤ ${factor} × libsam's`,
-          ),
-        });
-      }
-    }
+export function measurements({ libsam, depth }: Settings): Measurement[] {
+  return ["shm", "unix", "pipe"].flatMap((transport) =>
+    sizes.filter(({ size }) => isWanted(depth, transport, size)).flatMap(({ name, size, count }) =>
+      runtimes.map((runtime) => ({
+        name: `data.store(), ${transport}, ${name}, ${runtime}`,
+        rows: async () => {
+          const some = depth === "full" ? count : Math.ceil(count / 4);
+          const peer = () => peerSamples(libsam, "data", size, some);
+          const before = await peer();
+          const ours = await stores(runtime, transport, size, some);
+          const figures = figuresOf([...before, ...await peer()]);
+          const floor = transport === "shm" || depth === "check"
+            ? []
+            : [await roundTrips(runtime, size, some)];
+          return [rowOf(runtime, transport, name, ours, figures, floor)];
+        },
+      }))
+    )
+  );
+}
+
+function isWanted(depth: Depth, transport: string, size: number): boolean {
+  if (depth === "full") return true;
+  return size <= (transport === "shm" ? 1 << 20 : 65_536) &&
+    !(depth === "quick" && transport === "pipe");
+}
+
+async function stores(
+  runtime: BenchRuntime,
+  transport: string,
+  size: number,
+  count: number,
+): Promise<number[]> {
+  const program = start(runtime, "data", { transport, size, count });
+  try {
+    const { samples } = await program.line("samples");
+    await program.ended;
+    return samples;
+  } finally {
+    await program.stop("SIGKILL");
   }
-  return rows;
+}
+
+async function roundTrips(runtime: BenchRuntime, size: number, count: number): Promise<Peer> {
+  const samples = await withSocketPath(async (path) => {
+    const answerer = start(runtime, "bare_socket", { role: "answerer", path, size });
+    await answerer.line("ready");
+    const asker = start(runtime, "bare_socket", { role: "asker", path, size, count });
+    try {
+      return (await asker.line("samples"))["samples"];
+    } finally {
+      await Promise.all([asker.stop("SIGKILL"), answerer.stop("SIGKILL")]);
+    }
+  });
+  return { name: "two bare runtimes, sent and answered", figures: figuresOf(samples) };
+}
+
+function rowOf(
+  runtime: BenchRuntime,
+  transport: string,
+  size: string,
+  samples: readonly number[],
+  peer: Peer["figures"],
+  others: readonly Peer[],
+): Row {
+  const ours = figuresOf(samples);
+  const shm = transport === "shm";
+  return {
+    figure: "data.store()",
+    case: `${transport}, ${size}`,
+    runtime,
+    unit: "µs",
+    ours,
+    peer: { name: "sam_data_store", figures: peer },
+    others,
+    targets: [
+      shm
+        ? target("`data.store()`, shared memory: ≤ libsam's", "libsam's", ours.p50, peer.p50)
+        : target(
+          "`data.store()`, Unix socket and pipe: ≤ 2 × libsam's",
+          "2 × libsam's",
+          ours.p50,
+          2 * peer.p50,
+        ),
+    ],
+  };
 }

@@ -1,77 +1,174 @@
-// How much of a core a server needs for many applications, each of which sends ten heartbeats a second, and what each of
-// a thousand costs beside each of ten. What the same server needs with no application is subtracted.
+// One server with many applications, each of which is a process and sends ten heartbeats a second: how much of a core the
+// server needs, what each of a thousand costs beside each of ten, and how much memory each adds. What the same server needs
+// with no application is subtracted. The three runtimes are looked at together: each needs a small part of a core.
 import { type BenchRuntime, cpuMicroseconds, runtimes } from "../support/host.ts";
-import { type Kind, stepwise } from "../support/many.ts";
-import type { Row, Settings } from "../support/rows.ts";
-import { type Figures, figuresOf, round } from "../support/statistics.ts";
+import {
+  bareParent,
+  type Kind,
+  type Memory,
+  memoryOf,
+  stepwise,
+  withGarbageCollection,
+} from "../support/many.ts";
+import { type Measurement, type Peer, type Row, type Settings, target } from "../support/rows.ts";
+import { type Figures, figuresOf } from "../support/statistics.ts";
 
-const all: readonly Kind[] = [
-  { transport: "shm", timeInterval: 2000, linked: true },
-  { transport: "unix", timeInterval: 2000, linked: true },
-  { transport: "pipe", timeInterval: 2000, linked: true },
-];
+const timeInterval = 2000;
+const [few, many] = [10, 1000];
 
 /** So long is the processor time of a server looked at for one sample. */
 const sampleMs = 3000;
 
-export async function rows({ quick }: Settings): Promise<Row[]> {
-  const rows: Row[] = [];
-  for (const kind of quick ? all.slice(0, 1) : all) {
-    for (const runtime of runtimes) {
-      rows.push(...await rowsOf(runtime, kind, quick));
-    }
-  }
-  return rows;
+interface Step {
+  readonly programs: number;
+  readonly settleMs: number;
+  readonly samples: number;
 }
 
-async function rowsOf(runtime: BenchRuntime, kind: Kind, quick: boolean): Promise<Row[]> {
-  // A few applications cost so little that they are looked at for longer.
-  const plan = quick ? { 0: 1, 10: 1, 1000: 1 } : { 0: 1, 10: 1, 100: 1, 1000: 1 };
-  const steps = Object.entries(plan).map(([programs, samples]) => ({
-    programs: Number(programs),
-    samples,
-    settleMs: 2000,
-    windowMs: samples * sampleMs + 200,
-  }));
-  const percents = await stepwise(runtime, [], kind, steps, async (pid, step) => {
-    const samples: number[] = [];
-    for (let nth = 0; nth < step.samples; nth++) samples.push(await percentOfCore(pid));
-    return samples;
-  });
+/** A few applications cost so little that they are looked at for longer. */
+const fullPlan: readonly Step[] = [
+  { programs: 0, settleMs: 1500, samples: 2 },
+  { programs: few, settleMs: 1500, samples: 3 },
+  { programs: 100, settleMs: 1500, samples: 1 },
+  { programs: many, settleMs: 2000, samples: 2 },
+];
+const quickPlan: readonly Step[] = [
+  { programs: 0, settleMs: 1000, samples: 1 },
+  { programs: few, settleMs: 1000, samples: 1 },
+  { programs: many, settleMs: 1500, samples: 1 },
+];
 
-  const idle = figuresOf(percents[0]!).p50;
-  const { transport, timeInterval } = kind;
-  const which = `${transport}, time interval ${timeInterval} ms`;
-  const microseconds = new Map<number, Figures>(); // per application and second
-  const rows = steps.slice(1).map(({ programs }, index): Row => {
-    const more = percents[index + 1]!.map((percent) => percent - idle);
-    microseconds.set(programs, figuresOf(more.map((percent) => percent * 1e4 / programs)));
-    const ours = figuresOf(more);
-    return {
-      figure: "one server, its applications send 10 heartbeats a second each",
-      case: `${programs} applications, ${which}`,
-      runtime,
-      unit: "% of a core, less what it needs when idle",
-      ours,
-      ...(transport === "shm" && timeInterval === 2000 && programs === 1000 && {
-        target: { text: "≤ 5 % of a core", met: ours.p50 <= 5 },
-      }),
-    };
-  });
-  const [many, few] = [microseconds.get(1000)!, microseconds.get(10)!];
-  return [...rows, {
-    figure: "server, each of 1,000 applications beside each of 10",
-    case: which,
+interface Seen {
+  readonly percents: readonly number[];
+  readonly memory: Memory;
+}
+
+export function measurements({ depth }: Settings): Measurement[] {
+  const plan = depth === "full" ? fullPlan : quickPlan;
+  const transports = depth === "full" ? ["shm", "unix", "pipe"] : ["shm"];
+  const floors = new Map<BenchRuntime, Promise<Peer>>();
+  const floorOf = (runtime: BenchRuntime): Promise<Peer> => {
+    const known = floors.get(runtime);
+    if (known) return known;
+    const floor = bareGrowth(runtime);
+    floors.set(runtime, floor);
+    return floor;
+  };
+  return transports.map((transport) => ({
+    name: `many applications, ${transport}`,
+    rows: async () => {
+      const rows = await Promise.all(runtimes.map(async (runtime) => {
+        const seen = await grown(runtime, transport, plan);
+        return { runtime, seen };
+      }));
+      await Promise.all(runtimes.map(floorOf));
+      return (await Promise.all(
+        rows.map(async ({ runtime, seen }) =>
+          rowsOf(runtime, transport, seen, await floorOf(runtime))
+        ),
+      )).flat();
+    },
+  }));
+}
+
+async function grown(
+  runtime: BenchRuntime,
+  transport: string,
+  plan: readonly Step[],
+): Promise<ReadonlyMap<number, Seen>> {
+  const kind: Kind = { transport, timeInterval, linked: true };
+  const steps = plan.map((step) => ({ ...step, windowMs: step.samples * sampleMs + 300 }));
+  const seen = await stepwise(
     runtime,
-    unit: "µs/s",
-    ours: many,
-    peer: { name: "each of 10", figures: few },
-    target: { text: "≤ 1.2 times", met: round(many.p50 / few.p50) <= 1.2 },
-  }];
+    withGarbageCollection[runtime],
+    kind,
+    steps,
+    async (pid, { samples }): Promise<Seen> => {
+      const memory = memoryOf(pid);
+      const percents: number[] = [];
+      for (let nth = 0; nth < samples; nth++) percents.push(await percentOfCore(pid));
+      return { percents, memory };
+    },
+  );
+  return new Map(plan.map(({ programs }, index) => [programs, seen[index]!]));
 }
 
 async function percentOfCore(pid: number): Promise<number> {
   const [began, from] = [performance.now(), cpuMicroseconds(pid)];
   await new Promise((resolve) => setTimeout(resolve, sampleMs));
   return (cpuMicroseconds(pid) - from) / (performance.now() - began) / 10;
+}
+
+/** What each child with a socket adds to a runtime without the library. */
+async function bareGrowth(runtime: BenchRuntime): Promise<Peer> {
+  const steps = [few, many].map((programs) => ({ programs, settleMs: 1500, windowMs: 300 }));
+  const flags = withGarbageCollection[runtime];
+  const [before, after] = await stepwise(runtime, flags, bareParent, steps, memoryOf);
+  return {
+    name: "the bare runtime, each child with a socket",
+    figures: figuresOf([(after!.resident - before!.resident) / (many - few)]),
+  };
+}
+
+function rowsOf(
+  runtime: BenchRuntime,
+  transport: string,
+  seen: ReadonlyMap<number, Seen>,
+  floor: Peer,
+): Row[] {
+  const idle = figuresOf(seen.get(0)!.percents).p50;
+  /** Microseconds per second of each of so many. */
+  const each = new Map<number, Figures>();
+  const rows: Row[] = [];
+  for (const [programs, { percents }] of seen) {
+    if (programs === 0) continue;
+    const more = percents.map((percent) => Math.max(0, percent - idle));
+    each.set(programs, figuresOf(more.map((percent) => (percent * 1e4) / programs)));
+    const ours = figuresOf(more);
+    const isGoal = transport === "shm" && programs === many;
+    rows.push({
+      figure: "one server, many applications with 10 heartbeats a second each",
+      case: `${transport}, ${programs} applications`,
+      runtime,
+      unit: "% of a core, less what it needs with none",
+      ours,
+      ...(isGoal && {
+        targets: [
+          target("1,000 applications, shared memory: ≤ 5 % of a core", "5 %", ours.p50, 5),
+        ],
+      }),
+    });
+  }
+  const [oneOfMany, oneOfFew] = [each.get(many)!, each.get(few)!];
+  rows.push({
+    figure: "each of 1,000 applications beside each of 10",
+    case: transport,
+    runtime,
+    unit: "µs a second",
+    ours: oneOfMany,
+    peer: { name: "each of 10", figures: oneOfFew },
+    targets: [target(
+      transport === "shm"
+        ? "cost per application at 1,000, shared memory: ≤ 1.2 × that at 10"
+        : "cost per application at 1,000, Unix socket and pipe: ≤ 1.2 × that at 10",
+      "1.2 × each of 10",
+      oneOfMany.p50,
+      1.2 * oneOfFew.p50,
+    )],
+  });
+  const perApplication = (of: (memory: Memory) => number) =>
+    figuresOf([(of(seen.get(many)!.memory) - of(seen.get(few)!.memory)) / (many - few)]);
+  const resident = perApplication((memory) => memory.resident);
+  rows.push({
+    figure: "server, resident memory for each further application",
+    case: `${transport}, from ${few} to ${many}`,
+    runtime,
+    unit: "KiB",
+    ours: resident,
+    others: [floor, { name: "private", figures: perApplication((memory) => memory.own) }],
+    targets: [
+      target("server memory: ≤ 20 KiB for each further application", "20 KiB", resident.p50, 20),
+    ],
+  });
+  return rows;
 }

@@ -1,55 +1,74 @@
-// What `import`, `initialize()` and `register()` add to the time from a program's spawn to its first line.
-import { type BenchRuntime, programFor, runtimes, start } from "../support/host.ts";
-import type { Row, Settings } from "../support/rows.ts";
+// What `import`, `initialize()` and `register()` add to the time from a program's spawn to its first line. Beside it, what
+// a connection with one question and answer adds, without the library.
+import { createServer } from "node:net";
+import { type BenchRuntime, programFor, runtimes, start, withSocketPath } from "../support/host.ts";
+import { type Measurement, type Row, type Settings, target } from "../support/rows.ts";
 import { figuresOf } from "../support/statistics.ts";
 
 const limitMs: Readonly<Record<BenchRuntime, number>> = { node26: 8, deno: 5, bun: 5 };
 
-export async function rows({ scale }: Settings): Promise<Row[]> {
-  const rows: Row[] = [];
-  for (const runtime of runtimes) {
-    for (const transport of ["unix", "pipe", "shm"]) {
-      const { bare, ours } = await alternately(runtime, transport, Math.ceil(30 * scale));
-      const [oursFigures, bareFigures] = [figuresOf(ours), figuresOf(bare)];
-      rows.push({
-        figure: "start-up",
-        case: transport,
-        runtime,
-        unit: "ms",
-        ours: oursFigures,
-        peer: { name: "the bare runtime", figures: bareFigures },
-        target: {
-          text: `≤ ${limitMs[runtime]} ms more`,
-          met: oursFigures.p50 - bareFigures.p50 <= limitMs[runtime],
-        },
-      });
-    }
-  }
-  return rows;
+/** What the program does before its first line, in turn. */
+const roles = ["bare", "connects", "registers"] as const;
+
+export function measurements({ depth }: Settings): Measurement[] {
+  const transports = depth === "full" ? ["unix", "pipe", "shm"] : ["unix"];
+  const rounds = depth === "full" ? 20 : 7;
+  return runtimes.flatMap((runtime) =>
+    transports.map((transport) => ({
+      name: `start-up, ${transport}, ${runtime}`,
+      rows: async () => [await rowOf(runtime, transport, rounds)],
+    }))
+  );
 }
 
-/** Milliseconds from a spawn by a supervisor to the program's first line. */
+async function rowOf(runtime: BenchRuntime, transport: string, rounds: number): Promise<Row> {
+  const [bare, connects, ours] = (await alternately(runtime, transport, rounds)).map(figuresOf);
+  const limit = limitMs[runtime];
+  return {
+    figure: "start-up",
+    case: transport,
+    runtime,
+    unit: "ms",
+    ours: ours!,
+    peer: { name: "the bare runtime", figures: bare! },
+    others: [{ name: "… that connects and gets an answer", figures: connects! }],
+    targets: [target(
+      "start-up: ≤ 5 ms over the bare runtime (Node 8 ms)",
+      "more than bare",
+      ours!.p50 - bare!.p50,
+      limit,
+    )],
+  };
+}
+
+/** Milliseconds from a spawn by a supervisor to the program's first line, by role. */
 async function alternately(
   runtime: BenchRuntime,
   transport: string,
   rounds: number,
-): Promise<{ bare: number[]; ours: number[] }> {
+): Promise<number[][]> {
   const options = { timeInterval: 60_000, recoveryPolicy: "quit", transport };
-  const runs = Array.from({ length: 2 * rounds + 2 }, (_, run) => ({
-    program: programFor(runtime, "startup", { transport, bare: run % 2 === 0 }),
-    options,
-  }));
-  const server = start("node26", "supervisor", { runs });
-  const samples: number[] = [];
-  for (let run = 0; run < runs.length; run++) {
-    const spawned = await server.line("spawn", run + 1);
-    const first = await server.line("first", run + 1);
-    samples.push(first.arrived - spawned["at"]);
-  }
-  await server.ended;
-  const measured = samples.slice(2); // the first pair fills caches
-  return {
-    bare: measured.filter((_, run) => run % 2 === 0),
-    ours: measured.filter((_, run) => run % 2 === 1),
-  };
+  return await withSocketPath(async (path) => {
+    const answerer = createServer((socket) => socket.on("data", () => void socket.write("a")));
+    await new Promise<void>((resolve) => answerer.listen(path, resolve));
+    const runs = Array.from({ length: roles.length * (rounds + 1) }, (_, run) => ({
+      program: programFor(runtime, "startup", { role: roles[run % roles.length], transport, path }),
+      options,
+    }));
+    const server = start("node26", "supervisor", { runs });
+    try {
+      const samples: number[] = [];
+      for (let run = 0; run < runs.length; run++) {
+        const spawned = await server.line("spawn", run + 1);
+        const first = await server.line("first", run + 1);
+        samples.push(first.arrived - spawned["at"]);
+      }
+      await server.ended;
+      const measured = samples.slice(roles.length); // the first round fills caches
+      return roles.map((_, role) => measured.filter((_, run) => run % roles.length === role));
+    } finally {
+      answerer.close();
+      await server.stop("SIGKILL");
+    }
+  });
 }

@@ -24,7 +24,7 @@ const { Deno, Bun } = globalThis as unknown as {
   Bun?: { spawn(words: readonly string[], options: object): BunChild };
 };
 
-const { file, words, count, quietMs } = settings;
+const { file, words, count, quietMs, manner } = settings;
 const spawnChild = await spawner();
 wall(0); // the clock is looked at before it is needed
 for (let run = 0; run < count; run++) {
@@ -59,9 +59,12 @@ async function spawner(): Promise<() => Child> {
       return { output: child.stdout, exited: child.exited, kill: () => child.kill("SIGKILL") };
     };
   }
-  const { spawn } = await import("node:child_process");
+  const { fork, spawn } = await import("node:child_process");
+  const [module, ...args] = words as string[];
   return () => {
-    const child: ChildProcess = spawn(file, words, { stdio: ["ignore", "pipe", "inherit"] });
+    const child: ChildProcess = manner === "fork"
+      ? fork(module!, args, { execPath: file, stdio: ["ignore", "pipe", "inherit", "ipc"] })
+      : spawn(file, words, { stdio: ["ignore", "pipe", "inherit"] });
     const exited = new Promise((resolve) => child.once("exit", resolve));
     return { output: child.stdout!, exited, kill: () => void child.kill("SIGKILL") };
   };

@@ -1,6 +1,9 @@
 // The smallest application there is, so that a thousand fit on one machine: it registers, starts, and sends ten heartbeats a
 // second over the link it was given (docs/transports.md, src/core/frame.ts) until that link ends. Not a peer: the server is
 // what is measured.
+//
+// With a path and a number as its arguments, it writes a byte to the socket there every so many milliseconds; with 0 it
+// writes none, and ends when the socket does.
 #include <arpa/inet.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -75,7 +78,27 @@ static int is_alive(int link) {
   }
 }
 
-int main(void) {
+static void step(struct timespec *time, long ns) {
+  time->tv_nsec += ns;
+  if (time->tv_nsec >= 1000000000) {
+    time->tv_nsec -= 1000000000;
+    time->tv_sec++;
+  }
+  clock_nanosleep(CLOCK_MONOTONIC, TIMER_ABSTIME, time, NULL);
+}
+
+static int write_bytes(const char *path, long ms) {
+  int link = connect_to(path);
+  char byte;
+  if (ms == 0) return recv(link, &byte, 1, 0) < 0;
+  struct timespec next;
+  clock_gettime(CLOCK_MONOTONIC, &next);
+  while (send(link, "", 1, MSG_NOSIGNAL) == 1) step(&next, ms * 1000 * 1000);
+  return 0;
+}
+
+int main(int argc, char **argv) {
+  if (argc > 2) return write_bytes(argv[1], atol(argv[2]));
   char *address = getenv("SAM_LINK");
   char *rest = address ? strchr(address, ':') : NULL;
   if (!rest) {
@@ -103,12 +126,7 @@ int main(void) {
   while (is_alive(link)) {
     if (page) __atomic_fetch_add(page, 1, __ATOMIC_SEQ_CST);
     else if (send(link, "", 1, MSG_NOSIGNAL) < 0) break;
-    next.tv_nsec += period_ns;
-    if (next.tv_nsec >= 1000000000) {
-      next.tv_nsec -= 1000000000;
-      next.tv_sec++;
-    }
-    clock_nanosleep(CLOCK_MONOTONIC, TIMER_ABSTIME, &next, NULL);
+    step(&next, period_ns);
   }
   return 0;
 }

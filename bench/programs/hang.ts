@@ -7,7 +7,7 @@ import { wall } from "../support/clock.ts";
 import { say, settings, sleep } from "../support/say.ts";
 
 wall(0); // the clock is looked at before it is needed
-const { timeInterval, transport, manner } = settings;
+const { timeInterval, transport, confirmed } = settings;
 const plain = ({ unix, pipe, shm } as Record<string, Transport>)[transport]!;
 
 let last = 0;
@@ -29,13 +29,13 @@ const noting: Transport = {
 
 const sam = await initialize({ timeInterval, recoveryPolicy: "restart", transport: noting });
 const instance = await sam.register();
-if (manner === "confirmed") sam.setHealthCheck(() => true);
+if (confirmed) sam.setHealthCheck(() => true);
 await sam.start();
 const untilMs = performance.now() + 20 + 40 * Math.random();
 while (performance.now() < untilMs) {
-  if (manner === "beats") sam.heartbeat();
+  if (!confirmed) sam.heartbeat();
   await sleep(5);
 }
 say("last", { at: wall(last), instance });
-if (manner === "confirmed") { for (;;); }
+if (confirmed) { for (;;); }
 else setInterval(() => {}, 1000);

@@ -1,14 +1,16 @@
 // Supervises more and more applications, and stands still after each step for the bench to look at this process. With
 // "bare" it does not even load the library.
 import type { Program, SuperviseOptions, Supervisor } from "@x/sam";
+import { listenBare } from "../support/bare_socket.ts";
 import type { Step } from "../support/many.ts";
 import { say, settings, sleep } from "../support/say.ts";
 
 interface Given {
   readonly steps: readonly Step[];
   readonly bare: boolean;
-  /** Without the library: children of the runtime's own. */
-  readonly children: boolean;
+  /** Without the library: the command line of children of the runtime's own, and where they connect to. */
+  readonly child?: readonly [string, ...string[]];
+  readonly path?: string;
   readonly program: Program;
   readonly options: SuperviseOptions;
   /** The state in which an application is there for good. */
@@ -18,13 +20,14 @@ interface Given {
 /** So many applications are started at once: what all of them together need in that moment is not the figure. */
 const batch = 20;
 
-const { steps, bare, children, program, options, state } = settings as Given;
+const { steps, bare, child, path, program, options, state } = settings as Given;
 const supervisors: Supervisor[] = [];
 const bareChildren: unknown[] = [];
 
+if (path !== undefined) await listenBare(path, () => {});
 for (const { programs, settleMs, windowMs } of steps) {
   if (!bare) await grow(programs);
-  while (children && bareChildren.length < programs) bareChildren.push(spawnBare());
+  while (child && bareChildren.length < programs) bareChildren.push(spawnBare(child));
   await sleep(settleMs / 2);
   collectGarbage();
   await sleep(settleMs / 2);
@@ -49,16 +52,16 @@ async function grow(programs: number): Promise<void> {
   }
 }
 
-function spawnBare(): unknown {
+function spawnBare([file, ...args]: readonly [string, ...string[]]): unknown {
   const { Deno, Bun } = globalThis as unknown as {
     Deno?: { Command: new (file: string, options: object) => { spawn(): unknown } };
     Bun?: { spawn(words: readonly string[], options: object): unknown };
   };
   const none = { stdin: "null", stdout: "null", stderr: "null" };
-  if (Deno) return new Deno.Command("sleep", { args: ["60"], ...none }).spawn();
-  if (Bun) return Bun.spawn(["sleep", "60"], { stdio: ["ignore", "ignore", "ignore"] });
+  if (Deno) return new Deno.Command(file, { args, ...none }).spawn();
+  if (Bun) return Bun.spawn([file, ...args], { stdio: ["ignore", "ignore", "ignore"] });
   const { spawn } = process.getBuiltinModule("node:child_process");
-  return spawn("sleep", ["60"], { stdio: "ignore" });
+  return spawn(file, args, { stdio: "ignore" });
 }
 
 /** Only where the runtime was started with --expose-gc, or is Bun. Twice: what is freed by finalizers goes the second time. */

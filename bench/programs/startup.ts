@@ -1,12 +1,28 @@
-// Says a line: at once ("bare"), or after the first calls of the library, which is loaded no earlier.
+// Says a line: at once ("bare"), after a connection with one question and answer ("connects"), or after the first calls of
+// the library ("registers"). Nothing is loaded that is not needed.
 import { say, settings } from "../support/say.ts";
 
-if (settings.bare !== true) {
-  const { initialize } = await import("@x/sam");
-  const { transport } = settings;
-  const sam = await initialize({ timeInterval: 60_000, recoveryPolicy: "quit", transport });
-  await sam.register();
-  say("first");
-  await sam.finalize();
-} else say("first");
-export {};
+const { role, transport, path } = settings;
+switch (role) {
+  case "registers": {
+    const { initialize } = await import("@x/sam");
+    const sam = await initialize({ timeInterval: 60_000, recoveryPolicy: "quit", transport });
+    await sam.register();
+    say("first");
+    await sam.finalize();
+    break;
+  }
+  case "connects": {
+    const { connectBare } = await import("../support/bare_socket.ts");
+    await new Promise<void>((resolve) => {
+      void connectBare(path, () => resolve()).then((socket) => socket.send(Uint8Array.of(1)));
+    });
+    say("first");
+    break;
+  }
+  default:
+    say("first");
+}
+const { Deno } = globalThis as unknown as { Deno?: { exit(code: number): never } };
+if (Deno) Deno.exit(0); // the connection would keep it
+else process.exit(0);

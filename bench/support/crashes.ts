@@ -20,7 +20,7 @@ export interface App {
 export const hangInterval = 100;
 
 /** All is loaded, and nothing goes on any more, so long after the last line. */
-const quietMs = 150;
+const quietMs = 100;
 
 function settingsOf(app: App, hangs = false): object {
   const { mib, withModule = false, transport = "unix", standby = 0 } = app;
@@ -103,10 +103,16 @@ export interface Bare {
   readonly exits: number[];
 }
 
-export async function bare(runtime: BenchRuntime, app: App, count: number): Promise<Bare> {
+/** Node can start a child by `fork`, too, with a channel between them. */
+export async function bare(
+  runtime: BenchRuntime,
+  app: App,
+  count: number,
+  manner: "spawn" | "fork" = "spawn",
+): Promise<Bare> {
   const [file, flags] = commandLine(runtime, "bare_app");
   const words = [...flags, JSON.stringify(settingsOf(app))];
-  const parent = start(runtime, "bare_parent", { file, words, count, quietMs });
+  const parent = start(runtime, "bare_parent", { file, words, count, quietMs, manner });
   try {
     await parent.line("sample", count);
     const samples = parent.lines.filter(({ event }) => event === "sample");

@@ -1,8 +1,11 @@
 // The bench's own process: it starts programs of bench/programs on a runtime, hears what they say, and reads what /proc
 // says about them.
-import { type ChildProcess, execFileSync, spawn } from "node:child_process";
-import { readdirSync, readFileSync } from "node:fs";
+import { type ChildProcess, execFile, spawn } from "node:child_process";
+import { mkdtempSync, readdirSync, readFileSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
 import { fileURLToPath } from "node:url";
+import { promisify } from "node:util";
 import { wall } from "./clock.ts";
 import { runtimePath } from "../../test/support/runtimes.ts";
 
@@ -10,8 +13,15 @@ import { runtimePath } from "../../test/support/runtimes.ts";
 export const runtimes = ["node26", "deno", "bun"] as const;
 export type BenchRuntime = typeof runtimes[number];
 
-/** The checkout; this file runs in .build/bench/support. */
-export const root: string = fileURLToPath(new URL("../../../", import.meta.url));
+const compiled = import.meta.url.endsWith(".js");
+
+/** The checkout. */
+export const root: string = fileURLToPath(
+  new URL(compiled ? "../../../" : "../../", import.meta.url),
+);
+
+/** bench/programs/beater.c, compiled. */
+export const beater: string = `${root}.build/bench/beater`;
 
 /** What `supervise` is told to run a program of bench/programs. */
 export function programFor(runtime: BenchRuntime, program: string, settings: object): object {
@@ -60,7 +70,8 @@ export class Running {
   readonly ended: Promise<number | null>;
   readonly #child: ChildProcess;
   #waiting: (() => void)[] = [];
-  #stderr = "";
+  /** All that was said to standard error. */
+  stderr = "";
 
   constructor(
     file: string,
@@ -71,7 +82,7 @@ export class Running {
       stdio: ["pipe", "pipe", "pipe"],
       env: { ...process.env, ...env },
     });
-    this.#child.stderr!.setEncoding("utf8").on("data", (text: string) => this.#stderr += text);
+    this.#child.stderr!.setEncoding("utf8").on("data", (text: string) => this.stderr += text);
     let rest = "";
     this.#child.stdout!.setEncoding("utf8").on("data", (text: string) => {
       const arrived = wall(performance.now());
@@ -100,12 +111,12 @@ export class Running {
 
   /** Waits for the nth line of an event. */
   async line(event: string, nth = 1): Promise<Line> {
-    const deadline = performance.now() + 60_000;
+    const deadline = performance.now() + 180_000;
     for (;;) {
       const found = this.lines.filter((line) => line.event === event)[nth - 1];
       if (found) return found;
       if (this.#child.exitCode !== null || performance.now() > deadline) {
-        throw new Error(`no line "${event}" (${nth}): ${this.#stderr}`);
+        throw new Error(`no line "${event}" (${nth}): ${this.stderr.slice(-2000)}`);
       }
       await new Promise<void>((resolve) => {
         this.#waiting.push(resolve);
@@ -136,13 +147,25 @@ export function start(
   return new Running(file, [...words, JSON.stringify(settings)], env);
 }
 
-/** Runs the C peer; returns its samples. */
-export function peerSamples(libsam: string, ...words: (string | number)[]): number[] {
-  const output = execFileSync(libsam, words.map(String), {
-    encoding: "utf8",
-    stdio: ["ignore", "pipe", "inherit"],
-  });
-  return JSON.parse(output.trim().split("\n").at(-1)!) as number[];
+/** Runs a peer to its end; returns its samples. */
+export async function peerSamples(file: string, ...words: (string | number)[]): Promise<number[]> {
+  return await peerResult(file, ...words) as number[];
+}
+
+/** Runs a peer; what it says on its last line. */
+export async function peerResult(file: string, ...words: (string | number)[]): Promise<unknown> {
+  const { stdout } = await promisify(execFile)(file, words.map(String), { encoding: "utf8" });
+  return JSON.parse(stdout.trim().split("\n").at(-1)!);
+}
+
+/** Lends a path for a Unix socket. */
+export async function withSocketPath<T>(use: (path: string) => Promise<T>): Promise<T> {
+  const directory = mkdtempSync(join(tmpdir(), "bench-"));
+  try {
+    return await use(join(directory, "s"));
+  } finally {
+    rmSync(directory, { recursive: true, force: true });
+  }
 }
 
 /** Microseconds of processor time that a process has used so far, all its threads. */
@@ -153,6 +176,12 @@ export function cpuMicroseconds(pid: number): number {
     total += Number(nanoseconds) / 1000;
   }
   return total;
+}
+
+/** How often the main thread of a process, its event loop, has gone to sleep, and so been woken. */
+export function voluntarySwitches(pid: number): number {
+  const status = readFileSync(`/proc/${pid}/status`, "utf8");
+  return Number(/^voluntary_ctxt_switches:\s+(\d+)/m.exec(status)![1]);
 }
 
 /** KiB of memory that a process has resident. */

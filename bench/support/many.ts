@@ -1,8 +1,16 @@
 // For the figures about a server of many applications: starts it, lets it grow step by step, and ends all of it. Its
 // programs inherit the limit of open files that the runtimes raise for themselves: a server has three for each application
 // at most, so `ulimit -Hn` must be 4,096 or more.
-import { join } from "node:path";
-import { type BenchRuntime, childrenOf, commandLine, root, Running } from "./host.ts";
+import {
+  beater,
+  type BenchRuntime,
+  childrenOf,
+  commandLine,
+  privateKiB,
+  residentKiB,
+  Running,
+  withSocketPath,
+} from "./host.ts";
 
 /** The server stands still, with so many programs in the end. */
 export interface Step {
@@ -23,8 +31,27 @@ export interface Kind {
 
 /** Stands still, too, but supervises nothing and does not load the library. */
 export const bare = "bare";
-/** As that, but has as many children as there would be programs. */
+/** As that, but has as many children as there would be programs, each of which has a connection to it. */
 export const bareParent = "bare parent";
+
+/** So that a program can collect its garbage before somebody looks at its memory. */
+export const withGarbageCollection: Readonly<Record<BenchRuntime, readonly string[]>> = {
+  node26: ["--expose-gc"],
+  deno: ["--v8-flags=--expose-gc"],
+  bun: [],
+};
+
+/** KiB of memory. */
+export interface Memory {
+  readonly resident: number;
+  /** Of this process alone. */
+  readonly own: number;
+}
+
+/** What a process has now. */
+export function memoryOf(pid: number): Memory {
+  return { resident: residentKiB(pid), own: privateKiB(pid) };
+}
 
 /** Starts a server on a runtime, with its flags, and looks at it in every step. */
 export async function stepwise<S extends Step, T>(
@@ -34,30 +61,30 @@ export async function stepwise<S extends Step, T>(
   steps: readonly S[],
   look: (pid: number, step: S) => T | Promise<T>,
 ): Promise<T[]> {
-  const settings = typeof kind === "string"
-    ? { steps, bare: true, children: kind === bareParent }
-    : { steps, ...supervised(kind) };
-  const [file, words] = commandLine(runtime, "many", flags);
-  const server = new Running(file, [...words, JSON.stringify(settings)]);
-  try {
-    const seen: T[] = [];
-    for (const [index, step] of steps.entries()) {
-      await server.line("steady", index + 1);
-      seen.push(await look(server.pid, step));
-      await server.line("over", index + 1);
+  return await withSocketPath(async (path) => {
+    const settings = typeof kind === "string"
+      ? { steps, bare: true, ...(kind === bareParent && { child: [beater, path, "0"], path }) }
+      : { steps, ...supervised(kind) };
+    const [file, words] = commandLine(runtime, "many", flags);
+    const server = new Running(file, [...words, JSON.stringify(settings)]);
+    try {
+      const seen: T[] = [];
+      for (const [index, step] of steps.entries()) {
+        await server.line("steady", index + 1);
+        seen.push(await look(server.pid, step));
+        await server.line("over", index + 1);
+      }
+      return seen;
+    } finally {
+      await endAll(server);
     }
-    return seen;
-  } finally {
-    await endAll(server);
-  }
+  });
 }
 
 function supervised({ transport, timeInterval, linked }: Kind): object {
   return {
     state: linked ? "started" : "launched",
-    program: linked
-      ? { command: join(root, ".build/bench/beater") }
-      : { command: "sleep", args: ["60"], stdio: "ignore" }, // should nobody be left to end it
+    program: linked ? { command: beater } : { command: "sleep", args: ["60"], stdio: "ignore" }, // should nobody be left to end it
     options: { transport, timeInterval, recoveryPolicy: "quit" },
   };
 }

@@ -1,9 +1,9 @@
-// What a figure is made of: rows, each of which is one thing measured, beside its peer, with the target where there is one.
+// What a figure is made of: rows, each of which is one thing measured, beside its peer, with its targets where it has any.
 import { type Figures, round } from "./statistics.ts";
 
 /** Something measured. */
 export interface Row {
-  /** What was measured, as in the table of docs/performance.md. */
+  /** What was measured, as in the tables of docs/performance.md. */
   readonly figure: string;
   /** Under which circumstances: the transport, the size … */
   readonly case: string;
@@ -13,9 +13,9 @@ export interface Row {
   readonly ours: Figures;
   /** What it is measured against, in the same run. */
   readonly peer?: Peer;
-  /** Further ones, for the reader. */
+  /** Further ones: other peers, and the floor under this library. */
   readonly others?: readonly Peer[];
-  readonly target?: Target;
+  readonly targets?: readonly Target[];
 }
 
 /** Somebody else's figures, or a bare runtime's. */
@@ -26,41 +26,53 @@ export interface Peer {
 
 /** What must hold. */
 export interface Target {
-  readonly text: string;
+  /** What it is part of: rows with the same goal make one line of the summary. */
+  readonly goal: string;
+  /** What is compared. */
+  readonly what: string;
+  readonly value: number;
+  readonly limit: number;
   readonly met: boolean;
 }
 
-/** A target for the medians: ours at most `factor` times the peer's, plus `more`. */
-export function atMost(
-  ours: Figures,
-  factor: number,
-  peer: Figures,
-  text: string,
-  more = 0,
-): Target {
-  return { text, met: ours.p50 <= factor * peer.p50 + more };
+/** A target: a value, in the unit of its row, is at most the limit. */
+export function target(goal: string, what: string, value: number, limit: number): Target {
+  return { goal, what, value: round(value), limit: round(limit), met: value <= limit };
 }
+
+/** How much is measured: all; less of it, fewer times; or what `npm run bench:check` compares. */
+export type Depth = "full" | "quick" | "check";
 
 /** What a figure is told. */
 export interface Settings {
-  /** Whether little time shall be taken: fewer cases, too. */
-  readonly quick: boolean;
-  /** How many samples, as a part of the full number. */
-  readonly scale: number;
+  readonly depth: Depth;
   /** The compiled C peer. */
   readonly libsam: string;
 }
 
+/** A part of a figure that can be taken alone, and again. */
+export interface Measurement {
+  readonly name: string;
+  rows(): Promise<Row[]>;
+}
+
 /** One file of bench/figures. */
 export interface Figure {
-  rows(settings: Settings): Promise<Row[]>;
+  measurements(settings: Settings): Measurement[];
+}
+
+/** All that stands beside a row. */
+export function peersOf({ peer, others = [] }: Row): readonly Peer[] {
+  return peer ? [peer, ...others] : others;
 }
 
 /** A row for people. */
-export function tableLine({ figure, case: which, runtime, unit, ours, peer, target }: Row): string {
+export function tableLine(row: Row): string {
+  const { figure, case: which, runtime, unit, ours, targets = [] } = row;
   const show = ({ p50, p90, p99 }: Figures) => `${p50} (${p90}, ${p99})`;
-  const ratio = peer ? ` ratio ${round(ours.p50 / peer.figures.p50)}` : "";
-  const beside = peer ? `; ${peer.name} ${show(peer.figures)};${ratio}` : "";
-  const goal = target ? `; ${target.met ? "met" : "MISSED"}: ${target.text}` : "";
-  return `${figure} · ${which} · ${runtime}: ${show(ours)} ${unit}${beside}${goal}`;
+  const beside = peersOf(row).map(({ name, figures }) => `; ${name} ${show(figures)}`).join("");
+  const goals = targets.map(({ what, value, limit, met }) =>
+    `; ${met ? "met" : "MISSED"}: ${what} ${value} <= ${limit}`
+  ).join("");
+  return `${figure} · ${which} · ${runtime}: ${show(ours)} ${unit}${beside}${goals}`;
 }

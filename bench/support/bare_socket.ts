@@ -1,0 +1,102 @@
+// Unix sockets as each runtime has them, with nothing of this library: the floor under what it does with them.
+
+/** An open connection. */
+export interface BareSocket {
+  /** Sends all, now or as soon as there is room. */
+  send(bytes: Uint8Array): void;
+}
+
+/** What comes over a connection: that many bytes more. */
+export type Received = (socket: BareSocket, bytes: number) => void;
+
+interface DenoConnection {
+  read(into: Uint8Array): Promise<number | null>;
+  write(bytes: Uint8Array): Promise<number>;
+}
+interface DenoLike {
+  listen(options: object): AsyncIterable<DenoConnection>;
+  connect(options: object): Promise<DenoConnection>;
+}
+interface BunSocket {
+  write(bytes: Uint8Array): number;
+}
+interface BunLike {
+  listen(options: object): unknown;
+  connect(options: object): Promise<BunSocket>;
+}
+const { Deno, Bun } = globalThis as unknown as { Deno?: DenoLike; Bun?: BunLike };
+
+/** Listens at a path. */
+export async function listenBare(path: string, received: Received): Promise<void> {
+  if (Deno) {
+    const listener = Deno.listen({ transport: "unix", path });
+    void (async () => {
+      for await (const connection of listener) denoSocket(connection, received);
+    })();
+  } else if (Bun) Bun.listen({ unix: path, socket: bunHandlers(received) });
+  else {
+    const { createServer } = await import("node:net");
+    const server = createServer((socket) => {
+      socket.on("data", ({ length }) => received(nodeSocket(socket), length));
+    });
+    await new Promise<void>((resolve) => server.listen(path, resolve));
+  }
+}
+
+/** Connects to it. */
+export async function connectBare(path: string, received: Received): Promise<BareSocket> {
+  if (Deno) return denoSocket(await Deno.connect({ transport: "unix", path }), received);
+  if (Bun) return bunSocket(await Bun.connect({ unix: path, socket: bunHandlers(received) }));
+  const { connect } = await import("node:net");
+  const socket = connect(path);
+  await new Promise((resolve) => socket.once("connect", resolve));
+  const bare = nodeSocket(socket);
+  socket.on("data", ({ length }) => received(bare, length));
+  return bare;
+}
+
+function nodeSocket(socket: { write(bytes: Uint8Array): boolean }): BareSocket {
+  return { send: (bytes) => void socket.write(bytes) };
+}
+
+function denoSocket(connection: DenoConnection, received: Received): BareSocket {
+  const socket = {
+    async send(bytes: Uint8Array): Promise<void> {
+      for (let rest = bytes; rest.length > 0;) {
+        rest = rest.subarray(await connection.write(rest));
+      }
+    },
+  };
+  void (async () => {
+    const into = new Uint8Array(65_536);
+    for (;;) {
+      const count = await connection.read(into);
+      if (count === null) return;
+      received(socket, count);
+    }
+  })();
+  return socket;
+}
+
+/** What did not fit waits for its socket to drain. */
+const unsent = new Map<BunSocket, Uint8Array>();
+
+function bunSocket(socket: BunSocket): BareSocket {
+  return {
+    send(bytes) {
+      const written = socket.write(bytes);
+      if (written < bytes.length) unsent.set(socket, bytes.subarray(written));
+    },
+  };
+}
+
+function bunHandlers(received: Received): object {
+  return {
+    data: (socket: BunSocket, { length }: Uint8Array) => received(bunSocket(socket), length),
+    drain(socket: BunSocket) {
+      const rest = unsent.get(socket);
+      unsent.delete(socket);
+      if (rest) bunSocket(socket).send(rest);
+    },
+  };
+}

@@ -1,4 +1,5 @@
-// Runs figures one after the other, prints each row as it is there, and writes them all to a JSON file. All figures in
+// What happens inside a process is measured by mitata (programs/heartbeat.ts), what happens between processes by drivers of
+// our own. Runs figures one after the other, prints each row as it is there, and writes them all to a JSON file. All figures in
 // full are the ones of docs/performance.md, which is written anew.
 import { writeFileSync } from "node:fs";
 import { parseArgs } from "node:util";
@@ -49,7 +50,9 @@ if (isPublished) publish();
 
 const targets = rows.flatMap((row) => row.targets ?? []);
 const met = targets.filter((target) => target.met).length;
-console.log(`${met} of ${targets.length} targets met; ${secondsSince(began)} s`, seconds);
+console.log(
+  `${met} of ${targets.length} targets met; ${secondsSince(began)} s: ${JSON.stringify(seconds)}`,
+);
 console.log(`written to ${out}`);
 if (failures.length > 0) {
   console.log(`not measured, because they failed twice:\n  ${failures.join("\n  ")}`);

@@ -50,8 +50,7 @@ export function measurements({ depth, libsam }: Settings): Measurement[] {
 
 function isWanted(depth: Depth, runtime: BenchRuntime, size: Case): boolean {
   if (size.cached && runtime !== "node26") return false;
-  if (depth === "full" || size === trivial) return true;
-  return depth === "quick" && size === withModule && runtime === "node26";
+  return depth === "full" || size === trivial;
 }
 
 interface Task {

@@ -30,12 +30,12 @@ const cases: readonly Case[] = [
 ];
 
 export function measurements({ libsam, depth }: Settings): Measurement[] {
-  const count = depth === "full" ? 32 : depth === "quick" ? 8 : 5;
+  const count = depth === "full" ? 24 : depth === "quick" ? 6 : 5;
   const isWanted = ({ transport, manner, busy = false }: Case) => {
     if (depth === "full") return true;
     if (depth === "check") return !busy && transport === "unix";
-    return transport !== "pipe" && (transport === "shm" || manner === "event loop") &&
-      !(busy && manner === "heartbeat()");
+    if (busy) return transport === "unix" && manner === "event loop";
+    return transport !== "pipe" && (transport === "shm" || manner === "event loop");
   };
   return cases.filter(isWanted).map((which) => ({
     name: `hang → warning, ${nameOf(which)}`,

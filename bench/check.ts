@@ -23,6 +23,7 @@ const { values } = parseArgs({
   options: {
     libsam: { type: "string", default: "" },
     runs: { type: "string", default: "1" },
+    only: { type: "string", default: "" }, // a part of the name of a measurement
   },
 });
 const settings = { depth: "check", libsam: values.libsam } as const;
@@ -57,7 +58,9 @@ async function check(busy: boolean): Promise<CheckRun> {
   try {
     for (const name of ["heartbeat", "data", "hang", "crash"]) {
       const figure = await import(`./figures/${name}.js`) as Figure;
-      for (const measurement of figure.measurements(settings)) await compare(measurement, run);
+      for (const measurement of figure.measurements(settings)) {
+        if (measurement.name.includes(values.only)) await compare(measurement, run);
+      }
     }
   } finally {
     stop();

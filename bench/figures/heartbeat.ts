@@ -13,7 +13,7 @@ import { type Figures, figuresOf } from "../support/statistics.ts";
 const collections = { BUN_JSC_logGC: "1" };
 
 export function measurements({ libsam, depth }: Settings): Measurement[] {
-  const batches = depth === "full" ? 40 : 10;
+  const batches = depth === "full" ? 20 : 10;
   const transports = depth === "quick" ? ["shm", "unix"] : ["shm", "unix", "pipe"];
   return runtimes.flatMap((runtime) =>
     transports.map((transport) => ({

@@ -38,10 +38,13 @@ export type {
 } from "./src/program.ts";
 export type { RestartOptions } from "./src/core/restart.ts";
 export type { Signal } from "./src/core/signals.ts";
+export type { Slack, SlackBucket } from "./src/core/slack.ts";
 export type {
   Evidence,
   FinishReason,
+  Note,
   Problem,
+  ProcessState,
   RecoveryReason,
   ServerEvent,
   ServerState,
@@ -54,6 +57,7 @@ export type {
   Command,
   Exit,
   Listener,
+  Output,
   Page,
   RandomFile,
   Runtime,
@@ -61,4 +65,4 @@ export type {
   Stdio,
   Stream,
 } from "./src/runtime/runtime.ts";
-export type { Endpoint, Kept, Link, LinkSink, Transport } from "./transports/transport.ts";
+export type { Endpoint, Kept, Link, LinkSink, Noted, Transport } from "./transports/transport.ts";

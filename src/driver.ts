@@ -15,6 +15,7 @@ import type {
   ServerSettings,
 } from "./core/server_types.ts";
 import type { Signal } from "./core/signals.ts";
+import type { Slack } from "./core/slack.ts";
 import { SamError } from "./errors.ts";
 import { Instance } from "./instance.ts";
 import type { Command, Runtime } from "./runtime/runtime.ts";
@@ -55,7 +56,9 @@ export class Driver implements Sleeper {
   readonly #sink: DriverSink;
   #instance: Instance | null = null;
   #spare: Instance | null = null;
-  /** Spares that are being ended. */
+  /** What is known about the last instance that was buried. */
+  #findings: Instance["findings"] = {};
+  /** What is being ended: spares, and the output of those that were buried. */
   readonly #doomed = new Set<Promise<void>>();
   #inputs: ServerInput[] = [];
   #stepping = false;
@@ -123,6 +126,12 @@ export class Driver implements Sleeper {
     return at === null ? null : this.#parts.runtime.now() - at;
   }
 
+  /** How much of the time interval was left at the signs of life. */
+  get slack(): Slack {
+    this.sample();
+    return this.server.slack;
+  }
+
   /** The bytes stored by the active process. */
   get dataSize(): number {
     return this.#instance?.keptSize ?? this.server.dataSize;
@@ -170,6 +179,9 @@ export class Driver implements Sleeper {
       case "killSpare":
         this.#killSpare();
         break;
+      case "examine":
+        this.#instance?.examine(effect.stackMs);
+        break;
       case "signal":
         this.#instance?.signal(effect.signal);
         break;
@@ -189,11 +201,24 @@ export class Driver implements Sleeper {
         this.#unmap();
         break;
       case "emit":
-        this.#sink.event(effect.event, effect.instanceId);
+        void this.#tell(effect.event, effect.instanceId);
         break;
       case "finish":
         this.#finish(effect.status);
     }
+  }
+
+  /** Tells what happened, with all the evidence there is. */
+  async #tell(event: ServerEvent, instanceId: number): Promise<void> {
+    if (event.type === "recovery") {
+      const evidence = { ...event.evidence, ...this.#findings };
+      return this.#sink.event({ ...event, evidence }, instanceId);
+    }
+    if (event.type !== "observed") return this.#sink.event(event, instanceId);
+    const instance = this.#instance!;
+    await instance.examined;
+    const evidence = { ...event.evidence, ...instance.findings };
+    if (!this.#finished) this.#sink.event({ ...event, evidence }, instanceId);
   }
 
   // The processes.
@@ -228,14 +253,22 @@ export class Driver implements Sleeper {
     const spare = this.#spare;
     this.#spare = null;
     if (!spare) return;
-    const end = spare.destroy().finally(() => this.#doomed.delete(end));
-    this.#doomed.add(end);
+    this.#await(spare.destroy());
+  }
+
+  /** Supervision is not over before this has ended. */
+  #await(end: Promise<void>): void {
+    const noted = end.finally(() => this.#doomed.delete(noted));
+    this.#doomed.add(noted);
   }
 
   #bury(): void {
     const instance = this.#instance;
     this.#instance = null; // what it says while it is buried is its past
-    instance?.bury();
+    if (!instance) return;
+    this.#findings = instance.findings;
+    const rest = instance.bury();
+    if (rest) this.#await(rest);
   }
 
   #finish(status: ExitStatus): void {

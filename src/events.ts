@@ -1,5 +1,6 @@
 /** What happens to a supervised program, for as many readers as want to know. */
 import type { DriverEvent } from "./driver.ts";
+import type { Slack } from "./core/slack.ts";
 import type { ServerEvent, ServerState, SpareStatus } from "./core/server_types.ts";
 import type { ExitStatus, LastRecovery } from "./supervise.ts";
 
@@ -17,6 +18,8 @@ export interface SupervisorStatus {
   readonly lastRecovery: LastRecovery | null;
   /** Milliseconds since the last sign of life of the instance; null when there was none. */
   readonly heartbeatAge: number | null;
+  /** Near misses: how much of the time interval was left at the signs of life of the instance. */
+  readonly slack: Slack;
   /** The spare process; null while there is none. */
   readonly standby: SpareStatus | null;
   /** Bytes stored by the program. */

@@ -1,11 +1,14 @@
 /** One process of the program, with its endpoint and its link: what the driver starts, signals, hears of and buries. */
 import type { Endpoint, Link, Transport } from "../transports/transport.ts";
 import { decodeClient, encodeServer, type ServerMessage } from "./core/frame.ts";
-import type { Problem, ServerInput } from "./core/server_types.ts";
+import type { Evidence, Note, Problem, ServerInput } from "./core/server_types.ts";
 import type { Signal } from "./core/signals.ts";
 import { SamError } from "./errors.ts";
+import { descends, processState } from "./proc.ts";
 import { linkVariable } from "./runtime/birth.ts";
 import type { Child, Command, Runtime } from "./runtime/runtime.ts";
+import { type StackFinding, takeStack } from "./stack.ts";
+import { Tail } from "./tail.ts";
 
 /** What an instance is started with. */
 export interface InstanceParts {
@@ -24,8 +27,14 @@ export interface InstanceSink {
 
 /** Ctrl-C reaches the program and this server; where the program's end is seen first, the signal is not far behind. */
 const ctrlCMs = 100;
+/** What the driver knows of an instance, beside what the core knows. */
+type Findings = Omit<Evidence, "detail" | "exitCode" | "signal" | "heartbeatAge">;
 
 const heartbeat: ServerInput = { type: "heartbeat" };
+/** An exit waits so long for the last output that was written before it. */
+const lastOutputMs = 50;
+/** Output is passed on for so long after an instance was buried: a helper may still write. */
+const restOfOutputMs = 1000;
 
 /** One process of the program. */
 export class Instance {
@@ -40,6 +49,17 @@ export class Instance {
   /** The process that registered, where it is not the one that was spawned (a wrapper stands between). */
   #below: number | null = null;
   #sampled = 0;
+  #words: readonly string[] = [];
+  #tail: Tail | null = null;
+  /** How the process said that its stack can be had. */
+  #stackAccess: string | null = null;
+  #note: { readonly text: string; readonly at: number } | undefined;
+  #findings: Findings = {};
+  #examined: Promise<void> = Promise.resolve();
+  /** Ends the attempt to take the stack; null while there is none. */
+  #abandonStack: ((why: string) => void) | null = null;
+  /** Signals that wait for the stack. */
+  #held: Signal[] = [];
   #doomed = false;
   #buried = false;
 
@@ -55,6 +75,7 @@ export class Instance {
     let child: Child;
     try {
       const line = await Promise.resolve().then(command);
+      this.#words = [...line.flags, ...line.args];
       const endpoint = this.#endpoint = await transport.open(runtime);
       const { address } = endpoint;
       const variable = (text: string) => ({ [linkVariable]: `${transport.name}:${text}` });
@@ -65,6 +86,7 @@ export class Instance {
       this.#sink.input({ type: "spawnFailed", error: problemOf(error) });
       return;
     }
+    if (child.outputs.length > 0) this.#tail = new Tail(runtime, child.outputs);
     if (this.#doomed) child.kill("SIGKILL");
     this.#sink.input({ type: "spawned", pid: child.pid });
     try {
@@ -74,6 +96,9 @@ export class Instance {
       child.kill("SIGKILL");
     }
     const exit = await child.exited;
+    this.#abandonStack?.("the process ended before it could be taken");
+    await this.#examined;
+    await this.#tail?.drained(lastOutputMs);
     if ((exit.signal === "SIGINT" || exit.code === 130) && runtime.stdinIsTerminal) {
       await new Promise<void>((resolve) => runtime.schedule(resolve, ctrlCMs, true));
     }
@@ -92,6 +117,7 @@ export class Instance {
       frame: (frame) => this.#receive(frame),
       end: () => {
         this.#takeKept();
+        this.#note = this.#lastNote;
         this.#link = null;
         this.#sink.input({ type: "linkEnd" });
       },
@@ -101,10 +127,18 @@ export class Instance {
   #receive(frame: Uint8Array): void {
     try {
       const message = decodeClient(frame);
+      if (message.type === "note") {
+        this.#note = { text: message.text, at: Date.now() };
+        return;
+      }
+      if (message.type === "stackAccess") {
+        this.#stackAccess = message.how;
+        return;
+      }
       if (message.type === "hello") {
         if (message.notice) this.#sink.fallback("program", message.notice);
         const { pid } = this.#child!;
-        if (message.pid !== pid && this.#parts.runtime.descends(message.pid, pid)) {
+        if (message.pid !== pid && descends(this.#parts.runtime, message.pid, pid)) {
           this.#below = message.pid;
         }
       }
@@ -156,10 +190,54 @@ export class Instance {
     this.#link?.send(encodeServer(message));
   }
 
-  /** Sends a signal to the process, and to the one below it that registered. */
+  /** Sends a signal to the process, and to the one below it that registered. Waits while its stack is taken. */
   signal(signal: Signal): void {
+    if (this.#abandonStack) {
+      this.#held.push(signal);
+      return;
+    }
     this.#child?.kill(signal);
     this.#signalBelow(signal);
+  }
+
+  /** Looks at the process, which is about to be ended; takes its stack within `stackMs`, unless that is 0. */
+  examine(stackMs: number): void {
+    const pid = this.#below ?? this.#child?.pid;
+    if (pid === undefined || this.#abandonStack) return;
+    const { runtime } = this.#parts;
+    const state = processState(runtime, pid);
+    this.#findings = { ...(state && { processState: state }), ...this.#noteBefore(Date.now()) };
+    if (stackMs === 0) return;
+    const target = { pid, access: this.#stackAccess, words: this.#words };
+    const { found, abandon } = takeStack(runtime, target, stackMs);
+    this.#abandonStack = abandon;
+    this.#examined = found.then((finding) => this.#endExamination(finding));
+  }
+
+  #endExamination(finding: StackFinding): void {
+    this.#findings = { ...this.#findings, ...finding };
+    this.#abandonStack = null;
+    for (const signal of this.#held.splice(0)) this.signal(signal);
+  }
+
+  /** Resolved when `examine` has done its work. */
+  get examined(): Promise<void> {
+    return this.#examined;
+  }
+
+  /** What is known about the process, beside what it said. */
+  get findings(): Findings {
+    const lines = this.#tail?.lines;
+    return { ...this.#noteBefore(Date.now()), ...this.#findings, ...(lines && { output: lines }) };
+  }
+
+  get #lastNote(): { readonly text: string; readonly at: number } | undefined {
+    return this.#link?.noted?.() ?? this.#note;
+  }
+
+  #noteBefore(now: number): { note?: Note } {
+    const note = this.#lastNote;
+    return note ? { note: { text: note.text, age: Math.max(0, now - note.at) } } : {};
   }
 
   /** While its link is there, the process below lives; after that its number may be another's. */
@@ -176,14 +254,16 @@ export class Instance {
     }
   }
 
-  /** The process has ended: gives back what belonged to it. */
-  bury(): void {
+  /** The process has ended: gives back what belonged to it. Returns what the rest of its output waits for. */
+  bury(): Promise<void> | undefined {
     if (this.#buried) return;
     this.#buried = true;
     this.#signalBelow("SIGKILL");
     if (this.#link) this.#close(this.#link);
     else this.#close(this.#child?.stream);
     this.#close(this.#endpoint);
+    const tail = this.#tail;
+    return tail?.drained(restOfOutputMs).then(() => tail.close());
   }
 
   #close(what: { close(): void } | null | undefined): void {
@@ -199,7 +279,7 @@ export class Instance {
     this.#doomed = true;
     this.signal("SIGKILL");
     await this.ended;
-    this.bury();
+    await this.bury();
   }
 }
 

@@ -40,6 +40,16 @@ export interface SamOptions {
   readonly maxDataSize?: number;
   /** What the active process does when its server is gone. Default `"exit"`. */
   readonly serverLost?: "exit" | "continue";
+  /**
+   * Whether the JavaScript stack of a process that hangs is taken before the warning; the signal waits for it, at most one
+   * time interval and at most two seconds. Default true. See "Why was it replaced?" in the docs, also for the price.
+   */
+  readonly captureStack?: boolean;
+  /**
+   * A dry run: a silence, an unhealthy answer, a start that takes too long and a loss of quorum are reported by the event
+   * `observed`; nobody is warned or killed. A process that ends is recovered as ever. Default false.
+   */
+  readonly observe?: boolean;
   /** `start()` waits until this is quorate; a loss is a recovery. Default none. */
   readonly quorum?: QuorumSource;
   /** Where the state of the process is published. Default none. */
@@ -96,6 +106,8 @@ export const optionNames: readonly string[] = [
   "standby",
   "maxDataSize",
   "serverLost",
+  "captureStack",
+  "observe",
   "quorum",
   "clusterMap",
 ];
@@ -128,6 +140,8 @@ export function checkOptions(options: unknown, defaultTimeInterval?: number): Ch
       stopTimeout: integer("stopTimeout", or(given["stopTimeout"], 10_000), "milliseconds"),
       maxDataSize: integer("maxDataSize", or(given["maxDataSize"], defaultMaxDataSize), "bytes"),
       serverLost: oneOf("serverLost", or(given["serverLost"], "exit"), ["exit", "continue"]),
+      captureStack: oneOf("captureStack", or(given["captureStack"], true), [true, false]),
+      observe: oneOf("observe", or(given["observe"], false), [true, false]),
       standby,
       hasQuorum: given["quorum"] !== undefined,
       hasClusterMap: given["clusterMap"] !== undefined,

@@ -21,7 +21,10 @@ export interface ProgramOptions {
   readonly cwd?: string;
   /** Environment variables, added to ours. */
   readonly env?: Readonly<Record<string, string>>;
-  /** Its standard input, output and error, all alike or each. Default `"inherit"`. */
+  /**
+   * Its standard input, output and error, all alike or each. Default `"inherit"`. `"tee"` passes output on, and keeps the last
+   * lines as evidence; of all three it means output and error.
+   */
   readonly stdio?: Stdio | readonly [Stdio, Stdio, Stdio];
   /**
    * Watches the event loop of a program that need not know of SAM: a module is loaded ahead of it (`--import`, `--preload`),
@@ -227,18 +230,20 @@ function checkRuntime(value: unknown): Partial<RuntimeChoice> {
 }
 
 function checkStdio(value: unknown): readonly [Stdio, Stdio, Stdio] {
-  const allowed = ["inherit", "ignore"] as const;
+  const [forInput, forOutput] = [["inherit", "ignore"], ["inherit", "ignore", "tee"]] as const;
   if (!Array.isArray(value)) {
-    const all = oneOf("program.stdio", value, allowed);
-    return [all, all, all];
+    const all = oneOf("program.stdio", value, forOutput);
+    return [all === "tee" ? "inherit" : all, all, all];
   }
   if (value.length !== 3) {
-    throw invalid("program.stdio", value, '"inherit", "ignore", or three of them');
+    throw invalid("program.stdio", value, '"inherit", "ignore", "tee", or three of them');
   }
-  const [input, output, error] = value.map((each, at) =>
-    oneOf(`program.stdio[${at}]`, each, allowed)
-  );
-  return [input!, output!, error!];
+  const [input, output, error] = value;
+  return [
+    oneOf("program.stdio[0]", input, forInput),
+    oneOf("program.stdio[1]", output, forOutput),
+    oneOf("program.stdio[2]", error, forOutput),
+  ];
 }
 
 function text(name: string, value: unknown): string {

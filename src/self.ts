@@ -1,8 +1,8 @@
 /** The process that becomes a SAM server: it runs its own program again, watches it, and ends as it ended. */
 import type { Signal } from "./core/signals.ts";
-import type { SupervisorEvent } from "./events.ts";
 import type { CheckedOptions } from "./options.ts";
 import type { CheckedProgram } from "./program.ts";
+import { report } from "./report.ts";
 import type { Runtime } from "./runtime/runtime.ts";
 import { Supervision } from "./supervise.ts";
 
@@ -23,8 +23,7 @@ export async function serve(runtime: Runtime, options: CheckedOptions): Promise<
   let cancel: (() => void)[] = [];
   const supervision = new Supervision(program, options, (event) => {
     if (event.type === "spawn" && cancel.length === 0) cancel = rule();
-    const line = describe(event);
-    if (line) console.error(`sam: ${line}`);
+    for (const line of report(event)) console.error(`sam: ${line}`);
   });
   const rule = () => {
     runtime.takeOver((error) =>
@@ -55,39 +54,4 @@ export function onEnding(
       end(signal, signal === "SIGINT" && runtime.stdinIsTerminal);
     })
   );
-}
-
-/** One line for an event that matters to whoever reads standard error; undefined for the others. */
-export function describe(event: SupervisorEvent): string | undefined {
-  const who = `instance ${event.instanceId}`;
-  switch (event.type) {
-    case "warn":
-      return `${who} is given up (${event.reason}: ${event.detail}); warned by ${event.signal}`;
-    case "kill":
-      return `${who} is killed`;
-    case "recovery": {
-      const { exitCode, signal } = event.evidence;
-      const how = signal !== null
-        ? `ended by ${signal}`
-        : exitCode !== null
-        ? `ended with exit code ${exitCode}`
-        : `could not be started: ${event.evidence.detail}`;
-      const next = event.delay === null
-        ? "none follows"
-        : event.delay === 0
-        ? "the next one starts at once"
-        : `the next one starts in ${Math.round(event.delay)} ms`;
-      return `${who} ${how} (${event.reason}); ${next}`;
-    }
-    case "finish":
-      if (event.status.reason === "spawn") return undefined; // register() rejects with it
-      if (event.status.error) return event.status.error.message;
-      if (event.status.reason !== "restart-limit") return undefined;
-      return "too many recoveries: giving up (see the option restart)";
-    case "fallback":
-    case "problem":
-      return event.type === "fallback" ? event.detail : event.error.message;
-    default:
-      return undefined;
-  }
 }

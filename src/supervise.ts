@@ -3,6 +3,7 @@ import { loadTransport } from "../transports/named.ts";
 import type { Evidence, FinishReason, RecoveryReason } from "./core/server_types.ts";
 import type { Signal } from "./core/signals.ts";
 import type { Checker } from "./check.ts";
+import { SlackCounter } from "./core/slack.ts";
 import type { Driver, DriverEvent } from "./driver.ts";
 import { SamError } from "./errors.ts";
 import {
@@ -204,6 +205,7 @@ export class Supervision implements Supervisor {
       restarts: server?.restarts ?? 0,
       lastRecovery: this.#lastRecovery,
       heartbeatAge: this.#driver?.heartbeatAge ?? null,
+      slack: this.#driver?.slack ?? new SlackCounter(0).snapshot,
       dataSize: this.#driver?.dataSize ?? 0,
       standby: server?.standby ?? null,
       transport: typeof transport === "string" ? transport : transport.name,

@@ -23,6 +23,7 @@ test("core client: what may be called where", () => {
     "data.size": "irs",
     "data.store": "irs",
     "data.restore": "irs",
+    "note": "irs",
     "markFailed": "rs",
     "finalize": "irs",
   };

@@ -41,6 +41,8 @@ const clientMessages = {
   fetch: record({ type: is("fetch"), id: u32, offset: f64 }),
   checkBegin: record({ type: is("checkBegin") }),
   checkEnd: record({ type: is("checkEnd"), healthy: bool, detail: text }),
+  stackAccess: record({ type: is("stackAccess"), how: text }),
+  note: record({ type: is("note"), text }),
 } satisfies { [T in ClientMessage["type"]]: fc.Arbitrary<ClientMessage & { type: T }> };
 
 const serverMessages = {
@@ -56,6 +58,7 @@ const serverMessages = {
     dataSize: f64,
     maxDataSize: f64,
     exitWhenLost: bool,
+    captureStack: bool,
     hasQuorum: bool,
     hasClusterMap: bool,
   }),

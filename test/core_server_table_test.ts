@@ -271,7 +271,8 @@ test("core server: an input that is ignored changes no deadline", () => {
     for (const input of inputs) {
       const event = input.type === "message" ? input.message.type : input.type;
       if (
-        event === "tick" || event === "spare" || event === "kept" ||
+        event === "tick" || event === "spare" || event === "kept" || event === "note" ||
+        event === "stackAccess" ||
         table[state][event] !== "ignore"
       ) continue;
       const { bench } = arrive({ state, reach, ...(settings && { settings }) }, {});

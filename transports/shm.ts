@@ -6,6 +6,7 @@
 import { pageBytes } from "../src/ffi/mapped_page.ts";
 import type { Page, RandomFile, Runtime } from "../src/runtime/runtime.ts";
 import { keeper, type Kept, kept } from "./keep.ts";
+import { type Noted, noted, noter } from "./noted.ts";
 import { atEnd, filePage, pagedLink } from "./paged_link.ts";
 import { connectSocket, directoryOf, openSocket, pageIn } from "./socket.ts";
 import type { Endpoint, Link, Transport } from "./transport.ts";
@@ -47,7 +48,9 @@ async function openShared(runtime: Runtime, path: string, create: boolean): Prom
 /** The server's end. What was left in the file is read before the file is given back. */
 function serverLink(link: Link, shared: Shared, runtime: Runtime): Link {
   let last: Kept | undefined;
+  let lastNote: Noted | undefined;
   const ending = atEnd(link, () => {
+    lastNote = noted(shared.file);
     const bytes = kept(shared.file)?.read();
     last = bytes && { size: bytes.length, read: () => bytes };
     shared.close();
@@ -56,6 +59,7 @@ function serverLink(link: Link, shared: Shared, runtime: Runtime): Link {
     ...ending,
     sample: shared.page.read,
     kept: () => last ?? kept(shared.file),
+    noted: () => lastNote ?? noted(shared.file),
     close() {
       shared.close();
       link.close();
@@ -71,6 +75,7 @@ function activeLink(link: Link, shared: Shared, runtime: Runtime): Link {
     heartbeat: shared.page.add,
     confirm: link.heartbeat,
     keep: keeper(shared.file),
+    note: noter(shared.file),
     ...noticeOf(shared, runtime),
   };
 }

@@ -5,8 +5,10 @@
  */
 import type { Runtime, Stream } from "../src/runtime/runtime.ts";
 import type { Kept } from "./keep.ts";
+import type { Noted } from "./noted.ts";
 
 export type { Kept } from "./keep.ts";
+export type { Noted } from "./noted.ts";
 
 /** Who is told what arrives on a link, in the order of arrival. */
 export interface LinkSink {
@@ -47,6 +49,10 @@ export interface Link {
   keep?(bytes: Uint8Array): void;
   /** Server side: what the other side kept last; undefined for nothing. Asked before and when the link ends. */
   kept?(): Kept | undefined;
+  /** Active side, where a note can be left without a message: on return it outlives this process. At most 1,024 bytes. */
+  note?(text: string): void;
+  /** Server side: what the other side noted last; undefined for nothing. Asked before and when the link ends. */
+  noted?(): Noted | undefined;
   /** Set where the link works, but slower than it could; one line that says why. */
   readonly notice?: string;
 }

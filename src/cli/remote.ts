@@ -4,7 +4,7 @@ import { SamError } from "../errors.ts";
 import type { SupervisorEvent } from "../events.ts";
 import * as host from "../runtime/host.ts";
 import { loadRuntime, type Runtime } from "../runtime/runtime.ts";
-import { describe } from "../self.ts";
+import { report } from "../report.ts";
 import type { Answer, Request, ServerStatus } from "./control.ts";
 import { CommandError } from "./exit.ts";
 import { connect, type Lines, serverNames } from "./socket.ts";
@@ -120,7 +120,7 @@ export async function events(words: readonly string[]): Promise<number> {
       if (is("--json")) return host.stdout.write(`${JSON.stringify(event)}\n`);
       const at = new Date(event.at).toISOString();
       const who = several ? `${event.program}: ` : "";
-      host.stdout.write(`${at} ${who}${describe(event) ?? brief(event)}\n`);
+      host.stdout.write(`${at} ${who}${report(event)[0] ?? brief(event)}\n`);
     };
     await Promise.all(
       targets.map(({ server: { lines, status }, program }) =>

@@ -4,7 +4,8 @@ import type { SamError } from "../errors.ts";
 import type { SupervisorEvent } from "../events.ts";
 import { loadRuntime } from "../runtime/runtime.ts";
 import * as host from "../runtime/host.ts";
-import { describe, onEnding } from "../self.ts";
+import { report } from "../report.ts";
+import { onEnding } from "../self.ts";
 import { checkConfig, type CheckedConfig, nameOf } from "./config.ts";
 import { eventText, freeName, openControl } from "./control.ts";
 import { CommandError, exitCodeOfSpawn } from "./exit.ts";
@@ -55,22 +56,23 @@ export async function run(words: readonly string[]): Promise<number> {
   return spawnError === undefined ? code : exitCodeOfSpawn(spawnError);
 }
 
-/** Writes what happens to standard error: a line for what matters, or all of it as JSON. */
+/** Writes what happens to standard error: what matters, or all of it as JSON. */
 function teller(plan: Plan): (name: string, event: SupervisorEvent) => void {
   const several = plan.programs.length > 1;
   return (program, event) => {
     if (plan.json) return host.stderr.write(`${eventText(program, event)}\n`);
-    const line = plan.quiet ? undefined : lineOf(event);
-    if (line !== undefined) host.stderr.write(`sam: ${several ? `${program}: ` : ""}${line}\n`);
+    for (const line of plan.quiet ? [] : linesOf(event)) {
+      host.stderr.write(`sam: ${several ? `${program}: ` : ""}${line}\n`);
+    }
   };
 }
 
 /** A program that could not be started is told here; elsewhere `register()` rejects with it. */
-function lineOf(event: SupervisorEvent): string | undefined {
+function linesOf(event: SupervisorEvent): readonly string[] {
   if (event.type === "finish" && event.status.reason === "spawn") {
-    return event.status.error?.message;
+    return event.status.error ? [event.status.error.message] : [];
   }
-  return describe(event);
+  return report(event);
 }
 
 async function planOf(words: readonly string[]): Promise<Plan> {

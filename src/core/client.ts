@@ -34,6 +34,7 @@ export type Call =
   | "data.size"
   | "data.store"
   | "data.restore"
+  | "note"
   | "markFailed"
   | "finalize";
 
@@ -57,6 +58,7 @@ export const callable: Readonly<Record<Call, readonly ClientState[]>> = {
   "data.size": open,
   "data.store": open,
   "data.restore": open,
+  note: open,
   markFailed: ["registered", "started"],
   finalize: open,
 };
@@ -147,6 +149,8 @@ export class Client {
   maxDataSize: number;
   /** Whether the server has a cluster map; undefined before it is known. */
   hasClusterMap: boolean | undefined;
+  /** Whether the server wants to know how the stack of a blocked loop can be had. */
+  captureStack = false;
   /** Whether a health check was ever set. */
   hadHealthCheck = false;
 
@@ -287,6 +291,7 @@ export class Client {
       this.heartbeatWindow = answer.heartbeatWindow;
       this.maxDataSize = answer.maxDataSize;
       this.hasClusterMap = answer.hasClusterMap;
+      this.captureStack = answer.captureStack;
       this.#hasQuorum = answer.hasQuorum;
       this.#exitWhenLost = answer.exitWhenLost;
       if (answer.first) this.#handOver(call, then);

@@ -16,6 +16,11 @@ export class Deadlines<Name extends string> {
     return this.#at.has(name);
   }
 
+  /** When a deadline is; undefined where it is not set. */
+  at(name: Name): number | undefined {
+    return this.#at.get(name);
+  }
+
   /** Sets a deadline, or moves it. */
   set(name: Name, at: number): void {
     this.#at.set(name, at);

@@ -13,6 +13,9 @@ export const protocolVersion = 1;
 /** The most bytes of data in one frame: small enough to be written to an empty socket or pipe at once. */
 export const chunkBytes: number = 60 * 1024;
 
+/** The most bytes of a note. */
+export const maxNoteBytes: number = 1024;
+
 /** The most bytes a frame may have. */
 export const maxFrameBytes: number = 64 * 1024;
 
@@ -43,6 +46,10 @@ const clientSchema = {
   fetch: { id: "u32", offset: "f64" },
   checkBegin: {},
   checkEnd: { healthy: "bool", detail: "text" },
+  /** How the stack of this process can be had when its loop is blocked (see `Runtime.stackAccess`). */
+  stackAccess: { how: "text" },
+  /** What the program is about to do, for people who ask why it failed. */
+  note: { text: "text" },
 } as const;
 
 /** What the server says. */
@@ -59,6 +66,7 @@ const serverSchema = {
     dataSize: "f64",
     maxDataSize: "f64",
     exitWhenLost: "bool",
+    captureStack: "bool",
     hasQuorum: "bool",
     hasClusterMap: "bool",
   },

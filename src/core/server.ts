@@ -9,6 +9,7 @@
 import { Deadlines } from "./deadlines.ts";
 import { chunkBytes, type ClientMessage, protocolVersion, type ServerMessage } from "./frame.ts";
 import { RestartPolicy } from "./restart.ts";
+import { type Slack, SlackCounter } from "./slack.ts";
 import { Spare } from "./spare.ts";
 import { StoredData } from "./stored_data.ts";
 import { type ActionName, type ServerEventName, table } from "./server_table.ts";
@@ -35,6 +36,8 @@ const lostLinkMs = 1000;
 const leastStallMs = 10;
 /** With a long time interval so much lateness is a stall, even where it is a small part of it. */
 const sureStallMs = 50;
+/** The signals that end a process that hangs wait so long for its stack, and never longer than the grace. */
+const maxStackMs = 2000;
 /** `last_updated` in the cluster map moves at most once in so many milliseconds. */
 const mapUpdateMs = 10;
 
@@ -63,6 +66,7 @@ export class Server {
   readonly #deadlines = new Deadlines<Deadline>();
   readonly #data: StoredData;
   readonly #spare: Spare;
+  readonly #slack: SlackCounter;
   #effects: ServerEffect[] = [];
   #policy: "quit" | "restart";
   #warnSignal: Signal;
@@ -133,7 +137,7 @@ export class Server {
     noteQuorum: (server, input: Input<"quorum">) => server.#noteQuorum(input.quorate),
     recoverUnlessQuorate: (server, input: Input<"quorum">, now) => {
       server.#noteQuorum(input.quorate);
-      if (!input.quorate) server.#plan("quorum", "the cluster lost quorum", now);
+      if (!input.quorate) server.#plan("quorum", "the cluster lost quorum", now, false);
     },
     recover: (server, input: Input<"unhealthy">, now) =>
       server.#plan(input.reason, input.detail, now),
@@ -157,6 +161,7 @@ export class Server {
       (event) => this.#emit(event),
     );
     this.#data = new StoredData(settings.maxDataSize);
+    this.#slack = new SlackCounter(settings.timeInterval);
     this.#policy = settings.recoveryPolicy;
     this.#warnSignal = settings.warnSignal;
     this.#quorate = !settings.hasQuorum;
@@ -184,12 +189,18 @@ export class Server {
     return this.#spare.status;
   }
 
+  /** How much of the time interval was left at the signs of life of the instance. */
+  get slack(): Slack {
+    return this.#slack.snapshot;
+  }
+
   /** Takes one input and returns what must be done, in this order. */
   step(input: ServerInput, now: number): readonly ServerEffect[] {
     if (input.type === "tick") this.#tick(now);
     else if (input.type === "kept") this.#data.replace(input.bytes);
     else if (input.type === "spare") this.#spare.step(input.input, now);
     else if (input.type === "message") {
+      if (input.message.type === "note" || input.message.type === "stackAccess") return [];
       if (input.message.type !== "hello") this.#unaware = false;
       this.#act(input.message.type, input.message, now);
     } else this.#act(input.type, input, now);
@@ -290,6 +301,7 @@ export class Server {
       this.#goalSignal =
         null;
     this.lastHeartbeat = null;
+    this.#slack.reset();
   }
 
   /** The process exists. */
@@ -354,6 +366,7 @@ export class Server {
       dataSize: this.#data.size,
       maxDataSize: settings.maxDataSize,
       exitWhenLost: settings.serverLost === "exit",
+      captureStack: settings.captureStack,
       hasQuorum: settings.hasQuorum,
       hasClusterMap: settings.hasClusterMap,
     });
@@ -392,7 +405,7 @@ export class Server {
     this.#healthySince ??= now;
     this.#deadlines.clear("startup");
     this.#map({ state: "running" }, now);
-    this.#confirm(now);
+    this.#confirm(now, true);
     this.#emit({ type: "start" });
     if (this.#policy === "restart") this.#spare.want(now);
     this.#send({ type: "done", id: this.#startRequest! });
@@ -430,11 +443,15 @@ export class Server {
   }
 
   /** A sign of life: a heartbeat, a confirmation of the event loop, a healthy answer. */
-  #confirm(now: number): void {
+  #confirm(now: number, first = false): void {
     const { timeInterval, heartbeatWindow } = this.#settings;
-    this.lastHeartbeat = now;
     this.#credited = false;
-    if (timeInterval > 0) this.#deadlines.set("liveness", now + timeInterval + heartbeatWindow);
+    if (timeInterval > 0) {
+      const missed = () => this.lastHeartbeat! + timeInterval; // and reported: see `observe`
+      if (!first) this.#slack.add((this.#deadlines.at("liveness") ?? missed()) - now);
+      this.#deadlines.set("liveness", now + timeInterval + heartbeatWindow);
+    }
+    this.lastHeartbeat = now;
     if (now - this.#mapUpdated >= mapUpdateMs) this.#map({}, now);
   }
 
@@ -449,7 +466,7 @@ export class Server {
   #endCheck(message: Message<"checkEnd">, now: number): void {
     this.#deadlines.clear("check");
     if (message.healthy) this.#confirm(now);
-    else this.#plan("unhealthy", message.detail, now);
+    else this.#plan("unhealthy", message.detail, now, false);
   }
 
   /** Killed without a warning, never to be started again. */
@@ -497,19 +514,26 @@ export class Server {
 
   // The end of an instance.
 
-  /** A recovery is due: warn now, kill one time interval later. */
-  #plan(reason: RecoveryReason, detail: string, now: number): void {
+  /** A recovery is due: warn now, kill one time interval later. `silent`: its event loop may be blocked. */
+  #plan(reason: RecoveryReason, detail: string, now: number, silent = true): void {
     if (this.#exited) return; // the end has come already: it is judged as soon as all it said is known
+    const graceMs = this.#settings.timeInterval || this.#settings.stopTimeout;
+    const stackMs = silent && this.#settings.captureStack ? Math.min(maxStackMs, graceMs) : 0;
+    if (this.#settings.observe) {
+      this.#effects.push({ type: "examine", stackMs });
+      return this.#emit({ type: "observed", reason, evidence: this.#evidence(detail, now) });
+    }
     this.#planned = { reason, detail, at: now };
     this.#deadlines.clear();
     this.#map({ state: "failed" }, now);
     const signal = this.#warnSignal;
     this.#emit({ type: "warn", reason, detail, signal });
     if (this.#linked) this.#send({ type: "warn", reason, detail });
+    this.#effects.push({ type: "examine", stackMs });
     if (signal === "SIGKILL") return this.#kill();
     this.state = "warned";
     this.#effects.push({ type: "signal", signal });
-    this.#deadlines.set("grace", now + (this.#settings.timeInterval || this.#settings.stopTimeout));
+    this.#deadlines.set("grace", now + graceMs);
   }
 
   /** An orderly end: warn now, kill after `stopTimeout`. */
@@ -625,14 +649,7 @@ export class Server {
 
   #recover(reason: RecoveryReason, detail: string, now: number): void {
     const exit = this.#lastExit!;
-    const evidence: Evidence = {
-      detail,
-      exitCode: this.#exited?.code ?? null,
-      signal: this.#exited?.signal ?? null,
-      heartbeatAge: this.lastHeartbeat === null
-        ? null
-        : (this.#planned?.at ?? now) - this.lastHeartbeat,
-    };
+    const evidence = this.#evidence(detail, now);
     const status = statusOf(exit);
     this.#map({ state: "failed" }, now);
     if (this.#policy === "quit") {
@@ -646,6 +663,17 @@ export class Server {
     if (delay === 0) return this.#advance(now);
     this.state = "backoff";
     this.#deadlines.set("backoff", now + delay);
+  }
+
+  #evidence(detail: string, now: number): Evidence {
+    return {
+      detail,
+      exitCode: this.#exited?.code ?? null,
+      signal: this.#exited?.signal ?? null,
+      heartbeatAge: this.lastHeartbeat === null
+        ? null
+        : (this.#planned?.at ?? now) - this.lastHeartbeat,
+    };
   }
 
   /** How long the instance was healthy before it ended, or before its end was decided. */

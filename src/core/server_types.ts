@@ -32,9 +32,31 @@ export type RecoveryReason =
 /** Why supervision is over. */
 export type FinishReason = "exit" | "stopped" | "quit" | "restart-limit" | "failed" | "spawn";
 
-/** What was known about an instance when it was given up. */
+/** A process at one moment, as Linux shows it in /proc. */
+export interface ProcessState {
+  /** `running` is what a loop without end is, `sleeping` waits for something, `stopped` was sent SIGSTOP. */
+  readonly state: "running" | "sleeping" | "blocked" | "stopped" | "ended" | "unknown";
+  /** The kernel function in which the main thread waits; null where it does not, or where that is not told. */
+  readonly waitsIn: string | null;
+  /** Processor time since it was started, of all its threads, in milliseconds. */
+  readonly cpuMs: number;
+  /** Resident memory in bytes. */
+  readonly memoryBytes: number;
+  /** How many threads it has. */
+  readonly threads: number;
+}
+
+/** What a process said last by `sam.note()`. */
+export interface Note {
+  /** The text. */
+  readonly text: string;
+  /** How many milliseconds before the instance was given up it was said. */
+  readonly age: number;
+}
+
+/** What was known about an instance when it was given up. What is not known is left out. */
 export interface Evidence {
-  /** One line for people: what was missed, or what the health check said; may be empty. */
+  /** For people: what was missed, or what the health check said, with the stack of its error below; may be empty. */
   readonly detail: string;
   /** The exit code, or null when it was ended by a signal or could not be started. */
   readonly exitCode: number | null;
@@ -42,6 +64,16 @@ export interface Evidence {
   readonly signal: Signal | null;
   /** Milliseconds between the last sign of life and the decision; null when there was none. */
   readonly heartbeatAge: number | null;
+  /** The process when it was given up; a process that ended by itself cannot be looked at any more. */
+  readonly processState?: ProcessState;
+  /** What its JavaScript was doing then: one frame per line, the innermost first. */
+  readonly stack?: string;
+  /** Why there is no stack of a process that was given up for its silence, in one line. */
+  readonly noStack?: string;
+  /** What it said last by `sam.note()`. */
+  readonly note?: Note;
+  /** Its last lines on the streams that are `"tee"`: at most 50, and 8 KiB. */
+  readonly output?: readonly string[];
 }
 
 /** How a server ended, as the core knows it. */
@@ -80,6 +112,10 @@ export interface ServerSettings {
   readonly startedAtSpawn: boolean;
   /** A preload registers each process ahead of its program, which may do so itself later. */
   readonly preloaded?: boolean;
+  /** Whether the stack of a process that hangs is taken before it is ended. */
+  readonly captureStack: boolean;
+  /** Failures of a process that lives are reported, and nothing is done about them. */
+  readonly observe: boolean;
   readonly hasQuorum: boolean;
   readonly hasClusterMap: boolean;
   /** Milliseconds in which a second heartbeat may be left out by the transport; added to the deadline. */
@@ -146,6 +182,8 @@ export type ServerEvent =
     readonly detail: string;
     readonly signal: Signal;
   }
+  /** With the option `observe`: this would have been a recovery. Nothing was done. */
+  | { readonly type: "observed"; readonly reason: RecoveryReason; readonly evidence: Evidence }
   /** An orderly stop or restart has begun. */
   | { readonly type: "stopping"; readonly signal: Signal }
   /** SIGKILL was sent. */
@@ -171,6 +209,8 @@ export type ServerEvent =
 /** What must be done. */
 export type ServerEffect =
   | { readonly type: "spawn"; readonly instanceId: number }
+  /** The process is about to be ended: look at it. Signals wait for its stack, at most so long; 0: take none. */
+  | { readonly type: "examine"; readonly stackMs: number }
   | { readonly type: "signal"; readonly signal: Signal }
   | { readonly type: "send"; readonly message: ServerMessage }
   | { readonly type: "spawnSpare" }

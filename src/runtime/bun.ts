@@ -3,7 +3,6 @@ import type { Signal } from "../core/signals.ts";
 import { mapPage } from "../ffi/bun.ts";
 import { birth } from "./birth.ts";
 import {
-  descends,
   environment,
   exit,
   fs,
@@ -17,10 +16,14 @@ import {
   process,
   reach,
   remove,
+  systemLinks,
+  systemText,
   takeOver,
+  writeOutput,
 } from "./process_common.ts";
 import type { Child, Command, Exit, Runtime, Stream } from "./runtime.ts";
 import { spawnError } from "./spawn_error.ts";
+import { webOutput } from "./web_output.ts";
 
 // The parts of the global `Bun` that are used here, so that the library needs no type package.
 interface BunLike {
@@ -31,6 +34,8 @@ interface BunLike {
     readonly exitCode: number | null;
     readonly signalCode: Signal | null;
     readonly stdio: readonly (number | null)[];
+    readonly stdout: ReadableStream<Uint8Array>;
+    readonly stderr: ReadableStream<Uint8Array>;
     kill(signal: Signal): void;
   };
   listen(options: object): { stop(closeActive: boolean): void };
@@ -80,7 +85,9 @@ export const bun: Runtime = {
   defaultFlags: () => Promise.resolve(moduleFlags()),
   exists: (path) => fs().existsSync(path),
   kill,
-  descends,
+  systemText,
+  systemLinks,
+  writeOutput,
 
   makePrivateDirectory: (inMemory) => Promise.resolve().then(() => makePrivateDirectory(inMemory)),
   privateDirectories,
@@ -102,10 +109,13 @@ export const bun: Runtime = {
     });
   },
   connect: (path) => connectStream({ unix: path }),
+  connectPort: (port) => connectStream({ hostname: "127.0.0.1", port }),
   inherited: (descriptor) => connectStream({ fd: descriptor }),
   reach,
   openFile: (path, create) => Promise.resolve().then(() => openFile(path, create)),
   mapPage: (path) => Promise.resolve(mapPage(path)),
+
+  stackAccess: () => "none: Bun has no way to look into a loop that is blocked",
 
   onSignal,
   takeOver,
@@ -128,7 +138,10 @@ async function start(
     child = Bun.spawn(words, {
       ...(command.cwd !== undefined && { cwd: command.cwd }),
       env: environment({ ...command.env, ...link?.(descriptor) }),
-      stdio: [...command.stdio, ...(link ? ["pipe"] : [])],
+      stdio: [
+        ...command.stdio.map((stdio) => stdio === "tee" ? "pipe" : stdio),
+        ...(link ? ["pipe"] : []),
+      ],
     });
   } catch (error) {
     throw spawnError(command, error);
@@ -142,6 +155,10 @@ async function start(
     pid: child.pid,
     exited,
     stream: link ? await connectStream({ fd: child.stdio[descriptor] }) : null,
+    outputs: [
+      ...(command.stdio[1] === "tee" ? [webOutput(1, child.stdout)] : []),
+      ...(command.stdio[2] === "tee" ? [webOutput(2, child.stderr)] : []),
+    ],
     kill: (signal) => child.kill(signal),
   };
 }

@@ -20,6 +20,7 @@ import {
   type Command,
   type RandomFile,
   type Runtime,
+  type Stdio,
   type Stream,
   youngMs,
 } from "./runtime.ts";
@@ -39,6 +40,9 @@ interface DenoLike {
   unrefTimer(id: number): void;
   makeTempDir(options: { prefix: string; dir?: string }): Promise<string>;
   removeSync(path: string): void;
+  readLinkSync(path: string): string;
+  readonly stdout: { write(bytes: Uint8Array): Promise<number> };
+  readonly stderr: { write(bytes: Uint8Array): Promise<number> };
   readDirSync(path: string): Iterable<{ readonly name: string }>;
   statSync(path: string): { readonly mtime: Date | null };
   readTextFileSync(path: string): string;
@@ -64,6 +68,8 @@ interface DenoConn {
 interface DenoChild {
   readonly pid: number;
   readonly status: Promise<{ readonly code: number; readonly signal: Signal | null }>;
+  readonly stdout: ReadableStream<Uint8Array>;
+  readonly stderr: ReadableStream<Uint8Array>;
   kill(signal: Signal): void;
 }
 /** What `Deno.Command` knows of further descriptors; not documented, and asked for before it is used. */
@@ -141,18 +147,35 @@ export const deno: Runtime = {
       if ((error as Error).name !== "NotFound") throw error;
     }
   },
-  descends(pid, ancestor) {
-    if (!grantedAll()) return false;
-    for (let at = pid, steps = 0; at > 1 && steps < 64; steps++) {
-      if (at === ancestor) return true;
-      try {
-        const stat = Deno.readTextFileSync(`/proc/${at}/stat`);
-        at = Number(stat.slice(stat.lastIndexOf(")") + 2).split(" ")[1]);
-      } catch {
-        return false;
-      }
+  systemText(path) {
+    if (!grantedAll()) return undefined; // Deno lets nobody else into /proc
+    try {
+      return Deno.readTextFileSync(path);
+    } catch {
+      return undefined;
     }
-    return false;
+  },
+  systemLinks(directory) {
+    if (!grantedAll()) return [];
+    try {
+      return Array.from(Deno.readDirSync(directory), ({ name }) => name).flatMap((name) => {
+        try {
+          return [Deno.readLinkSync(`${directory}/${name}`)];
+        } catch {
+          return []; // closed meanwhile
+        }
+      });
+    } catch {
+      return [];
+    }
+  },
+  async writeOutput(descriptor, bytes) {
+    const to = descriptor === 1 ? Deno.stdout : Deno.stderr;
+    try {
+      for (let at = 0; at < bytes.length;) at += await to.write(bytes.subarray(at));
+    } catch {
+      // nobody reads it any more
+    }
   },
 
   async makePrivateDirectory(inMemory) {
@@ -229,6 +252,13 @@ export const deno: Runtime = {
       closing.then(resolve, reject).finally(() => timers.clearTimeout(timer));
     });
   },
+  connectPort: (port) =>
+    allowed(async () => {
+      const hostname = "127.0.0.1";
+      const what = "open the inspector of the program";
+      demand(what, [["net", `${hostname}:${port}`, `${hostname}:${port}`]]);
+      return connectionStream(await Deno.connect({ hostname, port }));
+    }, "open the inspector of the program"),
   async inherited(descriptor) {
     (await import("../ffi/deno.ts")).closeOnExec(descriptor);
     const { socketStream } = await import("./node_stream.ts");
@@ -246,6 +276,8 @@ export const deno: Runtime = {
   async mapPage(path) {
     return (await import("../ffi/deno.ts")).mapPage(path);
   },
+
+  stackAccess: () => "flags",
 
   onSignal(signal, listener) {
     Deno.addSignalListener(signal, listener);
@@ -306,7 +338,9 @@ async function start(
     );
   }
   demand(`start ${command.file}`, [["run", command.file, command.file]]);
-  const name = (stdio: "inherit" | "ignore") => stdio === "ignore" ? "null" : stdio;
+  const name = (stdio: Stdio) => ({ inherit: "inherit", ignore: "null", tee: "piped" })[stdio];
+  const outputs = ([1, 2] as const).filter((descriptor) => command.stdio[descriptor] === "tee");
+  const webOutput = outputs.length > 0 && (await import("./web_output.ts")).webOutput;
   let child: DenoChild;
   try {
     child = new Deno.Command(command.file, {
@@ -327,6 +361,9 @@ async function start(
       signal ? { code: null, signal } : { code, signal: null }
     ),
     stream: extra ? pipeStream(internal!, internal!.getExtraPipeRids!(child)[0]!) : null,
+    outputs: webOutput
+      ? outputs.map((each) => webOutput(each, each === 1 ? child.stdout : child.stderr))
+      : [],
     kill(signal) {
       try {
         child.kill(signal);

@@ -8,7 +8,6 @@ import { mapPage } from "../ffi/node.ts";
 import { birth } from "./birth.ts";
 import { socketStream } from "./node_stream.ts";
 import {
-  descends,
   environment,
   exit,
   fs,
@@ -22,9 +21,12 @@ import {
   process,
   reach,
   remove,
+  systemLinks,
+  systemText,
   takeOver,
+  writeOutput,
 } from "./process_common.ts";
-import type { Child, Command, Exit, Runtime } from "./runtime.ts";
+import type { Child, Command, Exit, Output, Runtime, Stream } from "./runtime.ts";
 import { spawnError } from "./spawn_error.ts";
 
 function net(): typeof Net {
@@ -64,7 +66,9 @@ export const node: Runtime = {
   defaultFlags: () => Promise.resolve(moduleFlags()),
   exists: (path) => fs().existsSync(path),
   kill,
-  descends,
+  systemText,
+  systemLinks,
+  writeOutput,
 
   makePrivateDirectory: (inMemory) => Promise.resolve().then(() => makePrivateDirectory(inMemory)),
   privateDirectories,
@@ -79,16 +83,8 @@ export const node: Runtime = {
       server.listen(path, () => resolve({ close: () => server.close() }));
     });
   },
-  connect(path) {
-    return new Promise((resolve, reject) => {
-      const socket = net().connect(path);
-      socket.once("error", reject);
-      socket.once("connect", () => {
-        socket.off("error", reject);
-        resolve(socketStream(socket));
-      });
-    });
-  },
+  connect: (path) => connectStream({ path }),
+  connectPort: (port) => connectStream({ host: "127.0.0.1", port, noDelay: true }),
   inherited(descriptor) {
     return Promise.resolve().then(() =>
       socketStream(new (net().Socket)({ fd: descriptor, readable: true, writable: true }))
@@ -106,10 +102,31 @@ export const node: Runtime = {
     if (getCompileCacheDir?.() !== undefined) flushCompileCache?.();
   },
 
+  stackAccess() {
+    if (process.listenerCount("SIGUSR1") > 0) {
+      return "none: the program listens for SIGUSR1, by which Node would open its inspector";
+    }
+    const port = process.debugPort;
+    // Its inspector is to open at a port that is free. Nothing is opened by this.
+    if (port === 9229) process.debugPort = 0;
+    return `signal ${port}`;
+  },
+
   onSignal,
   takeOver,
   exit,
 };
+
+function connectStream(where: Net.NetConnectOpts): Promise<Stream> {
+  return new Promise((resolve, reject) => {
+    const socket = net().connect(where);
+    socket.once("error", reject);
+    socket.once("connect", () => {
+      socket.off("error", reject);
+      resolve(socketStream(socket));
+    });
+  });
+}
 
 async function start(
   command: Command,
@@ -119,7 +136,7 @@ async function start(
   const descriptor = forked ? 4 : 3; // fork's own channel is 3
   const env = environment({ ...command.env, ...link?.(descriptor) });
   const stdio = [
-    ...command.stdio,
+    ...command.stdio.map((stdio) => stdio === "tee" ? "pipe" : stdio),
     ...(forked ? ["ipc"] : []),
     ...(link ? ["pipe"] : []),
   ] as ("pipe" | "ipc")[];
@@ -159,6 +176,19 @@ async function start(
     pid: child.pid!,
     exited,
     stream,
+    outputs: ([1, 2] as const).filter((descriptor) => command.stdio[descriptor] === "tee")
+      .map((descriptor) => outputOf(descriptor, child.stdio[descriptor] as Stdout)),
     kill: (signal) => void child.kill(signal),
+  };
+}
+
+type Stdout = ChildProcesses.ChildProcessWithoutNullStreams["stdout"];
+
+function outputOf(descriptor: 1 | 2, stream: Stdout): Output {
+  const chunks = stream[Symbol.asyncIterator]();
+  return {
+    descriptor,
+    read: () => chunks.next().then(({ done, value }) => done ? null : value, () => null),
+    close: () => void stream.destroy(),
   };
 }

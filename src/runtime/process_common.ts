@@ -24,6 +24,8 @@ export interface ProcessLike {
   exit: (code: number) => never;
   on(event: string, listener: (...args: never[]) => void): void;
   off(event: string, listener: (...args: never[]) => void): void;
+  debugPort: number;
+  listenerCount(event: string): number;
   eventNames(): (string | symbol)[];
   listeners(event: string | symbol): ((...args: never[]) => void)[];
 }
@@ -139,18 +141,44 @@ export function reach(host: string, port: number, timeoutMs: number): Promise<vo
   });
 }
 
-/** Whether `pid` descends from `ancestor`, by /proc. */
-export function descends(pid: number, ancestor: number): boolean {
-  for (let at = pid, steps = 0; at > 1 && steps < 64; steps++) {
-    if (at === ancestor) return true;
-    try {
-      const stat = fs().readFileSync(`/proc/${at}/stat`, "utf8");
-      at = Number(stat.slice(stat.lastIndexOf(")") + 2).split(" ")[1]);
-    } catch {
-      return false;
-    }
+/** The text of a file in /proc. */
+export function systemText(path: string): string | undefined {
+  try {
+    return fs().readFileSync(path, "utf8");
+  } catch {
+    return undefined;
   }
-  return false;
+}
+
+/** What the links in a directory of /proc point to. */
+export function systemLinks(directory: string): readonly string[] {
+  const { readdirSync, readlinkSync } = fs();
+  try {
+    return readdirSync(directory).flatMap((name) => {
+      try {
+        return [readlinkSync(`${directory}/${name}`)];
+      } catch {
+        return []; // closed meanwhile
+      }
+    });
+  } catch {
+    return [];
+  }
+}
+
+/** Where our own output is a pipe that is full, and does not block, it is tried again so much later. */
+const fullPipeMs = 5;
+
+/** Writes to our standard output or error, without blocking the event loop. */
+export async function writeOutput(descriptor: 1 | 2, bytes: Uint8Array): Promise<void> {
+  for (let rest = bytes; rest.length > 0;) {
+    const result = await new Promise<number | string>((resolve) =>
+      fs().write(descriptor, rest, (error, written) => resolve(error ? error.code ?? "" : written))
+    );
+    if (typeof result === "number") rest = rest.subarray(result);
+    else if (result !== "EAGAIN") return; // nobody reads it any more
+    else await new Promise((resolve) => setTimeout(resolve, fullPipeMs));
+  }
 }
 
 /** Signals a process that may have ended. */

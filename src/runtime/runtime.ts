@@ -11,8 +11,11 @@ export type RuntimeName = "node" | "deno" | "bun";
 /** So long after the last change in it a private directory is young: its owner may be about to listen there. */
 export const youngMs = 60_000;
 
-/** What a standard stream of a started program is. */
-export type Stdio = "inherit" | "ignore";
+/**
+ * What a standard stream of a started program is: ours, none, or, for output and error, `"tee"`: passed on to ours, and the
+ * last lines kept as evidence. A `"tee"` is no terminal to the program.
+ */
+export type Stdio = "inherit" | "ignore" | "tee";
 
 /** A command line, in parts, because Node's `fork` wants to know the module. */
 export interface Command {
@@ -42,6 +45,16 @@ export interface Exit {
   readonly signal: Signal | null;
 }
 
+/** An output stream of a started process that we read. */
+export interface Output {
+  /** 1 for standard output, 2 for standard error. */
+  readonly descriptor: 1 | 2;
+  /** The next bytes; null at the end, and after `close()`. Never rejects. */
+  read(): Promise<Uint8Array | null>;
+  /** Stops reading. */
+  close(): void;
+}
+
 /** A started process. */
 export interface Child {
   /** Its process id. */
@@ -50,6 +63,8 @@ export interface Child {
   readonly exited: Promise<Exit>;
   /** Our end of the inherited descriptor, when one was asked for. */
   readonly stream: Stream | null;
+  /** Those of its standard streams that are `"tee"`. */
+  readonly outputs: readonly Output[];
   /** Sends a signal; a process that has ended is left alone. */
   kill(signal: Signal): void;
 }
@@ -127,8 +142,12 @@ export interface Runtime {
   exists(path: string): boolean;
   /** Sends a signal to a process that is not our child; one that has ended is left alone. */
   kill(pid: number, signal: Signal): void;
-  /** Whether process `pid` descends from `ancestor`; false where that cannot be known. */
-  descends(pid: number, ancestor: number): boolean;
+  /** The text of a file in /proc; undefined where there is none, or it may not be read. */
+  systemText(path: string): string | undefined;
+  /** What the links in a directory of /proc point to; none where that may not be known. */
+  systemLinks(directory: string): readonly string[];
+  /** Writes to our own standard output (1) or error (2); resolved when all has been taken, or nobody takes it. */
+  writeOutput(descriptor: 1 | 2, bytes: Uint8Array): Promise<void>;
 
   /** Makes a directory that only this user may enter; with `inMemory` in shared memory, where the system has it. */
   makePrivateDirectory(inMemory: boolean): Promise<string>;
@@ -144,6 +163,8 @@ export interface Runtime {
   connect(path: string): Promise<Stream>;
   /** Connects to a TCP port, and lets go of it again. Rejects when that takes longer than `timeoutMs`. */
   reach(host: string, port: number, timeoutMs: number): Promise<void>;
+  /** Connects to a TCP port at 127.0.0.1. */
+  connectPort(port: number): Promise<Stream>;
   /** Takes over a descriptor inherited from the parent. */
   inherited(descriptor: number): Promise<Stream>;
   /** Opens a file that is there, or with `create` one that must not be. */
@@ -155,6 +176,12 @@ export interface Runtime {
 
   /** Writes what the runtime has compiled of the program to the cache that the user has set up, for the next instance. */
   keepCompiled?(): void;
+
+  /**
+   * In an active process: how its stack can be had when its loop is blocked. `signal PORT`: by SIGUSR1, or at PORT where it
+   * listens there already. `flags`: if it was started with the flag. `none: WHY`.
+   */
+  stackAccess(): string;
 
   /** Whether this is the thread the program began in. */
   readonly isMainThread: boolean;

@@ -33,6 +33,8 @@ export const settings: ServerSettings = {
   standby: 0,
   startedAtSpawn: false,
   hasQuorum: false,
+  captureStack: true,
+  observe: false,
   hasClusterMap: false,
   heartbeatWindow: 0,
 };

@@ -30,6 +30,7 @@ export const welcome: Welcome = {
   maxDataSize: 1e6,
   exitWhenLost: true,
   hasQuorum: false,
+  captureStack: true,
   hasClusterMap: false,
 };
 

@@ -1,0 +1,191 @@
+/**
+ * A session with the inspector of V8 (the Chrome DevTools protocol over WebSocket), just long enough to ask where a
+ * process is. Written here because Node 20 has no WebSocket, and because the one of a browser could not do what
+ * `acknowledge` does.
+ */
+import type { Stream } from "./runtime/runtime.ts";
+
+/** A longer message is not waited for: source maps may come with it. */
+const maxMessageBytes = 32 * 1024 * 1024;
+/** More frames than that say no more. */
+const maxFrames = 50;
+/** Blanks before a message, which mean nothing. */
+const paddingBytes = 1000;
+
+const utf8 = new TextEncoder();
+const fromUtf8 = new TextDecoder();
+
+/** What is used of the protocol's messages. */
+interface Message {
+  readonly id?: number;
+  readonly error?: { readonly message: string };
+  readonly method?: string;
+  readonly params?: {
+    readonly scriptId?: string;
+    readonly url?: string;
+    readonly callFrames?: readonly {
+      readonly functionName: string;
+      readonly url?: string;
+      readonly location: {
+        readonly scriptId: string;
+        readonly lineNumber: number;
+        readonly columnNumber: number;
+      };
+    }[];
+  };
+}
+
+/** Bytes as they arrive. */
+class Incoming {
+  /** Called whenever some have arrived. */
+  onData: () => void = () => {};
+  #bytes = new Uint8Array(0);
+  #end: string | null = null;
+  #wake: () => void = () => {};
+
+  constructor(stream: Stream) {
+    stream.read((bytes) => {
+      const all = new Uint8Array(this.#bytes.length + bytes.length);
+      all.set(this.#bytes);
+      all.set(bytes, this.#bytes.length);
+      this.#bytes = all;
+      this.onData();
+      this.#wake();
+    }, (detail) => {
+      this.#end = detail;
+      this.#wake();
+    });
+  }
+
+  async #more(): Promise<void> {
+    if (this.#end !== null) throw new Error(`the inspector closed the connection (${this.#end})`);
+    await new Promise<void>((resolve) => this.#wake = resolve);
+  }
+
+  /** The next so many bytes. */
+  async take(length: number): Promise<Uint8Array> {
+    if (length > maxMessageBytes) throw new Error(`the inspector sent ${length} bytes at once`);
+    while (this.#bytes.length < length) await this.#more();
+    const taken = this.#bytes.subarray(0, length);
+    this.#bytes = this.#bytes.slice(length);
+    return taken;
+  }
+
+  /** The head of an HTTP answer. */
+  async head(): Promise<string> {
+    for (;;) {
+      const text = fromUtf8.decode(this.#bytes);
+      const end = text.indexOf("\r\n\r\n");
+      if (end >= 0) return fromUtf8.decode(await this.take(end + 4));
+      await this.#more();
+    }
+  }
+
+  /** The next message of a WebSocket. */
+  async message(): Promise<Message> {
+    for (;;) {
+      const [first, second] = await this.take(2) as unknown as [number, number];
+      let length = second & 0x7f;
+      if (length >= 126) {
+        const bytes = await this.take(length === 126 ? 2 : 8);
+        length = bytes.reduce((sum, byte) => sum * 256 + byte, 0);
+      }
+      const payload = await this.take(length);
+      if ((first & 0x0f) === 1) return JSON.parse(fromUtf8.decode(payload));
+    }
+  }
+}
+
+/** A text message of a WebSocket client, masked with zero; `padding` blanks before it make it longer. */
+function frame(message: object, padding = 0): Uint8Array {
+  const payload = utf8.encode(" ".repeat(padding) + JSON.stringify(message));
+  const { length } = payload;
+  const head = length < 126
+    ? [0x81, 0x80 | length, 0, 0, 0, 0]
+    : [0x81, 0x80 | 126, length >> 8, length & 0xff, 0, 0, 0, 0];
+  return Uint8Array.of(...head, ...payload);
+}
+
+/** One session, over connections made by `connect`. `close`: the inspector was opened for it, and is closed after it. */
+export class InspectorSession {
+  readonly #connect: () => Promise<Stream>;
+  /** The present connection. */
+  #stream: Stream | null = null;
+  #incoming!: Incoming;
+  /** Lets the process go on. Its beginning is padding; see `stack`. */
+  readonly #last: Uint8Array;
+  readonly #padding: number;
+  #sent = 0;
+  /** Where the WebSocket begins: before, `#last` would make no sense. */
+  #upgraded = false;
+  #left = false;
+
+  constructor(connect: () => Promise<Stream>, close: boolean) {
+    this.#connect = connect;
+    const expression = "process._debugEnd()";
+    this.#last = close
+      ? frame({ id: 3, method: "Runtime.evaluate", params: { expression } }, paddingBytes)
+      : frame({ id: 3, method: "Debugger.resume" });
+    this.#padding = close ? paddingBytes : 0;
+  }
+
+  /** Where the process is: one frame per line, the innermost first. It stands still from then on, until `leave()`. */
+  async stack(): Promise<string> {
+    await this.#upgrade();
+    // Node's inspector sends its many messages one by one, and the kernel there holds the next until the last has been
+    // acknowledged, which the kernel here delays by 40 ms as long as we say nothing (measured: 95 ms for a stack, else
+    // 40). So each arrival is answered by a byte of `#last`. Deno's has no such delay, and takes no message in pieces.
+    const stream = this.#stream!;
+    this.#incoming.onData = () => {
+      if (this.#sent < this.#padding) stream.write(this.#last.subarray(this.#sent, ++this.#sent));
+    };
+    stream.write(frame({ id: 1, method: "Debugger.enable" }));
+    stream.write(frame({ id: 2, method: "Debugger.pause" }));
+    const scripts = new Map<string, string>();
+    for (;;) {
+      const { method, params, error } = await this.#incoming.message();
+      if (error) throw new Error(`the inspector refused: ${error.message}`);
+      if (method === "Debugger.scriptParsed") scripts.set(params!.scriptId!, params!.url ?? "");
+      if (method !== "Debugger.paused") continue;
+      const frames = params!.callFrames!.slice(0, maxFrames);
+      return frames.map(({ functionName, url, location }) => {
+        const file = scripts.get(location.scriptId) || url || "?";
+        const place = `${file}:${location.lineNumber + 1}:${location.columnNumber + 1}`;
+        return functionName === "" ? `at ${place}` : `at ${functionName} (${place})`;
+      }).join("\n");
+    }
+  }
+
+  async #upgrade(): Promise<void> {
+    await this.#request("/json/list");
+    const length = /^content-length: *(\d+)/im.exec(await this.#incoming.head())?.[1];
+    const list = fromUtf8.decode(await this.#incoming.take(Number(length ?? 0)));
+    const [target] = JSON.parse(list) as { webSocketDebuggerUrl: string }[];
+    this.#stream!.close();
+    const key = btoa(String.fromCharCode(...crypto.getRandomValues(new Uint8Array(16))));
+    await this.#request(
+      new URL(target!.webSocketDebuggerUrl).pathname,
+      "Upgrade: websocket\r\nConnection: Upgrade\r\n" +
+        `Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: ${key}\r\n`,
+    );
+    await this.#incoming.head();
+    this.#upgraded = true;
+  }
+
+  async #request(path: string, headers = ""): Promise<void> {
+    const stream = this.#stream = await this.#connect();
+    this.#incoming = new Incoming(stream);
+    if (this.#left) stream.close();
+    stream.write(utf8.encode(`GET ${path} HTTP/1.1\r\nHost: 127.0.0.1\r\n${headers}\r\n`));
+  }
+
+  /** Lets the process go on, also one that will notice the session only later. */
+  leave(): void {
+    this.#left = true;
+    if (this.#upgraded) {
+      this.#incoming.onData = () => {};
+      this.#stream!.write(this.#last.subarray(this.#sent));
+    }
+    this.#stream?.close();
+  }
+}

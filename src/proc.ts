@@ -1,0 +1,67 @@
+/** What Linux says about processes in /proc. Nothing is known elsewhere, and where Deno may not read it (without `-A`). */
+import type { ProcessState } from "./core/server_types.ts";
+import type { Runtime } from "./runtime/runtime.ts";
+
+/** So many steps of the clock that /proc counts processor time with are a second, on every Linux there is. */
+const ticksPerSecond = 100;
+
+const states: Readonly<Record<string, ProcessState["state"]>> = {
+  R: "running",
+  S: "sleeping",
+  I: "sleeping",
+  D: "blocked",
+  T: "stopped",
+  t: "stopped",
+  Z: "ended",
+  X: "ended",
+};
+
+/** The fields of /proc/PID/stat after the name, which may contain anything; the state is the first. */
+function statOf(runtime: Runtime, pid: number): readonly string[] | undefined {
+  const stat = runtime.systemText(`/proc/${pid}/stat`);
+  return stat?.slice(stat.lastIndexOf(")") + 2).split(" ");
+}
+
+/** Looks at a process; undefined where nothing is known. */
+export function processState(runtime: Runtime, pid: number): ProcessState | undefined {
+  const stat = statOf(runtime, pid);
+  if (!stat) return undefined;
+  const waitsIn = runtime.systemText(`/proc/${pid}/wchan`) ?? "0";
+  const resident = /^VmRSS:\s+(\d+) kB$/m.exec(runtime.systemText(`/proc/${pid}/status`) ?? "");
+  return {
+    state: states[stat[0]!] ?? "unknown",
+    waitsIn: waitsIn === "0" || waitsIn === "" ? null : waitsIn,
+    cpuMs: (Number(stat[11]) + Number(stat[12])) * 1000 / ticksPerSecond,
+    memoryBytes: Number(resident?.[1] ?? 0) * 1024,
+    threads: Number(stat[17]),
+  };
+}
+
+/** Whether process `pid` descends from `ancestor`; false where that cannot be known. */
+export function descends(runtime: Runtime, pid: number, ancestor: number): boolean {
+  for (let at = pid, steps = 0; at > 1 && steps < 64; steps++) {
+    if (at === ancestor) return true;
+    at = Number(statOf(runtime, at)?.[1] ?? 0);
+  }
+  return false;
+}
+
+/** Whether a process handles a signal, so that it does not die of it. */
+export function handles(runtime: Runtime, pid: number, signalNumber: number): boolean {
+  const status = runtime.systemText(`/proc/${pid}/status`) ?? "";
+  const caught = /^SigCgt:\s+([0-9a-f]+)$/m.exec(status)?.[1];
+  return caught !== undefined && (BigInt(`0x${caught}`) >> BigInt(signalNumber - 1) & 1n) === 1n;
+}
+
+/** The TCP ports on which a process listens at 127.0.0.1; undefined where that is not known. */
+export function loopbackPorts(runtime: Runtime, pid: number): ReadonlySet<number> | undefined {
+  const table = runtime.systemText(`/proc/${pid}/net/tcp`);
+  if (table === undefined) return undefined;
+  const own = new Set(runtime.systemLinks(`/proc/${pid}/fd`));
+  const ports = new Set<number>();
+  for (const line of table.split("\n")) {
+    const listening = /^\s*\d+: 0100007F:([0-9A-F]{4}) \S+ 0A (?:\S+\s+){5}(\d+) /.exec(line);
+    if (listening && own.has(`socket:[${listening[2]}]`)) ports.add(parseInt(listening[1]!, 16));
+  }
+  return ports;
+}

@@ -1,0 +1,77 @@
+/** What people read about a program: one line for most events, some more for a recovery. */
+import type { Evidence } from "./core/server_types.ts";
+import type { SupervisorEvent } from "./events.ts";
+
+/** The lines for an event that matters to whoever reads standard error; none for the others. */
+export function report(event: SupervisorEvent): readonly string[] {
+  const who = `instance ${event.instanceId}`;
+  switch (event.type) {
+    case "warn":
+      return [
+        `${who} is given up (${event.reason}: ${
+          firstLine(event.detail)
+        }); warned by ${event.signal}`,
+      ];
+    case "kill":
+      return [`${who} is killed`];
+    case "observed": {
+      const { reason, evidence } = event;
+      const why = `${reason}: ${firstLine(evidence.detail)}`;
+      return [
+        `${who} would be given up (${why}); nothing is done, see the option observe`,
+        ...details(evidence),
+      ];
+    }
+    case "recovery": {
+      const { exitCode, signal } = event.evidence;
+      const how = signal !== null
+        ? `ended by ${signal}`
+        : exitCode !== null
+        ? `ended with exit code ${exitCode}`
+        : `could not be started: ${event.evidence.detail}`;
+      const next = event.delay === null
+        ? "none follows"
+        : event.delay === 0
+        ? "the next one starts at once"
+        : `the next one starts in ${Math.round(event.delay)} ms`;
+      return [`${who} ${how} (${event.reason}); ${next}`, ...details(event.evidence)];
+    }
+    case "finish":
+      if (event.status.reason === "spawn") return []; // register() rejects with it
+      if (event.status.error) return [event.status.error.message];
+      if (event.status.reason !== "restart-limit") return [];
+      return ["too many recoveries: giving up (see the option restart)"];
+    case "fallback":
+      return [event.detail];
+    case "problem":
+      return [event.error.message];
+    default:
+      return [];
+  }
+}
+
+function firstLine(text: string): string {
+  return text.split("\n", 1)[0]!;
+}
+
+/** The evidence, indented below the line that it belongs to. */
+function details(evidence: Evidence): string[] {
+  const { detail, heartbeatAge, processState, stack, noStack, note, output } = evidence;
+  const lines = detail.split("\n").slice(1);
+  if (heartbeatAge !== null) lines.push(`last sign of life ${Math.round(heartbeatAge)} ms before`);
+  if (processState) {
+    const { state, waitsIn, cpuMs, memoryBytes, threads } = processState;
+    const where = waitsIn === null ? "" : ` in ${waitsIn}`;
+    const memory = (memoryBytes / 2 ** 20).toFixed(1);
+    lines.push(
+      `process ${state}${where}, ${
+        (cpuMs / 1000).toFixed(2)
+      } s of processor time, ${memory} MiB, ${threads} threads`,
+    );
+  }
+  if (note) lines.push(`noted ${Math.round(note.age)} ms before: ${note.text}`);
+  if (stack !== undefined) lines.push("it was", ...stack.split("\n").map((line) => `  ${line}`));
+  if (noStack !== undefined) lines.push(`no stack: ${noStack}`);
+  if (output?.length) lines.push("its last output", ...output.map((line) => `  ${line}`));
+  return lines.map((line) => `  ${line.trimEnd()}`);
+}

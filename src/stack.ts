@@ -1,0 +1,133 @@
+/**
+ * The stack of a process whose event loop is blocked. On Node the inspector is opened by SIGUSR1, for as long as it takes;
+ * on Deno it must have been opened at the start (`--inspect`); Bun has none.
+ */
+import { signalNumber } from "./core/signals.ts";
+import { InspectorSession } from "./inspector.ts";
+import { handles, loopbackPorts, processState } from "./proc.ts";
+import type { Runtime } from "./runtime/runtime.ts";
+
+/** The process to be looked into. */
+export interface StackTarget {
+  readonly pid: number;
+  /** What it said about the way in (`Runtime.stackAccess`); null before it said anything. */
+  readonly access: string | null;
+  /** The words of its command line, as far as we know them. */
+  readonly words: readonly string[];
+}
+
+/** What came of it. */
+export type StackFinding = { readonly stack: string } | { readonly noStack: string };
+
+/** How often the inspector is looked for. */
+const pollMs = 2;
+
+/** Takes the stack, in `limitMs` at most. Never rejects. `abandon` ends it at once. */
+export function takeStack(
+  runtime: Runtime,
+  target: StackTarget,
+  limitMs: number,
+): { readonly found: Promise<StackFinding>; abandon(why: string): void } {
+  const attempt = new Attempt(runtime, target);
+  const found = new Promise<StackFinding>((resolve) => {
+    const settle = (finding: StackFinding) => {
+      cancel();
+      attempt.end();
+      resolve(finding);
+    };
+    attempt.abandon = (why) => settle({ noStack: why });
+    const cancel = runtime.schedule(
+      () => settle({ noStack: `${attempt.stage} within ${Math.round(limitMs)} ms` }),
+      limitMs,
+      true,
+    );
+    attempt.take().then(
+      (stack) => settle({ stack }),
+      (error: Error) => settle({ noStack: error.message }),
+    );
+  });
+  return { found, abandon: (why) => attempt.abandon(why) };
+}
+
+class Attempt {
+  abandon: (why: string) => void = () => {};
+  /** What has not happened yet, for people. */
+  stage = "the process did not open its inspector";
+  readonly #runtime: Runtime;
+  readonly #target: StackTarget;
+  readonly #sessions = new Set<InspectorSession>();
+  #ended = false;
+
+  constructor(runtime: Runtime, target: StackTarget) {
+    this.#runtime = runtime;
+    this.#target = target;
+  }
+
+  end(): void {
+    this.#ended = true;
+    for (const session of this.#sessions) session.leave();
+  }
+
+  async take(): Promise<string> {
+    const { pid, access } = this.#target;
+    if (access === null) throw new Error("the program had not called start()");
+    const [how, rest] = /^(\w+):? ?(.*)$/s.exec(access)?.slice(1) as [string, string] ??
+      ["none", ""];
+    if (how === "none") throw new Error(rest);
+    const state = processState(this.#runtime, pid);
+    if (!state) throw new Error("the server may not read /proc; on Deno that takes -A");
+    if (state.state === "stopped") throw new Error("the process was stopped by a signal");
+    if (/^(do_epoll_wait|ep_poll)$/.test(state.waitsIn ?? "")) {
+      throw new Error("no JavaScript was running: its event loop waited for events");
+    }
+    if (how === "signal") return await this.#afterSignal(Number(rest));
+    if (how === "flags") return await this.#open();
+    throw new Error(`the program offers an unknown way in, "${how}"`);
+  }
+
+  /** Node: `port` is where its inspector is, if it is open already. */
+  async #afterSignal(port: number): Promise<string> {
+    const runtime = this.#runtime;
+    const { pid } = this.#target;
+    const before = this.#ports();
+    if (before.has(port)) return await this.#over(port, false);
+    // Without a handler it would die of it: --disable-sigusr1, or a listener that was removed.
+    if (!handles(runtime, pid, signalNumber("SIGUSR1"))) {
+      throw new Error("SIGUSR1, which opens Node's inspector, is disabled in this process");
+    }
+    this.stage = "SIGUSR1 did not open the inspector (does the program listen for it?)";
+    runtime.kill(pid, "SIGUSR1");
+    while (!this.#ended) {
+      for (const each of this.#ports()) {
+        if (!before.has(each)) return await this.#over(each, true);
+      }
+      await new Promise<void>((resolve) => runtime.schedule(resolve, pollMs, true));
+    }
+    throw new Error("");
+  }
+
+  /** Deno: one of its ports may be the inspector's. */
+  #open(): Promise<string> {
+    if (!this.#target.words.some((word) => /^--inspect(=|$)/.test(word))) {
+      throw new Error("Deno gives it only with the flag --inspect=127.0.0.1:0");
+    }
+    this.stage = "the inspector did not answer";
+    const ports = [...this.#ports()];
+    if (ports.length === 0) throw new Error("the process listens on no port of 127.0.0.1");
+    return Promise.any(ports.map((port) => this.#over(port, false))).catch((error) => {
+      throw (error as AggregateError).errors[0];
+    });
+  }
+
+  #ports(): ReadonlySet<number> {
+    return loopbackPorts(this.#runtime, this.#target.pid) ?? new Set();
+  }
+
+  async #over(port: number, close: boolean): Promise<string> {
+    const session = new InspectorSession(() => this.#runtime.connectPort(port), close);
+    this.#sessions.add(session);
+    if (this.#ended) session.leave();
+    this.stage = "the inspector did not get hold of the main thread, which may be in native code,";
+    return await session.stack();
+  }
+}

@@ -1,0 +1,66 @@
+/** What a program writes to streams that are `"tee"`: passed through, and the last lines kept as evidence. */
+import type { Output, Runtime } from "./runtime/runtime.ts";
+
+const maxLines = 50;
+const maxCharacters = 8 * 1024;
+
+/** Reads the streams of one process. */
+export class Tail {
+  readonly #runtime: Runtime;
+  readonly #outputs: readonly Output[];
+  readonly #ended: Promise<unknown>;
+  readonly #lines: string[] = [];
+  #characters = 0;
+  /** What each stream has said of a line that is not complete. */
+  readonly #partial: string[] = [];
+
+  constructor(runtime: Runtime, outputs: readonly Output[]) {
+    this.#runtime = runtime;
+    this.#outputs = outputs;
+    this.#ended = Promise.all(outputs.map((output, at) => this.#read(output, at)));
+  }
+
+  async #read({ descriptor, read }: Output, at: number): Promise<void> {
+    const decoder = new TextDecoder();
+    this.#partial[at] = "";
+    for (;;) {
+      const bytes = await read();
+      if (bytes === null) return;
+      this.#keep(at, decoder.decode(bytes, { stream: true }));
+      // The next are read when these have been taken: who does not read our output brakes the program, as without us.
+      await this.#runtime.writeOutput(descriptor, bytes);
+    }
+  }
+
+  #keep(at: number, text: string): void {
+    const lines = (this.#partial[at] + text.slice(-maxCharacters)).split("\n");
+    this.#partial[at] = lines.pop()!.slice(-maxCharacters);
+    for (const line of lines) {
+      this.#lines.push(line);
+      this.#characters += line.length;
+    }
+    while (this.#lines.length > maxLines || this.#characters > maxCharacters) {
+      this.#characters -= this.#lines.shift()!.length;
+    }
+  }
+
+  /** The last lines of all streams, in the order of their arrival. */
+  get lines(): readonly string[] {
+    return [...this.#lines, ...this.#partial.filter((line) => line !== "")].slice(-maxLines);
+  }
+
+  /** Resolved when all has been read, and at the latest after `limitMs`: a helper may hold a stream open. */
+  async drained(limitMs: number): Promise<void> {
+    let cancel = () => {};
+    const limit = new Promise<void>((resolve) =>
+      cancel = this.#runtime.schedule(resolve, limitMs, true)
+    );
+    await Promise.race([this.#ended, limit]);
+    cancel();
+  }
+
+  /** Gives the streams back. */
+  close(): void {
+    for (const output of this.#outputs) output.close();
+  }
+}

@@ -4,6 +4,7 @@
  * `acknowledge` does.
  */
 import type { Stream } from "./runtime/runtime.ts";
+import { original } from "./source_map.ts";
 
 /** A longer message is not waited for: source maps may come with it. */
 const maxMessageBytes = 32 * 1024 * 1024;
@@ -23,6 +24,7 @@ interface Message {
   readonly params?: {
     readonly scriptId?: string;
     readonly url?: string;
+    readonly sourceMapURL?: string;
     readonly callFrames?: readonly {
       readonly functionName: string;
       readonly url?: string;
@@ -141,16 +143,21 @@ export class InspectorSession {
     };
     stream.write(frame({ id: 1, method: "Debugger.enable" }));
     stream.write(frame({ id: 2, method: "Debugger.pause" }));
-    const scripts = new Map<string, string>();
+    const scripts = new Map<string, Message["params"]>();
     for (;;) {
       const { method, params, error } = await this.#incoming.message();
       if (error) throw new Error(`the inspector refused: ${error.message}`);
-      if (method === "Debugger.scriptParsed") scripts.set(params!.scriptId!, params!.url ?? "");
+      if (method === "Debugger.scriptParsed") scripts.set(params!.scriptId!, params);
       if (method !== "Debugger.paused") continue;
       const frames = params!.callFrames!.slice(0, maxFrames);
       return frames.map(({ functionName, url, location }) => {
-        const file = scripts.get(location.scriptId) || url || "?";
-        const place = `${file}:${location.lineNumber + 1}:${location.columnNumber + 1}`;
+        const script = scripts.get(location.scriptId);
+        const { file, line, column } = original({
+          file: script?.url || url || "?",
+          line: location.lineNumber,
+          column: location.columnNumber,
+        }, script?.sourceMapURL ?? "");
+        const place = `${file}:${line + 1}:${column + 1}`;
         return functionName === "" ? `at ${place}` : `at ${functionName} (${place})`;
       }).join("\n");
     }

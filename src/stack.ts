@@ -74,6 +74,9 @@ class Attempt {
     const [how, rest] = /^(\w+):? ?(.*)$/s.exec(access)?.slice(1) as [string, string] ??
       ["none", ""];
     if (how === "none") throw new Error(rest);
+    if (how === "flags" && !this.#target.words.some((word) => /^--inspect(=|$)/.test(word))) {
+      throw new Error("Deno gives it only with the flag --inspect=127.0.0.1:0");
+    }
     const state = processState(this.#runtime, pid);
     if (!state) throw new Error("the server may not read /proc; on Deno that takes -A");
     if (state.state === "stopped") throw new Error("the process was stopped by a signal");
@@ -108,9 +111,6 @@ class Attempt {
 
   /** Deno: one of its ports may be the inspector's. */
   #open(): Promise<string> {
-    if (!this.#target.words.some((word) => /^--inspect(=|$)/.test(word))) {
-      throw new Error("Deno gives it only with the flag --inspect=127.0.0.1:0");
-    }
     this.stage = "the inspector did not answer";
     const ports = [...this.#ports()];
     if (ports.length === 0) throw new Error("the process listens on no port of 127.0.0.1");

@@ -527,9 +527,9 @@ export class Server {
     this.#deadlines.clear();
     this.#map({ state: "failed" }, now);
     const signal = this.#warnSignal;
+    this.#effects.push({ type: "examine", stackMs }); // before it wakes up to hear of it
     this.#emit({ type: "warn", reason, detail, signal });
     if (this.#linked) this.#send({ type: "warn", reason, detail });
-    this.#effects.push({ type: "examine", stackMs });
     if (signal === "SIGKILL") return this.#kill();
     this.state = "warned";
     this.#effects.push({ type: "signal", signal });

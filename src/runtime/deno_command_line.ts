@@ -14,6 +14,9 @@ interface DenoLike {
 }
 const Deno = (globalThis as unknown as { Deno: DenoLike }).Deno;
 
+/** The inspector at a port that is free. */
+const anyInspector = "--inspect=127.0.0.1:0";
+
 let words: Promise<readonly string[]> | undefined;
 
 /**
@@ -34,7 +37,9 @@ export function ownWords(): Promise<readonly string[]> {
           "a program from standard input cannot be run again: put it into a file",
         );
       }
-      return found.filter((word, at) => at > script || !/^--watch/.test(word));
+      return found.filter((word, at) => at > script || !/^--watch/.test(word))
+        // Our inspector has its port already.
+        .map((word, at) => at < script && /^--inspect(=|$)/.test(word) ? anyInspector : word);
     }
     throw new SamError(
       "NOT_SUPPORTED",

@@ -1,0 +1,155 @@
+// The server's core: what is looked at before a process is ended, near misses, and the dry run. In virtual time.
+
+import { assert, assertEquals } from "@std/assert";
+import type { RecoveryReason } from "../src/core/server_types.ts";
+import { SlackCounter } from "../src/core/slack.ts";
+import { original } from "../src/source_map.ts";
+import { Bench, stopTimeout, T } from "./support/core_bench.ts";
+import { test } from "./support/harness.ts";
+
+const heartbeat = { type: "heartbeat" } as const;
+const lost = { type: "quorum", quorate: false } as const;
+const checkBegin = { type: "message", message: { type: "checkBegin" } } as const;
+const unhealthy = {
+  type: "message",
+  message: { type: "checkEnd", healthy: false, detail: "no disk\n  at check" },
+} as const;
+
+/** Each way to fail without an end, and whether the event loop may be blocked then. */
+const failures: readonly (readonly [RecoveryReason, boolean, (bench: Bench) => void])[] = [
+  ["timeout", true, (bench) => void bench.start().pass(T)],
+  ["unhealthy", false, (bench) => void bench.start().feed(unhealthy)],
+  ["unhealthy", true, (bench) => {
+    bench.start().feed(checkBegin);
+    bench.pass(T / 2);
+    bench.feed(heartbeat);
+    bench.pass(T / 2);
+  }],
+  ["quorum", false, (bench) => {
+    bench.feed({ type: "quorum", quorate: true });
+    bench.start().feed(lost);
+  }],
+  ["startup", true, (bench) => void bench.launch().pass(300)],
+];
+const settingsOf = (reason: RecoveryReason) => ({
+  hasQuorum: reason === "quorum",
+  startupTimeout: reason === "startup" ? 300 : 0,
+});
+
+test("core server: a process is looked at before the signal, and its stack taken where its loop may be blocked", () => {
+  for (const [reason, silent, fail] of failures) {
+    for (const warnSignal of ["SIGTERM", "SIGKILL"] as const) {
+      for (const captureStack of [true, false]) {
+        const bench = new Bench({ ...settingsOf(reason), warnSignal, captureStack });
+        fail(bench);
+        const order = bench.last.map(({ type }) => type)
+          .filter((type) => type === "examine" || type === "signal");
+        assertEquals(order, ["examine", "signal"], reason);
+        assertEquals(bench.of("examine")[0]!.stackMs, silent && captureStack ? T : 0, reason);
+        assertEquals(bench.signals(), [warnSignal]);
+      }
+    }
+  }
+});
+
+test("core server: the stack may take as long as the grace, and two seconds at most", () => {
+  for (const [timeInterval, stackMs] of [[0, stopTimeout], [30, 30], [60_000, 2000]] as const) {
+    const bench = new Bench({ timeInterval, startupTimeout: 300 });
+    bench.launch().pass(300);
+    assertEquals(bench.of("examine").map((effect) => effect.stackMs), [stackMs]);
+  }
+});
+
+test("core server: with observe, a failure is reported once and nothing is done about it", () => {
+  for (const [reason, , fail] of failures) {
+    const bench = new Bench({ ...settingsOf(reason), observe: true });
+    fail(bench);
+    assertEquals(bench.events("observed").map((event) => event.reason), [reason]);
+    const { state } = bench;
+    const quiet = bench.pass(reason === "timeout" || reason === "startup" ? 10 * T : 0);
+    assertEquals(quiet, [], reason);
+    assertEquals(bench.state, state);
+    const done = bench.log.map(({ type }) => type);
+    assert(!done.includes("signal"), reason);
+    assert(!bench.log.some((effect) => effect.type === "send" && effect.message.type === "warn"));
+  }
+});
+
+test("core server: with observe, the watch goes on with the next heartbeat, and an end is an end", () => {
+  const bench = new Bench({ observe: true }).start();
+  bench.pass(3 * T);
+  assertEquals(bench.events("observed").length, 1);
+  bench.feed(heartbeat);
+  bench.pass(T);
+  assertEquals(bench.events("observed")[0]!.evidence.heartbeatAge, T);
+  bench.exit("SIGSEGV");
+  assertEquals(bench.events("recovery").map(({ reason }) => reason), ["signal"]);
+  assertEquals(bench.of("spawn").length, 1);
+});
+
+test("core server: what was left of the time interval is counted for each sign of life after the first", () => {
+  const bench = new Bench().start();
+  assertEquals(bench.server.slack.count, 0);
+  for (const after of [10, 60, 80, 99.5]) {
+    bench.pass(after);
+    bench.feed(heartbeat);
+  }
+  const { count, min, buckets } = bench.server.slack;
+  assertEquals([count, min], [4, 0.5]);
+  assertEquals(buckets.map((bucket) => bucket.from), [
+    ...[1, 2, 3, 4, 5, 6].map((n) => 2 ** -n),
+    0,
+    -Infinity,
+  ]);
+  assertEquals(buckets.map((bucket) => bucket.count), [1, 1, 1, 0, 0, 0, 1, 0]);
+
+  bench.ask("stop");
+  bench.pass(50 * T);
+  bench.ask("start");
+  assertEquals(bench.server.slack.count, 4, "time that was not watched does not count");
+  bench.exit(1);
+  bench.start();
+  assertEquals(bench.server.slack.count, 0, "a new instance");
+});
+
+test("core server: what came late and was not judged has less than nothing left", () => {
+  const bench = new Bench({ observe: true }).start();
+  bench.pass(3 * T);
+  bench.feed(heartbeat);
+  const { min, buckets } = bench.server.slack;
+  assertEquals([min, buckets.at(-1)!.count], [-2 * T, 1]);
+});
+
+test("slack: every share falls into one bucket", () => {
+  for (const timeInterval of [1, 7, 1000]) {
+    const slack = new SlackCounter(timeInterval);
+    for (let n = -10; n <= 100; n++) slack.add(timeInterval * n / 100);
+    const { count, buckets } = slack.snapshot;
+    assertEquals(count, 111);
+    const shares = Array.from({ length: 111 }, (_, n) => (n - 10) / 100);
+    for (const [at, bucket] of buckets.entries()) {
+      const below = buckets[at - 1]?.from ?? Infinity;
+      const inside = shares.filter((share) => share >= bucket.from && share < below);
+      assertEquals(bucket.count, inside.length, `${timeInterval}: from ${bucket.from}`);
+    }
+  }
+});
+
+test("source maps: a place in what Deno made of TypeScript is found in the source", () => {
+  const map = {
+    version: 3,
+    sources: ["file:///a/hang.ts"],
+    mappings:
+      "AAGA,SAAS,MAAM,CAAI;EACjB;AACF;AACA,SAAS;EAAU,MAAM;IAAE,GAAG;EAAE;AAAS;AACzC,WAAW,OAAO;AAClB,QAAQ,GAAG,CAAC",
+  };
+  const url = (text: string) => `data:application/json;charset=utf-8;base64,${btoa(text)}`;
+  const place = { file: "file:///a/hang.ts", line: 1, column: 2 };
+  const found = { file: "file:///a/hang.ts", line: 4, column: 2 };
+  assertEquals(original(place, url(JSON.stringify(map))), found);
+  assertEquals(original({ ...place, column: 9 }, url(JSON.stringify(map))), found);
+  const relative = { ...map, sources: ["../b/hang.ts"] };
+  assertEquals(original(place, url(JSON.stringify(relative))).file, "file:///b/hang.ts");
+  for (const bad of ["", "hang.js.map", url("no JSON"), url("{}"), url('{"mappings":"A"}')]) {
+    assertEquals(original(place, bad), place);
+  }
+});

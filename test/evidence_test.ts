@@ -1,0 +1,193 @@
+// Why did it die? What a server knows, and says, about an instance that it has given up.
+import { readFileSync } from "node:fs";
+import { assert, assertEquals, assertMatch } from "@std/assert";
+import { processTest, type Stage, transports, type Watched } from "./support/processes.ts";
+import { currentRuntime, fixtureFor, type RuntimeName } from "./support/runtimes.ts";
+
+const isNode = currentRuntime.startsWith("node");
+const restart = { recoveryPolicy: "restart" } as const;
+const program = "evidence_program";
+
+/** What is known about the first instance, in the event and in the status. */
+async function evidenceOf(watched: Watched) {
+  const { reason, evidence } = await watched.event("recovery");
+  assertEquals(watched.supervisor.status.lastRecovery?.evidence, evidence);
+  return { reason, ...evidence };
+}
+
+/** Where `blockedHere` was, in the program as `runtime` runs it. */
+function lineIn(runtime: RuntimeName): string {
+  const file = fixtureFor(runtime, program);
+  const line = readFileSync(file, "utf8").split("\n").findIndex((text) => text.includes("hypot"));
+  return `at blockedHere (file://${file}:${line + 1}:`;
+}
+
+function blocked(stage: Stage, runtime: RuntimeName): Watched {
+  const flags = runtime === "deno" ? ["-A", "--no-config", "--inspect=127.0.0.1:0"] : [];
+  return stage.supervise(program, { ...restart, timeInterval: 2000 }, {
+    runtime,
+    flags,
+    args: ["blocked for a while"],
+  });
+}
+
+processTest(
+  "the stack of a blocked loop names the function and the line, and the program hears the warning after it",
+  async (stage) => {
+    const own = isNode ? currentRuntime : "node24";
+    const runs = ([own, "deno", "bun"] as const).map(async (runtime) => {
+      const found = await evidenceOf(blocked(stage, runtime));
+      assertEquals([found.reason, found.exitCode], ["timeout", 9], `${runtime}: warned in time`);
+      assertEquals(found.processState?.state, "running");
+      assert(found.processState!.memoryBytes > 1e6 && found.processState!.cpuMs > 0);
+      assert(found.heartbeatAge! > 1000, String(found.heartbeatAge));
+      assertEquals(found.note?.text, "before the loop");
+      assert(found.note!.age > 1000, String(found.note!.age));
+      if (runtime === "bun") return assertMatch(found.noStack!, /Bun/);
+      assert(found.stack?.includes(lineIn(runtime)), `${runtime}: ${JSON.stringify(found)}`);
+      assertEquals(found.noStack, undefined);
+    });
+    await Promise.all(runs);
+  },
+);
+
+processTest(
+  "where no stack can be had, the report says why, and nothing waits for it",
+  async (stage) => {
+    const expect = async (how: string, options: object, why: RegExp | undefined) => {
+      const watched = stage.supervise(program, { ...restart, timeInterval: 300, ...options }, {
+        args: [how],
+      });
+      const { stack, noStack } = await evidenceOf(watched);
+      assertEquals(stack, undefined, how);
+      if (why) assertMatch(noStack!, why);
+      else assertEquals(noStack, undefined);
+      await watched.finished();
+    };
+    const or = (why: RegExp) => isNode ? why : /Bun|--inspect/;
+    await Promise.all([
+      expect("blocked", { captureStack: false }, undefined),
+      expect("failing check", {}, undefined),
+      expect("stopped", {}, or(/stopped by a signal/)),
+    ]);
+    await Promise.all([
+      expect("silent", {}, or(/event loop waited for events/)),
+      expect("native", {}, or(/did not|native code/)),
+      expect("blocked, listening", {}, or(/listens for SIGUSR1/)),
+    ]);
+    assertEquals(stage.lines("SIGUSR1"), []);
+  },
+);
+
+processTest(
+  "SIGKILL without a warning waits for the stack too; a short time interval may be too short for it",
+  async (stage) => {
+    const how = { args: ["blocked"] };
+    const options = { ...restart, warnSignal: "SIGKILL" } as const;
+    const [killed, short] = await Promise.all([
+      evidenceOf(stage.supervise(program, { ...options, timeInterval: 2000 }, how)),
+      evidenceOf(stage.supervise(program, { ...options, timeInterval: 20 }, how)),
+    ]);
+    assertEquals([killed.signal, short.signal], ["SIGKILL", "SIGKILL"]);
+    if (isNode) assert(killed.stack?.includes("blockedHere"), JSON.stringify(killed));
+    else assert(killed.noStack !== undefined);
+    assert((short.stack ?? short.noStack) !== undefined);
+  },
+);
+
+processTest("an unhealthy answer comes with the stack of its error", async (stage) => {
+  const watched = stage.supervise(program, { ...restart, timeInterval: 1000 }, {
+    args: ["failing check"],
+  });
+  const { reason, detail } = await evidenceOf(watched);
+  assertEquals(reason, "unhealthy");
+  assertMatch(detail, /^the health check failed: Error: no disk\n.*failingCheck/s);
+});
+
+processTest("the report of a program that serves itself is on standard error", async (stage) => {
+  const flags = currentRuntime === "deno"
+    ? ["run", "-A", "--no-config", "--inspect=127.0.0.1:0"]
+    : [];
+  const server = stage.run(program, { args: ["blocked"], flags });
+  assertEquals((await server.exited).code, 0);
+  const told = server.stderr();
+  assertMatch(
+    told,
+    /^sam: instance 1 is given up \(timeout: no heartbeat for 1000 ms\); warned by SIGTERM$/m,
+  );
+  assertMatch(told, /^sam: instance 1 ended by SIGTERM \(timeout\); the next one starts at once$/m);
+  assertMatch(told, /^sam: {3}last sign of life \d+ ms before$/m);
+  assertMatch(
+    told,
+    /^sam: {3}process running, [\d.]+ s of processor time, [\d.]+ MiB, \d+ threads$/m,
+  );
+  assertMatch(
+    told,
+    currentRuntime === "bun" ? /^sam: {3}no stack: Bun/m : /^sam: {5}at blockedHere \(/m,
+  );
+});
+
+for (const transport of transports) {
+  processTest(
+    `the last note survives a crash in a loop that never yields, ${transport}`,
+    async (stage) => {
+      const run = (manner: string) =>
+        evidenceOf(stage.supervise(program, { ...restart, timeInterval: 1000, transport }, {
+          args: [manner],
+        }));
+      const { reason, note } = await run("notes");
+      assertEquals([reason, note?.text], ["signal", "item 39\n→ é"]);
+      const [{ codes }] = stage.lines("codes") as unknown as [{ codes: string[] }];
+      assertEquals(codes, ["INVALID_PARAM", "INVALID_PARAM", "TOO_BIG", "TOO_BIG", "none", "none"]);
+      const many = await run("many notes");
+      if (transport === "shm") assertEquals(many.note?.text, "item 9999");
+      else assertMatch(many.note!.text, /^item \d+$/);
+    },
+  );
+}
+
+processTest(
+  "observe: a hang is reported with its stack, nobody is warned or killed",
+  async (stage) => {
+    const watched = stage.supervise(program, { ...restart, timeInterval: 1000, observe: true }, {
+      args: ["pauses"],
+    });
+    const { reason, evidence } = await watched.event("observed");
+    assertEquals([reason, evidence.exitCode], ["timeout", null]);
+    if (isNode) assertMatch(evidence.stack!, /at block /);
+    assertEquals((await watched.finished()).reason, "exit");
+    assertEquals(stage.lines("goes on").length, 1);
+    assertEquals(watched.all("observed").length, 1);
+    for (const type of ["warn", "kill", "recovery"] as const) assertEquals(watched.all(type), []);
+    const { slack } = watched.supervisor.status;
+    assert(
+      slack.count > 0 && slack.min! < 0 && slack.buckets.at(-1)!.count >= 1,
+      JSON.stringify(slack),
+    );
+  },
+);
+
+processTest(
+  "the last lines of the output are evidence, and all of it is passed on",
+  async (stage) => {
+    const script = 'for n in $(seq 60); do echo "line $n"; done; printf "last words" >&2; exit 7';
+    const server = stage.run("evidence_tee", { args: [script] });
+    assertEquals(await server.exited, { code: 7, signal: null });
+    const { output } = await stage.line("recovery");
+    assertEquals(output.length, 50);
+    assert(output.includes("line 60") && output.includes("last words"), output.join());
+    assertEquals(server.stderr(), "last words");
+  },
+);
+
+processTest(
+  "what is held of the output is bounded, and one stream alone can be held",
+  async (stage) => {
+    const script = "head -c 3000000 /dev/zero | tr '\\0' x >&2; echo out; exit 3";
+    const server = stage.run("evidence_tee", { args: [script, "error"] });
+    assertEquals((await server.exited).code, 3);
+    const { output } = await stage.line("recovery");
+    assert(output.length === 1 && output[0] === "x".repeat(8192), `${output[0].length}`);
+    assertEquals(server.stderr().length, 3_000_000);
+  },
+);

@@ -1,4 +1,5 @@
 // Why did it die? What a server knows, and says, about an instance that it has given up.
+import { execFileSync } from "node:child_process";
 import { readFileSync } from "node:fs";
 import { assert, assertEquals, assertMatch } from "@std/assert";
 import { processTest, type Stage, transports, type Watched } from "./support/processes.ts";
@@ -27,17 +28,17 @@ function blocked(stage: Stage, runtime: RuntimeName): Watched {
   return stage.supervise(program, { ...restart, timeInterval: 2000 }, {
     runtime,
     flags,
-    args: ["blocked for a while"],
+    args: ["blocked"],
   });
 }
 
 processTest(
-  "the stack of a blocked loop names the function and the line, and the program hears the warning after it",
+  "the stack of a blocked loop names the function and the line, whatever runtime the server is on",
   async (stage) => {
     const own = isNode ? currentRuntime : "node24";
     const runs = ([own, "deno", "bun"] as const).map(async (runtime) => {
       const found = await evidenceOf(blocked(stage, runtime));
-      assertEquals([found.reason, found.exitCode], ["timeout", 9], `${runtime}: warned in time`);
+      assertEquals(found.reason, "timeout");
       assertEquals(found.processState?.state, "running");
       assert(found.processState!.memoryBytes > 1e6 && found.processState!.cpuMs > 0);
       assert(found.heartbeatAge! > 1000, String(found.heartbeatAge));
@@ -54,9 +55,11 @@ processTest(
 processTest(
   "where no stack can be had, the report says why, and nothing waits for it",
   async (stage) => {
+    const fifo = `${stage.directory}/pipe`;
+    execFileSync("mkfifo", [fifo]);
     const expect = async (how: string, options: object, why: RegExp | undefined) => {
       const watched = stage.supervise(program, { ...restart, timeInterval: 300, ...options }, {
-        args: [how],
+        args: [how, fifo],
       });
       const { stack, noStack } = await evidenceOf(watched);
       assertEquals(stack, undefined, how);

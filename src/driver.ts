@@ -201,7 +201,7 @@ export class Driver implements Sleeper {
         this.#unmap();
         break;
       case "emit":
-        void this.#tell(effect.event, effect.instanceId);
+        this.#tell(effect.event, effect.instanceId);
         break;
       case "finish":
         this.#finish(effect.status);
@@ -209,16 +209,17 @@ export class Driver implements Sleeper {
   }
 
   /** Tells what happened, with all the evidence there is. */
-  async #tell(event: ServerEvent, instanceId: number): Promise<void> {
+  #tell(event: ServerEvent, instanceId: number): void {
+    const instance = this.#instance;
     if (event.type === "recovery") {
       const evidence = { ...event.evidence, ...this.#findings };
-      return this.#sink.event({ ...event, evidence }, instanceId);
-    }
-    if (event.type !== "observed") return this.#sink.event(event, instanceId);
-    const instance = this.#instance!;
-    await instance.examined;
-    const evidence = { ...event.evidence, ...instance.findings };
-    if (!this.#finished) this.#sink.event({ ...event, evidence }, instanceId);
+      this.#sink.event({ ...event, evidence }, instanceId);
+    } else if (event.type === "observed" && instance) {
+      void instance.examined.then(() => {
+        const evidence = { ...event.evidence, ...instance.findings };
+        if (!this.#finished) this.#sink.event({ ...event, evidence }, instanceId);
+      });
+    } else this.#sink.event(event, instanceId);
   }
 
   // The processes.

@@ -41,16 +41,15 @@ interface Message {
 class Incoming {
   /** Called whenever some have arrived. */
   onData: () => void = () => {};
-  #bytes = new Uint8Array(0);
+  #chunks: Uint8Array[] = [];
+  #length = 0;
   #end: string | null = null;
   #wake: () => void = () => {};
 
   constructor(stream: Stream) {
     stream.read((bytes) => {
-      const all = new Uint8Array(this.#bytes.length + bytes.length);
-      all.set(this.#bytes);
-      all.set(bytes, this.#bytes.length);
-      this.#bytes = all;
+      this.#chunks.push(bytes.slice());
+      this.#length += bytes.length;
       this.onData();
       this.#wake();
     }, (detail) => {
@@ -64,19 +63,33 @@ class Incoming {
     await new Promise<void>((resolve) => this.#wake = resolve);
   }
 
+  /** All that is there, in one piece. */
+  #all(): Uint8Array {
+    if (this.#chunks.length === 1) return this.#chunks[0]!;
+    const all = new Uint8Array(this.#length);
+    let at = 0;
+    for (const chunk of this.#chunks) {
+      all.set(chunk, at);
+      at += chunk.length;
+    }
+    this.#chunks = [all];
+    return all;
+  }
+
   /** The next so many bytes. */
   async take(length: number): Promise<Uint8Array> {
     if (length > maxMessageBytes) throw new Error(`the inspector sent ${length} bytes at once`);
-    while (this.#bytes.length < length) await this.#more();
-    const taken = this.#bytes.subarray(0, length);
-    this.#bytes = this.#bytes.slice(length);
-    return taken;
+    while (this.#length < length) await this.#more();
+    const all = this.#all();
+    this.#chunks = [all.subarray(length)];
+    this.#length -= length;
+    return all.subarray(0, length);
   }
 
   /** The head of an HTTP answer. */
   async head(): Promise<string> {
     for (;;) {
-      const text = fromUtf8.decode(this.#bytes);
+      const text = fromUtf8.decode(this.#all());
       const end = text.indexOf("\r\n\r\n");
       if (end >= 0) return fromUtf8.decode(await this.take(end + 4));
       await this.#more();

@@ -69,7 +69,9 @@ function details(evidence: Evidence): string[] {
       } s of processor time, ${memory} MiB, ${threads} threads`,
     );
   }
-  if (note) lines.push(`noted ${Math.round(note.age)} ms before: ${note.text}`);
+  if (note) {
+    lines.push(`noted ${Math.round(note.age)} ms before: ${note.text.replaceAll("\n", " ")}`);
+  }
   if (stack !== undefined) lines.push("it was", ...stack.split("\n").map((line) => `  ${line}`));
   if (noStack !== undefined) lines.push(`no stack: ${noStack}`);
   if (output?.length) lines.push("its last output", ...output.map((line) => `  ${line}`));

@@ -98,10 +98,13 @@ class Attempt {
     if (!handles(runtime, pid, signalNumber("SIGUSR1"))) {
       throw new Error("SIGUSR1, which opens Node's inspector, is disabled in this process");
     }
+    const sockets = new Set(this.#descriptors());
     this.stage = "SIGUSR1 did not open the inspector (does the program listen for it?)";
     runtime.kill(pid, "SIGUSR1");
     while (!this.#ended) {
-      for (const each of this.#ports()) {
+      // The table of all connections may be long: it is read when there is a new descriptor.
+      const isNew = this.#descriptors().some((descriptor) => !sockets.has(descriptor));
+      for (const each of isNew ? this.#ports() : []) {
         if (!before.has(each)) return await this.#over(each, true);
       }
       await new Promise<void>((resolve) => runtime.schedule(resolve, pollMs, true));
@@ -117,6 +120,10 @@ class Attempt {
     return Promise.any(ports.map((port) => this.#over(port, false))).catch((error) => {
       throw (error as AggregateError).errors[0];
     });
+  }
+
+  #descriptors(): readonly string[] {
+    return this.#runtime.systemLinks(`/proc/${this.#target.pid}/fd`);
   }
 
   #ports(): ReadonlySet<number> {

@@ -69,6 +69,8 @@ const wrongOptions: readonly Wrong[] = [
     may: 'one of "exit", "continue"',
     values: [null, "", "die", "EXIT", 0, true, {}],
   },
+  { name: "captureStack", may: "one of true, false", values: [null, 0, 1, "yes", {}] },
+  { name: "observe", may: "one of true, false", values: [null, 0, 1, "no", []] },
   {
     name: "quorum",
     may: "an object with watch()",
@@ -137,13 +139,13 @@ const wrongPrograms: readonly (Wrong & { readonly base: object })[] = [
   {
     base: program,
     name: "stdio",
-    may: 'one of "inherit", "ignore"',
+    may: 'one of "inherit", "ignore", "tee"',
     values: [null, "", "pipe", 0, true, {}],
   },
   {
     base: program,
     name: "stdio",
-    may: '"inherit", "ignore", or three of them',
+    may: '"inherit", "ignore", "tee", or three of them',
     values: [[], ["ignore"], ["ignore", "ignore"], ["ignore", "ignore", "ignore", "ignore"]],
   },
   {
@@ -168,6 +170,7 @@ const wrongParts: readonly (readonly [object, name: string, may: string])[] = [
   [{ ...program, env: { A: undefined } }, "program.env.A", "a text without NUL"],
   [{ ...program, env: { A: "a\0" } }, "program.env.A", "a text without NUL"],
   [{ ...program, stdio: ["inherit", "pipe", "ignore"] }, "program.stdio[1]", '"inherit"'],
+  [{ ...program, stdio: ["tee", "ignore", "ignore"] }, "program.stdio[0]", '"inherit", "ignore"'],
   [{ ...program, stdio: ["inherit", "ignore", null] }, "program.stdio[2]", '"inherit"'],
   ...[undefined, null, "", "chrome", 5, {}].map((name) =>
     [{ module: "a.js", runtime: { name } }, "program.runtime.name", 'one of "node"'] as const
@@ -409,6 +412,8 @@ test("the least and the greatest values are taken, and undefined is none", async
       standby: 0,
       maxDataSize: 0,
       serverLost: "exit",
+      captureStack: false,
+      observe: true,
     },
     {
       timeInterval: maxMs,
@@ -428,6 +433,8 @@ test("the least and the greatest values are taken, and undefined is none", async
       stopTimeout: maxMs,
       maxDataSize: maxMs,
       serverLost: "continue",
+      captureStack: true,
+      observe: false,
     },
     {
       timeInterval: none,

@@ -351,6 +351,8 @@ const table: Readonly<Record<string, readonly string[]>> = {
   "setHealthCheck(wrong)": [refused, invalid, refused, invalid, refused],
   "setWarnSignal": ["none", "none", "none", "none", refused],
   "setWarnSignal(wrong)": [invalid, invalid, invalid, invalid, refused],
+  "note": ["none", "none", "none", "none", refused],
+  "note(wrong)": [invalid, invalid, invalid, invalid, refused],
   "data.size": ["none", "none", "none", "none", refused],
   "data.store": ["none", "none", "none", "none", refused],
   "data.store(null)": ["none", "none", "none", "none", refused],

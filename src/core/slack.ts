@@ -12,8 +12,8 @@ export interface Slack {
 
 /** One bucket of a `Slack`. */
 export interface SlackBucket {
-  /** At least this share of the time interval was left: 1/2, 1/4 … 1/64, 0; -Infinity for what came late. */
-  readonly from: number;
+  /** At least this share of the time interval was left: 1/2, 1/4 … 1/64, 0; null for what came late. */
+  readonly from: number | null;
   /** How many. */
   readonly count: number;
 }
@@ -57,7 +57,7 @@ export class SlackCounter {
   /** What was counted. */
   get snapshot(): Slack {
     const buckets = Array.from(this.#counts, (count, at) => ({
-      from: at < bucketCount - 2 ? 2 ** -(at + 1) : at === bucketCount - 2 ? 0 : -Infinity,
+      from: at < bucketCount - 2 ? 2 ** -(at + 1) : at === bucketCount - 2 ? 0 : null,
       count,
     }));
     const count = this.#counts.reduce((sum, each) => sum + each, 0);

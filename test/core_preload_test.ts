@@ -40,6 +40,10 @@ test("core server: a program's own register() takes over from the preload's, and
   bench.ask("start");
   bench.exit(0);
   assertEquals([bench.state, bench.server.instanceId], ["spawning", 2]);
+  bench.start(); // the preload's, in the second instance
+  bench.hello();
+  bench.exit(5);
+  assertEquals(bench.events("recovery")[0]?.reason, "startup");
   const stopped = new Bench(preloaded);
   stopped.register();
   stopped.hello();

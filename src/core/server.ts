@@ -380,7 +380,8 @@ export class Server {
 
   /** The program registers itself: what a preload had begun for it is over. */
   #yield(now: number): void {
-    this.#preloaded = false;
+    this.#preloaded = this.#startedOnce = false;
+    this.#healthySince = null;
     if (this.state !== "started" && this.state !== "waiting") return;
     this.#startRequest = null;
     this.#unwatch(now);

@@ -1,5 +1,7 @@
 // `sam run`: a program that knows nothing of SAM is healed, one that does is its own judge, and every end has its status.
 import { assert, assertEquals, assertMatch, assertStringIncludes } from "@std/assert";
+import { rmSync } from "node:fs";
+import { createServer } from "node:http";
 import { commandTest, page, runtimeName } from "./support/command.ts";
 import { eventually } from "./support/processes.ts";
 import { quickFixture as fixture, sourceFixture } from "./support/runtimes.ts";
@@ -145,22 +147,48 @@ commandTest("node, deno and bun as commands are watched like modules", async (sa
   await run.exited;
 });
 
-commandTest(
-  "checks by URL, port and command: unhealthy is a recovery, and the first success ends the start",
-  async (sam, stage) => {
-    const wait = ["--check-period", "50", "--failure-threshold", "2", "--json"];
-    const flag = `${stage.directory}/healthy`;
-    const shell = sam([
-      "run",
-      ...wait,
-      "--check-command",
-      `test -e ${flag}`,
-      "sh",
-      "-c",
-      `touch ${flag}; sleep 60`,
+const often = ["--check-period", "50", "--failure-threshold", "2", "--json"];
+
+commandTest("checks by URL and by port: failures in a row are a recovery", async (sam) => {
+  let status = 204;
+  const web = createServer((_request, response) => response.writeHead(status).end());
+  const port = await new Promise<number>((resolve) =>
+    web.listen(0, "127.0.0.1", () => resolve((web.address() as { port: number }).port))
+  );
+  try {
+    const url = `http://127.0.0.1:${port}/`;
+    const byUrl = sam(["run", ...often, "--check-http", url, "sleep", "60"]);
+    const byPort = sam(["run", ...often, "--check-tcp", `127.0.0.1:${port}`, "sleep", "60"]);
+    assertEquals((await byUrl.event("check")).healthy, true);
+    assertEquals((await byPort.event("check")).healthy, true);
+    status = 503;
+    const { reason, evidence } = await byUrl.event("recovery");
+    assertEquals([reason, evidence.detail], [
+      "unhealthy",
+      `${url} answered 503, 2 times in a row`,
     ]);
+    byUrl.kill("SIGTERM");
+    await byUrl.exited;
+    assertEquals(byPort.events().filter(({ type }) => type === "recovery"), []);
+    await new Promise((resolve) => {
+      web.close(resolve);
+      web.closeAllConnections();
+    });
+    assertEquals((await byPort.event("recovery")).reason, "unhealthy");
+    byPort.kill("SIGTERM");
+    await byPort.exited;
+  } finally {
+    web.close();
+  }
+});
+
+commandTest(
+  "a check by a command; a program that is never healthy is recovered at its time",
+  async (sam, stage) => {
+    const flag = `${stage.directory}/healthy`;
+    const line = `touch ${flag}; sleep 60`;
+    const shell = sam(["run", ...often, "--check-command", `test -e ${flag}`, "sh", "-c", line]);
     assertEquals((await shell.event("check")).healthy, true);
-    const { rmSync } = await import("node:fs");
     rmSync(flag);
     const { reason, evidence } = await shell.event("recovery");
     assertEquals([reason, evidence.detail], [
@@ -168,18 +196,8 @@ commandTest(
       `test -e ${flag} ended with 1, 2 times in a row`,
     ]);
     shell.kill("SIGTERM");
-    const late = sam([
-      "run",
-      ...wait,
-      "--startup-timeout",
-      "200",
-      "--restart",
-      "never",
-      "--check-tcp",
-      "127.0.0.1:1",
-      "sleep",
-      "60",
-    ]);
+    const limits = ["--startup-timeout", "200", "--restart", "never"];
+    const late = sam(["run", ...often, ...limits, "--check-tcp", "127.0.0.1:1", "sleep", "60"]);
     assertEquals((await late.event("recovery")).reason, "startup");
     assertEquals(await late.exited, 143);
   },

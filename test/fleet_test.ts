@@ -1,6 +1,7 @@
 // Several programs: the order of their start and end, and what the failure of one means for the others.
 import { assertEquals, assertThrows } from "@std/assert";
-import type { SamError, SupervisorEvent } from "../mod.ts";
+import { writeFileSync } from "node:fs";
+import type { CheckOptions, SamError, SupervisorEvent } from "../mod.ts";
 import { Fleet, type Strategy } from "../src/fleet.ts";
 import { checkProgram } from "../src/program.ts";
 import { checkSuperviseOptions } from "../src/supervise.ts";
@@ -16,13 +17,18 @@ interface Told {
 function fleetOf(
   strategy: Strategy,
   shells: Readonly<Record<string, readonly [line: string, ...after: string[]]>>,
+  checks: Readonly<Record<string, CheckOptions>> = {},
 ) {
   const told: Told[] = [];
   const fleet = new Fleet(
     Object.entries(shells).map(([name, [line, ...after]]) => {
       const program = checkProgram({ command: "sh", args: ["-c", line], stdio: "ignore" });
       const options = checkSuperviseOptions(
-        { recoveryPolicy: "restart", restart: { on: "failure", intensity: 3 } },
+        {
+          recoveryPolicy: "restart",
+          restart: { on: "failure", intensity: 3 },
+          ...(checks[name] && { check: checks[name] }),
+        },
         program,
       );
       return { name, program, options, after };
@@ -68,6 +74,23 @@ for (const [strategy, after] of strategies) {
     assertEquals(said().slice(3), [...after, ...names.map((name) => `exit ${name}`)]);
   });
 }
+
+processTest(
+  "a program with a check is ready when it is healthy: until then, what comes after it waits",
+  async (stage) => {
+    const flag = `${stage.directory}/healthy`;
+    const { fleet, said, reached } = fleetOf("one_for_one", { b: [sleep, "a"], a: [sleep] }, {
+      a: { command: `test -e ${flag}`, period: 20 },
+    });
+    await reached("spawn a1");
+    assertEquals(fleet.supervisor("b").status.pid, null);
+    writeFileSync(flag, "");
+    await reached("spawn b1");
+    fleet.stop(null);
+    await fleet.finished;
+    assertEquals(said(), ["spawn a1", "spawn b1", "exit b1", "exit a1"]);
+  },
+);
 
 processTest(
   "a program that is given up takes the others with it, and its status is the fleet's",

@@ -28,7 +28,7 @@ export interface ProgramConfig
   /** Environment variables, added to those of sam. */
   readonly env?: Readonly<Record<string, string>>;
   /** Its standard streams. Default `"inherit"`. */
-  readonly stdio?: "inherit" | "ignore";
+  readonly stdio?: "inherit" | "ignore" | "tee";
   /** `start()` waits for it; true: Corosync's. */
   readonly quorum?: SamOptions["quorum"] | boolean;
   /** Where the state is published; true: Corosync's. */

@@ -60,6 +60,12 @@ export const optionFlags: readonly Flag[] = [
     help: "the program, when sam is killed (exit)",
   },
   {
+    key: "captureStack",
+    kind: "switch",
+    help: "the stack of a blocked loop, before the kill (on)",
+  },
+  { key: "observe", kind: "switch", help: "a dry run: report, and kill nothing (off)" },
+  {
     key: "quorum",
     kind: "switch",
     help: "start only with Corosync's quorum (off)",
@@ -136,7 +142,11 @@ export const programFlags: readonly Flag[] = [
   },
   { key: "cwd", kind: "text", value: "DIRECTORY", help: "the program's working directory" },
   { key: "env", kind: "list", value: "NAME=VALUE", help: "for the program; may be repeated" },
-  { key: "stdio", kind: ["inherit", "ignore"], help: "its standard streams (inherit)" },
+  {
+    key: "stdio",
+    kind: ["inherit", "ignore", "tee"],
+    help: "its streams; tee keeps a tail (inherit)",
+  },
 ];
 
 /** Keys whose flags have names of their own. */

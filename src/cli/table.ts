@@ -7,7 +7,17 @@ type Cell = readonly [text: string, colour?: Colour];
 type Colour = "red" | "yellow" | "green" | "dim";
 const codes: Readonly<Record<Colour, string>> = { red: "31", yellow: "33", green: "32", dim: "2" };
 
-const head = ["NAME", "STATE", "PID", "UP", "RESTARTS", "HEARTBEAT", "MEMORY", "LAST RECOVERY"];
+const head = [
+  "NAME",
+  "STATE",
+  "PID",
+  "UP",
+  "RESTARTS",
+  "HEARTBEAT",
+  "SLACK",
+  "MEMORY",
+  "LAST RECOVERY",
+];
 
 /** The table, as wide as the terminal; in colour where the user wants it. */
 export function table(servers: readonly ServerStatus[], output: Output): string {
@@ -44,7 +54,7 @@ function line(
 }
 
 function cells(program: ProgramStatus): Cell[] {
-  const { state, pid, uptime, restarts, heartbeatAge, memory, lastRecovery } = program;
+  const { state, pid, uptime, restarts, heartbeatAge, slack, memory, lastRecovery } = program;
   const well = state === "started" || state === "launched" || state === "registered";
   return [
     [state, well ? "green" : state === "finished" ? "dim" : "yellow"],
@@ -52,6 +62,7 @@ function cells(program: ProgramStatus): Cell[] {
     [uptime === null ? "-" : span(uptime)],
     [String(restarts), restarts > 0 ? "yellow" : undefined],
     [heartbeatAge === null ? "-" : `${Math.round(heartbeatAge)} ms`],
+    [slack.min === null ? "-" : `${Math.round(slack.min)} ms`],
     [memory === null ? "-" : `${(memory / 2 ** 20).toFixed(0)} MiB`],
     lastRecovery === null
       ? ["-"]

@@ -28,6 +28,8 @@ export interface DriverParts {
   readonly command: () => Promise<Command>;
   readonly quorum: QuorumSource | undefined;
   readonly clusterMap: ClusterMap | undefined;
+  /** Where chance begins (backoff varies by it); by chance itself, where a run need not be repeated. */
+  readonly seed?: number;
 }
 
 /** What happens outside the core. */
@@ -71,6 +73,8 @@ export class Driver implements Sleeper {
   #settling = false;
   #endQuorum: (() => void) | null = null;
   #finished = false;
+  /** The sink has been told of the end, the last that it hears. */
+  #over = false;
   /** Cluster map operations, one after the other. */
   #mapped: Promise<void> = Promise.resolve();
 
@@ -79,8 +83,8 @@ export class Driver implements Sleeper {
     this.#sink = sink;
     this.#alarm = alarmOf(parts.runtime);
     this.#nearMs = Math.min(1, parts.settings.timeInterval / 16 || 1);
-    const [seed] = crypto.getRandomValues(new Uint32Array(1));
-    this.server = new Server(parts.settings, seed!);
+    const seed = parts.seed ?? crypto.getRandomValues(new Uint32Array(1))[0]!;
+    this.server = new Server(parts.settings, seed);
   }
 
   /** Starts the first instance. */
@@ -143,6 +147,7 @@ export class Driver implements Sleeper {
   }
 
   #emit(event: DriverEvent): void {
+    if (this.#over) return;
     this.#sink.event(event, this.server.instanceId);
   }
 
@@ -295,6 +300,7 @@ export class Driver implements Sleeper {
     const mapped = Promise.race([this.#mapped, limit]);
     void Promise.all([mapped, ...this.#doomed]).then(() => {
       cancel();
+      this.#over = true;
       this.#sink.finish(status);
     });
   }

@@ -73,6 +73,8 @@ export class Server {
   #quorate: boolean;
   /** A deadline that was met late has been put off, once until the next sign of life. */
   #credited = false;
+  /** When this server last did something with no deadline behind it: a stall began after that. */
+  #punctualAt = 0;
   #replacement = false;
   #everRegistered = false;
   #mapUpdated = -Infinity;
@@ -98,6 +100,8 @@ export class Server {
   #planned: { reason: RecoveryReason; detail: string; at: number } | null = null;
   #goal: "stop" | "restart" | null = null;
   #goalSignal: Signal | null = null;
+  /** Asked to stop twice while it was being started. */
+  #hastened = false;
 
   /** The actions of the table; each takes its input as narrow as its columns there guarantee. */
   static readonly #actions: Readonly<Record<ActionName, Action>> = {
@@ -204,6 +208,7 @@ export class Server {
       if (input.message.type !== "hello") this.#unaware = false;
       this.#act(input.message.type, input.message, now);
     } else this.#act(input.type, input, now);
+    if (now < (this.#deadlines.next ?? Infinity)) this.#punctualAt = now;
     const effects = this.#effects;
     this.#effects = [];
     return effects;
@@ -249,7 +254,8 @@ export class Server {
     if (late < Math.max(leastStallMs, Math.min(timeInterval / 4, sureStallMs))) return;
     if (this.#credited && late < Math.max(timeInterval, 2 * sureStallMs)) return;
     this.#credited = true;
-    const shift = late + Math.min(late, timeInterval || late);
+    // When it began is not known: where it was long, none of the time since then is held against the process.
+    const shift = late + Math.min(late, due - this.#punctualAt);
     this.#deadlines.shift(shift);
     this.#emit({ type: "stall", lateMs: late });
   }
@@ -292,6 +298,7 @@ export class Server {
       this.#unaware =
       this.#linked =
       this.#credited =
+      this.#hastened =
         false;
     this.#healthySince =
       this.#startRequest =
@@ -311,14 +318,16 @@ export class Server {
     this.#spawnedAt = now;
     this.#emit({ type: "spawn", pid });
     this.#limitStartup();
-    if (this.#goal === "stop") this.#leave("stop", this.#goalSignal, now);
+    if (this.#goal !== "stop") return;
+    this.#leave("stop", this.#hastened ? "SIGKILL" : this.#goalSignal, now);
   }
 
   /** A process that is to call `start()` has so long; a command need not call it before it has registered. */
   #limitStartup(): void {
     const { startupTimeout, startedAtSpawn } = this.#settings;
     if (startedAtSpawn && !this.#registered) return;
-    if (startupTimeout > 0) this.#deadlines.set("startup", this.#spawnedAt + startupTimeout);
+    if (startupTimeout === 0 || this.#deadlines.has("startup")) return;
+    this.#deadlines.set("startup", this.#spawnedAt + startupTimeout);
   }
 
   /** The process could not be started: fatal for the first, a failed recovery for a later one. */
@@ -559,7 +568,8 @@ export class Server {
 
   /** Asked to stop while the process is being started. */
   #leaveOnceSpawned(signal: Signal | null): void {
-    this.#goalSignal = this.#goal === "stop" ? "SIGKILL" : signal;
+    if (this.#goal === "stop") this.#hastened = true;
+    else this.#goalSignal = signal;
     this.#goal = "stop";
   }
 

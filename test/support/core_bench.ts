@@ -1,11 +1,10 @@
 // The server's core on a virtual clock. Every step is checked against what must hold of any step in any state.
 
-import { assert, assertEquals, fail } from "@std/assert";
+import { assert, assertEquals } from "@std/assert";
 import type { ClientMessage, ServerMessage } from "../../src/core/frame.ts";
 import { protocolVersion } from "../../src/core/frame.ts";
 import { restartDefaults } from "../../src/core/restart.ts";
 import { Server } from "../../src/core/server.ts";
-import { table } from "../../src/core/server_table.ts";
 import type {
   ExitStatus,
   MapKeys,
@@ -16,6 +15,7 @@ import type {
   SpareInput,
 } from "../../src/core/server_types.ts";
 import type { Signal } from "../../src/core/signals.ts";
+import { StepRules } from "./step_rules.ts";
 
 export const T = 100;
 export const stopTimeout = 1000;
@@ -42,8 +42,6 @@ export const settings: ServerSettings = {
 type Only<T extends ServerEffect["type"]> = ServerEffect & { readonly type: T };
 type Event<T extends ServerEvent["type"]> = ServerEvent & { readonly type: T };
 
-const answers: readonly string[] = ["done", "chunk", "refused", "welcome"];
-
 /** A server, its clock, and what it has done. */
 export class Bench {
   readonly server: Server;
@@ -52,13 +50,12 @@ export class Bench {
   readonly log: ServerEffect[] = [];
   /** Those of the last call. */
   last: readonly ServerEffect[] = [];
-  #process: "none" | "spawning" | "alive" | "exited" = "none";
-  #spare: "none" | "spawning" | "alive" = "none";
-  #finished = false;
+  readonly #rules: StepRules;
   #lastRequest = 0;
 
   constructor(some: Partial<ServerSettings> = {}, seed = 1) {
     this.server = new Server({ ...settings, ...some }, seed);
+    this.#rules = new StepRules(this.server);
   }
 
   get state(): string {
@@ -67,68 +64,9 @@ export class Bench {
 
   /** One input, now. */
   feed(input: ServerInput): readonly ServerEffect[] {
-    if (input.type === "spawned" && this.#process === "spawning") this.#process = "alive";
-    if (input.type === "exit" && this.#process === "alive") this.#process = "exited";
-    if (input.type === "spare" && input.input.type === "spawned" && this.#spare === "spawning") {
-      this.#spare = "alive";
-    }
-    const before = this.server.state;
-    this.last = this.server.step(input, this.now);
+    this.last = this.#rules.step(input, this.now);
     this.log.push(...this.last);
-    this.#check(input, before);
     return this.last;
-  }
-
-  #check(input: ServerInput, before: string): void {
-    const must = (holds: boolean, what: string) => {
-      if (holds) return;
-      const [from, to] = [input, this.last].map((value) => JSON.stringify(value, bigint));
-      fail(`${what}: ${before} + ${from} → ${this.state} ${to}`);
-    };
-    must(this.server.state in table, "a state without a name");
-    for (const effect of this.last) {
-      must(!this.#finished, "an effect after the finish");
-      if (effect.type === "spawn") {
-        must(this.#process === "none", "a second process");
-        this.#process = "spawning";
-      } else if (effect.type === "promote") {
-        must(this.#process === "none", "promoted beside a process");
-        must(this.#spare === "alive", "promoted what is not there");
-        this.#process = "alive";
-        this.#spare = "none";
-      } else if (effect.type === "spawnSpare") {
-        must(this.#spare === "none", "a second spare");
-        this.#spare = "spawning";
-      } else if (effect.type === "killSpare") {
-        must(this.#spare !== "none", "no spare to kill");
-        this.#spare = "none";
-      } else if (effect.type === "sendSpare") {
-        must(this.#spare === "alive", "no spare to send to");
-      } else if (effect.type === "signal") {
-        must(this.#process === "alive", "a signal without a process");
-      } else if (effect.type === "send") {
-        must(["alive", "exited"].includes(this.#process), "nobody to send to");
-      } else if (effect.type === "bury") {
-        must(["exited", "spawning"].includes(this.#process), "buried alive");
-        this.#process = "none";
-      } else if (effect.type === "finish") {
-        must(this.#process === "none", "finished before the end");
-        must(this.#spare === "none", "finished beside a spare");
-        this.#finished = true;
-      }
-    }
-    must(this.#finished === (this.state === "finished"), "finish and finished");
-    must(!this.#finished || this.server.deadline === undefined, "a deadline after the finish");
-    const { standby } = this.server;
-    must((standby === null) === (this.#spare === "none"), "a spare, and none in the status");
-    must(this.#spare !== "alive" || standby?.pid !== null, "a spare without its process id");
-    if (input.type !== "message" || !("id" in input.message)) return;
-    if (this.#process === "none" || this.#process === "spawning") return;
-    const { id, type } = input.message;
-    const replies = this.sent().filter((message) => "id" in message && message.id === id);
-    const later = type === "start" && before === "registered" && this.state === "waiting";
-    must(replies.length === (later ? 0 : 1), "one answer per request");
-    must(replies.every((reply) => answers.includes(reply.type)), "an answer");
   }
 
   /** A message of the active process; returns the answers. */
@@ -261,8 +199,4 @@ export class Bench {
     this.last = this.log.slice(from);
     return this;
   }
-}
-
-function bigint(_key: string, value: unknown): unknown {
-  return typeof value === "bigint" ? `${value}n` : value;
 }

@@ -1,0 +1,187 @@
+// Breaks the driver on purpose, in a copy, in one place after the other, and shows that the simulation finds each:
+//
+//   npm run test:mutants                all of them
+//   npm run test:mutants -- settle      those whose name contains a word
+//
+// A mutant that is not found is a hole in the simulation; one whose text is not found must be written anew.
+
+import { spawn } from "node:child_process";
+import { cpSync, mkdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { root } from "./support/setup.mjs";
+
+/** So many worlds each may take to be found: a fifth of what the suite runs. */
+const worlds = 20_000;
+const limitMs = 120_000;
+
+const mutants = [
+  {
+    name: "a deadline is judged before what has arrived is read (settle)",
+    file: "src/driver.ts",
+    from:
+      "await runtime.settle();\n      this.sample();\n      if (this.server.deadline! <= runtime.now()) this.#feed(tick);",
+    to:
+      "if (this.server.deadline! <= runtime.now()) this.#feed(tick);\n      await runtime.settle();",
+  },
+  {
+    name: "heartbeats that wake nobody are looked for at long intervals only (sample)",
+    file: "src/driver.ts",
+    from: "Math.max(1, timeInterval / 16)",
+    to: "Math.max(1, timeInterval * 2)",
+  },
+  {
+    name: "what a buried instance says is heard as its successor's",
+    file: "src/driver.ts",
+    from: "if (instance === this.#instance) return this.#feed(input);",
+    to: "if (instance !== this.#spare) return this.#feed(input);",
+  },
+  {
+    name: "a spare that is not wanted any more is forgotten, not ended",
+    file: "src/driver.ts",
+    from:
+      "const end = spare.destroy().finally(() => this.#doomed.delete(end));\n    this.#doomed.add(end);",
+    to: "",
+  },
+  {
+    name: "the end does not wait for spares that are being ended",
+    file: "src/driver.ts",
+    from: "Promise.all([mapped, ...this.#doomed])",
+    to: "Promise.all([mapped])",
+  },
+  {
+    name: "a spare that is ended while it is being started lives on",
+    file: "src/instance.ts",
+    from: 'if (this.#doomed) child.kill("SIGKILL");',
+    to: "",
+  },
+  {
+    name: "the endpoint of an instance that never connected stays open",
+    file: "src/instance.ts",
+    from: "else this.#close(this.#child?.stream);\n    this.#close(this.#endpoint);",
+    to: "else this.#close(this.#child?.stream);",
+  },
+  {
+    name: "a link that something else holds open is not closed",
+    file: "src/instance.ts",
+    from: "if (this.#link) this.#close(this.#link);",
+    to: "if (this.#link) {}",
+  },
+  {
+    name: "data that were left without a message are not looked at when the process ends",
+    file: "src/instance.ts",
+    from: "        this.#takeKept();\n        this.#link = null;",
+    to: "        this.#link = null;",
+  },
+  {
+    name: "the quorum source is not told that it is over",
+    file: "src/driver.ts",
+    from: "this.#endQuorum?.();",
+    to: "",
+  },
+  {
+    name: "the timer outlives supervision",
+    file: "src/driver.ts",
+    from: "this.#alarm.remove(this);",
+    to: "",
+  },
+  {
+    name: "an alarm that fires too early is not set again",
+    file: "src/alarm.ts",
+    from: "this.arm(next);",
+    to: "",
+  },
+  {
+    name: "the process that is to be replaced is not waited for (two at once)",
+    file: "src/core/server.ts",
+    from: 'if (due("grace")) return this.#kill();',
+    to:
+      'if (due("grace")) {\n      this.#kill();\n      this.#exited = { code: null, signal: "SIGKILL" };\n      return this.#judge(now);\n    }',
+  },
+  {
+    name: "a warned process is never killed",
+    file: "src/core/server.ts",
+    from: 'if (due("grace")) return this.#kill();',
+    to: "",
+  },
+  {
+    name: "one recovery more than `intensity` is allowed",
+    file: "src/core/restart.ts",
+    from: "this.#recoveries.length >= intensity",
+    to: "this.#recoveries.length > intensity",
+  },
+  {
+    name: "the time that the server itself did not see counts (stall)",
+    file: "src/core/server.ts",
+    from: "this.#forgiveStall(now);\n    const due",
+    to: "const due",
+  },
+  {
+    name: "data are acknowledged, and not kept",
+    file: "src/core/stored_data.ts",
+    from: "if (this.#arrived === total) {",
+    to: "if (this.#arrived === total && total < 30_000) {",
+  },
+  {
+    name: "instance ids skip one after a restart that was asked for",
+    file: "src/core/server.ts",
+    from: "this.#restart.ran(now - this.#spawnedAt, this.#healthyMs(now));",
+    to: "this.instanceId++;",
+  },
+];
+
+const copy = join(root, ".build/mutants");
+
+function fresh() {
+  rmSync(copy, { recursive: true, force: true });
+  mkdirSync(copy, { recursive: true });
+  for (const part of ["src", "transports", "test/support", "package.json"]) {
+    cpSync(join(root, part), join(copy, part), { recursive: true });
+  }
+}
+
+/** Runs the simulation on the copy; resolves to what it finds, or undefined. */
+function simulate() {
+  const node = join(root, "test/runtimes/node_modules/node-26/bin/node");
+  const script = `await (await import("./test/support/sim_run.ts")).runWorlds(0, ${worlds})`;
+  const args = ["--input-type=module", "--no-warnings", "-e", script];
+  return new Promise((resolve) => {
+    const child = spawn(node, args, { cwd: copy, stdio: ["ignore", "ignore", "pipe"] });
+    let stderr = "";
+    child.stderr.setEncoding("utf8").on("data", (text) => stderr += text);
+    const timer = setTimeout(() => child.kill("SIGKILL"), limitMs);
+    child.on("close", (code) => {
+      clearTimeout(timer);
+      if (code === 0) return resolve(undefined);
+      if (code === null) return resolve("it went on for ever");
+      resolve(
+        /Error: (.*?)[:(]* ?\(seed (\d+)/s.exec(stderr)?.slice(1, 3).join(", seed ") ?? stderr,
+      );
+    });
+  });
+}
+
+fresh();
+const complaint = await simulate();
+if (complaint !== undefined) {
+  console.log(`The simulation fails without a mutant: ${complaint}`);
+  process.exit(1);
+}
+const [word = ""] = process.argv.slice(2);
+let [found, missed] = [0, 0];
+for (const { name, file, from, to } of mutants.filter(({ name }) => name.includes(word))) {
+  fresh();
+  const source = readFileSync(join(root, file), "utf8");
+  if (source.split(from).length !== 2) {
+    console.log(`FAILED  ${name}: its text is not in ${file}, or not once`);
+    missed++;
+    continue;
+  }
+  writeFileSync(join(copy, file), source.replace(from, () => to));
+  const finding = await simulate();
+  if (finding === undefined) missed++;
+  else found++;
+  console.log(`${finding === undefined ? "NOT FOUND" : "found"}  ${name}: ${finding ?? ""}`);
+}
+rmSync(copy, { recursive: true, force: true });
+console.log(`${found} mutants found, ${missed} not`);
+process.exitCode = missed > 0 ? 1 : 0;

@@ -1,0 +1,383 @@
+// The judge of a simulated world. It sees what the core decides, what the processes do and what arrives, knows none of the
+// driver's and the core's reasons, and throws when what must never happen does.
+
+import { assert, assertEquals } from "@std/assert";
+import type { Server } from "../../src/core/server.ts";
+import type {
+  ExitStatus,
+  ServerEffect,
+  ServerInput,
+  ServerSettings,
+} from "../../src/core/server_types.ts";
+import { type Signal, signalNumber } from "../../src/core/signals.ts";
+import type { Exit } from "../../src/runtime/runtime.ts";
+import type { Script } from "./sim_plan.ts";
+import type { Process } from "./sim_process.ts";
+import type { Sign } from "./sim_transport.ts";
+import type { World } from "./sim_world.ts";
+
+/** A process from the decision to start it. */
+export interface Start {
+  readonly script: Script;
+  role: "active" | "spare";
+  /** Null until it runs, and for ever where it does not come to that. */
+  process: Process | null;
+  address: string | null;
+  /** The server may kill it. */
+  killable: boolean;
+}
+
+/** Rounding, timers that are late or early, and the way of a signal. */
+const slackMs = 8;
+
+export class Judge {
+  readonly #world: World;
+  readonly #settings: ServerSettings;
+  readonly #scripts: readonly Script[];
+  /** All that were ever started. */
+  readonly starts: Start[] = [];
+  /** Started by the core, and not yet by the driver. */
+  readonly #due: Start[] = [];
+  active: Start | null = null;
+  spare: Start | null = null;
+  /** How much the server was stalled so far. */
+  stalledMs = 0;
+  finished: ExitStatus | null = null;
+  instances = 0;
+  readonly spares = { promoted: 0, bornDead: 0, failed: 0 };
+
+  #expectedId = 1;
+  #sign: number | null = null;
+  #check: number | null = null;
+  #unhealthy = false;
+  #warned: { at: number; reason: string } | null = null;
+  #launched: number | null = null;
+  #runningMs = 0;
+  #recoveries: number[] = [];
+  quorate: boolean;
+  #lastEnd: Exit | null = null;
+  #startedOnce = false;
+  #bornDead = false;
+  #sparelessSince: number | null = null;
+  /** Somebody has asked for the end of this instance. */
+  #asked = false;
+  #firstRegistered: Start | null = null;
+  /** Stores in the order of their calls; the acknowledged ones say so. */
+  readonly #stores: { bytes: Uint8Array; acknowledged: boolean }[] = [
+    { bytes: new Uint8Array(0), acknowledged: true },
+  ];
+
+  constructor(world: World, settings: ServerSettings) {
+    this.#world = world;
+    this.#settings = settings;
+    this.#scripts = world.plan.scripts;
+    this.quorate = !settings.hasQuorum;
+  }
+
+  get #now(): number {
+    return this.#world.now;
+  }
+
+  get #server(): Server {
+    return this.#world.driver.server;
+  }
+
+  // What the core decides.
+
+  /** One step of the core. */
+  decided(input: ServerInput, effects: readonly ServerEffect[]): void {
+    if (input.type === "shutdown" || input.type === "restart") this.#asked = true;
+    for (const effect of effects) this.#decided(input, effect);
+  }
+
+  #decided(input: ServerInput, effect: ServerEffect): void {
+    switch (effect.type) {
+      case "spawn":
+        this.#beginInstance(effect.instanceId);
+        this.active = this.#start("active");
+        return;
+      case "promote": {
+        this.#beginInstance(this.#expectedId);
+        const promoted = this.active = this.spare!;
+        this.spare = null;
+        promoted.role = "active";
+        this.spares.promoted++;
+        this.#launched = this.#now;
+        this.#bornDead = !promoted.process!.alive;
+        if (this.#bornDead) this.spares.bornDead++;
+        return;
+      }
+      case "spawnSpare": {
+        const { standby, recoveryPolicy } = this.#settings;
+        assert(standby === 1 && recoveryPolicy === "restart", "a spare that nobody wants");
+        assert(this.#startedOnce, "a spare in competition with the new active process");
+        this.spare = this.#start("spare");
+        this.#sparelessSince = null;
+        return;
+      }
+      case "killSpare": {
+        const failed = input.type === "spare";
+        assert(
+          failed || this.#asked || this.#server.state === "finished" ||
+            this.#server.state === "finalized",
+          "a spare is killed without a reason",
+        );
+        this.spare!.killable = true;
+        this.spare = null;
+        this.#sparelessSince = null;
+        return;
+      }
+      case "bury":
+        if (this.#launched !== null) this.#runningMs += this.#now - this.#launched;
+        this.#launched = null;
+        this.active = null;
+        return;
+      case "emit":
+        return this.#event(effect.event);
+    }
+  }
+
+  #start(role: Start["role"]): Start {
+    const script = this.#scripts[this.starts.length % this.#scripts.length]!;
+    const start: Start = { script, role, process: null, address: null, killable: false };
+    this.starts.push(start);
+    this.#due.push(start);
+    return start;
+  }
+
+  #beginInstance(instanceId: number): void {
+    this.#onlyOne();
+    assertEquals(instanceId, this.#expectedId++, "instance ids rise by one");
+    this.instances++;
+    this.#sign = this.#check = this.#warned = null;
+    this.#unhealthy =
+      this.#startedOnce =
+      this.#bornDead =
+      this.#asked =
+        false;
+  }
+
+  /** Before another begins, all that were ever active are gone. */
+  #onlyOne(but?: Start): void {
+    for (const start of this.starts) {
+      if (start === but || start.role === "spare") continue;
+      assert(!start.process?.alive, "two active processes");
+    }
+  }
+
+  #isLinked(): boolean {
+    return this.#world.transport.links.has(Number(this.active?.address));
+  }
+
+  #event(event: { readonly type: string }): void {
+    const { timeInterval, heartbeatWindow, startupTimeout, restart } = this.#settings;
+    const { type, reason, delay, state } = event as {
+      type: string;
+      reason: string;
+      delay: number | null;
+      state: string;
+    };
+    const now = this.#now;
+    const since = (time: number | null) =>
+      time === null ? 0 : now - time - this.#world.suspendedSince(time) + 1e-6;
+    const allow = () => {
+      if (this.active) this.active.killable = true;
+    };
+    switch (type) {
+      case "spawn":
+        this.#launched = now;
+        return;
+      case "register":
+        this.#firstRegistered ??= this.active;
+        return;
+      case "start":
+        this.#sign = now;
+        this.#startedOnce = true;
+        return;
+      case "standby":
+        if (state === "ended") this.spares.failed++;
+        return;
+      case "stop":
+      case "finalize":
+        this.#sign = this.#check = null;
+        if (type === "finalize") this.#asked = true;
+        return;
+      case "stopping":
+        return allow();
+      case "warn":
+        this.#warned = { at: now, reason };
+        allow();
+        if (reason === "timeout") {
+          // Without a link it is not healthy, whatever it said last.
+          assert(
+            !this.#isLinked() || since(this.#sign) >= timeInterval + heartbeatWindow,
+            "in time, yet warned",
+          );
+        } else if (reason === "unhealthy") {
+          assert(this.#unhealthy || since(this.#check) >= timeInterval, "an answer in time");
+        } else if (reason === "startup") {
+          assert(since(this.#launched) >= startupTimeout && this.#sign === null, "started");
+        } else if (reason === "quorum") assert(!this.quorate, "quorate");
+        else assertEquals(reason, "exit");
+        return;
+      case "recovery": {
+        if (delay === null) return;
+        const times = this.#recoveries.filter((at) => at > this.#runningMs - restart.period);
+        times.push(this.#runningMs);
+        this.#recoveries = times;
+        assert(times.length <= restart.intensity, "more recoveries than allowed");
+      }
+    }
+  }
+
+  // What the driver does.
+
+  /** A start reaches the runtime. */
+  spawning(start: Start): void {
+    if (start.role === "active") this.#onlyOne(start);
+  }
+
+  /** The driver asks how the next process is to be started; returns which it is. */
+  asked(): number {
+    return this.starts.indexOf(this.#due.shift()!);
+  }
+
+  /** The transport does not accept a process: it is of no use. */
+  notAccepted(wire: number): void {
+    const start = this.starts.find(({ address }) => address === String(wire));
+    if (start) start.killable = true;
+  }
+
+  /** A signal of the driver. */
+  signalled(start: Start, signal: Signal): void {
+    if (signal !== "SIGKILL" || !start.process?.alive) return;
+    assert(start.killable, `a healthy ${start.role} process is killed`);
+  }
+
+  /** Supervision is over: nothing may be left. */
+  end(status: ExitStatus): void {
+    this.finished = status;
+    for (const start of this.starts) assert(!start.process?.alive, `a ${start.role} is left`);
+    assert(!(this.#bornDead && status.reason === "exit"), "ended by what died as a spare");
+    if (status.reason === "spawn" || (status.reason === "stopped" && !this.#lastEnd)) return;
+    const { code, signal } = this.#lastEnd!;
+    const truth = signal === null ? code! : 128 + signalNumber(signal);
+    const betweenInstances = status.reason === "stopped" && [0, 130, 143].includes(status.code);
+    const limit = status.reason === "restart-limit" && truth === 0;
+    if (!betweenInstances) assertEquals(status.code, limit ? 1 : truth, status.reason);
+  }
+
+  // What the processes do.
+
+  /** A process runs. */
+  born(start: Start): void {
+    if (start.role === "active") this.#onlyOne(start);
+    else start.process!.meet("its begin");
+  }
+
+  ended(process: Process): void {
+    if (this.active?.process !== process) return;
+    this.spare?.process?.meet("the end of the active process");
+  }
+
+  /** The server hears of an end. */
+  reaped(process: Process, exit: Exit): void {
+    if (this.active?.process === process) this.#lastEnd = exit;
+  }
+
+  /** Something has reached the server's end of a link. */
+  arrived(wire: number, sign: Sign): void {
+    const { active } = this;
+    if (sign === null || active?.address !== String(wire)) return;
+    if (sign === "heartbeat" || sign === "healthy") this.#sign = this.#now;
+    if (sign === "check begins") this.#check = this.#now;
+    else if (sign === "healthy" || sign === "unhealthy") this.#check = null;
+    if (sign === "unhealthy") this.#unhealthy = true;
+    if (sign === "mark failed") active.killable = true;
+  }
+
+  /** Somebody else says that the active process is not healthy. */
+  foundUnhealthy(): void {
+    this.#unhealthy = true;
+  }
+
+  registering(process: Process, bytes: Uint8Array): void {
+    // If this one is the first:
+    if (this.active?.process === process) this.#stores.push({ bytes, acknowledged: false });
+  }
+
+  /** A process has been welcomed. `bytes`: what it had stored before. */
+  registered(process: Process, bytes: Uint8Array): void {
+    const start = this.starts.find((each) => each.process === process)!;
+    assertEquals(start.role, "active", "a welcome to a spare");
+    this.#onlyOne(start);
+    if (this.#firstRegistered === start) return this.#handedOver(bytes);
+    // The data of a later instance is what was last acknowledged, or what was on its way when its predecessor ended.
+    const { data } = process.client;
+    const last = this.#stores.findLastIndex(({ acknowledged }) => acknowledged);
+    const found = this.#stores.findLastIndex((store) => same(store.bytes, data));
+    assert(
+      found >= last,
+      `store ${found} of ${this.#stores.length} restored, ${last} acknowledged`,
+    );
+    this.#handedOver(data);
+  }
+
+  /** A store is called; returns its acknowledgement. */
+  storing(bytes: Uint8Array): () => void {
+    const store = { bytes, acknowledged: false };
+    this.#stores.push(store);
+    return () => store.acknowledged = true;
+  }
+
+  /** From here on this is what the server has. */
+  #handedOver(bytes: Uint8Array): void {
+    this.#stores.splice(0, this.#stores.length, { bytes, acknowledged: true });
+  }
+
+  // What does not happen.
+
+  /** Time has passed: a silent process is warned in time, then killed in time; a spare is there, or due. */
+  look(): void {
+    if (this.finished) return;
+    this.#lookForSilence();
+    this.#lookForSpare();
+  }
+
+  #lookForSilence(): void {
+    const { timeInterval, heartbeatWindow, stopTimeout } = this.#settings;
+    const sampleMs = this.#world.plan.sampled ? Math.max(1, timeInterval / 16) + 1 : 0;
+    const slack = 2 * this.stalledMs + slackMs + sampleMs;
+    const { state } = this.#server;
+    const now = this.#now;
+    const process = this.active?.process;
+    if (!process?.alive) return;
+    if (state === "started" && timeInterval > 0 && this.#sign !== null) {
+      const limit = timeInterval + slack;
+      assert(now - this.#sign <= limit + heartbeatWindow, "silent, and not noticed");
+      if (this.#check !== null) assert(now - this.#check <= limit, "a check without answer");
+    }
+    if (state === "warned") {
+      const grace = timeInterval || stopTimeout;
+      assert(now - this.#warned!.at <= grace + slack, "warned, and not killed");
+    }
+  }
+
+  /** Where a spare is wanted there is one, or the next is due within the backoff. */
+  #lookForSpare(): void {
+    const { standby, recoveryPolicy, restart } = this.#settings;
+    const without = standby === 1 && recoveryPolicy === "restart" &&
+      this.#server.state === "started" && this.#server.standby === null;
+    if (!without) this.#sparelessSince = null;
+    else {
+      const since = this.#sparelessSince ??= this.#now;
+      const limit = 250 + Math.max(restart.initialDelay, restart.maxDelay) +
+        2 * this.stalledMs + slackMs;
+      assert(this.#now - since <= limit, "no spare, and none due");
+    }
+  }
+}
+
+function same(a: Uint8Array, b: Uint8Array): boolean {
+  return a.length === b.length && a.every((byte, at) => byte === b[at]);
+}

@@ -1,0 +1,295 @@
+// What a simulated world is made of, drawn from a seed: the same seed, the same plan.
+
+import { restartDefaults } from "../../src/core/restart.ts";
+import type { ServerSettings } from "../../src/core/server_types.ts";
+
+/** What an instance does, one thing after the other, and what befalls it. */
+export interface Script {
+  /** From the call of `spawn` to its answer. */
+  readonly spawnMs: number;
+  /** How much of that has passed when the process begins to run, 0 to 1. */
+  readonly born: number;
+  readonly spawnFails: boolean;
+  /** What the warn signal does: the default action, a handler that exits, a handler that does nothing. */
+  readonly warned: "dies" | "exits" | "ignores";
+  /** Something else holds the link open when the process has ended. */
+  readonly linkHeld: boolean;
+  /** From the end of the process to the moment at which the server may hear of it, by its exit and by its link. */
+  readonly exitMs: number;
+  readonly eofMs: number;
+  readonly checkMs: number;
+  readonly acts: readonly Act[];
+  /** What becomes of it when it is a spare: `ms` after its begin, or after the end of the active process. */
+  readonly fate: {
+    readonly from: "never" | "its begin" | "the end of the active process";
+    readonly ms: number;
+    readonly does: Deed;
+  };
+}
+
+export interface Act {
+  readonly waitMs: number;
+  readonly does: Deed;
+  /** Milliseconds, a number of bytes, an exit code: what the deed needs. */
+  readonly n: number;
+}
+
+export type Deed =
+  | "register"
+  | "start"
+  | "beat"
+  | "check"
+  | "store"
+  | "store and crash"
+  | "warn signal"
+  | "hang"
+  | "freeze"
+  | "fall silent"
+  | "turn unhealthy"
+  | "stop"
+  | "finalize"
+  | "mark failed"
+  | "close link"
+  | "exit"
+  | "crash";
+
+export type Operation =
+  | "restart"
+  | "stop"
+  | "SIGINT"
+  | "quorate"
+  | "not quorate"
+  | "kill the active process"
+  | "kill the spare"
+  | "unhealthy";
+
+/** A world. */
+export interface Plan {
+  readonly seed: number;
+  readonly settings: Partial<ServerSettings>;
+  /** The n-th process follows the n-th script, in turn. */
+  readonly scripts: readonly Script[];
+  readonly operator: readonly { readonly at: number; readonly does: Operation }[];
+  /** The server's process does not run; nor does any other where all are stalled, and the server is the first to run again. */
+  readonly stalls: readonly { readonly at: number; readonly ms: number; readonly all: boolean }[];
+  /** No message takes longer. */
+  readonly maxDelay: number;
+  /** The share of heartbeats that never arrive. */
+  readonly loss: number;
+  /** Heartbeats wake nobody. */
+  readonly sampled: boolean;
+  /** Data are left without a message. */
+  readonly keeps: boolean;
+  /** The share of endpoints that cannot be opened, and of those that cannot accept. */
+  readonly openFails: number;
+  readonly acceptFails: number;
+  /** As in `Runtime`. */
+  readonly settleMs: number;
+  /** A timer fires so much later, or a little early. */
+  readonly timerMs: number;
+  /** After a stall, timers fire before what has arrived is read. */
+  readonly timersFirst: boolean;
+  /** What the cluster is like. */
+  readonly cluster: "sound" | "fails" | "fails late" | "hangs";
+}
+
+/** All of the plan happens before; then the world is shut down. */
+export const horizon = 3000;
+
+/** A number in [0, 1), and what is made of it. */
+export class Dice {
+  #state: number;
+
+  constructor(seed: number) {
+    this.#state = Math.imul(seed ^ 0x9e3779b9, 0x85ebca6b) >>> 0;
+  }
+
+  /** In [0, 1) (mulberry32). */
+  number(): number {
+    this.#state = (this.#state + 0x6d2b79f5) >>> 0;
+    let t = this.#state;
+    t = Math.imul(t ^ (t >>> 15), t | 1);
+    t ^= t + Math.imul(t ^ (t >>> 7), t | 61);
+    return ((t ^ (t >>> 14)) >>> 0) / 2 ** 32;
+  }
+
+  /** A whole number from 0 to `max`. */
+  upTo(max: number): number {
+    return Math.floor(this.number() * (max + 1));
+  }
+
+  /** One of them; what is named twice comes twice as often. */
+  oneOf<const T>(...values: readonly T[]): T {
+    return values[this.upTo(values.length - 1)]!;
+  }
+
+  /** Once in so many times. */
+  once(times: number): boolean {
+    return this.number() * times < 1;
+  }
+
+  /** So many, at most. */
+  some<T>(most: number, make: () => T): T[] {
+    return Array.from({ length: this.upTo(most) }, make);
+  }
+}
+
+/** Draws a world. */
+export function drawPlan(seed: number): Plan {
+  const dice = new Dice(seed);
+  const short = dice.once(3);
+  const timeInterval = dice.oneOf(100, 100, 100, 30, 0);
+  const hasQuorum = dice.once(6);
+  return {
+    seed,
+    settings: {
+      timeInterval,
+      recoveryPolicy: dice.oneOf("restart", "restart", "restart", "restart", "quit"),
+      warnSignal: dice.oneOf("SIGTERM", "SIGTERM", "SIGKILL"),
+      startupTimeout: dice.oneOf(0, 0, 200),
+      stopTimeout: dice.oneOf(0, 300),
+      maxDataSize: 1e6,
+      standby: dice.oneOf(0, 1, 1),
+      startedAtSpawn: dice.once(20),
+      hasQuorum,
+      hasClusterMap: dice.oneOf(true, false),
+      heartbeatWindow: dice.oneOf(0, Math.min(0.5, timeInterval / 200)),
+      restart: {
+        intensity: dice.oneOf(0, 2, 5, 5, Infinity),
+        period: dice.oneOf(200, 1000, 300_000),
+        initialDelay: dice.oneOf(0, 0, 50),
+        maxDelay: dice.oneOf(0, 120, 30_000),
+        on: dice.oneOf("started", "started", "started", "started", "failure", "always"),
+        factor: restartDefaults.factor,
+        jitter: dice.oneOf(0, 0.2),
+        resetAfter: dice.oneOf(50, 1000),
+      },
+    },
+    scripts: Array.from(
+      { length: 1 + dice.upTo(4) },
+      () => short ? drawShortLife(dice) : drawLife(dice),
+    ),
+    operator: [
+      ...(hasQuorum ? drawQuorum(dice) : []),
+      ...dice.some(3, () => ({ at: dice.upTo(horizon - 1), does: dice.oneOf(...operations) })),
+    ],
+    stalls: dice.some(3, () => ({
+      at: dice.upTo(horizon),
+      // Where all are stalled, for more than twice any limit: a shorter pause may look like silence.
+      ...dice.oneOf(
+        { all: false, ms: dice.oneOf(3, 15, 60, 150, 500) },
+        { all: true, ms: dice.oneOf(450, 1000) },
+      ),
+    })),
+    maxDelay: dice.oneOf(0, 1, 8),
+    loss: dice.oneOf(0, 0, 0, 0.3),
+    sampled: dice.oneOf(true, false, false),
+    keeps: dice.oneOf(true, false),
+    openFails: dice.oneOf(0, 0, 0, 0, 0.1),
+    acceptFails: dice.oneOf(0, 0, 0, 0, 0.1),
+    settleMs: dice.oneOf(0, 0, 3),
+    timerMs: dice.oneOf(0, 2),
+    timersFirst: dice.oneOf(true, false),
+    cluster: dice.oneOf("sound", "sound", "sound", "sound", "fails", "fails late", "hangs"),
+  };
+}
+
+const operations: readonly Operation[] = [
+  "restart",
+  "restart",
+  "stop",
+  "SIGINT",
+  "kill the active process",
+  "kill the active process",
+  "kill the active process",
+  "kill the spare",
+  "kill the spare",
+  "unhealthy",
+];
+
+/** Quorum is there early, and may be lost and found again. */
+function drawQuorum(dice: Dice): Plan["operator"] {
+  const flaps = dice.some(5, () => 300 + dice.upTo(horizon - 400)).sort((a, b) => a - b);
+  return [dice.upTo(100), ...flaps].map((at, index) => ({
+    at,
+    does: index % 2 === 0 ? "quorate" : "not quorate",
+  }));
+}
+
+function drawLife(dice: Dice): Script {
+  const quick = (does: Deed, n = 400): Act => ({ waitMs: dice.upTo(30), does, n: dice.upTo(n) });
+  // What most instances do first, so that something is at stake.
+  const openings: readonly (() => Act[])[] = [
+    () => [quick("register"), quick("beat", 60), quick("start")],
+    () => [quick("register"), quick("check"), quick("start")],
+    () => [quick("store"), quick("register"), quick("start")],
+    () => [],
+  ];
+  const opening = dice.oneOf(0, 0, 0, 0, 0, 0, 1, 1, 1, 2, 3);
+  const kinds: readonly (readonly Deed[])[] = [
+    ["store", "beat", "warn signal"],
+    ["start", "register", "store and crash", "hang", "freeze"],
+    ["fall silent", "turn unhealthy", "stop", "exit", "crash"],
+    ["finalize", "mark failed", "close link"],
+  ];
+  const deed = () => dice.oneOf(...kinds[dice.oneOf(0, 0, 0, 0, 0, 0, 1, 1, 1, 2, 2, 2, 3)]!);
+  return {
+    ...drawCircumstances(dice),
+    acts: [
+      ...openings[opening]!(),
+      ...dice.some(12, () => ({ waitMs: dice.upTo(80), does: deed(), n: dice.upTo(400) })),
+    ],
+  };
+}
+
+/** An instance that lives long enough for a spare, which often ends about when it is needed. */
+function drawShortLife(dice: Dice): Script {
+  const quick = (does: Deed, n = 400): Act => ({ waitMs: dice.upTo(30), does, n: dice.upTo(n) });
+  return {
+    ...drawCircumstances(dice),
+    checkMs: 0,
+    acts: [
+      quick("register"),
+      quick("beat", 60),
+      quick("start"),
+      ...dice.some(2, () => ({
+        waitMs: dice.upTo(80),
+        does: dice.oneOf<Deed>("store", "store", "start", "stop", "hang"),
+        n: dice.upTo(400),
+      })),
+      {
+        waitMs: 200 + dice.upTo(500),
+        does: dice.oneOf<Deed>("crash", "store and crash", "exit", "fall silent", "close link"),
+        n: dice.upTo(400),
+      },
+    ],
+    fate: {
+      from: dice.oneOf(
+        "never",
+        "its begin",
+        "the end of the active process",
+        "the end of the active process",
+      ),
+      ms: dice.oneOf(dice.upTo(4), dice.upTo(4), dice.upTo(4), dice.upTo(800)),
+      does: dice.oneOf<Deed>("exit", "exit", "crash", "close link", "hang"),
+    },
+  };
+}
+
+function drawCircumstances(dice: Dice): Omit<Script, "acts"> {
+  return {
+    spawnMs: dice.oneOf(dice.upTo(20), dice.upTo(20), dice.upTo(20), 600),
+    born: dice.oneOf(0, 0.5, 1),
+    spawnFails: dice.once(50),
+    warned: dice.oneOf("dies", "exits", "ignores"),
+    linkHeld: dice.once(20),
+    exitMs: dice.oneOf(5, 5, 5, 5, 5, 200, 5000),
+    eofMs: dice.oneOf(0, 0, 5, 5, 200),
+    checkMs: dice.oneOf(0, 5, 50, 90, 150, 1e6),
+    fate: {
+      from: dice.oneOf("never", "its begin", "the end of the active process"),
+      ms: dice.oneOf(dice.upTo(12), dice.upTo(800)),
+      does: dice.oneOf<Deed>("exit", "crash", "crash", "close link", "hang"),
+    },
+  };
+}

@@ -1,0 +1,69 @@
+// A runtime in virtual time: its processes follow scripts, its timers are late or early, its own process may be stalled.
+
+import type { Exit, Runtime } from "../../src/runtime/runtime.ts";
+import { linkVariable } from "../../src/runtime/birth.ts";
+import { Process } from "./sim_process.ts";
+import type { World } from "./sim_world.ts";
+
+/** So long takes a `settle()` where it takes next to nothing; without it the clock would stand still. */
+const leastMs = 0.05;
+
+/** Makes the runtime of a world, as far as a driver needs one; `timers` are those that are set. */
+export function simulatedRuntime(world: World, timers: Set<object>): Runtime {
+  const { clock, dice, plan } = world;
+  const runtime: Partial<Runtime> = {
+    name: "node",
+    pid: 1,
+    settleMs: plan.settleMs,
+    now: () => clock.now,
+    schedule(callback, delayMs) {
+      const timer = {};
+      timers.add(timer);
+      const early = Math.min(0.9, delayMs / 2);
+      const jitter = plan.timerMs === 0 ? 0 : dice.number() * (plan.timerMs + early) - early;
+      world.answer(clock.now + delayMs + jitter, () => {
+        if (timers.delete(timer)) callback();
+      }, "timer");
+      return () => void timers.delete(timer);
+    },
+    settle() {
+      const at = clock.now + leastMs + dice.number() * plan.settleMs;
+      return new Promise((resolve) => world.answer(at, resolve, "settled"));
+    },
+    spawn(command) {
+      const start = world.judge.starts[Number(command.args[0])]!;
+      world.attempt(() => world.judge.spawning(start));
+      const { script } = start;
+      const address = start.address = command.env[linkVariable]!.replace("memory:", "");
+      const at = clock.now + script.spawnMs;
+      if (script.spawnFails) {
+        return new Promise((_, reject) => {
+          world.answer(at, () => reject(new Error("no process")));
+        });
+      }
+      const pid = world.nextPid();
+      let process: Process | null = null;
+      let exit!: (how: Exit) => void;
+      const exited = new Promise<Exit>((resolve) => exit = resolve);
+      clock.at(clock.now + script.spawnMs * script.born, () => {
+        process = start.process = new Process(world, script, pid, address, exit);
+        world.judge.born(start);
+      });
+      return new Promise((resolve) => {
+        world.answer(at, () =>
+          resolve({
+            pid,
+            exited,
+            stream: null,
+            kill(signal) {
+              world.attempt(() => world.judge.signalled(start, signal));
+              process!.signal(signal);
+            },
+          }));
+      });
+    },
+    descends: () => false,
+    kill() {},
+  };
+  return runtime as Runtime;
+}

@@ -1,0 +1,264 @@
+// A world for the driver: a runtime and a transport in virtual time, an operator, a cluster, and the judge. All that can go
+// wrong in it is in the plan, and the plan comes from a seed: a run that fails can be repeated.
+
+import { assert, assertEquals } from "@std/assert";
+import { memoryClusterMap, memoryQuorum } from "../../src/cluster/memory.ts";
+import type { ClusterMap } from "../../src/cluster/cluster.ts";
+import type { ServerEffect, ServerSettings } from "../../src/core/server_types.ts";
+import { Driver } from "../../src/driver.ts";
+import type { Runtime } from "../../src/runtime/runtime.ts";
+import { settings } from "./core_bench.ts";
+import { Judge } from "./sim_judge.ts";
+import { Dice, horizon, type Operation, type Plan } from "./sim_plan.ts";
+import { simulatedRuntime } from "./sim_runtime.ts";
+import { SimulatedTransport } from "./sim_transport.ts";
+import { StepRules } from "./step_rules.ts";
+import { VirtualClock } from "./virtual_clock.ts";
+
+/** No run takes more steps. */
+const maxSteps = 100_000;
+/** No chain of promises in the driver is longer; those that follow a timer, or `settle()`, are short. */
+const microtasks = { long: 80, short: 4, last: 5000 };
+/** What the driver carries out by promises. */
+const awaited: ReadonlySet<ServerEffect["type"]> = new Set([
+  "spawn",
+  "spawnSpare",
+  "killSpare",
+  "finish",
+]);
+/** After a stall, what was due meanwhile happens in this order, so many milliseconds apart. */
+const hairMs = 1e-6;
+/** After a stall of all, the server is the first to run by so much. */
+const wakeMs = 5;
+
+/** A world. */
+export class World {
+  readonly plan: Plan;
+  readonly clock: VirtualClock = new VirtualClock();
+  readonly dice: Dice;
+  readonly judge: Judge;
+  readonly runtime: Runtime;
+  readonly transport: SimulatedTransport;
+  readonly driver: Driver;
+  /** What happened, for whoever reads a failure. */
+  readonly trace: string[] = [];
+  /** The events by their types, recoveries by their reasons. */
+  readonly events: string[] = [];
+  readonly #settings: ServerSettings;
+  readonly #timers = new Set<object>();
+  readonly #quorum = memoryQuorum(false);
+  #watchers = 0;
+  #pids = 1;
+  #failure: unknown;
+  /** So many microtasks must run before the next thing happens. */
+  #owed = 0;
+
+  constructor(plan: Plan) {
+    this.plan = plan;
+    this.dice = new Dice(plan.seed + 1);
+    this.#settings = { ...settings, ...plan.settings };
+    this.judge = new Judge(this, this.#settings);
+    this.runtime = simulatedRuntime(this, this.#timers);
+    this.transport = new SimulatedTransport(this);
+    const { hasQuorum, hasClusterMap } = this.#settings;
+    this.driver = new Driver({
+      runtime: this.runtime,
+      transport: this.transport,
+      settings: this.#settings,
+      seed: plan.seed,
+      // deno-lint-ignore require-await
+      command: async () => ({
+        file: "program",
+        flags: [],
+        args: [String(this.judge.asked())],
+        env: {},
+        stdio: ["ignore", "ignore", "ignore"],
+      }),
+      quorum: hasQuorum
+        ? {
+          watch: (onChange) => {
+            if (plan.cluster === "fails" && this.dice.once(2)) throw new Error("no quorum source");
+            const end = this.#quorum.watch(onChange) as () => void;
+            this.#watchers++;
+            return () => {
+              this.#watchers--;
+              end();
+            };
+          },
+        }
+        : undefined,
+      clusterMap: hasClusterMap ? this.#clusterMap() : undefined,
+    }, {
+      event: (event, instanceId) => {
+        this.trace.push(`${this.now.toFixed(2)} ${instanceId} ${JSON.stringify(event, plain)}`);
+        this.events.push(event.type === "recovery" ? `recovery: ${event.reason}` : event.type);
+        this.attempt(() => assert(this.judge.finished === null, `${event.type} after the end`));
+      },
+      finish: (status) => this.attempt(() => this.#end(status)),
+    });
+    this.#watch();
+  }
+
+  get now(): number {
+    return this.clock.now;
+  }
+
+  nextPid(): number {
+    return ++this.#pids;
+  }
+
+  /** Something for the server's own process, which may be stalled. */
+  toServer(time: number, run: () => void, what: "input" | "timer" | "settled" = "input"): void {
+    this.clock.at(time, () => {
+      const awake = this.#awake();
+      if (awake <= this.now) return run();
+      const order = what === "settled" ? 2 : (what === "timer") === this.plan.timersFirst ? 0 : 1;
+      this.toServer(awake + order * hairMs, run, what);
+    });
+  }
+
+  #awake(): number {
+    let awake = this.now;
+    for (const { at, ms } of this.plan.stalls) {
+      if (awake >= at && awake < at + ms) awake = at + ms;
+    }
+    return awake;
+  }
+
+  /** When the processes of the program may run. */
+  get released(): number {
+    let released = this.now;
+    for (const { at, ms, all } of this.plan.stalls) {
+      const end = at + ms + wakeMs;
+      if (all && released >= at && released < end) released = end;
+    }
+    return released;
+  }
+
+  /** How much of the time since then all were stalled. */
+  suspendedSince(time: number): number {
+    let [sum, seen] = [0, time];
+    for (const { at, ms, all } of this.plan.stalls.toSorted((a, b) => a.at - b.at)) {
+      if (!all) continue;
+      const end = Math.min(this.now, at + ms);
+      sum += Math.max(0, end - Math.max(seen, at));
+      seen = Math.max(seen, end);
+    }
+    return sum;
+  }
+
+  /** An answer to the driver, for which it waits. */
+  answer(time: number, run: () => void, what?: "timer" | "settled"): void {
+    this.toServer(time, () => {
+      const short = what !== undefined && this.driver.server.state !== "finished";
+      this.#owe(short ? microtasks.short : microtasks.long);
+      run();
+    }, what);
+  }
+
+  #owe(count: number): void {
+    this.#owed = Math.max(this.#owed, count);
+  }
+
+  /** Runs to the end. */
+  async run(): Promise<void> {
+    const { operator, stalls } = this.plan;
+    this.driver.begin();
+    for (const { at, does } of operator) this.toServer(at, () => this.#operate(does));
+    for (const { at, ms } of stalls) this.clock.at(at, () => this.judge.stalledMs += ms);
+    for (const at of [horizon, horizon + 20_000]) {
+      this.toServer(at, () => this.driver.shutdown("SIGTERM"));
+    }
+    let idle = false;
+    for (let steps = 0;; steps++) {
+      this.#owe(1);
+      while (this.#owed-- > 0) await null;
+      this.#owed = 0;
+      if (!this.clock.next()) {
+        if (this.judge.finished) break;
+        assert(!idle, `no end: ${this.driver.server.state}`);
+        idle = true;
+        this.#owe(microtasks.last);
+      }
+      this.attempt(() => this.judge.look());
+      if (this.#failure !== undefined) throw this.#failure;
+      assert(steps < maxSteps, "it goes on for ever");
+    }
+  }
+
+  /** Every step of the core is seen by the judge, and must keep the rules. */
+  #watch(): void {
+    const { server } = this.driver;
+    const rules = new StepRules(server);
+    server.step = (input, now) => {
+      let effects: ReturnType<typeof rules.step> = [];
+      this.attempt(() => {
+        effects = rules.step(input, now);
+        if (effects.some(({ type }) => awaited.has(type))) this.#owe(microtasks.long);
+        this.judge.decided(input, effects);
+      });
+      return effects;
+    };
+  }
+
+  /** A failure that the driver would report, and survive, is one nevertheless. */
+  attempt(act: () => void): void {
+    try {
+      act();
+    } catch (error) {
+      this.#failure ??= error;
+    }
+  }
+
+  #operate(does: Operation): void {
+    this.trace.push(`${this.now.toFixed(2)} operator: ${does}`);
+    const { active, spare } = this.judge;
+    switch (does) {
+      case "restart":
+        return this.driver.restart();
+      case "stop":
+        return this.driver.shutdown(null);
+      case "SIGINT":
+        return this.driver.shutdown("SIGINT");
+      case "unhealthy":
+        this.judge.foundUnhealthy();
+        return this.driver.unhealthy("unhealthy", "somebody says so");
+      case "quorate":
+      case "not quorate":
+        this.judge.quorate = does === "quorate";
+        this.#quorum.quorate = this.judge.quorate;
+        return;
+      case "kill the active process":
+        return active?.process?.end({ code: null, signal: "SIGKILL" });
+      case "kill the spare":
+        return spare?.process?.end({ code: null, signal: "SIGKILL" });
+    }
+  }
+
+  #clusterMap(): ClusterMap {
+    const { cluster } = this.plan;
+    if (cluster === "sound") return memoryClusterMap();
+    const answer = () =>
+      new Promise<void>((_, reject) => {
+        if (cluster === "fails") reject(new Error("no map"));
+        if (cluster === "fails late") {
+          this.answer(this.now + 1500, () => reject(new Error("no map")));
+        }
+      });
+    return { set: answer, delete: answer };
+  }
+
+  /** Supervision is over: nothing may be owned by nobody. */
+  #end(status: Parameters<Judge["end"]>[0]): void {
+    this.trace.push(`${this.now.toFixed(2)} finished: ${JSON.stringify(status)}`);
+    this.judge.end(status);
+    assertEquals([...this.transport.endpoints], [], "endpoints are left");
+    assertEquals([...this.transport.links], [], "links are left");
+    assertEquals(this.#timers.size, 0, "timers are left");
+    assertEquals(this.#watchers, 0, "the quorum is still watched");
+  }
+}
+
+function plain(_key: string, value: unknown): unknown {
+  return typeof value === "bigint" || value instanceof Error ? String(value) : value;
+}

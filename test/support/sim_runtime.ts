@@ -55,6 +55,7 @@ export function simulatedRuntime(world: World, timers: Set<object>): Runtime {
             pid,
             exited,
             stream: null,
+            outputs: [],
             kill(signal) {
               world.attempt(() => world.judge.signalled(start, signal));
               process!.signal(signal);
@@ -62,7 +63,6 @@ export function simulatedRuntime(world: World, timers: Set<object>): Runtime {
           }));
       });
     },
-    descends: () => false,
     kill() {},
   };
   return runtime as Runtime;

@@ -62,7 +62,7 @@ export const optionFlags: readonly Flag[] = [
   {
     key: "captureStack",
     kind: "switch",
-    help: "the stack of a blocked loop, before the kill (on)",
+    help: "take the stack of a blocked loop (on)",
   },
   { key: "observe", kind: "switch", help: "a dry run: report, and kill nothing (off)" },
   {

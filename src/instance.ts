@@ -1,5 +1,5 @@
 /** One process of the program, with its endpoint and its link: what the driver starts, signals, hears of and buries. */
-import type { Endpoint, Link, Transport } from "../transports/transport.ts";
+import type { Endpoint, Kept, Link, Transport } from "../transports/transport.ts";
 import { decodeClient, encodeServer, type ServerMessage } from "./core/frame.ts";
 import type { Evidence, Note, Problem, ServerInput } from "./core/server_types.ts";
 import type { Signal } from "./core/signals.ts";
@@ -49,6 +49,8 @@ export class Instance {
   /** The process that registered, where it is not the one that was spawned (a wrapper stands between). */
   #below: number | null = null;
   #sampled = 0;
+  /** Data come by messages, after those that were kept. */
+  #outdated = false;
   #words: readonly string[] = [];
   #tail: Tail | null = null;
   /** How the process said that its stack can be had. */
@@ -142,6 +144,11 @@ export class Instance {
           this.#below = message.pid;
         }
       }
+      // A process that sends data after it has kept some had no room for more, and keeps none any more.
+      if (message.type === "store" && this.#kept) {
+        this.#takeKept();
+        this.#outdated = true;
+      }
       if (message.type === "finalize") this.#below = null; // it may outlive what was spawned
       // Heartbeats before a start or an answer are older than it: they are counted first.
       this.sample();
@@ -152,14 +159,18 @@ export class Instance {
     }
   }
 
+  get #kept(): Kept | undefined {
+    return this.#outdated ? undefined : this.#link?.kept?.();
+  }
+
   /** How many bytes the process has left without a message; undefined for none. */
   get keptSize(): number | undefined {
-    return this.#link?.kept?.()?.size;
+    return this.#kept?.size;
   }
 
   /** The process can leave nothing more: what it left is the server's from now on. */
   #takeKept(): void {
-    const kept = this.#link?.kept?.();
+    const kept = this.#kept;
     if (!kept) return;
     const { maxDataSize } = this.#parts.settings;
     const bytes = kept.size <= maxDataSize ? kept.read() : undefined;
@@ -167,7 +178,7 @@ export class Instance {
     else {
       this.#sink.problem(
         new Error(`${kept.size} bytes, of which ${maxDataSize} are allowed`),
-        "the data that the program left in shared memory cannot be read",
+        "the data that the program left cannot be read",
       );
     }
   }

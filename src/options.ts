@@ -316,7 +316,7 @@ export function invalid(name: string, value: unknown, allowed: string): SamError
 
 function describe(value: unknown): string {
   if (typeof value === "string") {
-    return JSON.stringify(value.length > 60 ? `${value.slice(0, 60)}…` : value);
+    return JSON.stringify(value.length > 60 ? `${value.slice(0, 60)}\u2026` : value);
   }
   if (typeof value === "function") return "a function";
   if (typeof value === "object" && value !== null) {

@@ -549,16 +549,21 @@ class ActiveProcess implements Sam {
     try {
       // Nobody else has the last copy: where it is as long, it serves again.
       const copy = last.length === bytes.length ? last : copyOf(bytes);
-      this.#link!.keep!(bytes);
+      if (!this.#isKept(bytes)) return this.#feed({ type: "unkept", id, bytes: copyOf(bytes) });
       if (copy === last) copy.set(bytes);
       this.#client.data = copy;
       this.#settle(id, ({ resolve }) => resolve());
-    } catch (cause) {
-      const problem = `the server has no room for ${bytes.length} bytes of data`;
-      const error = cause instanceof SamError
-        ? cause
-        : new SamError("NO_MEMORY", problem, { cause });
-      this.#settle(id, ({ reject }) => reject(error));
+    } catch (error) {
+      this.#settle(id, ({ reject }) => reject(error as SamError)); // no memory for a copy
+    }
+  }
+
+  #isKept(bytes: Uint8Array): boolean {
+    try {
+      this.#link!.keep!(bytes);
+      return true;
+    } catch {
+      return false;
     }
   }
 

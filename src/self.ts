@@ -21,9 +21,17 @@ export async function serve(runtime: Runtime, options: CheckedOptions): Promise<
     command: () => Promise.resolve({ ...self, env: {}, stdio: ["inherit", "inherit", "inherit"] }),
   };
   let cancel: (() => void)[] = [];
+  const lines: string[] = [];
+  let cancelPrint: (() => void) | null = null;
+  const print = () => {
+    cancelPrint?.();
+    cancelPrint = null;
+    for (const line of lines.splice(0)) console.error(`sam: ${line}`);
+  };
   const supervision = new Supervision(program, options, (event) => {
     if (event.type === "spawn" && cancel.length === 0) cancel = rule();
-    for (const line of report(event)) console.error(`sam: ${line}`);
+    // Printed a moment later: the first time it takes milliseconds, and the next instance is not to wait for it.
+    if (lines.push(...report(event)) > 0) cancelPrint ??= runtime.schedule(print, 0, true);
   });
   const rule = () => {
     runtime.takeOver((error) =>
@@ -32,6 +40,7 @@ export async function serve(runtime: Runtime, options: CheckedOptions): Promise<
     return onEnding(runtime, (signal, delivered) => supervision.shutdown(signal, delivered));
   };
   const status = await supervision.finished;
+  print();
   if (status.reason === "spawn") {
     for (const each of cancel) each();
     throw status.error!;

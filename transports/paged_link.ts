@@ -1,6 +1,14 @@
-/** A link with a page beside it, in which heartbeats are counted. */
+/** A link with a file beside it that both sides have open: heartbeats are counted in its first page, and data lie after it. */
 import type { Page, RandomFile } from "../src/runtime/runtime.ts";
+import { type Kept, kept } from "./keep.ts";
 import type { Link } from "./transport.ts";
+
+/** What both sides have open. */
+export interface Shared {
+  readonly page: Page;
+  readonly file: RandomFile;
+  close(): void;
+}
 
 /** Does something when a link ends, before its owner is told. */
 export function atEnd(link: Link, act: () => void): Link {
@@ -20,13 +28,31 @@ export function atEnd(link: Link, act: () => void): Link {
   };
 }
 
-/** Makes `sample` of the page's count, and gives the page back when the link ends. */
-export function pagedLink(link: Link, page: Page): Link {
+/** The server's end. What was left in the file is read before the file is given back. */
+export function servedLink(link: Link, { page, file, close }: Shared): Link {
+  let last: Kept | undefined;
+  const ending = atEnd(link, () => {
+    const bytes = kept(file)?.read();
+    last = bytes && { size: bytes.length, read: () => bytes };
+    close();
+  });
   return {
-    ...atEnd(link, page.close),
+    ...ending,
     sample: page.read,
+    kept: () => last ?? kept(file),
     close() {
-      page.close();
+      close();
+      link.close();
+    },
+  };
+}
+
+/** The active end: what is shared is given back when the link ends. */
+export function sharingLink(link: Link, { close }: Shared): Link {
+  return {
+    ...atEnd(link, close),
+    close() {
+      close();
       link.close();
     },
   };

@@ -4,10 +4,10 @@
  * process come over a Unix socket. Where nothing can be mapped, the page is written with pwrite and read with pread.
  */
 import { pageBytes } from "../src/ffi/mapped_page.ts";
-import type { Page, RandomFile, Runtime } from "../src/runtime/runtime.ts";
-import { keeper, type Kept, kept } from "./keep.ts";
+import type { Runtime } from "../src/runtime/runtime.ts";
+import { keeper } from "./keep.ts";
 import { type Noted, noted, noter } from "./noted.ts";
-import { atEnd, filePage, pagedLink } from "./paged_link.ts";
+import { atEnd, filePage, servedLink, type Shared, sharingLink } from "./paged_link.ts";
 import { connectSocket, directoryOf, openSocket, pageIn } from "./socket.ts";
 import type { Endpoint, Link, Transport } from "./transport.ts";
 
@@ -17,18 +17,15 @@ function unmappedNotice(runtime: Runtime): string {
     deno: "run Deno with --allow-ffi",
     bun: "see the table of limits in the docs",
   }[runtime.name];
-  return `${runtime.name} cannot map memory here, so heartbeats go through a file (about 1 µs each): ${cure}`;
+  return `${runtime.name} cannot map memory here, so heartbeats go through a file (about a microsecond each): ${cure}`;
 }
 
-/** What both sides have open. */
-interface Shared {
-  readonly page: Page;
-  readonly file: RandomFile;
+/** What both sides have open, and perhaps mapped. */
+interface Memory extends Shared {
   readonly mapped: boolean;
-  close(): void;
 }
 
-async function openShared(runtime: Runtime, path: string, create: boolean): Promise<Shared> {
+async function openMemory(runtime: Runtime, path: string, create: boolean): Promise<Memory> {
   const file = await runtime.openFile(path, create);
   try {
     if (create) file.write(new Uint8Array(pageBytes), 0); // reserved: a mapped page must not lack its memory
@@ -45,42 +42,32 @@ async function openShared(runtime: Runtime, path: string, create: boolean): Prom
   }
 }
 
-/** The server's end. What was left in the file is read before the file is given back. */
-function serverLink(link: Link, shared: Shared, runtime: Runtime): Link {
-  let last: Kept | undefined;
+/** The server's end: what was left in the file is read before the file is given back. */
+function serverLink(link: Link, memory: Memory, runtime: Runtime): Link {
   let lastNote: Noted | undefined;
   const ending = atEnd(link, () => {
-    lastNote = noted(shared.file);
-    const bytes = kept(shared.file)?.read();
-    last = bytes && { size: bytes.length, read: () => bytes };
-    shared.close();
+    lastNote = noted(memory.file);
   });
   return {
-    ...ending,
-    sample: shared.page.read,
-    kept: () => last ?? kept(shared.file),
-    noted: () => lastNote ?? noted(shared.file),
-    close() {
-      shared.close();
-      link.close();
-    },
-    ...noticeOf(shared, runtime),
+    ...servedLink(ending, memory),
+    noted: () => lastNote ?? noted(memory.file),
+    ...noticeOf(memory, runtime),
   };
 }
 
 /** The active end: heartbeats go to the page alone; confirmations, which are few, go the way of frames. */
-function activeLink(link: Link, shared: Shared, runtime: Runtime): Link {
+function activeLink(link: Link, memory: Memory, runtime: Runtime): Link {
   return {
-    ...pagedLink(link, { ...shared.page, close: shared.close }),
-    heartbeat: shared.page.add,
+    ...sharingLink(link, memory),
+    heartbeat: memory.page.add,
     confirm: link.heartbeat,
-    keep: keeper(shared.file),
-    note: noter(shared.file),
-    ...noticeOf(shared, runtime),
+    keep: keeper(memory.file),
+    note: noter(memory.file),
+    ...noticeOf(memory, runtime),
   };
 }
 
-function noticeOf({ mapped }: Shared, runtime: Runtime): Pick<Link, "notice"> {
+function noticeOf({ mapped }: Memory, runtime: Runtime): Pick<Link, "notice"> {
   return mapped ? {} : { notice: unmappedNotice(runtime) };
 }
 
@@ -90,14 +77,14 @@ export const shm: Transport = {
   sampled: true,
   async open(runtime): Promise<Endpoint> {
     const directory = await runtime.makePrivateDirectory(true);
-    let shared: Shared | undefined;
+    let memory: Memory | undefined;
     let linked = false;
     const socket = await openSocket(runtime, directory, (link) => {
       linked = true;
-      return serverLink(link, shared!, runtime);
+      return serverLink(link, memory!, runtime);
     });
     try {
-      shared = await openShared(runtime, pageIn(directory), true);
+      memory = await openMemory(runtime, pageIn(directory), true);
     } catch (error) {
       socket.close();
       throw error;
@@ -107,16 +94,16 @@ export const shm: Transport = {
       accept: (_child, onLink) => socket.accept(onLink),
       close() {
         socket.close();
-        if (!linked) shared.close();
+        if (!linked) memory.close();
       },
     };
   },
   async connect(address, runtime) {
-    const shared = await openShared(runtime, pageIn(directoryOf(address)), false);
+    const memory = await openMemory(runtime, pageIn(directoryOf(address)), false);
     try {
-      return activeLink(await connectSocket(runtime, address), shared, runtime);
+      return activeLink(await connectSocket(runtime, address), memory, runtime);
     } catch (error) {
-      shared.close();
+      memory.close();
       throw error;
     }
   },

@@ -78,6 +78,8 @@ export type ClientInput =
   | { readonly type: "start" | "stop" | "finalize" | "markFailed"; readonly id: number }
   | { readonly type: "setWarnSignal"; readonly id: number; readonly signal: Signal }
   | { readonly type: "store"; readonly id: number; readonly bytes: Uint8Array }
+  /** There was no room for what was to be kept: from now on, data go by messages. */
+  | { readonly type: "unkept"; readonly id: number; readonly bytes: Uint8Array }
   | { readonly type: "useHealthCheck"; readonly on: boolean }
   | { readonly type: "checked"; readonly healthy: boolean; readonly detail: string }
   | { readonly type: "message"; readonly message: ServerMessage }
@@ -94,7 +96,7 @@ export type ClientEffect =
     readonly code: SamErrorCode;
     readonly message: string;
   }
-  /** Leave the bytes with the server; then set `data` and resolve the call, or reject it. */
+  /** Leave the bytes with the server; then set `data` and resolve the call, or say that they are unkept. */
   | { readonly type: "keep"; readonly id: number; readonly bytes: Uint8Array }
   /** Confirm the event loop to the server. */
   | { readonly type: "confirm" }
@@ -239,6 +241,10 @@ export class Client {
       case "store":
         if (this.#defers) this.#deferred.push(input);
         else this.#store(input.id, input.bytes, now);
+        break;
+      case "unkept":
+        this.#keeps = false;
+        this.#store(input.id, input.bytes, now);
         break;
       case "useHealthCheck":
         this.#health.on = input.on;

@@ -38,7 +38,7 @@ interface DenoLike {
   addSignalListener(signal: Signal, listener: () => void): void;
   removeSignalListener(signal: Signal, listener: () => void): void;
   unrefTimer(id: number): void;
-  makeTempDir(options: { prefix: string; dir?: string }): Promise<string>;
+  makeTempDirSync(options: { prefix: string; dir?: string }): string;
   removeSync(path: string): void;
   readLinkSync(path: string): string;
   readonly stdout: { write(bytes: Uint8Array): Promise<number> };
@@ -182,7 +182,7 @@ export const deno: Runtime = {
     // Deno lets only an unrestricted program into /dev.
     if (inMemory && grantedAll()) {
       try {
-        return await Deno.makeTempDir({ prefix: "sam-", dir: "/dev/shm" });
+        return Deno.makeTempDirSync({ prefix: "sam-", dir: "/dev/shm" });
       } catch {
         // no shared memory file system: an ordinary file serves
       }
@@ -191,7 +191,8 @@ export const deno: Runtime = {
     const what = `make a directory for the socket in ${dir}`;
     demand(what, [["read", dir, dir], ["write", dir, dir]]);
     const cure = "; set TMPDIR to one you may write to";
-    return await allowed(() => Deno.makeTempDir({ prefix: "sam-", dir }), what, cure);
+    const make = () => Promise.resolve(Deno.makeTempDirSync({ prefix: "sam-", dir }));
+    return await allowed(make, what, cure);
   },
   privateDirectories() {
     const parents = [...(grantedAll() ? ["/dev/shm"] : []), temporaryDirectory()];

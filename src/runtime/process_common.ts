@@ -13,12 +13,15 @@ import { type RandomFile, youngMs } from "./runtime.ts";
 export interface ProcessLike {
   readonly pid: number;
   readonly platform: string;
+  readonly versions: { readonly node: string };
+  readonly channel?: object;
   readonly execPath: string;
   readonly execArgv: readonly string[];
   readonly argv: readonly string[];
   readonly env: Record<string, string | undefined>;
   readonly stdin: { readonly isTTY?: boolean };
   getBuiltinModule(name: string): unknown;
+  hrtime(): [number, number];
   emitWarning(warning: string): void;
   kill(pid: number, signal: string): boolean;
   exit: (code: number) => never;

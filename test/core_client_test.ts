@@ -300,6 +300,21 @@ test("core client: where the link keeps data, a store is no message", () => {
   assertEquals(bench.settled.get(late), "LIBRARY");
 });
 
+test("core client: what the link has no room for goes by messages, as all after it", () => {
+  const bench = new ClientBench().register({}, true);
+  const first = bench.call(store(1, 2));
+  bench.feed({ type: "unkept", id: first, bytes: bytes(1, 2) });
+  assertEquals(bench.settled.get(first), undefined);
+  const second = bench.call(store(3));
+  for (const [call, stored] of [[first, bytes(1, 2)], [second, bytes(3)]] as const) {
+    const [request] = bench.unanswered;
+    assert(request?.type === "store");
+    assertEquals(request.bytes, stored);
+    bench.answer();
+    assertEquals([bench.settled.get(call), bench.client.data], ["resolved", stored]);
+  }
+});
+
 test("core client: finalize() rejects what waits and resolves", () => {
   const bench = new ClientBench().register({ hasQuorum: true });
   const calls = [bench.call({ type: "start" }), bench.call(store(1)), bench.call(store(2))];

@@ -20,6 +20,21 @@ for (const transport of transports) {
     },
   );
 
+  if (transport !== "pipe") {
+    processTest(
+      `data, ${transport}: without room for more beside the link, they go by messages`,
+      async (stage) => {
+        const program = stage.run("data_no_room", { args: [transport] });
+        assertEquals(await program.exited, { code: 0, signal: null }, program.stderr());
+        assertEquals(stage.lines("restored").map(({ size, value }) => [size, value ?? null]), [
+          [0, null],
+          [200_000, 2],
+          [100_000, 1],
+        ]);
+      },
+    );
+  }
+
   processTest(
     `libsam health check, ${transport}: an unhealthy 11th answer is a recovery, with its data kept`,
     async (stage) => {

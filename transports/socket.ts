@@ -75,7 +75,11 @@ export async function openSocket(
   });
 
   async function take(link: Link): Promise<void> {
-    known = await adopt(link);
+    try {
+      known = await adopt(link);
+    } catch {
+      return link.close(); // the program learns that it has no server
+    }
     close();
     waiting?.(known);
   }

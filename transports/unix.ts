@@ -22,7 +22,10 @@ export const unix: Transport = {
   async open(runtime): Promise<Endpoint> {
     const directory = await runtime.makePrivateDirectory(false);
     const socket = await openSocket(runtime, directory, async (link) => {
-      const shared = await openShared(runtime, directory, false).catch(() => null);
+      const shared = await openShared(runtime, directory, false).catch((error) => {
+        if (runtime.exists(pageIn(directory))) throw error; // data that were left there would be lost
+        return null;
+      });
       return shared ? servedLink(link, shared) : link;
     });
     return {

@@ -163,23 +163,26 @@ export class Instance {
     return this.#outdated ? undefined : this.#link?.kept?.();
   }
 
-  /** How many bytes the process has left without a message; undefined for none. */
+  /** How many bytes the process has left without a message; undefined for none, or for more than it may. */
   get keptSize(): number | undefined {
-    return this.#kept?.size;
+    const size = this.#kept?.size;
+    return size === undefined || size > this.#parts.settings.maxDataSize ? undefined : size;
   }
 
   /** The process can leave nothing more: what it left is the server's from now on. */
   #takeKept(): void {
-    const kept = this.#kept;
-    if (!kept) return;
     const { maxDataSize } = this.#parts.settings;
-    const bytes = kept.size <= maxDataSize ? kept.read() : undefined;
-    if (bytes) this.#sink.input({ type: "kept", bytes });
-    else {
-      this.#sink.problem(
-        new Error(`${kept.size} bytes, of which ${maxDataSize} are allowed`),
-        "the data that the program left cannot be read",
-      );
+    try {
+      const kept = this.#kept;
+      if (!kept) return;
+      if (kept.size > maxDataSize) {
+        throw new Error(`${kept.size} bytes, of which ${maxDataSize} are allowed`);
+      }
+      const bytes = kept.read();
+      if (!bytes) throw new Error(`there are no ${kept.size} bytes`);
+      this.#sink.input({ type: "kept", bytes });
+    } catch (error) {
+      this.#sink.problem(error, "the data that the program left cannot be read");
     }
   }
 

@@ -12,7 +12,7 @@ const dataAt = 4096;
 
 /** What lies in the file. */
 export interface Kept {
-  /** How many bytes. */
+  /** How many bytes, as the other side says: to be checked before `read`, which allocates them. */
   readonly size: number;
   /** The bytes; undefined where the file does not have what the record says. */
   read(): Uint8Array | undefined;
@@ -38,9 +38,8 @@ export function kept(file: RandomFile): Kept | undefined {
   const recordBytes = new Uint8Array(record.buffer);
   if (file.read(recordBytes, recordAt) !== recordBytes.length) return undefined;
   const [version, at, size] = record as unknown as [number, number, number];
-  if (!(version > 0 && at >= dataAt && size >= 0 && Number.isSafeInteger(at + size))) {
-    return undefined;
-  }
+  if (!(version > 0 && at >= dataAt && size >= 0)) return undefined;
+  if (![at, size, at + size].every(Number.isSafeInteger)) return undefined;
   return {
     size,
     read() {

@@ -1,6 +1,6 @@
 /** A link with a file beside it that both sides have open: heartbeats are counted in its first page, and data lie after it. */
 import type { Page, RandomFile } from "../src/runtime/runtime.ts";
-import { type Kept, kept } from "./keep.ts";
+import { kept } from "./keep.ts";
 import type { Link } from "./transport.ts";
 
 /** What both sides have open. */
@@ -28,18 +28,26 @@ export function atEnd(link: Link, act: () => void): Link {
   };
 }
 
-/** The server's end. What was left in the file is read before the file is given back. */
+/** The server's end. What was left in the file is asked for when the link ends, and only then is the file given back. */
 export function servedLink(link: Link, { page, file, close }: Shared): Link {
-  let last: Kept | undefined;
-  const ending = atEnd(link, () => {
-    const bytes = kept(file)?.read();
-    last = bytes && { size: bytes.length, read: () => bytes };
-    close();
-  });
   return {
-    ...ending,
+    ...link,
+    receive(sink) {
+      link.receive(
+        sink && {
+          ...sink,
+          end(detail) {
+            try {
+              sink.end(detail);
+            } finally {
+              close();
+            }
+          },
+        },
+      );
+    },
     sample: page.read,
-    kept: () => last ?? kept(file),
+    kept: () => kept(file),
     close() {
       close();
       link.close();

@@ -1,13 +1,13 @@
 /**
- * The shared-memory transport. A heartbeat is one atomic add in a page that both sides have mapped; the server looks at it
- * from time to time and is not woken by it. Data lie in the same file. Control frames, confirmations and the end of the
- * process come over a Unix socket. Where nothing can be mapped, the page is written with pwrite and read with pread.
+ * The shared-memory transport. A heartbeat is one atomic add in a page that the active process has mapped; the server reads
+ * it from time to time, with pread, and is not woken by it. Data lie in the same file. Control frames, confirmations and the
+ * end of the process come over a Unix socket. Where nothing can be mapped, the page is written with pwrite.
  */
 import { pageBytes } from "../src/ffi/mapped_page.ts";
 import type { Runtime } from "../src/runtime/runtime.ts";
 import { keeper } from "./keep.ts";
-import { type Noted, noted, noter } from "./noted.ts";
-import { atEnd, filePage, servedLink, type Shared, sharingLink } from "./paged_link.ts";
+import { noted, noter } from "./noted.ts";
+import { filePage, servedLink, type Shared, sharingLink } from "./paged_link.ts";
 import { connectSocket, directoryOf, openSocket, pageIn } from "./socket.ts";
 import type { Endpoint, Link, Transport } from "./transport.ts";
 
@@ -29,7 +29,8 @@ async function openMemory(runtime: Runtime, path: string, create: boolean): Prom
   const file = await runtime.openFile(path, create);
   try {
     if (create) file.write(new Uint8Array(pageBytes), 0); // reserved: a mapped page must not lack its memory
-    const mapped = await runtime.mapPage(path);
+    // The server reads it, and never maps it: a program that cut it short would end a server that has (SIGBUS).
+    const mapped = create ? undefined : await runtime.mapPage(path);
     const page = mapped ?? filePage(file);
     const close = () => {
       page.close();
@@ -42,17 +43,9 @@ async function openMemory(runtime: Runtime, path: string, create: boolean): Prom
   }
 }
 
-/** The server's end: what was left in the file is read before the file is given back. */
-function serverLink(link: Link, memory: Memory, runtime: Runtime): Link {
-  let lastNote: Noted | undefined;
-  const ending = atEnd(link, () => {
-    lastNote = noted(memory.file);
-  });
-  return {
-    ...servedLink(ending, memory),
-    noted: () => lastNote ?? noted(memory.file),
-    ...noticeOf(memory, runtime),
-  };
+/** The server's end. */
+function serverLink(link: Link, memory: Shared): Link {
+  return { ...servedLink(link, memory), noted: () => noted(memory.file) };
 }
 
 /** The active end: heartbeats go to the page alone; confirmations, which are few, go the way of frames. */
@@ -81,7 +74,7 @@ export const shm: Transport = {
     let linked = false;
     const socket = await openSocket(runtime, directory, (link) => {
       linked = true;
-      return serverLink(link, memory!, runtime);
+      return serverLink(link, memory!);
     });
     try {
       memory = await openMemory(runtime, pageIn(directory), true);

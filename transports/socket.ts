@@ -66,7 +66,7 @@ export async function openSocket(
         link.receive(null);
         void take(link);
       },
-      heartbeat() {},
+      heartbeat: () => link.close(), // nobody has one before the nonce
       end: () => strangers.delete(link),
     });
   }).catch((error) => {

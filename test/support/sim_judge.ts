@@ -1,7 +1,7 @@
 // The judge of a simulated world. It sees what the core decides, what the processes do and what arrives, knows none of the
 // driver's and the core's reasons, and throws when what must never happen does.
 
-import { assert, assertEquals } from "@std/assert";
+import { deepStrictEqual as assertEquals, ok as assert } from "node:assert/strict";
 import type { Server } from "../../src/core/server.ts";
 import type {
   ExitStatus,

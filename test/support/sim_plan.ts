@@ -66,7 +66,7 @@ export type Operation =
 /** A world. */
 export interface Plan {
   readonly seed: number;
-  readonly settings: Partial<ServerSettings>;
+  readonly settings: ServerSettings;
   /** The n-th process follows the n-th script, in turn. */
   readonly scripts: readonly Script[];
   readonly operator: readonly { readonly at: number; readonly does: Operation }[];
@@ -143,6 +143,8 @@ export function drawPlan(seed: number): Plan {
   return {
     seed,
     settings: {
+      program: "app",
+      serverLost: "exit",
       timeInterval,
       recoveryPolicy: dice.oneOf("restart", "restart", "restart", "restart", "quit"),
       warnSignal: dice.oneOf("SIGTERM", "SIGTERM", "SIGKILL"),

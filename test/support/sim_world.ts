@@ -1,13 +1,12 @@
 // A world for the driver: a runtime and a transport in virtual time, an operator, a cluster, and the judge. All that can go
 // wrong in it is in the plan, and the plan comes from a seed: a run that fails can be repeated.
 
-import { assert, assertEquals } from "@std/assert";
+import { deepStrictEqual as assertEquals, ok as assert } from "node:assert/strict";
 import { memoryClusterMap, memoryQuorum } from "../../src/cluster/memory.ts";
 import type { ClusterMap } from "../../src/cluster/cluster.ts";
 import type { ServerEffect, ServerSettings } from "../../src/core/server_types.ts";
 import { Driver } from "../../src/driver.ts";
 import type { Runtime } from "../../src/runtime/runtime.ts";
-import { settings } from "./core_bench.ts";
 import { Judge } from "./sim_judge.ts";
 import { Dice, horizon, type Operation, type Plan } from "./sim_plan.ts";
 import { simulatedRuntime } from "./sim_runtime.ts";
@@ -56,7 +55,7 @@ export class World {
   constructor(plan: Plan) {
     this.plan = plan;
     this.dice = new Dice(plan.seed + 1);
-    this.#settings = { ...settings, ...plan.settings };
+    this.#settings = plan.settings;
     this.judge = new Judge(this, this.#settings);
     this.runtime = simulatedRuntime(this, this.#timers);
     this.transport = new SimulatedTransport(this);

@@ -1,6 +1,6 @@
 // What must hold of any step of the server's core, in any state.
 
-import { fail } from "@std/assert";
+import { fail } from "node:assert/strict";
 import type { Server } from "../../src/core/server.ts";
 import { table } from "../../src/core/server_table.ts";
 import type { ServerEffect, ServerInput } from "../../src/core/server_types.ts";

@@ -1,0 +1,211 @@
+// What others may try, and a program that means harm: nobody is let in, and a server does not crash, hang or grow.
+
+import { assert, assertEquals } from "@std/assert";
+import { spawnSync } from "node:child_process";
+import { chmodSync, existsSync, mkdtempSync, readFileSync, rmSync, statSync } from "node:fs";
+import { connect, type Socket } from "node:net";
+import { decodeClient, decodeServer, envelope, FrameReader } from "../src/core/frame.ts";
+import { SamError } from "../src/errors.ts";
+import { loadRuntime } from "../src/runtime/runtime.ts";
+import { shm } from "../transports/shm.ts";
+import type { Endpoint, Link } from "../transports/transport.ts";
+import { unix } from "../transports/unix.ts";
+import { Fuzzer } from "./support/fuzzer.ts";
+import { test } from "./support/harness.ts";
+import { eventually, processTest } from "./support/processes.ts";
+import { currentRuntime, runtimeNames } from "./support/runtimes.ts";
+
+/** An endpoint in a directory that everybody may enter, and what its address says. */
+async function opened(
+  transport: typeof unix,
+  act: (endpoint: Endpoint & { address: string }, nonce: Uint8Array, path: string) => Promise<void>,
+): Promise<void> {
+  const around = process.env["TMPDIR"];
+  const directory = process.env["TMPDIR"] = mkdtempSync("/tmp/open-");
+  chmodSync(directory, 0o755);
+  const endpoint = await transport.open(await loadRuntime()) as Endpoint & { address: string };
+  try {
+    const nonce = Uint8Array.from(
+      endpoint.address.slice(0, 32).match(/../g)!,
+      (pair) => parseInt(pair, 16),
+    );
+    await act(endpoint, nonce, endpoint.address.slice(32));
+  } finally {
+    endpoint.close();
+    if (around === undefined) delete process.env["TMPDIR"];
+    else process.env["TMPDIR"] = around;
+    rmSync(directory, { recursive: true });
+  }
+}
+
+/** A connection past the library. */
+async function raw(path: string): Promise<{ socket: Socket; closed: () => boolean }> {
+  let closed = false;
+  const socket = connect(path);
+  socket.on("close", () => closed = true).on("error", () => {}).resume();
+  await new Promise((resolve) => socket.once("connect", resolve));
+  return { socket, closed: () => closed };
+}
+
+const knock = "use Socket; socket(S, PF_UNIX, SOCK_STREAM, 0) or die; " +
+  "connect(S, sockaddr_un($ARGV[0])) or die qq($!\\n); print qq(connected\\n)";
+
+for (const transport of [unix, shm]) {
+  processTest(
+    `another user cannot come near the socket, ${transport.name}`,
+    () =>
+      opened(transport, (_endpoint, _nonce, path) => {
+        const directory = path.replace(/\/s$/, "");
+        assertEquals(statSync(directory).mode & 0o777, 0o700);
+        if (transport === shm) assertEquals(statSync(`${directory}/p`).mode & 0o777, 0o600);
+        assert(/\/sam-[^/]{6,}$/.test(directory), directory);
+        if (process.getuid!() !== 0) return Promise.resolve();
+        const nobody = ["--reuid=65534", "--regid=65534", "--clear-groups"];
+        const as = (...who: string[]) => {
+          const { stdout, stderr } = spawnSync("setpriv", [...who, "perl", "-e", knock, path]);
+          return `${stdout}${stderr}`.trim();
+        };
+        assertEquals(as(...nobody), "Permission denied");
+        assertEquals(as("--no-new-privs"), "connected"); // it does listen
+        return Promise.resolve();
+      }),
+  );
+
+  processTest(
+    `strangers are refused and keep nobody out, ${transport.name}`,
+    () =>
+      opened(transport, async (endpoint, nonce, path) => {
+        const links: Link[] = [];
+        endpoint.accept({ stream: null }, (link) => links.push(link));
+        const silent = [];
+        for (let count = 0; count < 12; count++) silent.push(await raw(path));
+        const wrong = Uint8Array.from(nonce, (byte) => byte ^ 1);
+        const lies = [
+          envelope(wrong),
+          envelope(nonce.subarray(0, 15)),
+          envelope(new Uint8Array(17)),
+          Uint8Array.of(0, 0, 0),
+          Uint8Array.of(1, 255, 255, 255, 255),
+          Uint8Array.of(7),
+        ];
+        for (const lie of lies) {
+          const liar = await raw(path);
+          liar.socket.write(lie);
+          await eventually("the end of a liar", liar.closed);
+        }
+        assertEquals(links.length, 0);
+
+        const late = await raw(path);
+        const mine = await transport.connect(endpoint.address, await loadRuntime());
+        mine.receive({ frame() {}, heartbeat() {}, end() {} });
+        await eventually("the link", () => links.length === 1);
+        late.socket.write(envelope(nonce));
+        await eventually("the end of the second with the nonce", late.closed);
+        for (const each of silent) await eventually("the end of the silent", each.closed);
+        assert(!existsSync(path), "the name is still there");
+        assert(!existsSync(path.replace(/\/s$/, "")), "the directory is still there");
+        assertEquals(links.length, 1);
+
+        const frames: number[] = [];
+        links[0]!.receive({
+          frame: (frame) => frames.push(frame.length),
+          heartbeat() {},
+          end() {},
+        });
+        mine.send(new Uint8Array(5));
+        await eventually("a frame", () => frames.length === 1);
+        mine.close();
+        links[0]!.close();
+      }),
+  );
+}
+
+test("a million random and mutated frames are a message or a MESSAGE_ERROR", () => {
+  const part = Math.ceil(1_000_000 / runtimeNames.length);
+  const fuzzer = new Fuzzer(runtimeNames.indexOf(currentRuntime));
+  const attempt = (act: () => unknown) => {
+    try {
+      act();
+    } catch (error) {
+      if (error instanceof SamError && error.code === "MESSAGE_ERROR") return;
+      throw error;
+    }
+  };
+  let reader = new FrameReader();
+  let messages = 0;
+  const before = process.memoryUsage().heapUsed;
+  for (let left = part; left > 0; left--) {
+    const frame = fuzzer.frame();
+    attempt(() => {
+      decodeClient(frame);
+      messages++;
+    });
+    attempt(() => decodeServer(frame));
+    // A stream that makes no sense ends, and the next begins.
+    try {
+      reader.push(left % 3 === 0 ? envelope(frame) : frame, () => {}, () => {});
+    } catch (error) {
+      if (!(error instanceof SamError)) throw error;
+      reader = new FrameReader();
+    }
+  }
+  assert(messages > part / 50, `${messages} of ${part} were messages`);
+  const grown = process.memoryUsage().heapUsed - before;
+  assert(grown < 100 * 2 ** 20, `${grown} bytes more`);
+});
+
+for (const transport of ["unix", "shm"] as const) {
+  processTest(
+    `a program that floods its server is recovered, and no more, ${transport}`,
+    async (stage) => {
+      const watched = stage.supervise("hostile", {
+        timeInterval: 2000,
+        recoveryPolicy: "restart",
+        transport,
+        restart: { intensity: Infinity, maxDelay: 0 },
+      }, { args: ["floods", "300"] });
+      await watched.event("recovery", 1);
+      const before = process.memoryUsage().rss;
+      await watched.event("recovery", 2);
+      assert(process.memoryUsage().rss - before < 200 * 2 ** 20, "it has grown");
+      assert(watched.all("problem").length >= 2);
+      assert(watched.supervisor.status.dataSize <= 64 * 2 ** 20);
+    },
+  );
+}
+
+for (
+  const [what, size] of [["no file at all", 0], ["a size beyond all bounds", 2 ** 41]] as const
+) {
+  processTest(
+    `a program that scribbles over shared memory is recovered, and no more: ${what}`,
+    async (stage) => {
+      const watched = stage.supervise("hostile", {
+        timeInterval: 2000,
+        recoveryPolicy: "restart",
+        transport: "shm",
+        restart: { intensity: 2, maxDelay: 0 },
+      }, { args: ["scribbles", String(size)] });
+      const status = await watched.finished();
+      assertEquals([status.reason, status.code], ["restart-limit", 1]);
+      assertEquals(watched.all("recovery").length, 3);
+      if (size > 0) assert(watched.all("problem").length >= 3);
+      assertEquals(watched.supervisor.status.dataSize, 0);
+    },
+  );
+}
+
+processTest(
+  "what stays in /proc of the address is of no use: the nonce is taken, the names are gone",
+  async (stage) => {
+    const watched = stage.supervise("input_instance", {
+      timeInterval: 60_000,
+      recoveryPolicy: "quit",
+    });
+    const { pid } = await watched.event("register");
+    const environment = readFileSync(`/proc/${pid}/environ`, "utf8");
+    const address = /SAM_LINK=unix:([0-9a-f]{32})(\/[^\0]+)/.exec(environment);
+    assert(address, "the kernel has it still");
+    assert(!existsSync(address[2]!), "the socket is still there");
+  },
+);

@@ -1,0 +1,81 @@
+// A day of supervision, compressed; fails when memory or descriptors grow:
+//
+//   npm run test:soak                          Node 26, Deno and Bun: about ten minutes each on a quiet machine
+//   npm run test:soak -- --only node20,bun     some runtimes
+//   npm run test:soak -- --part 100            a hundredth of it
+//
+// 100,000 recoveries and 10^8 heartbeats in the driver, with the memory transport; 2,000 restarts of real processes over each
+// transport that has files to forget.
+
+import { spawn } from "node:child_process";
+import { mkdtempSync, readFileSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { parseArgs } from "node:util";
+import { build, install, root, runtimesDir } from "./support/setup.mjs";
+
+const { values: options } = parseArgs({
+  options: {
+    only: { type: "string", default: "node26,deno,bun" },
+    part: { type: "string", default: "1" },
+  },
+});
+await install(root);
+await install(runtimesDir);
+const complaints = await build();
+if (complaints !== "") {
+  console.error(complaints);
+  process.exit(1);
+}
+const { fixtureFor, runtimePath } = await import("../.build/test/support/runtimes.js");
+const { growth, soakFlags } = await import("../.build/test/support/soak.js");
+
+const of = (whole) => String(Math.ceil(whole / Number(options.part)));
+const soaks = [
+  ["memory", of(100_000), of(100_000_000)],
+  ["processes", of(2000), "unix"],
+  ["processes", of(2000), "shm"],
+];
+
+/** Runs one soak; resolves to what it says. */
+async function soak(runtime, args) {
+  const directory = mkdtempSync(join(tmpdir(), "soak-"));
+  const output = join(directory, "lines");
+  const child = spawn(
+    runtimePath(runtime),
+    [...soakFlags(runtime), fixtureFor(runtime, "soak"), ...args],
+    { env: { ...process.env, SAM_TEST_OUTPUT: output }, stdio: ["ignore", "ignore", "inherit"] },
+  );
+  try {
+    const code = await new Promise((resolve) => child.on("exit", resolve));
+    if (code !== 0) throw new Error(`${runtime} ${args.join(" ")} ended with ${code}`);
+    return readFileSync(output, "utf8").trim().split("\n").map((line) => JSON.parse(line))
+      .find(({ event }) => event === "done");
+  } finally {
+    rmSync(directory, { recursive: true });
+  }
+}
+
+const mib = (bytes) => (bytes / 2 ** 20).toFixed(1);
+let failed = 0;
+console.log(
+  "| runtime | soak | s | heap, MiB | resident, MiB | descriptors |\n| --- | --- | --- | --- | --- | --- |",
+);
+for (const runtime of options.only.split(",")) {
+  for (const args of soaks) {
+    const done = await soak(runtime, args);
+    const { early, late, seconds } = done;
+    const grown = growth(done);
+    failed += grown.length;
+    const cells = [
+      runtime,
+      args.join(" "),
+      seconds.toFixed(0),
+      `${mib(early.heap)} → ${mib(late.heap)}`,
+      `${mib(early.rss)} → ${mib(late.rss)}`,
+      `${early.descriptors} → ${late.descriptors}`,
+    ];
+    console.log(`| ${cells.join(" | ")} |${grown.length > 0 ? ` GROWN: ${grown.join("; ")}` : ""}`);
+  }
+}
+process.exitCode = failed > 0 ? 1 : 0;

@@ -1,0 +1,19 @@
+// The short form of `npm run test:soak`: neither memory nor descriptors grow with recoveries, heartbeats and restarts.
+
+import { assertEquals } from "@std/assert";
+import { processTest } from "./support/processes.ts";
+import { currentRuntime } from "./support/runtimes.ts";
+import { growth, type Soak, soakFlags } from "./support/soak.ts";
+
+const soaks = {
+  "2,000 recoveries, a million heartbeats": ["memory", "2000", "1000000"],
+  "ten restarts": ["processes", "10", "shm"],
+};
+
+for (const [name, args] of Object.entries(soaks)) {
+  processTest(`memory and descriptors are flat: ${name}`, async (stage) => {
+    const program = stage.run("soak", { args, flags: soakFlags(currentRuntime) });
+    assertEquals(await program.exited, { code: 0, signal: null }, program.stderr());
+    assertEquals(growth(stage.lines("done")[0] as unknown as Soak), []);
+  });
+}

@@ -1,0 +1,58 @@
+// Frames that no client sends: random bytes, good frames with bytes changed, cut or added, and messages that are well-formed
+// and absurd. The same seed gives the same frames.
+
+import { type ClientMessage, encodeClient, encodeServer } from "../../src/core/frame.ts";
+import { Dice } from "./sim_plan.ts";
+
+const numbers = [0, -0, -1, 0.5, 1, 255, 4096, 2 ** 31, 2 ** 32 - 1, 2 ** 52, 1e308, NaN, Infinity];
+const texts = ["", "SIGKILL", "SIGSTOP", "__proto__", "\u0000", "é".repeat(2000), "x".repeat(9000)];
+
+/** Makes frames. */
+export class Fuzzer {
+  readonly #dice: Dice;
+
+  constructor(seed: number) {
+    this.#dice = new Dice(seed);
+  }
+
+  /** A message with fields of any value; none of them ends the process that sends it. */
+  absurd(): ClientMessage {
+    const dice = this.#dice;
+    const number = () => dice.oneOf(...numbers);
+    const text = () => dice.oneOf(...texts);
+    const id = number();
+    switch (dice.upTo(5)) {
+      case 0:
+        return { type: "hello", version: dice.upTo(255), id, pid: number(), notice: text() };
+      case 1:
+        return { type: "setWarnSignal", id, signal: text() };
+      case 2:
+        return { type: "fetch", id, offset: number() };
+      case 3:
+        return { type: "checkEnd", healthy: true, detail: text() };
+      case 4:
+        return { type: "markFailed", id };
+      default: {
+        const bytes = new Uint8Array(dice.oneOf(0, 1, 100, 60_000));
+        return { type: "store", id, total: number(), offset: number(), bytes };
+      }
+    }
+  }
+
+  /** Any frame. */
+  frame(): Uint8Array {
+    const dice = this.#dice;
+    if (dice.once(3)) return this.#noise(1 + dice.upTo(80));
+    const good = dice.once(2)
+      ? encodeClient(this.absurd())
+      : encodeServer({ type: "refused", id: 1, code: "x", message: dice.oneOf(...texts) });
+    const bad = new Uint8Array(Math.min(good.length, 200) + dice.upTo(3));
+    bad.set(good.subarray(0, bad.length));
+    for (let left = dice.upTo(4); left > 0; left--) bad[dice.upTo(bad.length - 1)] = dice.upTo(255);
+    return bad.subarray(0, dice.once(3) ? 1 + dice.upTo(bad.length - 1) : bad.length);
+  }
+
+  #noise(length: number): Uint8Array {
+    return Uint8Array.from({ length }, () => this.#dice.upTo(255));
+  }
+}

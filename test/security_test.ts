@@ -96,8 +96,8 @@ for (const transport of [unix, shm]) {
         assertEquals(links.length, 0);
 
         const late = await raw(path);
-        const mine = await transport.connect(endpoint.address, await loadRuntime());
-        mine.receive({ frame() {}, heartbeat() {}, end() {} });
+        const mine = await raw(path);
+        mine.socket.write(envelope(nonce));
         await eventually("the link", () => links.length === 1);
         late.socket.write(envelope(nonce));
         await eventually("the end of the second with the nonce", late.closed);
@@ -112,10 +112,10 @@ for (const transport of [unix, shm]) {
           heartbeat() {},
           end() {},
         });
-        mine.send(new Uint8Array(5));
+        mine.socket.write(envelope(new Uint8Array(5)));
         await eventually("a frame", () => frames.length === 1);
-        mine.close();
         links[0]!.close();
+        await eventually("the end of the link", mine.closed);
       }),
   );
 }

@@ -136,7 +136,7 @@ export function transportConformance(
     });
   }
 
-  check("what the active side keeps is there, before and after its end", async (pair) => {
+  check("what the active side keeps is there, before and at its end", async (pair) => {
     const size = 100_000;
     pair.ask("keep", size);
     const keeps = (await pair.next()).at(-1);
@@ -149,10 +149,18 @@ export function transportConformance(
       }
     };
     check("while it lives");
+    let problem: unknown;
+    pair.atEnd(() => {
+      try {
+        check("at its end");
+      } catch (error) {
+        problem = error;
+      }
+    });
     if (pair.child) pair.child.kill("SIGKILL");
     else pair.ask("close", 0);
     await pair.ended;
-    check("after its end");
+    if (problem !== undefined) throw problem;
   });
 
   check("close() of the active side ends the link, once", async (pair) => {
@@ -277,6 +285,8 @@ interface Pair {
   readonly peerEnded: Promise<void>;
   /** How often the end was reported. */
   readonly ends: number;
+  /** Does something when the link reports its end. */
+  atEnd(act: () => void): void;
   /** Frames that have arrived and were not asked for. */
   readonly waiting: number;
   receive(): void;
@@ -346,6 +356,7 @@ async function openPair(transport: Transport, options: ConformanceOptions): Prom
   }
   endpoint.close();
   let sampled = link.sample?.();
+  const endActs: (() => void)[] = [];
   let whenEnded = () => {};
   const ended = new Promise<void>((resolve) => whenEnded = resolve);
   const receive = () =>
@@ -354,6 +365,7 @@ async function openPair(transport: Transport, options: ConformanceOptions): Prom
       heartbeat: () => healthy = true,
       end: () => {
         ends++;
+        endActs.forEach((act) => act());
         whenEnded();
       },
     });
@@ -364,6 +376,7 @@ async function openPair(transport: Transport, options: ConformanceOptions): Prom
     child,
     receive,
     pause,
+    atEnd: (act) => void endActs.push(act),
     get ended() {
       return within("the link ends", ended);
     },

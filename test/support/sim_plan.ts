@@ -145,6 +145,8 @@ export function drawPlan(seed: number): Plan {
     settings: {
       program: "app",
       serverLost: "exit",
+      captureStack: false,
+      observe: false,
       timeInterval,
       recoveryPolicy: dice.oneOf("restart", "restart", "restart", "restart", "quit"),
       warnSignal: dice.oneOf("SIGTERM", "SIGTERM", "SIGKILL"),

@@ -157,8 +157,11 @@ export function transportConformance(
         problem = error;
       }
     });
-    if (pair.child) pair.child.kill("SIGKILL");
-    else pair.ask("close", 0);
+    if (pair.child) {
+      pair.child.kill("SIGKILL");
+      await pair.child.exited;
+      if (pair.ends === 0) check("between the exit and the end of the link");
+    } else pair.ask("close", 0);
     await pair.ended;
     if (problem !== undefined) throw problem;
   });

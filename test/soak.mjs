@@ -4,8 +4,8 @@
 //   npm run test:soak -- --only node20,bun     some runtimes
 //   npm run test:soak -- --part 100            a hundredth of it
 //
-// 100,000 recoveries and 10^8 heartbeats in the driver, with the memory transport; 2,000 restarts of real processes over each
-// transport that has files to forget.
+// 100,000 recoveries and 10^8 heartbeats in the driver, with the memory transport; a million frames that no client sends,
+// decoded; 2,000 restarts of real processes over each transport that has files to forget.
 
 import { spawn } from "node:child_process";
 import { mkdtempSync, readFileSync, rmSync } from "node:fs";
@@ -33,6 +33,7 @@ const { growth, soakFlags } = await import("../.build/test/support/soak.js");
 const of = (whole) => String(Math.ceil(whole / Number(options.part)));
 const soaks = [
   ["memory", of(100_000), of(100_000_000)],
+  ["frames", of(1_000_000)],
   ["processes", of(2000), "unix"],
   ["processes", of(2000), "shm"],
 ];

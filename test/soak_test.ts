@@ -6,8 +6,8 @@ import { currentRuntime } from "./support/runtimes.ts";
 import { growth, type Soak, soakFlags } from "./support/soak.ts";
 
 const soaks = {
-  "2,000 recoveries, a million heartbeats": ["memory", "2000", "1000000"],
-  "ten restarts": ["processes", "10", "shm"],
+  "500 recoveries, 100,000 heartbeats": ["memory", "500", "100000"],
+  "four restarts": ["processes", "4", "shm"],
 };
 
 for (const [name, args] of Object.entries(soaks)) {

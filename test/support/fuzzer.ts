@@ -1,7 +1,16 @@
 // Frames that no client sends: random bytes, good frames with bytes changed, cut or added, and messages that are well-formed
 // and absurd. The same seed gives the same frames.
 
-import { type ClientMessage, encodeClient, encodeServer } from "../../src/core/frame.ts";
+import {
+  type ClientMessage,
+  decodeClient,
+  decodeServer,
+  encodeClient,
+  encodeServer,
+  envelope,
+  FrameReader,
+} from "../../src/core/frame.ts";
+import { SamError } from "../../src/errors.ts";
 import { Dice } from "./sim_plan.ts";
 
 const numbers = [0, -0, -1, 0.5, 1, 255, 4096, 2 ** 31, 2 ** 32 - 1, 2 ** 52, 1e308, NaN, Infinity];
@@ -54,5 +63,45 @@ export class Fuzzer {
 
   #noise(length: number): Uint8Array {
     return Uint8Array.from({ length }, () => this.#dice.upTo(255));
+  }
+}
+
+/** Decodes frames, and a stream of them; throws where one does anything but be a message or a MESSAGE_ERROR. */
+export class Decoding {
+  /** How many of them were messages. */
+  messages = 0;
+  readonly #fuzzer: Fuzzer;
+  #reader = new FrameReader();
+
+  constructor(seed: number) {
+    this.#fuzzer = new Fuzzer(seed);
+  }
+
+  /** So many frames more. */
+  run(count: number): void {
+    for (let left = count; left > 0; left--) {
+      const frame = this.#fuzzer.frame();
+      attempt(() => {
+        decodeClient(frame);
+        this.messages++;
+      });
+      attempt(() => decodeServer(frame));
+      // A stream that makes no sense ends, and the next begins.
+      try {
+        this.#reader.push(left % 3 === 0 ? envelope(frame) : frame, () => {}, () => {});
+      } catch (error) {
+        if (!(error instanceof SamError)) throw error;
+        this.#reader = new FrameReader();
+      }
+    }
+  }
+}
+
+function attempt(act: () => unknown): void {
+  try {
+    act();
+  } catch (error) {
+    if (error instanceof SamError && error.code === "MESSAGE_ERROR") return;
+    throw error;
   }
 }

@@ -1,5 +1,5 @@
-// What data.store() takes until the data are with the server, in a loop. Beside it, where messages are needed: two bare
-// runtimes, one of which sends as much over a Unix socket, and the other answers when all is there.
+// What data.store() takes until the data are with the server, in a loop. Beside it, where messages are needed (pipe): two
+// bare runtimes, one of which sends as much over a Unix socket, and the other answers when all is there.
 import {
   type BenchRuntime,
   peerSamples,
@@ -41,7 +41,7 @@ export function measurements({ libsam, depth }: Settings): Measurement[] {
           const before = await peer();
           const ours = await stores(runtime, transport, size, some);
           const figures = figuresOf([...before, ...await peer()]);
-          const floor = transport === "shm" || depth === "check"
+          const floor = transport !== "pipe" || depth === "check"
             ? []
             : [await roundTrips(runtime, size, some)];
           return [rowOf(runtime, transport, name, ours, figures, floor)];
@@ -109,7 +109,7 @@ function rowOf(
       shm
         ? target("`data.store()`, shared memory: ≤ libsam's", "libsam's", ours.p50, peer.p50)
         : target(
-          "`data.store()`, Unix socket and pipe: ≤ 2 × libsam's",
+          `\`data.store()\`, ${transport === "unix" ? "Unix socket" : "pipe"}: ≤ 2 × libsam's`,
           "2 × libsam's",
           ours.p50,
           2 * peer.p50,

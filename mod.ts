@@ -14,7 +14,14 @@
  * @module
  */
 export { SamError, type SamErrorCode } from "./src/errors.ts";
-export { type HealthCheck, initialize, type Sam, type SamData, type SamState } from "./src/sam.ts";
+export {
+  type HealthCheck,
+  initialize,
+  type Sam,
+  type SamData,
+  type SamState,
+  type StartOptions,
+} from "./src/sam.ts";
 export {
   type ExitStatus,
   type LastRecovery,

@@ -275,8 +275,31 @@ function numbered(number: number): Uint8Array {
   return frame;
 }
 
-function fail(what: string): never {
+/** Ends a check that is not passed. */
+export function fail(what: string): never {
   throw new SamError("MESSAGE_ERROR", what);
+}
+
+/** Waits for a promise, so long. */
+export async function within<T>(
+  runtime: Runtime,
+  limit: number,
+  what: string,
+  promise: Promise<T>,
+): Promise<T> {
+  let cancel = () => {};
+  const late = new Promise<never>((_, reject) => {
+    cancel = runtime.schedule(
+      () => reject(new SamError("TIMEOUT", `${what}: not within ${limit} ms`)),
+      limit,
+      true,
+    );
+  });
+  try {
+    return await Promise.race([promise, late]);
+  } finally {
+    cancel();
+  }
 }
 
 /** Both sides of one link. */
@@ -322,21 +345,7 @@ async function openPair(transport: Transport, options: ConformanceOptions): Prom
       answer(link, runtime, false)
     );
 
-  const within = async <T>(what: string, promise: Promise<T>): Promise<T> => {
-    let cancel = () => {};
-    const late = new Promise<never>((_, reject) => {
-      cancel = runtime.schedule(
-        () => reject(new SamError("TIMEOUT", `${what}: not within ${limit} ms`)),
-        limit,
-        true,
-      );
-    });
-    try {
-      return await Promise.race([promise, late]);
-    } finally {
-      cancel();
-    }
-  };
+  const inTime = <T>(what: string, promise: Promise<T>) => within(runtime, limit, what, promise);
   const pause = (ms: number) =>
     new Promise<void>((resolve) => void runtime.schedule(resolve, ms, true));
   const until = async (what: string, condition: () => boolean) => {
@@ -351,7 +360,7 @@ async function openPair(transport: Transport, options: ConformanceOptions): Prom
   let ends = 0;
   let link: Link;
   try {
-    link = await within("the peer connects", arrival);
+    link = await inTime("the peer connects", arrival);
   } catch (error) {
     child?.kill("SIGKILL");
     endpoint.close();
@@ -381,10 +390,10 @@ async function openPair(transport: Transport, options: ConformanceOptions): Prom
     pause,
     atEnd: (act) => void endActs.push(act),
     get ended() {
-      return within("the link ends", ended);
+      return inTime("the link ends", ended);
     },
     get peerEnded() {
-      return within("the peer's side ends", peerEnded);
+      return inTime("the peer's side ends", peerEnded);
     },
     get ends() {
       return ends;
@@ -414,7 +423,7 @@ async function openPair(transport: Transport, options: ConformanceOptions): Prom
       child?.kill("SIGKILL");
       link.close();
       child?.stream?.close();
-      await within("the peer's side ends", peerEnded);
+      await inTime("the peer's side ends", peerEnded);
     },
   };
 }

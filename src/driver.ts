@@ -5,10 +5,10 @@
 import type { Transport } from "../transports/transport.ts";
 import { type Alarm, alarmOf, type Sleeper } from "./alarm.ts";
 import type { ClusterMap, QuorumSource } from "./cluster/cluster.ts";
+import { ServerCluster } from "./cluster/server_cluster.ts";
 import { Server } from "./core/server.ts";
 import type {
   ExitStatus,
-  MapKeys,
   ServerEffect,
   ServerEvent,
   ServerInput,
@@ -46,8 +46,6 @@ export interface DriverSink {
 }
 
 const tick: ServerInput = { type: "tick" };
-/** A server that ends waits so long for the cluster map. */
-const mapAnswerMs = 1000;
 
 /** One program under supervision. */
 export class Driver implements Sleeper {
@@ -71,12 +69,10 @@ export class Driver implements Sleeper {
   readonly #nearMs: number;
   /** A deadline is being met: input that had arrived before it is delivered first. */
   #settling = false;
-  #endQuorum: (() => void) | null = null;
+  readonly #cluster: ServerCluster | null;
   #finished = false;
   /** The sink has been told of the end, the last that it hears. */
   #over = false;
-  /** Cluster map operations, one after the other. */
-  #mapped: Promise<void> = Promise.resolve();
 
   constructor(parts: DriverParts, sink: DriverSink) {
     this.#parts = parts;
@@ -85,12 +81,19 @@ export class Driver implements Sleeper {
     this.#nearMs = Math.min(1, parts.settings.timeInterval / 16 || 1);
     const seed = parts.seed ?? crypto.getRandomValues(new Uint32Array(1))[0]!;
     this.server = new Server(parts.settings, seed);
+    const { quorum, clusterMap, runtime } = parts;
+    this.#cluster = quorum || clusterMap
+      ? new ServerCluster(
+        { quorum, clusterMap, runtime },
+        (error, what) => this.report(error, what),
+      )
+      : null;
   }
 
   /** Starts the first instance. */
   begin(): void {
     this.#alarm.add(this);
-    this.#watchQuorum();
+    void this.#cluster?.watch((input) => this.#feed(input));
     this.#feed({ type: "begin" });
   }
 
@@ -117,9 +120,10 @@ export class Driver implements Sleeper {
   /** Reports what went wrong without harm to supervision. */
   report(error: unknown, what: string): void {
     const message = error instanceof Error ? error.message : String(error);
+    const code = error instanceof SamError ? error.code : "LIBRARY";
     this.#emit({
       type: "problem",
-      error: new SamError("LIBRARY", `${what}: ${message}`, { cause: error }),
+      error: new SamError(code, `${what}: ${message}`, { cause: error }),
     });
   }
 
@@ -200,10 +204,10 @@ export class Driver implements Sleeper {
         this.#bury();
         break;
       case "map":
-        this.#map(effect.keys);
+        this.#cluster!.map(effect.keys);
         break;
       case "unmap":
-        this.#unmap();
+        this.#cluster!.unmap();
         break;
       case "emit":
         this.#tell(effect.event, effect.instanceId);
@@ -281,25 +285,7 @@ export class Driver implements Sleeper {
     this.#finished = true;
     this.#alarm.remove(this);
     this.#bury();
-    try {
-      this.#endQuorum?.();
-    } catch (error) {
-      this.report(error, "the quorum source did not end");
-    }
-    let cancel!: () => void;
-    const limit = new Promise<void>((resolve) =>
-      cancel = this.#parts.runtime.schedule(
-        () => {
-          this.report("no answer", "the cluster map was left as it is");
-          resolve();
-        },
-        mapAnswerMs,
-        true,
-      )
-    );
-    const mapped = Promise.race([this.#mapped, limit]);
-    void Promise.all([mapped, ...this.#doomed]).then(() => {
-      cancel();
+    void Promise.all([this.#cluster?.end(), ...this.#doomed]).then(() => {
       this.#over = true;
       this.#sink.finish(status);
     });
@@ -359,52 +345,5 @@ export class Driver implements Sleeper {
     }
     this.#settling = false;
     this.#arm();
-  }
-
-  // The cluster.
-
-  async #watchQuorum(): Promise<void> {
-    const { quorum } = this.#parts;
-    if (!quorum) return;
-    try {
-      const end = await quorum.watch((quorate) =>
-        this.#feed({ type: "quorum", quorate: quorate === true })
-      );
-      if (this.#finished) end();
-      else this.#endQuorum = end;
-    } catch (error) {
-      this.report(error, "the quorum source failed, so the cluster counts as not quorate");
-      this.#feed({ type: "quorum", quorate: false });
-    }
-  }
-
-  #map(keys: MapKeys): void {
-    const names = {
-      recovery: "recovery",
-      pollPeriod: "poll_period",
-      lastUpdated: "last_updated",
-      state: "state",
-    } as const;
-    for (const [key, name] of Object.entries(names)) {
-      const value = keys[key as keyof MapKeys];
-      if (value !== undefined) this.#inMap((map) => map.set(this.#mapKey(name), value));
-    }
-  }
-
-  #unmap(): void {
-    for (const name of ["recovery", "poll_period", "last_updated", "state"]) {
-      this.#inMap((map) => map.delete(this.#mapKey(name)));
-    }
-  }
-
-  #mapKey(name: string): string {
-    return `resources.process.${this.#parts.runtime.pid}.${name}`;
-  }
-
-  #inMap(operation: (map: ClusterMap) => void | Promise<void>): void {
-    const map = this.#parts.clusterMap!;
-    this.#mapped = this.#mapped.then(() => operation(map)).catch((error) =>
-      this.report(error, "the cluster map failed")
-    );
   }
 }

@@ -7,6 +7,7 @@ import type { Signal } from "./core/signals.ts";
 import { SamError, type SamErrorCode } from "./errors.ts";
 import {
   type CheckedOptions,
+  checkObject,
   checkOptions,
   checkSignal,
   invalid,
@@ -24,6 +25,12 @@ export type HealthCheck = () => unknown;
 
 /** Where a `Sam` is. */
 export type SamState = "initialized" | "registered" | "started" | "finalized";
+
+/** How to start. */
+export interface StartOptions {
+  /** Ends the wait for quorum: `start()` rejects with INTERRUPT. */
+  readonly signal?: AbortSignal | undefined;
+}
 
 /** Bytes that outlive the instance, kept by the server. */
 export interface SamData {
@@ -62,10 +69,12 @@ export interface Sam {
    */
   register(): Promise<number>;
   /**
-   * From now on, silence is a failure. With a quorum source, resolved when the cluster is quorate.
-   * Rejects with BAD_HANDLE, INTERRUPT. Source: `sam_start(3)`.
+   * From now on, silence is a failure. With a quorum source, resolved when the cluster is quorate, however long that takes;
+   * `signal` ends the wait, and `start()` may be called again.
+   * Rejects with BAD_HANDLE, INVALID_PARAM, INTERRUPT (`signal`, `finalize()`, an orderly stop), and where quorum can never be
+   * known ACCESS, LIBRARY, NOT_SUPPORTED. Source: `sam_start(3)`.
    */
-  start(): Promise<void>;
+  start(options?: StartOptions): Promise<void>;
   /** From now on, the end of this process is an ordinary end. Rejects with BAD_HANDLE. Source: `sam_stop(3)`. */
   stop(): Promise<void>;
   /**
@@ -366,14 +375,28 @@ class ActiveProcess implements Sam {
     });
   }
 
-  async start(): Promise<void> {
+  async start(options: StartOptions = {}): Promise<void> {
     this.#allow("start");
+    const signal = checkAbortSignal(options);
+    if (signal?.aborted) throw interrupted(signal);
     this.#runtime.keepCompiled?.(); // it may take a while: before anybody watches
     if (this.#client.captureStack) {
       const how = this.#runtime.stackAccess();
       this.#link?.send(encodeClient({ type: "stackAccess", how }));
     }
-    await this.#call((id) => ({ type: "start", id }));
+    const started = this.#call((id) => ({ type: "start", id }));
+    const id = this.#lastCall;
+    const abort = () => this.#feed({ type: "interruptStart", id });
+    signal?.addEventListener("abort", abort, { once: true });
+    try {
+      await started;
+    } catch (error) {
+      throw signal?.aborted && (error as SamError).code === "INTERRUPT"
+        ? interrupted(signal)
+        : error;
+    } finally {
+      signal?.removeEventListener("abort", abort);
+    }
   }
 
   async stop(): Promise<void> {
@@ -647,6 +670,21 @@ class Notes {
       );
     }
   }
+}
+
+function checkAbortSignal(options: unknown): AbortSignal | undefined {
+  const signal = checkObject("options", options, ["signal"])["signal"] as Partial<AbortSignal>;
+  if (
+    signal === undefined ||
+    (typeof signal?.aborted === "boolean" && typeof signal.addEventListener === "function")
+  ) return signal as AbortSignal | undefined;
+  throw invalid("options.signal", signal, "an AbortSignal");
+}
+
+function interrupted(signal: AbortSignal): SamError {
+  return new SamError("INTERRUPT", "start() was ended by its AbortSignal", {
+    cause: signal.reason,
+  });
 }
 
 function copyOf(bytes: Uint8Array): Uint8Array {

@@ -1,5 +1,5 @@
 /**
- * For those who extend SAM: the checks that every transport must pass, and a transport and a cluster in memory.
+ * For those who extend SAM: the checks that every transport, quorum source and cluster map must pass, and a transport and a cluster in memory.
  *
  * ```ts
  * import { memoryTransport, transportConformance } from "@x/sam/testing";
@@ -15,6 +15,12 @@ export {
   servePeer,
   transportConformance,
 } from "./conformance.ts";
+export {
+  clusterMapConformance,
+  type ClusterMapConformanceOptions,
+  quorumConformance,
+  type QuorumConformanceOptions,
+} from "./cluster/conformance.ts";
 export {
   type MemoryClusterMap,
   memoryClusterMap,

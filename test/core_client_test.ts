@@ -124,6 +124,35 @@ test("core client: each part of register() has the limit anew", () => {
   assertEquals(bench.settled.get(call), "resolved");
 });
 
+test("core client: a start() that is called off takes back what the server grants meanwhile", () => {
+  for (const granted of [true, false]) {
+    const bench = new ClientBench().register({ hasQuorum: true });
+    const call = bench.call({ type: "start" });
+    bench.feed({ type: "interruptStart", id: call });
+    assertEquals(bench.ofType("stop").length, 1);
+    bench.feed({ type: "interruptStart", id: call });
+    assertEquals(bench.sent(), [], "once");
+    if (granted) bench.answer();
+    else bench.refuse("INTERRUPT");
+    assertEquals([bench.settled.has(call), bench.client.deadline], [false, bench.now + answerMs]);
+    bench.answer();
+    assertEquals([bench.settled.get(call), bench.state], ["INTERRUPT", "registered"]);
+    const again = bench.call({ type: "start" });
+    bench.answer();
+    bench.feed({ type: "interruptStart", id: again });
+    assertEquals([bench.settled.get(again), bench.state, bench.sent()], [
+      "resolved",
+      "started",
+      [],
+    ]);
+  }
+  const lost = new ClientBench().register({ hasQuorum: true });
+  const call = lost.call({ type: "start" });
+  lost.feed({ type: "interruptStart", id: call });
+  lost.feed({ type: "linkEnd", detail: "gone" });
+  assertEquals(lost.settled.get(call), "LIBRARY");
+});
+
 test("core client: start() has no limit when the server has a quorum", () => {
   const bench = new ClientBench().register({ hasQuorum: true });
   const call = bench.call({ type: "start" });

@@ -303,6 +303,32 @@ test("core server: finalize() and an orderly end interrupt a start() that waits 
   }
 });
 
+test("core server: where quorum can never be known, every start() is refused with the reason", () => {
+  const problem = { code: "NOT_SUPPORTED", message: "no library" } as const;
+  const waiting = new Bench({ hasQuorum: true, hasClusterMap: true }).start();
+  waiting.feed({ type: "quorumFailed", problem });
+  assertEquals(
+    waiting.sent().map((message) => message.type === "refused" && message.code),
+    ["NOT_SUPPORTED"],
+  );
+  assertEquals([waiting.state, waiting.map()?.state], ["registered", "stopped"]);
+  assertEquals(waiting.exit(3).status()?.code, 3);
+  const early = new Bench({ hasQuorum: true }).register();
+  early.feed({ type: "quorumFailed", problem });
+  const answer = early.ask("start");
+  assertEquals([answer?.type, early.state], ["refused", "registered"]);
+});
+
+test("core server: stop() while start() waits for quorum calls it off, and it may be asked again", () => {
+  const bench = new Bench({ hasQuorum: true, hasClusterMap: true }).start();
+  const answers = bench.say({ type: "stop", id: bench.id() });
+  assertEquals(answers.map(({ type }) => type), ["refused", "done"]);
+  assertEquals([bench.state, bench.map()?.state], ["registered", "stopped"]);
+  bench.feed(quorate(true));
+  assertEquals(bench.state, "registered");
+  assertEquals([bench.ask("start")?.type, bench.state], ["done", "started"]);
+});
+
 const clustered = { hasClusterMap: true, recoveryPolicy: "restart" } as const;
 
 test("core server: the cluster map follows the process", () => {
@@ -310,21 +336,56 @@ test("core server: the cluster map follows the process", () => {
   bench.launch();
   assertEquals(bench.map(), null);
   bench.hello();
-  const since = (ms: number) => BigInt(ms * 1e6);
-  const keys = { recovery: "restart", pollPeriod: 100n, lastUpdated: since(bench.now) } as const;
+  const keys = { recovery: "restart", pollPeriod: 100n } as const;
   assertEquals(bench.map(), { ...keys, state: "stopped" });
   bench.ask("start");
   assertEquals(bench.map()?.state, "waiting for quorum");
   bench.feed(quorate(true));
   assertEquals(bench.map()?.state, "running");
-  bench.now += 9;
+  bench.now += 12;
   bench.feed({ type: "heartbeat" });
-  assertEquals(bench.map()?.lastUpdated, since(bench.now - 9), "at most every 10 ms");
+  assertEquals(bench.map()?.lastUpdated, bench.now - 12, "at most eight times in a time interval");
   bench.now += 1;
   bench.feed({ type: "heartbeat" });
-  assertEquals(bench.map(), { ...keys, state: "running", lastUpdated: since(bench.now) });
+  assertEquals(bench.map(), { ...keys, state: "running", lastUpdated: bench.now });
   bench.ask("stop");
   assertEquals(bench.map()?.state, "stopped");
+});
+
+test("core server: heartbeats move last_updated at most every 10 ms, and at least every second", () => {
+  for (const [timeInterval, moves] of [[20, 10], [4000, 500], [60_000, 1000]] as const) {
+    const bench = new Bench({ ...clustered, timeInterval }).start();
+    const began = bench.now;
+    bench.now += moves - 1;
+    bench.feed({ type: "heartbeat" });
+    assertEquals(bench.map()?.lastUpdated, began);
+    bench.now += 1;
+    bench.feed({ type: "heartbeat" });
+    assertEquals(bench.map()?.lastUpdated, bench.now);
+  }
+});
+
+test("core server: with time interval 0, last_updated is moved every second while started", () => {
+  const bench = new Bench({ ...clustered, timeInterval: 0 });
+  assertEquals([bench.register().server.deadline, bench.map()?.lastUpdated], [
+    undefined,
+    undefined,
+  ]);
+  bench.ask("start");
+  const began = bench.now;
+  assertEquals(bench.pass(3500).filter(({ type }) => type === "map").length, 3);
+  assertEquals([bench.map()?.lastUpdated, bench.map()?.state], [began + 3000, "running"]);
+  assertEquals(bench.pass(0), []);
+  bench.now += 60_000; // the server was stopped: once is enough
+  assertEquals(bench.feed({ type: "tick" }).length, 1);
+  assertEquals(bench.events("stall"), []);
+  bench.ask("stop");
+  assertEquals(bench.server.deadline, undefined);
+  assertEquals(
+    new Bench({ timeInterval: 0 }).start().server.deadline,
+    undefined,
+    "no map, no tick",
+  );
 });
 
 test("core server: the cluster map's keys are deleted after stop(), finalize() or an orderly stop", () => {

@@ -151,6 +151,7 @@ const inputs: readonly ServerInput[] = [
   { type: "heartbeat" },
   { type: "quorum", quorate: true },
   { type: "quorum", quorate: false },
+  { type: "quorumFailed", problem: { code: "ACCESS", message: "denied" } },
   { type: "shutdown", signal: null },
   { type: "shutdown", signal: "SIGINT", delivered: true },
   { type: "shutdown", signal: "SIGKILL" },

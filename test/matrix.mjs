@@ -1,17 +1,20 @@
-// Runs the suite, test/*_test.ts, on six runtimes, and checks that all of them ran the same tests.
+// Runs a suite, test/*_test.ts or test/cluster/*_test.ts, on six runtimes, and checks that all of them ran the same tests.
 //
-//   npm test                                      everything
+//   npm test                                      all of test/
+//   npm run test:cluster                          all of test/cluster/, which needs root, and installs Corosync with apt
+//   npm test -- --suite main,cluster              both
 //   npm test -- --only node20,deno --file smoke   some legs, some files (test/smoke_test.ts)
 //   npm test -- --jobs 1                          one leg at a time (default 2)
 //   npm test -- --jsr                             Deno takes @std/assert from jsr.io, not from this folder
 //
-// Each leg's output is in .build/logs/. The last line is `N passed, N failed`.
+// Each leg's output is in .build/logs/. The last line is `N passed, N failed`, and how many suites were skipped.
 
 import { spawn } from "node:child_process";
 import { createWriteStream, mkdirSync, readdirSync, readFileSync, rmSync } from "node:fs";
 import { delimiter, dirname, join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { parseArgs } from "node:util";
+import { enterLab, prepareLab } from "./support/lab.mjs";
 import { build, install, offlineDenoConfig, root, run, runtimesDir } from "./support/setup.mjs";
 
 const legLimitMs = 10 * 60_000;
@@ -20,6 +23,7 @@ const logs = join(root, ".build/logs");
 
 const { values: options } = parseArgs({
   options: {
+    suite: { type: "string", multiple: true },
     only: { type: "string", multiple: true },
     file: { type: "string", multiple: true },
     jobs: { type: "string", default: "2" },
@@ -31,6 +35,13 @@ const { values: options } = parseArgs({
 const faults = [];
 const list = (values) => (values ?? []).flatMap((value) => value.split(","));
 
+/** A suite is a folder; `prepare` resolves to why it cannot run here, or undefined; `enter` is where its legs run. */
+const suites = {
+  main: { folder: "test", prepare: () => undefined, enter: (command) => command },
+  cluster: { folder: "test/cluster", prepare: prepareLab, enter: enterLab },
+};
+const suiteNames = options.suite ? list(options.suite) : ["main"];
+
 await install(root);
 await install(runtimesDir);
 const complaints = await build();
@@ -41,18 +52,11 @@ if (complaints !== "") {
 
 const { runtimeNames, runtimePath } = await import("../.build/test/support/runtimes.js");
 const legNames = options.only ? list(options.only) : runtimeNames;
-const unknown = legNames.filter((name) => !runtimeNames.includes(name));
-if (unknown.length > 0) {
-  console.error(`Unknown leg: ${unknown.join(", ")}. There are: ${runtimeNames.join(", ")}`);
-  process.exit(2);
-}
+mustKnow("leg", legNames, runtimeNames);
+mustKnow("suite", suiteNames, Object.keys(suites));
 const wanted = list(options.file).map((name) =>
   name.replace(/^.*\//, "").replace(/(_test)?(\.ts)?$/, "")
 );
-const files = readdirSync(join(root, "test")).sort()
-  .filter((file) => file.endsWith("_test.ts"))
-  .filter((file) => wanted.length === 0 || wanted.includes(file.replace("_test.ts", "")));
-if (files.length === 0) faults.push("no test file");
 
 mkdirSync(logs, { recursive: true });
 const denoConfig = options.jsr ? join(root, "deno.json") : offlineDenoConfig();
@@ -65,26 +69,49 @@ for (const signal of ["SIGINT", "SIGTERM", "SIGHUP"]) {
 }
 
 const legs = [];
-if (files.length > 0) {
-  const waiting = [...legNames];
-  const worker = async () => {
-    for (let name = waiting.shift(); name !== undefined; name = waiting.shift()) {
-      const leg = await runLeg(name);
-      report(leg);
-      legs.push(leg);
-    }
-  };
-  await Promise.all(Array.from({ length: Number(options.jobs) || 1 }, worker));
-  compare(legs);
-}
+let skippedSuites = 0;
+for (const name of suiteNames) await runSuite(name);
 for (const fault of faults) console.log(`FAILED: ${fault}`);
 const sum = (key) => legs.reduce((total, leg) => total + leg[key], 0);
 const failed = sum("failed") + faults.length;
 if (failed > 0) process.exitCode = 1;
-console.log(`${sum("passed")} passed, ${failed} failed`);
+const skipped = skippedSuites > 0 ? `, ${skippedSuites} suite skipped` : "";
+console.log(`${sum("passed")} passed, ${failed} failed${skipped}`);
 
-function commandOf(name, report) {
-  const sources = files.map((file) => `./test/${file}`);
+function mustKnow(what, names, known) {
+  const unknown = names.filter((name) => !known.includes(name));
+  if (unknown.length === 0) return;
+  console.error(`Unknown ${what}: ${unknown.join(", ")}. There are: ${known.join(", ")}`);
+  process.exit(2);
+}
+
+async function runSuite(suite) {
+  const { folder, prepare } = suites[suite];
+  const files = readdirSync(join(root, folder)).sort()
+    .filter((file) => file.endsWith("_test.ts"))
+    .filter((file) => wanted.length === 0 || wanted.includes(file.replace("_test.ts", "")));
+  if (files.length === 0) return void faults.push(`no test file in ${folder}`);
+  const why = await prepare();
+  if (why !== undefined) {
+    console.log(`SKIPPED  all of ${folder}: ${why}`);
+    skippedSuites++;
+    return;
+  }
+  const own = [];
+  const waiting = [...legNames];
+  const worker = async () => {
+    for (let name = waiting.shift(); name !== undefined; name = waiting.shift()) {
+      const leg = await runLeg(name, suite, files.map((file) => `./${folder}/${file}`));
+      report(leg);
+      own.push(leg);
+    }
+  };
+  await Promise.all(Array.from({ length: Number(options.jobs) || 1 }, worker));
+  compare(own);
+  legs.push(...own);
+}
+
+function commandOf(name, report, sources) {
   const path = runtimePath(name);
   if (name === "deno") {
     return [
@@ -125,13 +152,14 @@ function environmentOf(name) {
   return environment;
 }
 
-async function runLeg(name) {
-  const log = join(logs, `${name}.log`);
-  const junit = join(logs, `${name}.xml`);
+async function runLeg(name, suite, sources) {
+  const log = join(logs, `${suite === "main" ? "" : `${suite}-`}${name}.log`);
+  const junit = log.replace(/log$/, "xml");
   rmSync(junit, { force: true });
-  const [command, ...args] = commandOf(name, junit);
   const env = environmentOf(name);
-  const version = (await run(command, ["--version"], { env })).output.match(/\d+\.\d+\.\d+/)?.[0];
+  const version = (await run(runtimePath(name), ["--version"], { env })).output
+    .match(/\d+\.\d+\.\d+/)?.[0];
+  const [command, ...args] = suites[suite].enter(commandOf(name, junit, sources));
   const started = Date.now();
   const problems = [];
   const out = createWriteStream(log);

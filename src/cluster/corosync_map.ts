@@ -6,13 +6,13 @@ import { connect } from "./corosync_connection.ts";
 /** Opens the map; rejects where waiting for the daemon would not help. */
 export async function openClusterMap(): Promise<Required<ClusterMap>> {
   const entries = new Map<string, string | bigint>();
-  let fresh = true;
+  let away: SamError | null = null;
   const connection = await connect("clusterMap", {
+    away(error) {
+      away = error;
+    },
     up() {
-      if (fresh) {
-        fresh = false;
-        return;
-      }
+      away = null;
       for (const [key, value] of entries) {
         connection.request("set", { key, value }, false).catch(() => {}); // away again: once more at the next `up`
       }
@@ -22,6 +22,7 @@ export async function openClusterMap(): Promise<Required<ClusterMap>> {
   return {
     async set(key, value) {
       entries.set(key, value);
+      if (away) throw away; // not sent now, so that the keys are set in their order when it is back
       try {
         await connection.request("set", { key, value });
       } catch (error) {

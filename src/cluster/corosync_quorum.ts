@@ -6,6 +6,8 @@ import type { QuorumEvent } from "./corosync_quorum_service.ts";
 
 /** The daemon is asked so often within the time that it has for an answer. */
 const questions = 4;
+/** Until it has answered for the first time, the thread that asks is being started, which takes long on a busy machine. */
+const patience = 10;
 
 /** Watches until the returned function is called. */
 export async function watchQuorum(
@@ -18,10 +20,10 @@ export async function watchQuorum(
   let told: boolean | null = null; // by the daemon
   let waiting = false;
   let missed = 0;
+  let limit = patience * questions;
   let ended = false;
   const report = () => {
-    const silent = missed >= questions - 1;
-    const quorate = silent ? false : told;
+    const quorate = missed >= limit ? false : told;
     if (ended || quorate === null || quorate === reported) return;
     reported = quorate;
     onChange(quorate);
@@ -42,7 +44,7 @@ export async function watchQuorum(
   const ask = () => {
     cancel = runtime.schedule(ask, answerTimeout / questions, false);
     if (waiting) {
-      if (++missed === questions - 1) {
+      if (++missed === limit) {
         onProblem(
           new SamError(
             "TIMEOUT",
@@ -58,6 +60,7 @@ export async function watchQuorum(
     const answered = () => {
       waiting = false;
       missed = 0;
+      limit = questions - 1;
       report();
     };
     connection.request("probe", undefined, false).then(answered, answered);

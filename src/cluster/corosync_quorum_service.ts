@@ -45,6 +45,10 @@ export function quorumService({ native, emit }: ServiceParts): Service {
   const at = (offset: number) => address + BigInt(offset);
   let handle = 0n;
   let descriptor = -1;
+  const probe = async (): Promise<QuorumEvent> => {
+    await checked("quorum_getquorate", quorum_getquorate, [handle, at(numberAt)]);
+    return { quorate: view.getInt32(numberAt, little) !== 0 };
+  };
   const service: Service = {
     get descriptor() {
       return descriptor;
@@ -60,6 +64,7 @@ export function quorumService({ native, emit }: ServiceParts): Service {
         await checked("quorum_fd_get", quorum_fd_get, [handle, at(numberAt)]);
         descriptor = view.getInt32(numberAt, little);
         await checked("quorum_trackstart", quorum_trackstart, [handle, trackCurrentAndChanges]);
+        emit(await probe()); // known as soon as it is connected
       } catch (error) {
         await service.disconnect();
         throw error;
@@ -68,10 +73,7 @@ export function quorumService({ native, emit }: ServiceParts): Service {
     async dispatch() {
       await checked("quorum_dispatch", quorum_dispatch, [handle, dispatchAll]);
     },
-    async request() {
-      await checked("quorum_getquorate", quorum_getquorate, [handle, at(numberAt)]);
-      return { quorate: view.getInt32(numberAt, little) !== 0 } satisfies QuorumEvent;
-    },
+    request: probe,
     async disconnect() {
       await quorum_finalize(handle);
     },

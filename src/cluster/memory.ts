@@ -25,13 +25,15 @@ export function memoryQuorum(quorate = true): MemoryQuorum {
       return now;
     },
     set quorate(value) {
+      if (value === now) return;
       now = value;
       for (const onChange of watchers) onChange(value);
     },
     watch(onChange) {
-      watchers.add(onChange);
+      const watcher = (quorate: boolean) => onChange(quorate);
+      watchers.add(watcher);
       onChange(now);
-      return () => void watchers.delete(onChange);
+      return () => void watchers.delete(watcher);
     },
   };
 }

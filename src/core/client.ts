@@ -76,6 +76,8 @@ export type ClientInput =
     readonly lastId?: number;
   }
   | { readonly type: "start" | "stop" | "finalize" | "markFailed"; readonly id: number }
+  /** The `start` of this id is called off. */
+  | { readonly type: "interruptStart"; readonly id: number }
   | { readonly type: "setWarnSignal"; readonly id: number; readonly signal: Signal }
   | { readonly type: "store"; readonly id: number; readonly bytes: Uint8Array }
   /** There was no room for what was to be kept: from now on, data go by messages. */
@@ -133,6 +135,9 @@ const errorCodes: readonly string[] = [
   "NO_MEMORY",
   "INTERRUPT",
   "MESSAGE_ERROR",
+  "ACCESS",
+  "NOT_SUPPORTED",
+  "TRY_AGAIN",
 ];
 
 /** The active process of a program. */
@@ -219,6 +224,9 @@ export class Client {
         break;
       case "start":
         this.#start(input.id, now);
+        break;
+      case "interruptStart":
+        this.#interruptStart(input.id, now);
         break;
       case "stop":
         this.#transition(input.id, "stop", "stopping", "registered", now);
@@ -393,6 +401,24 @@ export class Client {
         if (this.state === "starting") this.state = "registered";
       },
     );
+  }
+
+  /** What the server has granted meanwhile is taken back: the stop behind the start undoes both a wait and a start. */
+  #interruptStart(call: number, now: number): void {
+    if (this.state !== "starting") return;
+    for (const [id, request] of this.#requests) {
+      if (request.call === call) {
+        this.#requests.set(id, { ...request, call: null, then: () => {}, otherwise: () => {} });
+      }
+    }
+    this.state = "stopping";
+    const back = () => {
+      if (this.state === "stopping") this.state = "registered";
+    };
+    this.#request(call, (id) => ({ type: "stop", id }), now, () => {
+      back();
+      this.#reject(call, "INTERRUPT", "start() was ended by its AbortSignal");
+    }, back);
   }
 
   #transition(

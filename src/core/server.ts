@@ -38,8 +38,8 @@ const leastStallMs = 10;
 const sureStallMs = 50;
 /** The signals that end a process that hangs wait so long for its stack, and never longer than the grace. */
 const maxStackMs = 2000;
-/** `last_updated` in the cluster map moves at most once in so many milliseconds. */
-const mapUpdateMs = 10;
+/** Heartbeats move `last_updated` in the cluster map at most once in so many milliseconds, or in an eighth of the time interval. */
+const mapUpdateMs = { least: 10, most: 1000 };
 
 type Deadline = "liveness" | "check" | "startup" | "grace" | "drain" | "lostLink" | "backoff";
 type Message<T extends ClientMessage["type"]> = ClientMessage & { readonly type: T };
@@ -71,6 +71,8 @@ export class Server {
   #policy: "quit" | "restart";
   #warnSignal: Signal;
   #quorate: boolean;
+  /** Why quorum cannot be known. */
+  #quorumProblem: Problem | null = null;
   /** A deadline that was met late has been put off, once until the next sign of life. */
   #credited = false;
   /** When this server last did something with no deadline behind it: a stall began after that. */
@@ -122,12 +124,14 @@ export class Server {
     },
     launch: (server, input: Input<"spawned">, now) => server.#launch(input.pid, now),
     failSpawn: (server, input: Input<"spawnFailed">, now) => server.#failSpawn(input.error, now),
-    welcome: (server, message: Message<"hello">, now) => server.#welcome(message, now),
+    welcome: (server, message: Message<"hello">) => server.#welcome(message),
     start: (server, message: Message<"start">, now) => server.#start(message.id, now),
     startIfQuorate: (server, input: Input<"quorum">, now) => {
       server.#noteQuorum(input.quorate);
       if (input.quorate) server.#watch(now);
     },
+    failQuorum: (server, input: Input<"quorumFailed">, now) =>
+      server.#failQuorum(input.problem, now),
     stop: (server, message: Message<"stop">, now) => server.#stop(message.id, now),
     finalize: (server, message: Message<"finalize">, now) => server.#finalize(message.id, now),
     markFailed: (server, message: Message<"markFailed">, now) =>
@@ -183,9 +187,19 @@ export class Server {
 
   /** When the next tick is due, on the clock of `now`; undefined for never. */
   get deadline(): number | undefined {
-    const own = this.#deadlines.next;
-    const spare = this.#spare.deadline;
-    return own === undefined ? spare : spare === undefined ? own : Math.min(own, spare);
+    const next = Math.min(
+      this.#deadlines.next ?? Infinity,
+      this.#spare.deadline ?? Infinity,
+      this.#refreshAt,
+    );
+    return next === Infinity ? undefined : next;
+  }
+
+  /** With time interval 0 no heartbeat need come: `last_updated` is moved all the same, for Corosync's watchdog. */
+  get #refreshAt(): number {
+    const { timeInterval, hasClusterMap } = this.#settings;
+    if (!hasClusterMap || timeInterval > 0 || this.state !== "started") return Infinity;
+    return this.#mapUpdated + mapUpdateMs.most;
   }
 
   /** The spare process; null when there is none. */
@@ -220,6 +234,7 @@ export class Server {
 
   #tick(now: number): void {
     this.#spare.tick(now);
+    if (this.#refreshAt <= now) this.#map({}, now);
     this.#forgiveStall(now);
     const due = (name: Deadline) => this.#deadlines.due(name, now);
     if (due("drain")) return this.#judge(now);
@@ -280,7 +295,7 @@ export class Server {
     this.pid = promoted.pid;
     this.#emit({ type: "standby", state: "promoted", pid: promoted.pid });
     this.#limitStartup();
-    if (promoted.hello) this.#welcome(promoted.hello, now);
+    if (promoted.hello) this.#welcome(promoted.hello);
   }
 
   /** All that is known of the last instance is forgotten. */
@@ -342,7 +357,7 @@ export class Server {
   }
 
   /** The process said who it is. */
-  #welcome(message: Message<"hello">, now: number): void {
+  #welcome(message: Message<"hello">): void {
     if (message.version !== protocolVersion) {
       return this.#refuse(
         message.id,
@@ -383,7 +398,7 @@ export class Server {
       recovery: this.#policy,
       pollPeriod: BigInt(settings.timeInterval),
       state: "stopped",
-    }, now);
+    });
     this.#emit({ type: "register", pid: message.pid });
   }
 
@@ -400,6 +415,9 @@ export class Server {
 
   /** The active process asks to be watched from now on. */
   #start(id: number, now: number): void {
+    if (this.#quorumProblem) {
+      return this.#refuse(id, this.#quorumProblem.code, this.#quorumProblem.message);
+    }
     this.#startRequest = id;
     if (this.#quorate) return this.#watch(now);
     this.state = "waiting";
@@ -424,6 +442,7 @@ export class Server {
 
   /** No longer watched, still linked. */
   #stop(id: number, now: number): void {
+    this.#interruptStart("stop() was called");
     this.#unwatch(now);
     this.state = "registered";
     this.#emit({ type: "stop" });
@@ -442,9 +461,22 @@ export class Server {
 
   /** A `start()` that waits for quorum will not be granted. */
   #interruptStart(why: string): void {
+    this.#refuseStart("INTERRUPT", `${why} while start() waited for quorum`);
+  }
+
+  #refuseStart(code: string, message: string): void {
     if (this.#startRequest === null) return;
-    this.#refuse(this.#startRequest, "INTERRUPT", `${why} while start() waited for quorum`);
+    this.#refuse(this.#startRequest, code, message);
     this.#startRequest = null;
+  }
+
+  /** Whether the cluster is quorate will never be known: nobody waits for it. */
+  #failQuorum(problem: Problem, now: number): void {
+    this.#quorumProblem = problem;
+    if (this.state !== "waiting") return;
+    this.#refuseStart(problem.code, problem.message);
+    this.#unwatch(now);
+    this.state = "registered";
   }
 
   #unwatch(now: number): void {
@@ -462,7 +494,9 @@ export class Server {
       this.#deadlines.set("liveness", now + timeInterval + heartbeatWindow);
     }
     this.lastHeartbeat = now;
-    if (now - this.#mapUpdated >= mapUpdateMs) this.#map({}, now);
+    const { least, most } = mapUpdateMs;
+    const moves = Math.max(least, Math.min(timeInterval / 8, most));
+    if (now - this.#mapUpdated >= moves) this.#map({}, now);
   }
 
   /** The health check was called: it has one time interval to answer. */
@@ -739,13 +773,14 @@ export class Server {
     this.#effects.push({ type: "emit", event, instanceId: this.instanceId });
   }
 
-  #map(keys: MapKeys, now: number): void {
+  /** Sets keys of the cluster map; with `now`, `last_updated` too. */
+  #map(keys: MapKeys, now?: number): void {
     if (!this.#settings.hasClusterMap) return;
-    this.#mapUpdated = now;
     this.#mapped = keys.state ?? this.#mapped;
+    if (now !== undefined) this.#mapUpdated = now;
     this.#effects.push({
       type: "map",
-      keys: { ...keys, lastUpdated: BigInt(Math.round(now * 1e6)) },
+      keys: now === undefined ? keys : { ...keys, lastUpdated: now },
     });
   }
 }

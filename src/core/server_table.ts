@@ -24,6 +24,7 @@ export type ActionName =
   | "welcome"
   | "start"
   | "startIfQuorate"
+  | "failQuorum"
   | "stop"
   | "finalize"
   | "markFailed"
@@ -54,6 +55,7 @@ const silent: Row = {
   exit: "ignore",
   linkEnd: "ignore",
   quorum: "noteQuorum",
+  quorumFailed: "failQuorum",
   shutdown: "ignore",
   restart: "ignore",
   unhealthy: "ignore",
@@ -122,7 +124,8 @@ export const table: Readonly<Record<ServerState, Row>> = {
   launched: { ...alive, hello: "welcome" },
   // A request may be repeated after its answer came too late: it has been granted, so it is again.
   registered: { ...linked, start: "start", stop: "acknowledge", markFailed: "markFailed" },
-  waiting: { ...linked, quorum: "startIfQuorate" },
+  // A stop() here is a start() that was called off.
+  waiting: { ...linked, quorum: "startIfQuorate", stop: "stop" },
   started: {
     ...linked,
     start: "acknowledge",

@@ -135,6 +135,8 @@ export type ServerInput =
   /** The process, at its end, has left these bytes where the server finds them: its last stored data. */
   | { readonly type: "kept"; readonly bytes: Uint8Array }
   | { readonly type: "quorum"; readonly quorate: boolean }
+  /** Whether the cluster is quorate will never be known. */
+  | { readonly type: "quorumFailed"; readonly problem: Problem }
   /** `delivered`: the process got this signal from elsewhere (a terminal sends it to all). */
   | { readonly type: "shutdown"; readonly signal: Signal | null; readonly delivered?: boolean }
   | { readonly type: "restart" }
@@ -229,6 +231,7 @@ export type ServerEffect =
 export interface MapKeys {
   readonly recovery?: "quit" | "restart";
   readonly pollPeriod?: bigint;
-  readonly lastUpdated?: bigint;
+  /** On the clock of `now`, in milliseconds. */
+  readonly lastUpdated?: number;
   readonly state?: "stopped" | "running" | "failed" | "waiting for quorum";
 }

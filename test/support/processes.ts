@@ -37,9 +37,12 @@ type EventOf<T extends EventType> = SupervisorEvent & { readonly type: T };
 const waitMs = 20_000;
 
 /** Waits until `get` gives something. */
-export async function eventually<T>(what: string, get: () => T | undefined | false): Promise<T> {
+export async function eventually<T>(
+  what: string,
+  get: () => T | undefined | false | Promise<T | undefined | false>,
+): Promise<T> {
   for (const end = performance.now() + waitMs;;) {
-    const value = get();
+    const value = await get();
     if (value !== undefined && value !== false) return value;
     if (performance.now() > end) throw new Error(`waited ${waitMs} ms in vain for ${what}`);
     await sleep(5);
@@ -170,15 +173,19 @@ export class Stage {
     const runtime = how.runtime ?? currentRuntime;
     const flags = how.flags ?? (runtime === "deno" ? ["run", "-A", "--no-config"] : []);
     const module = how.runtime ? fixtureFor(runtime, name) : fixture(name);
-    const child = spawn(
-      runtimePath(runtime),
-      [...flags, how.script ?? module, ...how.args ?? []],
-      {
-        cwd: how.cwd,
-        env: { ...process.env, ...how.env, SAM_TEST_OUTPUT: this.#path },
-        stdio: ["ignore", "ignore", "pipe"],
-      },
-    );
+    return this.runCommand(runtimePath(runtime), {
+      ...how,
+      args: [...flags, how.script ?? module, ...how.args ?? []],
+    });
+  }
+
+  /** Runs any other command. */
+  runCommand(file: string, how: Pick<How, "args" | "cwd" | "env">): Running {
+    const child = spawn(file, how.args ?? [], {
+      cwd: how.cwd,
+      env: { ...process.env, ...how.env, SAM_TEST_OUTPUT: this.#path },
+      stdio: ["ignore", "ignore", "pipe"],
+    });
     let stderr = "";
     child.stderr.setEncoding("utf8").on("data", (text: string) => stderr += text);
     const running: Running = {

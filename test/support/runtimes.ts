@@ -54,6 +54,14 @@ export function quickFixture(name: string): string {
   return currentRuntime.startsWith("node") ? fixtureFor("node20", name) : fixture(name);
 }
 
+/** dist/, the package. */
+export const distribution: string = path("dist/");
+
+/** A program that lab.mjs has compiled. */
+export function compiledProgram(name: string): string {
+  return path(`.build/cluster/${name}`);
+}
+
 /** The arguments of a fixture program. */
 export function programArguments(): string[] {
   return process.argv.slice(2);

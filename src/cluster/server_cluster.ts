@@ -1,0 +1,165 @@
+/** The cluster, as a server uses it: what the quorum source tells becomes input, what the cluster map is to show is written. */
+import type { MapKeys, ServerInput } from "../core/server_types.ts";
+import { SamError } from "../errors.ts";
+import type { Runtime } from "../runtime/runtime.ts";
+import type { ClusterMap, QuorumSource } from "./cluster.ts";
+
+/** What a server uses. */
+export interface ClusterParts {
+  readonly quorum: QuorumSource | undefined;
+  readonly clusterMap: ClusterMap | undefined;
+  readonly runtime: Runtime;
+}
+
+/** A server that ends waits so long for its cluster. */
+const endMs = 1000;
+
+/** The keys, below `resources.process.PID.`. Corosync's watchdog looks at a process when its state comes: it comes last. */
+const names: Readonly<Record<keyof MapKeys, string>> = {
+  recovery: "recovery",
+  pollPeriod: "poll_period",
+  lastUpdated: "last_updated",
+  state: "state",
+};
+
+type Wanted = MapKeys[keyof MapKeys] | null;
+
+/** The cluster of one server. */
+export class ServerCluster {
+  readonly #parts: ClusterParts;
+  readonly #report: (error: unknown, what: string) => void;
+  #ended = false;
+  #watching: Promise<(() => void | Promise<void>) | undefined> = Promise.resolve(undefined);
+  /** What the map is to show and does not yet; null: the key is to go. Only the newest value of a key counts. */
+  readonly #wanted = new Map<string, Wanted>();
+  #writing: Promise<void> | null = null;
+  /** What is added to this process's clock, in nanoseconds, to have the map's. */
+  #clockOffset: bigint | null = null;
+  /** A failure of the map is told once until it works again. */
+  #mapFails = false;
+
+  constructor(parts: ClusterParts, report: (error: unknown, what: string) => void) {
+    this.#parts = parts;
+    this.#report = report;
+  }
+
+  /** Watches quorum, where there is a source. */
+  watch(feed: (input: ServerInput) => void): void {
+    const { quorum } = this.#parts;
+    if (!quorum) return;
+    const begin = async () =>
+      await quorum.watch(
+        (quorate) => feed({ type: "quorum", quorate: quorate === true }),
+        (error) => {
+          if (!this.#ended) this.#report(error, "quorum is not known");
+        },
+      );
+    this.#watching = begin().catch((error) => {
+      if (this.#ended) return undefined;
+      this.#report(error, "quorum cannot be watched");
+      const { code, message } = error instanceof SamError
+        ? error
+        : { code: "LIBRARY" as const, message: String(error?.message ?? error) };
+      const problem = { code, message: `quorum cannot be watched: ${message}`, cause: error };
+      feed({ type: "quorumFailed", problem });
+      return undefined;
+    });
+  }
+
+  /** Shows these keys in the map. */
+  map(keys: MapKeys): void {
+    for (const key of Object.keys(names) as (keyof MapKeys)[]) {
+      if (keys[key] !== undefined) this.#want(names[key], keys[key]);
+    }
+  }
+
+  /** Takes all keys from the map. */
+  unmap(): void {
+    for (const name of Object.values(names)) this.#want(name, null);
+  }
+
+  #want(name: string, value: Wanted): void {
+    this.#wanted.delete(name); // so that it is written after what was wanted before
+    this.#wanted.set(name, value);
+    this.#writing ??= this.#write();
+  }
+
+  async #write(): Promise<void> {
+    for (let next = this.#next(); next; next = this.#next()) {
+      try {
+        await this.#put(...next);
+        this.#mapFails = false;
+      } catch (error) {
+        if (!this.#mapFails) this.#report(error, "the cluster map failed");
+        this.#mapFails = true;
+      }
+    }
+    this.#writing = null; // at once: what is wanted in the next moment must find nobody at work
+  }
+
+  #next(): [string, Wanted] | undefined {
+    const [next] = this.#wanted;
+    if (next) this.#wanted.delete(next[0]);
+    return next;
+  }
+
+  async #put(name: string, value: Wanted): Promise<void> {
+    const map = this.#parts.clusterMap!;
+    const key = `resources.process.${this.#parts.runtime.pid}.${name}`;
+    if (value === null) return await map.delete(key);
+    const shown = typeof value === "number" ? nanoseconds(value) + await this.#offset() : value;
+    await map.set(key, shown as string | bigint);
+  }
+
+  async #offset(): Promise<bigint> {
+    if (this.#clockOffset !== null) return this.#clockOffset;
+    const { runtime, clusterMap } = this.#parts;
+    const before = runtime.now();
+    const there = await clusterMap!.now?.();
+    if (there === undefined) return this.#clockOffset = 0n;
+    return this.#clockOffset = there - nanoseconds((before + runtime.now()) / 2);
+  }
+
+  /** Supervision is over: what is to be shown is written, as far as that can be waited for. */
+  async end(): Promise<void> {
+    this.#ended = true;
+    let cancel!: () => void;
+    let late = false;
+    const limit = new Promise<void>((resolve) => {
+      cancel = this.#parts.runtime.schedule(
+        () => {
+          late = true;
+          resolve();
+        },
+        endMs,
+        true,
+      );
+    });
+    const map = this.#finishMap();
+    const quorum = this.#endWatch();
+    await Promise.race([Promise.all([map, quorum]), limit]);
+    cancel();
+    if (late) this.#report("no answer", "the cluster was left as it is");
+  }
+
+  async #finishMap(): Promise<void> {
+    await this.#writing;
+    try {
+      await this.#parts.clusterMap?.close?.();
+    } catch (error) {
+      this.#report(error, "the cluster map did not close");
+    }
+  }
+
+  async #endWatch(): Promise<void> {
+    try {
+      await (await this.#watching)?.();
+    } catch (error) {
+      this.#report(error, "the quorum source did not end");
+    }
+  }
+}
+
+function nanoseconds(ms: number): bigint {
+  return BigInt(Math.round(ms * 1e6));
+}

@@ -1,0 +1,73 @@
+// libsam's own server and ours side by side on one daemon: the same keys with the same values through the same life.
+import { assertEquals } from "@std/assert";
+import { clusterTest, type Corosync } from "../support/corosync.ts";
+import { eventually, killQuietly, type Running, type Stage } from "../support/processes.ts";
+import { compiledProgram } from "../support/runtimes.ts";
+
+/** A program of ours and one of libsam's, which do the same steps. */
+function both(stage: Stage, recoveryPolicy: string, timeInterval: number, steps: string[]) {
+  const plan = { timeInterval, recoveryPolicy, clusterMap: true, steps };
+  const ours = stage.run("cluster_program", { args: [JSON.stringify(plan)] });
+  const args = [recoveryPolicy, String(timeInterval), ...steps];
+  return { ours, theirs: stage.runCommand(compiledProgram("libsam"), { args }) };
+}
+
+/** The keys of a server, once its state is `state`; of `last_updated`, whether it is there. */
+async function keysOf(
+  node: Corosync,
+  { pid }: Running,
+  state: string | undefined,
+): Promise<Record<string, string | bigint>> {
+  const keys = await eventually(`${state} in the map of ${pid}`, async () => {
+    const keys = (await node.processes())[pid] ?? {};
+    return keys["state"] === state && keys;
+  });
+  const { last_updated: updated, ...others } = keys;
+  return { ...others, updated: typeof updated };
+}
+
+clusterTest(
+  "libsam's server and ours on one daemon have the same keys and values through the same life",
+  async (stage, node) => {
+    const steps = ["start", "beat", "stop", "start", "stop", "exit"];
+    const { ours, theirs } = both(stage, "restart", 60_000, steps);
+    /** Both come to this step and do it; then they are compared. */
+    const step = async (name: string, state: string | undefined) => {
+      const ready = `ready ${name}`;
+      await stage.line(ready, 2);
+      const before = (await node.processes())[theirs.pid]?.["state"] as string;
+      assertEquals(
+        await keysOf(node, ours, before),
+        await keysOf(node, theirs, before),
+        `before ${name}`,
+      );
+      stage.go(name);
+      assertEquals(await keysOf(node, ours, state), await keysOf(node, theirs, state), name);
+      return stage.lines(ready);
+    };
+    await step("1.1 start", "running");
+    await step("1.2 beat", "running");
+    await step("1.3 stop", "stopped");
+    for (const { pid } of await step("1.4 start", "running")) killQuietly(pid);
+    await step("2.1 start", "running");
+    await step("2.2 beat", "running");
+    await step("2.3 stop", "stopped");
+    await step("2.4 start", "running");
+    await step("2.5 stop", "stopped");
+    await step("2.6 exit", undefined);
+    const ends = await Promise.all([ours.exited, theirs.exited]);
+    assertEquals(ends.map(({ code }) => code), [3, 3]);
+    assertEquals(await node.processes(), {});
+  },
+);
+
+clusterTest(
+  "libsam's server and ours leave the same keys behind a failure",
+  async (stage, node) => {
+    const { ours, theirs } = both(stage, "quit", 300, ["start"]);
+    await Promise.all([ours.exited, theirs.exited]);
+    const left = await keysOf(node, ours, "failed");
+    assertEquals(left, await keysOf(node, theirs, "failed"));
+    assertEquals(left, { poll_period: 300n, recovery: "quit", state: "failed", updated: "bigint" });
+  },
+);

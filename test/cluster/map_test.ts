@@ -1,0 +1,119 @@
+// The cluster map of a real Corosync: libsam's own tests told again, and what libsam gets wrong.
+import { assert, assertEquals } from "@std/assert";
+import { readFileSync } from "node:fs";
+import type { SuperviseOptions } from "../../mod.ts";
+import { corosyncClusterMap } from "../../src/corosync.ts";
+import { clusterTest, type Corosync } from "../support/corosync.ts";
+import { eventually, type Stage, type Watched } from "../support/processes.ts";
+
+/** A program that does these steps, watched by this process. */
+function supervise(
+  stage: Stage,
+  options: Partial<SuperviseOptions>,
+  ...steps: readonly string[]
+): Watched {
+  const plan = { timeInterval: 0, recoveryPolicy: "quit", steps };
+  return stage.supervise("cluster_program", {
+    recoveryPolicy: "restart",
+    restart: { maxDelay: 0 },
+    clusterMap: corosyncClusterMap(),
+    ...options,
+  }, { args: [JSON.stringify(plan)] });
+}
+
+/** The keys of this process, which is the server. */
+const keysOf = async (node: Corosync) => (await node.processes())[process.pid];
+
+/** Waits until a key has a value. */
+const until = (node: Corosync, name: string, value: string | bigint) =>
+  eventually(`${name} = ${value}`, async () => (await keysOf(node))?.[name] === value);
+
+clusterTest(
+  "libsam cluster map, on corosync, quit: the keys tell the state, are gone after a clean end, and failed after a failure",
+  async (stage, node) => {
+    const options = { timeInterval: 20_000, recoveryPolicy: "quit" } as const;
+    const walk = supervise(stage, options, "start", "stop", "start", "beat", "stop", "exit");
+    await stage.line("ready 1.1 start");
+    await until(node, "state", "stopped");
+    assertEquals(await keysOf(node), { poll_period: 20_000n, recovery: "quit", state: "stopped" });
+    for (
+      const [step, state] of [["1 start", "running"], ["2 stop", "stopped"], ["3 start", "running"]]
+    ) {
+      stage.go(`1.${step}`);
+      await until(node, "state", state!);
+    }
+    const before = (await keysOf(node))?.["last_updated"] as bigint;
+    const began = performance.now();
+    await stage.line("ready 1.4 beat");
+    await eventually("a second", () => performance.now() - began > 1000); // so often it is moved at most
+    stage.go("1.4 beat");
+    const moved = await eventually("a heartbeat", async () => {
+      const now = (await keysOf(node))?.["last_updated"] as bigint;
+      return now !== before && Number(now - before) / 1e6;
+    });
+    assert(moved > 900 && moved < performance.now() - began + 1000, `it moved by ${moved} ms`);
+    stage.go("1.5 stop");
+    await until(node, "state", "stopped");
+    stage.go("1.6 exit");
+    assertEquals((await walk.finished()).code, 3);
+    assertEquals(await node.processes(), {});
+
+    const silent = supervise(stage, { ...options, timeInterval: 300 }, "start");
+    assertEquals((await silent.finished()).reason, "quit");
+    assertEquals((await keysOf(node))?.["state"], "failed");
+  },
+);
+
+clusterTest(
+  "libsam cluster map, on corosync, restart: markFailed() sets failed and quit, on which corosync's watchdog acts",
+  async (stage, node) => {
+    const program = supervise(stage, { timeInterval: 0 }, "start", "fail");
+    stage.go("1.1 start");
+    await until(node, "state", "running");
+    assertEquals((await keysOf(node))?.["recovery"], "restart");
+    stage.go("1.2 fail");
+    assertEquals((await program.finished()).reason, "failed");
+    const { recovery, state } = await keysOf(node) ?? {};
+    assertEquals([recovery, state], ["quit", "failed"]);
+    await eventually("the watchdog", () => /\[WD .*failed/.test(node.log()));
+  },
+);
+
+clusterTest(
+  "last_updated is Corosync's time, and moves every second with time interval 0",
+  async (stage, node) => {
+    const updated = async () => (await keysOf(node))?.["last_updated"] as bigint | undefined;
+    const program = supervise(stage, { timeInterval: 0 }, "start");
+    const first = await eventually("last_updated", updated);
+    const uptime = Number(readFileSync("/proc/uptime", "utf8").split(" ")[0]);
+    const age = uptime - Number(first) / 1e9;
+    assert(age > -0.1 && age < 10, `${age} s old`);
+    const second = await eventually("a later one", async () => {
+      const now = await updated();
+      return now !== first && now;
+    });
+    const moved = Number(second! - first) / 1e6;
+    assert(moved >= 990 && moved < 10_000, `it moved by ${moved} ms`);
+    assertEquals(program.all("problem"), []);
+  },
+);
+
+clusterTest("the daemon that comes back is told all keys again", async (stage, node) => {
+  const program = supervise(stage, { timeInterval: 0 }, "start", "stop", "exit");
+  stage.go("1.1 start");
+  await until(node, "state", "running");
+  await node.kill();
+  await node.start();
+  await until(node, "state", "running");
+  const { recovery, poll_period, last_updated } = await keysOf(node) ?? {};
+  assertEquals([recovery, poll_period, typeof last_updated], ["restart", 0n, "bigint"]);
+  await node.kill();
+  stage.go("1.2 stop");
+  await program.event("stop");
+  assertEquals((await program.event("problem")).error.code, "TRY_AGAIN");
+  await node.start();
+  await until(node, "state", "stopped"); // what was set while it was away
+  stage.go("1.3 exit");
+  await program.finished();
+  assertEquals(await node.processes(), {});
+});

@@ -1,0 +1,196 @@
+// Quorum of a real Corosync: libsam's own test told again, and what libsam gets wrong.
+import { assert, assertEquals } from "@std/assert";
+import type { SuperviseOptions } from "../../mod.ts";
+import { corosyncClusterMap, corosyncQuorum } from "../../src/corosync.ts";
+import { clusterTest } from "../support/corosync.ts";
+import { eventually, lives, type Stage, type Watched } from "../support/processes.ts";
+
+const policy = { recoveryPolicy: "restart", restart: { maxDelay: 0 } } as const;
+
+/** A program that follows `plan`, watched by this process. */
+function supervise(
+  stage: Stage,
+  options: Omit<SuperviseOptions, "recoveryPolicy">,
+  plan: object = {},
+): Watched {
+  const own = { timeInterval: 0, recoveryPolicy: "quit", ...plan };
+  return stage.supervise("cluster_program", { ...policy, ...options }, {
+    args: [JSON.stringify(own)],
+  });
+}
+
+/** Reasons of all recoveries so far. */
+const reasons = (watched: Watched) => watched.all("recovery").map(({ reason }) => reason);
+
+clusterTest(
+  "libsam quorum, on corosync: an end while waiting is a recovery, a loss is one too",
+  async (stage, node) => {
+    await node.setQuorate(false);
+    const program = stage.supervise("libsam_quorum", {
+      ...policy,
+      timeInterval: 2000,
+      quorum: corosyncQuorum(),
+    });
+    await stage.line("ends while it waits");
+    await program.event("waiting", 2);
+    await node.setQuorate(true);
+    await stage.line("started");
+    await node.setQuorate(false);
+    assertEquals((await program.finished()).code, 0);
+    assertEquals(stage.lines("registered").map(({ instance }) => instance), [1, 2, 3]);
+    assertEquals(stage.lines("started").map(({ instance }) => instance), [2]);
+    assertEquals(reasons(program), ["exit", "quorum"]);
+  },
+);
+
+for (const [timeInterval, stopTimeout] of [[300, 10_000], [0, 300]] as const) {
+  clusterTest(
+    `quorum lost, time interval ${timeInterval}: a program that ignores the warning and keeps heartbeating is killed`,
+    async (stage, node) => {
+      const options = { timeInterval, stopTimeout, quorum: corosyncQuorum() };
+      const program = supervise(stage, options, { stubborn: true });
+      const { pid } = await program.event("spawn", 1);
+      await stage.line("start");
+      await node.setQuorate(false);
+      await stage.line("warned");
+      await program.event("kill", 1);
+      const { signal } = await program.event("exit", 1);
+      assertEquals([signal, lives(pid)], ["SIGKILL", false]);
+      await program.event("waiting", 2);
+      assertEquals(reasons(program), ["quorum"]);
+      await node.setQuorate(true);
+      await program.event("start", 2);
+    },
+  );
+}
+
+clusterTest(
+  "the daemon dies: quorum is lost, hangs are noticed, and the next daemon brings it back",
+  async (stage, node) => {
+    const program = supervise(stage, { timeInterval: 5000, quorum: corosyncQuorum() });
+    await stage.line("start");
+    await node.kill();
+    await program.event("waiting", 2);
+    assertEquals(reasons(program), ["quorum"]);
+    assertEquals(program.all("problem").map(({ error }) => error.code), ["TRY_AGAIN"]);
+    await node.start();
+    await program.event("start", 2);
+    await node.kill();
+    await node.start();
+    await program.event("start", 3);
+  },
+);
+
+clusterTest(
+  "the daemon is not up yet: start() waits for it, and the reason is told",
+  async (stage, node) => {
+    const program = supervise(stage, { timeInterval: 0, quorum: corosyncQuorum() });
+    await program.event("waiting", 1);
+    assertEquals((await program.event("problem")).error.code, "TRY_AGAIN");
+    await node.start();
+    await stage.line("start");
+    assertEquals(program.all("problem").length, 1);
+  },
+  { isUp: false },
+);
+
+clusterTest(
+  "the daemon is frozen: quorum counts as lost after answerTimeout, and is back when it answers",
+  async (stage, node) => {
+    const quorum = corosyncQuorum({ answerTimeout: 1000 });
+    const program = supervise(stage, { timeInterval: 300, quorum }, { stubborn: true });
+    await stage.line("start");
+    node.freeze();
+    await program.event("kill", 1);
+    assertEquals((await program.event("warn", 1)).reason, "quorum");
+    assertEquals(program.all("problem").map(({ error }) => error.code), ["TIMEOUT"]);
+    await program.event("waiting", 2);
+    node.thaw();
+    await program.event("start", 2);
+  },
+);
+
+clusterTest(
+  "the daemon is frozen: a hang is noticed all the same, with quorum and cluster map",
+  async (stage, node) => {
+    const quorum = corosyncQuorum({ answerTimeout: 60_000 });
+    const options = { timeInterval: 300, quorum, clusterMap: corosyncClusterMap() };
+    const program = supervise(stage, options, { steps: ["start", "hang"] });
+    stage.go("1.1 start");
+    await stage.line("start");
+    node.freeze();
+    stage.go("1.2 hang");
+    await stage.line("hangs");
+    await program.event("recovery", 1);
+    assertEquals(reasons(program), ["timeout"]);
+    await program.event("register", 2);
+    const began = performance.now();
+    const { reason } = await program.supervisor.stop();
+    assertEquals(reason, "stopped");
+    assert(performance.now() - began < 15_000);
+    node.thaw();
+  },
+);
+
+clusterTest(
+  "start() is ended by an AbortSignal while it waits, and may be called again",
+  async (stage, node) => {
+    await node.setQuorate(false);
+    const program = supervise(stage, { timeInterval: 0, quorum: corosyncQuorum() }, {
+      steps: ["impatient", "start"],
+    });
+    stage.go("1.1 impatient");
+    const gaveUp = await stage.line("gave up");
+    assertEquals([gaveUp["code"], gaveUp["state"]], ["INTERRUPT", "registered"]);
+    stage.go("1.2 start");
+    await program.event("waiting", 1);
+    await node.setQuorate(true);
+    await stage.line("start");
+  },
+);
+
+clusterTest(
+  "quorum and cluster map together: one answer to start(), and a kill while it waits is a recovery",
+  async (stage, node) => {
+    await node.setQuorate(false);
+    const key = `resources.process.${process.pid}.state`;
+    const state = (value: string | undefined) =>
+      eventually(`the state ${value}`, async () => await node.read(key) === value);
+    const options = { quorum: corosyncQuorum(), clusterMap: corosyncClusterMap() };
+    const program = supervise(stage, { ...options, timeInterval: 2000 });
+    const { pid } = await program.event("spawn", 1);
+    await state("waiting for quorum");
+    process.kill(pid, "SIGKILL");
+    await program.event("recovery", 1);
+    await program.event("waiting", 2);
+    await state("waiting for quorum");
+    await node.setQuorate(true);
+    await stage.line("start");
+    await state("running");
+    assertEquals(program.all("start").length, 1);
+    assertEquals(program.all("problem"), []);
+    assertEquals(reasons(program), ["signal"]);
+    assertEquals((await program.supervisor.stop()).reason, "stopped");
+    await state(undefined);
+  },
+);
+
+clusterTest(
+  "a server of its own survives the end and the return of the daemon",
+  async (stage, node) => {
+    const plan = { ...policy, timeInterval: 0, stopTimeout: 500, quorum: {}, clusterMap: true };
+    const server = stage.run("cluster_program", { args: [JSON.stringify(plan)] });
+    await stage.line("start");
+    await node.kill();
+    await stage.line("registered", 2);
+    await node.start();
+    await stage.line("start", 2);
+    await eventually("all keys", async () => {
+      const { state, recovery } = (await node.processes())[server.pid] ?? {};
+      return state === "running" && recovery === "restart";
+    });
+    server.kill("SIGTERM");
+    assertEquals((await server.exited).code, 143, server.stderr());
+    assertEquals(await node.processes(), {});
+  },
+);

@@ -1,0 +1,158 @@
+// A Corosync node for one test, alone in the place that lab.mjs makes for each leg; and what its own tools tell of it.
+
+import { type ChildProcess, execFile, spawn } from "node:child_process";
+import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { corosyncQuorum } from "../../src/corosync.ts";
+import { eventually, killQuietly, processTest, type Stage } from "./processes.ts";
+
+function configuration(directory: string): string {
+  const section = (name: string, values: Readonly<Record<string, string | number>>) =>
+    `${name} {\n${
+      Object.entries(values).map(([key, value]) => `\t${key}: ${value}\n`).join("")
+    }}\n`;
+  return section("totem", {
+    version: 2,
+    cluster_name: "alone",
+    transport: "udpu",
+    crypto_cipher: "none",
+    crypto_hash: "none",
+    token: 1000,
+  }) + `nodelist {\n${section("node", { name: "n1", nodeid: 1, ring0_addr: "127.0.0.1" })}}\n` +
+    section("quorum", { provider: "corosync_votequorum", expected_votes: 1 }) +
+    section("system", {
+      state_dir: directory,
+      sched_rr: "no",
+      priority: 0,
+      move_to_cgroup: "no",
+    }) +
+    section("logging", {
+      to_stderr: "no",
+      to_syslog: "no",
+      to_logfile: "yes",
+      logfile: `${directory}/log`,
+    }) +
+    // A file is no watchdog: nothing happens when it is not fed. But the log tells that it is not.
+    section("resources", { watchdog_device: `${directory}/watchdog` });
+}
+
+/** One node. */
+export class Corosync {
+  readonly #directory = mkdtempSync(join(tmpdir(), "corosync-"));
+  #process: ChildProcess | null = null;
+  #ended: Promise<unknown> = Promise.resolve();
+
+  constructor() {
+    writeFileSync(`${this.#directory}/watchdog`, "");
+    writeFileSync(`${this.#directory}/corosync.conf`, configuration(this.#directory));
+  }
+
+  /** Starts the daemon; resolved when it is quorate. */
+  async start(): Promise<void> {
+    const before = this.log().length;
+    this.begin();
+    await eventually("a quorate node", () => {
+      if (this.#process?.exitCode !== null) throw new Error(`corosync has ended: ${this.log()}`);
+      return this.log().slice(before).includes("within the primary component");
+    });
+  }
+
+  /** Starts the daemon, and waits for nothing. */
+  begin(): void {
+    mkdirSync("/run/lock", { recursive: true });
+    const process = spawn("corosync", ["-f", "-c", `${this.#directory}/corosync.conf`], {
+      stdio: "ignore",
+    });
+    this.#process = process;
+    this.#ended = new Promise((resolve) => process.on("exit", resolve));
+  }
+
+  #signal(signal: NodeJS.Signals): void {
+    process.kill(this.#process!.pid!, signal); // Deno's own kill() works once
+  }
+
+  /** Kills the daemon, where there is one. */
+  async kill(): Promise<void> {
+    if (!this.#process) return;
+    killQuietly(this.#process.pid!);
+    await this.#ended;
+    this.#process = null;
+  }
+
+  freeze(): void {
+    this.#signal("SIGSTOP");
+  }
+
+  thaw(): void {
+    this.#signal("SIGCONT");
+  }
+
+  /** Makes the node quorate, or not: by the votes that are expected. */
+  async setQuorate(quorate: boolean): Promise<void> {
+    const votes = quorate ? "1" : "2";
+    await tool("corosync-cmapctl", "-s", "quorum.expected_votes", "u32", votes);
+  }
+
+  /** What the daemon has logged. */
+  log(): string {
+    try {
+      return readFileSync(`${this.#directory}/log`, "utf8");
+    } catch {
+      return "";
+    }
+  }
+
+  /** A key of the cluster map, as `corosync-cmapctl` shows it; undefined where it is not there. */
+  async read(key: string): Promise<string | bigint | undefined> {
+    const text = await tool("corosync-cmapctl", "-g", key);
+    const [, type, value] = /^\S+ \((\w+)\) = (.*)$/m.exec(text) ?? [];
+    return value === undefined || type === "str" ? value : BigInt(value);
+  }
+
+  /** The keys of the processes in the cluster map, by process id and name. */
+  async processes(): Promise<Record<string, Record<string, string | bigint>>> {
+    const found: Record<string, Record<string, string | bigint>> = {};
+    const text = await tool("corosync-cmapctl");
+    for (
+      const [, pid, name, type, value] of text.matchAll(
+        /^resources\.process\.(\d+)\.(\S+) \((\w+)\) = (.*)$/gm,
+      )
+    ) {
+      const keys = found[pid!] ??= {};
+      keys[name!] = type === "str" ? value! : type === "u64" ? BigInt(value!) : `${type} ${value}`;
+    }
+    return found;
+  }
+
+  async end(): Promise<void> {
+    await this.kill();
+    rmSync(this.#directory, { recursive: true, force: true });
+  }
+}
+
+// The runtime opens what it opens once, for calls into C, before the first test looks.
+await (await corosyncQuorum().watch(() => {}))();
+
+/** What a command prints, whatever its status. */
+export function tool(file: string, ...args: string[]): Promise<string> {
+  return new Promise((resolve) => execFile(file, args, (_error, stdout) => resolve(stdout)));
+}
+
+/** Registers a test with processes and a node, which runs unless `isUp` says otherwise. */
+export function clusterTest(
+  name: string,
+  fn: (stage: Stage, node: Corosync) => Promise<void>,
+  { isUp = true }: { readonly isUp?: boolean } = {},
+): void {
+  processTest(name, async (stage) => {
+    const node = new Corosync();
+    try {
+      if (isUp) await node.start();
+      await fn(stage, node);
+    } finally {
+      await stage.end(); // before the daemon, so that what is frozen blocks nobody
+      await node.end();
+    }
+  });
+}

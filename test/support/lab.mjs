@@ -1,0 +1,66 @@
+// Where the cluster tests run: each leg in a network namespace of its own, with its own /run and /dev/shm, so that its
+// Corosync meets no other. Needs root; what is missing is installed with apt, a program in C is compiled.
+
+import { mkdirSync } from "node:fs";
+import { join } from "node:path";
+import { root, run } from "./setup.mjs";
+
+/** What must be there, and the Debian package that brings it. */
+const needed = {
+  "/usr/sbin/corosync": "corosync",
+  "/usr/include/corosync/sam.h": "libsam-dev",
+  "/usr/include/corosync/cmap.h": "libcmap-dev",
+  "/usr/include/corosync/quorum.h": "libquorum-dev",
+  "/usr/include/corosync/cpg.h": "libcpg-dev",
+  "/usr/bin/gcc": "gcc",
+  "/usr/sbin/ip": "iproute2",
+};
+
+const setUp = "ip link set lo up; mount -t tmpfs tmpfs /run; mount -t tmpfs tmpfs /dev/shm";
+
+/** The command that runs `command` in such a place. */
+export function enterLab(command) {
+  const flags = ["--net", "--mount", "--propagation=private"];
+  return ["unshare", ...flags, "sh", "-ec", `${setUp}; exec "$@"`, "sh", ...command];
+}
+
+/** Installs and compiles what the tests need; resolves to why they cannot run here, or undefined. */
+export async function prepareLab() {
+  if (process.platform !== "linux") return `Corosync runs on Linux, this is ${process.platform}`;
+  if (process.getuid() !== 0) {
+    return "namespaces and Corosync need root (sudo npm run test:cluster)";
+  }
+  const missing = [];
+  for (const [path, name] of Object.entries(needed)) {
+    if ((await run("test", ["-e", path])).code !== 0) missing.push(name);
+  }
+  if (missing.length > 0) {
+    const why = await aptGet(missing);
+    if (why !== undefined) return why;
+  }
+  const [file, ...args] = enterLab(["true"]);
+  const lab = await run(file, args);
+  if (lab.code !== 0) return `no namespaces of one's own here: ${lab.output.trim()}`;
+  mkdirSync(join(root, ".build/cluster"), { recursive: true });
+  const gcc = await run("gcc", [
+    ...["-O1", "-Wall", "-Werror", "-o", join(root, ".build/cluster/libsam")],
+    ...[join(root, "test/support/libsam.c"), "-lsam"],
+  ]);
+  if (gcc.code !== 0) throw new Error(`test/support/libsam.c does not compile:\n${gcc.output}`);
+  return undefined;
+}
+
+async function aptGet(packages) {
+  if ((await run("test", ["-e", "/usr/bin/apt-get"])).code !== 0) {
+    return `${packages.join(", ")} missing, and no apt-get here to install them`;
+  }
+  console.error(`Installing ${packages.join(", ")} …`);
+  const env = { ...process.env, DEBIAN_FRONTEND: "noninteractive" };
+  const install = ["install", "--yes", "--no-install-recommends", ...packages];
+  let { code, output } = await run("apt-get", install, { env });
+  if (code !== 0) {
+    await run("apt-get", ["update"], { env }); // lists may be missing or old
+    ({ code, output } = await run("apt-get", install, { env }));
+  }
+  return code === 0 ? undefined : `apt-get cannot install ${packages.join(", ")}: ${output.trim()}`;
+}

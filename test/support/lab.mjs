@@ -14,6 +14,7 @@ const needed = {
   "/usr/include/corosync/cpg.h": "libcpg-dev",
   "/usr/bin/gcc": "gcc",
   "/usr/sbin/ip": "iproute2",
+  "/usr/bin/etcd": "etcd-server",
 };
 
 const setUp = "ip link set lo up; mount -t tmpfs tmpfs /run; mount -t tmpfs tmpfs /dev/shm";

@@ -124,7 +124,7 @@ export class Server {
     },
     launch: (server, input: Input<"spawned">, now) => server.#launch(input.pid, now),
     failSpawn: (server, input: Input<"spawnFailed">, now) => server.#failSpawn(input.error, now),
-    welcome: (server, message: Message<"hello">) => server.#welcome(message),
+    welcome: (server, message: Message<"hello">, now) => server.#welcome(message, now),
     start: (server, message: Message<"start">, now) => server.#start(message.id, now),
     startIfQuorate: (server, input: Input<"quorum">, now) => {
       server.#noteQuorum(input.quorate);
@@ -295,7 +295,7 @@ export class Server {
     this.pid = promoted.pid;
     this.#emit({ type: "standby", state: "promoted", pid: promoted.pid });
     this.#limitStartup();
-    if (promoted.hello) this.#welcome(promoted.hello);
+    if (promoted.hello) this.#welcome(promoted.hello, now);
   }
 
   /** All that is known of the last instance is forgotten. */
@@ -357,7 +357,7 @@ export class Server {
   }
 
   /** The process said who it is. */
-  #welcome(message: Message<"hello">): void {
+  #welcome(message: Message<"hello">, now: number): void {
     if (message.version !== protocolVersion) {
       return this.#refuse(
         message.id,

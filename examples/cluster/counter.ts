@@ -15,7 +15,7 @@ import { corosyncGroup, corosyncQuorum } from "../../src/corosync.ts"; // "@x/sa
 import { Replica } from "./replica.ts";
 
 const sam = await initialize({
-  timeInterval: 500,
+  timeInterval: 1000,
   recoveryPolicy: "restart",
   quorum: corosyncQuorum(),
   restart: { intensity: Infinity, maxDelay: 1000 }, // a network that splits often is no fault of this program

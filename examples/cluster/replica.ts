@@ -3,8 +3,9 @@
  * acknowledged, and a node that comes (back) hears all that the others know before it answers.
  *
  * Requests are numbered by their clients, 1, 2, 3 …, so what a client has reached is its last number and its sum. Of two
- * such entries the one with the higher number is the newer one, wherever it comes from: merging needs no order, and doing it
- * twice does no harm. (Where order matters, the group has it: all members see all messages in the same order.)
+ * such entries the one with the higher number is the newer one, wherever it comes from, so that copies that were apart can be
+ * merged. What the group gives: a message comes before or after a change of membership for all, so that it is either in the state
+ * that a newcomer is sent, or reaches the newcomer itself.
  */
 
 /** The last request of a client that was carried out, and the sum of all. */

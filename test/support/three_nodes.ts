@@ -148,19 +148,14 @@ export class Lab {
   /** Waits until a node's daemon sees so many members, itself included. */
   async untilMembers(node: NodeNumber, count: number): Promise<void> {
     const total = new RegExp(`^Total votes: *${count}$`, "m");
-    let output = "";
-    let asked = false;
-    await eventually(`${count} members on node ${node}`, () => {
-      if (!asked) {
-        asked = true;
-        execFile("nsenter", this.#enter(node, ["corosync-quorumtool", "-s"]), (_error, text) => {
-          output = text; // exit status 2: not quorate
-          asked = false;
-        });
-      }
-      return total.test(output);
-    });
-    await eventually("the last answer", () => !asked);
+    const command = this.#enter(node, ["corosync-quorumtool", "-s"]); // exit status 2: not quorate
+    await eventually(
+      `${count} members on node ${node}`,
+      () =>
+        new Promise<boolean>((resolve) =>
+          execFile("nsenter", command, (_error, text) => resolve(total.test(text)))
+        ),
+    );
   }
 
   /** The children, as this side sees them, of a process: of a server, the active process. */

@@ -1,0 +1,274 @@
+// The counter of examples/cluster on three nodes and three runtimes, while one node after the other is cut off, frozen,
+// crashed or hung: nobody runs without quorum, nobody else is disturbed, and no acknowledged increment is lost or doubled.
+// SAM_CLUSTER_ROUNDS sets the number of rounds: all legs together make 24 unless it is set.
+import { assert, assertEquals } from "@std/assert";
+import { request } from "node:http";
+import { setTimeout as sleep } from "node:timers/promises";
+import { eventually, lives, processTest, type Stage } from "../support/processes.ts";
+import { currentRuntime, type RuntimeName } from "../support/runtimes.ts";
+import {
+  type Inside,
+  Lab,
+  labMissing,
+  type NodeNumber,
+  runtimeCommand,
+} from "../support/three_nodes.ts";
+
+const rounds = Number(process.env["SAM_CLUSTER_ROUNDS"] ?? 4);
+
+/** The runtime of each node: this one, and the two other kinds. */
+const mixes: Readonly<Record<RuntimeName, readonly RuntimeName[]>> = {
+  node20: ["node20", "deno", "bun"],
+  node22: ["bun", "node22", "deno"],
+  node24: ["deno", "bun", "node24"],
+  node26: ["node26", "bun", "deno"],
+  deno: ["bun", "node26", "deno"],
+  bun: ["node22", "bun", "node24"],
+};
+
+/** Of the stubborn program. */
+const timeInterval = 1000;
+/** Of `corosyncQuorum()`, unless it is told otherwise. */
+const answerTimeout = 2000;
+/** What a busy machine may add. */
+const toleranceMs = 2000;
+
+interface Answer {
+  readonly status: number;
+  readonly body: {
+    readonly value?: number;
+    readonly members?: readonly number[];
+    instance?: number;
+  };
+}
+
+/** Three nodes with two programs each: the counter, and one that ignores all warnings. */
+class Cluster {
+  readonly #stage: Stage;
+  readonly #lab: Lab;
+  readonly #programs = new Map<NodeNumber, readonly Inside[]>();
+
+  constructor(stage: Stage, lab: Lab) {
+    this.#stage = stage;
+    this.#lab = lab;
+  }
+
+  get nodes(): readonly NodeNumber[] {
+    return this.#lab.numbers;
+  }
+
+  async start(): Promise<void> {
+    const { env } = this.#stage.program("cluster_stubborn");
+    for (const node of this.nodes) {
+      const runtime = mixes[currentRuntime][node - 1]!;
+      const counter = runtimeCommand(runtime, "examples/cluster/counter");
+      const stubborn = runtimeCommand(runtime, "test/fixtures/cluster_stubborn");
+      // One after the other: twelve processes that start at once would keep two processors busy for long.
+      const first = await this.#lab.run(node, counter, { PORT: this.#socket(node) });
+      this.#programs.set(node, [first]);
+      await this.sees(node, ({ status }) => status > 0);
+      this.#programs.set(node, [
+        first,
+        await this.#lab.run(node, [...stubborn, String(node)], env),
+      ]);
+      await eventually(`the stubborn program of node ${node}`, () => this.#runs(node));
+    }
+    await this.allAreBack();
+  }
+
+  /** Asks the counter of a node; status 0 where nobody answers. */
+  ask(node: NodeNumber, method: string, path: string): Promise<Answer> {
+    return new Promise((resolve) => {
+      const socketPath = this.#socket(node);
+      const asked = request({ socketPath, method, path, agent: false }, (response) => {
+        let text = "";
+        response.setEncoding("utf8").on("data", (part: string) => text += part);
+        response.on("end", () => resolve({ status: response.statusCode!, body: JSON.parse(text) }));
+        response.on("error", () => resolve({ status: 0, body: {} }));
+      });
+      asked.setTimeout(4000, () => asked.destroy());
+      asked.on("error", () => resolve({ status: 0, body: {} }));
+      asked.on("close", () => resolve({ status: 0, body: {} })); // after an answer, it is one already
+      asked.end();
+    });
+  }
+
+  /** Waits until a node answers, and its answer `is`. */
+  async sees(node: NodeNumber, is: (answer: Answer) => boolean): Promise<void> {
+    let last: Answer | undefined;
+    try {
+      await eventually(`node ${node}`, async () => is(last = await this.ask(node, "GET", "/")));
+    } catch (error) {
+      throw new Error(`${error}: ${JSON.stringify(last)}${this.outputs()}`);
+    }
+  }
+
+  /** Waits until all programs run and each counter knows of all. */
+  async allAreBack(): Promise<void> {
+    for (const node of this.nodes) {
+      await this.sees(
+        node,
+        ({ status, body }) => status === 200 && body.members!.join() === this.nodes.join(),
+      );
+      await eventually(`the stubborn program of node ${node}`, () => this.#runs(node));
+    }
+  }
+
+  /** Whether the active process of the stubborn program has got past `start()`. */
+  #runs(node: NodeNumber): boolean {
+    const [pid] = this.active(node).slice(1);
+    return this.#stage.lines("started").some((line) =>
+      line["node"] === node && line["instance"] === this.#instanceOf(node) && pid !== undefined
+    );
+  }
+
+  /** The instance of a node that registered last. */
+  #instanceOf(node: NodeNumber): number {
+    return this.#stage.lines("registered").filter((line) => line["node"] === node).at(-1)
+      ?.["instance"];
+  }
+
+  /** The active processes of a node's programs. */
+  active(node: NodeNumber): number[] {
+    return this.#programs.get(node)!.flatMap(({ pid }) => this.#lab.children(pid).slice(0, 1));
+  }
+
+  /** How often a node's daemon has said that it lost quorum. */
+  losses(node: NodeNumber): number {
+    return this.#lab.log(node).split("within the non-primary component").length - 1;
+  }
+
+  outputs(): string {
+    return this.nodes.map((node) =>
+      `\n--- node ${node}: ${this.#programs.get(node)?.map(({ output }) => output()).join("\n")}`
+    ).join("");
+  }
+
+  #socket(node: NodeNumber): string {
+    return `${this.#stage.directory}/${node}`;
+  }
+}
+
+/** Increments, one after the other, each again and again until it is acknowledged. */
+class Client {
+  /** The sum of all that was acknowledged. */
+  sum = 0;
+  count = 0;
+  readonly ended: Promise<void>;
+  #stop = false;
+  #givenUp = false;
+
+  constructor(cluster: Cluster, name: string) {
+    this.ended = this.#run(cluster, name);
+    this.ended.catch(() => {}); // whoever waits for it is told
+  }
+
+  async #run(cluster: Cluster, name: string): Promise<void> {
+    for (let seq = 1, turn = 0; !this.#stop; seq++) {
+      const by = 1 + seq % 9;
+      while (!this.#givenUp) {
+        const node = cluster.nodes[turn++ % 3]!;
+        const path = `/add?client=${name}&seq=${seq}&by=${by}`;
+        const { status } = await cluster.ask(node, "POST", path);
+        if (status === 200) break;
+        assert(status === 0 || status === 503, `node ${node} answers ${status} to ${path}`);
+        await sleep(20);
+      }
+      this.sum += by;
+      this.count++;
+      await sleep(10);
+    }
+  }
+
+  /** Ends, whatever became of the present increment. */
+  giveUp(): void {
+    this.#stop = this.#givenUp = true;
+  }
+
+  /** Ends after the present increment. */
+  async stop(): Promise<void> {
+    this.#stop = true;
+    await this.ended;
+  }
+}
+
+/** What befalls a node, and how it passes; `lossMs`: when its quorum counts as lost, where its daemon does not say it. */
+const disturbances = (lab: Lab): readonly {
+  readonly name: string;
+  readonly lossMs?: number;
+  begin(node: NodeNumber): Promise<void>;
+  end(node: NodeNumber): Promise<void>;
+}[] => [
+  { name: "cut off", begin: (node) => lab.part(node, "silent"), end: (node) => lab.heal(node) },
+  {
+    name: "crash",
+    lossMs: 0,
+    begin: (node) => lab.crash(node),
+    end: (node) => lab.boot(node),
+  },
+  { name: "link down", begin: (node) => lab.part(node, "down"), end: (node) => lab.heal(node) },
+  {
+    name: "freeze",
+    lossMs: answerTimeout,
+    begin: (node) => lab.freeze(node),
+    end: (node) => lab.thaw(node),
+  },
+];
+
+processTest(
+  "the replicated counter: through cuts, freezes, crashes and a hang, no acknowledged increment is lost or doubled",
+  async (stage) => {
+    const lab = await Lab.start(`${stage.directory}/lab`);
+    const clients: Client[] = [];
+    try {
+      const cluster = new Cluster(stage, lab);
+      await cluster.start();
+      for (const name of ["a", "b", "c"]) clients.push(new Client(cluster, name));
+
+      await cluster.ask(2, "POST", "/hang");
+      await cluster.sees(1, ({ body }) => body.members?.join() === "1,3");
+      await cluster.sees(2, ({ status, body }) => status === 200 && body.instance === 2);
+      await cluster.allAreBack();
+
+      for (let round = 0; round < rounds; round++) {
+        const all = disturbances(lab);
+        const kind = all[round % all.length]!;
+        const node = cluster.nodes[(round + Math.floor(round / 3)) % 3]!;
+        const others = cluster.nodes.filter((each) => each !== node);
+        const what = `round ${round}, ${kind.name} of node ${node}`;
+        const victims = cluster.active(node);
+        const before = others.map((each) => [cluster.active(each), cluster.losses(each)]);
+        const losses = cluster.losses(node);
+
+        await kind.begin(node);
+        let lostAt = performance.now() + (kind.lossMs ?? 0);
+        if (kind.lossMs === undefined) {
+          await eventually(`${what}: quorum lost`, () => cluster.losses(node) > losses);
+          lostAt = performance.now();
+        }
+        await eventually(`${what}: its programs are dead`, () => !victims.some(lives));
+        const lateMs = performance.now() - lostAt;
+        assert(lateMs < timeInterval + toleranceMs, `${what}: alive ${lateMs} ms after the loss`);
+
+        const acknowledged = () => clients.reduce((sum, { count }) => sum + count, 0);
+        const sofar = acknowledged();
+        await eventually(`${what}: the others go on`, () => acknowledged() > sofar + 5);
+        const after = others.map((each) => [cluster.active(each), cluster.losses(each)]);
+        assertEquals(after, before, `${what}: the others are not disturbed`);
+        await kind.end(node);
+        await cluster.allAreBack();
+      }
+
+      for (const client of clients) await client.stop();
+      const total = clients.reduce((sum, client) => sum + client.sum, 0);
+      assert(total > 0);
+      for (const node of cluster.nodes) {
+        await cluster.sees(node, ({ body }) => body.value === total);
+      }
+    } finally {
+      for (const client of clients) client.giveUp();
+      await lab.close();
+    }
+  },
+  { timeoutMs: 60_000 + rounds * 15_000, skip: labMissing() ?? false },
+);

@@ -26,7 +26,9 @@ const retryMs = 250;
 /** A quorum source that is quorate while this side holds the lock `name`. */
 export function etcdLock(name: string, options: EtcdLockOptions = {}): QuorumSource {
   const { endpoints = ["http://127.0.0.1:2379"], ttl = 10, handover = ttl * 500 } = options;
-  if (name === "") throw new SamError("INVALID_PARAM", "the name of an etcd lock is empty");
+  if (typeof name !== "string" || name === "") {
+    throw new SamError("INVALID_PARAM", "the name of an etcd lock must be a text");
+  }
   if (endpoints.length === 0) throw new SamError("INVALID_PARAM", "endpoints is empty");
   if (!(Number.isInteger(ttl) && ttl >= 2)) {
     throw new SamError("INVALID_PARAM", `ttl is ${ttl}; it must be whole seconds, at least 2`);
@@ -35,51 +37,61 @@ export function etcdLock(name: string, options: EtcdLockOptions = {}): QuorumSou
     throw new SamError("INVALID_PARAM", `handover is ${handover}; it must be below ttl, in ms`);
   }
   return {
-    watch(onChange) {
+    watch(onChange, onProblem = () => {}) {
       const ended = new AbortController();
-      void new Campaign(name, endpoints, ttl, handover, onChange, ended.signal).run();
-      return () => ended.abort();
+      const campaign = new Campaign(
+        { key: base64(name), endpoints, ttl, validMs: ttl * 1000 - handover },
+        { onChange, onProblem, ended: ended.signal },
+      );
+      const over = campaign.run();
+      return () => {
+        ended.abort();
+        return over; // the lock is given back
+      };
     },
   };
 }
 
+interface Wish {
+  /** The name of the lock, in base64. */
+  readonly key: string;
+  readonly endpoints: readonly string[];
+  readonly ttl: number;
+  /** So long after a renewal was sent the lock is surely ours, and there is time to end the program. */
+  readonly validMs: number;
+}
+
+interface Watcher {
+  onChange(quorate: boolean): void;
+  onProblem(error: SamError): void;
+  readonly ended: AbortSignal;
+}
+
 /** The wish of one program to hold a lock: one lease after the other, each kept alive for as long as etcd has it. */
 class Campaign {
-  readonly #name: string;
-  readonly #endpoints: readonly string[];
-  readonly #ttl: number;
-  /** So long after a renewal was sent the lock is surely ours, and there is time to end the program. */
-  readonly #validMs: number;
-  readonly #onChange: (quorate: boolean) => void;
+  readonly #wish: Wish;
+  readonly #watcher: Watcher;
   readonly #ended: AbortSignal;
   #endpoint = 0;
   #told = false;
+  #complained = false;
 
-  constructor(
-    name: string,
-    endpoints: readonly string[],
-    ttl: number,
-    handover: number,
-    onChange: (quorate: boolean) => void,
-    ended: AbortSignal,
-  ) {
-    this.#name = name;
-    this.#endpoints = endpoints;
-    this.#ttl = ttl;
-    this.#validMs = ttl * 1000 - handover;
-    this.#onChange = onChange;
-    this.#ended = ended;
+  constructor(wish: Wish, watcher: Watcher) {
+    this.#wish = wish;
+    this.#watcher = watcher;
+    this.#ended = watcher.ended;
   }
 
   async run(): Promise<void> {
-    this.#onChange(false);
+    this.#watcher.onChange(false);
     while (!this.#ended.aborted) {
       try {
         const sentAt = performance.now();
-        const { ID } = await this.#ask("lease/grant", { TTL: this.#ttl }, answerMs);
+        const { ID } = await this.#ask("lease/grant", { TTL: this.#wish.ttl }, answerMs);
         if (typeof ID === "string") await this.#keep(ID, sentAt);
-      } catch {
-        await pause(retryMs, this.#ended); // nobody answers: the next endpoint
+      } catch (error) {
+        this.#complain(error);
+        await pause(retryMs, this.#ended);
       }
     }
   }
@@ -89,13 +101,13 @@ class Campaign {
     const over = new AbortController();
     const signal = AbortSignal.any([over.signal, this.#ended]);
     let locked = false;
-    const left = () => renewedAt + this.#validMs - performance.now();
+    const left = () => renewedAt + this.#wish.validMs - performance.now();
     const tell = () => this.#tell(locked && left() > 0);
     // Answered when those who asked before are gone.
     const lock = async () => {
       while (!signal.aborted && !locked) {
         try {
-          await this.#ask("lock/lock", { name: btoa(this.#name), lease: ID }, undefined, signal);
+          await this.#ask("lock/lock", { name: this.#wish.key, lease: ID }, undefined, signal);
           locked = true;
         } catch {
           await pause(retryMs, signal);
@@ -106,7 +118,7 @@ class Campaign {
     const waiting = lock();
     try {
       while (!this.#ended.aborted) {
-        const pauseMs = left() > 0 ? Math.min(this.#validMs / 4, left()) : retryMs;
+        const pauseMs = left() > 0 ? Math.min(this.#wish.validMs / 4, left()) : retryMs;
         await pause(pauseMs, this.#ended);
         tell();
         const sentAt = performance.now();
@@ -115,8 +127,9 @@ class Campaign {
           const { result } = await this.#ask("lease/keepalive", { ID }, limitMs);
           if (!(Number((result as { TTL?: string }).TTL) > 0)) return; // etcd has it no more
           renewedAt = sentAt;
-        } catch {
-          // no answer: the next endpoint may give one
+          this.#complained = false;
+        } catch (error) {
+          this.#complain(error);
         }
         tell();
       }
@@ -141,7 +154,16 @@ class Campaign {
   #tell(quorate: boolean): void {
     if (quorate === this.#told || this.#ended.aborted) return;
     this.#told = quorate;
-    this.#onChange(quorate);
+    this.#watcher.onChange(quorate);
+  }
+
+  /** Says, once until etcd answers again, that it does not. The next endpoint is asked, and so on. */
+  #complain(cause: unknown): void {
+    if (this.#complained || this.#ended.aborted) return;
+    this.#complained = true;
+    const why = cause instanceof Error ? cause.message : String(cause);
+    const error = new SamError("TRY_AGAIN", `etcd does not answer: ${why}`, { cause });
+    this.#watcher.onProblem(error);
   }
 
   async #ask(
@@ -150,7 +172,8 @@ class Campaign {
     limitMs: number | undefined,
     signal: AbortSignal = this.#ended,
   ): Promise<Record<string, unknown>> {
-    const endpoint = this.#endpoints[this.#endpoint % this.#endpoints.length];
+    const { endpoints } = this.#wish;
+    const endpoint = endpoints[this.#endpoint % endpoints.length];
     const signals = limitMs === undefined
       ? [signal]
       : [signal, AbortSignal.timeout(Math.ceil(limitMs))];
@@ -168,6 +191,11 @@ class Campaign {
       throw error;
     }
   }
+}
+
+/** The form in which etcd's gateway takes keys. */
+function base64(text: string): string {
+  return btoa(String.fromCharCode(...new TextEncoder().encode(text)));
 }
 
 /** Resolved after `ms` milliseconds, or when `signal` is aborted. */

@@ -202,7 +202,7 @@ const disturbances = (lab: Lab): readonly {
   { name: "cut off", begin: (node) => lab.part(node, "silent"), end: (node) => lab.heal(node) },
   {
     name: "crash",
-    lossMs: 0,
+    lossMs: answerTimeout, // at the latest: it may die while it owes an answer
     begin: (node) => lab.crash(node),
     end: (node) => lab.boot(node),
   },

@@ -22,6 +22,9 @@ function supervise(
 /** Reasons of all recoveries so far. */
 const reasons = (watched: Watched) => watched.all("recovery").map(({ reason }) => reason);
 
+/** Codes of all problems so far. */
+const problems = (watched: Watched) => watched.all("problem").map(({ error }) => error.code);
+
 clusterTest(
   "libsam quorum, on corosync: an end while waiting is a recovery, a loss is one too",
   async (stage, node) => {
@@ -67,12 +70,13 @@ for (const [timeInterval, stopTimeout] of [[300, 10_000], [0, 300]] as const) {
 clusterTest(
   "the daemon dies: quorum is lost, hangs are noticed, and the next daemon brings it back",
   async (stage, node) => {
-    const program = supervise(stage, { timeInterval: 5000, quorum: corosyncQuorum() });
+    const quorum = corosyncQuorum({ answerTimeout: 60_000 }); // the end is noticed, not the silence
+    const program = supervise(stage, { timeInterval: 5000, quorum });
     await stage.line("start");
     await node.kill();
     await program.event("waiting", 2);
     assertEquals(reasons(program), ["quorum"]);
-    assertEquals(program.all("problem").map(({ error }) => error.code), ["TRY_AGAIN"]);
+    assertEquals(problems(program), ["TRY_AGAIN"]);
     await node.start();
     await program.event("start", 2);
     await node.kill();
@@ -103,9 +107,27 @@ clusterTest(
     node.freeze();
     await program.event("kill", 1);
     assertEquals((await program.event("warn", 1)).reason, "quorum");
-    assertEquals(program.all("problem").map(({ error }) => error.code), ["TIMEOUT"]);
+    assertEquals(problems(program), ["TIMEOUT"]);
     await program.event("waiting", 2);
     node.thaw();
+    await program.event("start", 2);
+  },
+);
+
+clusterTest(
+  "the daemon dies while it owes an answer: one loss, and two problems, as each reason becomes known",
+  async (stage, node) => {
+    const quorum = corosyncQuorum({ answerTimeout: 1000 });
+    const program = supervise(stage, { timeInterval: 0, quorum });
+    await stage.line("start");
+    node.freeze();
+    await program.event("waiting", 2);
+    assertEquals(problems(program), ["TIMEOUT"]);
+    await node.kill();
+    await eventually("a second problem", () => problems(program).length > 1);
+    assertEquals(problems(program), ["TIMEOUT", "TRY_AGAIN"]);
+    assertEquals(reasons(program), ["quorum"]);
+    await node.start();
     await program.event("start", 2);
   },
 );

@@ -155,8 +155,14 @@ export class Instance {
       this.#sink.input({ type: "message", message });
     } catch (error) {
       this.#sink.problem(error, "the program sent what is no frame; its link is closed");
-      this.#link?.close();
+      this.#dropLink();
     }
+  }
+
+  /** Ends the link from here; what was left beside it is taken first. */
+  #dropLink(): void {
+    this.#takeKept();
+    this.#link?.close();
   }
 
   get #kept(): Kept | undefined {
@@ -194,7 +200,7 @@ export class Instance {
       this.#sampled = count;
     } catch (error) {
       this.#sink.problem(error, "the transport cannot look for heartbeats; its link is closed");
-      return this.#link?.close();
+      return this.#dropLink();
     }
     this.#sink.input(heartbeat);
   }

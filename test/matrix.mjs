@@ -17,7 +17,7 @@ import { parseArgs } from "node:util";
 import { enterLab, prepareLab } from "./support/lab.mjs";
 import { build, install, offlineDenoConfig, root, run, runtimesDir } from "./support/setup.mjs";
 
-const legLimitMs = 10 * 60_000;
+const legLimitMs = 15 * 60_000;
 const silenceLimitMs = 3 * 60_000;
 const logs = join(root, ".build/logs");
 

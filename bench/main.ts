@@ -5,7 +5,7 @@ import { writeFileSync } from "node:fs";
 import { parseArgs } from "node:util";
 import { root } from "./support/host.ts";
 import { thisMachine } from "./support/machine.ts";
-import { publish, published } from "./support/publish.ts";
+import { publish, published, publishedBeside } from "./support/publish.ts";
 import { type Figure, type Measurement, type Row, tableLine } from "./support/rows.ts";
 
 const { values, positionals } = parseArgs({
@@ -14,6 +14,7 @@ const { values, positionals } = parseArgs({
     libsam: { type: "string", default: "" },
     quick: { type: "boolean", default: false },
     only: { type: "string", default: "" }, // a part of the name of a measurement
+    publish: { type: "boolean", default: false }, // the figures named take the place of those that are published
   },
 });
 
@@ -43,9 +44,10 @@ for (const name of positionals.length > 0 ? positionals : all) {
   }
   seconds[name] = secondsSince(from);
 }
-const isPublished = !values.quick && values.only === "" && positionals.length === 0;
+const isWhole = !values.quick && values.only === "";
+const isPublished = isWhole && (values.publish || positionals.length === 0);
 const out = isPublished ? published : partial;
-write(out);
+write(out, values.publish ? publishedBeside(rows) : []);
 if (isPublished) publish();
 
 const targets = rows.flatMap((row) => row.targets ?? []);
@@ -76,7 +78,7 @@ function secondsSince(moment: number): number {
   return Math.round((performance.now() - moment) / 1000);
 }
 
-function write(file: string): void {
-  const run = { machine, seconds: secondsSince(began), failures, rows };
+function write(file: string, others: readonly Row[] = []): void {
+  const run = { machine, seconds: secondsSince(began), failures, rows: [...rows, ...others] };
   writeFileSync(file, `${JSON.stringify(run, null, 1)}\n`);
 }

@@ -134,7 +134,8 @@ function commandOf(name, report, sources) {
   flags.push("--test-reporter=spec", "--test-reporter-destination=stdout");
   flags.push("--test-reporter=junit", `--test-reporter-destination=${report}`);
   const compiled = sources.map((file) => file.replace("./", "./.build/").replace(/ts$/, "js"));
-  return [path, ...flags, ...(name === "node20" ? compiled : sources)];
+  // Node 20 knows no TypeScript; 22 and 24 do, but a program starts three times sooner when it is compiled.
+  return [path, ...flags, ...(name === "node26" ? sources : compiled)];
 }
 
 /** The programs that a test finds by name are those of the matrix; `node` is the leg's own. */

@@ -4,6 +4,7 @@ import { chart } from "./chart.ts";
 import { charts } from "./charts.ts";
 import { claimed } from "./claims.ts";
 import { root } from "./host.ts";
+import type { Row } from "./rows.ts";
 import { type CheckRuns, checkTable, type Run, summary, tables, unexplained } from "./tables.ts";
 
 /** What a full run writes, and `publish` reads. */
@@ -14,6 +15,14 @@ export const checkRuns: string = `${root}docs/performance/checks.json`;
 
 function lastRun(): Run {
   return JSON.parse(readFileSync(published, "utf8")) as Run;
+}
+
+/** What was published of other figures than those of `rows`, with the day on which it was measured. */
+export function publishedBeside(rows: readonly Row[]): Row[] {
+  const { machine, rows: before } = lastRun();
+  const anew = new Set(rows.map(({ figure }) => figure));
+  return before.filter(({ figure }) => !anew.has(figure))
+    .map((row) => ({ date: machine.date.slice(0, 10), ...row }));
 }
 
 /** What is generated, by its path in the checkout. */

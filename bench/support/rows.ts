@@ -16,6 +16,8 @@ export interface Row {
   /** Further ones: other peers, and the floor under this library. */
   readonly others?: readonly Peer[];
   readonly targets?: readonly Target[];
+  /** The day, where it is not that of the run. */
+  readonly date?: string;
 }
 
 /** Somebody else's figures, or a bare runtime's. */

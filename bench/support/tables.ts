@@ -95,13 +95,14 @@ export function tables({ machine, seconds, rows }: Run): string {
     } in ${seconds} seconds on ${machine.cpu}, ${machine.memoryGiB} GiB, ${machine.system}, ` +
     `Linux ${machine.kernel}; ${list.join(", ")}. Each cell: p50 (p90, p99).`,
     ...figures.map((figure) => {
-      const unit = rows.find((row) => row.figure === figure)!.unit;
+      const { unit, date } = rows.find((row) => row.figure === figure)!;
       const lines = rows.filter((row) => row.figure === figure).map(line);
       const head = [
         "| case | runtime | here | beside it | ratio | target |",
         "| --- | --- | --- | --- | --- | --- |",
       ];
-      return [`### ${figure} (${unit})`, "", ...head, ...lines].join("\n");
+      const when = date === undefined ? [] : [`Measured ${date}, and not again since.`, ""];
+      return [`### ${figure} (${unit})`, "", ...when, ...head, ...lines].join("\n");
     }),
   ].join("\n\n") + "\n";
 }

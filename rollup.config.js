@@ -8,6 +8,8 @@ export default {
   input: {
     mod: `${built}/mod.js`,
     testing: `${built}/src/testing.js`,
+    metrics: `${built}/src/metrics.js`,
+    otel: `${built}/src/otel.js`,
     corosync: `${built}/src/corosync.js`,
     // A worker: found by its name, beside the chunk that starts it.
     corosync_thread: `${built}/src/cluster/corosync_thread.js`,

@@ -43,6 +43,12 @@ export class Alarm {
     this.#cancel = this.#runtime.schedule(() => this.#fire(), delay, true);
   }
 
+  /** How many milliseconds ago somebody was due who has not been woken. */
+  get latenessMs(): number {
+    const now = this.#runtime.now();
+    return Math.max(0, ...[...this.#sleepers].map(({ due }) => now - due));
+  }
+
   #disarm(): void {
     this.#cancel?.();
     this.#cancel = null;

@@ -10,6 +10,13 @@ export interface SupervisorStatus {
   readonly state: ServerState;
   /** The process id of the instance; null while there is none. */
   readonly pid: number | null;
+  /**
+   * Whether others may build on it: it is started, or, with a check of the server's, healthy; a command without one, there. Not
+   * any more when it is given up.
+   */
+  readonly ready: boolean;
+  /** When its process was started, or took over from being the spare, in milliseconds since 1970; null while there is none. */
+  readonly spawnedAt: number | null;
   /** 1 for the first instance, +1 for each further one. */
   readonly instanceId: number;
   /** How many instances were started after the first. */

@@ -31,8 +31,6 @@ export type FleetListener = (name: string, event: SupervisorEvent) => void;
 
 interface Member extends FleetProgram {
   readonly supervision: Supervision;
-  /** Others may build on it: it is healthy, or, where that cannot be known, there. */
-  ready: boolean;
   /** A process of it is there. */
   up: boolean;
   /** It is to end before anything is started: another one has failed. */
@@ -81,7 +79,6 @@ export class Fleet {
           each.options,
           (event) => this.#hear(this.#member(each.name), event),
         ),
-        ready: false,
         up: false,
         mustEnd: false,
         status: null,
@@ -101,6 +98,11 @@ export class Fleet {
   subscribe(listener: FleetListener): () => void {
     this.#listeners.add(listener);
     return () => this.#listeners.delete(listener);
+  }
+
+  /** Whether a program can be built on, or has done its work. */
+  isReady(name: string): boolean {
+    return isReady(this.#member(name));
   }
 
   /** One program, as its owner sees it. */
@@ -135,16 +137,9 @@ export class Fleet {
     switch (event.type) {
       case "spawn":
         member.up = true;
-        if (!member.options.check && !member.program.preload) member.ready = true;
-        break;
-      case "start":
-        if (!member.options.check) member.ready = true;
-        break;
-      case "check":
-        if (event.healthy) member.ready = true;
         break;
       case "exit":
-        member.up = member.ready = false;
+        member.up = false;
         this.#ended(member);
         break;
       case "recovery":
@@ -214,7 +209,6 @@ export class Fleet {
 
   #mayStart(name: string): boolean {
     if (this.#members.some(({ mustEnd }) => mustEnd)) return false;
-    const isReady = ({ ready, status }: Member) => ready || status !== null;
     const self = this.#members.findIndex((member) => member.name === name);
     if (self < 0) return false; // the others are not there yet
     const before = this.#strategy === "one_for_one"
@@ -222,6 +216,10 @@ export class Fleet {
       : this.#members.slice(0, self);
     return before.every(isReady);
   }
+}
+
+function isReady({ supervision, status }: Member): boolean {
+  return status === null ? supervision.ready : true;
 }
 
 /** Dependencies first, and else as given. */

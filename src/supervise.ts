@@ -131,6 +131,8 @@ export class Supervision implements Supervisor {
   readonly finished: Promise<ExitStatus>;
 
   readonly #options: CheckedSuperviseOptions;
+  /** What is to be seen of an instance before others may build on it. */
+  readonly #readyBy: "check" | "start" | "spawn";
   readonly #log = new EventLog();
   readonly #onEvent: ((event: SupervisorEvent) => void) | undefined;
   #driver: Driver | null = null;
@@ -138,6 +140,8 @@ export class Supervision implements Supervisor {
   #status: ExitStatus | null = null;
   #settle!: (status: ExitStatus) => void;
   #lastRecovery: LastRecovery | null = null;
+  #ready = false;
+  #spawnedAt: number | null = null;
   #stopEarly: { signal: Signal | null } | null = null;
   #restarting: { resolve: () => void; reject: (error: SamError) => void }[] = [];
 
@@ -148,6 +152,8 @@ export class Supervision implements Supervisor {
   ) {
     this.#options = options;
     this.#onEvent = onEvent;
+    const atSpawn = program.isCommand && !program.preload;
+    this.#readyBy = options.check ? "check" : atSpawn ? "spawn" : "start";
     this.finished = new Promise((resolve) => this.#settle = resolve);
     void this.#begin(program);
   }
@@ -195,12 +201,19 @@ export class Supervision implements Supervisor {
     else this.#driver.begin();
   }
 
+  /** Whether others may build on it; see `SupervisorStatus`. */
+  get ready(): boolean {
+    return this.#ready;
+  }
+
   get status(): SupervisorStatus {
     const server = this.#driver?.server;
     const { transport } = this.#options;
     return {
       state: server?.state ?? "idle",
       pid: server?.pid ?? null,
+      ready: this.#ready,
+      spawnedAt: this.#spawnedAt,
       instanceId: server?.instanceId ?? 1,
       restarts: server?.restarts ?? 0,
       lastRecovery: this.#lastRecovery,
@@ -263,9 +276,13 @@ export class Supervision implements Supervisor {
       this.#lastRecovery = { reason, evidence, at: stamped.at, instanceId: stamped.instanceId };
     }
     if (event.type === "exit" || event.type === "warn" || event.type === "stopping") {
+      this.#ready = false;
       this.#checker?.end();
     }
+    if (event.type === "exit") this.#spawnedAt = null;
+    if (event.type === this.#readyBy) this.#ready = event.type !== "check" || event.healthy;
     if (event.type === "spawn" || (event.type === "standby" && event.state === "promoted")) {
+      this.#spawnedAt = stamped.at;
       this.#checker?.begin();
       for (const { resolve } of this.#restarting.splice(0)) {
         resolve();

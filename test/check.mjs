@@ -12,7 +12,10 @@ extractExamples(root);
 const deno = process.env.SAM_TEST_DENO ??
   join(runtimesDir, "node_modules/@deno/linux-x64-glibc/deno");
 const bin = (name) => join(root, "node_modules/.bin", name);
-const entries = ["mod.ts", "src/cli/main.ts", "src/corosync.ts", "src/testing.ts"];
+const entries = [
+  "mod.ts",
+  ...["cli/main", "corosync", "metrics", "otel", "testing"].map((name) => `src/${name}.ts`),
+];
 const declarations = entries.map((entry) => `dist/${entry.replace(/ts$/, "d.ts")}`);
 const folders = ["src", "transports", "test", "bench", "examples"]
   .filter((folder) => existsSync(join(root, folder)));

@@ -110,6 +110,10 @@ test("core server: what was left of the time interval is counted for each sign o
   bench.exit(1);
   bench.start();
   assertEquals(bench.server.slack.count, 0, "a new instance");
+  assertEquals(
+    bench.server.slack.buckets.map(({ count, total }) => [count, total]),
+    [[0, 1], [0, 1], [0, 1], [0, 0], [0, 0], [0, 0], [0, 1], [0, 0]],
+  );
 });
 
 test("core server: what came late and was not judged has less than nothing left", () => {

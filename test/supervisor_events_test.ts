@@ -195,6 +195,8 @@ processTest("the status follows the program through its life", async (stage) => 
   assertEquals(supervisor.status, {
     state: "idle",
     pid: null,
+    ready: false,
+    spawnedAt: null,
     instanceId: 1,
     restarts: 0,
     lastRecovery: null,
@@ -205,10 +207,12 @@ processTest("the status follows the program through its life", async (stage) => 
     transport: "pipe",
   });
   const { pid } = await stage.line("started");
-  const { heartbeatAge, slack: _slack, ...rest } = supervisor.status;
+  const { heartbeatAge, spawnedAt, slack: _slack, ...rest } = supervisor.status;
+  assert(spawnedAt !== null && spawnedAt <= Date.now());
   assertEquals(rest, {
     state: "started",
     pid,
+    ready: true,
     instanceId: 1,
     restarts: 0,
     lastRecovery: null,

@@ -4,6 +4,7 @@ import { strategies } from "../fleet.ts";
 import { checkObject, type CheckOptions, invalid, oneOf, type SamOptions } from "../options.ts";
 import { SamError } from "../errors.ts";
 import type { RuntimeName } from "../runtime/runtime.ts";
+import { type Address, addressOf } from "./address.ts";
 import { CommandError } from "./exit.ts";
 import { optionFlags, programFlags, type Settings } from "./flags.ts";
 import { buildProgram, type Surroundings } from "./programs.ts";
@@ -62,11 +63,14 @@ export interface SamConfig {
   readonly strategy?: "one_for_one" | "one_for_all" | "rest_for_one";
   /** The name of the server, for `sam status` and the like. Default: that of the directory. */
   readonly name?: string;
+  /** Where metrics, probes and the status page are served: HOST:PORT, or a port of 127.0.0.1. Default: nowhere. */
+  readonly metrics?: string | number;
 }
 
 /** A configuration, checked. */
 export interface CheckedConfig {
   readonly name: string | undefined;
+  readonly metrics: Address | undefined;
   readonly strategy: Strategy;
   readonly programs: readonly FleetProgram[];
 }
@@ -84,7 +88,12 @@ export function checkConfig(
   around: Surroundings,
 ): CheckedConfig {
   try {
-    const given = checkObject("the configuration", value, ["programs", "strategy", "name"]);
+    const given = checkObject("the configuration", value, [
+      "programs",
+      "strategy",
+      "name",
+      "metrics",
+    ]);
     const named = checkObject("programs", given["programs"], Object.keys(given["programs"] ?? {}));
     const names = Object.keys(named);
     if (names.length === 0) throw invalid("programs", {}, "an object with a program at least");
@@ -98,6 +107,7 @@ export function checkConfig(
     const wanted = only.length === 0 ? names : withDependencies(only, named);
     return {
       name: given["name"] === undefined ? undefined : nameOf("name", given["name"]),
+      metrics: given["metrics"] === undefined ? undefined : addressOf("metrics", given["metrics"]),
       strategy: oneOf("strategy", given["strategy"] ?? "one_for_one", strategies),
       programs: wanted.map((name) =>
         one(file, nameOf("the name of a program", name), named[name], above(), around)

@@ -1,11 +1,11 @@
 /** The server's side of the control socket: what `sam status`, `events`, `restart`, `stop` and `signal` ask. */
 import { isSignal } from "../core/signals.ts";
 import { SamError, type SamErrorCode } from "../errors.ts";
-import type { SupervisorEvent, SupervisorStatus } from "../events.ts";
-import type { Fleet, Strategy } from "../fleet.ts";
+import type { Fleet } from "../fleet.ts";
 import * as host from "../runtime/host.ts";
 import type { Runtime } from "../runtime/runtime.ts";
 import { CommandError } from "./exit.ts";
+import { type Entry, eventText, type Journal } from "./journal.ts";
 import { connect, Lines, socketOf } from "./socket.ts";
 
 /** What a server is asked. */
@@ -19,41 +19,6 @@ export type Request =
 export interface Answer {
   readonly ok?: unknown;
   readonly error?: { readonly code: SamErrorCode; readonly message: string };
-}
-
-/** A program, as `sam status --json` shows it. */
-export interface ProgramStatus extends SupervisorStatus {
-  readonly name: string;
-  /** The resident memory of its process in bytes; null where that is not known. */
-  readonly memory: number | null;
-  /** Milliseconds since its process was started; null while there is none. */
-  readonly uptime: number | null;
-}
-
-/** A server, as `sam status --json` shows it. */
-export interface ServerStatus {
-  readonly name: string;
-  readonly pid: number;
-  readonly strategy: Strategy;
-  readonly programs: readonly ProgramStatus[];
-}
-
-/** So many events are kept for `sam events`. */
-const maxKept = 1000;
-
-/** An event as one line of JSON. */
-export function eventText(program: string, event: SupervisorEvent): string {
-  return JSON.stringify(
-    { program, ...event },
-    (_key, value: unknown) =>
-      value instanceof SamError ? { code: value.code, message: value.message } : value,
-  );
-}
-
-/** Which server this is. */
-interface Identity {
-  readonly name: string;
-  readonly strategy: Strategy;
 }
 
 /**
@@ -93,9 +58,9 @@ function complain(error: unknown): void {
 export async function openControl(
   runtime: Runtime,
   fleet: Fleet,
-  identity: Identity,
+  journal: Journal,
 ): Promise<() => void> {
-  const control = new Control(runtime, fleet, identity);
+  const control = new Control(runtime, fleet, journal);
   try {
     await control.open();
   } catch (error) {
@@ -107,22 +72,20 @@ export async function openControl(
 class Control {
   readonly #runtime: Runtime;
   readonly #fleet: Fleet;
-  readonly #identity: Identity;
-  readonly #kept: string[] = [];
+  readonly #journal: Journal;
   readonly #followers = new Set<Lines>();
   readonly #clients = new Set<Lines>();
-  readonly #spawnedAt = new Map<string, number>();
   #close: () => void = () => {};
 
-  constructor(runtime: Runtime, fleet: Fleet, identity: Identity) {
+  constructor(runtime: Runtime, fleet: Fleet, journal: Journal) {
     this.#runtime = runtime;
     this.#fleet = fleet;
-    this.#identity = identity;
-    fleet.subscribe((name, event) => this.#hear(name, event));
+    this.#journal = journal;
+    journal.follow((entry) => this.#hear(entry));
   }
 
   async open(): Promise<void> {
-    const path = socketOf(this.#identity.name);
+    const path = socketOf(this.#journal.name);
     const listener = await this.#runtime.listen(path, (stream) => {
       const lines = new Lines(stream);
       this.#clients.add(lines);
@@ -143,11 +106,9 @@ class Control {
     for (const client of [...this.#clients]) client.close();
   }
 
-  #hear(name: string, event: SupervisorEvent): void {
-    if (event.type === "spawn") this.#spawnedAt.set(name, event.at);
-    const text = eventText(name, event);
-    this.#kept.push(text);
-    if (this.#kept.length > maxKept) this.#kept.shift();
+  #hear({ program, event }: Entry): void {
+    if (this.#followers.size === 0) return;
+    const text = eventText(program, event);
     for (const follower of this.#followers) follower.sendText(text);
   }
 
@@ -155,9 +116,11 @@ class Control {
     try {
       switch (request.ask) {
         case "status":
-          return client.send({ ok: this.#status() });
+          return client.send({ ok: this.#journal.status });
         case "events":
-          for (const text of this.#kept) client.sendText(text);
+          for (const { program, event } of this.#journal.entries) {
+            client.sendText(eventText(program, event));
+          }
           if (request.follow) this.#followers.add(client);
           else client.close();
           return;
@@ -199,23 +162,5 @@ class Control {
     return program === undefined
       ? this.#fleet.names
       : this.#fleet.names.filter((name) => name === program);
-  }
-
-  #status(): ServerStatus {
-    return {
-      name: this.#identity.name,
-      pid: this.#runtime.pid,
-      strategy: this.#identity.strategy,
-      programs: this.#fleet.names.map((name) => {
-        const { status } = this.#fleet.supervisor(name);
-        const at = this.#spawnedAt.get(name);
-        return {
-          name,
-          ...status,
-          memory: (status.pid !== null && host.memoryOf(status.pid)) || null,
-          uptime: status.pid === null || at === undefined ? null : Date.now() - at,
-        };
-      }),
-    };
   }
 }

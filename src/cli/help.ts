@@ -26,6 +26,7 @@ export function runHelp(all: boolean): string {
 ${rows.map(line).join("\n")}
   --config FILE                      several programs: sam.config.{ts,js,json}
   --name NAME                        for sam status and the like
+  --metrics [HOST:]PORT              status page, /metrics, /livez, /readyz
   --json, --quiet                    events on standard error as JSON, or none
 ${
     all

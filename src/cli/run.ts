@@ -6,10 +6,12 @@ import { loadRuntime } from "../runtime/runtime.ts";
 import * as host from "../runtime/host.ts";
 import { report } from "../report.ts";
 import { onEnding } from "../self.ts";
+import { type Address, addressOf } from "./address.ts";
 import { checkConfig, type CheckedConfig, nameOf } from "./config.ts";
-import { eventText, freeName, openControl } from "./control.ts";
+import { freeName, openControl } from "./control.ts";
 import { CommandError, exitCodeOfSpawn } from "./exit.ts";
 import { flagOf, optionFlags, parseText, programFlags, Settings, variableOf } from "./flags.ts";
+import { eventText, Journal } from "./journal.ts";
 import { buildProgram, type Surroundings } from "./programs.ts";
 import { type Option, parseWords } from "./words.ts";
 
@@ -19,6 +21,7 @@ const rows = [...programFlags, ...optionFlags];
 export const runOptions: readonly Option[] = [
   { flag: "--name", takesValue: true },
   { flag: "--config", short: "-c", takesValue: true },
+  { flag: "--metrics", takesValue: true },
   { flag: "--json", takesValue: false },
   { flag: "--quiet", short: "-q", takesValue: false },
   ...rows.map((row) => ({ flag: flagOf(row), takesValue: row.kind !== "switch" })),
@@ -41,6 +44,7 @@ export async function run(words: readonly string[]): Promise<number> {
   let spawnError: SamError | undefined;
   const made = plan.programs.length === 1 ? plan.programs[0]!.name : "sam";
   const serverName = await freeName(runtime, plan.name, made);
+  const http = plan.metrics && await openEndpoints(plan.metrics, plan);
   const fleet = new Fleet(plan.programs, plan.strategy);
   fleet.subscribe((name, event) => {
     if (event.type === "finish" && event.status.reason === "spawn") spawnError = event.status.error;
@@ -48,12 +52,30 @@ export async function run(words: readonly string[]): Promise<number> {
   });
   runtime.takeOver((error) => host.stderr.write(`sam: a problem of sam's own: ${String(error)}\n`));
   onEnding(runtime, (signal, delivered) => fleet.stop(signal, delivered));
+  const { strategy } = plan;
+  const journal = new Journal(runtime, fleet, {
+    name: serverName ?? made,
+    strategy,
+    url: http?.url,
+  });
+  http?.serve(runtime, fleet, journal);
   const closeControl = serverName === undefined
     ? () => {}
-    : await openControl(runtime, fleet, { name: serverName, strategy: plan.strategy });
+    : await openControl(runtime, fleet, journal);
   const code = await fleet.finished;
   closeControl();
+  http?.close();
   return spawnError === undefined ? code : exitCodeOfSpawn(spawnError);
+}
+
+/** Listens before anything is started: what cannot be served is found out at once. */
+async function openEndpoints(address: Address, { json, quiet }: Plan) {
+  const { Endpoints } = await import("./http.ts");
+  const endpoints = await Endpoints.open(address);
+  const { url } = endpoints;
+  if (json) host.stderr.write(`${JSON.stringify({ type: "listening", at: Date.now(), url })}\n`);
+  else if (!quiet) host.stderr.write(`sam: the status page is at ${url}\n`);
+  return endpoints;
 }
 
 /** Writes what happens to standard error: what matters, or all of it as JSON. */
@@ -83,6 +105,7 @@ async function planOf(words: readonly string[]): Promise<Plan> {
   const is = (flag: string) =>
     last(flag) !== undefined && parseText(flag, "switch", last(flag)!) === true;
   const how = { json: is("--json"), quiet: is("--quiet") };
+  const asked = metricsOf(last("--metrics"));
   const settings = () => {
     const settings = new Settings();
     for (const [flag, text] of given) {
@@ -105,7 +128,7 @@ async function planOf(words: readonly string[]): Promise<Plan> {
       ? around
       : { ...around, cwd: absolute(file.slice(0, slash) || "/"), elsewhere: true };
     const config = checkConfig(file, await load(file), operands, settings, own);
-    return { ...how, ...config, name: name ?? config.name };
+    return { ...how, ...config, name: name ?? config.name, metrics: asked ?? config.metrics };
   }
   const [program, ...args] = operands;
   if (program === undefined) {
@@ -118,6 +141,7 @@ async function planOf(words: readonly string[]): Promise<Plan> {
   return {
     ...how,
     name,
+    metrics: asked,
     strategy: "one_for_one",
     programs: [
       buildProgram(
@@ -129,10 +153,21 @@ async function planOf(words: readonly string[]): Promise<Plan> {
   };
 }
 
+/** Where to listen, as the flag says, or its variable. */
+function metricsOf(flag: string | undefined): Address | undefined {
+  if (flag !== undefined) return addressOf("--metrics", flag);
+  const text = host.variable("SAM_METRICS");
+  return text === undefined ? undefined : inSurroundings(() => addressOf("SAM_METRICS", text));
+}
+
 /** The value of an environment variable, whose mistakes are the surroundings', not the command line's. */
 function inVariable(row: (typeof rows)[number], text: string): unknown {
+  return inSurroundings(() => parseText(variableOf(row), row.kind, text));
+}
+
+function inSurroundings<T>(parse: () => T): T {
   try {
-    return parseText(variableOf(row), row.kind, text);
+    return parse();
   } catch (error) {
     throw new CommandError("config", (error as Error).message);
   }

@@ -2,6 +2,8 @@
 import { SamError, type SamErrorCode } from "../errors.ts";
 import type { Native, NativeFunction } from "../ffi/native.ts";
 
+export { allocate, type Memory } from "../ffi/memory.ts";
+
 /** One connection to a service of the daemon. All of it runs where calls may block. */
 export interface Service {
   /** Connects. Called again after each loss of the daemon. */
@@ -71,34 +73,6 @@ export async function checked(
   const status = await call(...args) as number;
   if (status !== csOk && !also.includes(status)) throw corosyncError(name, status);
   return status;
-}
-
-/** Memory of C, of fixed size. */
-export interface Memory {
-  readonly address: bigint;
-  readonly view: DataView;
-  readonly bytes: Uint8Array;
-  free(): void;
-}
-
-/** Gets memory. */
-export function allocate(native: Native, size: number): Memory {
-  const libc = native.open("libc.so.6", {
-    calloc: { parameters: ["u64", "u64"], result: "u64" },
-    free: { parameters: ["u64"], result: "void" },
-  });
-  const address = libc.functions.calloc(1n, BigInt(size)) as bigint;
-  if (address === 0n) throw new SamError("NO_MEMORY", `no memory for ${size} bytes`);
-  const memory = native.view(address, size);
-  return {
-    address,
-    view: new DataView(memory),
-    bytes: new Uint8Array(memory),
-    free() {
-      libc.functions.free(address);
-      libc.close();
-    },
-  };
 }
 
 /** All integers of C are as the processor has them: little-endian wherever Corosync and these runtimes meet. */

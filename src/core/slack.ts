@@ -16,6 +16,8 @@ export interface SlackBucket {
   readonly from: number | null;
   /** How many. */
   readonly count: number;
+  /** How many, those of all earlier instances included. */
+  readonly total: number;
 }
 
 /** 1/2, 1/4 … 1/64, less than that, late. */
@@ -25,6 +27,8 @@ const bucketCount = 8;
 export class SlackCounter {
   readonly #timeInterval: number;
   readonly #counts = new Float64Array(bucketCount);
+  /** Of the instances before this one. */
+  readonly #earlier = new Float64Array(bucketCount);
   #min = Infinity;
 
   constructor(timeInterval: number) {
@@ -50,6 +54,7 @@ export class SlackCounter {
 
   /** A new instance. */
   reset(): void {
+    for (const [at, count] of this.#counts.entries()) this.#earlier[at]! += count;
     this.#counts.fill(0);
     this.#min = Infinity;
   }
@@ -59,6 +64,7 @@ export class SlackCounter {
     const buckets = Array.from(this.#counts, (count, at) => ({
       from: at < bucketCount - 2 ? 2 ** -(at + 1) : at === bucketCount - 2 ? 0 : null,
       count,
+      total: this.#earlier[at]! + count,
     }));
     const count = this.#counts.reduce((sum, each) => sum + each, 0);
     return { count, min: count === 0 ? null : this.#min, buckets };

@@ -19,6 +19,7 @@ import {
   systemLinks,
   systemText,
   takeOver,
+  takeVariable,
   writeOutput,
 } from "./process_common.ts";
 import type { Child, Command, Exit, Runtime, Stream } from "./runtime.ts";
@@ -88,6 +89,7 @@ export const bun: Runtime = {
   systemText,
   systemLinks,
   writeOutput,
+  takeVariable,
 
   makePrivateDirectory: (inMemory) => Promise.resolve().then(() => makePrivateDirectory(inMemory)),
   privateDirectories,

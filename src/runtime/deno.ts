@@ -30,6 +30,7 @@ interface DenoLike {
   readonly pid: number;
   readonly stdin: { isTerminal(): boolean };
   readonly internal: symbol;
+  readonly env: { get(name: string): string | undefined; delete(name: string): void };
   readonly Command: new (file: string, options: object) => {
     spawn(): DenoChild;
   };
@@ -168,6 +169,12 @@ export const deno: Runtime = {
     } catch {
       return [];
     }
+  },
+  takeVariable(name) {
+    if (!granted("env", name)) return undefined;
+    const value = Deno.env.get(name);
+    Deno.env.delete(name);
+    return value || undefined;
   },
   async writeOutput(descriptor, bytes) {
     const to = descriptor === 1 ? Deno.stdout : Deno.stderr;

@@ -24,6 +24,7 @@ import {
   systemLinks,
   systemText,
   takeOver,
+  takeVariable,
   writeOutput,
 } from "./process_common.ts";
 import type { Child, Command, Exit, Output, Runtime, Stream } from "./runtime.ts";
@@ -102,6 +103,7 @@ export const node: Runtime = {
   systemText,
   systemLinks,
   writeOutput,
+  takeVariable,
 
   makePrivateDirectory: (inMemory) => Promise.resolve().then(() => makePrivateDirectory(inMemory)),
   privateDirectories,

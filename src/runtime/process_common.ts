@@ -78,6 +78,13 @@ export function environment(more: Readonly<Record<string, string>>): Record<stri
   return { ...process.env as Record<string, string>, ...more };
 }
 
+/** Takes a variable out of the environment. */
+export function takeVariable(name: string): string | undefined {
+  const value = process.env[name];
+  delete process.env[name];
+  return value || undefined;
+}
+
 /** Makes a directory that only this user may enter; with `inMemory` in shared memory, where the system has it. */
 export function makePrivateDirectory(inMemory: boolean): string {
   if (inMemory) {

@@ -149,6 +149,9 @@ export interface Runtime {
   /** Writes to our own standard output (1) or error (2); resolved when all has been taken, or nobody takes it. */
   writeOutput(descriptor: 1 | 2, bytes: Uint8Array): Promise<void>;
 
+  /** Takes a variable out of the environment, so that nothing inherits it; undefined for none, or where that is not allowed. */
+  takeVariable(name: string): string | undefined;
+
   /** Makes a directory that only this user may enter; with `inMemory` in shared memory, where the system has it. */
   makePrivateDirectory(inMemory: boolean): Promise<string>;
   /**

@@ -34,8 +34,7 @@ export function extractExamples(root) {
         line.startsWith(margin.trimEnd()) ? line.slice(margin.length) : line
       );
       const code = lines.join("\n")
-        .replaceAll('"@x/sam/corosync"', '"../../src/corosync.ts"')
-        .replaceAll('"@x/sam/testing"', '"../../src/testing.ts"')
+        .replace(/"@x\/sam\/(corosync|metrics|otel|testing)"/g, '"../../src/$1.ts"')
         .replaceAll('"@x/sam/cli"', '"../../src/cli/main.ts"')
         .replaceAll('"@x/sam"', '"../../mod.ts"')
         .replaceAll('"./my_transport.ts"', '"../support/line_transport.ts"')

@@ -1,0 +1,86 @@
+/** `sam run --metrics HOST:PORT`: metrics, the probes of Kubernetes, and the status page. */
+import type { Fleet } from "../fleet.ts";
+import { PrometheusText, prometheusType } from "../metrics/prometheus.ts";
+import { type HttpAnswer, type HttpServer, serveHttp } from "../runtime/http.ts";
+import type { Runtime } from "../runtime/runtime.ts";
+import type { Address } from "./address.ts";
+import { CommandError } from "./exit.ts";
+import type { Journal } from "./journal.ts";
+import { Live } from "./live.ts";
+import { page } from "./page.ts";
+import { script, style } from "./page_files.ts";
+
+const text = "text/plain; charset=utf-8";
+const html = "text/html; charset=utf-8";
+
+/** The endpoints, listening; they answer 503 until there is something to tell. */
+export class Endpoints {
+  readonly #server: HttpServer;
+  #pages: ((path: string) => HttpAnswer | undefined) | null = null;
+
+  private constructor(server: HttpServer) {
+    this.#server = server;
+  }
+
+  /** Listens. Rejects, with an error that ends the command, where that cannot be. */
+  static async open({ host, port }: Address): Promise<Endpoints> {
+    let endpoints: Endpoints | undefined;
+    try {
+      const server = await serveHttp(host, port, ({ path }) => endpoints!.#answer(path));
+      return endpoints = new Endpoints(server);
+    } catch (cause) {
+      const { message, code } = cause as { message?: string; code?: string };
+      throw new CommandError(
+        "unavailable",
+        `--metrics: cannot listen on ${host}:${port}: ${message}${
+          code === "EADDRINUSE" ? "; is another sam there? choose another port" : ""
+        }`,
+        { cause, code: "LIBRARY" },
+      );
+    }
+  }
+
+  /** Where they are. */
+  get url(): string {
+    return this.#server.url;
+  }
+
+  /** Has something to tell from now on. */
+  serve(runtime: Runtime, fleet: Fleet, journal: Journal): void {
+    const live = new Live(runtime, journal);
+    const metrics = new PrometheusText();
+    for (const name of fleet.names) metrics.meters.add(name, fleet.supervisor(name));
+    const pages: Readonly<Record<string, () => HttpAnswer>> = {
+      "/metrics": () => ({ status: 200, type: prometheusType, body: metrics.text }),
+      "/livez": () => ({ status: 200, type: text, body: "ok\n" }),
+      "/readyz": () => readiness(fleet, journal),
+      "/": () => ({ status: 200, type: html, body: page(journal.status, journal.entries) }),
+      "/page.js": () => ({ status: 200, type: "text/javascript; charset=utf-8", body: script }),
+      "/page.css": () => ({ status: 200, type: "text/css; charset=utf-8", body: style }),
+      "/live": () => ({
+        status: 200,
+        type: "text/event-stream",
+        body: (stream) => live.add(stream),
+      }),
+    };
+    this.#pages = (path) => Object.hasOwn(pages, path) ? pages[path]!() : undefined;
+  }
+
+  #answer(path: string): HttpAnswer {
+    if (this.#pages === null) return { status: 503, type: text, body: "starting\n" };
+    return this.#pages(path) ?? { status: 404, type: text, body: "not found\n" };
+  }
+
+  close(): void {
+    this.#server.close();
+  }
+}
+
+/** 200 when every program is ready or has done its work, else 503; a line for each says how it is. */
+function readiness(fleet: Fleet, journal: Journal): HttpAnswer {
+  const lines = journal.status.programs.map(({ name, state }) =>
+    `${fleet.isReady(name) ? "ready" : "not ready"}: ${name} (${state})\n`
+  );
+  const all = fleet.names.every((name) => fleet.isReady(name));
+  return { status: all ? 200 : 503, type: text, body: lines.join("") };
+}

@@ -1,0 +1,106 @@
+/** The text format of Prometheus, version 0.0.4: https://prometheus.io/docs/instrumenting/exposition_formats/ */
+import {
+  durationBounds,
+  type DurationInstrument,
+  durations,
+  instruments,
+  type Sample,
+  type Unit,
+} from "./instruments.ts";
+import { Meters } from "./program_meter.ts";
+
+/** The media type of the text. */
+export const prometheusType = "text/plain; version=0.0.4; charset=utf-8";
+
+const suffixes: Readonly<Record<Unit, string>> = {
+  s: "_seconds",
+  By: "_bytes",
+  "1": "",
+  "{restart}": "",
+  "{heartbeat}": "",
+};
+
+/** How often a duration fell into each bucket (the last has no bound), and their sum. */
+interface Histogram {
+  readonly counts: number[];
+  sum: number;
+}
+
+/** Programs, measured, as text. */
+export class PrometheusText {
+  readonly meters: Meters;
+  readonly #histograms = new Map<string, Map<DurationInstrument, Histogram>>();
+
+  constructor() {
+    this.meters = new Meters((program, instrument, seconds) => {
+      const histogram = this.#histogram(program, instrument);
+      const bucket = durationBounds.findIndex((bound) => seconds <= bound);
+      histogram.counts[bucket < 0 ? durationBounds.length : bucket]!++;
+      histogram.sum += seconds;
+    });
+  }
+
+  #histogram(program: string, instrument: DurationInstrument): Histogram {
+    let own = this.#histograms.get(program);
+    if (!own) this.#histograms.set(program, own = new Map());
+    let histogram = own.get(instrument);
+    if (!histogram) {
+      const counts = Array.from({ length: durationBounds.length + 1 }, () => 0);
+      own.set(instrument, histogram = { counts, sum: 0 });
+    }
+    return histogram;
+  }
+
+  /** No program by this name is measured any more. */
+  forget(program: string): void {
+    this.#histograms.delete(program);
+  }
+
+  /** All that is known now. */
+  get text(): string {
+    const programs = this.meters.read();
+    const lines: string[] = [];
+    for (const { name, kind, unit, description, read } of instruments) {
+      const full = prometheusName(name, unit) + (kind === "counter" ? "_total" : "");
+      family(lines, full, kind, description);
+      for (const program of programs) {
+        for (const sample of read(program)) lines.push(line(full, program.name, sample));
+      }
+    }
+    for (const instrument of durations) {
+      const full = prometheusName(instrument.name, instrument.unit);
+      family(lines, full, "histogram", instrument.description);
+      for (const { name } of programs) {
+        const { counts, sum } = this.#histogram(name, instrument);
+        let value = 0;
+        for (const [at, count] of counts.entries()) {
+          value += count;
+          const le = at < durationBounds.length ? String(durationBounds[at]) : "+Inf";
+          lines.push(line(`${full}_bucket`, name, { labels: { le }, value }));
+        }
+        lines.push(line(`${full}_sum`, name, { labels: {}, value: sum }));
+        lines.push(line(`${full}_count`, name, { labels: {}, value }));
+      }
+    }
+    return `${lines.join("\n")}\n`;
+  }
+}
+
+/** `sam.data.size` in bytes is `sam_data_size_bytes`. */
+export function prometheusName(name: string, unit: Unit): string {
+  return name.replaceAll(".", "_") + suffixes[unit];
+}
+
+function family(lines: string[], name: string, kind: string, description: string): void {
+  lines.push(`# HELP ${name} ${description}`, `# TYPE ${name} ${kind}`);
+}
+
+function line(name: string, program: string, { labels, value }: Sample): string {
+  const all = Object.entries({ program, ...labels })
+    .map(([label, text]) => `${label}="${escaped(text)}"`);
+  return `${name}{${all.join(",")}} ${value}`;
+}
+
+function escaped(text: string): string {
+  return text.replace(/[\\"\n]/g, (sign) => sign === "\n" ? "\\n" : `\\${sign}`);
+}

@@ -1,0 +1,130 @@
+/** An HTTP server, by the layer of Node that all three runtimes have; loaded only where the user asks for one. */
+import { createServer, type IncomingMessage, type ServerResponse } from "node:http";
+import { type AddressInfo, isIP, type Socket } from "node:net";
+
+/** What is asked: always by GET or HEAD. */
+export interface HttpRequest {
+  /** The path, without what follows a question mark. */
+  readonly path: string;
+}
+
+/** What is answered: a text, or one that goes on until either side ends it. */
+export interface HttpAnswer {
+  readonly status: number;
+  readonly type: string;
+  readonly body: string | ((stream: HttpStream) => void);
+}
+
+/** An answer that goes on. */
+export interface HttpStream {
+  /** Writes a piece; a reader that lets too much wait is cut off. */
+  write(text: string): void;
+  /** Calls back when nobody reads any more. */
+  onClose(listener: () => void): void;
+}
+
+/** A server that listens. */
+export interface HttpServer {
+  /** `http://127.0.0.1:9464/` */
+  readonly url: string;
+  /** Ends it, and all of its connections. */
+  close(): void;
+}
+
+/** More than this is not kept for a reader that does not read. */
+const maxWaitingBytes = 4 * 1024 * 1024;
+const maxConnections = 256;
+
+/** For every answer: nothing of it is kept, framed, sniffed, or read by another origin; a page loads nothing from elsewhere. */
+const headers = {
+  "cache-control": "no-store",
+  "content-security-policy":
+    "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src data:; " +
+    "base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
+  "cross-origin-resource-policy": "same-origin",
+  "referrer-policy": "no-referrer",
+  "x-content-type-options": "nosniff",
+};
+
+/** Listens; rejects with what the system says. `answer` may throw: its request alone fails. */
+export function serveHttp(
+  host: string,
+  port: number,
+  answer: (request: HttpRequest) => HttpAnswer,
+): Promise<HttpServer> {
+  const server = createServer({ maxHeaderSize: 16 * 1024 }, (request, response) => {
+    request.resume();
+    respond(request, response, isLoopback ? host : undefined, answer);
+  });
+  let isLoopback = true;
+  const sockets = new Set<Socket>();
+  server.maxConnections = maxConnections;
+  server.on("connection", (socket: Socket) => {
+    sockets.add(socket);
+    socket.once("close", () => sockets.delete(socket));
+  });
+  return new Promise((resolve, reject) => {
+    server.once("error", reject);
+    server.listen(port, host, () => {
+      server.off("error", reject);
+      const { address, port } = server.address() as AddressInfo;
+      isLoopback = address === "::1" || address.startsWith("127.");
+      resolve({
+        url: `http://${address.includes(":") ? `[${address}]` : address}:${port}/`,
+        close() {
+          server.close();
+          for (const socket of sockets) socket.destroy();
+        },
+      });
+    });
+  });
+}
+
+function respond(
+  request: IncomingMessage,
+  response: ServerResponse,
+  onlyAs: string | undefined,
+  answer: (request: HttpRequest) => HttpAnswer,
+): void {
+  const { method, url = "/", headers: { host } } = request;
+  const refuse = (status: number, text: string, more: Record<string, string> = {}) => {
+    response.writeHead(status, { ...headers, ...more, "content-type": "text/plain" });
+    response.end(`${text}\n`);
+  };
+  if (method !== "GET" && method !== "HEAD") {
+    return refuse(405, "only GET and HEAD", { allow: "GET, HEAD" });
+  }
+  if (onlyAs !== undefined && host !== undefined && !isOurs(host, onlyAs)) {
+    return refuse(421, "this server listens on the loopback interface: ask for it as localhost");
+  }
+  let given: HttpAnswer;
+  try {
+    given = answer({ path: url.split("?", 1)[0]! });
+  } catch (error) {
+    return refuse(500, error instanceof Error ? error.message : String(error));
+  }
+  const { status, type, body } = given;
+  response.writeHead(status, { ...headers, "content-type": type });
+  if (typeof body === "string" || method === "HEAD") {
+    response.end(typeof body === "string" && method === "GET" ? body : undefined);
+    return;
+  }
+  body({
+    write(text) {
+      if (response.destroyed) return;
+      response.write(text);
+      if (response.writableLength > maxWaitingBytes) response.destroy();
+    },
+    onClose: (listener) => void response.once("close", listener),
+  });
+}
+
+/**
+ * Whether a server on the loopback interface is meant by the name that a browser has for it. A page of any site can have its
+ * own name point to 127.0.0.1, and would then read our answers as its own (DNS rebinding).
+ */
+function isOurs(host: string, asked: string): boolean {
+  const name = host.replace(/:\d+$/, "").replace(/^\[(.*)\]$/, "$1").toLowerCase();
+  return isIP(name) !== 0 || name === "localhost" || name.endsWith(".localhost") ||
+    name === asked.toLowerCase();
+}

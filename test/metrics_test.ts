@@ -1,0 +1,218 @@
+// Metrics: what is counted of a program, as Prometheus and OpenTelemetry have it.
+import { assert, assertEquals, assertThrows } from "@std/assert";
+import {
+  AggregationTemporality,
+  DataPointType,
+  MeterProvider,
+  MetricReader,
+} from "@opentelemetry/sdk-metrics";
+import { spawn, spawnSync } from "node:child_process";
+import type { SamError, Supervisor, SupervisorEvent, SupervisorStatus } from "../mod.ts";
+import { SlackCounter } from "../src/core/slack.ts";
+import { EventLog } from "../src/events.ts";
+import { prometheusMetrics } from "../src/metrics.ts";
+import { openTelemetryMetrics } from "../src/otel.ts";
+import { test } from "./support/harness.ts";
+import { parsePrometheus } from "./support/prometheus.ts";
+
+/** A supervised program without processes: it is what it is told to be. */
+class Puppet {
+  readonly slack = new SlackCounter(100);
+  readonly #log = new EventLog();
+  #status: Partial<SupervisorStatus> = {};
+  #instanceId = 1;
+
+  get supervisor(): Supervisor {
+    const status = () => this.#current;
+    return {
+      events: () => this.#log.read([]),
+      get status() {
+        return status();
+      },
+    } as unknown as Supervisor;
+  }
+
+  get #current(): SupervisorStatus {
+    return {
+      state: "started",
+      pid: 1,
+      ready: true,
+      spawnedAt: Date.now() - 5000,
+      instanceId: this.#instanceId,
+      heartbeatAge: 20,
+      dataSize: 3,
+      slack: this.slack.snapshot,
+      ...this.#status,
+    } as SupervisorStatus;
+  }
+
+  is(status: Partial<SupervisorStatus>): void {
+    this.#status = status;
+  }
+
+  /** Something happens, `at` milliseconds. */
+  tell(at: number, event: object): void {
+    this.#log.push({ ...event, at, instanceId: this.#instanceId } as SupervisorEvent);
+  }
+
+  /** An instance is silent from 0 on, is given up at 120, ends, and the next one is started at 520. */
+  async hang(): Promise<void> {
+    this.is({ ready: false, state: "warned" });
+    this.tell(120, { type: "warn", reason: "timeout" });
+    this.tell(130, { type: "exit", code: null, signal: "SIGTERM" });
+    this.tell(130, {
+      type: "recovery",
+      reason: "timeout",
+      evidence: { heartbeatAge: 120 },
+      delay: 0,
+    });
+    this.#instanceId++;
+    this.tell(150, { type: "spawn", pid: 2 });
+    await told();
+    this.is({});
+    this.tell(520, { type: "start" });
+    await told();
+  }
+
+  end(): void {
+    this.#log.close();
+  }
+}
+
+/** Readers have been told. */
+const told = () => new Promise<void>((resolve) => setTimeout(resolve, 0));
+
+test("Prometheus: restarts by reason, signs of life by slack, durations, and what is now", async () => {
+  const puppet = new Puppet();
+  const metrics = prometheusMetrics({ web: puppet.supervisor });
+  for (const left of [90, 60, 30, 1, -5]) puppet.slack.add(left);
+  await puppet.hang();
+  puppet.tell(900, { type: "stopping", signal: "SIGTERM" });
+  puppet.tell(901, { type: "exit", code: 0, signal: null });
+  puppet.tell(950, { type: "spawn", pid: 3 });
+  puppet.tell(960, { type: "start" });
+  puppet.tell(990, { type: "exit", code: 1, signal: null });
+  puppet.tell(990, {
+    type: "recovery",
+    reason: "exit",
+    evidence: { heartbeatAge: 9 },
+    delay: null,
+  });
+  await told();
+  const samples = parsePrometheus(metrics.text());
+  const of = (name: string, labels = "") => samples.get(`${name}{program="web"${labels}}`);
+  assertEquals(of("sam_restart_count_total", ',reason="timeout"'), 1);
+  assertEquals(of("sam_restart_count_total", ',reason="requested"'), 1);
+  assertEquals(of("sam_restart_count_total", ',reason="exit"'), undefined, "none followed");
+  assertEquals(of("sam_instance_id"), 2);
+  assertEquals(of("sam_program_state", ',state="started"'), 1);
+  assertEquals(of("sam_program_state", ',state="backoff"'), 0);
+  assertEquals(of("sam_heartbeat_count_total", ',slack="0.5"'), 2);
+  assertEquals(of("sam_heartbeat_count_total", ',slack="late"'), 1);
+  assertEquals(of("sam_heartbeat_slack_seconds"), -0.005);
+  assertEquals(of("sam_heartbeat_age_seconds"), 0.02);
+  assertEquals(of("sam_data_size_bytes"), 3);
+  assertEquals(of("sam_detection_duration_seconds_sum"), 0.12);
+  assertEquals(of("sam_detection_duration_seconds_bucket", ',le="0.1"'), 0);
+  assertEquals(of("sam_detection_duration_seconds_bucket", ',le="0.25"'), 1);
+  assertEquals(of("sam_recovery_duration_seconds_sum"), 0.4);
+  assertEquals(of("sam_recovery_duration_seconds_count"), 1);
+  puppet.slack.reset();
+  assert(metrics.text().includes('slack="late"} 1\n'), "a counter does not go back");
+  puppet.end();
+});
+
+test("Prometheus: programs come and go; names are escaped; what is wrong is refused", async () => {
+  const puppet = new Puppet();
+  const metrics = prometheusMetrics();
+  const name = 'a "b"\\\n';
+  const remove = metrics.add(name, puppet.supervisor);
+  await puppet.hang();
+  assert(
+    metrics.text().includes('sam_instance_id{program="a \\"b\\"\\\\\\n"} 2\n'),
+    metrics.text(),
+  );
+  parsePrometheus(metrics.text());
+  const code = (action: () => void) => (assertThrows(action) as SamError).code;
+  assertEquals(code(() => metrics.add(name, puppet.supervisor)), "INVALID_PARAM");
+  assertEquals(code(() => metrics.add("", puppet.supervisor)), "INVALID_PARAM");
+  assertEquals(code(() => prometheusMetrics({ x: {} as Supervisor })), "INVALID_PARAM");
+  remove();
+  assertEquals(parsePrometheus(metrics.text()).size, 0);
+  metrics.add(name, puppet.supervisor);
+  assert(
+    metrics.text().includes('sam_recovery_duration_seconds_count{program="a \\"b\\"\\\\\\n"} 0'),
+  );
+  puppet.end();
+});
+
+const hasPromtool = spawnSync("promtool", ["--version"]).status === 0;
+test("Prometheus: promtool has nothing to say", async () => {
+  const puppet = new Puppet();
+  const metrics = prometheusMetrics({ web: puppet.supervisor });
+  await puppet.hang();
+  const child = spawn("promtool", ["check", "metrics"], { stdio: ["pipe", "pipe", "pipe"] });
+  let said = "";
+  for (const stream of [child.stdout, child.stderr]) {
+    stream.setEncoding("utf8").on("data", (text: string) => said += text);
+  }
+  const code = new Promise((resolve) => child.on("close", resolve));
+  child.stdin.end(metrics.text());
+  assertEquals([await code, said], [0, ""]);
+  puppet.end();
+}, { skip: hasPromtool ? false : "promtool is not installed (Debian: prometheus)" });
+
+/** Gives what was collected when it is asked. */
+class Reader extends MetricReader {
+  protected override onForceFlush(): Promise<void> {
+    return Promise.resolve();
+  }
+  protected override onShutdown(): Promise<void> {
+    return Promise.resolve();
+  }
+}
+
+test("OpenTelemetry: the SDK collects the same", async () => {
+  const reader = new Reader({
+    aggregationTemporalitySelector: () => AggregationTemporality.CUMULATIVE,
+  });
+  const provider = new MeterProvider({ readers: [reader] });
+  const puppet = new Puppet();
+  const measured = openTelemetryMetrics(provider.getMeter("@x/sam"), { web: puppet.supervisor });
+  for (const left of [90, -5]) puppet.slack.add(left);
+  await puppet.hang();
+  const collect = async () => {
+    const { resourceMetrics, errors } = await reader.collect();
+    assertEquals(errors, []);
+    return new Map(
+      resourceMetrics.scopeMetrics.flatMap(({ metrics }) => metrics).map((metric) =>
+        [metric.descriptor.name, metric] as const
+      ),
+    );
+  };
+  const metrics = await collect();
+  const value = (name: string, attributes: Record<string, string> = {}) => {
+    const { dataPoints } = metrics.get(name)!;
+    const wanted = JSON.stringify({ program: "web", ...attributes });
+    const points = dataPoints as { attributes: object; value: unknown }[];
+    return points.find((point) => JSON.stringify(point.attributes) === wanted)?.value;
+  };
+  assertEquals(value("sam.restart.count", { reason: "timeout" }), 1);
+  assertEquals(value("sam.instance.id"), 2);
+  assertEquals(value("sam.program.state", { state: "started" }), 1);
+  assertEquals(value("sam.heartbeat.count", { slack: "late" }), 1);
+  assertEquals(value("sam.heartbeat.slack"), -0.005);
+  const { sum, count } = value("sam.recovery.duration") as { sum?: number; count: number };
+  assertEquals([sum, count], [0.4, 1]);
+  assertEquals(metrics.get("sam.detection.duration")!.dataPointType, DataPointType.HISTOGRAM);
+  assertEquals(metrics.get("sam.restart.count")!.dataPointType, DataPointType.SUM);
+  assertEquals(metrics.get("sam.data.size")!.descriptor.unit, "By");
+  measured.close();
+  puppet.is({ dataSize: 9 });
+  const closed = await collect();
+  assertEquals(closed.get("sam.data.size")!.dataPoints[0]!.value, 3, "no more is measured");
+  await provider.shutdown();
+  puppet.end();
+  const { code } = assertThrows(() => openTelemetryMetrics({} as never)) as SamError;
+  assertEquals(code, "INVALID_PARAM");
+});

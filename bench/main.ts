@@ -19,7 +19,7 @@ const { values, positionals } = parseArgs({
 });
 
 /** bench/figures, in the order of docs/performance.md. */
-const all = ["heartbeat", "cpu", "hang", "crash", "data", "startup", "many", "memory"];
+const all = ["heartbeat", "cpu", "hang", "crash", "data", "startup", "many", "memory", "quorum"];
 const unknown = positionals.filter((name) => !all.includes(name));
 if (unknown.length > 0) throw new Error(`no figure ${unknown.join()}; there are ${all.join(", ")}`);
 
@@ -33,6 +33,12 @@ const partial = `${root}.build/bench.json`;
 for (const name of positionals.length > 0 ? positionals : all) {
   const from = performance.now();
   const figure = await import(`./figures/${name}.js`) as Figure;
+  const why = figure.missing?.();
+  if (why !== undefined) {
+    if (positionals.includes(name)) throw new Error(`"${name}" cannot be measured: ${why}`);
+    console.log(`"${name}" is left out: ${why}`);
+    continue;
+  }
   const settings = { depth: values.quick ? "quick" : "full", libsam: values.libsam } as const;
   const wanted = figure.measurements(settings).filter(({ name }) => name.includes(values.only));
   for (const measurement of wanted) {

@@ -2,12 +2,13 @@
 //
 //   npm test                                      all of test/
 //   npm run test:cluster                          all of test/cluster/, which needs root, and installs Corosync with apt
-//   npm test -- --suite main,cluster              both
+//   npm test -- --suite main,cluster --short      both; what does not depend on the runtime runs on one leg only
 //   npm test -- --only node20,deno --file smoke   some legs, some files (test/smoke_test.ts)
 //   npm test -- --jobs 1                          one leg at a time (default 2)
 //   npm test -- --jsr                             Deno takes @std/assert from jsr.io, not from this folder
 //
-// Each leg's output is in .build/logs/. The last line is `N passed, N failed`, and how many suites were skipped.
+// Each leg's output is in .build/logs/. The last line is `N passed, N failed`; the line before it says what was skipped, if
+// anything was.
 
 import { spawn } from "node:child_process";
 import { createWriteStream, mkdirSync, readdirSync, readFileSync, rmSync } from "node:fs";
@@ -28,6 +29,7 @@ const { values: options } = parseArgs({
     file: { type: "string", multiple: true },
     jobs: { type: "string", default: "2" },
     jsr: { type: "boolean", default: false },
+    short: { type: "boolean", default: false },
   },
 });
 
@@ -69,14 +71,18 @@ for (const signal of ["SIGINT", "SIGTERM", "SIGHUP"]) {
 }
 
 const legs = [];
-let skippedSuites = 0;
+const skippedSuites = [];
 for (const name of suiteNames) await runSuite(name);
 for (const fault of faults) console.log(`FAILED: ${fault}`);
 const sum = (key) => legs.reduce((total, leg) => total + leg[key], 0);
 const failed = sum("failed") + faults.length;
 if (failed > 0) process.exitCode = 1;
-const skipped = skippedSuites > 0 ? `, ${skippedSuites} suite skipped` : "";
-console.log(`${sum("passed")} passed, ${failed} failed${skipped}`);
+const skipped = [
+  sum("skipped") > 0 && `${sum("skipped")} tests`,
+  ...skippedSuites.map((name) => `the suite ${name}`),
+].filter(Boolean);
+if (skipped.length > 0) console.log(`skipped: ${skipped.join(", ")}`);
+console.log(`${sum("passed")} passed, ${failed} failed`);
 
 function mustKnow(what, names, known) {
   const unknown = names.filter((name) => !known.includes(name));
@@ -94,7 +100,7 @@ async function runSuite(suite) {
   const why = await prepare();
   if (why !== undefined) {
     console.log(`SKIPPED  all of ${folder}: ${why}`);
-    skippedSuites++;
+    skippedSuites.push(suite);
     return;
   }
   const own = [];
@@ -148,6 +154,7 @@ function environmentOf(name) {
     NO_COLOR: "1",
     DENO_NO_UPDATE_CHECK: "1",
     DO_NOT_TRACK: "1",
+    ...(options.short && { SAM_TEST_SHORT: "1" }),
   };
   delete environment.FORCE_COLOR;
   return environment;

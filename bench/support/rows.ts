@@ -60,6 +60,8 @@ export interface Measurement {
 
 /** One file of bench/figures. */
 export interface Figure {
+  /** Why it cannot be measured here; undefined where it can. */
+  missing?(): string | undefined;
   measurements(settings: Settings): Measurement[];
 }
 

@@ -57,7 +57,7 @@ const server = createServer(async (request, response) => {
     }
     const outcome = await replica.add(client, seq!, by!, 2000);
     if (outcome === "done") return answer(200, { value: replica.value });
-    return answer(outcome === "unknown" ? 503 : 409, { error: outcome });
+    return answer(503, { error: "nobody can say whether it counts: send the same again" });
   }
   if (request.method === "POST" && url.pathname === "/hang") {
     return answer(200, {}).once("finish", () => {

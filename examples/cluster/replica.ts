@@ -39,10 +39,11 @@ export interface ReplicaParts {
 export type Outcome =
   /** A majority has it. */
   | "done"
-  /** Nobody can say: the same request again, to this or another node, will tell. */
-  | "unknown"
-  /** It is not the client's next one. */
-  | "wrong number";
+  /**
+   * Nobody can say: the same request again, to this or another node, will tell. A number that is not the client's next one is
+   * no error: the one before may be on a majority already, and on its way to this node.
+   */
+  | "unknown";
 
 interface Waiting {
   readonly client: string;
@@ -103,9 +104,8 @@ export class Replica {
 
   /** Adds `by`, once, however often the same request comes. Resolved within `limitMs`. */
   async add(client: string, seq: number, by: number, limitMs: number): Promise<Outcome> {
-    if (!this.ready) return "unknown";
     const last = this.#entries.get(client) ?? { seq: 0, sum: 0 };
-    if (seq > last.seq + 1) return "wrong number";
+    if (!this.ready || seq > last.seq + 1) return "unknown";
     const entry = seq === last.seq + 1 ? { seq, sum: last.sum + by } : last;
     return await new Promise((resolve) => {
       const end = (outcome: Outcome) => {

@@ -59,6 +59,7 @@ clusterTest(
     assertEquals(ends.map(({ code }) => code), [3, 3]);
     assertEquals(await node.processes(), {});
   },
+  { leg: "node20" },
 );
 
 clusterTest(
@@ -70,4 +71,5 @@ clusterTest(
     assertEquals(left, await keysOf(node, theirs, "failed"));
     assertEquals(left, { poll_period: 300n, recovery: "quit", state: "failed", updated: "bigint" });
   },
+  { leg: "node20" },
 );

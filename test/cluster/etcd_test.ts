@@ -64,7 +64,7 @@ processTest(
       await etcd.close();
     }
   },
-  { timeoutMs: 60_000, skip: missing ?? false },
+  { timeoutMs: 60_000, skip: missing ?? false, leg: "node24" },
 );
 
 test("a lock in etcd: the arguments are checked", () => {

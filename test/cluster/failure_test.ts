@@ -2,8 +2,9 @@
 import { assertEquals, assertStringIncludes } from "@std/assert";
 import { cpSync, writeFileSync } from "node:fs";
 import { clusterTest, tool } from "../support/corosync.ts";
-import { type Line, processTest, type Stage } from "../support/processes.ts";
-import { distribution, runtimePath } from "../support/runtimes.ts";
+import { eventually, type Line, processTest, type Stage } from "../support/processes.ts";
+import { currentRuntime, distribution, runtimePath } from "../support/runtimes.ts";
+import { runtimeCommand } from "../support/three_nodes.ts";
 
 for (
   const [name, how, freezes] of [
@@ -47,7 +48,44 @@ processTest("start() on Deno without --allow-ffi rejects with ACCESS", async (st
   const program = stage.run("cluster_program", { runtime: "deno", flags, args: [plan] });
   await refused(stage, "ACCESS", "--allow-ffi");
   assertEquals((await program.exited).code, 4);
-});
+}, { leg: "deno" });
+
+clusterTest(
+  "a user whom Corosync does not serve is refused with ACCESS, and served when it is named",
+  async (stage, node) => {
+    // Another user, who may read the files of this checkout, wherever that is.
+    const other = 54321;
+    const files = "+dac_override,+dac_read_search";
+    const become = ["--reuid", `${other}`, "--regid", `${other}`, "--clear-groups"];
+    const may = ["--inh-caps", files, "--ambient-caps", files];
+    const run = (plan: object) =>
+      stage.runCommand("setpriv", {
+        args: [
+          ...[
+            ...become,
+            ...may,
+            ...runtimeCommand(currentRuntime, "test/fixtures/cluster_program"),
+          ],
+          JSON.stringify({ timeInterval: 0, recoveryPolicy: "quit", ...plan }),
+        ],
+      });
+    const program = run({ quorum: {} });
+    await refused(stage, "ACCESS", "uidgid.d");
+    assertEquals((await program.exited).code, 4, program.stderr());
+    // The cluster map keeps no program from its work.
+    const map = run({ clusterMap: true });
+    await stage.line("start");
+    await eventually("the reason", () => map.stderr().includes("Corosync refuses"));
+    await node.set(`uidgid.uid.${other}`, "u8", "1");
+    const both = run({ quorum: {}, clusterMap: true });
+    await stage.line("start", 2);
+    await eventually(
+      "its keys",
+      async () => await node.read(`resources.process.${both.pid}.state`) === "running",
+    );
+  },
+  { leg: "node20" },
+);
 
 processTest("the package on Node 24 without koffi rejects with NOT_SUPPORTED", async (stage) => {
   cpSync(distribution, `${stage.directory}/dist`, { recursive: true });
@@ -60,4 +98,4 @@ processTest("the package on Node 24 without koffi rejects with NOT_SUPPORTED", a
   const said = await tool(runtimePath("node24"), script);
   assertStringIncludes(said, "NOT_SUPPORTED");
   assertStringIncludes(said, "npm install koffi");
-});
+}, { leg: "node24" });

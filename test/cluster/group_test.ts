@@ -1,5 +1,6 @@
 // Process groups of a real Corosync: three daemons on this machine, and members on this runtime.
 import { assert, assertEquals, assertGreater } from "@std/assert";
+import type { TestOptions } from "../support/harness.ts";
 import { eventually, killQuietly, processTest, type Stage } from "../support/processes.ts";
 import { currentRuntime } from "../support/runtimes.ts";
 import {
@@ -36,7 +37,11 @@ class Scene {
   }
 }
 
-function groupTest(name: string, fn: (scene: Scene) => Promise<void>): void {
+function groupTest(
+  name: string,
+  fn: (scene: Scene) => Promise<void>,
+  options: TestOptions = {},
+): void {
   processTest(name, async (stage) => {
     const lab = await Lab.start(`${stage.directory}/lab`);
     try {
@@ -44,7 +49,7 @@ function groupTest(name: string, fn: (scene: Scene) => Promise<void>): void {
     } finally {
       await lab.close();
     }
-  }, { timeoutMs: 90_000, skip });
+  }, { timeoutMs: 90_000, skip, ...options });
 }
 
 groupTest(
@@ -84,6 +89,7 @@ groupTest(
     await eventually("node 1 sees a node go", () => reasons(1).includes("2 node"));
     for (const { pid } of [members[0]!, fourth]) killQuietly(pid);
   },
+  { leg: "node26" },
 );
 
 groupTest(

@@ -21,6 +21,8 @@ function supervise(
   }, { args: [JSON.stringify(plan)] });
 }
 
+const keyOf = (pid: number, name: string) => `resources.process.${pid}.${name}`;
+
 /** The keys of this process, which is the server. */
 const keysOf = async (node: Corosync) => (await node.processes())[process.pid];
 
@@ -65,7 +67,7 @@ clusterTest(
 );
 
 clusterTest(
-  "libsam cluster map, on corosync, restart: markFailed() sets failed and quit, on which corosync's watchdog acts",
+  "libsam cluster map, on corosync, restart: markFailed() sets failed and quit",
   async (stage, node) => {
     const program = supervise(stage, { timeInterval: 0 }, "start", "fail");
     stage.go("1.1 start");
@@ -75,8 +77,35 @@ clusterTest(
     assertEquals((await program.finished()).reason, "failed");
     const { recovery, state } = await keysOf(node) ?? {};
     assertEquals([recovery, state], ["quit", "failed"]);
-    await eventually("the watchdog", () => /\[WD .*failed/.test(node.log()));
   },
+);
+
+clusterTest(
+  "corosync's watchdog acts on markFailed() and on silence; a healthy process with time interval 0 it leaves alone",
+  async (stage, node) => {
+    const healthy = stage.run("cluster_program", {
+      args: [JSON.stringify({ timeInterval: 0, recoveryPolicy: "restart", clusterMap: true })],
+    });
+    await stage.line("start");
+    // Another one, by hand, that nobody updates: what becomes of it shows that the watchdog looks.
+    const silent = "resources.process.1";
+    await node.set(`${silent}.recovery`, "str", "restart"); // never "reboot", nor "shutdown": Corosync does it
+    await node.set(`${silent}.poll_period`, "u64", "0");
+    const since = await eventually("a time", () => node.read(keyOf(healthy.pid, "last_updated")));
+    await node.set(`${silent}.last_updated`, "u64", String(since));
+    await node.set(`${silent}.state`, "str", "running");
+    supervise(stage, { timeInterval: 0 }, "start", "fail");
+    stage.go("1.1 start");
+    await until(node, "state", "running");
+    stage.go("1.2 fail");
+    const failed = (pid: number) =>
+      new RegExp(`\\[WD .* resource "${pid}" failed`).test(node.log());
+    await eventually("the failed one", () => failed(process.pid));
+    await eventually("the silent one", () => failed(1)); // 9 seconds or more
+    assert(!failed(healthy.pid), node.log());
+    assertEquals(await node.read(keyOf(healthy.pid, "state")), "running");
+  },
+  { timeoutMs: 60_000, leg: "node26" },
 );
 
 clusterTest(
@@ -96,6 +125,7 @@ clusterTest(
     assert(moved >= 990 && moved < 10_000, `it moved by ${moved} ms`);
     assertEquals(program.all("problem"), []);
   },
+  { leg: "node24" },
 );
 
 clusterTest("the daemon that comes back is told all keys again", async (stage, node) => {
@@ -116,4 +146,4 @@ clusterTest("the daemon that comes back is told all keys again", async (stage, n
   stage.go("1.3 exit");
   await program.finished();
   assertEquals(await node.processes(), {});
-});
+}, { leg: "bun" });

@@ -64,6 +64,7 @@ for (const [timeInterval, stopTimeout] of [[300, 10_000], [0, 300]] as const) {
       await node.setQuorate(true);
       await program.event("start", 2);
     },
+    { leg: timeInterval > 0 ? "node22" : "bun" },
   );
 }
 
@@ -95,7 +96,7 @@ clusterTest(
     await stage.line("start");
     assertEquals(program.all("problem").length, 1);
   },
-  { isUp: false },
+  { isUp: false, leg: "bun" },
 );
 
 clusterTest(
@@ -130,6 +131,7 @@ clusterTest(
     await node.start();
     await program.event("start", 2);
   },
+  { leg: "node22" },
 );
 
 clusterTest(
@@ -152,6 +154,7 @@ clusterTest(
     assert(performance.now() - began < 15_000);
     node.thaw();
   },
+  { leg: "node20" },
 );
 
 clusterTest(
@@ -169,6 +172,7 @@ clusterTest(
     await node.setQuorate(true);
     await stage.line("start");
   },
+  { leg: "node22" },
 );
 
 clusterTest(
@@ -215,4 +219,5 @@ clusterTest(
     assertEquals((await server.exited).code, 143, server.stderr());
     assertEquals(await node.processes(), {});
   },
+  { leg: "bun" },
 );

@@ -5,37 +5,9 @@ import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "nod
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { corosyncQuorum } from "../../src/corosync.ts";
+import { aloneIn } from "./corosync_conf.ts";
+import type { TestOptions } from "./harness.ts";
 import { eventually, killQuietly, processTest, type Stage } from "./processes.ts";
-
-function configuration(directory: string): string {
-  const section = (name: string, values: Readonly<Record<string, string | number>>) =>
-    `${name} {\n${
-      Object.entries(values).map(([key, value]) => `\t${key}: ${value}\n`).join("")
-    }}\n`;
-  return section("totem", {
-    version: 2,
-    cluster_name: "alone",
-    transport: "udpu",
-    crypto_cipher: "none",
-    crypto_hash: "none",
-    token: 1000,
-  }) + `nodelist {\n${section("node", { name: "n1", nodeid: 1, ring0_addr: "127.0.0.1" })}}\n` +
-    section("quorum", { provider: "corosync_votequorum", expected_votes: 1 }) +
-    section("system", {
-      state_dir: directory,
-      sched_rr: "no",
-      priority: 0,
-      move_to_cgroup: "no",
-    }) +
-    section("logging", {
-      to_stderr: "no",
-      to_syslog: "no",
-      to_logfile: "yes",
-      logfile: `${directory}/log`,
-    }) +
-    // A file is no watchdog: nothing happens when it is not fed. But the log tells that it is not.
-    section("resources", { watchdog_device: `${directory}/watchdog` });
-}
 
 /** One node. */
 export class Corosync {
@@ -45,7 +17,7 @@ export class Corosync {
 
   constructor() {
     writeFileSync(`${this.#directory}/watchdog`, "");
-    writeFileSync(`${this.#directory}/corosync.conf`, configuration(this.#directory));
+    writeFileSync(`${this.#directory}/corosync.conf`, aloneIn(this.#directory));
   }
 
   /** Starts the daemon; resolved when it is quorate. */
@@ -90,8 +62,12 @@ export class Corosync {
 
   /** Makes the node quorate, or not: by the votes that are expected. */
   async setQuorate(quorate: boolean): Promise<void> {
-    const votes = quorate ? "1" : "2";
-    await tool("corosync-cmapctl", "-s", "quorum.expected_votes", "u32", votes);
+    await this.set("quorum.expected_votes", "u32", quorate ? "1" : "2");
+  }
+
+  /** Sets a key of the cluster map. */
+  async set(key: string, type: string, value: string): Promise<void> {
+    await tool("corosync-cmapctl", "-s", key, type, value);
   }
 
   /** What the daemon has logged. */
@@ -143,7 +119,7 @@ export function tool(file: string, ...args: string[]): Promise<string> {
 export function clusterTest(
   name: string,
   fn: (stage: Stage, node: Corosync) => Promise<void>,
-  { isUp = true }: { readonly isUp?: boolean } = {},
+  { isUp = true, ...options }: TestOptions & { readonly isUp?: boolean } = {},
 ): void {
   processTest(name, async (stage) => {
     const node = new Corosync();
@@ -154,5 +130,5 @@ export function clusterTest(
       await stage.end(); // before the daemon, so that what is frozen blocks nobody
       await node.end();
     }
-  });
+  }, options);
 }

@@ -1,12 +1,19 @@
 // One `test()` for three runners: Deno.test with its leak sanitizers on Deno, node:test on Node and Bun.
 // (node:test on Deno would let a throw in a timer pass.) Tests are flat and own their cleanup; no hooks.
 
+import { currentRuntime, type RuntimeName } from "./runtimes.ts";
+
 export interface TestOptions {
   /** Limit for the whole test, in milliseconds. Default: 60 000. */
   timeoutMs?: number;
   /** Do not run the test; it is counted as skipped. A string says why. */
   skip?: boolean | string;
+  /** What it shows does not depend on the runtime: with SAM_TEST_SHORT set, it runs on this leg only. */
+  leg?: RuntimeName;
 }
+
+/** Not all is run: see `leg`. */
+export const short = process.env["SAM_TEST_SHORT"] !== undefined;
 
 type TestBody = () => void | Promise<void>;
 
@@ -26,7 +33,9 @@ const nodeTest = deno === undefined ? (await import("node:test")).test : undefin
 
 /** Registers a test with the runner of the current runtime. */
 export function test(name: string, fn: TestBody, options: TestOptions = {}): void {
-  const { timeoutMs = 60_000, skip = false } = options;
+  const { timeoutMs = 60_000, leg } = options;
+  const isElsewhere = short && leg !== undefined && leg !== currentRuntime;
+  const skip = isElsewhere ? `in the short form it runs on ${leg} only` : options.skip ?? false;
   const body = (): Promise<void> => within(timeoutMs, name, fn);
   if (deno !== undefined) {
     const sanitizers = { sanitizeOps: true, sanitizeResources: true, sanitizeExit: true } as const;

@@ -237,7 +237,7 @@ export function killQuietly(pid: number): void {
 export function processTest(
   name: string,
   fn: (stage: Stage) => Promise<void>,
-  options: TestOptions = { timeoutMs: 30_000 },
+  options: TestOptions = {},
 ): void {
   test(name, () =>
     withoutLeaks(async () => {
@@ -247,5 +247,5 @@ export function processTest(
       } finally {
         await stage.end();
       }
-    }), options);
+    }), { timeoutMs: 30_000, ...options });
 }

@@ -59,10 +59,11 @@ logging {
 `;
 }
 
-/** The command that runs a module of this project, named without its extension, on a runtime. */
+/** The command that runs a module of this project, named without its extension, on a runtime; on Node compiled: see `quickFixture`. */
 export function runtimeCommand(runtime: RuntimeName, module: string): string[] {
   const flags = runtime === "deno" ? ["run", "-A", "--no-check", "--no-config"] : [];
-  return [runtimePath(runtime), ...flags, fixtureFor(runtime, `../../${module}`)];
+  const kind = runtime.startsWith("node") ? "node20" : runtime;
+  return [runtimePath(runtime), ...flags, fixtureFor(kind, `../../${module}`)];
 }
 
 /** A program in a node. */

@@ -92,6 +92,10 @@ clusterTest(
     const program = supervise(stage, { timeInterval: 0, quorum: corosyncQuorum() });
     await program.event("waiting", 1);
     assertEquals((await program.event("problem")).error.code, "TRY_AGAIN");
+    const before = process.cpuUsage();
+    await new Promise((resolve) => setTimeout(resolve, 500)); // looking for it costs little
+    const { user, system } = process.cpuUsage(before);
+    assert(user + system < 150_000, `${user + system} µs of processor time in 500 ms`);
     await node.start();
     await stage.line("start");
     assertEquals(program.all("problem").length, 1);

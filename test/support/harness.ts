@@ -13,7 +13,7 @@ export interface TestOptions {
 }
 
 /** Not all is run: see `leg`. */
-export const short = process.env["SAM_TEST_SHORT"] !== undefined;
+export const short: boolean = process.env["SAM_TEST_SHORT"] !== undefined;
 
 type TestBody = () => void | Promise<void>;
 

@@ -71,7 +71,7 @@ async function warnings(
   const told: number[] = [];
   try {
     for (let nth = 1; nth <= count; nth++) {
-      await program.line("started", nth);
+      await program.line("goes on", nth);
       await sleep(20 + 20 * Math.random()); // whoever has just started has come to rest
       votes.say("2");
       const lost = await votes.line("set", before + 2 * nth - 1);

@@ -4,7 +4,7 @@
 //   gcc -O2 -o OUT quorum.c -lcmap -lquorum -lsam
 //   OUT votes     expects as many votes as each line on stdin says: `set`, with the moment before the daemon is asked to, and
 //                 the one at which the daemon has told a program in C, this one, that quorum is lost or regained by that
-//   OUT libsam    waits for quorum, `started`, and then for the warning, `warned`; and so on
+//   OUT libsam    waits for quorum, `goes on`, and then for the warning, `warned`; and so on
 #define _GNU_SOURCE
 #include <corosync/cmap.h>
 #include <corosync/quorum.h>
@@ -67,7 +67,7 @@ static void watched(void) {
   sigaddset(&warning, SIGTERM);
   sigprocmask(SIG_BLOCK, &warning, NULL);
   must(sam_start(), "sam_start");
-  puts("{\"event\":\"started\"}");
+  puts("{\"event\":\"goes on\"}");
   sigwait(&warning, &number);
   printf("{\"event\":\"warned\",\"at\":%.4f}\n", now());
   exit(0); // a failure, since it is started

@@ -13,6 +13,6 @@ const watched = supervise(settings.program, {
 });
 for await (const event of watched.events()) {
   const at = wall(performance.now());
-  if (event.type === "start") say("started");
+  if (event.type === "start") say("goes on"); // the program itself says "started"
   if (event.type === "warn") say("warned", { at });
 }

@@ -1,7 +1,7 @@
 // The counter of examples/cluster on three nodes and three runtimes, while one node after the other is cut off, frozen,
 // crashed or hung: nobody runs without quorum, nobody else is disturbed, and no acknowledged increment is lost or doubled.
-// SAM_CLUSTER_ROUNDS sets the number of rounds. Unless it is set, all legs together make 42, each its seven: 21 cuts of the
-// network, and 21 crashes and freezes of a daemon.
+// SAM_CLUSTER_ROUNDS sets the number of rounds. Unless it is set, each leg makes seven, all together 42: 21 cuts of the network,
+// and 21 crashes and freezes of a daemon.
 import { assert, assertEquals } from "@std/assert";
 import { request } from "node:http";
 import { setTimeout as sleep } from "node:timers/promises";

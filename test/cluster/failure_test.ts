@@ -56,19 +56,15 @@ clusterTest(
     // Another user, who may read the files of this checkout, wherever that is.
     const other = 54321;
     const files = "+dac_override,+dac_read_search";
-    const become = ["--reuid", `${other}`, "--regid", `${other}`, "--clear-groups"];
-    const may = ["--inh-caps", files, "--ambient-caps", files];
-    const run = (plan: object) =>
-      stage.runCommand("setpriv", {
-        args: [
-          ...[
-            ...become,
-            ...may,
-            ...runtimeCommand(currentRuntime, "test/fixtures/cluster_program"),
-          ],
-          JSON.stringify({ timeInterval: 0, recoveryPolicy: "quit", ...plan }),
-        ],
-      });
+    const command = [
+      ...["--reuid", `${other}`, "--regid", `${other}`, "--clear-groups"],
+      ...["--inh-caps", files, "--ambient-caps", files],
+      ...runtimeCommand(currentRuntime, "test/fixtures/cluster_program"),
+    ];
+    const run = (plan: object) => {
+      const options = JSON.stringify({ timeInterval: 0, recoveryPolicy: "quit", ...plan });
+      return stage.runCommand("setpriv", { args: [...command, options] });
+    };
     const program = run({ quorum: {} });
     await refused(stage, "ACCESS", "uidgid.d");
     assertEquals((await program.exited).code, 4, program.stderr());

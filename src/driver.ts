@@ -17,15 +17,23 @@ import type {
 import type { Signal } from "./core/signals.ts";
 import type { Slack } from "./core/slack.ts";
 import { SamError } from "./errors.ts";
+import type { Guard } from "./guard.ts";
 import { Instance } from "./instance.ts";
 import type { Command, Runtime } from "./runtime/runtime.ts";
+
+export { guardOf } from "./guard.ts";
 
 /** What a driver drives. */
 export interface DriverParts {
   readonly runtime: Runtime;
   readonly transport: Transport;
+  /** What is used where `transport` cannot be, and is like it to the driver. */
+  readonly otherTransport?: () => Promise<Transport>;
   readonly settings: ServerSettings;
   readonly command: () => Promise<Command>;
+  /** Without one, a program may outlive a server that is killed, and its helpers may outlive it. */
+  readonly guard?: Guard | undefined;
+  readonly killMode?: "group" | "process";
   readonly quorum: QuorumSource | undefined;
   readonly clusterMap: ClusterMap | undefined;
   /** Where chance begins (backoff varies by it); by chance itself, where a run need not be repeated. */
@@ -78,6 +86,7 @@ export class Driver implements Sleeper {
     this.#parts = parts;
     this.#sink = sink;
     this.#alarm = alarmOf(parts.runtime);
+    parts.guard?.enter();
     this.#nearMs = Math.min(1, parts.settings.timeInterval / 16 || 1);
     const seed = parts.seed ?? crypto.getRandomValues(new Uint32Array(1))[0]!;
     this.server = new Server(parts.settings, seed);
@@ -285,7 +294,9 @@ export class Driver implements Sleeper {
     this.#finished = true;
     this.#alarm.remove(this);
     this.#bury();
-    void Promise.all([this.#cluster?.end(), ...this.#doomed]).then(() => {
+    const over = Promise.all([this.#cluster?.end(), ...this.#doomed])
+      .then(() => this.#parts.guard?.leave());
+    void over.then(() => {
       this.#over = true;
       this.#sink.finish(status);
     });

@@ -4,6 +4,7 @@ import { decodeClient, encodeServer, type ServerMessage } from "./core/frame.ts"
 import type { Evidence, Note, Problem, ServerInput } from "./core/server_types.ts";
 import type { Signal } from "./core/signals.ts";
 import { SamError } from "./errors.ts";
+import { familyVariable, type Guard, type Ward } from "./guard.ts";
 import { descends, processState } from "./proc.ts";
 import { linkVariable } from "./runtime/birth.ts";
 import type { Child, Command, Runtime } from "./runtime/runtime.ts";
@@ -14,8 +15,11 @@ import { Tail } from "./tail.ts";
 export interface InstanceParts {
   readonly runtime: Runtime;
   readonly transport: Transport;
+  readonly otherTransport?: () => Promise<Transport>;
   readonly command: () => Promise<Command>;
-  readonly settings: { readonly maxDataSize: number };
+  readonly settings: { readonly maxDataSize: number; readonly serverLost: "exit" | "continue" };
+  readonly guard?: Guard | undefined;
+  readonly killMode?: "group" | "process";
 }
 
 /** Who hears of an instance. */
@@ -48,6 +52,8 @@ export class Instance {
   #link: Link | null = null;
   /** The process that registered, where it is not the one that was spawned (a wrapper stands between). */
   #below: number | null = null;
+  /** What the guard knows of it; null when it is not, or no longer, guarded. */
+  #ward: Ward | null = null;
   #sampled = 0;
   /** Data come by messages, after those that were kept. */
   #outdated = false;
@@ -73,12 +79,20 @@ export class Instance {
   }
 
   async #start(): Promise<void> {
-    const { runtime, transport, command } = this.#parts;
+    const { runtime, command, guard, killMode = "group" } = this.#parts;
     let child: Child;
+    let leads = false;
+    let family = "";
     try {
-      const line = await Promise.resolve().then(command);
-      this.#words = [...line.flags, ...line.args];
-      const endpoint = this.#endpoint = await transport.open(runtime);
+      const asked = await Promise.resolve().then(command);
+      // At a terminal it stays in the foreground, where Ctrl-C reaches it, and where it may read.
+      leads = guard !== undefined && !(asked.stdio[0] === "inherit" && runtime.stdinIsTerminal);
+      if (guard && killMode === "group") family = familyVariable();
+      this.#words = [...asked.flags, ...asked.args];
+      const env = { ...asked.env, ...(family && { [family]: "1" }) };
+      const line = { ...asked, env, ownGroup: leads };
+      const { transport, endpoint } = await this.#open();
+      this.#endpoint = endpoint;
       const { address } = endpoint;
       const variable = (text: string) => ({ [linkVariable]: `${transport.name}:${text}` });
       child = this.#child = typeof address === "string"
@@ -90,14 +104,16 @@ export class Instance {
     }
     if (child.outputs.length > 0) this.#tail = new Tail(runtime, child.outputs);
     if (this.#doomed) child.kill("SIGKILL");
+    this.#watch({ pid: child.pid, leads, family });
     this.#sink.input({ type: "spawned", pid: child.pid });
     try {
-      this.#endpoint.accept(child, (link) => this.#linked(link));
+      this.#endpoint!.accept(child, (link) => this.#linked(link));
     } catch (error) {
       this.#sink.problem(error, "the transport cannot accept the program, which is killed");
       child.kill("SIGKILL");
     }
     const exit = await child.exited;
+    this.#sweep();
     this.#abandonStack?.("the process ended before it could be taken");
     await this.#examined;
     await this.#tail?.drained(lastOutputMs);
@@ -106,6 +122,60 @@ export class Instance {
     }
     this.#takeKept();
     this.#sink.input({ type: "exit", ...exit });
+  }
+
+  /** What is not permitted is for the user to permit; what the system has no room for may be had in another way. */
+  async #open(): Promise<{ transport: Transport; endpoint: Endpoint }> {
+    const { runtime, transport, otherTransport } = this.#parts;
+    try {
+      return { transport, endpoint: await transport.open(runtime) };
+    } catch (error) {
+      if (!otherTransport || (error instanceof SamError && error.code === "ACCESS")) throw error;
+      const other = await otherTransport();
+      const endpoint = await other.open(runtime);
+      this.#sink.fallback(
+        "server",
+        `${messageOf(error)}; transport "${other.name}" is used instead`,
+      );
+      return { transport: other, endpoint };
+    }
+  }
+
+  #watch(ward: Ward): void {
+    const { guard, settings } = this.#parts;
+    if (!guard) return;
+    this.#ward = ward;
+    (settings.serverLost === "exit" ? guard.add(ward) : guard.ready()).catch((error) =>
+      this.#sink.fallback(
+        "server",
+        `there is no guard process (${
+          messageOf(error)
+        }): if this server is killed, a program that is blocked outlives it, and so may helpers`,
+      )
+    );
+  }
+
+  /** The process has ended: what it started goes with it, unless it was let go. */
+  #sweep(): void {
+    const ward = this.#ward;
+    if (!ward) return;
+    const { runtime, guard, killMode } = this.#parts;
+    this.#ward = null;
+    guard!.remove(ward);
+    if (killMode === "process") return;
+    guard!.sweep(ward);
+    try {
+      if (ward.leads) runtime.kill(-ward.pid, "SIGKILL");
+    } catch {
+      // not permitted (Deno without --allow-run): the guard does it
+    }
+  }
+
+  /** It goes on without us. */
+  #letGo(): void {
+    this.#below = null; // it may outlive what was spawned
+    if (this.#ward) this.#parts.guard!.remove(this.#ward);
+    this.#ward = null;
   }
 
   #linked(link: Link): void {
@@ -149,7 +219,7 @@ export class Instance {
         this.#takeKept();
         this.#outdated = true;
       }
-      if (message.type === "finalize") this.#below = null; // it may outlive what was spawned
+      if (message.type === "finalize") this.#letGo();
       // Heartbeats before a start or an answer are older than it: they are counted first.
       this.sample();
       this.#sink.input({ type: "message", message });
@@ -307,6 +377,13 @@ function problemOf(error: unknown): Problem {
   if (error instanceof SamError) {
     return { code: error.code, message: error.message, cause: error.cause };
   }
-  const message = error instanceof Error ? error.message : String(error);
-  return { code: "LIBRARY", message: `cannot start the program: ${message}`, cause: error };
+  return {
+    code: "LIBRARY",
+    message: `cannot start the program: ${messageOf(error)}`,
+    cause: error,
+  };
+}
+
+function messageOf(error: unknown): string {
+  return error instanceof Error ? error.message : String(error);
 }

@@ -24,7 +24,7 @@ export interface SamOptions {
   readonly timeInterval: number;
   /** What follows a failure: the server's end, with the status of the process, or a new instance. */
   readonly recoveryPolicy: "quit" | "restart";
-  /** What carries the heartbeats. Default `"unix"`. */
+  /** What carries the heartbeats. Default `"unix"`, and where the system has no room for that, `"pipe"`. */
   readonly transport?: TransportName | Transport;
   /** Sent before the kill; `"SIGKILL"` = no warning. Default `"SIGTERM"`. */
   readonly warnSignal?: Signal;
@@ -50,6 +50,11 @@ export interface SamOptions {
    * `observed`; nobody is warned or killed. A process that ends is recovered as ever. Default false.
    */
   readonly observe?: boolean;
+  /**
+   * What goes with an instance that ends: `"group"`, all that it has started; `"process"`, nothing. After systemd's
+   * `KillMode`. Default `"group"`.
+   */
+  readonly killMode?: "group" | "process";
   /** `start()` waits until this is quorate; a loss is a recovery. Default none. */
   readonly quorum?: QuorumSource;
   /** Where the state of the process is published. Default none. */
@@ -90,6 +95,9 @@ export interface CheckOptions {
 export interface CheckedOptions {
   readonly settings: Omit<ServerSettings, "program" | "startedAtSpawn" | "heartbeatWindow">;
   readonly transport: TransportName | Transport;
+  /** The user named it. */
+  readonly transportChosen: boolean;
+  readonly killMode: "group" | "process";
   readonly quorum: QuorumSource | undefined;
   readonly clusterMap: ClusterMap | undefined;
 }
@@ -108,6 +116,7 @@ export const optionNames: readonly string[] = [
   "serverLost",
   "captureStack",
   "observe",
+  "killMode",
   "quorum",
   "clusterMap",
 ];
@@ -127,6 +136,8 @@ export function checkOptions(options: unknown, defaultTimeInterval?: number): Ch
   );
   return {
     transport,
+    transportChosen: given["transport"] !== undefined,
+    killMode: oneOf("killMode", or(given["killMode"], "group"), ["group", "process"]),
     quorum: checkInterface("quorum", given["quorum"], ["watch"]) as QuorumSource | undefined,
     clusterMap: checkInterface("clusterMap", given["clusterMap"], ["set", "delete"]) as
       | ClusterMap

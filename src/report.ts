@@ -23,24 +23,24 @@ export function report(event: SupervisorEvent): readonly string[] {
       ];
     }
     case "recovery": {
-      const { exitCode, signal } = event.evidence;
-      const how = signal !== null
-        ? `ended by ${signal}`
-        : exitCode !== null
-        ? `ended with exit code ${exitCode}`
-        : `could not be started: ${event.evidence.detail}`;
       const next = event.delay === null
         ? "none follows"
         : event.delay === 0
         ? "the next one starts at once"
         : `the next one starts in ${Math.round(event.delay)} ms`;
-      return [`${who} ${how} (${event.reason}); ${next}`, ...details(event.evidence)];
+      return [`${who} ${endOf(event.evidence)} (${event.reason}); ${next}`, ...details(event.evidence)];
+    }
+    case "failed": {
+      const { reason, evidence } = event;
+      const why = reason === "failed"
+        ? "it marked itself failed"
+        : "too many recoveries (see the option restart)";
+      const last = evidence.detail && `: ${firstLine(evidence.detail)}`;
+      return [`giving up: ${why}; at last ${who} ${endOf(evidence)} (${reason}${last})`];
     }
     case "finish":
       if (event.status.reason === "spawn") return []; // register() rejects with it
-      if (event.status.error) return [event.status.error.message];
-      if (event.status.reason !== "restart-limit") return [];
-      return ["too many recoveries: giving up (see the option restart)"];
+      return event.status.error ? [event.status.error.message] : [];
     case "fallback":
       return [event.detail];
     case "problem":
@@ -48,6 +48,11 @@ export function report(event: SupervisorEvent): readonly string[] {
     default:
       return [];
   }
+}
+
+function endOf({ exitCode, signal, detail }: Evidence): string {
+  if (signal !== null) return `ended by ${signal}`;
+  return exitCode !== null ? `ended with exit code ${exitCode}` : `could not be started: ${detail}`;
 }
 
 function firstLine(text: string): string {

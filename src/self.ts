@@ -59,8 +59,8 @@ export function onEnding(
       // One Ctrl-C may arrive twice: from the terminal, and passed on by npm or a shell. A second one is a wish of its own.
       if (runtime.now() - heard < sameMs) return;
       heard = runtime.now();
-      // At a terminal, Ctrl-C has reached the program as well: it gets no second one from us.
-      end(signal, signal === "SIGINT" && runtime.stdinIsTerminal);
+      // At a terminal, Ctrl-C (or Ctrl-\) has reached the program as well: it gets no second one from us.
+      end(signal, (signal === "SIGINT" || signal === "SIGQUIT") && runtime.stdinIsTerminal);
     })
   );
 }

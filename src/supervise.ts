@@ -159,9 +159,9 @@ export class Supervision implements Supervisor {
   }
 
   async #begin(program: CheckedProgram): Promise<void> {
-    const { settings, quorum, clusterMap, check } = this.#options;
+    const { settings, killMode, quorum, clusterMap, check } = this.#options;
     // Loaded here, so that an active process, which imports the same module, starts without it.
-    const [runtime, { Driver }, transport] = await Promise.all([
+    const [runtime, { Driver, guardOf }, transport] = await Promise.all([
       loadRuntime(),
       import("./driver.ts"),
       loadTransport(this.#options.transport),
@@ -170,6 +170,9 @@ export class Supervision implements Supervisor {
     this.#driver = new Driver({
       runtime,
       transport,
+      ...(!this.#options.transportChosen && { otherTransport: () => loadTransport("pipe") }),
+      guard: guardOf(runtime),
+      killMode,
       quorum,
       clusterMap,
       settings: {

@@ -52,8 +52,8 @@ processTest("events: a status, then all that happens in order, then finish", asy
   const status = await watched.finished();
   const { events } = watched;
   const life = ["spawn", "register", "start", "exit", "recovery"];
-  assertEquals(typesOf(events), ["status", ...life, ...life, "finish"]);
-  assertEquals(events.map(({ instanceId }) => instanceId), [1, 1, 1, 1, 1, 1, 2, 2, 2, 2, 2, 2]);
+  assertEquals(typesOf(events), ["status", ...life, ...life, "failed", "finish"]);
+  assertEquals(events.map(({ instanceId }) => instanceId), [1, 1, 1, 1, 1, 1, ...Array(7).fill(2)]);
   const times = events.map(({ at }) => at);
   assertEquals(times, times.toSorted((a, b) => a - b));
   assertLess(Math.abs(times[0]! - before), 60_000);
@@ -107,7 +107,7 @@ processTest("a reader after the end gets the last status and finish", async (sta
 processTest("a slow reader loses the oldest, and is told how many", async (stage) => {
   const command = join(stage.directory, "once");
   writeFileSync(command, '#!/bin/sh\nrm "$0"\n', { mode: 0o755 });
-  // Not watched by the stage: nobody reads meanwhile. 1 that starts and 600 that do not: 3 + 600 * 2 events, and finish.
+  // Not watched by the stage: nobody reads meanwhile. 1 that starts and 600 that do not: 3 + 600 * 2 events, failed and finish.
   const supervisor = supervise({ command }, {
     recoveryPolicy: "restart",
     restart: { intensity: 600, maxDelay: 0 },
@@ -117,7 +117,7 @@ processTest("a slow reader loses the oldest, and is told how many", async (stage
   assertEquals((await supervisor.finished).reason, "restart-limit");
   const missed = await collect(slow);
   const all = await quick;
-  assertEquals(all.length, 1 + 3 + 2 * 600 + 1);
+  assertEquals(all.length, 1 + 3 + 2 * 600 + 2);
   const [lost] = missed;
   assert(lost?.type === "lost");
   assertEquals(lost.count, all.length - 1024);

@@ -4,7 +4,7 @@
  * end of the process come over a Unix socket. Where nothing can be mapped, the page is written with pwrite.
  */
 import { pageBytes } from "../src/ffi/mapped_page.ts";
-import type { Runtime } from "../src/runtime/runtime.ts";
+import type { Page, RandomFile, Runtime } from "../src/runtime/runtime.ts";
 import { keeper } from "./keep.ts";
 import { noted, noter } from "./noted.ts";
 import { filePage, servedLink, type Shared, sharingLink } from "./paged_link.ts";
@@ -20,23 +20,40 @@ function unmappedNotice(runtime: Runtime): string {
   return `${runtime.name} cannot map memory here, so heartbeats go through a file (about a microsecond each): ${cure}`;
 }
 
-/** What both sides have open, and perhaps mapped. */
+/** What the active side has open, and perhaps mapped. */
 interface Memory extends Shared {
   readonly mapped: boolean;
 }
 
-async function openMemory(runtime: Runtime, path: string, create: boolean): Promise<Memory> {
-  const file = await runtime.openFile(path, create);
+function sharedBy(file: RandomFile, page: Page): Shared {
+  const close = () => {
+    page.close();
+    file.close();
+  };
+  return { page, file, close };
+}
+
+/**
+ * Makes the file. The server reads it, and never maps it: a program that cuts it short would end a server that has it mapped
+ * (SIGBUS), and a read every sixteenth of a time interval costs next to nothing.
+ */
+async function makeShared(runtime: Runtime, directory: string): Promise<Shared> {
+  const file = await runtime.openFile(pageIn(directory), true);
   try {
-    if (create) file.write(new Uint8Array(pageBytes), 0); // reserved: a mapped page must not lack its memory
-    // The server reads it, and never maps it: a program that cut it short would end a server that has (SIGBUS).
-    const mapped = create ? undefined : await runtime.mapPage(path);
-    const page = mapped ?? filePage(file);
-    const close = () => {
-      page.close();
-      file.close();
-    };
-    return { page, file, mapped: mapped !== undefined, close };
+    file.write(new Uint8Array(pageBytes), 0); // reserved: a mapped page must not lack its memory
+    return sharedBy(file, filePage(file));
+  } catch (error) {
+    file.close();
+    throw error;
+  }
+}
+
+/** Opens the file that the server has made, mapped where that can be. */
+async function openMemory(runtime: Runtime, directory: string): Promise<Memory> {
+  const file = await runtime.openFile(pageIn(directory), false);
+  try {
+    const page = await runtime.mapPage(pageIn(directory));
+    return { ...sharedBy(file, page ?? filePage(file)), mapped: page !== undefined };
   } catch (error) {
     file.close();
     throw error;
@@ -44,8 +61,12 @@ async function openMemory(runtime: Runtime, path: string, create: boolean): Prom
 }
 
 /** The server's end. */
-function serverLink(link: Link, memory: Shared): Link {
-  return { ...servedLink(link, memory), noted: () => noted(memory.file) };
+function serverLink(link: Link, shared: Shared, notice: string | undefined): Link {
+  return {
+    ...servedLink(link, shared),
+    noted: () => noted(shared.file),
+    ...(notice !== undefined && { notice }),
+  };
 }
 
 /** The active end: heartbeats go to the page alone; confirmations, which are few, go the way of frames. */
@@ -56,12 +77,31 @@ function activeLink(link: Link, memory: Memory, runtime: Runtime): Link {
     confirm: link.heartbeat,
     keep: keeper(memory.file),
     note: noter(memory.file),
-    ...noticeOf(memory, runtime),
+    ...(!memory.mapped && { notice: unmappedNotice(runtime) }),
   };
 }
 
-function noticeOf({ mapped }: Memory, runtime: Runtime): Pick<Link, "notice"> {
-  return mapped ? {} : { notice: unmappedNotice(runtime) };
+async function openIn(runtime: Runtime, directory: string, notice?: string): Promise<Endpoint> {
+  let shared: Shared | undefined;
+  let linked = false;
+  const socket = await openSocket(runtime, directory, (link) => {
+    linked = true;
+    return serverLink(link, shared!, notice);
+  });
+  try {
+    shared = await makeShared(runtime, directory);
+  } catch (error) {
+    socket.close();
+    throw error;
+  }
+  return {
+    address: socket.address,
+    accept: (_child, onLink) => socket.accept(onLink),
+    close() {
+      socket.close();
+      if (!linked) shared.close();
+    },
+  };
 }
 
 /** Heartbeats and data in shared memory, frames over a Unix socket. */
@@ -70,29 +110,17 @@ export const shm: Transport = {
   sampled: true,
   async open(runtime): Promise<Endpoint> {
     const directory = await runtime.makePrivateDirectory(true);
-    let memory: Memory | undefined;
-    let linked = false;
-    const socket = await openSocket(runtime, directory, (link) => {
-      linked = true;
-      return serverLink(link, memory!);
-    });
     try {
-      memory = await openMemory(runtime, pageIn(directory), true);
+      return await openIn(runtime, directory);
     } catch (error) {
-      socket.close();
-      throw error;
+      // Shared memory may be full, in a container most of all; an ordinary file serves as well.
+      const other = await runtime.makePrivateDirectory(false);
+      const reason = error instanceof Error ? error.message : String(error);
+      return await openIn(runtime, other, `${directory} cannot be used (${reason}): ${other} is`);
     }
-    return {
-      address: socket.address,
-      accept: (_child, onLink) => socket.accept(onLink),
-      close() {
-        socket.close();
-        if (!linked) memory.close();
-      },
-    };
   },
   async connect(address, runtime) {
-    const memory = await openMemory(runtime, pageIn(directoryOf(address)), false);
+    const memory = await openMemory(runtime, directoryOf(address));
     try {
       return activeLink(await connectSocket(runtime, address), memory, runtime);
     } catch (error) {

@@ -105,16 +105,20 @@ export async function openSocket(
 let swept: Promise<void> | undefined;
 
 /**
- * Removes what servers have left that were killed while they waited for a connection: nobody listens there. (Nor does
- * anybody between the making of a socket and the first listening: such a directory is young.)
+ * Removes what killed servers have left. One whose owner cannot be asked for is old, and goes when nobody listens there, or
+ * when there is no socket in it: between the making of the two hardly any time passes.
  */
 async function sweep(runtime: Runtime, own: string): Promise<void> {
-  for (const directory of runtime.privateDirectories()) {
-    if (directory === own) continue;
-    try {
-      (await runtime.connect(socketIn(directory))).close();
-    } catch (error) {
-      if (isRefusal(error)) removeNames(runtime, directory);
+  for (const { path, dead } of runtime.strayDirectories()) {
+    if (path === own) continue;
+    if (dead) removeNames(runtime, path);
+    else {
+      try {
+        (await runtime.connect(socketIn(path))).close();
+      } catch (error) {
+        if (isRefusal(error)) removeNames(runtime, path);
+        else runtime.remove(path); // nothing happens where there is something in it
+      }
     }
   }
 }

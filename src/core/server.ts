@@ -699,11 +699,15 @@ export class Server {
     this.#map({ state: "failed" }, now);
     if (this.#policy === "quit") {
       this.#emit({ type: "recovery", reason, evidence, delay: null });
+      if (reason === "failed") this.#emit({ type: "failed", reason, evidence });
       return this.#finish(status, exit.signal, reason === "failed" ? "failed" : "quit");
     }
     const delay = this.#restart.next(now - this.#spawnedAt, this.#healthyMs(now));
     this.#emit({ type: "recovery", reason, evidence, delay: delay ?? null });
-    if (delay === undefined) return this.#finish(status || 1, exit.signal, "restart-limit");
+    if (delay === undefined) {
+      this.#emit({ type: "failed", reason, evidence });
+      return this.#finish(status || 1, exit.signal, "restart-limit");
+    }
     this.#deadlines.clear();
     if (delay === 0) return this.#advance(now);
     this.state = "backoff";

@@ -198,6 +198,8 @@ export type ServerEvent =
     readonly evidence: Evidence;
     readonly delay: number | null;
   }
+  /** The program is given up for good: too many recoveries, or `markFailed()`. The last recovery's reason and evidence. */
+  | { readonly type: "failed"; readonly reason: RecoveryReason; readonly evidence: Evidence }
   /** The spare process was started, has parked in `register()`, has ended, or has become the active process. */
   | {
     readonly type: "standby";

@@ -12,10 +12,12 @@ import {
   onSignal,
   openFile,
   ownArguments,
-  privateDirectories,
+  privatePrefixes,
   process,
   reach,
   remove,
+  stdinIsTerminal,
+  strayDirectories,
   systemLinks,
   systemText,
   takeOver,
@@ -61,7 +63,7 @@ export const bun: Runtime = {
   executable: process.execPath,
   isMainThread: Bun.isMainThread,
   get stdinIsTerminal() {
-    return process.stdin.isTTY === true;
+    return stdinIsTerminal();
   },
 
   now: () => performance.now(),
@@ -92,7 +94,8 @@ export const bun: Runtime = {
   takeVariable,
 
   makePrivateDirectory: (inMemory) => Promise.resolve().then(() => makePrivateDirectory(inMemory)),
-  privateDirectories,
+  privatePrefixes,
+  strayDirectories,
   remove: (...paths) => remove(paths),
   listen(path, onStream) {
     return Promise.resolve().then(() => {
@@ -144,6 +147,7 @@ async function start(
         ...command.stdio.map((stdio) => stdio === "tee" ? "pipe" : stdio),
         ...(link ? ["pipe"] : []),
       ],
+      detached: command.ownGroup === true,
     });
   } catch (error) {
     throw spawnError(command, error);

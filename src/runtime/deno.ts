@@ -15,15 +15,8 @@ import {
   refuseMore,
   temporaryDirectory,
 } from "./deno_permissions.ts";
-import {
-  type Child,
-  type Command,
-  type RandomFile,
-  type Runtime,
-  type Stdio,
-  type Stream,
-  youngMs,
-} from "./runtime.ts";
+import { privatePrefix, strayDirectories, type Surroundings } from "./private_directory.ts";
+import type { Child, Command, RandomFile, Runtime, Stdio, Stream } from "./runtime.ts";
 
 // The parts of the global `Deno` that are used here, so that the library needs no type package.
 interface DenoLike {
@@ -45,7 +38,8 @@ interface DenoLike {
   readonly stdout: { write(bytes: Uint8Array): Promise<number> };
   readonly stderr: { write(bytes: Uint8Array): Promise<number> };
   readDirSync(path: string): Iterable<{ readonly name: string }>;
-  statSync(path: string): { readonly mtime: Date | null };
+  statSync(path: string): { readonly mtime: Date | null; readonly ino: number | null };
+  readLinkSync(path: string): string;
   readTextFileSync(path: string): string;
   openSync(path: string, options: object): DenoFile;
   listen(options: { transport: "unix"; path: string }): AsyncIterable<DenoConn> & { close(): void };
@@ -186,10 +180,11 @@ export const deno: Runtime = {
   },
 
   async makePrivateDirectory(inMemory) {
+    const prefix = privatePrefix(surroundings);
     // Deno lets only an unrestricted program into /dev.
     if (inMemory && grantedAll()) {
       try {
-        return Deno.makeTempDirSync({ prefix: "sam-", dir: "/dev/shm" });
+        return Deno.makeTempDirSync({ prefix, dir: "/dev/shm" });
       } catch {
         // no shared memory file system: an ordinary file serves
       }
@@ -198,21 +193,11 @@ export const deno: Runtime = {
     const what = `make a directory for the socket in ${dir}`;
     demand(what, [["read", dir, dir], ["write", dir, dir]]);
     const cure = "; set TMPDIR to one you may write to";
-    const make = () => Promise.resolve(Deno.makeTempDirSync({ prefix: "sam-", dir }));
+    const make = () => Promise.resolve(Deno.makeTempDirSync({ prefix, dir }));
     return await allowed(make, what, cure);
   },
-  privateDirectories() {
-    const parents = [...(grantedAll() ? ["/dev/shm"] : []), temporaryDirectory()];
-    return parents.filter((parent) => grantedMostly("read", parent)).flatMap((parent) => {
-      try {
-        return Array.from(Deno.readDirSync(parent), ({ name }) => name)
-          .filter((name) => name.startsWith("sam-")).map((name) => `${parent}/${name}`)
-          .filter((path) => Date.now() - changedAt(path) > youngMs);
-      } catch {
-        return [];
-      }
-    });
-  },
+  privatePrefixes: () => parents().map((parent) => `${parent}/${privatePrefix(surroundings)}`),
+  strayDirectories: () => strayDirectories(parents(), surroundings),
   remove(...paths) {
     for (const path of paths) {
       try {
@@ -318,14 +303,38 @@ function fileNeeds(path: string): ["read" | "write", string, string][] {
   return [["read", path, around], ["write", path, around]];
 }
 
-/** When something in a directory has changed; Infinity for a directory that is no more. */
-function changedAt(directory: string): number {
-  try {
-    return Deno.statSync(directory).mtime?.getTime() ?? Infinity;
-  } catch {
-    return Infinity;
-  }
+/** Where private directories can be. */
+function parents(): readonly string[] {
+  return [...(grantedAll() ? ["/dev/shm"] : []), temporaryDirectory()];
 }
+
+const surroundings: Surroundings = {
+  pid: Deno.pid,
+  get namespace() {
+    if (!grantedAll()) return undefined;
+    try {
+      if (Number(Deno.readLinkSync("/proc/self")) !== Deno.pid) return undefined;
+      return Deno.statSync("/proc/self/ns/pid").ino ?? undefined;
+    } catch {
+      return undefined;
+    }
+  },
+  list(directory) {
+    if (!grantedMostly("read", directory)) return [];
+    try {
+      return Array.from(Deno.readDirSync(directory), ({ name }) => name);
+    } catch {
+      return [];
+    }
+  },
+  changedAt(path) {
+    try {
+      return Deno.statSync(path).mtime?.getTime() ?? 0;
+    } catch {
+      return undefined;
+    }
+  },
+};
 
 /** The path of a socket is never known before: net access cannot be narrowed to it. */
 function demandSocket(path: string): void {
@@ -358,6 +367,7 @@ async function start(
       stdin: name(command.stdio[0]),
       stdout: name(command.stdio[1]),
       stderr: name(command.stdio[2]),
+      detached: command.ownGroup === true,
       ...(extra && { [extra]: ["piped"] }),
     }).spawn();
   } catch (error) {

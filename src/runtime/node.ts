@@ -17,10 +17,12 @@ import {
   onSignal,
   openFile,
   ownArguments,
-  privateDirectories,
+  privatePrefixes,
   process,
   reach,
   remove,
+  stdinIsTerminal,
+  strayDirectories,
   systemLinks,
   systemText,
   takeOver,
@@ -75,7 +77,7 @@ export const node: Runtime = {
       (process.getBuiltinModule("node:worker_threads") as typeof Workers).isMainThread;
   },
   get stdinIsTerminal() {
-    return process.stdin.isTTY === true;
+    return stdinIsTerminal();
   },
 
   now,
@@ -106,7 +108,8 @@ export const node: Runtime = {
   takeVariable,
 
   makePrivateDirectory: (inMemory) => Promise.resolve().then(() => makePrivateDirectory(inMemory)),
-  privateDirectories,
+  privatePrefixes,
+  strayDirectories,
   remove: (...paths) => remove(paths),
   listen(path, onStream) {
     return new Promise((resolve, reject) => {
@@ -175,7 +178,7 @@ async function start(
     ...(forked ? ["ipc"] : []),
     ...(link ? ["pipe"] : []),
   ] as ("pipe" | "ipc")[];
-  const options = { cwd: command.cwd, env, stdio };
+  const options = { cwd: command.cwd, env, stdio, detached: command.ownGroup === true };
   const { fork, spawn } = process.getBuiltinModule("node:child_process") as typeof ChildProcesses;
   let child: ChildProcesses.ChildProcess;
   try {

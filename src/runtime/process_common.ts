@@ -5,9 +5,15 @@
 import type * as Fs from "node:fs";
 import type * as Net from "node:net";
 import type * as Os from "node:os";
+import type * as Tty from "node:tty";
 import { SamError } from "../errors.ts";
 import type { Signal } from "../core/signals.ts";
-import { type RandomFile, youngMs } from "./runtime.ts";
+import {
+  privatePrefix,
+  strayDirectories as straysIn,
+  type Surroundings,
+} from "./private_directory.ts";
+import type { RandomFile, Runtime } from "./runtime.ts";
 
 /** The part of `process` that is used here. */
 export interface ProcessLike {
@@ -19,7 +25,6 @@ export interface ProcessLike {
   readonly execArgv: readonly string[];
   readonly argv: readonly string[];
   readonly env: Record<string, string | undefined>;
-  readonly stdin: { readonly isTTY?: boolean };
   getBuiltinModule(name: string): unknown;
   hrtime(): [number, number];
   emitWarning(warning: string): void;
@@ -85,18 +90,44 @@ export function takeVariable(name: string): string | undefined {
   return value || undefined;
 }
 
+const surroundings: Surroundings = {
+  pid: process.pid,
+  get namespace() {
+    try {
+      const { readlinkSync, statSync } = fs();
+      if (Number(readlinkSync("/proc/self")) !== process.pid) return undefined;
+      return statSync("/proc/self/ns/pid").ino;
+    } catch {
+      return undefined;
+    }
+  },
+  list(directory) {
+    try {
+      return fs().readdirSync(directory);
+    } catch {
+      return [];
+    }
+  },
+  changedAt: (path) => fs().statSync(path, { throwIfNoEntry: false })?.mtimeMs,
+};
+
+function temporaryDirectory(): string {
+  return (process.getBuiltinModule("node:os") as typeof Os).tmpdir();
+}
+
 /** Makes a directory that only this user may enter; with `inMemory` in shared memory, where the system has it. */
 export function makePrivateDirectory(inMemory: boolean): string {
+  const prefix = privatePrefix(surroundings);
   if (inMemory) {
     try {
-      return fs().mkdtempSync("/dev/shm/sam-");
+      return fs().mkdtempSync(`/dev/shm/${prefix}`);
     } catch {
       // no shared memory file system: an ordinary file serves
     }
   }
-  const directory = (process.getBuiltinModule("node:os") as typeof Os).tmpdir();
+  const directory = temporaryDirectory();
   try {
-    return fs().mkdtempSync(`${directory}/sam-`);
+    return fs().mkdtempSync(`${directory}/${prefix}`);
   } catch (cause) {
     throw new SamError(
       isDenied(cause) ? "ACCESS" : "LIBRARY",
@@ -108,21 +139,16 @@ export function makePrivateDirectory(inMemory: boolean): string {
   }
 }
 
-/** The private directories of all processes that are not quite young. */
-export function privateDirectories(): readonly string[] {
-  return ["/dev/shm", (process.getBuiltinModule("node:os") as typeof Os).tmpdir()].flatMap(
-    (parent) => {
-      try {
-        const names = fs().readdirSync(parent).filter((name) => name.startsWith("sam-"));
-        return names.map((name) => `${parent}/${name}`).filter((path) => {
-          const changed = fs().statSync(path, { throwIfNoEntry: false })?.mtimeMs ?? Infinity;
-          return Date.now() - changed > youngMs;
-        });
-      } catch {
-        return [];
-      }
-    },
+/** What the paths of our private directories begin with. */
+export function privatePrefixes(): readonly string[] {
+  return ["/dev/shm", temporaryDirectory()].map((parent) =>
+    `${parent}/${privatePrefix(surroundings)}`
   );
+}
+
+/** The private directories that may have been left behind. */
+export function strayDirectories(): ReturnType<Runtime["strayDirectories"]> {
+  return straysIn(["/dev/shm", temporaryDirectory()], surroundings);
 }
 
 /** Removes files and empty directories, in this order. */
@@ -198,6 +224,11 @@ export function kill(pid: number, signal: Signal): void {
   } catch (error) {
     if ((error as { code?: string }).code !== "ESRCH") throw error;
   }
+}
+
+/** Whether standard input is a terminal; `process.stdin` would change the mode of what our children share. */
+export function stdinIsTerminal(): boolean {
+  return (process.getBuiltinModule("node:tty") as typeof Tty).isatty(0);
 }
 
 /** Listens for a signal. */

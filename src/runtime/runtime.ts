@@ -8,7 +8,6 @@ import type { Signal } from "../core/signals.ts";
 /** The runtimes there are adapters for. */
 export type RuntimeName = "node" | "deno" | "bun";
 
-/** So long after the last change in it a private directory is young: its owner may be about to listen there. */
 export const youngMs = 60_000;
 
 /**
@@ -35,6 +34,8 @@ export interface Command {
   readonly env: Readonly<Record<string, string>>;
   /** Standard input, output and error. */
   readonly stdio: readonly [Stdio, Stdio, Stdio];
+  /** It leads a session, and so a process group, of its own. */
+  readonly ownGroup?: boolean;
 }
 
 /** How a process ended: exactly one of the two is not null. */
@@ -140,7 +141,7 @@ export interface Runtime {
   readonly executable: string;
   /** Whether there is a file at `path`; true where that may not be known. */
   exists(path: string): boolean;
-  /** Sends a signal to a process that is not our child; one that has ended is left alone. */
+  /** Sends a signal to a process that is not our child, or to the group -`pid`; what has ended is left alone. */
   kill(pid: number, signal: Signal): void;
   /** The text of a file in /proc; undefined where there is none, or it may not be read. */
   systemText(path: string): string | undefined;
@@ -154,10 +155,13 @@ export interface Runtime {
 
   /** Makes a directory that only this user may enter; with `inMemory` in shared memory, where the system has it. */
   makePrivateDirectory(inMemory: boolean): Promise<string>;
+  /** What the paths of all private directories of this process begin with. */
+  privatePrefixes(): readonly string[];
   /**
-   * The private directories of any process that are not young any more; none where that may not be known.
+   * The private directories that other processes have, or may have, left behind; none where that may not be known. `dead`: the
+   * owner has ended. Otherwise it is only old, and its owner may still listen there.
    */
-  privateDirectories(): readonly string[];
+  strayDirectories(): readonly { readonly path: string; readonly dead: boolean }[];
   /** Removes files and an empty directory, in this order; what is missing is passed over. */
   remove(...paths: string[]): void;
   /** Listens on a Unix socket. */

@@ -68,6 +68,8 @@ export interface How {
   readonly args?: readonly string[];
   readonly cwd?: string;
   readonly env?: Readonly<Record<string, string>>;
+  /** Words before the command: what becomes it. */
+  readonly within?: readonly string[];
 }
 
 /** A supervised program, and all that happened to it. */
@@ -173,10 +175,9 @@ export class Stage {
     const runtime = how.runtime ?? currentRuntime;
     const flags = how.flags ?? (runtime === "deno" ? ["run", "-A", "--no-config"] : []);
     const module = how.runtime ? fixtureFor(runtime, name) : fixture(name);
-    return this.runCommand(runtimePath(runtime), {
-      ...how,
-      args: [...flags, how.script ?? module, ...how.args ?? []],
-    });
+    const command = [runtimePath(runtime), ...flags, how.script ?? module, ...how.args ?? []];
+    const [file, ...words] = [...how.within ?? [], ...command];
+    return this.runCommand(file!, { ...how, args: words });
   }
 
   /** Runs any other command. */

@@ -1,0 +1,159 @@
+/**
+ * The guard: a small shell beside the server, in a session of its own, that outlives it. When the server is killed outright it
+ * kills what the server had under supervision, also a program whose event loop is blocked. And it looks through /proc for
+ * helpers that an instance left behind, which not every runtime may.
+ *
+ * The kernel could do the first (PR_SET_PDEATHSIG), but each start would then pay for another `exec`, or for loading an FFI;
+ * it would end a wrapper and leave the program below it; and a program that has finalized could not be let go again.
+ */
+import type { Child, Runtime } from "./runtime/runtime.ts";
+
+/**
+ * A variable by whose name all that one instance starts is found, for each inherits it. It is no secret. Its name differs,
+ * not its value, so that a server below a server takes nothing away from the one above.
+ */
+export function familyVariable(): string {
+  const words = Array.from(crypto.getRandomValues(new Uint32Array(3)), (word) => word.toString(36));
+  return `SAM_FAMILY_${words.join("")}`;
+}
+
+/** A process that shall not outlive the server. */
+export interface Ward {
+  readonly pid: number;
+  /** It leads a process group of its own, which goes with it. */
+  readonly leads: boolean;
+  /** Whatever has this variable in its environment goes with it; empty for nothing. */
+  readonly family: string;
+}
+
+/**
+ * Reads orders from descriptor 3: "+" and "-" a ward, "k" kill what a ward left behind, "q" end. When the orders end without
+ * that, the server is no more; all wards are killed, after a moment in which one that is not blocked ends by itself, and the
+ * private directories of the server, whose names begin with the arguments, are removed.
+ */
+const script = `
+trap '' HUP INT TERM QUIT
+wards=' '
+family() {
+  [ -n "$1" ] || return
+  for round in 1 2 3 4 5; do
+    found=$(grep -ls "$1" /proc/[0-9]*/environ)
+    [ -n "$found" ] || return
+    for each in $found; do each=\${each#/proc/}; kill -9 "\${each%/environ}"; done
+  done
+}
+while read -r order pid target family; do
+  ward="$pid,$target,$family"
+  case $order in
+    +) wards="$wards$ward " ;;
+    -) wards="\${wards%% $ward *} \${wards#* $ward }" ;;
+    k) kill -9 "$target"; family "$family" ;;
+    q) exit ;;
+  esac
+done <&3
+sleep 0.06
+for ward in $wards; do ward=\${ward#*,}; kill -9 "\${ward%%,*}"; done
+for ward in $wards; do family "\${ward##*,}"; done
+for prefix; do rm -r "$prefix"*; done
+`;
+
+/** A guard that is to end has so long for its last orders. */
+const endMs = 2000;
+
+/** The guard of all that one process supervises. */
+export class Guard {
+  readonly #runtime: Runtime;
+  readonly #wards = new Set<Ward>();
+  #users = 0;
+  #starting: Promise<void> | null = null;
+  #child: Child | null = null;
+  /** Orders that wait for the guard. */
+  #waiting: string[] = [];
+
+  constructor(runtime: Runtime) {
+    this.#runtime = runtime;
+  }
+
+  /** There is somebody to guard for, until `leave()`. */
+  enter(): void {
+    this.#users++;
+  }
+
+  /** Resolved when the last orders have been carried out. */
+  async leave(): Promise<void> {
+    if (--this.#users > 0) return;
+    await this.#starting?.catch(() => {});
+    const child = this.#child;
+    if (this.#users > 0 || child === null) return;
+    this.#child = null;
+    child.stream!.write(bytesOf("q\n"));
+    const cancel = this.#runtime.schedule(() => child.kill("SIGKILL"), endMs, true);
+    await child.exited;
+    cancel();
+    child.stream!.close();
+  }
+
+  /** Sees to it that there is a guard. Rejects where there can be none. */
+  async ready(): Promise<void> {
+    if (this.#child === null) await (this.#starting ??= this.#start());
+  }
+
+  /** From now on `ward` is killed when the server is. Rejects where there can be no guard. */
+  async add(ward: Ward): Promise<void> {
+    this.#wards.add(ward);
+    if (this.#child) this.#order("+", ward);
+    else await this.ready();
+  }
+
+  /** `ward` has ended, or is let go. */
+  remove(ward: Ward): void {
+    if (this.#wards.delete(ward) && this.#child) this.#order("-", ward);
+  }
+
+  /** Kills what `ward`, which has ended, has left behind. */
+  sweep(ward: Ward): void {
+    this.#order("k", ward);
+  }
+
+  async #start(): Promise<void> {
+    try {
+      const child = await this.#runtime.spawn({
+        file: "sh",
+        flags: [],
+        args: ["-c", script, "sam-guard", ...this.#runtime.privatePrefixes()],
+        env: {},
+        stdio: ["ignore", "ignore", "ignore"],
+        ownGroup: true,
+      }, () => ({}));
+      child.stream!.read(() => {}, () => {});
+      this.#child = child;
+      void child.exited.then(() => {
+        if (this.#child === child) this.#child = null; // somebody killed it: the next ward brings another
+      });
+      for (const ward of this.#wards) this.#order("+", ward);
+      for (const line of this.#waiting.splice(0)) child.stream!.write(bytesOf(line));
+    } finally {
+      this.#starting = null;
+    }
+  }
+
+  #order(order: "+" | "-" | "k", { pid, leads, family }: Ward): void {
+    const alone = order === "k" ? "none" : pid; // by now its number may be another's
+    const line = `${order} ${pid} ${leads ? -pid : alone} ${family}\n`;
+    if (this.#child) this.#child.stream!.write(bytesOf(line));
+    else if (this.#starting) this.#waiting.push(line);
+  }
+}
+
+function bytesOf(text: string): Uint8Array {
+  return new TextEncoder().encode(text);
+}
+
+const guards = new WeakMap<Runtime, Guard>();
+
+/** The one guard of a runtime. */
+export function guardOf(runtime: Runtime): Guard {
+  let guard = guards.get(runtime);
+  if (!guard) guards.set(runtime, guard = new Guard(runtime));
+  return guard;
+}

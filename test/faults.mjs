@@ -1,0 +1,152 @@
+// Kills servers, applications and spares at random moments, and looks at what is left.
+//
+//   npm run test:faults                                      1,000 kills on each of node26, deno and bun
+//   npm run test:faults -- --only deno --kills 50 --seed 7   fewer; the seed decides who is killed and when
+//
+// After each kill of a server: its processes are gone, and what its directories may have left the next one removes. After a
+// kill of the application: the next instance has started with the data that was acknowledged. The last line is `N kills, N failures`.
+
+import { spawn } from "node:child_process";
+import { mkdtempSync, readdirSync, readFileSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { setTimeout as sleep } from "node:timers/promises";
+import { parseArgs } from "node:util";
+import { build, install, root, runtimesDir } from "./support/setup.mjs";
+
+const { values: options } = parseArgs({
+  options: {
+    only: { type: "string", default: "node26,deno,bun" },
+    kills: { type: "string", default: "1000" },
+    seed: { type: "string", default: String(Date.now() % 1e6) },
+  },
+});
+const waitMs = 30_000;
+
+await install(root);
+await install(runtimesDir);
+await build();
+const { fixtureFor, runtimePath } = await import("../.build/test/support/runtimes.js");
+
+let state = Number(options.seed) >>> 0;
+const random = () => {
+  state = (Math.imul(state, 1664525) + 1013904223) >>> 0;
+  return state / 2 ** 32;
+};
+
+/** All servers have it as TMPDIR: what one leaves, the next removes. */
+const temporary = mkdtempSync(join(tmpdir(), "faults-"));
+let stray = [];
+let kills = 0;
+let failures = 0;
+for (const runtime of options.only.split(",")) {
+  console.log(`${runtime}, seed ${options.seed}`);
+  for (let n = 0; n < Number(options.kills);) n += await life(runtime, Number(options.kills) - n);
+}
+rmSync(temporary, { recursive: true, force: true });
+if (failures > 0) process.exitCode = 1;
+console.log(`${kills} kills, ${failures} failures`);
+
+/** One server, until it is killed itself; returns how many kills that took. */
+async function life(runtime, most) {
+  const directory = mkdtempSync(join(tmpdir(), "faults-"));
+  const output = join(directory, "lines");
+  const transport = ["unix", "pipe", "shm"][Math.floor(random() * 3)];
+  const tag = `${process.pid}.${kills}`;
+  const flags = runtime === "deno" ? ["run", "-A", "--no-config"] : [];
+  const server = spawn(
+    runtimePath(runtime),
+    [...flags, fixtureFor(runtime, "faults_program"), transport, "helpers", "sleep 600"],
+    {
+      env: {
+        ...process.env,
+        TMPDIR: temporary,
+        SAM_TEST_OUTPUT: output,
+        SAM_TEST_TAG: tag,
+        SAM_TEST_OPTIONS: JSON.stringify({ standby: 1 }),
+      },
+      stdio: ["ignore", "ignore", "pipe"],
+    },
+  );
+  let said = "";
+  server.stderr.setEncoding("utf8").on("data", (text) => said += text);
+  const ended = new Promise((resolve) => server.once("close", resolve));
+  const lines = (event) => {
+    try {
+      return readFileSync(output, "utf8").split("\n").slice(0, -1).map((line) => JSON.parse(line))
+        .filter((line) => line.event === event);
+    } catch {
+      return [];
+    }
+  };
+  const eventually = async (what, get) => {
+    for (const end = performance.now() + waitMs; !get();) {
+      if (performance.now() > end) throw new Error(`in vain: ${what}`);
+      await sleep(5);
+    }
+  };
+  let done = 0;
+  try {
+    for (; done < most;) {
+      const began = lines("started").length;
+      if (random() < 0.7) {
+        await eventually("a start", () => lines("started").length > 0);
+        const before = stray;
+        await eventually(
+          "the removal of what was left",
+          () => directories().every((name) => !before.includes(name)),
+        );
+      }
+      await sleep(random() * random() * 600);
+      const instances = tagged(tag).filter((pid) =>
+        pid !== server.pid && commandOf(pid).includes("faults_program")
+      );
+      const victim = done === most - 1 || random() < 0.2 || instances.length === 0
+        ? server.pid
+        : instances[Math.floor(random() * instances.length)];
+      const wasActive = lines("started").at(-1)?.pid === victim;
+      process.kill(victim, "SIGKILL");
+      done++;
+      if (victim === server.pid) break;
+      if (wasActive) await eventually("the next start", () => lines("started").length > began);
+      for (const { instance, data } of lines("registered")) {
+        if (instance > 1 && data[0] !== undefined && data[0] >= instance) {
+          throw new Error(`instance ${instance} restored ${data}`);
+        }
+      }
+      if (server.exitCode !== null) break; // the first instance ended before it had started
+    }
+    await eventually("the end of all processes", () => tagged(tag).length === 0);
+    await ended;
+    stray = directories();
+  } catch (error) {
+    failures++;
+    console.log(`FAILED after ${kills + done} kills, ${transport}: ${error.message}\n${said}`);
+    for (const pid of tagged(tag)) process.kill(pid, "SIGKILL");
+  }
+  kills += done;
+  rmSync(directory, { recursive: true, force: true });
+  return Math.max(done, 1);
+}
+
+function directories() {
+  return readdirSync(temporary).filter((name) => name.startsWith("sam-"));
+}
+
+function tagged(tag) {
+  return readdirSync("/proc").filter((name) => /^\d+$/.test(name)).filter((pid) =>
+    read(`/proc/${pid}/environ`).includes(`SAM_TEST_TAG=${tag}\0`)
+  ).map(Number);
+}
+
+function commandOf(pid) {
+  return read(`/proc/${pid}/cmdline`);
+}
+
+function read(path) {
+  try {
+    return readFileSync(path, "utf8");
+  } catch {
+    return "";
+  }
+}

@@ -1,0 +1,63 @@
+// What the application started goes with it by default, wherever it went; an option keeps it.
+import { assert, assertEquals } from "@std/assert";
+import { readFileSync } from "node:fs";
+import type { SuperviseOptions } from "../mod.ts";
+import { taggedProcesses } from "./support/leaks.ts";
+import { eventually, killQuietly, processTest, type Stage } from "./support/processes.ts";
+
+/** Helpers by the argument of their `sleep`: in the application's group or in one of their own, and a daemon of nobody's. */
+const helpers = ["sleep 601", "setsid sleep 602", "setsid -f sleep 603"];
+const words = helpers.map((line) => line.slice(-3));
+
+function living(): number[] {
+  return taggedProcesses().filter((pid) => {
+    try {
+      const [file, word] = readFileSync(`/proc/${pid}/cmdline`, "utf8").split("\0");
+      return file!.endsWith("sleep") && words.includes(word!);
+    } catch {
+      return false;
+    }
+  });
+}
+
+async function begin(stage: Stage, options: Partial<SuperviseOptions>, manner = "helpers") {
+  const watched = stage.supervise("faults_program", {
+    timeInterval: 0,
+    recoveryPolicy: "quit",
+    ...options,
+  }, { args: ["unix", manner, ...helpers] });
+  const { pid } = await stage.line("started");
+  await eventually("the helpers", () => living().length === helpers.length);
+  return { watched, pid };
+}
+
+processTest("helpers of an application that dies go with it, daemons too", async (stage) => {
+  const { watched, pid } = await begin(stage, {});
+  killQuietly(pid);
+  assertEquals((await watched.finished()).code, 137);
+  await eventually("the end of the helpers", () => living().length === 0);
+});
+
+processTest("helpers of an application that is killed go with it", async (stage) => {
+  const { watched, pid } = await begin(stage, { warnSignal: "SIGKILL" });
+  process.kill(pid, "SIGSTOP");
+  await watched.supervisor.stop();
+  await eventually("the end of the helpers", () => living().length === 0);
+});
+
+processTest('with killMode "process" helpers stay', async (stage) => {
+  const { watched, pid } = await begin(stage, { killMode: "process" });
+  killQuietly(pid);
+  await watched.finished();
+  assertEquals(living().length, helpers.length);
+  for (const each of living()) killQuietly(each);
+});
+
+processTest("helpers of a finalized application stay", async (stage) => {
+  const { watched, pid } = await begin(stage, {}, "helpers finalizes");
+  await stage.line("finalized");
+  killQuietly(pid);
+  await watched.finished();
+  assert(living().length === helpers.length);
+  for (const each of living()) killQuietly(each);
+});

@@ -1,0 +1,76 @@
+// What the system may lack: shared memory, a place for a socket, pages of a file that was whole a moment ago.
+import { assert, assertEquals } from "@std/assert";
+import { spawnSync } from "node:child_process";
+import { readdirSync, readlinkSync, truncateSync } from "node:fs";
+import { processTest } from "./support/processes.ts";
+
+const canMount = spawnSync("unshare", ["-m", "mount", "-t", "tmpfs", "none", "/mnt"]).status === 0;
+const skip = canMount ? false : "needs root and unshare";
+
+/** A shell that prepares /dev/shm in a mount namespace of its own, and becomes the program. */
+function within(preparation: string): readonly string[] {
+  return ["unshare", "-m", "sh", "-c", `${preparation}; exec "$@"`, "sh"];
+}
+
+const small = "mount -t tmpfs -o size=64k none /dev/shm";
+
+processTest("/dev/shm is full: a file elsewhere serves, and the server says so", async (stage) => {
+  const server = stage.run("faults_program", {
+    args: ["shm"],
+    within: within(`${small}; head -c 65536 /dev/zero >/dev/shm/full`),
+  });
+  const { pid } = await stage.line("started");
+  assert(/sam: \/dev\/shm\/sam-\S+ cannot be used \(.*\): \S+ is/.test(server.stderr()));
+  process.kill(pid, "SIGKILL");
+  await stage.line("started", 2);
+  server.kill("SIGTERM");
+  assertEquals((await server.exited).code, 5);
+}, { skip });
+
+processTest("/dev/shm cannot be written, or has 64 KiB: shm works", async (stage) => {
+  for (const [nth, preparation] of [small, "mount -t tmpfs -o ro none /dev/shm"].entries()) {
+    const server = stage.run("faults_program", { args: ["shm"], within: within(preparation) });
+    await stage.line("started", nth + 1);
+    server.kill("SIGTERM");
+    await server.exited;
+  }
+}, { skip });
+
+processTest(
+  "no room for a socket: the default is a pipe then, a chosen transport an error",
+  async (stage) => {
+    const env = { TMPDIR: "/nonexistent" };
+    const server = stage.run("faults_program", { args: ["default"], env });
+    await stage.line("started");
+    assert(server.stderr().includes('transport "pipe" is used instead'), server.stderr());
+    server.kill("SIGTERM");
+    assertEquals((await server.exited).code, 5);
+    const other = stage.run("faults_program", { args: ["unix"], env });
+    assertEquals((await other.exited).code !== 0, true);
+    assert(other.stderr().includes("/nonexistent"), other.stderr());
+  },
+);
+
+processTest("a program that cuts the shared file short does not end its server", async (stage) => {
+  const watched = stage.supervise("faults_program", {
+    timeInterval: 300,
+    recoveryPolicy: "restart",
+    transport: "shm",
+  }, { args: ["shm", "checked"] });
+  const { pid } = await stage.line("started");
+  let cut = 0;
+  for (const descriptor of readdirSync(`/proc/${pid}/fd`)) {
+    const path = `/proc/${pid}/fd/${descriptor}`;
+    try {
+      if (!/\/sam-.*\/p/.test(readlinkSync(path))) continue;
+      truncateSync(path, 0);
+      cut++;
+    } catch {
+      // closed meanwhile
+    }
+  }
+  assert(cut > 0);
+  process.kill(pid, "SIGKILL");
+  await stage.line("started", 2);
+  assertEquals((await watched.supervisor.stop()).reason, "stopped");
+});

@@ -1,0 +1,91 @@
+// The server is killed outright: what it had under supervision goes with it, also when its event loop is blocked.
+import { assert, assertEquals } from "@std/assert";
+import { spawnSync } from "node:child_process";
+import { readdirSync, readFileSync } from "node:fs";
+import { eventually, killQuietly, lives, processTest, transports } from "./support/processes.ts";
+import { taggedProcesses } from "./support/leaks.ts";
+
+/** What is promised must be kept at least once, when the machine has nothing else to do. */
+const promisedMs = 100;
+const tries = 4;
+
+/** How much longer than a moment a moment takes now, because of what else the machine does. */
+function delayMs(): number {
+  const began = performance.now();
+  spawnSync("sh", ["-c", "sleep 0.06"]);
+  return performance.now() - began - 60;
+}
+
+delayMs(); // the first one makes Bun open what it keeps
+
+function commandOf(pid: number): string {
+  try {
+    return readFileSync(`/proc/${pid}/cmdline`, "utf8").replaceAll("\0", " ");
+  } catch {
+    return "";
+  }
+}
+
+function guards(): number[] {
+  return taggedProcesses().filter((pid) => commandOf(pid).includes("sam-guard"));
+}
+
+for (const transport of transports) {
+  processTest(
+    `a blocked application and the spare are gone within 100 ms when the server is killed, ${transport}`,
+    async (stage) => {
+      const took: number[] = [];
+      do {
+        const server = stage.run("faults_program", {
+          args: [transport, "blocks"],
+          env: { SAM_TEST_OPTIONS: JSON.stringify({ standby: 1 }) },
+        });
+        const { pid } = await stage.line("started", took.length + 1);
+        const spare = await stage.line("born", 3 * took.length + 3);
+        await eventually("the guard", () => guards().length === 1);
+        server.kill("SIGKILL");
+        const began = performance.now();
+        await eventually("the end of both", () => !lives(pid) && !lives(spare.pid));
+        took.push(performance.now() - began - 4 * delayMs());
+        await eventually("the end of all", () => taggedProcesses().length === 0);
+        assertEquals(readdirSync(process.env["TMPDIR"]!).filter((name) => /^sam-/.test(name)), []);
+      } while (took.at(-1)! > promisedMs && took.length < tries);
+      assert(took.at(-1)! <= promisedMs, took.join());
+    },
+  );
+}
+
+processTest("the helpers go as well when the server is killed", async (stage) => {
+  const server = stage.run("faults_program", {
+    args: ["unix", "helpers", "sleep 601", "setsid sleep 602", "setsid -f sleep 603"],
+  });
+  await stage.line("started");
+  server.kill("SIGKILL");
+  await eventually("the end of all", () => taggedProcesses().length === 0);
+});
+
+processTest("a finalized application outlives its server", async (stage) => {
+  const server = stage.run("faults_program", { args: ["unix", "finalizes"] });
+  const { pid } = await stage.line("finalized");
+  await eventually("the guard", () => guards().length === 1);
+  const [guard] = guards();
+  server.kill("SIGKILL");
+  await server.exited;
+  await eventually("the end of the guard", () => !lives(guard!));
+  assert(lives(pid));
+  killQuietly(pid);
+});
+
+processTest("a guard that was killed is replaced with the next instance", async (stage) => {
+  const server = stage.run("faults_program", { args: ["unix", "blocks"] });
+  const { pid } = await stage.line("started");
+  await eventually("the guard", () => guards().length === 1);
+  const [first] = guards();
+  killQuietly(first!);
+  await eventually("the end of the guard", () => !lives(first!));
+  killQuietly(pid);
+  const next = await stage.line("started", 2);
+  await eventually("another guard", () => guards().length === 1);
+  server.kill("SIGKILL");
+  await eventually("the end of the application", () => !lives(next.pid));
+});

@@ -20,24 +20,36 @@ export function familyVariable(): string {
 /** A process that shall not outlive the server. */
 export interface Ward {
   readonly pid: number;
-  /** It leads a process group of its own, which goes with it. */
+  /** It leads a process group (and session) of its own, which goes with it. */
   readonly leads: boolean;
   /** Whatever has this variable in its environment goes with it; empty for nothing. */
   readonly family: string;
 }
 
 /**
- * Reads orders from descriptor 3: "+" and "-" a ward, "k" kill what a ward left behind, "q" end. When the orders end without
- * that, the server is no more; all wards are killed, after a moment in which one that is not blocked ends by itself, and the
- * private directories of the server, whose names begin with the arguments, are removed.
+ * Reads orders from descriptor 3: "+" and "-" a ward, "k" kill what the family of one left behind, "q" end. When the orders end
+ * without that, the server is no more; all wards are killed, after a moment in which one that is not blocked ends by itself,
+ * and the private directories of the server, whose names begin with the arguments, are removed.
+ *
+ * A number that another process has got meanwhile is left alone: processes are told apart by when they began (where there is
+ * no /proc, by their number only). The number of a group is nobody else's while there is a process in it.
  */
 const script = `
 trap '' HUP INT TERM QUIT
-wards=' '
+wards=
+since() {
+  since=gone
+  [ -e /proc/self/stat ] || since=
+  read -r stat <"/proc/$1/stat" || return
+  set -- \${stat##*) }
+  [ $# -gt 19 ] || return
+  shift 19
+  since=$1
+}
 family() {
   [ -n "$1" ] || return
   for round in 1 2 3 4 5; do
-    found=$(grep -ls "$1" /proc/[0-9]*/environ)
+    found=$(grep -lszx "$1=1" /proc/[0-9]*/environ)
     [ -n "$found" ] || return
     for each in $found; do each=\${each#/proc/}; kill -9 "\${each%/environ}"; done
   done
@@ -45,15 +57,20 @@ family() {
 while read -r order pid target family; do
   ward="$pid,$target,$family"
   case $order in
-    +) wards="$wards$ward " ;;
-    -) wards="\${wards%% $ward *} \${wards#* $ward }" ;;
-    k) kill -9 "$target"; family "$family" ;;
+    +) since "$pid"; wards="$wards $ward,$since" ;;
+    -) rest=; for each in $wards; do [ "\${each%,*}" = "$ward" ] || rest="$rest $each"; done; wards=$rest ;;
+    k) family "$family" ;;
     q) exit ;;
   esac
 done <&3
 sleep 0.06
-for ward in $wards; do ward=\${ward#*,}; kill -9 "\${ward%%,*}"; done
-for ward in $wards; do family "\${ward##*,}"; done
+for ward in $wards; do
+  since "\${ward%%,*}"
+  [ "$since" = gone ] || [ "$since" = "\${ward##*,}" ] || continue
+  target=\${ward#*,}
+  kill -9 "\${target%%,*}"
+done
+for ward in $wards; do ward=\${ward%,*}; family "\${ward##*,}"; done
 for prefix; do rm -r "$prefix"*; done
 `;
 
@@ -138,8 +155,7 @@ export class Guard {
   }
 
   #order(order: "+" | "-" | "k", { pid, leads, family }: Ward): void {
-    const alone = order === "k" ? "none" : pid; // by now its number may be another's
-    const line = `${order} ${pid} ${leads ? -pid : alone} ${family}\n`;
+    const line = `${order} ${pid} ${leads ? -pid : pid} ${family}\n`;
     if (this.#child) this.#child.stream!.write(bytesOf(line));
     else if (this.#starting) this.#waiting.push(line);
   }

@@ -104,7 +104,7 @@ export class Instance {
     }
     if (child.outputs.length > 0) this.#tail = new Tail(runtime, child.outputs);
     if (this.#doomed) child.kill("SIGKILL");
-    this.#watch({ pid: child.pid, leads, family });
+    this.#watch({ pid: child.pid, leads: leads && killMode === "group", family });
     this.#sink.input({ type: "spawned", pid: child.pid });
     try {
       this.#endpoint!.accept(child, (link) => this.#linked(link));
@@ -165,9 +165,11 @@ export class Instance {
     if (killMode === "process") return;
     guard!.sweep(ward);
     try {
-      if (ward.leads) runtime.kill(-ward.pid, "SIGKILL");
+      // Nobody else gets the number of a group that still has members; where another process has it, there are none left.
+      const reused = runtime.systemText(`/proc/${ward.pid}/stat`) !== undefined;
+      if (ward.leads && !reused) runtime.kill(-ward.pid, "SIGKILL");
     } catch {
-      // not permitted (Deno without --allow-run): the guard does it
+      // not permitted (Deno without --allow-run): the guard finds them by their family
     }
   }
 

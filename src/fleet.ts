@@ -154,7 +154,8 @@ export class Fleet {
     member.up = false;
     this.#ended(member);
     const alone = this.#members.length === 1;
-    if (status.code !== 0 && (alone || status.reason !== "stopped")) {
+    const isAsked = status.reason === "stopped" || status.error?.code === "INTERRUPT"; // held back at the gate
+    if (status.code !== 0 && (alone || !isAsked)) {
       this.#code ??= status.code;
       // A program that is given up takes the others with it, so that whoever started the server learns it.
       if (!alone) this.stop(null);

@@ -28,7 +28,10 @@ export function report(event: SupervisorEvent): readonly string[] {
         : event.delay === 0
         ? "the next one starts at once"
         : `the next one starts in ${Math.round(event.delay)} ms`;
-      return [`${who} ${endOf(event.evidence)} (${event.reason}); ${next}`, ...details(event.evidence)];
+      return [
+        `${who} ${endOf(event.evidence)} (${event.reason}); ${next}`,
+        ...details(event.evidence),
+      ];
     }
     case "failed": {
       const { reason, evidence } = event;

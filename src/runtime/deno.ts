@@ -39,7 +39,6 @@ interface DenoLike {
   readonly stderr: { write(bytes: Uint8Array): Promise<number> };
   readDirSync(path: string): Iterable<{ readonly name: string }>;
   statSync(path: string): { readonly mtime: Date | null; readonly ino: number | null };
-  readLinkSync(path: string): string;
   readTextFileSync(path: string): string;
   openSync(path: string, options: object): DenoFile;
   listen(options: { transport: "unix"; path: string }): AsyncIterable<DenoConn> & { close(): void };

@@ -60,6 +60,11 @@ export const optionFlags: readonly Flag[] = [
     help: "the program, when sam is killed (exit)",
   },
   {
+    key: "killMode",
+    kind: ["group", "process"],
+    help: "what goes with an instance (group)",
+  },
+  {
     key: "captureStack",
     kind: "switch",
     help: "take the stack of a blocked loop (on)",

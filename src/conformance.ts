@@ -179,6 +179,21 @@ export function transportConformance(
     await pair.peerEnded;
   });
 
+  check("nothing is reported after the end, however much had arrived with it", async (pair) => {
+    pair.ask("heartbeats", 1);
+    await pair.next(); // it is there
+    pair.link.receive(null);
+    pair.ask("frames", 50);
+    await pair.pause(50);
+    let ends = 0;
+    let late = 0;
+    const closeOrCount = () => ends === 0 ? pair.link.close() : void late++;
+    pair.link.receive({ frame: closeOrCount, heartbeat: closeOrCount, end: () => void ends++ });
+    for (let times = 0; ends === 0 && times < 500; times++) await pair.pause(10);
+    await pair.pause(20);
+    if (ends !== 1 || late > 0) fail(`the end was reported ${ends} times, then came ${late} more`);
+  });
+
   check("calls on an ended link do nothing", async (pair) => {
     pair.link.close();
     await pair.ended;

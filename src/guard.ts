@@ -107,12 +107,13 @@ export class Guard {
     const cancel = this.#runtime.schedule(() => child.kill("SIGKILL"), endMs, true);
     await child.exited;
     cancel();
-    child.stream!.close();
   }
 
   /** Sees to it that there is a guard. Rejects where there can be none. */
   async ready(): Promise<void> {
-    if (this.#child === null) await (this.#starting ??= this.#start());
+    if (this.#child !== null) return;
+    // Begun in a step of its own, when it is known here: Bun.spawn lets other code run before it returns.
+    await (this.#starting ??= Promise.resolve().then(() => this.#start()));
   }
 
   /** From now on `ward` is killed when the server is. Rejects where there can be no guard. */
@@ -146,6 +147,7 @@ export class Guard {
       this.#child = child;
       void child.exited.then(() => {
         if (this.#child === child) this.#child = null; // somebody killed it: the next ward brings another
+        child.stream!.close();
       });
       for (const ward of this.#wards) this.#order("+", ward);
       for (const line of this.#waiting.splice(0)) child.stream!.write(bytesOf(line));

@@ -78,8 +78,8 @@ export interface Sam {
   /** From now on, the end of this process is an ordinary end. Rejects with BAD_HANDLE. Source: `sam_stop(3)`. */
   stop(): Promise<void>;
   /**
-   * "I am healthy now." Synchronous, also in a loop that never yields. Throws BAD_HANDLE, and LIBRARY
-   * when the server is gone. Source: `sam_hc_send(3)`.
+   * "I am healthy now." Synchronous, also in a loop that never yields. Throws BAD_HANDLE (not started; while `stop()` is on its
+   * way it is allowed), and LIBRARY when the server is gone. Source: `sam_hc_send(3)`.
    */
   heartbeat(): void;
   /**

@@ -4,6 +4,7 @@ import { spawn } from "node:child_process";
 import { chmodSync, existsSync, readdirSync, statSync, writeFileSync } from "node:fs";
 import { commandTest, samCommand } from "./support/command.ts";
 import { eventually } from "./support/processes.ts";
+import { terminal } from "./support/terminal.ts";
 
 const config = {
   name: "shop",
@@ -116,18 +117,6 @@ commandTest("a configuration that is wrong is refused by the key", async (sam, s
   // Relative paths are relative to the file.
   assertEquals(await sam(["run", "--config", `${stage.directory}/c.mjs`]).exited, 4);
 });
-
-/** Runs a line of shell in a terminal of 24 × 100; what it writes is in `output`, what is written to it are its keys. */
-function terminal(line: string, env: Readonly<Record<string, string>>) {
-  const child = spawn("script", ["-qec", `stty cols 100 rows 24; ${line}`, "/dev/null"], {
-    env: { ...process.env, TERM: "xterm", ...env },
-    stdio: ["pipe", "pipe", "inherit"],
-  });
-  const screen = { output: "", keys: (text: string) => void child.stdin.write(text) };
-  child.stdout.setEncoding("utf8").on("data", (text: string) => screen.output += text);
-  const exited = new Promise<number | null>((resolve) => child.on("close", resolve));
-  return Object.assign(screen, { exited });
-}
 
 const quoted = () => samCommand().map((word) => `'${word}'`).join(" ");
 

@@ -191,6 +191,7 @@ for (const [which, { of, codes, says }] of Object.entries(places)) {
     `TMPDIR ${which}: supervise() and register() say so, and nothing is left`,
     async (stage) => {
       const TMPDIR = of(stage);
+      const named = { ...options, transport: "unix" } as const; // the default would be a pipe instead
       const assertSays = (code: string | undefined, message: string) => {
         assert((codes as readonly string[]).includes(code ?? ""), `${code}: ${message}`);
         for (const part of [TMPDIR, "TMPDIR", says]) {
@@ -198,14 +199,14 @@ for (const [which, { of, codes, says }] of Object.entries(places)) {
         }
       };
       await withEnvironment({ TMPDIR }, async () => {
-        const watched = stage.supervise({ command: "true" }, options);
+        const watched = stage.supervise({ command: "true" }, named);
         const { reason, error } = await watched.finished();
         assertEquals(reason, "spawn");
         assertSays(error?.code, error!.message);
         assertEquals(watched.events.map(({ type }) => type), ["status", "spawnFailed", "finish"]);
       });
       const program = stage.run("input_register", {
-        args: [JSON.stringify(options)],
+        args: [JSON.stringify(named)],
         env: { TMPDIR },
       });
       assertEquals(await program.exited, { code: 3, signal: null });
@@ -388,6 +389,7 @@ for (const transport of transports) {
     assertEquals(codeAfter("register at once again"), [refused]);
     assertEquals(codeAfter("start at once again"), [refused]);
     assertEquals(codeAfter("stop at once again"), [refused]);
+    assertEquals(codeAfter("heartbeat while stop() waits"), ["none"]);
     assertEquals(codeAfter("setHealthCheck while started"), [refused]);
     assertEquals(codeAfter("setHealthCheck(null)"), ["none"]);
   });

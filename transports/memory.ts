@@ -16,6 +16,7 @@ class MemoryLink implements Link {
   #sink: LinkSink | null = null;
   #early: ((sink: LinkSink) => void)[] = [];
   #open = true;
+  #over = false;
 
   constructor(options: MemoryOptions) {
     this.#options = options;
@@ -32,22 +33,20 @@ class MemoryLink implements Link {
 
   receive(sink: LinkSink | null): void {
     this.#sink = sink;
-    if (sink) { for (const arrival of this.#early.splice(0)) arrival(sink); }
+    if (sink) { for (const arrival of this.#early.splice(0)) this.#arrive(arrival); }
   }
 
   hold(): void {}
 
   close(): void {
     if (!this.#open) return;
-    this.#open = false;
-    this.#arrive((sink) => sink.end("closed"));
+    this.#arriveLast("closed");
     (this.#options.schedule ?? ((deliver) => deliver()))(() => this.peer.#end());
   }
 
   #end(): void {
     if (!this.#open) return;
-    this.#open = false;
-    this.#arrive((sink) => sink.end("the peer closed it"));
+    this.#arriveLast("the peer closed it");
   }
 
   #carry(arrival: (sink: LinkSink) => void): void {
@@ -60,8 +59,16 @@ class MemoryLink implements Link {
   }
 
   #arrive(arrival: (sink: LinkSink) => void): void {
-    if (this.#sink) arrival(this.#sink);
-    else this.#early.push(arrival);
+    if (!this.#sink) this.#early.push(arrival);
+    else if (!this.#over) arrival(this.#sink);
+  }
+
+  #arriveLast(detail: string): void {
+    this.#open = false;
+    this.#arrive((sink) => {
+      this.#over = true;
+      sink.end(detail);
+    });
   }
 }
 

@@ -10,9 +10,11 @@ export function streamLink(stream: Stream, overflow?: Page): Link {
   const reader = new FrameReader();
   const early: Arrival[] = [];
   let sink: LinkSink | null = null;
+  /** The end has been reported: what was read together with it, or waited before it, is nobody's any more. */
+  let over = false;
   const deliver = (arrival: Arrival) => {
-    if (sink) arrival(sink);
-    else early.push(arrival);
+    if (!sink) early.push(arrival);
+    else if (!over) arrival(sink);
   };
   stream.read(
     (bytes) => {
@@ -26,7 +28,11 @@ export function streamLink(stream: Stream, overflow?: Page): Link {
         stream.close(); // bytes that make no sense: no frame after them can be trusted
       }
     },
-    (detail) => deliver((to) => to.end(detail)),
+    (detail) =>
+      deliver((to) => {
+        over = true;
+        to.end(detail);
+      }),
   );
   return {
     heartbeat() {
@@ -37,7 +43,7 @@ export function streamLink(stream: Stream, overflow?: Page): Link {
     send: (frame) => stream.write(envelope(frame)),
     receive(to) {
       sink = to;
-      if (to) { for (const arrival of early.splice(0)) arrival(to); }
+      if (to) early.splice(0).forEach(deliver);
     },
     hold: (on) => stream.hold(on),
     close: () => stream.close(),

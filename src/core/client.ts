@@ -47,13 +47,16 @@ const open: readonly ClientState[] = [
   "stopping",
 ];
 
-/** Which call is allowed where; anywhere else it is BAD_HANDLE. */
+/**
+ * Which call is allowed where; anywhere else it is BAD_HANDLE. `heartbeat()` comes from timers, which do not know that
+ * `stop()` waits for its answer: it must not be what ends the program.
+ */
 export const callable: Readonly<Record<Call, readonly ClientState[]>> = {
   register: ["initialized"],
   setHealthCheck: ["registered"],
   start: ["registered"],
   stop: ["started"],
-  heartbeat: ["started"],
+  heartbeat: ["started", "stopping"],
   setWarnSignal: open,
   "data.size": open,
   "data.store": open,

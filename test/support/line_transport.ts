@@ -7,17 +7,21 @@ import type { Link, LinkSink, Transport } from "../../mod.ts";
 function lineLink(socket: net.Socket): Link {
   let sink: LinkSink | null = null;
   let ended = false;
+  let over = false;
   let rest = "";
   const early: ((to: LinkSink) => void)[] = [];
   const deliver = (arrival: (to: LinkSink) => void): void => {
-    if (sink) arrival(sink);
-    else early.push(arrival);
+    if (!sink) early.push(arrival);
+    else if (!over) arrival(sink);
   };
   const end = (detail: string): void => {
     if (ended) return;
     ended = true;
     socket.destroy();
-    deliver((to) => to.end(detail));
+    deliver((to) => {
+      over = true;
+      to.end(detail);
+    });
   };
   socket.setNoDelay(true);
   socket.on("data", (bytes) => {
@@ -40,7 +44,7 @@ function lineLink(socket: net.Socket): Link {
     },
     receive(to) {
       sink = to;
-      if (to) { for (const arrival of early.splice(0)) arrival(to); }
+      if (to) early.splice(0).forEach(deliver);
     },
     hold(on) {
       if (on) socket.ref();

@@ -16,6 +16,7 @@ import {
 import { test, type TestOptions } from "./harness.ts";
 import { taggedProcesses, withoutLeaks } from "./leaks.ts";
 import { currentRuntime, fixture, fixtureFor, type RuntimeName, runtimePath } from "./runtimes.ts";
+import { type Terminal, terminal } from "./terminal.ts";
 
 /** The transports by name. */
 export const transports = ["unix", "pipe", "shm"] as const;
@@ -95,9 +96,11 @@ export class Watched {
   /** Waits for an event of a type, of an instance if one is given. */
   event<T extends EventType>(type: T, instanceId?: number): Promise<EventOf<T>> {
     return eventually(
-      `the event ${type} of instance ${instanceId ?? "any"} among ${JSON.stringify(this.events)}`,
+      `the event ${type} of instance ${instanceId ?? "any"}`,
       () => this.all(type).find((event) => (instanceId ?? event.instanceId) === event.instanceId),
-    );
+    ).catch((error: Error) => {
+      throw new Error(`${error.message}; there were ${JSON.stringify(this.events)}`);
+    });
   }
 
   /** Waits for the end; all events are there then. */
@@ -170,14 +173,25 @@ export class Stage {
     return watched;
   }
 
-  /** Runs a program of test/fixtures, which becomes its own SAM server. */
-  run(name: string, how: How = {}): Running {
+  /** The command line that starts a program of test/fixtures, which becomes its own SAM server. */
+  commandOf(name: string, how: How = {}): string[] {
     const runtime = how.runtime ?? currentRuntime;
     const flags = how.flags ?? (runtime === "deno" ? ["run", "-A", "--no-config"] : []);
     const module = how.runtime ? fixtureFor(runtime, name) : fixture(name);
     const command = [runtimePath(runtime), ...flags, how.script ?? module, ...how.args ?? []];
-    const [file, ...words] = [...how.within ?? [], ...command];
+    return [...how.within ?? [], ...command];
+  }
+
+  /** Runs a program of test/fixtures, which becomes its own SAM server. */
+  run(name: string, how: How = {}): Running {
+    const [file, ...words] = this.commandOf(name, how);
     return this.runCommand(file!, { ...how, args: words });
+  }
+
+  /** The same in a terminal. */
+  runInTerminal(name: string, how: How = {}): Terminal {
+    const line = this.commandOf(name, how).map((word) => `'${word}'`).join(" ");
+    return terminal(line, { ...how.env, SAM_TEST_OUTPUT: this.#path });
   }
 
   /** Runs any other command. */

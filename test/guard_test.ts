@@ -1,0 +1,150 @@
+// The guard process of a server: one for all that is supervised in it, and none when that is over.
+import { assert, assertEquals } from "@std/assert";
+import { Guard } from "../src/guard.ts";
+import type { Child, Command, Exit, Runtime } from "../src/runtime/runtime.ts";
+import { test } from "./support/harness.ts";
+import { processTest } from "./support/processes.ts";
+
+const ward = (pid: number) => ({ pid, leads: true, family: `F${pid}` });
+
+/** Guards that are started when the test says so. */
+class Guards {
+  readonly guard: Guard;
+  readonly orders: string[][] = [];
+  /** Whether a guard exits at once when it is told to, or by `exit()`. */
+  exits = true;
+  exit = () => {};
+  /** What happens within `spawn`, before it returns. */
+  meanwhile = () => {};
+  #release: (() => void)[] = [];
+  #fail = false;
+
+  constructor() {
+    this.guard = new Guard({
+      spawn: (command: Command) => this.#spawn(command),
+      schedule: () => () => {},
+      privatePrefixes: () => [],
+    } as unknown as Runtime);
+  }
+
+  /** Those that were asked for are there, or with `fail` cannot be. */
+  async release(fail = false): Promise<void> {
+    this.#fail = fail;
+    for (const each of this.#release.splice(0)) each();
+    await settled();
+  }
+
+  /** What each that lives has been told. */
+  get living(): string[][] {
+    return this.orders.filter((lines) => !lines.includes("q"));
+  }
+
+  async #spawn(_command: Command): Promise<Child> {
+    const { meanwhile } = this;
+    this.meanwhile = () => {};
+    meanwhile();
+    await new Promise<void>((resolve) => this.#release.push(resolve));
+    if (this.#fail) throw new Error("no more processes");
+    const lines: string[] = [];
+    this.orders.push(lines);
+    let exit!: (how: Exit) => void;
+    const exited = new Promise<Exit>((resolve) => exit = resolve);
+    const write = (bytes: Uint8Array) => {
+      const text = new TextDecoder().decode(bytes).trim();
+      lines.push(text);
+      if (text !== "q") return;
+      this.exit = () => exit({ code: 0, signal: null });
+      if (this.exits) this.exit();
+    };
+    const stream = { idle: true, write, read() {}, hold() {}, close() {} };
+    return { pid: 1000, exited, stream, outputs: [], kill() {} };
+  }
+}
+
+async function settled(): Promise<void> {
+  for (let turns = 0; turns < 20; turns++) await null;
+}
+
+test("two that begin at once share one guard, also where the first runs into the second", async () => {
+  const guards = new Guards();
+  const { guard } = guards;
+  guard.enter();
+  guard.enter();
+  guards.meanwhile = () => void guard.add(ward(2));
+  void guard.add(ward(1));
+  void guard.ready();
+  await settled();
+  await guards.release();
+  assertEquals(guards.living, [["+ 1 -1 F1", "+ 2 -2 F2"]]);
+  await Promise.all([guard.leave(), guard.leave()]);
+  assertEquals([guards.orders.length, guards.living.length], [1, 0]);
+});
+
+test("a guard that is being started when the last one leaves ends too, and stays for one that has come meanwhile", async () => {
+  for (const another of [false, true]) {
+    const guards = new Guards();
+    const { guard } = guards;
+    guard.enter();
+    void guard.add(ward(1));
+    await settled();
+    guard.remove(ward(1));
+    const left = guard.leave();
+    if (another) guard.enter();
+    await guards.release();
+    await left;
+    assertEquals(guards.living.length, another ? 1 : 0);
+    if (another) await guard.leave();
+    assertEquals([guards.orders.length, guards.living.length], [1, 0]);
+  }
+});
+
+test("who comes while the guard ends gets another", async () => {
+  const guards = new Guards();
+  const { guard } = guards;
+  guard.enter();
+  void guard.add(ward(1));
+  await settled();
+  await guards.release();
+  guards.exits = false;
+  const left = guard.leave();
+  await settled();
+  guard.enter();
+  void guard.add(ward(2));
+  await settled();
+  await guards.release();
+  guards.exit();
+  guards.exits = true;
+  await left;
+  assertEquals(guards.living.map((lines) => lines.at(-1)), ["+ 2 -2 F2"]);
+  await guard.leave();
+  assertEquals([guards.orders.length, guards.living.length], [2, 0]);
+});
+
+test("a guard that could not be started is tried again with the next instance, for all", async () => {
+  const guards = new Guards();
+  const { guard } = guards;
+  guard.enter();
+  const failed = guard.add(ward(1)).then(() => "added", (error) => (error as Error).message);
+  await settled();
+  await guards.release(true);
+  assertEquals(await failed, "no more processes");
+  void guard.add(ward(2));
+  await settled();
+  await guards.release();
+  assertEquals(guards.living, [["+ 1 -1 F1", "+ 2 -2 F2"]]);
+  await guard.leave();
+  assertEquals(guards.living.length, 0);
+});
+
+processTest("many that begin and end at once leave no guard behind", async (stage) => {
+  for (let round = 0; round < 4; round++) {
+    const watched = ["true", "true", "sleep", "sleep"].map((command) =>
+      stage.supervise({ command, args: ["60"] }, { recoveryPolicy: "quit" })
+    );
+    await Promise.all(watched.map(async ({ supervisor }, nth) => {
+      if (nth > 1) await supervisor.stop();
+      const { reason } = await supervisor.finished;
+      assert(["quit", "stopped"].includes(reason), reason);
+    }));
+  }
+});

@@ -1,0 +1,24 @@
+// A real pseudo-terminal, made by script(1).
+import { spawn } from "node:child_process";
+
+/** What is shown on a terminal, and how it is used. */
+export interface Terminal {
+  /** What was written to it so far. */
+  readonly output: string;
+  /** Presses keys. */
+  keys(text: string): void;
+  /** Resolves to the exit code of the line. */
+  readonly exited: Promise<number | null>;
+}
+
+/** Runs a line of shell in a terminal of 24 × 100. */
+export function terminal(line: string, env: Readonly<Record<string, string>>): Terminal {
+  const child = spawn("script", ["-qec", `stty cols 100 rows 24; ${line}`, "/dev/null"], {
+    env: { ...process.env, TERM: "xterm", ...env },
+    stdio: ["pipe", "pipe", "inherit"],
+  });
+  const screen = { output: "", keys: (text: string) => void child.stdin.write(text) };
+  child.stdout.setEncoding("utf8").on("data", (text: string) => screen.output += text);
+  const exited = new Promise<number | null>((resolve) => child.on("close", resolve));
+  return Object.assign(screen, { exited });
+}

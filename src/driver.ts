@@ -229,7 +229,7 @@ export class Driver implements Sleeper {
   /** Tells what happened, with all the evidence there is. */
   #tell(event: ServerEvent, instanceId: number): void {
     const instance = this.#instance;
-    if (event.type === "recovery") {
+    if (event.type === "recovery" || event.type === "failed") {
       const evidence = { ...event.evidence, ...this.#findings };
       this.#sink.event({ ...event, evidence }, instanceId);
     } else if (event.type === "observed" && instance) {

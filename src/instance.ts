@@ -131,7 +131,9 @@ export class Instance {
       return { transport, endpoint: await transport.open(runtime) };
     } catch (error) {
       if (!otherTransport || (error instanceof SamError && error.code === "ACCESS")) throw error;
-      const other = await otherTransport();
+      const other = await otherTransport().catch(() => {
+        throw error; // what was to be used instead cannot even be loaded
+      });
       const endpoint = await other.open(runtime);
       this.#sink.fallback(
         "server",

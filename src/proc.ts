@@ -46,6 +46,14 @@ export function descends(runtime: Runtime, pid: number, ancestor: number): boole
   return false;
 }
 
+/** The children of a process that have ended and were not reaped; undefined where that is not known. */
+export function zombiesOf(runtime: Runtime, pid: number): readonly number[] | undefined {
+  const children = runtime.systemText(`/proc/${pid}/task/${pid}/children`);
+  return children?.split(" ").map(Number).filter((child) =>
+    child > 0 && statOf(runtime, child)?.[0] === "Z"
+  );
+}
+
 /** Whether a process handles a signal, so that it does not die of it. */
 export function handles(runtime: Runtime, pid: number, signalNumber: number): boolean {
   const status = runtime.systemText(`/proc/${pid}/status`) ?? "";

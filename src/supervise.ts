@@ -23,7 +23,7 @@ import {
   type SamOptions,
 } from "./options.ts";
 import { type CheckedProgram, checkProgram, type Program } from "./program.ts";
-import { loadRuntime } from "./runtime/runtime.ts";
+import { loadRuntime, type Runtime } from "./runtime/runtime.ts";
 import type { ServerEvent } from "./core/server_types.ts";
 
 /** How supervision ended. */
@@ -202,6 +202,21 @@ export class Supervision implements Supervisor {
     }
     if (this.#stopEarly) this.#driver.shutdown(this.#stopEarly.signal);
     else this.#driver.begin();
+    if (runtime.pid === 1) await this.#reapOrphans(runtime);
+  }
+
+  async #reapOrphans(runtime: Runtime): Promise<void> {
+    try {
+      await (await import("./reaper.ts")).reapOrphans(runtime);
+    } catch (error) {
+      const why = error instanceof Error ? error.message : String(error);
+      this.#event({
+        type: "fallback",
+        side: "server",
+        detail:
+          `this server is process 1 and cannot reap orphans (${why}); run it below an init, as "docker run --init" does`,
+      });
+    }
   }
 
   /** Whether others may build on it; see `SupervisorStatus`. */

@@ -2,11 +2,12 @@
 //
 //   npm run test:faults                                      1,000 kills on each of node26, deno and bun
 //   npm run test:faults -- --only deno --kills 50 --seed 7   fewer; the seed decides who is killed and when
+//   npm run test:faults -- --busy 60                         and then a minute with all cores busy (test/faults_load_test.ts)
 //
 // After each kill of a server: its processes are gone, and what its directories may have left the next one removes. After a
 // kill of the application: the next instance has started with the data that was acknowledged. The last line is `N kills, N failures`.
 
-import { spawn } from "node:child_process";
+import { spawn, spawnSync } from "node:child_process";
 import { mkdtempSync, readdirSync, readFileSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -19,6 +20,7 @@ const { values: options } = parseArgs({
     only: { type: "string", default: "node26,deno,bun" },
     kills: { type: "string", default: "1000" },
     seed: { type: "string", default: String(Date.now() % 1e6) },
+    busy: { type: "string", default: "0" },
   },
 });
 const waitMs = 30_000;
@@ -44,6 +46,14 @@ for (const runtime of options.only.split(",")) {
   for (let n = 0; n < Number(options.kills);) n += await life(runtime, Number(options.kills) - n);
 }
 rmSync(temporary, { recursive: true, force: true });
+if (Number(options.busy) > 0) {
+  const busy = spawnSync(
+    process.execPath,
+    [join(root, "test/matrix.mjs"), "--jobs", "1", "--file", "faults_load", "--only", options.only],
+    { env: { ...process.env, SAM_TEST_LOAD_MS: `${options.busy}000` }, stdio: "inherit" },
+  );
+  if (busy.status !== 0) failures++;
+}
 if (failures > 0) process.exitCode = 1;
 console.log(`${kills} kills, ${failures} failures`);
 

@@ -38,15 +38,14 @@ const mutants = [
   {
     name: "a spare that is not wanted any more is forgotten, not ended",
     file: "src/driver.ts",
-    from:
-      "const end = spare.destroy().finally(() => this.#doomed.delete(end));\n    this.#doomed.add(end);",
+    from: "this.#await(spare.destroy());",
     to: "",
   },
   {
     name: "the end does not wait for spares that are being ended",
     file: "src/driver.ts",
-    from: "Promise.all([mapped, ...this.#doomed])",
-    to: "Promise.all([mapped])",
+    from: "Promise.all([this.#cluster?.end(), ...this.#doomed])",
+    to: "Promise.all([this.#cluster?.end()])",
   },
   {
     name: "a spare that is ended while it is being started lives on",
@@ -69,14 +68,14 @@ const mutants = [
   {
     name: "data that were left without a message are not looked at when the process ends",
     file: "src/instance.ts",
-    from: "        this.#takeKept();\n        this.#link = null;",
-    to: "        this.#link = null;",
+    from: "        this.#takeKept();\n        this.#note = this.#lastNote;",
+    to: "        this.#note = this.#lastNote;",
   },
   {
     name: "the quorum source is not told that it is over",
-    file: "src/driver.ts",
-    from: "this.#endQuorum?.();",
-    to: "",
+    file: "src/cluster/server_cluster.ts",
+    from: "await (await this.#watching)?.();",
+    to: "await this.#watching;",
   },
   {
     name: "the timer outlives supervision",

@@ -157,10 +157,14 @@ async function start(
       ? { code: null, signal: child.signalCode }
       : { code: child.exitCode, signal: null }
   );
+  const connected = link && connectStream({ fd: child.stdio[descriptor] }).catch((error) => {
+    child.kill("SIGKILL"); // it cannot be talked to
+    throw spawnError(command, error);
+  });
   return {
     pid: child.pid,
     exited,
-    stream: link ? await connectStream({ fd: child.stdio[descriptor] }) : null,
+    stream: connected ? await connected : null,
     outputs: [
       ...(command.stdio[1] === "tee" ? [webOutput(1, child.stdout)] : []),
       ...(command.stdio[2] === "tee" ? [webOutput(2, child.stderr)] : []),

@@ -370,7 +370,11 @@ async function start(
       ...(extra && { [extra]: ["piped"] }),
     }).spawn();
   } catch (error) {
-    throw (await import("./spawn_error.ts")).spawnError(command, error);
+    // Where there are no more descriptors, the module cannot be read either.
+    const { spawnError } = await import("./spawn_error.ts").catch(() => {
+      throw error;
+    });
+    throw spawnError(command, error);
   }
   return {
     pid: child.pid,

@@ -199,8 +199,9 @@ async function start(
   const exited = new Promise<Exit>((resolve) => {
     child.once("exit", (code, signal) => resolve({ code, signal: signal as Signal | null }));
   });
-  const socket = link ? child.stdio[descriptor] as Net.Socket : null;
-  const stream = socket && socketStream(socket);
+  // Where there are no more descriptors, there are no streams; the error follows.
+  const socket = link ? child.stdio?.[descriptor] as Net.Socket | undefined : undefined;
+  const stream = socket ? socketStream(socket) : null;
   await new Promise<void>((resolve, reject) => {
     child.once("spawn", resolve);
     child.once("error", (error) => {

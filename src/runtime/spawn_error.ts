@@ -2,6 +2,16 @@
 import { SamError } from "../errors.ts";
 import type { Command } from "./runtime.ts";
 
+/** What the system may have run out of. */
+const lacks: readonly (readonly [RegExp, string])[] = [
+  [/\bE[MN]FILE\b|os error 2[34]\b/, "are no more descriptors; raise the limit (ulimit -n)"],
+  [
+    /\bEAGAIN\b|os error 11\b/,
+    "are no more processes; raise the limit (ulimit -u, or that of the container)",
+  ],
+  [/\bENOMEM\b|os error 12\b/, "is no more memory"],
+];
+
 /** Makes a SamError that names the program, the cause and the cure. */
 export function spawnError(command: Command, cause: unknown): SamError {
   const { code, name, message } = cause as { code?: string; name?: string; message?: string };
@@ -36,5 +46,7 @@ export function spawnError(command: Command, cause: unknown): SamError {
       { cause },
     );
   }
+  const lacking = lacks.find(([errors]) => errors.test(`${code} ${message}`))?.[1];
+  if (lacking) return new SamError("TRY_AGAIN", `${what}: there ${lacking}`, { cause });
   return new SamError("LIBRARY", `${what}: ${message ?? String(cause)}`, { cause });
 }

@@ -1,0 +1,34 @@
+/**
+ * Process 1 of a container inherits the orphans of all the others, and no JavaScript runtime reaps what it did not start. So
+ * a server that is process 1 does it, by `waitpid` of the C library.
+ */
+import { SamError } from "./errors.ts";
+import { loadNative } from "./ffi/native.ts";
+import { zombiesOf } from "./proc.ts";
+import type { Runtime } from "./runtime/runtime.ts";
+
+/** Who has ended is looked for so often. What is the runtime's own it has reaped long before it is seen twice. */
+const lookMs = 1000;
+const doNotWait = 1;
+
+let reaping: Promise<void> | undefined;
+
+/** Reaps orphans from now on, as long as this process lives. Rejects where that cannot be done. */
+export function reapOrphans(runtime: Runtime): Promise<void> {
+  return reaping ??= begin(runtime);
+}
+
+async function begin(runtime: Runtime): Promise<void> {
+  const { functions } = (await loadNative()).open("libc.so.6", {
+    waitpid: { parameters: ["i32", "u64", "i32"], result: "i32" },
+  });
+  if (!zombiesOf(runtime, runtime.pid)) throw new SamError("ACCESS", "/proc cannot be read");
+  let before: readonly number[] = [];
+  const look = () => {
+    const now = zombiesOf(runtime, runtime.pid) ?? [];
+    for (const pid of now) if (before.includes(pid)) void functions.waitpid(pid, 0n, doNotWait);
+    before = now;
+    runtime.schedule(look, lookMs, false);
+  };
+  look();
+}

@@ -1,0 +1,34 @@
+// Both cores are busy with something else, and the time interval is short: no healthy program is warned or killed.
+import { assert, assertEquals } from "@std/assert";
+import { cpus } from "node:os";
+import { setTimeout as sleep } from "node:timers/promises";
+import { killQuietly, processTest, transports } from "./support/processes.ts";
+
+/** `npm run test:faults` takes a minute. */
+const loadMs = Number(process.env["SAM_TEST_LOAD_MS"] ?? 2000);
+
+processTest(
+  "all cores are busy, a time interval of 200 ms, event-driven: no healthy program is killed",
+  async (stage) => {
+    const loops = cpus().map(() =>
+      stage.runCommand("sh", { args: ["-c", "while :; do :; done"] })
+    );
+    const all = transports.map((transport) =>
+      stage.supervise("faults_program", {
+        timeInterval: 200,
+        recoveryPolicy: "restart",
+        transport,
+      }, { args: [transport, "checked"] })
+    );
+    await stage.line("started", all.length);
+    await sleep(loadMs);
+    for (const { supervisor, events } of all) {
+      const { state, slack, transport } = supervisor.status;
+      assertEquals([state, supervisor.status.instanceId], ["started", 1], JSON.stringify(events));
+      assert(slack.count > loadMs / 200, `${transport}: ${JSON.stringify(slack)}`);
+      if (loadMs > 10_000) console.log(`${transport}: ${JSON.stringify(slack)}`);
+    }
+    for (const { pid } of loops) killQuietly(pid);
+  },
+  { timeoutMs: loadMs + 30_000 },
+);

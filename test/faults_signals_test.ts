@@ -1,0 +1,49 @@
+// Signals from a terminal, and an application that is stopped.
+import { assert, assertEquals } from "@std/assert";
+import { eventually, processTest } from "./support/processes.ts";
+
+processTest(
+  "Ctrl-C in a terminal reaches server and application: it ends cleanly, once",
+  async (stage) => {
+    const run = stage.runInTerminal("faults_program", { args: ["unix", "waits"] });
+    await stage.line("started");
+    run.keys("\x03");
+    assertEquals(await run.exited, 5, run.output);
+    assertEquals(stage.lines("signal").map(({ signal, instance }) => [signal, instance]), [
+      ["SIGINT", 1],
+    ]);
+    assertEquals(stage.lines("registered").length, 1);
+  },
+);
+
+processTest(
+  "Ctrl-C in a terminal ends an application that does not listen for it; no other one follows",
+  async (stage) => {
+    const run = stage.runInTerminal("faults_program", { args: ["unix", "blocks"] });
+    await stage.line("started");
+    run.keys("\x03");
+    assertEquals(await run.exited, 130, run.output);
+    assertEquals(stage.lines("registered").length, 1);
+  },
+);
+
+processTest("an application that is stopped is warned, killed and replaced", async (stage) => {
+  const watched = stage.supervise("faults_program", {
+    timeInterval: 300,
+    recoveryPolicy: "restart",
+  }, { args: ["unix", "checked"] });
+  const { pid } = await stage.line("started");
+  process.kill(pid, "SIGSTOP");
+  const { reason, evidence } = await watched.event("recovery", 1);
+  assertEquals([reason, evidence.signal, evidence.processState?.state], [
+    "timeout",
+    "SIGKILL",
+    "stopped",
+  ]);
+  const ofFirst = watched.events.filter(({ instanceId }) => instanceId === 1);
+  const order = ["warn", "kill", "exit", "recovery"];
+  assertEquals(ofFirst.map(({ type }) => type).filter((type) => order.includes(type)), order);
+  await stage.line("started", 2);
+  await eventually("the second instance", () => watched.supervisor.status.instanceId === 2);
+  assert(watched.supervisor.status.pid !== pid);
+});

@@ -33,18 +33,19 @@ const server = createServer(async (request, response) => {
       response.writeHead(404).end("there are /, /hang and /crash\n");
   }
 });
-await new Promise<void>((resolve) => server.listen(port, resolve));
-
-sam.setHealthCheck(() => server.listening);
-await sam.start();
-console.log(`instance ${instance} serves http://localhost:${port} (also /hang and /crash)`);
 
 let ending = false;
 for (const signal of ["SIGINT", "SIGTERM"] as const) {
   process.on(signal, async () => {
     if (ending) return; // the terminal and the server may both send it
     ending = true;
-    await sam.stop(); // an orderly end, and no failure
+    if (sam.state === "started") await sam.stop(); // an orderly end, and no failure
     process.exit(0);
   });
 }
+
+await new Promise<void>((resolve) => server.listen(port, resolve));
+
+sam.setHealthCheck(() => server.listening);
+await sam.start();
+console.log(`instance ${instance} serves http://localhost:${port} (also /hang and /crash)`);

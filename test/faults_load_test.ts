@@ -10,9 +10,7 @@ const loadMs = Number(process.env["SAM_TEST_LOAD_MS"] ?? 2000);
 processTest(
   "all cores are busy, a time interval of 200 ms, event-driven: no healthy program is killed",
   async (stage) => {
-    const loops = cpus().map(() =>
-      stage.runCommand("sh", { args: ["-c", "while :; do :; done"] })
-    );
+    const loops = cpus().map(() => stage.runCommand("sh", { args: ["-c", "while :; do :; done"] }));
     const all = transports.map((transport) =>
       stage.supervise("faults_program", {
         timeInterval: 200,

@@ -5,6 +5,7 @@ import type { CheckedProgram } from "./program.ts";
 import { report } from "./report.ts";
 import type { Runtime } from "./runtime/runtime.ts";
 import { Supervision } from "./supervise.ts";
+import type { Notifier, NotifierParts } from "./systemd.ts";
 
 /** Signals that end a server: passed on to the program, which has `stopTimeout` to follow. */
 const endings: readonly Signal[] = ["SIGTERM", "SIGINT", "SIGHUP", "SIGQUIT"];
@@ -28,7 +29,13 @@ export async function serve(runtime: Runtime, options: CheckedOptions): Promise<
     cancelPrint = null;
     for (const line of lines.splice(0)) console.error(`sam: ${line}`);
   };
+  const notifier = await notifierOf(runtime, {
+    programs:
+      () => [{ name: program.name, settings: options.settings, status: supervision.status }],
+    isReady: () => supervision.ready,
+  }, (error) => supervision.report(error, "systemd cannot be told how supervision goes"));
   const supervision = new Supervision(program, options, (event) => {
+    notifier?.hear(program.name, event);
     if (event.type === "spawn" && cancel.length === 0) cancel = rule();
     // Printed a moment later: the first time it takes milliseconds, and the next instance is not to wait for it.
     if (lines.push(...report(event)) > 0) cancelPrint ??= runtime.schedule(print, 0, true);
@@ -37,15 +44,31 @@ export async function serve(runtime: Runtime, options: CheckedOptions): Promise<
     runtime.takeOver((error) =>
       supervision.report(error, "code from before register() failed in the server")
     );
-    return onEnding(runtime, (signal, delivered) => supervision.shutdown(signal, delivered));
+    return onEnding(runtime, (signal, delivered) => {
+      notifier?.stopping();
+      supervision.shutdown(signal, delivered);
+    });
   };
   const status = await supervision.finished;
   print();
+  await notifier?.close();
   if (status.reason === "spawn") {
     for (const each of cancel) each();
     throw status.error!;
   }
   return runtime.exit(status.code);
+}
+
+/** Tells systemd of this process, where it wants to hear of it; what it has put into the environment is for nobody else. */
+export async function notifierOf(
+  runtime: Runtime,
+  parts: NotifierParts,
+  onProblem: (error: unknown) => void,
+): Promise<Notifier | undefined> {
+  const path = runtime.takeVariable("NOTIFY_SOCKET");
+  if (path === undefined) return undefined;
+  const { openNotifier } = await import("./systemd.ts");
+  return await openNotifier(runtime, path, parts, onProblem);
 }
 
 /** Calls back for each signal that ends a server, and says whether the program has got it too; returns the cancellations. */

@@ -1,34 +1,8 @@
 // One timer for many sleepers, on a clock that the test moves.
 import { assertEquals } from "@std/assert";
-import type { Runtime } from "../mod.ts";
 import { Alarm, type Sleeper } from "../src/alarm.ts";
 import { test } from "./support/harness.ts";
-
-/** A clock, and the timers that are set on it. */
-class Clock {
-  time = 1000;
-  timers: { at: number; callback: () => void; hold: boolean }[] = [];
-  readonly runtime = {
-    now: () => this.time,
-    schedule: (callback: () => void, delayMs: number, hold: boolean) => {
-      const timer = { at: this.time + delayMs, callback, hold };
-      this.timers.push(timer);
-      return () => void (this.timers = this.timers.filter((each) => each !== timer));
-    },
-  } as Runtime;
-
-  /** Fires what is due until then, in order; a timer fires so much late, or early. */
-  pass(until: number, late = 0): void {
-    for (;;) {
-      const [next] = [...this.timers].sort((a, b) => a.at - b.at);
-      if (!next || next.at > until) break;
-      this.timers = this.timers.filter((each) => each !== next);
-      this.time = Math.max(this.time, next.at + late);
-      next.callback();
-    }
-    this.time = Math.max(this.time, until);
-  }
-}
+import { Clock } from "./support/timers.ts";
 
 class Program implements Sleeper {
   readonly woken: number[] = [];

@@ -5,7 +5,7 @@ import type { SupervisorEvent } from "../events.ts";
 import { loadRuntime } from "../runtime/runtime.ts";
 import * as host from "../runtime/host.ts";
 import { report } from "../report.ts";
-import { onEnding } from "../self.ts";
+import { notifierOf, onEnding } from "../self.ts";
 import { type Address, addressOf } from "./address.ts";
 import { checkConfig, type CheckedConfig, nameOf } from "./config.ts";
 import { freeName, openControl } from "./control.ts";
@@ -45,13 +45,26 @@ export async function run(words: readonly string[]): Promise<number> {
   const made = plan.programs.length === 1 ? plan.programs[0]!.name : "sam";
   const serverName = await freeName(runtime, plan.name, made);
   const http = plan.metrics && await openEndpoints(plan.metrics, plan);
+  const notifier = await notifierOf(runtime, {
+    programs: () =>
+      plan.programs.map(({ name, options: { settings } }) => ({
+        name,
+        settings,
+        status: fleet.supervisor(name).status,
+      })),
+    isReady: () => fleet.names.every((name) => fleet.isReady(name)),
+  }, (error) => host.stderr.write(`sam: systemd cannot be told: ${(error as Error).message}\n`));
   const fleet = new Fleet(plan.programs, plan.strategy);
   fleet.subscribe((name, event) => {
+    notifier?.hear(name, event);
     if (event.type === "finish" && event.status.reason === "spawn") spawnError = event.status.error;
     tell(name, event);
   });
   runtime.takeOver((error) => host.stderr.write(`sam: a problem of sam's own: ${String(error)}\n`));
-  onEnding(runtime, (signal, delivered) => fleet.stop(signal, delivered));
+  onEnding(runtime, (signal, delivered) => {
+    notifier?.stopping();
+    fleet.stop(signal, delivered);
+  });
   const { strategy } = plan;
   const journal = new Journal(runtime, fleet, {
     name: serverName ?? made,
@@ -65,6 +78,7 @@ export async function run(words: readonly string[]): Promise<number> {
   const code = await fleet.finished;
   closeControl();
   http?.close();
+  await notifier?.close();
   return spawnError === undefined ? code : exitCodeOfSpawn(spawnError);
 }
 

@@ -1,0 +1,225 @@
+/**
+ * What a server tells systemd about itself (sd_notify(3)): that its programs are ready, how they are, that supervision goes
+ * on, how long it may take to start and to end. Loaded only where systemd, or another who speaks this, has said where.
+ */
+import { type Alarm, alarmOf, type Sleeper } from "./alarm.ts";
+import type { SupervisorEvent, SupervisorStatus } from "./events.ts";
+import type { Runtime } from "./runtime/runtime.ts";
+import type { ServerSettings } from "./core/server_types.ts";
+
+/** Carries lines to systemd. */
+export interface NotifyChannel {
+  send(lines: readonly string[]): void;
+  /** Resolved when all has been sent. */
+  close(): Promise<void>;
+}
+
+/** Opens a channel: by the C library, or where that cannot be called by the program `systemd-notify`. */
+async function openChannel(
+  runtime: Runtime,
+  path: string,
+  onProblem: (error: unknown) => void,
+): Promise<NotifyChannel> {
+  try {
+    const { openDatagrams } = await import("./ffi/datagrams.ts");
+    const datagrams = await openDatagrams(path);
+    return {
+      send(lines) {
+        try {
+          datagrams.send(lines.join("\n"));
+        } catch (error) {
+          onProblem(error);
+        }
+      },
+      close: () => Promise.resolve(datagrams.close()),
+    };
+  } catch {
+    return programChannel(runtime, path, onProblem);
+  }
+}
+
+/** `systemd-notify` waits until systemd has read what it sent, but not longer. */
+const programMs = 5000;
+
+/** A process for each message, one after the other; what comes meanwhile goes together. */
+export function programChannel(
+  runtime: Runtime,
+  path: string,
+  onProblem: (error: unknown) => void,
+): NotifyChannel {
+  let waiting: string[] = [];
+  let running: Promise<void> | null = null;
+  const run = async () => {
+    while (waiting.length > 0) {
+      const args = waiting;
+      waiting = [];
+      try {
+        const child = await runtime.spawn({
+          file: "systemd-notify",
+          flags: [],
+          args,
+          env: { NOTIFY_SOCKET: path },
+          stdio: ["ignore", "ignore", "ignore"],
+        });
+        const cancel = runtime.schedule(() => child.kill("SIGKILL"), programMs, false);
+        const { code } = await child.exited;
+        cancel();
+        if (code !== 0) onProblem(new Error(`systemd-notify ended with ${code}`));
+      } catch (error) {
+        onProblem(error);
+      }
+    }
+    running = null;
+  };
+  return {
+    send(lines) {
+      waiting.push(...lines);
+      running ??= run();
+    },
+    close: async () => await running ?? undefined,
+  };
+}
+
+/** A program, as far as systemd is told of it. */
+export interface NotifiedProgram {
+  readonly name: string;
+  readonly settings: Pick<ServerSettings, "timeInterval" | "startupTimeout" | "stopTimeout">;
+  readonly status: SupervisorStatus;
+}
+
+/** Beyond what something may take by our own limits. */
+const marginMs = 5000;
+/** A driver that is so late does not supervise. */
+const lateMs = 1000;
+
+/** What is told. */
+export interface NotifierParts {
+  /** The programs, as they are now. */
+  readonly programs: () => readonly NotifiedProgram[];
+  /** Whether all of them are ready. */
+  readonly isReady: () => boolean;
+}
+
+/** Begins to tell the socket at `path`; a problem is reported once. */
+export async function openNotifier(
+  runtime: Runtime,
+  path: string,
+  parts: NotifierParts,
+  onProblem: (error: unknown) => void,
+): Promise<Notifier> {
+  const [interval, pid] = ["WATCHDOG_USEC", "WATCHDOG_PID"].map((name) =>
+    runtime.takeVariable(name)
+  );
+  const isOurs = pid === undefined || Number(pid) === runtime.pid;
+  const watchdogMs = isOurs && Number(interval) > 0 ? Number(interval) / 1000 : undefined;
+  let told = false;
+  const channel = await openChannel(runtime, path, (error) => {
+    if (!told) onProblem(error);
+    told = true;
+  });
+  return new Notifier(runtime, channel, watchdogMs, parts);
+}
+
+/** Tells systemd how supervision goes. It sleeps by the alarm of the drivers: where they are not woken, it is not. */
+export class Notifier implements Sleeper {
+  readonly #runtime: Runtime;
+  readonly #alarm: Alarm;
+  readonly #channel: NotifyChannel;
+  readonly #parts: NotifierParts;
+  /** A beat is sent three times in the time after which systemd kills: one that comes late does no harm. */
+  readonly #periodMs: number;
+  #next = Infinity;
+  #ready = false;
+  #ending = false;
+  #told = "";
+
+  constructor(
+    runtime: Runtime,
+    channel: NotifyChannel,
+    watchdogMs: number | undefined,
+    parts: NotifierParts,
+  ) {
+    this.#runtime = runtime;
+    this.#alarm = alarmOf(runtime);
+    this.#channel = channel;
+    this.#parts = parts;
+    this.#periodMs = watchdogMs === undefined ? Infinity : watchdogMs / 3;
+    this.#alarm.add(this);
+    this.#sleep(0);
+  }
+
+  /** Something has happened to a program. */
+  hear(name: string, event: SupervisorEvent): void {
+    const lines: string[] = [];
+    const extension = this.#ready && !this.#ending ? 0 : this.#limitOf(name, event);
+    if (extension > 0) lines.push(`EXTEND_TIMEOUT_USEC=${Math.ceil(extension + marginMs) * 1000}`);
+    if (!this.#ready && this.#parts.isReady()) {
+      this.#ready = true;
+      lines.push("READY=1");
+    }
+    const status = statusText(this.#parts.programs());
+    if (status !== this.#told) {
+      this.#told = status;
+      lines.push(`STATUS=${status}`);
+    }
+    if (lines.length > 0) this.#channel.send(lines);
+  }
+
+  /** How long what has begun may take, by our own limits; 0 where there is none. */
+  #limitOf(name: string, event: SupervisorEvent): number {
+    const { settings } = this.#parts.programs().find((program) => program.name === name)!;
+    switch (event.type) {
+      case "spawn":
+        return settings.startupTimeout;
+      case "recovery":
+        return event.delay ?? 0;
+      case "warn":
+        return settings.timeInterval || settings.stopTimeout;
+      case "stopping":
+        return settings.stopTimeout;
+      default:
+        return 0;
+    }
+  }
+
+  /** All ends. */
+  stopping(): void {
+    if (this.#ending) return;
+    this.#ending = true;
+    this.#channel.send(["STOPPING=1"]);
+  }
+
+  /** Says no more; resolved when all has been sent. */
+  async close(): Promise<void> {
+    this.stopping();
+    this.#alarm.remove(this);
+    await this.#channel.close();
+  }
+
+  get due(): number {
+    return this.#next;
+  }
+
+  wake(): void {
+    this.#next = Infinity;
+    if (this.#alarm.latenessMs > lateMs) return this.#sleep(this.#periodMs / 10); // not yet: they may be woken after us
+    this.#channel.send(["WATCHDOG=1"]);
+    this.#sleep(this.#periodMs);
+  }
+
+  #sleep(delayMs: number): void {
+    this.#next = this.#periodMs === Infinity ? Infinity : this.#runtime.now() + delayMs;
+    this.#alarm.arm(this.#next);
+  }
+}
+
+/** One line for `systemctl status`. */
+function statusText(programs: readonly NotifiedProgram[]): string {
+  return programs.map(({ name, status: { state, restarts, lastRecovery } }) => {
+    const who = programs.length > 1 ? `${name}: ` : "";
+    const past = lastRecovery === null
+      ? ""
+      : `, ${restarts} restart${restarts === 1 ? "" : "s"}, the last for ${lastRecovery.reason}`;
+    return `${who}${state}${past}`;
+  }).join("; ");
+}

@@ -1,0 +1,166 @@
+// What a server tells systemd: in virtual time what it says when; then by real datagrams, which only its own process sends.
+import { assert, assertEquals, assertMatch } from "@std/assert";
+import { spawnSync } from "node:child_process";
+import type { SupervisorEvent, SupervisorStatus } from "../mod.ts";
+import { alarmOf } from "../src/alarm.ts";
+import { loadRuntime } from "../src/runtime/runtime.ts";
+import { Notifier, programChannel } from "../src/systemd.ts";
+import { commandTest } from "./support/command.ts";
+import { test } from "./support/harness.ts";
+import { noReceiver, NotifyReceiver } from "./support/notify_receiver.ts";
+import { processTest } from "./support/processes.ts";
+import { Clock } from "./support/timers.ts";
+
+/** A notifier whose channel is an array. */
+function notifierOn(clock: Clock, watchdogMs?: number) {
+  const sent: string[][] = [];
+  const status: { -readonly [Name in keyof SupervisorStatus]?: SupervisorStatus[Name] } = {
+    state: "idle",
+    restarts: 0,
+    lastRecovery: null,
+    ready: false,
+  };
+  const channel = {
+    send: (lines: readonly string[]) => void sent.push([...lines]),
+    close: () => Promise.resolve(),
+  };
+  const notifier = new Notifier(clock.runtime, channel, watchdogMs, {
+    programs: () => [{
+      name: "web",
+      settings: { timeInterval: 500, startupTimeout: 60_000, stopTimeout: 10_000 },
+      status: status as SupervisorStatus,
+    }],
+    isReady: () => status.ready!,
+  });
+  const happens = (event: object, now: Partial<SupervisorStatus> = {}) => {
+    Object.assign(status, now);
+    notifier.hear("web", event as SupervisorEvent);
+    return sent.splice(0).flat();
+  };
+  return { notifier, sent, happens };
+}
+
+test("systemd is told what changes, and how long what has begun may take", async () => {
+  const { notifier, happens, sent } = notifierOn(new Clock());
+  assertEquals(happens({ type: "spawn" }, { state: "launched" }), [
+    "EXTEND_TIMEOUT_USEC=65000000",
+    "STATUS=launched",
+  ]);
+  assertEquals(happens({ type: "recovery", delay: 3000 }, { state: "backoff" }), [
+    "EXTEND_TIMEOUT_USEC=8000000",
+    "STATUS=backoff",
+  ]);
+  assertEquals(happens({ type: "start" }, { state: "started", ready: true }), [
+    "READY=1",
+    "STATUS=started",
+  ]);
+  assertEquals(happens({ type: "check" }), []);
+  const lastRecovery = { reason: "timeout" } as SupervisorStatus["lastRecovery"];
+  assertEquals(happens({ type: "spawn" }, { state: "launched", restarts: 1, lastRecovery }), [
+    "STATUS=launched, 1 restart, the last for timeout",
+  ]);
+  notifier.stopping();
+  notifier.stopping();
+  assertEquals(sent.splice(0), [["STOPPING=1"]]);
+  assertEquals(happens({ type: "stopping" })[0], "EXTEND_TIMEOUT_USEC=15000000");
+  await notifier.close();
+});
+
+test("systemd gets a sign of life three times in its interval, while the drivers are woken", async () => {
+  const clock = new Clock();
+  const alarm = alarmOf(clock.runtime);
+  const driver = { due: 1300, wake: () => void (driver.due += 300) };
+  alarm.add(driver);
+  alarm.arm(driver.due);
+  const { notifier, sent } = notifierOn(clock, 3000);
+  clock.pass(5500);
+  assertEquals(sent.splice(0).flat(), Array(5).fill("WATCHDOG=1"));
+  driver.wake = () => {}; // it does not meet its deadlines any more
+  clock.pass(15_000, 5);
+  assert(sent.splice(0).length <= 2, "a server that does not supervise is not alive");
+  driver.wake = () => void (driver.due = clock.time + 300);
+  clock.pass(18_000);
+  assert(sent.splice(0).length >= 2, "and it is, when it does again");
+  alarm.remove(driver);
+  await notifier.close();
+  assertEquals(clock.timers, []);
+});
+
+commandTest(
+  "sam run is ready when its programs are, lives, and says that it ends",
+  async (sam, stage) => {
+    if (noReceiver) return;
+    const path = `${stage.directory}/notify`;
+    await using receiver = await listening(path);
+    const line = 'echo "[$NOTIFY_SOCKET$WATCHDOG_USEC]"; exec sleep 60';
+    const run = sam(
+      ["run", "--name", "web", "--check-command", `test -e ${stage.directory}/healthy`]
+        .concat(["--check-period", "50", "sh", "-c", line]),
+      {
+        NOTIFY_SOCKET: path,
+        WATCHDOG_USEC: "300000",
+      },
+    );
+    await run.text(/^\[\]$/m);
+    await receiver.notice(/^WATCHDOG=1$/, 3);
+    await receiver.notice(/^EXTEND_TIMEOUT_USEC=65000000$/);
+    assert(!receiver.lines.includes("READY=1"), "not before it is healthy");
+    await sam(["run", "touch", `${stage.directory}/healthy`]).exited;
+    const { pid } = await receiver.notice(/^READY=1$/);
+    assertEquals(pid, run.child.pid, "NotifyAccess=main");
+    run.kill("SIGTERM");
+    await run.exited;
+    await receiver.notice(/^STOPPING=1$/);
+    await receiver.notice(/^EXTEND_TIMEOUT_USEC=15000000$/);
+    await receiver.notice(/^STATUS=finished$/);
+  },
+);
+
+processTest("a program that is its own server: systemd hears of the server only", async (stage) => {
+  if (noReceiver) return;
+  const path = `${stage.directory}/notify`;
+  await using receiver = await listening(path);
+  const server = stage.run("self_again", { env: { NOTIFY_SOCKET: path, SAM_TEST_VARIABLE: "x" } });
+  assertEquals((await server.exited).code, 0, server.stderr());
+  const { pid } = await receiver.notice(/^STOPPING=1$/);
+  assertEquals(pid, server.pid);
+  assert(receiver.lines.includes("READY=1"), receiver.lines.join());
+  assertEquals([...new Set(receiver.notices.slice(1).map(({ pid }) => pid))], [server.pid]);
+});
+
+const hasNotify = spawnSync("systemd-notify", ["--version"]).status === 0;
+processTest(
+  "where C cannot be called, systemd-notify sends, one message after the other",
+  async (stage) => {
+    if (noReceiver) return;
+    const path = `${stage.directory}/notify`;
+    await using receiver = await listening(path);
+    const problems: unknown[] = [];
+    const channel = programChannel(await loadRuntime(), path, (error) => void problems.push(error));
+    channel.send(["READY=1", "STATUS=a b"]);
+    channel.send(["STATUS=c"]);
+    channel.send(["STOPPING=1"]);
+    await channel.close();
+    await receiver.notice(/^STOPPING=1$/);
+    assertEquals(receiver.lines.filter((line) => line !== "BARRIER=1"), [
+      "READY=1",
+      "STATUS=a b",
+      "STATUS=c",
+      "STOPPING=1",
+    ]);
+    const nowhere = programChannel(
+      await loadRuntime(),
+      `${path}s`,
+      (error) => void problems.push(error),
+    );
+    nowhere.send(["READY=1"]);
+    await nowhere.close();
+    assertMatch(String(problems), /^Error: systemd-notify ended with \d+$/);
+  },
+  { skip: hasNotify ? false : "systemd-notify is not installed" },
+);
+
+async function listening(path: string) {
+  const receiver = await NotifyReceiver.listen(path);
+  return Object.assign(receiver, { [Symbol.asyncDispose]: () => receiver.close() });
+}

@@ -75,8 +75,8 @@ export interface CheckedProgram {
 
 const common = ["args", "cwd", "env", "stdio", "preload"];
 
-/** Checks what the user calls a program; throws INVALID_PARAM. */
-export function checkProgram(program: unknown): CheckedProgram {
+/** Checks what the user calls a program; throws INVALID_PARAM. `captureStack`: the stack of a loop that is blocked is wanted. */
+export function checkProgram(program: unknown, captureStack = true): CheckedProgram {
   const isCommand = typeof program === "object" && program !== null && "command" in program;
   const given = checkObject(
     "program",
@@ -94,7 +94,7 @@ export function checkProgram(program: unknown): CheckedProgram {
   const preload = oneOf("program.preload", or(given["preload"], false), [true, false]);
   if (isCommand) {
     const file = text("program.command", given["command"]);
-    const line = preload ? preloadedCommand(file, args) : [...args];
+    const line = preload ? preloadedCommand(file, args, captureStack) : [...args];
     return {
       name: file,
       isCommand,
@@ -119,12 +119,10 @@ export function checkProgram(program: unknown): CheckedProgram {
           `module ${module} does not exist${cwd ? ` in ${cwd}` : ""}: check program.module`,
         );
       }
+      const flags = await flagsFor(name, choice.flags, cwd, runtime);
       return {
         file: choice.path ?? (name === runtime.name ? runtime.executable : name),
-        flags: [
-          ...await flagsFor(name, choice.flags, cwd, runtime),
-          ...(preload ? preloadFlags(name) : []),
-        ],
+        flags: preload ? [...flags, ...preloadFlags(name, flags, captureStack)] : flags,
         module,
         runtime: name,
         ...rest,
@@ -151,8 +149,12 @@ export function canPreload(runtime: RuntimeName): boolean {
   return preloadModule.protocol === "file:" || runtime === "deno";
 }
 
-/** The flags that load our module ahead of the program. */
-function preloadFlags(runtime: RuntimeName): readonly string[] {
+/** The flags that load our module ahead of the program, and on Deno those that its stack takes, unless they are there. */
+function preloadFlags(
+  runtime: RuntimeName,
+  given: readonly string[],
+  captureStack: boolean,
+): readonly string[] {
   if (!canPreload(runtime)) {
     throw new SamError(
       "NOT_SUPPORTED",
@@ -162,15 +164,22 @@ function preloadFlags(runtime: RuntimeName): readonly string[] {
   switch (runtime) {
     case "node":
       return ["--import", preloadModule.href];
-    case "deno":
-      return ["--preload", preloadModule.href];
+    case "deno": {
+      const inspects = given.some((flag) => /^--inspect(-|=|$)/.test(flag));
+      const inspect = captureStack && !inspects ? ["--inspect=127.0.0.1:0"] : [];
+      return [...inspect, "--preload", preloadModule.href];
+    }
     case "bun":
       return ["--preload", decodeURIComponent(preloadModule.pathname)];
   }
 }
 
 /** The arguments of a command that is a runtime, with the flags. */
-function preloadedCommand(command: string, args: readonly string[]): readonly string[] {
+function preloadedCommand(
+  command: string,
+  args: readonly string[],
+  captureStack: boolean,
+): readonly string[] {
   const runtime = runtimeOf(command, args);
   if (runtime === undefined) {
     throw new SamError(
@@ -179,7 +188,7 @@ function preloadedCommand(command: string, args: readonly string[]): readonly st
     );
   }
   const at = runtime === "deno" ? 1 : 0;
-  return [...args.slice(0, at), ...preloadFlags(runtime), ...args.slice(at)];
+  return [...args.slice(0, at), ...preloadFlags(runtime, args, captureStack), ...args.slice(at)];
 }
 
 async function flagsFor(

@@ -96,7 +96,7 @@ export interface Supervisor {
  * later is in `finished`. Source: the SAM server of `sam_overview(8)`.
  */
 export function supervise(program: Program, options: SuperviseOptions): Supervisor {
-  const checked = checkProgram(program);
+  const checked = checkProgram(program, options?.captureStack !== false);
   return new Supervision(checked, checkSuperviseOptions(options, checked));
 }
 

@@ -1,9 +1,10 @@
 // The configuration file, the control socket and the commands that use it, in a real pseudo-terminal where it matters.
 import { assert, assertEquals, assertMatch, assertStringIncludes } from "@std/assert";
-import { spawn } from "node:child_process";
+import { spawn, spawnSync } from "node:child_process";
 import { chmodSync, existsSync, readdirSync, statSync, writeFileSync } from "node:fs";
 import { commandTest, samCommand } from "./support/command.ts";
 import { eventually } from "./support/processes.ts";
+import { currentRuntime } from "./support/runtimes.ts";
 import { terminal } from "./support/terminal.ts";
 
 const config = {
@@ -89,34 +90,45 @@ commandTest(
   },
 );
 
-commandTest("a configuration that is wrong is refused by the key", async (sam, stage) => {
-  const wrong = [
-    [
-      { programs: { web: { program: "true", timeInterval: -1 } } },
-      "programs.web.timeInterval is -1; it must be an integer",
-    ],
-    [
-      { programs: { web: { program: "true", restart: { jitter: 2 } } } },
-      "programs.web.restart.jitter is 2",
-    ],
-    [
-      { programs: { web: { program: "true", timeintervall: 1 } } },
-      'programs.web has no "timeintervall"',
-    ],
-  ] as const;
-  for (const [value, text] of wrong) {
-    writeFileSync(`${stage.directory}/c.json`, JSON.stringify(value));
-    const run = sam(["run", "--config", "c.json"], {}, stage.directory);
-    assertEquals(await run.exited, 78, run.stderr);
-    assertStringIncludes(run.stderr, `sam: c.json: ${text}`);
-  }
-  writeFileSync(
-    `${stage.directory}/c.mjs`,
-    "export default { programs: { a: { program: 'sh', args: ['-c', 'test -e c.mjs && exit 4'], restart: 'never' } } };",
-  );
-  // Relative paths are relative to the file.
-  assertEquals(await sam(["run", "--config", `${stage.directory}/c.mjs`]).exited, 4);
-});
+commandTest(
+  "a configuration that is wrong is refused by the key; one in TypeScript, or elsewhere, is run",
+  async (sam, stage) => {
+    const wrong = [
+      [
+        { programs: { web: { program: "true", timeInterval: -1 } } },
+        "programs.web.timeInterval is -1; it must be an integer",
+      ],
+      [
+        { programs: { web: { program: "true", restart: { jitter: 2 } } } },
+        "programs.web.restart.jitter is 2",
+      ],
+      [
+        { programs: { web: { program: "true", timeintervall: 1 } } },
+        'programs.web has no "timeintervall"',
+      ],
+    ] as const;
+    for (const [value, text] of wrong) {
+      writeFileSync(`${stage.directory}/c.json`, JSON.stringify(value));
+      const run = sam(["run", "--config", "c.json"], {}, stage.directory);
+      assertEquals(await run.exited, 78, run.stderr);
+      assertStringIncludes(run.stderr, `sam: c.json: ${text}`);
+    }
+    writeFileSync(
+      `${stage.directory}/c.mjs`,
+      "export default { programs: { a: { program: 'sh', args: ['-c', 'test -e c.mjs && exit 4'], restart: 'never' } } };",
+    );
+    const typed =
+      "export default { programs: { a: { program: 'false', restart: 'never' } } as object };";
+    writeFileSync(`${stage.directory}/sam.config.ts`, typed);
+    const run = sam(["run"], {}, stage.directory);
+    assertEquals(await run.exited, currentRuntime === "node20" ? 78 : 1, run.stderr);
+    if (currentRuntime === "node20") {
+      assertStringIncludes(run.stderr, "cannot load TypeScript: name it .js or .json");
+    }
+    // Relative paths are relative to the file.
+    assertEquals(await sam(["run", "--config", `${stage.directory}/c.mjs`]).exited, 4);
+  },
+);
 
 const quoted = () => samCommand().map((word) => `'${word}'`).join(" ");
 
@@ -161,9 +173,25 @@ commandTest("the completion of bash knows commands, flags and their values", asy
   assertEquals(await completed("st"), "status stop");
   assertEquals(await completed("run", "--time"), "--time-interval");
   assertEquals(await completed("run", "--transport", ""), "unix pipe shm");
-  for (const shell of ["zsh", "fish"]) {
-    const other = sam(["completion", shell]);
-    assertEquals(await other.exited, 0);
-    assertStringIncludes(other.stdout, "time-interval");
-  }
+  const fish = sam(["completion", "fish"]);
+  assertEquals(await fish.exited, 0);
+  assertStringIncludes(fish.stdout, "time-interval");
 });
+
+const hasZsh = spawnSync("zsh", ["--version"]).status === 0;
+commandTest("the completion of zsh, by its keys", async (sam, stage) => {
+  const script = sam(["completion", "zsh"]);
+  assertEquals(await script.exited, 0, script.stderr);
+  writeFileSync(
+    `${stage.directory}/.zshrc`,
+    `autoload -U compinit && compinit -u -D\n${script.stdout}\nPS1='ready '\n`,
+  );
+  const zsh = terminal("exec zsh -d -i", { ZDOTDIR: stage.directory });
+  await eventually("a prompt", () => zsh.output.includes("ready "));
+  zsh.keys("sam com\t");
+  await eventually("a command", () => zsh.output.includes("completion"));
+  zsh.keys("\x15sam run --time-\t");
+  await eventually("a flag", () => zsh.output.includes("--time-interval"));
+  zsh.keys("\x15exit\r");
+  await zsh.exited;
+}, { skip: hasZsh ? false : "zsh is not installed" });

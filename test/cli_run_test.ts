@@ -1,7 +1,8 @@
 // `sam run`: a program that knows nothing of SAM is healed, one that does is its own judge, and every end has its status.
 import { assert, assertEquals, assertMatch, assertStringIncludes } from "@std/assert";
-import { rmSync } from "node:fs";
+import { readFileSync, rmSync } from "node:fs";
 import { createServer } from "node:http";
+import { basename } from "node:path";
 import { commandTest, page, runtimeName } from "./support/command.ts";
 import { eventually } from "./support/processes.ts";
 import { quickFixture as fixture, sourceFixture } from "./support/runtimes.ts";
@@ -28,19 +29,40 @@ commandTest("an unmodified web server with an endless loop, a crash and an end",
   assertEquals((await run.event("finish")).status.reason, "exit");
 });
 
-commandTest("one line for what matters, and Ctrl-C's signal ends all", async (sam) => {
-  const run = sam(["run", ...server]);
-  const [, first] = await run.text(port(1));
-  await page(first!, "/crash");
-  await run.text(
-    /^sam: instance 1 ended with exit code 3 \(exit\); the next one starts at once$/m,
-    "stderr",
-  );
-  await run.text(port(2));
-  run.kill("SIGINT");
-  const code = await run.exited;
-  assert([130, 0].includes(code as number), `${code} ${run.stderr}`);
-});
+/** `cli_server.ts:15`, as the runtime has it. */
+function lineOfTheLoop(): string {
+  const file = fixture("cli_server");
+  const lines = readFileSync(file, "utf8").split("\n");
+  const at = lines.findIndex((line) => line.includes("for (;;)"));
+  return `${basename(file)}:${at + 1}`;
+}
+
+commandTest(
+  "one line for what matters, the line of the loop that hangs, and Ctrl-C's signal ends all",
+  async (sam) => {
+    const run = sam(["run", "--metrics", "0", ...server]);
+    const [, first] = await run.text(port(1));
+    await page(first!, "/crash");
+    await run.text(
+      /^sam: instance 1 ended with exit code 3 \(exit\); the next one starts at once$/m,
+      "stderr",
+    );
+    const [, second] = await run.text(port(2));
+    const [, own] = await run.text(/status page is at http:\S+:(\d+)\//, "stderr");
+    await eventually("start()", async () => (await page(own!, "/readyz"))?.startsWith("ready:"));
+    await page(second!, "/hang");
+    await run.text(
+      runtimeName === "bun"
+        ? /^sam: {3}no stack: Bun has no way to look into a loop that is blocked$/m
+        : new RegExp(`^sam: {5}at answer \\(\\S*/${lineOfTheLoop()}:\\d+\\)$`, "m"),
+      "stderr",
+    );
+    await run.text(port(3));
+    run.kill("SIGINT");
+    const code = await run.exited;
+    assert([130, 0].includes(code as number), `${code} ${run.stderr}`);
+  },
+);
 
 commandTest(
   "a program that blocks its event loop while it is loaded is not taken for hung",

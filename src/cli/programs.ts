@@ -75,7 +75,7 @@ export function buildProgram(
     ? { ...common, module: words.program, runtime: { name: runtime, ...(flags && { flags }) } }
     : { ...common, command: words.program };
   checkEach(settings);
-  const checked = checkProgram(program);
+  const checked = checkProgram(program, settings.value("captureStack", true) as boolean);
   return {
     name: words.name,
     after: words.after,

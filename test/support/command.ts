@@ -2,6 +2,7 @@
 import { type ChildProcess, spawn } from "node:child_process";
 import { get } from "node:http";
 import type { SupervisorEvent } from "../../mod.ts";
+import type { TestOptions } from "./harness.ts";
 import { taggedProcesses } from "./leaks.ts";
 import { eventually, processTest, type Stage } from "./processes.ts";
 import { currentRuntime, quickFixture, runtimePath } from "./runtimes.ts";
@@ -65,10 +66,10 @@ export class Command {
 
   /** Waits for a text on one of the streams. */
   async text(pattern: RegExp, stream: "stdout" | "stderr" = "stdout"): Promise<RegExpExecArray> {
-    return await eventually(
-      `${pattern} in ${this.stdout}${this.stderr}`,
-      () => pattern.exec(this[stream]) ?? undefined,
-    );
+    return await eventually(String(pattern), () => pattern.exec(this[stream]) ?? undefined)
+      .catch((error) => {
+        throw new Error(`${error.message}; so far: ${this.stdout}${this.stderr}`);
+      });
   }
 
   kill(signal: NodeJS.Signals): void {
@@ -87,6 +88,7 @@ export function commandTest(
     ) => Command,
     stage: Stage,
   ) => Promise<void>,
+  options?: TestOptions,
 ): void {
   processTest(name, async (stage) => {
     const started: Command[] = [];
@@ -107,7 +109,7 @@ export function commandTest(
       }
       await Promise.all(started.map(({ exited }) => exited));
     }
-  });
+  }, options);
 }
 
 /** The body of a page; undefined where nobody answers within half a second. */

@@ -1,3 +1,6 @@
+import { existsSync, readdirSync, readFileSync, rmSync } from "node:fs";
+import { dirname, join } from "node:path";
+
 // The npm package: what every active process loads is one file, because each file costs its start about half a
 // millisecond; the server's side and the runtimes' adapters are files of their own, loaded where they are needed.
 
@@ -17,6 +20,7 @@ export default {
     preload: `${built}/src/preload.js`,
   },
   external: /^node:/,
+  plugins: [{ name: "public types", writeBundle: removeInnerTypes }],
   output: {
     dir: "dist",
     banner: (chunk) => chunk.name === "cli" ? "#!/usr/bin/env node" : "",
@@ -37,3 +41,21 @@ export default {
     },
   },
 };
+
+/** Of the types that tsc has written, those stay that an entry leads to. */
+function removeInnerTypes() {
+  const { exports } = JSON.parse(readFileSync("package.json", "utf8"));
+  const needed = new Set();
+  const need = (file) => {
+    if (needed.has(file) || !existsSync(file)) return; // an example in a comment imports what is not there
+    needed.add(file);
+    for (const [, name] of readFileSync(file, "utf8").matchAll(/(?:from |import\()"(\.[^"]+)"/g)) {
+      need(join(dirname(file), name.replace(/\.[jt]s$/, ".d.ts")));
+    }
+  };
+  for (const { types } of Object.values(exports)) need(join(types));
+  for (const name of readdirSync("dist", { recursive: true })) {
+    const file = join("dist", name);
+    if (file.endsWith(".d.ts") && !needed.has(file)) rmSync(file);
+  }
+}

@@ -1,0 +1,213 @@
+// The package as its users get it: in fresh folders, from the tarball that npm would publish, with nothing else installed.
+// Each runtime runs the README's first program, which heals; TypeScript is strict and has no further types.
+//
+//   npm run test:consumers
+//
+// The last line is `N passed, N failed`.
+
+import { spawn } from "node:child_process";
+import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { dirname, join } from "node:path";
+import { install, root, run, runtimesDir } from "./support/setup.mjs";
+
+/** What it has now; more needs a reason. */
+const maxUnpackedBytes = 520_000;
+const limitMs = 60_000;
+
+await install(root);
+await install(runtimesDir);
+const runtimes = join(runtimesDir, "node_modules");
+const paths = {
+  node20: join(runtimes, "node-20/bin/node"),
+  node22: join(runtimes, "node-22/bin/node"),
+  node24: join(runtimes, "node-24/bin/node"),
+  node26: join(runtimes, "node-26/bin/node"),
+  deno: process.env.SAM_TEST_DENO ?? join(runtimes, "@deno/linux-x64-glibc/deno"),
+  bun: join(runtimes, "@oven/bun-linux-x64/bin/bun"),
+};
+const tsc = join(root, "node_modules/.bin/tsc");
+const readme = readFileSync(join(root, "README.md"), "utf8");
+const program = /^```ts serves\n([\s\S]*?)^```$/m.exec(readme)[1];
+const json = (path) => JSON.parse(readFileSync(join(root, path), "utf8"));
+
+const directory = mkdtempSync(join(tmpdir(), "sam-consumers-"));
+let failed = 0, passed = 0;
+
+/** One thing that must hold. */
+async function check(name, action) {
+  try {
+    await action();
+    passed++;
+    console.log(`ok      ${name}`);
+  } catch (error) {
+    failed++;
+    console.log(`FAILED  ${name}: ${error.message}`);
+  }
+}
+
+function must(what, message) {
+  if (!what) throw new Error(message);
+}
+
+/** Runs a command to its end, which must be a good one. */
+async function good(command, args, options) {
+  const { code, output } = await run(command, args, options);
+  must(code === 0, `${command} ${args.join(" ")} ended with ${code}:\n${output}`);
+  return output;
+}
+
+/** A new folder with the program in it. */
+function folder(name, files) {
+  const path = join(directory, name);
+  mkdirSync(path);
+  for (const [file, text] of Object.entries(files)) writeFileSync(join(path, file), text);
+  return path;
+}
+
+/** Runs the README's program: its first instance is killed, and the second one must work; then it ends when it is told to. */
+async function heals(command, args, cwd) {
+  const child = spawn(command, args, { cwd, stdio: ["ignore", "pipe", "pipe"] });
+  let output = "";
+  for (const stream of [child.stdout, child.stderr]) {
+    stream.setEncoding("utf8").on("data", (text) => output += text);
+  }
+  const exited = new Promise((resolve) =>
+    child.on("close", (code, signal) => resolve(code ?? signal))
+  );
+  const said = async (text) => {
+    for (const end = Date.now() + limitMs; !output.includes(text);) {
+      must(Date.now() < end && child.exitCode === null, `no "${text}" in:\n${output}`);
+      await new Promise((resolve) => setTimeout(resolve, 20));
+    }
+  };
+  try {
+    await said("instance 1 works");
+    const { output: active } = await run("pgrep", ["-P", String(child.pid)]);
+    process.kill(Number(active), "SIGKILL");
+    await said("instance 2 works");
+    child.kill("SIGTERM");
+    const code = await exited;
+    must(code === 143 || code === 0, `it ended with ${code}:\n${output}`);
+  } finally {
+    child.kill("SIGTERM");
+    await exited;
+  }
+}
+
+const strict = {
+  compilerOptions: {
+    strict: true,
+    exactOptionalPropertyTypes: true,
+    noUncheckedIndexedAccess: true,
+    module: "nodenext",
+    target: "es2022",
+    types: [],
+    lib: ["ES2023", "ESNext.Disposable", "DOM"],
+  },
+  include: ["app.ts", "all.ts"],
+};
+const subpaths = Object.keys(json("package.json").exports).map((path) => path.slice(1));
+const sources = {
+  "app.ts": program,
+  "all.ts": subpaths.map((path, at) => `export type * as m${at} from "@x/sam${path}";\n`).join(""),
+  "package.json": JSON.stringify({ name: "app", type: "module", private: true }),
+  "tsconfig.json": JSON.stringify(strict),
+};
+
+let tarball;
+await check("npm pack: types, no tests, no more than it says", async () => {
+  const flags = process.argv.includes("--built") ? ["--ignore-scripts"] : [];
+  const text = await good("npm", [
+    "pack",
+    "--json",
+    "--silent",
+    ...flags,
+    "--pack-destination",
+    directory,
+  ]);
+  const [{ filename, files, unpackedSize }] = JSON.parse(text.slice(text.indexOf("[\n")));
+  tarball = join(directory, filename);
+  const odd = files.map(({ path }) => path).filter((path) =>
+    !/^(package\.json|README\.md|CHANGELOG\.md|LICENSE|dist\/.*\.(js|d\.ts))$/.test(path)
+  );
+  must(odd.length === 0, `it holds ${odd.join(", ")}`);
+  must(unpackedSize <= maxUnpackedBytes, `${unpackedSize} bytes, at most ${maxUnpackedBytes}`);
+  console.log(`        ${files.length} files, ${unpackedSize} bytes`);
+});
+
+await check("package.json, deno.json and CHANGELOG.md agree on version and entries", () => {
+  const [npm, jsr] = [json("package.json"), json("deno.json")];
+  must(npm.version === jsr.version && npm.name === jsr.name, `${npm.version}, ${jsr.version}`);
+  must(
+    Object.keys(npm.exports).sort().join() === Object.keys(jsr.exports).sort().join(),
+    `entries: ${Object.keys(npm.exports)} and ${Object.keys(jsr.exports)}`,
+  );
+  const changes = readFileSync(join(root, "CHANGELOG.md"), "utf8");
+  must(changes.includes(`\n## ${npm.version} `), `CHANGELOG.md says nothing of ${npm.version}`);
+});
+
+const npm = folder("npm", sources);
+await check("npm install", async () => {
+  await good("npm", ["install", "--offline", "--no-audit", "--no-fund", tarball], { cwd: npm });
+});
+await check("TypeScript, strict, without further types", async () => {
+  await good(tsc, ["-p", "tsconfig.json"], { cwd: npm });
+});
+for (const [name, path] of Object.entries(paths).filter(([name]) => name.startsWith("node"))) {
+  await check(`${name} runs it, as JavaScript`, () => heals(path, ["app.js"], npm));
+}
+await check("Node 26 runs it as it is", () => heals(paths.node26, ["app.ts"], npm));
+for (const name of ["node22", "node24", "node26"]) {
+  await check(`${name}: require("@x/sam")`, async () => {
+    const code =
+      'const { initialize } = require("@x/sam"); if (typeof initialize !== "function") process.exit(1)';
+    await good(paths[name], ["--input-type=commonjs", "-e", code], { cwd: npm });
+  });
+}
+await check("npx sam", async () => {
+  const output = await good("npx", ["--offline", "sam", "run", "--", "sh", "-c", "echo it runs"], {
+    cwd: npm,
+  });
+  must(output.includes("it runs"), output);
+});
+
+const bun = folder("bun", sources);
+await check("bun add, bun run, bunx", async () => {
+  await good(paths.bun, ["add", tarball], { cwd: bun });
+  await heals(paths.bun, ["app.ts"], bun);
+  const env = { ...process.env, PATH: `${dirname(paths.bun)}:${process.env.PATH}` };
+  const output = await good(paths.bun, ["x", "--bun", "sam", "--help"], { cwd: bun, env });
+  must(output.includes("sam run"), output);
+});
+
+const env = { ...process.env, DENO_NO_UPDATE_CHECK: "1", NO_COLOR: "1" };
+await check("Deno, from npm's package", async () => {
+  const deno = folder("deno", {
+    "app.ts": program,
+    "package.json": JSON.stringify({
+      type: "module",
+      dependencies: { "@x/sam": `file:${tarball}` },
+    }),
+    "deno.json": JSON.stringify({ nodeModulesDir: "manual" }),
+  });
+  await good("npm", ["install", "--offline", "--no-audit", "--no-fund"], { cwd: deno });
+  await good(paths.deno, ["check", "app.ts"], { cwd: deno, env });
+  await heals(paths.deno, ["run", "-A", "--no-prompt", "app.ts"], deno);
+});
+await check("Deno, from the sources that JSR gets", async () => {
+  const jsr = folder("jsr", {
+    "app.ts": program,
+    "deno.json": JSON.stringify({
+      imports: { "@x/sam": `jsr:@x/sam@^${json("deno.json").version}` },
+      links: [root],
+      lock: false,
+    }),
+  });
+  await good(paths.deno, ["check", "app.ts"], { cwd: jsr, env });
+  await heals(paths.deno, ["run", "-A", "--no-prompt", "app.ts"], jsr);
+});
+
+rmSync(directory, { recursive: true, force: true });
+console.log(`${passed} passed, ${failed} failed`);
+if (failed > 0) process.exitCode = 1;

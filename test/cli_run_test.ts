@@ -40,7 +40,9 @@ function lineOfTheLoop(): string {
 commandTest(
   "one line for what matters, the line of the loop that hangs, and Ctrl-C's signal ends all",
   async (sam) => {
-    const run = sam(["run", "--metrics", "0", ...server]);
+    // The stack is waited for as long as the time interval, which on a busy machine is not to be short.
+    const patient = ["--time-interval", "2s", "--metrics", "0"];
+    const run = sam(["run", ...patient, "--runtime", runtimeName, fixture("cli_server")]);
     const [, first] = await run.text(port(1));
     await page(first!, "/crash");
     await run.text(

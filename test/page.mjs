@@ -78,7 +78,8 @@ await new Promise((resolve, reject) => {
   socket.onopen = resolve;
   socket.onerror = reject;
 });
-let lastId = 0, session;
+let lastId = 0;
+const target = {};
 const answers = new Map(), complaintsOfThePage = [];
 socket.onmessage = ({ data }) => {
   const { id, result, error, method, params } = JSON.parse(data);
@@ -89,13 +90,13 @@ socket.onmessage = ({ data }) => {
 const send = (method, params = {}) =>
   new Promise((resolve) => {
     answers.set(++lastId, resolve);
-    socket.send(JSON.stringify({ id: lastId, method, params, sessionId: session }));
+    socket.send(JSON.stringify({ id: lastId, method, params, sessionId: target.sessionId }));
   });
 const value = async (expression) =>
   (await send("Runtime.evaluate", { expression, returnByValue: true })).result.value;
 
 const { targetId } = await send("Target.createTarget", { url: "about:blank" });
-({ sessionId: session } = await send("Target.attachToTarget", { targetId, flatten: true }));
+Object.assign(target, await send("Target.attachToTarget", { targetId, flatten: true }));
 await send("Log.enable");
 await send("Runtime.enable");
 await send("Emulation.setDeviceMetricsOverride", {

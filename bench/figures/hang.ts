@@ -43,13 +43,16 @@ export function measurements({ libsam, depth }: Settings): Measurement[] {
       const stop = which.busy ? await busyCores() : () => {};
       try {
         const peers: number[] = [];
-        const samples = new Map<BenchRuntime, number[]>();
+        const samples = new Map<BenchRuntime, { ours: number[]; floor: number[] }>();
         for (const runtime of runtimes) {
           peers.push(...await peerSamples(libsam, "hang", timeInterval, Math.ceil(count / 3)));
-          samples.set(runtime, await overshoots(runtime, which, count));
+          const ours = await overshoots(runtime, which, count);
+          samples.set(runtime, { ours, floor: await latenesses(runtime, count) });
         }
         const peer = figuresOf(peers);
-        return [...samples].flatMap(([runtime, ours]) => rowsOf(runtime, which, ours, peer));
+        return [...samples].map(([runtime, { ours, floor }]) =>
+          rowOf(runtime, which, ours, peer, figuresOf(floor))
+        );
       } finally {
         stop();
       }
@@ -61,12 +64,13 @@ function nameOf({ transport, manner, busy }: Case): string {
   return `${transport}, ${manner}${busy ? ", both cores busy" : ""}`;
 }
 
-function rowsOf(
+function rowOf(
   runtime: BenchRuntime,
   which: Case,
   samples: readonly number[],
   peer: Figures,
-): Row[] {
+  floor: Figures,
+): Row {
   const ours = figuresOf(samples);
   const early = samples.filter((sample) => sample < -clockMs).length;
   // Heartbeats in shared memory carry no time: they are looked for every so often.
@@ -86,19 +90,30 @@ function rowsOf(
   const p99 = which.busy
     ? target(goal("p99 ≤ 25 ms late"), "p99", ours.p99, 25 + more)
     : target(goal("p99 ≤ 5 ms late"), "p99", ours.p99, 5 + more);
-  return [{
+  return {
     figure: "hang → warning, later than T = 100 ms by",
     case: nameOf(which),
     runtime,
     unit: "ms",
     ours,
     peer: { name: "libsam", figures: peer },
+    others: [{ name: "a timer of the bare runtime", figures: floor }],
     targets: [
       ...(which.busy ? [] : [p50]),
       p99,
       target("hang → warning: never early", "early ones", early, 0),
     ],
-  }];
+  };
+}
+
+/** How late a runtime's own timers are. */
+async function latenesses(runtime: BenchRuntime, count: number): Promise<number[]> {
+  const timer = start(runtime, "bare_timer", { ms: timeInterval, count });
+  try {
+    return (await timer.line("samples"))["samples"];
+  } finally {
+    await timer.stop();
+  }
 }
 
 async function overshoots(runtime: BenchRuntime, which: Case, count: number): Promise<number[]> {

@@ -1,5 +1,5 @@
-// One server with many applications, each of which is a process and sends ten heartbeats a second: how much of a core the
-// server needs, what each of a thousand costs beside each of ten, and how much memory each adds. What the same server needs
+// One server with many applications, each of which is a process and ten times a second healthy: how much of a core the server
+// needs, what each of a thousand costs beside each of ten, and how much memory each adds. What the same server needs
 // with no application is subtracted. The three runtimes are looked at together: each needs a small part of a core.
 import { type BenchRuntime, cpuMicroseconds, runtimes } from "../support/host.ts";
 import {

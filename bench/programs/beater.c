@@ -1,12 +1,14 @@
-// The smallest application there is, so that a thousand fit on one machine: it registers, starts, and sends ten heartbeats a
-// second over the link it was given (docs/transports.md, src/core/frame.ts) until that link ends. Not a peer: the server is
-// what is measured.
+// The smallest application there is, so that a thousand fit on one machine: it registers and starts over the link it was
+// given (docs/transports.md, src/core/frame.ts) and hands that link to a heart, one process that sends the heartbeats of them
+// all, ten a second each; then it sleeps until the link ends. Not a peer: the server is what is measured.
 //
-// With a path and a number as its arguments, it writes a byte to the socket there every so many milliseconds; with 0 it
-// writes none, and ends when the socket does.
+//   beater PATH        such an application; PATH is the heart's
+//   beater PATH heart  the heart
+//   beater PATH MS     writes a byte to the socket at PATH every MS milliseconds; with 0 none, and ends when the socket does
 #include <arpa/inet.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -17,7 +19,7 @@
 #include <time.h>
 #include <unistd.h>
 
-enum { period_ns = 100 * 1000 * 1000, nonce_bytes = 16, page_bytes = 4096 };
+enum { nonce_bytes = 16, page_bytes = 4096, slots = 100, slot_ns = 1000 * 1000, most_links = 4096 };
 
 static void fail(const char *what) {
   perror(what);
@@ -33,24 +35,26 @@ static void send_frame(int link, const void *frame, uint32_t length) {
   if (write(link, bytes, 5 + length) != (ssize_t)(5 + length)) fail("write");
 }
 
-static int connect_to(const char *path) {
+static struct sockaddr_un name_of(const char *path) {
   struct sockaddr_un at = {.sun_family = AF_UNIX};
   strncpy(at.sun_path, path, sizeof at.sun_path - 1);
+  return at;
+}
+
+static int connect_to(const char *path) {
+  struct sockaddr_un at = name_of(path);
   int link = socket(AF_UNIX, SOCK_STREAM, 0);
   if (link < 0 || connect(link, (struct sockaddr *)&at, sizeof at) < 0) fail(path);
   return link;
 }
 
 // The page "p" lies beside the socket "s"; both names are gone once the nonce has been said.
-static uint32_t *map_beside(const char *socket_path) {
+static int open_beside(const char *socket_path) {
   char path[128];
   snprintf(path, sizeof path, "%.*sp", (int)strlen(socket_path) - 1, socket_path);
   int file = open(path, O_RDWR);
   if (file < 0) fail(path);
-  void *page = mmap(NULL, page_bytes, PROT_READ | PROT_WRITE, MAP_SHARED, file, 0);
-  if (page == MAP_FAILED) fail("mmap");
-  close(file);
-  return page;
+  return file;
 }
 
 static void say_nonce(int link, const char *hex) {
@@ -68,14 +72,33 @@ static void register_and_start(int link) {
   send_frame(link, start, sizeof start);
 }
 
-// Reads, and forgets, what the server says; false when it is gone.
-static int is_alive(int link) {
-  char bytes[512];
-  for (;;) {
-    ssize_t count = recv(link, bytes, sizeof bytes, MSG_DONTWAIT);
-    if (count == 0) return 0;
-    if (count < 0) return errno == EAGAIN || errno == EINTR;
+// One message with a descriptor: 'p' for a page, 's' for a socket.
+static ssize_t pass(int by, char kind, int *descriptor, int sends) {
+  union {
+    struct cmsghdr header;
+    char bytes[CMSG_SPACE(sizeof(int))];
+  } control = {0};
+  struct iovec text = {&kind, 1};
+  struct msghdr message = {.msg_iov = &text, .msg_iovlen = 1, .msg_control = &control, .msg_controllen = sizeof control};
+  if (sends) {
+    control.header = (struct cmsghdr){CMSG_LEN(sizeof(int)), SOL_SOCKET, SCM_RIGHTS};
+    memcpy(CMSG_DATA(&control.header), descriptor, sizeof(int));
+    return sendmsg(by, &message, 0);
   }
+  ssize_t count = recvmsg(by, &message, MSG_DONTWAIT);
+  if (count == 1) {
+    memcpy(descriptor, CMSG_DATA(&control.header), sizeof(int));
+    return kind;
+  }
+  return count;
+}
+
+static void hand_over(const char *heart, char kind, int descriptor) {
+  struct sockaddr_un at = name_of(heart);
+  int by = socket(AF_UNIX, SOCK_DGRAM, 0);
+  if (by < 0 || connect(by, (struct sockaddr *)&at, sizeof at) < 0) fail(heart);
+  if (pass(by, kind, &descriptor, 1) != 1) fail("sendmsg");
+  close(by);
 }
 
 static void step(struct timespec *time, long ns) {
@@ -97,36 +120,62 @@ static int write_bytes(const char *path, long ms) {
   return 0;
 }
 
+// Each link has its turn ten times a second, the thousand of them evenly spread.
+static int heart(const char *path) {
+  static struct { char kind; int socket; uint32_t *page; } links[most_links];
+  int count = 0;
+  struct sockaddr_un at = name_of(path);
+  int from = socket(AF_UNIX, SOCK_DGRAM, 0);
+  if (from < 0 || bind(from, (struct sockaddr *)&at, sizeof at) < 0) fail(path);
+  puts("{\"event\":\"ready\"}");
+  fflush(stdout);
+  struct timespec next;
+  clock_gettime(CLOCK_MONOTONIC, &next);
+  for (int slot = 0;; slot = (slot + 1) % slots) {
+    int given = -1;
+    ssize_t kind;
+    while ((kind = pass(from, 0, &given, 0)) > 0) {
+      if (count == most_links) return 1;
+      links[count].kind = kind;
+      links[count].socket = given;
+      if (kind == 'p') {
+        links[count].page = mmap(NULL, page_bytes, PROT_READ | PROT_WRITE, MAP_SHARED, given, 0);
+        if (links[count].page == MAP_FAILED) fail("mmap");
+        close(given);
+      }
+      count++;
+    }
+    for (int nth = slot; nth < count; nth += slots) {
+      if (links[nth].kind == 'p') __atomic_fetch_add(links[nth].page, 1, __ATOMIC_SEQ_CST);
+      else send(links[nth].socket, "", 1, MSG_NOSIGNAL | MSG_DONTWAIT);
+    }
+    step(&next, slot_ns);
+  }
+}
+
 int main(int argc, char **argv) {
-  if (argc > 2) return write_bytes(argv[1], atol(argv[2]));
+  if (argc > 2) return strcmp(argv[2], "heart") == 0 ? heart(argv[1]) : write_bytes(argv[1], atol(argv[2]));
   char *address = getenv("SAM_LINK");
   char *rest = address ? strchr(address, ':') : NULL;
-  if (!rest) {
-    fputs("this program is to be run by supervise()\n", stderr);
+  if (!rest || argc != 2) {
+    fputs("this program is to be run by supervise(), with the path of a heart\n", stderr);
     return 1;
   }
   *rest++ = '\0';
   int link;
-  uint32_t *page = NULL;
+  int page = -1;
   if (strcmp(address, "pipe") == 0) {
     link = atoi(rest);
   } else {
     const char *path = rest + 2 * nonce_bytes;
-    if (strcmp(address, "shm") == 0) page = map_beside(path);
+    if (strcmp(address, "shm") == 0) page = open_beside(path);
     link = connect_to(path);
     say_nonce(link, rest);
   }
   register_and_start(link);
-
-  // The process ids of many are a row, so each beats at another moment of the period.
-  struct timespec next;
-  clock_gettime(CLOCK_MONOTONIC, &next);
-  next.tv_nsec = getpid() % 1000 * (period_ns / 1000);
-  next.tv_sec += 1;
-  while (is_alive(link)) {
-    if (page) __atomic_fetch_add(page, 1, __ATOMIC_SEQ_CST);
-    else if (send(link, "", 1, MSG_NOSIGNAL) < 0) break;
-    step(&next, period_ns);
-  }
+  if (page >= 0) hand_over(argv[1], 'p', page);
+  else hand_over(argv[1], 's', link);
+  struct pollfd end = {.fd = link, .events = 0};
+  while (poll(&end, 1, -1) < 0) {}
   return 0;
 }

@@ -64,7 +64,11 @@ export async function stepwise<S extends Step, T>(
   return await withSocketPath(async (path) => {
     const settings = typeof kind === "string"
       ? { steps, bare: true, ...(kind === bareParent && { child: [beater, path, "0"], path }) }
-      : { steps, ...supervised(kind) };
+      : { steps, ...supervised(kind, path) };
+    const heart = typeof kind === "object" && kind.linked
+      ? new Running(beater, [path, "heart"])
+      : undefined;
+    await heart?.line("ready");
     const [file, words] = commandLine(runtime, "many", flags);
     const server = new Running(file, [...words, JSON.stringify(settings)]);
     try {
@@ -77,14 +81,15 @@ export async function stepwise<S extends Step, T>(
       return seen;
     } finally {
       await endAll(server);
+      await heart?.stop();
     }
   });
 }
 
-function supervised({ transport, timeInterval, linked }: Kind): object {
+function supervised({ transport, timeInterval, linked }: Kind, heart: string): object {
   return {
     state: linked ? "started" : "launched",
-    program: linked ? { command: beater } : { command: "sleep", args: ["60"], stdio: "ignore" }, // should nobody be left to end it
+    program: linked ? { command: beater, args: [heart] } : { command: "sleep", args: ["60"], stdio: "ignore" }, // should nobody be left to end it
     options: { transport, timeInterval, recoveryPolicy: "quit" },
   };
 }

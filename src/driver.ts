@@ -75,6 +75,8 @@ export class Driver implements Sleeper {
   #nextSample = Infinity;
   /** A deadline so near is waited for by settling, because a timer would be late; never for a large part of the interval. */
   readonly #nearMs: number;
+  /** So long before a deadline it is begun to be met: as the runtime needs, but in a small part of the time interval. */
+  readonly #settleMs: number;
   /** A deadline is being met: input that had arrived before it is delivered first. */
   #settling = false;
   readonly #cluster: ServerCluster | null;
@@ -87,7 +89,9 @@ export class Driver implements Sleeper {
     this.#sink = sink;
     this.#alarm = alarmOf(parts.runtime);
     parts.guard?.enter();
-    this.#nearMs = Math.min(1, parts.settings.timeInterval / 16 || 1);
+    const { timeInterval } = parts.settings;
+    this.#nearMs = Math.min(1, timeInterval / 16 || 1);
+    this.#settleMs = Math.min(parts.runtime.settleMs, timeInterval / 4 || Infinity);
     const seed = parts.seed ?? crypto.getRandomValues(new Uint32Array(1))[0]!;
     this.server = new Server(parts.settings, seed);
     const { quorum, clusterMap, runtime } = parts;
@@ -310,7 +314,7 @@ export class Driver implements Sleeper {
     const { deadline } = this.server;
     return deadline === undefined
       ? this.#nextSample
-      : Math.min(this.#nextSample, deadline - this.#parts.runtime.settleMs);
+      : Math.min(this.#nextSample, deadline - this.#settleMs);
   }
 
   #arm(): void {
@@ -340,9 +344,8 @@ export class Driver implements Sleeper {
 
   get #isNear(): boolean {
     const { deadline } = this.server;
-    const { runtime } = this.#parts;
     return !this.#finished && deadline !== undefined &&
-      deadline <= runtime.now() + runtime.settleMs + this.#nearMs;
+      deadline <= this.#parts.runtime.now() + this.#settleMs + this.#nearMs;
   }
 
   /** Meets the deadline, unless what had arrived before moves it. */

@@ -4,10 +4,16 @@ import { spawn } from "node:child_process";
 import { existsSync, mkdirSync, realpathSync, symlinkSync } from "node:fs";
 import { dirname, join } from "node:path";
 import { processTest, transports } from "./support/processes.ts";
-import { runtimePath, sourceFixture } from "./support/runtimes.ts";
+import { currentRuntime, runtimePath, sourceFixture } from "./support/runtimes.ts";
 
 const deno = runtimePath("deno");
 const program = sourceFixture("input_deno");
+
+/** A test of Deno programs alone: it would be the same on each leg. */
+const denoTest: typeof processTest = (name, body, options = {}) => {
+  const skip = currentRuntime !== "deno" && "the programs of this test are Deno's: its own leg runs it";
+  processTest(name, body, { skip, ...options });
+};
 
 interface Said {
   readonly event: string;
@@ -90,14 +96,14 @@ function assertHealed(ended: Ended, from: "crash" | "hang" = "crash"): void {
 }
 
 for (const transport of transports) {
-  processTest(`Deno heals with the least permissions, ${transport}`, async () => {
+  denoTest(`Deno heals with the least permissions, ${transport}`, async () => {
     const ended = await runWith(least[transport], ["hang", transport]);
     assertHealed(ended, "hang");
     assert(!ended.stderr.includes("--allow-"), ended.stderr);
   });
 }
 
-processTest("Deno heals over shm without --allow-ffi, and says what it costs", async () => {
+denoTest("Deno heals over shm without --allow-ffi, and says what it costs", async () => {
   const flags = least.shm.filter((flag) => flag !== "--allow-ffi");
   const ended = await runWith(flags, ["hang", "shm"]);
   assertHealed(ended, "hang");
@@ -131,7 +137,7 @@ const tooFew: readonly (readonly [
 
 for (const [transport, flags, named] of tooFew) {
   const which = named.replace(deno, "PATH");
-  processTest(
+  denoTest(
     `${transport} with ${flags.join(" ") || "no flags"}: ACCESS names ${which}`,
     async () => {
       const ended = await runWith(flags, ["crash", transport]);
@@ -146,7 +152,7 @@ for (const [transport, flags, named] of tooFew) {
 }
 
 const terminal = "/usr/bin/script";
-processTest("at a terminal, Deno asks nobody: ACCESS all the same", async () => {
+denoTest("at a terminal, Deno asks nobody: ACCESS all the same", async () => {
   for (
     const [transport, flags] of [["unix", [runs, link]], ["unix", [runs, link, ...files]], [
       "pipe",
@@ -162,13 +168,13 @@ processTest("at a terminal, Deno asks nobody: ACCESS all the same", async () => 
   }
 }, { skip: !existsSync(terminal) && `there is no ${terminal}` });
 
-processTest("a program that only imports the library needs nothing", async () => {
+denoTest("a program that only imports the library needs nothing", async () => {
   const ended = await runWith([], ["show"]);
   assertEquals([ended.code, ended.stderr], [5, ""]);
   assertEquals(ended.said("begin")[0]!["permissions"], []);
 });
 
-processTest("TMPDIR is followed where it may be read", async (stage) => {
+denoTest("TMPDIR is followed where it may be read", async (stage) => {
   const TMPDIR = realpathSync(stage.directory);
   const flags = [runs, "--allow-env=SAM_LINK,TMPDIR", "--allow-net"];
   const here = [`--allow-read=${TMPDIR}`, `--allow-write=${TMPDIR}`];
@@ -198,7 +204,7 @@ const own: readonly (readonly string[])[] = [
 ];
 
 for (const flags of own) {
-  processTest(`Deno runs itself again as it was run: ${flags.join(" ")}`, async (stage) => {
+  denoTest(`Deno runs itself again as it was run: ${flags.join(" ")}`, async (stage) => {
     const odd = ["", "a b", "-A", "--allow-all", "ü\n"];
     const cwd = realpathSync(stage.directory);
     const words = [...flags, "--no-config", program, "crash", "pipe", ...odd];
@@ -208,7 +214,7 @@ for (const flags of own) {
     assertEquals(ended.said("begin")[0]!["cwd"], cwd);
   });
 
-  processTest(
+  denoTest(
     `supervise() gives a program the permissions of its server: ${flags.join(" ")}`,
     async (stage) => {
       const cwd = realpathSync(stage.directory);
@@ -247,7 +253,7 @@ const restricted = [
   "--allow-sys=hostname",
 ];
 
-processTest(
+denoTest(
   "explicit flags that give more than the server has are ACCESS, before any spawn",
   async () => {
     const more = [
@@ -295,7 +301,7 @@ processTest(
   },
 );
 
-processTest("explicit flags that give less are taken as they are", async () => {
+denoTest("explicit flags that give less are taken as they are", async () => {
   const less: readonly (readonly [flags: readonly string[], permissions: readonly string[]])[] = [
     [[], []],
     [["run"], []],
@@ -312,7 +318,7 @@ processTest("explicit flags that give less are taken as they are", async () => {
   assertEquals(begun.map(({ permissions }) => permissions), less.map(([, each]) => each));
 });
 
-processTest("an unrestricted server may give all", async () => {
+denoTest("an unrestricted server may give all", async () => {
   const programs = [["-A"], ["--allow-read"], ["-RWE"]].map((flags) => ({
     runtime: { name: "deno", flags },
   }));
@@ -320,7 +326,7 @@ processTest("an unrestricted server may give all", async () => {
   assertEquals(finished.map(({ code }) => code), [5, 5, 5]);
 });
 
-processTest(
+denoTest(
   "relative paths in flags mean the server's directory, also for a program elsewhere",
   async (stage) => {
     const cwd = realpathSync(stage.directory);
@@ -349,7 +355,7 @@ processTest(
 
 // How Deno is called.
 
-processTest("Deno by a link on PATH, by the link's path, by its own path", async (stage) => {
+denoTest("Deno by a link on PATH, by the link's path, by its own path", async (stage) => {
   const directory = join(realpathSync(stage.directory), "bin");
   mkdirSync(directory);
   const symlink = join(directory, "deno");

@@ -127,7 +127,10 @@ async function overshoots(runtime: BenchRuntime, which: Case, count: number): Pr
   // With a stack to be taken the in-band warning would go at once, but the signal would wait for it.
   const captureStack = false;
   const options = { timeInterval, recoveryPolicy: "restart", transport, restart, captureStack };
-  const server = start(runtime, "supervisor", { runs: [{ program, options }] });
+  const server = start(runtime, "supervisor", {
+    runs: [{ program, options }],
+    timed: transport,
+  });
   try {
     for (let warnings = 1;; warnings++) {
       // What the program has said is there when its successor is: they write to one pipe. One that a busy machine has kept

@@ -15,14 +15,15 @@ const noting: Transport = {
   ...plain,
   async connect(address, runtime) {
     const link = await plain.connect(address, runtime);
-    const noted = (beat: () => void) => () => {
+    const noted = <T extends unknown[]>(tell: (...what: T) => void) => (...what: T) => {
       last = performance.now();
-      beat();
+      tell(...what);
     };
     return {
       ...link,
       heartbeat: noted(link.heartbeat),
       confirm: noted(link.confirm ?? link.heartbeat),
+      send: noted(link.send), // the answer of a health check is a sign of life, too
     };
   },
 };

@@ -64,11 +64,17 @@ function spawnBare([file, ...args]: readonly [string, ...string[]]): unknown {
   return spawn(file, args, { stdio: "ignore" });
 }
 
-/** Only where the runtime was started with --expose-gc, or is Bun. Twice: what is freed by finalizers goes the second time. */
+/**
+ * Only where the runtime was started with --expose-gc, or is Bun. Twice: what is freed by finalizers goes the second time. V8
+ * gives room that it does not need any more back to the system only in the last resort.
+ */
 function collectGarbage(): void {
-  const { Bun, gc } = globalThis as { Bun?: { gc(wait: boolean): void }; gc?: () => void };
+  const { Bun, gc } = globalThis as {
+    Bun?: { gc(wait: boolean): void };
+    gc?: (how: { type: "major"; execution: "sync"; flavor: "last-resort" }) => void;
+  };
   for (let time = 0; time < 2; time++) {
-    if (gc) gc();
+    if (gc) gc({ type: "major", execution: "sync", flavor: "last-resort" });
     else Bun?.gc(true);
   }
 }

@@ -88,7 +88,7 @@ export const node: Runtime = {
   },
   // Immediates run after the poll phase, in which everything that had arrived is delivered.
   settle: () => new Promise((resolve) => setImmediate(resolve)),
-  settleMs: 0,
+  settleMs: 1, // a timer counts in whole milliseconds
 
   spawn: start,
   async self() {

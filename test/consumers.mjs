@@ -12,7 +12,7 @@ import { dirname, join } from "node:path";
 import { install, root, run, runtimesDir } from "./support/setup.mjs";
 
 /** What it has now; more needs a reason. */
-const maxUnpackedBytes = 520_000;
+const maxUnpackedBytes = 540_000;
 const limitMs = 60_000;
 
 await install(root);
@@ -83,8 +83,9 @@ async function heals(command, args, cwd) {
   };
   try {
     await said("instance 1 works");
-    const { output: active } = await run("pgrep", ["-P", String(child.pid)]);
-    process.kill(Number(active), "SIGKILL");
+    const { output: children } = await run("ps", ["--ppid", String(child.pid), "-o", "pid=,comm="]);
+    const active = children.split("\n").find((line) => !/^\s*\d+ sh$/.test(line)); // the guard is a shell
+    process.kill(parseInt(active), "SIGKILL");
     await said("instance 2 works");
     child.kill("SIGTERM");
     const code = await exited;

@@ -11,7 +11,8 @@ const program = sourceFixture("input_deno");
 
 /** A test of Deno programs alone: it would be the same on each leg. */
 const denoTest: typeof processTest = (name, body, options = {}) => {
-  const skip = currentRuntime !== "deno" && "the programs of this test are Deno's: its own leg runs it";
+  const skip = currentRuntime !== "deno" &&
+    "the programs of this test are Deno's: its own leg runs it";
   processTest(name, body, { skip, ...options });
 };
 

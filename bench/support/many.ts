@@ -89,7 +89,9 @@ export async function stepwise<S extends Step, T>(
 function supervised({ transport, timeInterval, linked }: Kind, heart: string): object {
   return {
     state: linked ? "started" : "launched",
-    program: linked ? { command: beater, args: [heart] } : { command: "sleep", args: ["60"], stdio: "ignore" }, // should nobody be left to end it
+    program: linked
+      ? { command: beater, args: [heart] }
+      : { command: "sleep", args: ["60"], stdio: "ignore" }, // should nobody be left to end it
     options: { transport, timeInterval, recoveryPolicy: "quit" },
   };
 }

@@ -4,17 +4,14 @@ import { spawn } from "node:child_process";
 import { existsSync, mkdirSync, realpathSync, symlinkSync } from "node:fs";
 import { dirname, join } from "node:path";
 import { processTest, transports } from "./support/processes.ts";
-import { currentRuntime, runtimePath, sourceFixture } from "./support/runtimes.ts";
+import { runtimePath, sourceFixture } from "./support/runtimes.ts";
 
 const deno = runtimePath("deno");
 const program = sourceFixture("input_deno");
 
-/** A test of Deno programs alone: it would be the same on each leg. */
-const denoTest: typeof processTest = (name, body, options = {}) => {
-  const skip = currentRuntime !== "deno" &&
-    "the programs of this test are Deno's: its own leg runs it";
-  processTest(name, body, { skip, ...options });
-};
+/** The programs of these tests are Deno's on each leg. */
+const denoTest: typeof processTest = (name, body, options = {}) =>
+  processTest(name, body, { leg: "deno", ...options });
 
 interface Said {
   readonly event: string;

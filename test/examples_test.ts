@@ -4,7 +4,7 @@ import { spawn } from "node:child_process";
 import { readFileSync } from "node:fs";
 import { test } from "./support/harness.ts";
 import { withoutLeaks } from "./support/leaks.ts";
-import { currentRuntime, fixture, runtimePath, sourceFixture } from "./support/runtimes.ts";
+import { currentRuntime, fixture, newest, runtimePath, sourceFixture } from "./support/runtimes.ts";
 
 interface Example {
   readonly name: string;
@@ -40,5 +40,5 @@ for (const { name, file, kind } of examples) {
       const code = await new Promise((resolve) => child.on("close", resolve));
       if (kind === "runs") assertEquals(code, 0, output);
       else assert((code === 0 || code === 143) && output !== "", `exit ${code}: ${output}`);
-    }));
+    }), { leg: ["node20", ...newest] });
 }

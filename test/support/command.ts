@@ -5,7 +5,7 @@ import type { SupervisorEvent } from "../../mod.ts";
 import type { TestOptions } from "./harness.ts";
 import { taggedProcesses } from "./leaks.ts";
 import { eventually, processTest, type Stage } from "./processes.ts";
-import { currentRuntime, quickFixture, runtimePath } from "./runtimes.ts";
+import { currentRuntime, newest, quickFixture, runtimePath } from "./runtimes.ts";
 
 /** The name by which `--runtime` knows the current runtime. */
 export const runtimeName: string = currentRuntime.startsWith("node") ? "node" : currentRuntime;
@@ -109,7 +109,7 @@ export function commandTest(
       }
       await Promise.all(started.map(({ exited }) => exited));
     }
-  }, options);
+  }, { leg: ["node20", ...newest], ...options });
 }
 
 /** The body of a page; undefined where nobody answers within half a second. */

@@ -8,8 +8,8 @@ export interface TestOptions {
   timeoutMs?: number;
   /** Do not run the test; it is counted as skipped. A string says why. */
   skip?: boolean | string;
-  /** What it shows does not depend on the runtime: with SAM_TEST_SHORT set, it runs on this leg only. */
-  leg?: RuntimeName;
+  /** What it shows does not depend on the runtime, or not on its version: with SAM_TEST_SHORT set, it runs only there. */
+  leg?: RuntimeName | readonly RuntimeName[];
 }
 
 /** Not all is run: see `leg`. */
@@ -33,8 +33,8 @@ const nodeTest = deno === undefined ? (await import("node:test")).test : undefin
 
 /** Registers a test with the runner of the current runtime. */
 export function test(name: string, fn: TestBody, options: TestOptions = {}): void {
-  const { timeoutMs = 60_000, leg } = options;
-  const isElsewhere = short && leg !== undefined && leg !== currentRuntime;
+  const { timeoutMs = 60_000, leg = currentRuntime } = options;
+  const isElsewhere = short && ![leg].flat().includes(currentRuntime);
   const skip = isElsewhere ? `in the short form it runs on ${leg} only` : options.skip ?? false;
   const body = (): Promise<void> => within(timeoutMs, name, fn);
   if (deno !== undefined) {

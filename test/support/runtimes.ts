@@ -5,6 +5,9 @@ import { fileURLToPath } from "node:url";
 export const runtimeNames = ["node20", "node22", "node24", "node26", "deno", "bun"] as const;
 export type RuntimeName = typeof runtimeNames[number];
 
+/** The newest leg of each runtime: where the versions of one are much alike, these are enough in the short form. */
+export const newest: readonly RuntimeName[] = ["node26", "deno", "bun"];
+
 const compiled = import.meta.url.endsWith(".js");
 const root = new URL(compiled ? "../../../" : "../../", import.meta.url);
 const path = (relative: string): string => fileURLToPath(new URL(relative, root));

@@ -16,7 +16,7 @@ import {
   transports,
   type Watched,
 } from "./processes.ts";
-import { quickFixture } from "./runtimes.ts";
+import { newest, quickFixture } from "./runtimes.ts";
 
 /** In test/fixtures. */
 export const programName = "standby_kill_program";
@@ -275,5 +275,5 @@ export function casesTest<T>(
     } finally {
       await Promise.all(stages.map(({ stage }) => stage.end()));
     }
-  }, { timeoutMs: 90_000 });
+  }, { timeoutMs: 90_000, leg: newest });
 }

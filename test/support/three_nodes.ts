@@ -171,7 +171,8 @@ export class Lab {
     env: Readonly<Record<string, string>> = {},
   ): Promise<Inside> {
     const child = spawn("nsenter", this.#enter(node, command), {
-      env: { ...process.env, ...env },
+      // Killed with the lab, at whatever moment, it cannot take its files away: they go with the lab's.
+      env: { ...process.env, TMPDIR: this.#directory, ...env },
       stdio: ["ignore", "pipe", "pipe"],
     });
     let output = "";

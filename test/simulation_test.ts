@@ -53,7 +53,7 @@ processTest(
       );
     }
   },
-  { timeoutMs: 170_000 },
+  { timeoutMs: 170_000, leg: runtimeNames },
 );
 
 test("simulation: a seed is a schedule, whenever it is run", async () => {

@@ -161,7 +161,7 @@ export class Lab {
 
   /** The children, as this side sees them, of a process: of a server, the active process. */
   children(pid: number): readonly number[] {
-    return childrenOf(pid);
+    return childrenOf(pid).filter((child) => !isGuard(child));
   }
 
   /** Starts a program in a node. */
@@ -241,5 +241,14 @@ function childrenOf(pid: number): number[] {
       .map(Number);
   } catch {
     return [];
+  }
+}
+
+/** The shell beside a server, which outlives what is supervised. */
+function isGuard(pid: number): boolean {
+  try {
+    return readFileSync(`/proc/${pid}/cmdline`, "utf8").includes("sam-guard");
+  } catch {
+    return false; // it has ended
   }
 }

@@ -31,7 +31,7 @@ svg { display: block; fill: currentColor; width: 100%; }
 .bar { height: .8rem; }
 .slack td:last-child { width: 60%; }
 .wide { overflow-x: auto; }
-table { border-collapse: collapse; font-variant-numeric: tabular-nums; width: 100%; }
+table { border-collapse: collapse; overflow-wrap: break-word; font-variant-numeric: tabular-nums; width: 100%; }
 th, td { border-bottom: 1px solid; padding: .1rem .75rem .1rem 0; text-align: left; }
 pre { border: 1px solid; overflow-x: auto; overflow-wrap: normal; padding: .5rem; }
 `;

@@ -9,6 +9,7 @@ import { spawn } from "node:child_process";
 import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
+import { check, conclude } from "./support/counted.mjs";
 import { install, root, run, runtimesDir } from "./support/setup.mjs";
 
 /** What it has now; more needs a reason. */
@@ -32,19 +33,6 @@ const program = /^```ts serves\n([\s\S]*?)^```$/m.exec(readme)[1];
 const json = (path) => JSON.parse(readFileSync(join(root, path), "utf8"));
 
 const directory = mkdtempSync(join(tmpdir(), "sam-consumers-"));
-let failed = 0, passed = 0;
-
-/** One thing that must hold. */
-async function check(name, action) {
-  try {
-    await action();
-    passed++;
-    console.log(`ok      ${name}`);
-  } catch (error) {
-    failed++;
-    console.log(`FAILED  ${name}: ${error.message}`);
-  }
-}
 
 function must(what, message) {
   if (!what) throw new Error(message);
@@ -210,5 +198,4 @@ await check("Deno, from the sources that JSR gets", async () => {
 });
 
 rmSync(directory, { recursive: true, force: true });
-console.log(`${passed} passed, ${failed} failed`);
-if (failed > 0) process.exitCode = 1;
+conclude();

@@ -8,6 +8,7 @@ import { spawn } from "node:child_process";
 import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { check, conclude } from "./support/counted.mjs";
 import { build, install, root, run, runtimesDir } from "./support/setup.mjs";
 
 if ((await run("chromium", ["--version"])).code !== 0) {
@@ -110,17 +111,6 @@ await send("Emulation.setEmulatedMedia", {
 });
 await send("Page.navigate", { url: sam.match[1] });
 
-let passed = 0, failed = 0;
-async function check(name, action) {
-  try {
-    await action();
-    passed++;
-    console.log(`ok      ${name}`);
-  } catch (error) {
-    failed++;
-    console.log(`FAILED  ${name}: ${error.message}`);
-  }
-}
 const text = (id) => value(`document.getElementById("${id}")?.textContent ?? ""`);
 let seen = "";
 const says = (id, pattern) =>
@@ -164,5 +154,4 @@ browser.child.kill("SIGKILL");
 await browser.exited;
 await new Promise((resolve) => setTimeout(resolve, 200)); // the browser's own children
 rmSync(directory, { recursive: true, force: true, maxRetries: 5 });
-console.log(`${passed} passed, ${failed} failed`);
-if (failed > 0) process.exitCode = 1;
+conclude();

@@ -186,7 +186,7 @@ commandTest("the completion of zsh, by its keys", async (sam, stage) => {
     `${stage.directory}/.zshrc`,
     `autoload -U compinit && compinit -u -D\n${script.stdout}\nPS1='ready '\n`,
   );
-  const zsh = terminal("exec zsh -d -i", { ZDOTDIR: stage.directory });
+  const zsh = terminal("zsh -d -i", { ZDOTDIR: stage.directory });
   await eventually("a prompt", () => zsh.output.includes("ready "));
   zsh.keys("sam com\t");
   await eventually("a command", () => zsh.output.includes("completion"));

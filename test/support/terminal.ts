@@ -7,14 +7,14 @@ export interface Terminal {
   readonly output: string;
   /** Presses keys. */
   keys(text: string): void;
-  /** Resolves to the exit code of the line. */
+  /** Resolves to the exit code of the command. */
   readonly exited: Promise<number | null>;
 }
 
-/** Runs a line of shell in a terminal of 24 × 100. */
-export function terminal(line: string, env: Readonly<Record<string, string>>): Terminal {
-  const child = spawn("script", ["-qec", `stty cols 100 rows 24; ${line}`, "/dev/null"], {
-    env: { ...process.env, TERM: "xterm", ...env },
+/** Runs a command in a terminal of 24 × 100; its exit code is the command's own, no shell stays in between. */
+export function terminal(command: string, env: Readonly<Record<string, string>>): Terminal {
+  const child = spawn("script", ["-qec", `stty cols 100 rows 24; exec ${command}`, "/dev/null"], {
+    env: { ...process.env, TERM: "xterm", SHELL: "/bin/sh", ...env },
     stdio: ["pipe", "pipe", "inherit"],
   });
   const screen = { output: "", keys: (text: string) => void child.stdin.write(text) };

@@ -30,7 +30,7 @@ const cases: readonly Case[] = [
 ];
 
 export function measurements({ libsam, depth }: Settings): Measurement[] {
-  const count = depth === "full" ? 24 : depth === "quick" ? 6 : 5;
+  const count = depth === "full" ? 24 : 5;
   const isWanted = ({ transport, manner, busy = false }: Case) => {
     if (depth === "full") return true;
     if (depth === "check") return !busy && transport === "unix";

@@ -21,7 +21,8 @@ export function measurements({ libsam, depth }: Settings): Measurement[] {
       rows: async () => {
         const peer = () => peerSamples(libsam, "heartbeat", 20_000, batches);
         const before = await peer();
-        const measured = await heartbeats(runtime, transport, depth === "check");
+        const timeOnly = depth === "check" || (depth === "quick" && transport !== "shm");
+        const measured = await heartbeats(runtime, transport, timeOnly);
         return rowsOf(runtime, transport, measured, figuresOf([...before, ...await peer()]));
       },
     }))

@@ -64,7 +64,7 @@ export interface Line {
   readonly [name: string]: any;
 }
 
-/** A running program; it, and what it starts, write lines to one standard output. */
+/** A running program; it, and what it starts, write lines to one standard output. It goes with a bench that is killed. */
 export class Running {
   readonly lines: Line[] = [];
   readonly ended: Promise<number | null>;
@@ -78,7 +78,7 @@ export class Running {
     words: readonly string[],
     env: Readonly<Record<string, string>> = {},
   ) {
-    this.#child = spawn(file, words, {
+    this.#child = spawn("setpriv", ["--pdeathsig=KILL", file, ...words], {
       stdio: ["pipe", "pipe", "pipe"],
       env: { ...process.env, ...env },
     });

@@ -1,8 +1,10 @@
-// `npm run check`: types, lint, format, documentation and packaging. `npm run fmt` (--fix) formats first.
+// `npm run check`: types, lint, format, documentation and packaging. `npm run fmt` (--fix) formats first; with a part of its
+// name, `npm run check -- tsc`, only what is so called is checked. `npm run docs` is one of the checks: the API reference,
+// in .build/docs.
 
 import { install, offlineDenoConfig, root, run, runtimesDir } from "./support/setup.mjs";
 import { extractExamples } from "./support/examples.mjs";
-import { existsSync } from "node:fs";
+import { existsSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 
 await install(root);
@@ -12,10 +14,8 @@ extractExamples(root);
 const deno = process.env.SAM_TEST_DENO ??
   join(runtimesDir, "node_modules/@deno/linux-x64-glibc/deno");
 const bin = (name) => join(root, "node_modules/.bin", name);
-const entries = [
-  "mod.ts",
-  ...["cli/main", "corosync", "metrics", "otel", "testing"].map((name) => `src/${name}.ts`),
-];
+const { name, exports } = JSON.parse(readFileSync(join(root, "deno.json"), "utf8"));
+const entries = Object.values(exports).map((path) => path.replace("./", ""));
 const declarations = entries.map((entry) => `dist/${entry.replace(/ts$/, "d.ts")}`);
 const folders = ["src", "transports", "test", "bench", "examples"]
   .filter((folder) => existsSync(join(root, folder)));
@@ -25,6 +25,10 @@ const checks = [
   ["deno lint", deno, ["lint"]],
   ["deno check", deno, ["check", `--config=${offlineDenoConfig()}`, "mod.ts", ...folders]],
   ["deno doc --lint", deno, ["doc", "--lint", ...entries]],
+  ["deno doc --html", deno, [
+    ...["doc", "--html", `--name=${name}`, "--output=.build/docs"],
+    ...entries,
+  ]],
   ["docs/performance.md says what was measured", deno, ["run", "-A", "bench/page.ts", "--check"]],
   ["deno publish --dry-run", deno, ["publish", "--dry-run", "--allow-dirty"]],
   ["tsc (tests)", bin("tsc"), ["-p", "tsconfig.test.json", "--noEmit"]],
@@ -38,10 +42,13 @@ const checks = [
   ["attw", bin("attw"), ["--pack", ".", "--profile", "esm-only"]],
 ];
 if (process.argv.includes("--fix")) checks.unshift(["deno fmt", deno, ["fmt"]]);
+const part = process.argv.slice(2).find((word) => !word.startsWith("--")) ?? "";
+const wanted = checks.filter(([name]) => name.includes(part));
+if (wanted.length === 0) throw new Error(`no check is called "${part}"`);
 
 const env = { ...process.env, NO_COLOR: "1", DENO_NO_UPDATE_CHECK: "1", DO_NOT_TRACK: "1" };
 let failed = 0;
-for (const [name, command, args] of checks) {
+for (const [name, command, args] of wanted) {
   const { code, output } = await run(command, args, { env });
   console.log(`${code === 0 ? "ok" : "FAILED"}  ${name}`);
   if (code === 0) continue;
@@ -49,6 +56,6 @@ for (const [name, command, args] of checks) {
   console.log(output);
 }
 if (failed > 0) {
-  console.log(`${failed} of ${checks.length} checks failed`);
+  console.log(`${failed} of ${wanted.length} checks failed`);
   process.exitCode = 1;
 }

@@ -45,6 +45,7 @@ async function rowsOf(enter: Enter, count: number): Promise<Row[]> {
     const server = enter(file, [...words, JSON.stringify({ program })]);
     const { warned, told } = await warnings(votes, server, count);
     const ours = figuresOf(warned);
+    const notice = figuresOf(told);
     rows.push({
       figure: "quorum lost → warning",
       case: "one node, its expected votes raised",
@@ -52,8 +53,15 @@ async function rowsOf(enter: Enter, count: number): Promise<Row[]> {
       unit: "ms",
       ours,
       peer: { name: "libsam", figures: figuresOf(libsam.warned) },
-      others: [{ name: "a program in C is told", figures: figuresOf(told) }],
-      targets: [target("quorum lost → warning: p50 ≤ 2 ms", "p50", ours.p50, 2)],
+      others: [{ name: "a program in C is told", figures: notice }],
+      targets: [
+        target(
+          "quorum lost → warning: p50 ≤ 2 ms from the daemon's notice",
+          "p50 later than a program in C is told",
+          ours.p50 - notice.p50,
+          2,
+        ),
+      ],
     });
   }
   await votes.stop("SIGKILL");

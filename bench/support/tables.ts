@@ -24,6 +24,7 @@ const reasons: readonly (readonly [RegExp, string])[] = [
   [/^start-up/, "Start-up"],
   [/^(cost per|1,000) application/, "Many applications"],
   [/^server memory/, "The server's memory"],
+  [/^quorum lost/, "Loss of quorum"],
 ];
 
 /** The section for a goal, if there is one. */

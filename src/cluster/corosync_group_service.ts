@@ -1,7 +1,7 @@
 /** Corosync's closed process groups, libcpg: joins one group, delivers its messages and changes, and multicasts. */
 import { SamError } from "../errors.ts";
+import { allocate } from "../ffi/memory.ts";
 import {
-  allocate,
   checked,
   corosyncError,
   csOk,

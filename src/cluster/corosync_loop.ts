@@ -3,16 +3,10 @@
  * daemon says and for what the owner asks, and connects again when the daemon has gone.
  */
 import { SamError, type SamErrorCode } from "../errors.ts";
+import { allocate, type Memory } from "../ffi/memory.ts";
 import { loadNative, type Native } from "../ffi/native.ts";
 import { farewell, type ThreadPort } from "../ffi/thread.ts";
-import {
-  allocate,
-  isGone,
-  little,
-  type Memory,
-  type Service,
-  type ServiceMaker,
-} from "./corosync_service.ts";
+import { isGone, little, type Service, type ServiceMaker } from "./corosync_service.ts";
 import { groupService } from "./corosync_group_service.ts";
 import { clusterMapService } from "./corosync_map_service.ts";
 import { quorumService } from "./corosync_quorum_service.ts";

@@ -1,7 +1,7 @@
 /** Corosync's cluster map, libcmap: sets, reads and deletes keys. */
 import { SamError } from "../errors.ts";
+import { allocate } from "../ffi/memory.ts";
 import {
-  allocate,
   checked,
   csNotExist,
   dispatchAll,

@@ -2,8 +2,6 @@
 import { SamError, type SamErrorCode } from "../errors.ts";
 import type { Native, NativeFunction } from "../ffi/native.ts";
 
-export { allocate, type Memory } from "../ffi/memory.ts";
-
 /** One connection to a service of the daemon. All of it runs where calls may block. */
 export interface Service {
   /** Connects. Called again after each loss of the daemon. */

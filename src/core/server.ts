@@ -4,7 +4,8 @@
  * Theory of operation. One instance of the program lives at a time. It is spawned, launches, registers, starts (perhaps
  * after waiting for quorum) and is from then on held to its deadlines. When one passes, a recovery is planned: the instance is
  * warned, after a grace killed, and when it is gone the next one is spawned, at once or after a backoff. An orderly end
- * (`stopping`) walks the same way with another goal. What each input does in each state is the table of server_table.ts. All deadlines live in one record, the earliest is `deadline`; a tick before it does nothing.
+ * (`stopping`) walks the same way with another goal. What each input does in each state is the table of server_table.ts. All
+ * deadlines live in one record, the earliest is `deadline`; a tick before it does nothing.
  */
 import { Deadlines } from "./deadlines.ts";
 import { chunkBytes, type ClientMessage, protocolVersion, type ServerMessage } from "./frame.ts";

@@ -56,23 +56,31 @@ clusterTest(
     // Another user, who may read the files of this checkout, wherever that is.
     const other = 54321;
     const files = "+dac_override,+dac_read_search";
-    const command = [
+    const command = (fixture: string, argument: string) => [
       ...["--reuid", `${other}`, "--regid", `${other}`, "--clear-groups"],
       ...["--inh-caps", files, "--ambient-caps", files],
-      ...runtimeCommand(currentRuntime, "test/fixtures/cluster_program"),
+      ...runtimeCommand(currentRuntime, `test/fixtures/${fixture}`),
+      argument,
     ];
     const run = (plan: object) => {
       const options = JSON.stringify({ timeInterval: 0, recoveryPolicy: "quit", ...plan });
-      return stage.runCommand("setpriv", { args: [...command, options] });
+      return stage.runCommand("setpriv", { args: command("cluster_program", options) });
     };
+    const join = () => stage.runCommand("setpriv", { args: command("cluster_group", "join") });
     const program = run({ quorum: {} });
     await refused(stage, "ACCESS", "uidgid.d");
     assertEquals((await program.exited).code, 4, program.stderr());
+    join();
+    const refusal = await stage.line("group");
+    assertEquals(refusal["code"], "ACCESS");
+    assertStringIncludes(refusal["message"], "uidgid.d");
     // The cluster map keeps no program from its work.
     const map = run({ clusterMap: true });
     await stage.line("start");
     await eventually("the reason", () => map.stderr().includes("Corosync refuses"));
     await node.set(`uidgid.uid.${other}`, "u8", "1");
+    join();
+    assertEquals((await stage.line("group", 2))["code"], "none");
     const both = run({ quorum: {}, clusterMap: true });
     await stage.line("start", 2);
     await eventually(

@@ -5,7 +5,7 @@ import { setTimeout as sleep } from "node:timers/promises";
 import { killQuietly, processTest, transports } from "./support/processes.ts";
 
 /** `npm run test:faults` takes a minute. */
-const loadMs = Number(process.env["SAM_TEST_LOAD_MS"] ?? 2000);
+const loadMs = Number(process.env["SAM_TEST_LOAD_MS"] ?? 10_000);
 
 processTest(
   "all cores are busy, a time interval of 200 ms, event-driven: no healthy program is killed",

@@ -100,7 +100,8 @@ async function life(runtime, most) {
     for (; done < most;) {
       const began = lines("started").length;
       if (random() < 0.7) {
-        await eventually("a start", () => lines("started").length > 0);
+        await eventually("a start", () => lines("started").length > 0 || server.exitCode !== null);
+        if (server.exitCode !== null) break; // the first instance ended before it had started
         const before = stray;
         await eventually(
           "the removal of what was left",
@@ -108,14 +109,16 @@ async function life(runtime, most) {
         );
       }
       await sleep(random() * random() * 600);
+      // Not what the server has forked and not yet made another program of: that may become its guard.
       const instances = tagged(tag).filter((pid) =>
-        pid !== server.pid && commandOf(pid).includes("faults_program")
+        commandOf(pid).includes("faults_program") &&
+        read(`/proc/${pid}/environ`).includes("SAM_LINK=")
       );
       const victim = done === most - 1 || random() < 0.2 || instances.length === 0
         ? server.pid
         : instances[Math.floor(random() * instances.length)];
       const wasActive = lines("started").at(-1)?.pid === victim;
-      process.kill(victim, "SIGKILL");
+      if (!killed(victim)) continue; // it has just ended by itself
       done++;
       if (victim === server.pid) break;
       if (wasActive) await eventually("the next start", () => lines("started").length > began);
@@ -124,7 +127,6 @@ async function life(runtime, most) {
           throw new Error(`instance ${instance} restored ${data}`);
         }
       }
-      if (server.exitCode !== null) break; // the first instance ended before it had started
     }
     await eventually("the end of all processes", () => tagged(tag).length === 0);
     await ended;
@@ -132,11 +134,26 @@ async function life(runtime, most) {
   } catch (error) {
     failures++;
     console.log(`FAILED after ${kills + done} kills, ${transport}: ${error.message}\n${said}`);
-    for (const pid of tagged(tag)) process.kill(pid, "SIGKILL");
+    for (const pid of tagged(tag)) {
+      const parent = /^PPid:\s+(\d+)/m.exec(read(`/proc/${pid}/status`))?.[1];
+      console.log(
+        `  left: ${pid}, child of ${parent}: ${commandOf(pid).replaceAll("\0", " ").slice(0, 200)}`,
+      );
+      killed(pid);
+    }
   }
   kills += done;
   rmSync(directory, { recursive: true, force: true });
   return Math.max(done, 1);
+}
+
+/** Kills a process; whether it was still there. */
+function killed(pid) {
+  try {
+    return process.kill(pid, "SIGKILL");
+  } catch {
+    return false;
+  }
 }
 
 function directories() {

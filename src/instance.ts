@@ -163,10 +163,9 @@ export class Instance {
     if (!ward) return;
     const { runtime, guard, killMode } = this.#parts;
     this.#ward = null;
-    // In this order: a server that is killed in between leaves nothing.
-    if (killMode !== "process") guard!.sweep(ward);
+    if (killMode === "process") return guard!.remove(ward);
+    guard!.sweep(ward); // before it is forgotten: a server that is killed in between leaves nothing
     guard!.remove(ward);
-    if (killMode === "process") return;
     try {
       // Nobody else gets the number of a group that still has members; where another process has it, there are none left.
       const reused = runtime.systemText(`/proc/${ward.pid}/stat`) !== undefined;

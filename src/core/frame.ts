@@ -13,6 +13,12 @@ export const protocolVersion = 1;
 /** The most bytes of data in one frame: small enough to be written to an empty socket or pipe at once. */
 export const chunkBytes: number = 60 * 1024;
 
+/**
+ * So many such frames may be on their way at a time: with three, heartbeats behind them still fit into the buffer that the
+ * kernel has for a socket (208 KiB).
+ */
+export const maxChunksUnderway = 3;
+
 /** The most bytes of a note. */
 export const maxNoteBytes: number = 1024;
 
@@ -191,47 +197,55 @@ export function decodeServer(frame: Uint8Array): ServerMessage {
 /** A heartbeat in a byte stream: one byte, so it is never written in half. */
 export const heartbeatByte: Uint8Array = Uint8Array.of(0);
 
-/** Puts a frame into a byte stream: a byte that is no heartbeat, the length, the frame. */
+/** Before a frame in a byte stream: a byte that is no heartbeat, and the length. */
+const headBytes = 5;
+
+/** Puts a frame into a byte stream. */
 export function envelope(frame: Uint8Array): Uint8Array {
-  const bytes = new Uint8Array(5 + frame.length);
+  const bytes = new Uint8Array(headBytes + frame.length);
   const view = new DataView(bytes.buffer);
   view.setUint8(0, 1);
   view.setUint32(1, frame.length);
-  bytes.set(frame, 5);
+  bytes.set(frame, headBytes);
   return bytes;
 }
 
 /** Takes frames and heartbeats out of a byte stream, however it was cut. */
 export class FrameReader {
-  #rest: Uint8Array = new Uint8Array(0);
+  /** What comes before a frame, as far as it is there. */
+  readonly #head: Uint8Array = new Uint8Array(headBytes);
+  #headLength = 0;
+  /** The frame that is being read, as far as it is there. */
+  #frame: Uint8Array | null = null;
+  #frameLength = 0;
 
   /** Calls `onFrame` and `onHeartbeat` in the order of arrival; throws MESSAGE_ERROR on a stream that makes no sense. */
   push(bytes: Uint8Array, onFrame: (frame: Uint8Array) => void, onHeartbeat: () => void): void {
-    let input = bytes;
-    if (this.#rest.length > 0) {
-      input = new Uint8Array(this.#rest.length + bytes.length);
-      input.set(this.#rest);
-      input.set(bytes, this.#rest.length);
-      this.#rest = new Uint8Array(0);
-    }
-    const view = new DataView(input.buffer, input.byteOffset, input.byteLength);
-    let at = 0;
-    while (at < input.length) {
-      if (input[at] === 0) {
-        while (input[at] === 0) at++; // many heartbeats read at once are one: "healthy now"
+    for (let at = 0; at < bytes.length;) {
+      if (this.#frame) {
+        const more = bytes.subarray(at, at + this.#frame.length - this.#frameLength);
+        this.#frame.set(more, this.#frameLength);
+        this.#frameLength += more.length;
+        at += more.length;
+        if (this.#frameLength < this.#frame.length) return;
+        const frame = this.#frame;
+        this.#frame = null;
+        onFrame(frame);
+      } else if (this.#headLength === 0 && bytes[at] === 0) {
+        while (bytes[at] === 0) at++; // many heartbeats read at once are one: "healthy now"
         onHeartbeat();
-        continue;
-      }
-      if (input[at] !== 1) throw malformed(`stray byte ${input[at]} between frames`);
-      if (at + 5 > input.length) break;
-      const length = view.getUint32(at + 1);
-      if (length === 0 || length > maxFrameBytes) throw malformed(`a frame of ${length} bytes`);
-      if (at + 5 + length > input.length) break;
-      const frame = input.slice(at + 5, at + 5 + length);
-      at += 5 + length;
-      onFrame(frame);
+      } else this.#readHead(bytes[at++]!);
     }
-    // A copy: a part of what a runtime has read would keep all of it in memory.
-    if (at < input.length) this.#rest = new Uint8Array(input.subarray(at));
+  }
+
+  #readHead(byte: number): void {
+    if (this.#headLength === 0 && byte !== 1) throw malformed(`stray byte ${byte} between frames`);
+    this.#head[this.#headLength++] = byte;
+    if (this.#headLength < headBytes) return;
+    const length = new DataView(this.#head.buffer).getUint32(1);
+    if (length === 0 || length > maxFrameBytes) throw malformed(`a frame of ${length} bytes`);
+    this.#headLength = 0;
+    this.#frame = new Uint8Array(length);
+    this.#frameLength = 0;
   }
 }

@@ -1,5 +1,7 @@
 // What data.store() takes until the data are with the server, in a loop. Beside it, where messages are needed (pipe): two
-// bare runtimes, one of which sends as much over a Unix socket, and the other answers when all is there.
+// bare runtimes, one of which sends as much over a Unix socket, and the other answers when all is there, or each part; and
+// what it takes later, when the runtime has compiled what it needs for it.
+import { chunkBytes, maxChunksUnderway } from "../../src/core/frame.ts";
 import {
   type BenchRuntime,
   peerSamples,
@@ -40,12 +42,23 @@ export function measurements({ libsam, depth }: Settings): Measurement[] {
           const some = depth === "quick" ? Math.ceil(count / 4) : count;
           const peer = () => peerSamples(libsam, "data", size, some);
           const before = await peer();
-          const ours = await stores(runtime, transport, size, some);
+          const explained = transport === "pipe" && depth !== "check";
+          const all = await stores(runtime, transport, size, explained ? 3 * some : some);
           const figures = figuresOf([...before, ...await peer()]);
-          const floor = transport !== "pipe" || depth === "check"
-            ? []
-            : [await roundTrips(runtime, size, some)];
-          return [rowOf(runtime, transport, name, ours, figures, floor)];
+          const others = [];
+          if (explained) {
+            others.push({
+              name: `later, after ${2 * some}`,
+              figures: figuresOf(all.slice(2 * some)),
+            });
+            const plain = { size, count: some };
+            others.push(await roundTrips(runtime, "two bare runtimes, sent and answered", plain));
+            const parts = { ...plain, part: chunkBytes, underway: maxChunksUnderway };
+            others.push(await roundTrips(runtime, "… in parts, each answered", parts));
+            const asNode = { ...parts, asNode: true };
+            if (runtime === "deno") others.push(await roundTrips(runtime, "… by node:net", asNode));
+          }
+          return [rowOf(runtime, transport, name, all.slice(0, some), figures, others)];
         },
       }))
     )
@@ -74,18 +87,18 @@ async function stores(
   }
 }
 
-async function roundTrips(runtime: BenchRuntime, size: number, count: number): Promise<Peer> {
+async function roundTrips(runtime: BenchRuntime, name: string, how: object): Promise<Peer> {
   const samples = await withSocketPath(async (path) => {
-    const answerer = start(runtime, "bare_socket", { role: "answerer", path, size });
+    const answerer = start(runtime, "bare_socket", { role: "answerer", path, ...how });
     await answerer.line("ready");
-    const asker = start(runtime, "bare_socket", { role: "asker", path, size, count });
+    const asker = start(runtime, "bare_socket", { role: "asker", path, ...how });
     try {
       return (await asker.line("samples"))["samples"];
     } finally {
       await Promise.all([asker.stop("SIGKILL"), answerer.stop("SIGKILL")]);
     }
   });
-  return { name: "two bare runtimes, sent and answered", figures: figuresOf(samples) };
+  return { name, figures: figuresOf(samples) };
 }
 
 function rowOf(

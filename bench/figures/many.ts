@@ -1,7 +1,8 @@
 // One server with many applications, each of which is a process and ten times a second healthy: how much of a core the server
 // needs, what each of a thousand costs beside each of ten, and how much memory each adds. What the same server needs
-// with no application is subtracted. The three runtimes are looked at together: each needs a small part of a core.
-import { type BenchRuntime, cpuMicroseconds, runtimes } from "../support/host.ts";
+// with no application is subtracted. The three runtimes are looked at together: each needs a small part of a core. Beside a
+// thousand over shared memory: bare runtimes that read as many counters as often.
+import { type BenchRuntime, cpuMicroseconds, runtimes, start } from "../support/host.ts";
 import {
   bareParent,
   type Kind,
@@ -61,10 +62,13 @@ export function measurements({ depth }: Settings): Measurement[] {
         const seen = await grown(runtime, transport, plan);
         return { runtime, seen };
       }));
+      const reads = transport === "shm" && depth === "full"
+        ? await Promise.all(runtimes.map((runtime) => bareReads(runtime, plan.at(-1)!.programs)))
+        : [];
       await Promise.all(runtimes.map(floorOf));
       return (await Promise.all(
-        rows.map(async ({ runtime, seen }) =>
-          rowsOf(runtime, transport, seen, await floorOf(runtime))
+        rows.map(async ({ runtime, seen }, nth) =>
+          rowsOf(runtime, transport, seen, await floorOf(runtime), reads[nth])
         ),
       )).flat();
     },
@@ -99,6 +103,19 @@ async function percentOfCore(pid: number): Promise<number> {
   return (cpuMicroseconds(pid) - from) / (performance.now() - began) / 10;
 }
 
+/** What reading the counters takes a runtime without the library. */
+async function bareReads(runtime: BenchRuntime, files: number): Promise<Peer> {
+  const reader = start(runtime, "bare_reader", { files, ms: timeInterval / 16 });
+  try {
+    await reader.line("ready");
+    await new Promise((resolve) => setTimeout(resolve, 2000));
+    const percents = [await percentOfCore(reader.pid), await percentOfCore(reader.pid)];
+    return { name: "the bare runtime, as many reads", figures: figuresOf(percents) };
+  } finally {
+    await reader.stop("SIGKILL");
+  }
+}
+
 /** What each child with a socket adds to a runtime without the library. */
 async function bareGrowth(runtime: BenchRuntime, many: number): Promise<Peer> {
   const steps = [few, many].map((programs) => ({ programs, settleMs: 1500, windowMs: 300 }));
@@ -115,6 +132,7 @@ function rowsOf(
   transport: string,
   seen: ReadonlyMap<number, Seen>,
   floor: Peer,
+  reads?: Peer,
 ): Row[] {
   const many = Math.max(...seen.keys());
   const idle = figuresOf(seen.get(0)!.percents).p50;
@@ -134,6 +152,7 @@ function rowsOf(
       unit: "% of a core, less what it needs with none",
       ours,
       ...(isGoal && {
+        others: reads ? [reads] : [],
         targets: [
           target("1,000 applications, shared memory: ≤ 5 % of a core", "5 %", ours.p50, 5),
         ],

@@ -1,5 +1,6 @@
 // What `import`, `initialize()` and `register()` add to the time from a program's spawn to its first line. Beside it, what
-// a connection with one question and answer adds, without the library.
+// a connection with one question and answer adds, without the library, what the library's import alone adds, and, on Deno,
+// that of `node:net`, which a pipe needs there.
 import { createServer } from "node:net";
 import { type BenchRuntime, programFor, runtimes, start, withSocketPath } from "../support/host.ts";
 import { type Measurement, type Row, type Settings, target } from "../support/rows.ts";
@@ -8,7 +9,7 @@ import { figuresOf } from "../support/statistics.ts";
 const limitMs: Readonly<Record<BenchRuntime, number>> = { node26: 8, deno: 5, bun: 5 };
 
 /** What the program does before its first line, in turn. */
-const roles = ["bare", "connects", "registers"] as const;
+const roles = ["bare", "registers", "connects", "imports", "net"] as const;
 
 export function measurements({ depth }: Settings): Measurement[] {
   const transports = depth === "full" ? ["unix", "pipe", "shm"] : ["unix"];
@@ -22,7 +23,8 @@ export function measurements({ depth }: Settings): Measurement[] {
 }
 
 async function rowOf(runtime: BenchRuntime, transport: string, rounds: number): Promise<Row> {
-  const [bare, connects, ours] = (await alternately(runtime, transport, rounds)).map(figuresOf);
+  const [bare, ours, connects, imports, net] = (await alternately(runtime, transport, rounds))
+    .map(figuresOf);
   const limit = limitMs[runtime];
   return {
     figure: "start-up",
@@ -31,7 +33,11 @@ async function rowOf(runtime: BenchRuntime, transport: string, rounds: number): 
     unit: "ms",
     ours: ours!,
     peer: { name: "the bare runtime", figures: bare! },
-    others: [{ name: "… that connects and gets an answer", figures: connects! }],
+    others: [
+      { name: "… that connects and gets an answer", figures: connects! },
+      { name: "… that imports this library", figures: imports! },
+      ...(runtime === "deno" ? [{ name: "… that loads node:net", figures: net! }] : []),
+    ],
     targets: [target(
       "start-up: ≤ 5 ms over the bare runtime (Node 8 ms)",
       "more than bare",

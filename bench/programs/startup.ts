@@ -1,5 +1,5 @@
-// Says a line: at once ("bare"), after a connection with one question and answer ("connects"), or after the first calls of
-// the library ("registers"). Nothing is loaded that is not needed.
+// Says a line: at once ("bare"), after a connection with one question and answer ("connects"), with `node:net` loaded ("net"),
+// with the library loaded ("imports"), or after its first calls ("registers"). Nothing is loaded that is not needed.
 import { say, settings } from "../support/say.ts";
 
 const { role, transport, path } = settings;
@@ -12,6 +12,14 @@ switch (role) {
     await sam.finalize();
     break;
   }
+  case "imports":
+    await import("@x/sam");
+    say("first");
+    break;
+  case "net":
+    await import("node:net");
+    say("first");
+    break;
   case "connects": {
     const { connectBare } = await import("../support/bare_socket.ts");
     await new Promise<void>((resolve) => {

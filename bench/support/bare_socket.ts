@@ -2,12 +2,12 @@
 
 /** An open connection. */
 export interface BareSocket {
-  /** Sends all, now or as soon as there is room. */
+  /** Sends all, in order, now or as soon as there is room. */
   send(bytes: Uint8Array): void;
 }
 
-/** What comes over a connection: that many bytes more. */
-export type Received = (socket: BareSocket, bytes: number) => void;
+/** What comes over a connection: these bytes, which are overwritten later. */
+export type Received = (socket: BareSocket, bytes: Uint8Array) => void;
 
 interface DenoConnection {
   read(into: Uint8Array): Promise<number | null>;
@@ -37,21 +37,25 @@ export async function listenBare(path: string, received: Received): Promise<void
   else {
     const { createServer } = await import("node:net");
     const server = createServer((socket) => {
-      socket.on("data", ({ length }) => received(nodeSocket(socket), length));
+      socket.on("data", (bytes: Uint8Array) => received(nodeSocket(socket), bytes));
     });
     await new Promise<void>((resolve) => server.listen(path, resolve));
   }
 }
 
-/** Connects to it. */
-export async function connectBare(path: string, received: Received): Promise<BareSocket> {
-  if (Deno) return denoSocket(await Deno.connect({ transport: "unix", path }), received);
+/** Connects to it; with `asNode` also on Deno by `node:net`, which alone takes a descriptor that was inherited. */
+export async function connectBare(
+  path: string,
+  received: Received,
+  asNode = false,
+): Promise<BareSocket> {
+  if (Deno && !asNode) return denoSocket(await Deno.connect({ transport: "unix", path }), received);
   if (Bun) return bunSocket(await Bun.connect({ unix: path, socket: bunHandlers(received) }));
   const { connect } = await import("node:net");
   const socket = connect(path);
   await new Promise((resolve) => socket.once("connect", resolve));
   const bare = nodeSocket(socket);
-  socket.on("data", ({ length }) => received(bare, length));
+  socket.on("data", (bytes: Uint8Array) => received(bare, bytes));
   return bare;
 }
 
@@ -60,11 +64,15 @@ function nodeSocket(socket: { write(bytes: Uint8Array): boolean }): BareSocket {
 }
 
 function denoSocket(connection: DenoConnection, received: Received): BareSocket {
+  let sending = Promise.resolve();
+  const write = async (bytes: Uint8Array): Promise<void> => {
+    for (let rest = bytes; rest.length > 0;) {
+      rest = rest.subarray(await connection.write(rest));
+    }
+  };
   const socket = {
-    async send(bytes: Uint8Array): Promise<void> {
-      for (let rest = bytes; rest.length > 0;) {
-        rest = rest.subarray(await connection.write(rest));
-      }
+    send(bytes: Uint8Array): void {
+      sending = sending.then(() => write(bytes));
     },
   };
   void (async () => {
@@ -72,31 +80,33 @@ function denoSocket(connection: DenoConnection, received: Received): BareSocket 
     for (;;) {
       const count = await connection.read(into);
       if (count === null) return;
-      received(socket, count);
+      received(socket, into.subarray(0, count));
     }
   })();
   return socket;
 }
 
 /** What did not fit waits for its socket to drain. */
-const unsent = new Map<BunSocket, Uint8Array>();
+const unsent = new Map<BunSocket, Uint8Array[]>();
 
 function bunSocket(socket: BunSocket): BareSocket {
   return {
     send(bytes) {
+      const waiting = unsent.get(socket);
+      if (waiting) return void waiting.push(bytes);
       const written = socket.write(bytes);
-      if (written < bytes.length) unsent.set(socket, bytes.subarray(written));
+      if (written < bytes.length) unsent.set(socket, [bytes.subarray(written)]);
     },
   };
 }
 
 function bunHandlers(received: Received): object {
   return {
-    data: (socket: BunSocket, { length }: Uint8Array) => received(bunSocket(socket), length),
+    data: (socket: BunSocket, bytes: Uint8Array) => received(bunSocket(socket), bytes),
     drain(socket: BunSocket) {
-      const rest = unsent.get(socket);
+      const waiting = unsent.get(socket) ?? [];
       unsent.delete(socket);
-      if (rest) bunSocket(socket).send(rest);
+      for (const rest of waiting) bunSocket(socket).send(rest);
     },
   };
 }

@@ -41,11 +41,11 @@ const claims: Readonly<Record<string, Claim>> = {
     const [fork] = peerP50s(rows, cold, /^trivial, unix/, "fork → first line");
     return number(fork! - peerP50s(rows, cold, /^trivial, unix/, "spawn → first line")[0]!);
   },
-  "connect ms": (rows) => {
-    const bare = peerP50s(rows, "start-up", /^unix/, "the bare runtime");
-    const connects = peerP50s(rows, "start-up", /^unix/, "that connects");
-    return span(connects.map((ms, nth) => ms - bare[nth]!));
-  },
+  "connect ms": (rows) => startUp(rows, /^unix/, "that connects"),
+  "import ms": (rows) => startUp(rows, /^unix/, "that imports"),
+  "net ms": (rows) => startUp(rows, /^pipe/, "that loads node:net"),
+  "reads percent": (rows) =>
+    span(peerP50s(rows, /^one server, many/, /^shm, 1000 /, "as many reads")),
   "child KiB": (rows) =>
     span(
       peerP50s(rows, "server, resident memory for each further application", /^unix/, "the bare"),
@@ -81,6 +81,16 @@ function measured(name: string, claim: Claim, rows: Rows): string {
 }
 
 class NotMeasured extends Error {}
+
+/** How many milliseconds more than the bare runtime a peer needs. */
+function startUp(rows: Rows, which: RegExp, peer: string): string {
+  const more = some(rows, "start-up", which).flatMap((row) =>
+    peersOf(row).filter(({ name }) => name.includes(peer))
+      .map(({ figures }) => figures.p50 - row.peer!.figures.p50)
+  );
+  if (more.length === 0) throw new NotMeasured(`no ${peer} beside start-up, ${which}`);
+  return span(more);
+}
 
 function some(rows: Rows, figure: string | RegExp, which: RegExp): Row[] {
   const found = rows.filter((row) =>

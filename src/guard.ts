@@ -77,6 +77,9 @@ for prefix; do rm -r "$prefix"*; done
 /** A guard that is to end has so long for its last orders. */
 const endMs = 2000;
 
+/** A guard that somebody killed is replaced at once, but no more often than this. */
+const replaceMs = 1000;
+
 /** The guard of all that one process supervises. */
 export class Guard {
   readonly #runtime: Runtime;
@@ -84,6 +87,8 @@ export class Guard {
   #users = 0;
   #starting: Promise<void> | null = null;
   #child: Child | null = null;
+  /** Calls off the start of the next guard, while that is planned. */
+  #cancelReplacement: (() => void) | null = null;
   /** Orders that wait for the guard. */
   #waiting: string[] = [];
 
@@ -99,6 +104,8 @@ export class Guard {
   /** Resolved when the last orders have been carried out. */
   async leave(): Promise<void> {
     if (--this.#users > 0) return;
+    this.#cancelReplacement?.();
+    this.#cancelReplacement = null;
     await this.#starting?.catch(() => {});
     const child = this.#child;
     if (this.#users > 0 || child === null) return;
@@ -112,6 +119,8 @@ export class Guard {
   /** Sees to it that there is a guard. Rejects where there can be none. */
   async ready(): Promise<void> {
     if (this.#child !== null) return;
+    this.#cancelReplacement?.();
+    this.#cancelReplacement = null;
     // Begun in a step of its own, when it is known here: Bun.spawn lets other code run before it returns.
     await (this.#starting ??= Promise.resolve().then(() => this.#start()));
   }
@@ -134,6 +143,7 @@ export class Guard {
   }
 
   async #start(): Promise<void> {
+    const began = this.#runtime.now();
     try {
       const child = await this.#runtime.spawn({
         file: "sh",
@@ -146,8 +156,8 @@ export class Guard {
       child.stream!.read(() => {}, () => {});
       this.#child = child;
       void child.exited.then(() => {
-        if (this.#child === child) this.#child = null; // somebody killed it: the next ward brings another
         child.stream!.close();
+        if (this.#child === child) this.#replace(began);
       });
       for (const ward of this.#wards) this.#order("+", ward);
       for (const line of this.#waiting.splice(0)) child.stream!.write(bytesOf(line));
@@ -156,10 +166,19 @@ export class Guard {
     }
   }
 
+  /** Somebody killed the guard that began then. */
+  #replace(began: number): void {
+    this.#child = null;
+    const delay = Math.max(0, began + replaceMs - this.#runtime.now());
+    // Where there can be none any more, the next ward says so.
+    const start = () => void this.ready().catch(() => {});
+    this.#cancelReplacement = this.#runtime.schedule(start, delay, false);
+  }
+
   #order(order: "+" | "-" | "k", { pid, leads, family }: Ward): void {
     const line = `${order} ${pid} ${leads ? -pid : pid} ${family}\n`;
     if (this.#child) this.#child.stream!.write(bytesOf(line));
-    else if (this.#starting) this.#waiting.push(line);
+    else if (this.#starting || this.#cancelReplacement) this.#waiting.push(line);
   }
 }
 

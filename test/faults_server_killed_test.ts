@@ -30,6 +30,10 @@ function guards(): number[] {
   return taggedProcesses().filter((pid) => commandOf(pid).includes("sam-guard"));
 }
 
+function helpers(): number {
+  return taggedProcesses().filter((pid) => commandOf(pid).startsWith("sleep ")).length;
+}
+
 for (const transport of transports) {
   processTest(
     `a blocked application and the spare are gone within 100 ms when the server is killed, ${transport}`,
@@ -76,16 +80,24 @@ processTest("a finalized application outlives its server", async (stage) => {
   killQuietly(pid);
 });
 
-processTest("a guard that was killed is replaced with the next instance", async (stage) => {
-  const server = stage.run("faults_program", { args: ["unix", "blocks"] });
+processTest("a guard that was killed is replaced at once, and again", async (stage) => {
+  const server = stage.run("faults_program", {
+    args: ["unix", "helpers", "setsid -f sleep 603"],
+  });
   const { pid } = await stage.line("started");
-  await eventually("the guard", () => guards().length === 1);
-  const [first] = guards();
-  killQuietly(first!);
-  await eventually("the end of the guard", () => !lives(first!));
-  killQuietly(pid);
-  const next = await stage.line("started", 2);
-  await eventually("another guard", () => guards().length === 1);
+  const killed: number[] = [];
+  while (killed.length < 2) {
+    await eventually("a guard", () => guards().length === 1);
+    const [guard] = guards();
+    assert(!killed.includes(guard!));
+    killed.push(guard!);
+    killQuietly(guard!);
+    await eventually("its end", () => !lives(guard!));
+  }
+  killQuietly(pid); // what it leaves behind is swept by the third
+  await stage.line("started", 2);
+  await eventually("the third", () => guards().length === 1);
+  await eventually("the end of the first helper", () => helpers() === 1);
   server.kill("SIGKILL");
-  await eventually("the end of the application", () => !lives(next.pid));
+  await eventually("the end of all", () => taggedProcesses().length === 0);
 });

@@ -11,6 +11,10 @@ const ward = (pid: number) => ({ pid, leads: true, family: `F${pid}` });
 class Guards {
   readonly guard: Guard;
   readonly orders: string[][] = [];
+  now = 0;
+  readonly timers = new Set<{ readonly callback: () => void; readonly at: number }>();
+  /** Kills the guard that was started last. */
+  kill = () => {};
   /** Whether a guard exits at once when it is told to, or by `exit()`. */
   exits = true;
   exit = () => {};
@@ -22,7 +26,12 @@ class Guards {
   constructor() {
     this.guard = new Guard({
       spawn: (command: Command) => this.#spawn(command),
-      schedule: () => () => {},
+      now: () => this.now,
+      schedule: (callback: () => void, delayMs: number) => {
+        const timer = { callback, at: this.now + delayMs };
+        this.timers.add(timer);
+        return () => this.timers.delete(timer);
+      },
       privatePrefixes: () => [],
     } as unknown as Runtime);
   }
@@ -31,6 +40,17 @@ class Guards {
   async release(fail = false): Promise<void> {
     this.#fail = fail;
     for (const each of this.#release.splice(0)) each();
+    await settled();
+  }
+
+  /** So much later. */
+  async pass(ms: number): Promise<void> {
+    this.now += ms;
+    for (const timer of this.timers) {
+      if (timer.at > this.now) continue;
+      this.timers.delete(timer);
+      timer.callback();
+    }
     await settled();
   }
 
@@ -49,6 +69,10 @@ class Guards {
     this.orders.push(lines);
     let exit!: (how: Exit) => void;
     const exited = new Promise<Exit>((resolve) => exit = resolve);
+    this.kill = () => {
+      lines.push("q"); // it takes no more
+      exit({ code: null, signal: "SIGKILL" });
+    };
     const write = (bytes: Uint8Array) => {
       const text = new TextDecoder().decode(bytes).trim();
       lines.push(text);
@@ -134,6 +158,35 @@ test("a guard that could not be started is tried again with the next instance, f
   assertEquals(guards.living, [["+ 1 -1 F1", "+ 2 -2 F2"]]);
   await guard.leave();
   assertEquals(guards.living.length, 0);
+});
+
+test("a guard that was killed is replaced at once, but once a second, and learns what it has missed", async () => {
+  const guards = new Guards();
+  const { guard } = guards;
+  guard.enter();
+  void guard.add(ward(1));
+  void guard.add(ward(2));
+  await settled();
+  await guards.release();
+  for (const [livedMs, waitMs] of [[5000, 0], [300, 700]] as const) {
+    guards.now += livedMs;
+    guards.kill();
+    await settled();
+    guard.sweep(ward(2));
+    if (waitMs > 0) {
+      await guards.pass(waitMs - 1);
+      await guards.release();
+      assertEquals(guards.living, []);
+    }
+    await guards.pass(1);
+    await guards.release();
+    assertEquals(guards.living, [["+ 1 -1 F1", "+ 2 -2 F2", "k 2 -2 F2"]]);
+  }
+  guards.kill();
+  await settled();
+  assertEquals(guards.timers.size, 1);
+  await guard.leave();
+  assertEquals([guards.timers.size, guards.living.length], [0, 0]);
 });
 
 processTest("many that begin and end at once leave no guard behind", async (stage) => {

@@ -1,7 +1,7 @@
 // Every transport passes the same checks, on this runtime for both sides; so does one that an outsider wrote.
 import { assertEquals } from "@std/assert";
 import type { Transport } from "../mod.ts";
-import { loadRuntime } from "../src/runtime/runtime.ts";
+import { loadRuntime, type Stream } from "../src/runtime/runtime.ts";
 import { memoryTransport, transportConformance } from "../src/testing.ts";
 import { pipe } from "../transports/pipe.ts";
 import { shm } from "../transports/shm.ts";
@@ -10,7 +10,7 @@ import { fileShm } from "./support/file_shm.ts";
 import { test } from "./support/harness.ts";
 import { lineTransport } from "./support/line_transport.ts";
 import { withoutLeaks } from "./support/leaks.ts";
-import { processTest } from "./support/processes.ts";
+import { eventually, processTest } from "./support/processes.ts";
 import { currentRuntime, fixture } from "./support/runtimes.ts";
 
 // The C library is opened once per process and stays: before the tests, so that it is no leak of the first.
@@ -38,6 +38,32 @@ for (const transport of [unix, pipe, shm, fileShm, lineTransport]) {
 for (const check of transportConformance(memoryTransport())) {
   test(check.name, () => withoutLeaks(check.run));
 }
+
+test("a stream takes more than the kernel has room for, and keeps it in order", () =>
+  withoutLeaks(async () => {
+    const directory = await runtime.makePrivateDirectory(false);
+    const path = `${directory}/s`;
+    const accepted: Stream[] = [];
+    const listener = await runtime.listen(path, (stream) => accepted.push(stream));
+    const from = await runtime.connect(path);
+    await eventually("a connection", () => accepted.length === 1);
+    const [to] = accepted;
+    const parts = Array.from(
+      { length: 60 },
+      (_, nth) => new Uint8Array(nth % 3 === 0 ? 1 : 60_000).fill(nth),
+    );
+    for (const part of parts) from.write(part); // nobody reads yet
+    const sent = parts.flatMap((part) => [...part]);
+    const got: number[] = [];
+    to!.read((bytes) => {
+      for (const byte of bytes) got.push(byte);
+    }, () => {});
+    from.read(() => {}, () => {});
+    await eventually("all of it", () => got.length >= sent.length);
+    assertEquals([got.length, sent.findIndex((byte, at) => byte !== got[at])], [sent.length, -1]);
+    for (const each of [from, to!, listener]) each.close();
+    runtime.remove(path, directory);
+  }));
 
 processTest("shm without memory: the same behaviour, and the program says so", async (stage) => {
   const watched = stage.supervise("transport_fallback", {

@@ -33,30 +33,23 @@ else {
   const samples: number[] = [];
   for (let round = -3; round < count; round++) {
     const before = performance.now();
+    const parts = part ? Math.ceil(size / part) : 1;
+    const kept = part ? bytes.slice() : bytes;
+    let [sent, open] = [0, parts];
+    const send = () => {
+      const at = sent++ * part;
+      socket.send(part ? kept.slice(at, at + part) : kept);
+    };
     await new Promise<void>((resolve) => {
-      if (part) sendParts(bytes.slice(), resolve);
-      else {
-        answered = () => resolve();
-        socket.send(bytes);
-      }
+      answered = (answers) => {
+        open -= answers;
+        if (open === 0) return resolve();
+        for (let nth = 0; nth < answers && sent < parts; nth++) send();
+      };
+      while (sent < Math.min(parts, underway ?? 1)) send();
     });
     if (round >= 0) samples.push(1000 * (performance.now() - before));
   }
   say("samples", { samples });
-
-  function sendParts(kept: Uint8Array, done: () => void): void {
-    const parts = Math.ceil(size / part);
-    let [sent, open] = [0, parts];
-    const send = () => {
-      const at = sent++ * part;
-      socket.send(kept.slice(at, at + part));
-    };
-    answered = (answers) => {
-      open -= answers;
-      if (open === 0) return done();
-      for (let nth = 0; nth < answers && sent < parts; nth++) send();
-    };
-    while (sent < Math.min(parts, underway)) send();
-  }
 }
 say("ready");

@@ -20,7 +20,7 @@ const reasons: readonly (readonly [RegExp, string])[] = [
   [/^hang → warning/, "Warnings"],
   [/standby: 1/, "A crash with a standby"],
   [/standby: 0/, "A crash without a standby"],
-  [/^`data\.store/, "data.store() over a pipe, and of few bytes over a Unix socket"],
+  [/^`data\.store/, "data.store() over a pipe"],
   [/^start-up/, "Start-up"],
   [/^(cost per|1,000) application/, "Many applications"],
   [/^server memory/, "The server's memory"],

@@ -352,7 +352,7 @@ export class Client {
   #handOver(call: number, now: number): void {
     const store = (from: number) => {
       if (this.data.length === 0) return this.#registered(call, from);
-      this.#send(
+      this.#sendData(
         call,
         this.data,
         from,
@@ -523,14 +523,14 @@ export class Client {
       this.#stores.shift();
       this.#nextStore(then);
     };
-    this.#send(store.id, store.bytes, now, (then) => {
+    this.#sendData(store.id, store.bytes, now, (then) => {
       this.data = store.bytes;
       this.#resolve(store.id);
       next(then);
     }, next);
   }
 
-  #send(
+  #sendData(
     call: number,
     data: Uint8Array,
     now: number,

@@ -401,6 +401,9 @@ async function start(
  */
 const maxUnyieldedWrites = 100;
 
+/** The kernel takes a write of so many bytes whole, or not now; of a longer one it may take a part. */
+const wholeBytes = 32 * 1024;
+
 /** So much is read at once where much arrives. */
 const maxReadBytes = 64 * 1024;
 
@@ -408,6 +411,8 @@ const maxReadBytes = 64 * 1024;
 function connectionStream(connection: DenoConn): Stream {
   let ended = false;
   let unyielded = 0;
+  /** What waits until a long write is over; null where there is none. */
+  let behind: Uint8Array[] | null = null;
   let onEnd: (detail: string) => void = () => {};
   const end = (detail: string) => {
     if (ended) return;
@@ -419,21 +424,30 @@ function connectionStream(connection: DenoConn): Stream {
     }
     onEnd(detail);
   };
+  const write = (bytes: Uint8Array) => {
+    if (ended) return;
+    if (behind) return void behind.push(bytes);
+    const long = bytes.length > wholeBytes;
+    if (long) behind = [];
+    unyielded++;
+    connection.write(bytes).then(
+      (written) => {
+        unyielded = 0;
+        const rest = bytes.subarray(written);
+        if (long) {
+          const next = behind!;
+          behind = null;
+          for (const each of rest.length > 0 ? [rest, ...next] : next) write(each);
+        } else if (rest.length > 0) end(`wrote ${written} of ${bytes.length} bytes`);
+      },
+      (error: Error) => end(error.message),
+    );
+  };
   return {
     get idle() {
-      return !ended && unyielded < maxUnyieldedWrites;
+      return !ended && !behind && unyielded < maxUnyieldedWrites;
     },
-    write(bytes) {
-      if (ended) return;
-      unyielded++;
-      connection.write(bytes).then(
-        (written) => {
-          unyielded = 0;
-          if (written !== bytes.length) end(`wrote ${written} of ${bytes.length} bytes`);
-        },
-        (error: Error) => end(error.message),
-      );
-    },
+    write,
     read(onData, whenEnded) {
       onEnd = whenEnded;
       (async () => {

@@ -5,7 +5,7 @@ import { writeFileSync } from "node:fs";
 import { parseArgs } from "node:util";
 import { root } from "./support/host.ts";
 import { thisMachine } from "./support/machine.ts";
-import { publish, published, publishedBeside } from "./support/publish.ts";
+import { publish, published, withPublished } from "./support/publish.ts";
 import { type Figure, type Measurement, type Row, tableLine } from "./support/rows.ts";
 
 const { values, positionals } = parseArgs({
@@ -46,14 +46,14 @@ for (const name of positionals.length > 0 ? positionals : all) {
       rows.push(row);
       console.log(tableLine(row));
     }
-    write(partial); // what there is, whatever happens next
+    write(partial, rows); // what there is, whatever happens next
   }
   seconds[name] = secondsSince(from);
 }
 const isWhole = !values.quick && values.only === "";
 const isPublished = isWhole && (values.publish || positionals.length === 0);
 const out = isPublished ? published : partial;
-write(out, values.publish ? publishedBeside(rows) : []);
+write(out, values.publish ? withPublished(rows) : rows);
 if (isPublished) publish();
 
 const targets = rows.flatMap((row) => row.targets ?? []);
@@ -84,7 +84,7 @@ function secondsSince(moment: number): number {
   return Math.round((performance.now() - moment) / 1000);
 }
 
-function write(file: string, others: readonly Row[] = []): void {
-  const run = { machine, seconds: secondsSince(began), failures, rows: [...rows, ...others] };
+function write(file: string, rows: readonly Row[]): void {
+  const run = { machine, seconds: secondsSince(began), failures, rows };
   writeFileSync(file, `${JSON.stringify(run, null, 1)}\n`);
 }

@@ -117,7 +117,6 @@ test("core client: each part of register() has the limit anew", () => {
   const call = bench.call(register);
   bench.pass(answerMs - 1);
   bench.answer({ ...welcome, first: false, dataSize: chunkBytes + 1 });
-  assertEquals(bench.unanswered.length, 2);
   bench.pass(answerMs - 1);
   bench.answer({ type: "chunk", bytes: new Uint8Array(chunkBytes) });
   bench.pass(answerMs - 1);
@@ -257,43 +256,26 @@ test("core client: what is called while register() waits comes after it", () => 
   assertEquals([failed.settled.get(call), failed.client.data], ["resolved", bytes(1)]);
 });
 
-test("core client: a store goes in parts, three at a time", () => {
+test("core client: a store goes in parts, each after the last is acknowledged", () => {
   const bench = new ClientBench().start();
-  const data = Uint8Array.from({ length: 4 * chunkBytes + 1 }, (_, at) => at % 251);
+  const data = Uint8Array.from({ length: 2 * chunkBytes + 1 }, (_, at) => at % 251);
   const call = bench.call({ type: "store", bytes: data });
   const got = new Uint8Array(data.length);
-  const underway: number[] = [];
-  while (!bench.settled.has(call)) {
-    for (const part of bench.ofType("store")) {
-      assertEquals(part.total, data.length);
-      got.set(part.bytes, part.offset);
-    }
-    assertEquals(bench.client.data.length, 0, "not before all is acknowledged");
-    underway.push(bench.unanswered.length);
+  for (const [n, length] of [chunkBytes, chunkBytes, 1].entries()) {
+    const [part, more] = bench.ofType("store");
+    assertEquals(more, undefined);
+    assertEquals([part!.total, part!.offset, part!.bytes.length], [
+      data.length,
+      n * chunkBytes,
+      length,
+    ]);
+    got.set(part!.bytes, part!.offset);
+    assertEquals(bench.settled.has(call), false);
+    assertEquals(bench.client.data.length, 0, "not before it is acknowledged");
     bench.answer();
   }
-  assertEquals(underway, [3, 3, 3, 2, 1]);
   assertEquals([got, bench.client.data], [data, data]);
   assertEquals(bench.settled.get(call), "resolved");
-});
-
-test("core client: a store fails once, whichever of its parts does, and the next one follows", () => {
-  const data = new Uint8Array(5 * chunkBytes);
-  for (const failing of [0, 1, 3, 4]) {
-    for (const how of ["refused", "late", "gone"] as const) {
-      const bench = new ClientBench().start();
-      const [call, other] = [bench.call({ type: "store", bytes: data }), bench.call(store(1))];
-      for (let n = 0; n < failing; n++) bench.answer();
-      if (how === "refused") bench.refuse("NO_MEMORY");
-      else if (how === "late") bench.pass(answerMs);
-      else bench.feed({ type: "linkEnd", detail: "closed" });
-      const code = { refused: "NO_MEMORY", late: "TIMEOUT", gone: "LIBRARY" }[how];
-      assertEquals([bench.settled.get(call), bench.client.data.length], [code, 0]);
-      if (how === "refused" || how === "late") bench.answerAll(); // to the other parts, too
-      assertEquals(bench.settled.get(other), how === "gone" ? "LIBRARY" : "resolved");
-      assertEquals(bench.client.waiting, false);
-    }
-  }
 });
 
 test("core client: stores follow one another in order, also after one that failed", () => {

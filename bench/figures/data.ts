@@ -1,7 +1,7 @@
 // What data.store() takes until the data are with the server, in a loop. Beside it, where messages are needed (pipe): two
 // bare runtimes, one of which sends as much over a Unix socket, and the other answers when all is there, or each part; and
 // what it takes later, when the runtime has compiled what it needs for it.
-import { chunkBytes, maxChunksUnderway } from "../../src/core/frame.ts";
+import { chunkBytes } from "../../src/core/frame.ts";
 import {
   type BenchRuntime,
   peerSamples,
@@ -53,7 +53,7 @@ export function measurements({ libsam, depth }: Settings): Measurement[] {
             });
             const plain = { size, count: some };
             others.push(await roundTrips(runtime, "two bare runtimes, sent and answered", plain));
-            const parts = { ...plain, part: chunkBytes, underway: maxChunksUnderway };
+            const parts = { ...plain, part: chunkBytes };
             others.push(await roundTrips(runtime, "… in parts, each answered", parts));
             const asNode = { ...parts, asNode: true };
             if (runtime === "deno") others.push(await roundTrips(runtime, "… by node:net", asNode));

@@ -17,12 +17,16 @@ function lastRun(): Run {
   return JSON.parse(readFileSync(published, "utf8")) as Run;
 }
 
-/** What was published of other figures than those of `rows`, with the day on which it was measured. */
-export function publishedBeside(rows: readonly Row[]): Row[] {
+/** All that is published, with `rows` in the place of what it had of their figures; the others keep the day of their measurement. */
+export function withPublished(rows: readonly Row[]): Row[] {
   const { machine, rows: before } = lastRun();
-  const anew = new Set(rows.map(({ figure }) => figure));
-  return before.filter(({ figure }) => !anew.has(figure))
-    .map((row) => ({ date: machine.date.slice(0, 10), ...row }));
+  const date = machine.date.slice(0, 10);
+  const figures = new Set([...before, ...rows].map(({ figure }) => figure));
+  return [...figures].flatMap((figure) => {
+    const of = (all: readonly Row[]) => all.filter((row) => row.figure === figure);
+    const anew = of(rows);
+    return anew.length > 0 ? anew : of(before).map((row) => ({ date, ...row }));
+  });
 }
 
 /** What is generated, by its path in the checkout. */

@@ -84,16 +84,15 @@ function anchor(heading: string): string {
 }
 
 /** Every row. */
-export function tables({ machine, seconds, rows }: Run): string {
+export function tables({ machine, rows }: Run): string {
   const { versions } = machine;
+  const today = machine.date.slice(0, 10);
   const list = Object.entries(versions).map(([name, version]) =>
     `${runtimeNames[name] ?? name} ${version}`
   );
   const figures = [...new Set(rows.map(({ figure }) => figure))];
   return [
-    `Measured ${
-      machine.date.slice(0, 10)
-    } in ${seconds} seconds on ${machine.cpu}, ${machine.memoryGiB} GiB, ${machine.system}, ` +
+    `Measured ${today} on ${machine.cpu}, ${machine.memoryGiB} GiB, ${machine.system}, ` +
     `Linux ${machine.kernel}; ${list.join(", ")}. Each cell: p50 (p90, p99).`,
     ...figures.map((figure) => {
       const { unit, date } = rows.find((row) => row.figure === figure)!;
@@ -102,7 +101,8 @@ export function tables({ machine, seconds, rows }: Run): string {
         "| case | runtime | here | beside it | ratio | target |",
         "| --- | --- | --- | --- | --- | --- |",
       ];
-      const when = date === undefined ? [] : [`Measured ${date}, and not again since.`, ""];
+      const isNew = date === undefined || date === today;
+      const when = isNew ? [] : [`Measured ${date}, and not again since.`, ""];
       return [`### ${figure} (${unit})`, "", ...when, ...head, ...lines].join("\n");
     }),
   ].join("\n\n") + "\n";

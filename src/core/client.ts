@@ -8,13 +8,7 @@
  * of the event loop, and calls of the check, never two at once.
  */
 import type { SamErrorCode } from "../errors.ts";
-import {
-  chunkBytes,
-  type ClientMessage,
-  maxChunksUnderway,
-  protocolVersion,
-  type ServerMessage,
-} from "./frame.ts";
+import { chunkBytes, type ClientMessage, protocolVersion, type ServerMessage } from "./frame.ts";
 import { HealthRhythm } from "./health_rhythm.ts";
 import type { Signal } from "./signals.ts";
 
@@ -128,23 +122,10 @@ export interface ClientSettings {
 interface Request {
   /** The caller's id, or null for one of our own. */
   readonly call: number | null;
-  deadline: number;
+  readonly deadline: number;
   readonly then: (answer: ServerMessage, now: number) => void;
   /** Undoes what the call had begun, when it fails. */
   readonly otherwise: (now: number) => void;
-}
-
-/** A call whose bytes do not fit into one frame. */
-interface InParts {
-  readonly call: number;
-  readonly size: number;
-  /** The request for the part at `offset`. */
-  readonly message: (id: number, offset: number) => ClientMessage;
-  /** Takes the answer to it; false for one that makes no sense. */
-  readonly take?: (answer: ServerMessage, offset: number) => boolean;
-  /** All parts are there. */
-  readonly done: (now: number) => void;
-  readonly otherwise: Request["otherwise"];
 }
 
 /** The server has this long to answer; `start()` while it waits for quorum has no limit. */
@@ -331,7 +312,7 @@ export class Client {
       this.#hasQuorum = answer.hasQuorum;
       this.#exitWhenLost = answer.exitWhenLost;
       if (answer.first) this.#handOver(call, then);
-      else this.#fetch(call, data, then);
+      else this.#fetch(call, data, 0, then);
     }, back);
   }
 
@@ -352,9 +333,10 @@ export class Client {
   #handOver(call: number, now: number): void {
     const store = (from: number) => {
       if (this.data.length === 0) return this.#registered(call, from);
-      this.#sendData(
+      this.#sendPart(
         call,
         this.data,
+        0,
         from,
         (then) => this.#registered(call, then),
         (then) => this.#unregister(then),
@@ -382,26 +364,27 @@ export class Client {
     for (const input of this.#deferred.splice(0)) this.#take(input, now);
   }
 
-  /** Gets the data of the predecessor. */
-  #fetch(call: number, into: Uint8Array, now: number): void {
-    const done = (then: number) => {
+  /** Gets the data of the predecessor, part by part. */
+  #fetch(call: number, into: Uint8Array, offset: number, now: number): void {
+    if (offset >= into.length) {
       this.data = into;
-      this.#registered(call, then);
-    };
-    if (into.length === 0) return done(now);
-    this.#inParts({
-      call,
-      size: into.length,
-      message: (id, offset) => ({ type: "fetch", id, offset }),
-      take(answer, offset) {
-        const room = into.subarray(offset, offset + chunkBytes);
-        if (answer.type !== "chunk" || answer.bytes.length !== room.length) return false;
-        room.set(answer.bytes);
-        return true;
-      },
-      done,
-      otherwise: (then) => this.#unregister(then),
-    }, now);
+      return this.#registered(call, now);
+    }
+    this.#request(call, (id) => ({ type: "fetch", id, offset }), now, (answer, then) => {
+      if (
+        answer.type !== "chunk" || answer.bytes.length === 0 ||
+        offset + answer.bytes.length > into.length
+      ) {
+        this.#unregister(then);
+        return this.#reject(
+          call,
+          "MESSAGE_ERROR",
+          "the server sent data of another size than it had announced",
+        );
+      }
+      into.set(answer.bytes, offset);
+      this.#fetch(call, into, offset + answer.bytes.length, then);
+    }, (then) => this.#unregister(then));
   }
 
   #start(call: number, now: number): void {
@@ -426,8 +409,10 @@ export class Client {
   /** What the server has granted meanwhile is taken back: the stop behind the start undoes both a wait and a start. */
   #interruptStart(call: number, now: number): void {
     if (this.state !== "starting") return;
-    for (const [id, request] of this.#requestsOf(call)) {
-      this.#requests.set(id, { ...request, call: null, then: () => {}, otherwise: () => {} });
+    for (const [id, request] of this.#requests) {
+      if (request.call === call) {
+        this.#requests.set(id, { ...request, call: null, then: () => {}, otherwise: () => {} });
+      }
     }
     this.state = "stopping";
     const back = () => {
@@ -515,7 +500,10 @@ export class Client {
     if (this.#stores.length === 1) this.#nextStore(now);
   }
 
-  /** One store at a time, a few parts at a time: no heartbeat must wait in this process until data have been read. */
+  /**
+   * One store at a time, one part at a time: a heartbeat must never queue behind data. Two fill a pipe that Node has made
+   * (128 KiB): seven heartbeats later it takes no more, and in a loop that never yields the rest waits for its end.
+   */
   #nextStore(now: number): void {
     const store = this.#stores[0];
     if (!store) return;
@@ -523,55 +511,48 @@ export class Client {
       this.#stores.shift();
       this.#nextStore(then);
     };
-    this.#sendData(store.id, store.bytes, now, (then) => {
+    this.#sendPart(store.id, store.bytes, 0, now, (then) => {
       this.data = store.bytes;
       this.#resolve(store.id);
       next(then);
     }, next);
   }
 
-  #sendData(
+  #sendPart(
     call: number,
     data: Uint8Array,
+    offset: number,
     now: number,
-    done: InParts["done"],
-    otherwise: InParts["otherwise"],
+    done: (now: number) => void,
+    otherwise: Request["otherwise"] = () => {},
   ): void {
-    const message = (id: number, offset: number): ClientMessage => ({
+    const bytes = data.subarray(offset, offset + chunkBytes);
+    const part = (id: number): ClientMessage => ({
       type: "store",
       id,
       total: data.length,
       offset,
-      bytes: data.subarray(offset, offset + chunkBytes),
+      bytes,
     });
-    this.#inParts({ call, size: data.length, message, done, otherwise }, now);
-  }
-
-  /** Makes a request for each part, and at least one. */
-  #inParts(parts: InParts, now: number): void {
-    const { call, size, otherwise } = parts;
-    const count = Math.max(1, Math.ceil(size / chunkBytes));
-    let [sent, answered] = [0, 0];
-    const send = (at: number): void => {
-      const offset = sent++ * chunkBytes;
-      this.#request(call, (id) => parts.message(id, offset), at, (answer, then) => {
-        if (parts.take?.(answer, offset) === false) {
-          const what = "the server sent data of another size than it had announced";
-          return this.#fail({ call, otherwise }, "MESSAGE_ERROR", what, then);
-        }
-        if (++answered === count) parts.done(then);
-        else if (sent < count) send(then);
-      }, otherwise);
-    };
-    while (sent < Math.min(count, maxChunksUnderway)) send(now);
+    this.#request(call, part, now, (_answer, then) => {
+      const next = offset + bytes.length;
+      if (next >= data.length) done(then);
+      else this.#sendPart(call, data, next, then, done, otherwise);
+    }, otherwise);
   }
 
   #tick(now: number): void {
     for (const [id, request] of this.#requests) {
       if (request.deadline > now) continue;
       this.#requests.delete(id);
-      const what = `the server gave no answer within ${answerMs} ms; is it stopped?`;
-      this.#fail(request, "TIMEOUT", what, now);
+      request.otherwise(now);
+      if (request.call !== null) {
+        this.#reject(
+          request.call,
+          "TIMEOUT",
+          `the server gave no answer within ${answerMs} ms; is it stopped?`,
+        );
+      }
     }
     this.#health.tick(now);
   }
@@ -613,28 +594,10 @@ export class Client {
       return;
     }
     this.#requests.delete(message.id);
-    if (message.type !== "refused") {
-      for (const [, other] of this.#requestsOf(request.call)) other.deadline = now + answerMs;
-      return request.then(message, now);
-    }
+    if (message.type !== "refused") return request.then(message, now);
+    request.otherwise(now);
     const code = errorCodes.includes(message.code) ? message.code as SamErrorCode : "LIBRARY";
-    this.#fail(request, code, message.message, now);
-  }
-
-  #requestsOf(call: number | null): [number, Request][] {
-    return [...this.#requests].filter(([, request]) => call !== null && request.call === call);
-  }
-
-  /** A request has failed, and so have the other parts of its call: what is still answered to them is nobody's. */
-  #fail(
-    { call, otherwise }: Pick<Request, "call" | "otherwise">,
-    code: SamErrorCode,
-    message: string,
-    now: number,
-  ): void {
-    for (const [id] of this.#requestsOf(call)) this.#requests.delete(id);
-    otherwise(now);
-    if (call !== null) this.#reject(call, code, message);
+    if (request.call !== null) this.#reject(request.call, code, message.message);
   }
 
   #lose(detail: string, now: number): void {
@@ -643,9 +606,10 @@ export class Client {
     this.#health.end();
     if (this.state === "finalizing") {
       this.state = "finalized";
-      for (const [id] of this.#requestsOf(this.#finalizeCall)) {
+      for (const [id, request] of this.#requests) {
+        if (request.call !== this.#finalizeCall) continue;
         this.#requests.delete(id);
-        this.#resolve(this.#finalizeCall!);
+        this.#resolve(request.call!);
       }
       return this.#rejectAll("LIBRARY", `the server of this process is gone (${detail})`, now);
     }
@@ -668,10 +632,12 @@ export class Client {
   }
 
   #rejectAll(code: SamErrorCode, message: string, now: number): void {
+    const requests = [...this.#requests.values()];
     const stores = this.#stores.splice(1);
-    for (const [id, request] of this.#requests) {
-      this.#requests.delete(id);
-      this.#fail(request, code, message, now);
+    this.#requests.clear();
+    for (const request of requests) {
+      request.otherwise(now);
+      if (request.call !== null) this.#reject(request.call, code, message);
     }
     for (const { id } of [...stores, ...this.#deferred.splice(0)]) this.#reject(id, code, message);
     this.#stores.length = 0;

@@ -13,12 +13,6 @@ export const protocolVersion = 1;
 /** The most bytes of data in one frame: small enough to be written to an empty socket or pipe at once. */
 export const chunkBytes: number = 60 * 1024;
 
-/**
- * So many such frames may be on their way at a time: with three, heartbeats behind them still fit into the buffer that the
- * kernel has for a socket (208 KiB).
- */
-export const maxChunksUnderway = 3;
-
 /** The most bytes of a note. */
 export const maxNoteBytes: number = 1024;
 

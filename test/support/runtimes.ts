@@ -57,6 +57,9 @@ export function quickFixture(name: string): string {
   return currentRuntime.startsWith("node") ? fixtureFor("node20", name) : fixture(name);
 }
 
+/** docs/, which some tests try out. */
+export const documentation: string = path("docs/");
+
 /** dist/, the package. */
 export const distribution: string = path("dist/");
 

@@ -9,12 +9,14 @@
 import type { Child, Runtime } from "./runtime/runtime.ts";
 
 /**
- * A variable by whose name all that one instance starts is found, for each inherits it. It is no secret. Its name differs,
- * not its value, so that a server below a server takes nothing away from the one above.
+ * A variable by whose name all that one instance of this process starts is found, for each inherits it. It is no secret. Its
+ * name differs, not its value, so that a server below a server takes nothing away from the one above. Random numbers alone
+ * are the same in two processes on Deno that have the same `--seed`.
  */
-export function familyVariable(): string {
-  const words = Array.from(crypto.getRandomValues(new Uint32Array(3)), (word) => word.toString(36));
-  return `SAM_FAMILY_${words.join("")}`;
+export function familyVariable(pid: number): string {
+  const random = Array.from(crypto.getRandomValues(new Uint32Array(2)));
+  const words = [pid, Date.now(), ...random].map((word) => word.toString(36));
+  return `SAM_FAMILY_${words.join("_")}`;
 }
 
 /** A process that shall not outlive the server. */
@@ -27,9 +29,12 @@ export interface Ward {
 }
 
 /**
- * Reads orders from descriptor 3: "+" and "-" a ward, "k" kill what the family of one left behind, "q" end. When the orders end
+ * Reads orders from descriptor 3: "+" and "-" a ward, "k" kill what families have left behind, "q" end. When the orders end
  * without that, the server is no more; all wards are killed, after a moment in which one that is not blocked ends by itself,
  * and the private directories of the server, whose names begin with the arguments, are removed.
+ *
+ * A process that becomes another program (exec) has no environment for a moment, and may have lost what was just read of its
+ * old one: a family is gone when nothing of it was found twice, and between the two nobody was in that moment.
  *
  * A number that another process has got meanwhile is left alone: processes are told apart by when they began (where there is
  * no /proc, by their number only). The number of a group is nobody else's while there is a process in it.
@@ -46,20 +51,32 @@ since() {
   shift 19
   since=$1
 }
+unclear() {
+  for each in $(grep -Lsz . /proc/[0-9]*/environ); do
+    [ ! -e "\${each%environ}exe" ] || return 0
+  done
+  return 1
+}
 family() {
-  [ -n "$1" ] || return
-  for round in 1 2 3 4 5; do
-    found=$(grep -lszx "$1=1" /proc/[0-9]*/environ)
-    [ -n "$found" ] || return
+  names=
+  for each; do names="$names -e $each=1"; done
+  [ -n "$names" ] || return
+  calm=
+  for round in 1 2 3 4 5 6; do
+    found=$(grep -lszx $names /proc/[0-9]*/environ)
     for each in $found; do each=\${each#/proc/}; kill -9 "\${each%/environ}"; done
+    if [ -n "$found" ]; then calm=
+    elif unclear; then calm=; sleep 0.01
+    elif [ -n "$calm" ]; then return
+    else calm=1
+    fi
   done
 }
-while read -r order pid target family; do
-  ward="$pid,$target,$family"
+while read -r order words; do
   case $order in
-    +) since "$pid"; wards="$wards $ward,$since" ;;
-    -) rest=; for each in $wards; do [ "\${each%,*}" = "$ward" ] || rest="$rest $each"; done; wards=$rest ;;
-    k) family "$family" ;;
+    +) since "\${words%%,*}"; wards="$wards $words,$since" ;;
+    -) rest=; for each in $wards; do [ "\${each%,*}" = "$words" ] || rest="$rest $each"; done; wards=$rest ;;
+    k) family $words ;;
     q) exit ;;
   esac
 done <&3
@@ -70,12 +87,17 @@ for ward in $wards; do
   target=\${ward#*,}
   kill -9 "\${target%%,*}"
 done
-for ward in $wards; do ward=\${ward%,*}; family "\${ward##*,}"; done
+families=
+for ward in $wards; do ward=\${ward%,*}; families="$families \${ward##*,}"; done
+family $families
 for prefix; do rm -r "$prefix"*; done
 `;
 
 /** A guard that is to end has so long for its last orders. */
 const endMs = 2000;
+
+/** Families are looked for together where many instances end, at most once in this time. */
+const sweepMs = 100;
 
 /** A guard that somebody killed is replaced at once, but no more often than this. */
 const replaceMs = 1000;
@@ -84,6 +106,10 @@ const replaceMs = 1000;
 export class Guard {
   readonly #runtime: Runtime;
   readonly #wards = new Set<Ward>();
+  /** Those that have ended, and whose families are still to be looked for. */
+  readonly #ended = new Set<Ward>();
+  /** Calls off the next look for families; null where the last one was long ago. */
+  #cancelSweep: (() => void) | null = null;
   #users = 0;
   #starting: Promise<void> | null = null;
   #child: Child | null = null;
@@ -106,6 +132,9 @@ export class Guard {
     if (--this.#users > 0) return;
     this.#cancelReplacement?.();
     this.#cancelReplacement = null;
+    this.#cancelSweep?.();
+    this.#cancelSweep = null;
+    this.#sweepEnded();
     await this.#starting?.catch(() => {});
     const child = this.#child;
     if (this.#users > 0 || child === null) return;
@@ -128,18 +157,37 @@ export class Guard {
   /** From now on `ward` is killed when the server is. Rejects where there can be no guard. */
   async add(ward: Ward): Promise<void> {
     this.#wards.add(ward);
-    if (this.#child) this.#order("+", ward);
+    if (this.#child) this.#order(`+ ${words(ward)}`);
     else await this.ready();
   }
 
-  /** `ward` has ended, or is let go. */
+  /** `ward` is let go. */
   remove(ward: Ward): void {
-    if (this.#wards.delete(ward) && this.#child) this.#order("-", ward);
+    if (this.#wards.delete(ward) && this.#child) this.#order(`- ${words(ward)}`);
   }
 
-  /** Kills what `ward`, which has ended, has left behind. */
+  /** `ward` has ended: what it has left behind is killed. */
   sweep(ward: Ward): void {
-    this.#order("k", ward);
+    this.#ended.add(ward);
+    if (!this.#cancelSweep) this.#sweepEnded();
+  }
+
+  /** They are forgotten after that: a server that is killed in between leaves nothing. */
+  #sweepEnded(): void {
+    if (this.#ended.size === 0) return;
+    const ended = [...this.#ended];
+    this.#ended.clear();
+    this.#order(`k ${ended.map(({ family }) => family).join(" ")}`);
+    for (const ward of ended) this.remove(ward);
+    if (this.#users === 0) return;
+    this.#cancelSweep = this.#runtime.schedule(
+      () => {
+        this.#cancelSweep = null;
+        this.#sweepEnded();
+      },
+      sweepMs,
+      false,
+    );
   }
 
   async #start(): Promise<void> {
@@ -159,7 +207,7 @@ export class Guard {
         child.stream!.close();
         if (this.#child === child) this.#replace(began);
       });
-      for (const ward of this.#wards) this.#order("+", ward);
+      for (const ward of this.#wards) this.#order(`+ ${words(ward)}`);
       for (const line of this.#waiting.splice(0)) child.stream!.write(bytesOf(line));
     } finally {
       this.#starting = null;
@@ -175,11 +223,16 @@ export class Guard {
     this.#cancelReplacement = this.#runtime.schedule(start, delay, false);
   }
 
-  #order(order: "+" | "-" | "k", { pid, leads, family }: Ward): void {
-    const line = `${order} ${pid} ${leads ? -pid : pid} ${family}\n`;
+  #order(order: string): void {
+    const line = `${order}\n`;
     if (this.#child) this.#child.stream!.write(bytesOf(line));
     else if (this.#starting || this.#cancelReplacement) this.#waiting.push(line);
   }
+}
+
+/** A ward, as the script writes it. */
+function words({ pid, leads, family }: Ward): string {
+  return `${pid},${leads ? -pid : pid},${family}`;
 }
 
 function bytesOf(text: string): Uint8Array {

@@ -87,7 +87,7 @@ export class Instance {
       const asked = await Promise.resolve().then(command);
       // At a terminal it stays in the foreground, where Ctrl-C reaches it, and where it may read.
       leads = guard !== undefined && !(asked.stdio[0] === "inherit" && runtime.stdinIsTerminal);
-      if (guard && killMode === "group") family = familyVariable();
+      if (guard && killMode === "group") family = familyVariable(runtime.pid);
       this.#words = [...asked.flags, ...asked.args];
       const env = { ...asked.env, ...(family && { [family]: "1" }) };
       const line = { ...asked, env, ownGroup: leads };
@@ -164,8 +164,7 @@ export class Instance {
     const { runtime, guard, killMode } = this.#parts;
     this.#ward = null;
     if (killMode === "process") return guard!.remove(ward);
-    guard!.sweep(ward); // before it is forgotten: a server that is killed in between leaves nothing
-    guard!.remove(ward);
+    guard!.sweep(ward);
     try {
       // Nobody else gets the number of a group that still has members; where another process has it, there are none left.
       const reused = runtime.systemText(`/proc/${ward.pid}/stat`) !== undefined;

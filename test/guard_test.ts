@@ -5,7 +5,8 @@ import type { Child, Command, Exit, Runtime } from "../src/runtime/runtime.ts";
 import { test } from "./support/harness.ts";
 import { processTest } from "./support/processes.ts";
 
-const ward = (pid: number) => ({ pid, leads: true, family: `F${pid}` });
+const wards = Array.from({ length: 9 }, (_, pid) => ({ pid, leads: true, family: `F${pid}` }));
+const ward = (pid: number) => wards[pid]!;
 
 /** Guards that are started when the test says so. */
 class Guards {
@@ -99,7 +100,7 @@ test("two that begin at once share one guard, also where the first runs into the
   void guard.ready();
   await settled();
   await guards.release();
-  assertEquals(guards.living, [["+ 1 -1 F1", "+ 2 -2 F2"]]);
+  assertEquals(guards.living, [["+ 1,-1,F1", "+ 2,-2,F2"]]);
   await Promise.all([guard.leave(), guard.leave()]);
   assertEquals([guards.orders.length, guards.living.length], [1, 0]);
 });
@@ -139,7 +140,7 @@ test("who comes while the guard ends gets another", async () => {
   guards.exit();
   guards.exits = true;
   await left;
-  assertEquals(guards.living.map((lines) => lines.at(-1)), ["+ 2 -2 F2"]);
+  assertEquals(guards.living.map((lines) => lines.at(-1)), ["+ 2,-2,F2"]);
   await guard.leave();
   assertEquals([guards.orders.length, guards.living.length], [2, 0]);
 });
@@ -155,7 +156,7 @@ test("a guard that could not be started is tried again with the next instance, f
   void guard.add(ward(2));
   await settled();
   await guards.release();
-  assertEquals(guards.living, [["+ 1 -1 F1", "+ 2 -2 F2"]]);
+  assertEquals(guards.living, [["+ 1,-1,F1", "+ 2,-2,F2"]]);
   await guard.leave();
   assertEquals(guards.living.length, 0);
 });
@@ -180,13 +181,38 @@ test("a guard that was killed is replaced at once, but once a second, and learns
     }
     await guards.pass(1);
     await guards.release();
-    assertEquals(guards.living, [["+ 1 -1 F1", "+ 2 -2 F2", "k 2 -2 F2"]]);
+    assertEquals(guards.living, [["+ 1,-1,F1", "k F2"]]);
   }
+  await guards.pass(100);
   guards.kill();
   await settled();
   assertEquals(guards.timers.size, 1);
   await guard.leave();
   assertEquals([guards.timers.size, guards.living.length], [0, 0]);
+});
+
+test("families of instances that end soon after one another are looked for together", async () => {
+  const guards = new Guards();
+  const { guard } = guards;
+  guard.enter();
+  for (const pid of [1, 2, 3, 4]) void guard.add(ward(pid));
+  await settled();
+  await guards.release();
+  const [lines] = guards.living;
+  lines!.length = 0;
+  for (const pid of [1, 2, 3]) guard.sweep(ward(pid));
+  assertEquals(lines, ["k F1", "- 1,-1,F1"]);
+  await guards.pass(100);
+  assertEquals(lines!.splice(0), ["k F1", "- 1,-1,F1", "k F2 F3", "- 2,-2,F2", "- 3,-3,F3"]);
+  await guards.pass(100);
+  guard.sweep(ward(4));
+  assertEquals(lines, ["k F4", "- 4,-4,F4"]);
+  const last = ward(5);
+  void guard.add(last);
+  guard.sweep(last);
+  await guard.leave();
+  assertEquals(lines!.slice(3), ["k F5", "- 5,-5,F5", "q"]);
+  assertEquals(guards.timers.size, 0);
 });
 
 processTest("many that begin and end at once leave no guard behind", async (stage) => {

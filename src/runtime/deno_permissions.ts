@@ -52,10 +52,12 @@ export function grantedMostly(name: Permission, value: string): boolean {
   return query(name, value)?.state === "granted";
 }
 
+/** Asks in general first: Deno remembers each value that it was ever asked for. */
 function query(name: Permission, value: string | undefined): PermissionStatus | undefined {
   try {
-    const what = { name, ...(value !== undefined && { [narrowedBy[name]]: value }) };
-    return Deno.permissions.querySync(what);
+    const all = Deno.permissions.querySync({ name });
+    if (value === undefined || (all.state === "granted" && !all.partial)) return all;
+    return Deno.permissions.querySync({ name, [narrowedBy[name]]: value });
   } catch {
     return undefined;
   }
@@ -71,9 +73,11 @@ export function demand(
   what: string,
   needs: readonly (readonly [name: Permission, value: string, flagValue?: string])[],
 ): void {
-  const missing = needs.filter(([name, value]) => !grantedMostly(name, value)).map((
-    [name, , flagValue],
-  ) => `--allow-${name}${flagValue === undefined ? "" : `=${flagValue}`}`);
+  const missing = needs.filter(([name, value, flagValue = value]) =>
+    !grantedMostly(name, flagValue) && !grantedMostly(name, value)
+  ).map(([name, , flagValue]) =>
+    `--allow-${name}${flagValue === undefined ? "" : `=${flagValue}`}`
+  );
   if (missing.length === 0) return;
   throw new SamError("ACCESS", `cannot ${what}: run Deno with ${missing.join(" ")}`);
 }

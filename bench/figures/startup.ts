@@ -8,8 +8,9 @@ import { figuresOf } from "../support/statistics.ts";
 
 const limitMs: Readonly<Record<BenchRuntime, number>> = { node26: 8, deno: 5, bun: 5 };
 
-/** What the program does before its first line, in turn. */
+/** What the program does before its first line, in turn; the last ones only explain the figure. */
 const roles = ["bare", "registers", "connects", "imports", "net"] as const;
+type Role = typeof roles[number];
 
 export function measurements({ depth }: Settings): Measurement[] {
   const transports = depth === "full" ? ["unix", "pipe", "shm"] : ["unix"];
@@ -17,14 +18,21 @@ export function measurements({ depth }: Settings): Measurement[] {
   return runtimes.flatMap((runtime) =>
     transports.map((transport) => ({
       name: `start-up, ${transport}, ${runtime}`,
-      rows: async () => [await rowOf(runtime, transport, rounds)],
+      rows: async () => [
+        await rowOf(runtime, transport, roles.slice(0, depth === "full" ? 5 : 2), rounds),
+      ],
     }))
   );
 }
 
-async function rowOf(runtime: BenchRuntime, transport: string, rounds: number): Promise<Row> {
-  const [bare, ours, connects, imports, net] = (await alternately(runtime, transport, rounds))
-    .map(figuresOf);
+async function rowOf(
+  runtime: BenchRuntime,
+  transport: string,
+  wanted: readonly Role[],
+  rounds: number,
+): Promise<Row> {
+  const samples = await alternately(runtime, transport, wanted, rounds);
+  const [bare, ours, connects, imports, net] = samples.map(figuresOf);
   const limit = limitMs[runtime];
   return {
     figure: "start-up",
@@ -34,9 +42,9 @@ async function rowOf(runtime: BenchRuntime, transport: string, rounds: number): 
     ours: ours!,
     peer: { name: "the bare runtime", figures: bare! },
     others: [
-      { name: "… that connects and gets an answer", figures: connects! },
-      { name: "… that imports this library", figures: imports! },
-      ...(runtime === "deno" ? [{ name: "… that loads node:net", figures: net! }] : []),
+      ...(connects ? [{ name: "… that connects and gets an answer", figures: connects }] : []),
+      ...(imports ? [{ name: "… that imports this library", figures: imports }] : []),
+      ...(net && runtime === "deno" ? [{ name: "… that loads node:net", figures: net }] : []),
     ],
     targets: [target(
       "start-up: ≤ 5 ms over the bare runtime (Node 8 ms)",
@@ -51,14 +59,19 @@ async function rowOf(runtime: BenchRuntime, transport: string, rounds: number): 
 async function alternately(
   runtime: BenchRuntime,
   transport: string,
+  wanted: readonly Role[],
   rounds: number,
 ): Promise<number[][]> {
   const options = { timeInterval: 60_000, recoveryPolicy: "quit", transport };
   return await withSocketPath(async (path) => {
     const answerer = createServer((socket) => socket.on("data", () => void socket.write("a")));
     await new Promise<void>((resolve) => answerer.listen(path, resolve));
-    const runs = Array.from({ length: roles.length * (rounds + 1) }, (_, run) => ({
-      program: programFor(runtime, "startup", { role: roles[run % roles.length], transport, path }),
+    const runs = Array.from({ length: wanted.length * (rounds + 1) }, (_, run) => ({
+      program: programFor(runtime, "startup", {
+        role: wanted[run % wanted.length],
+        transport,
+        path,
+      }),
       options,
     }));
     const server = start("node26", "supervisor", { runs });
@@ -70,8 +83,8 @@ async function alternately(
         samples.push(first.arrived - spawned["at"]);
       }
       await server.ended;
-      const measured = samples.slice(roles.length); // the first round fills caches
-      return roles.map((_, role) => measured.filter((_, run) => run % roles.length === role));
+      const measured = samples.slice(wanted.length); // the first round fills caches
+      return wanted.map((_, role) => measured.filter((_, run) => run % wanted.length === role));
     } finally {
       answerer.close();
       await server.stop("SIGKILL");

@@ -1,6 +1,6 @@
 // The guard process of a server: one for all that is supervised in it, and none when that is over.
-import { assert, assertEquals } from "@std/assert";
-import { Guard } from "../src/guard.ts";
+import { assert, assertEquals, assertNotEquals } from "@std/assert";
+import { familyVariable, Guard } from "../src/guard.ts";
 import type { Child, Command, Exit, Runtime } from "../src/runtime/runtime.ts";
 import { test } from "./support/harness.ts";
 import { processTest } from "./support/processes.ts";
@@ -213,6 +213,16 @@ test("families of instances that end soon after one another are looked for toget
   await guard.leave();
   assertEquals(lines!.slice(3), ["k F5", "- 5,-5,F5", "q"]);
   assertEquals(guards.timers.size, 0);
+});
+
+test("no two servers give the same name to a family, also where their random numbers are the same", () => {
+  const { getRandomValues } = crypto;
+  crypto.getRandomValues = (array) => array; // as with Deno's --seed
+  try {
+    assertNotEquals(familyVariable(1), familyVariable(2));
+  } finally {
+    crypto.getRandomValues = getRandomValues;
+  }
 });
 
 processTest("many that begin and end at once leave no guard behind", async (stage) => {

@@ -19,7 +19,7 @@ export function measurements({ depth }: Settings): Measurement[] {
     transports.map((transport) => ({
       name: `start-up, ${transport}, ${runtime}`,
       rows: async () => [
-        await rowOf(runtime, transport, roles.slice(0, depth === "full" ? 5 : 2), rounds),
+        await rowOf(runtime, transport, depth === "full" ? roles : roles.slice(0, 2), rounds),
       ],
     }))
   );

@@ -20,6 +20,7 @@ import { SamError } from "./errors.ts";
 import type { Guard } from "./guard.ts";
 import { Instance } from "./instance.ts";
 import type { Command, Runtime } from "./runtime/runtime.ts";
+import { Starvation } from "./starvation.ts";
 
 export { guardOf } from "./guard.ts";
 
@@ -54,6 +55,7 @@ export interface DriverSink {
 }
 
 const tick: ServerInput = { type: "tick" };
+const starved: ServerInput = { type: "starved" };
 
 /** One program under supervision. */
 export class Driver implements Sleeper {
@@ -71,6 +73,7 @@ export class Driver implements Sleeper {
   #inputs: ServerInput[] = [];
   #stepping = false;
   readonly #alarm: Alarm;
+  readonly #starvation: Starvation;
   /** When to look for heartbeats that wake nobody. */
   #nextSample = Infinity;
   /** A deadline so near is waited for by settling, because a timer would be late; never for a large part of the interval. */
@@ -90,6 +93,7 @@ export class Driver implements Sleeper {
     this.#alarm = alarmOf(parts.runtime);
     parts.guard?.enter();
     const { timeInterval } = parts.settings;
+    this.#starvation = new Starvation(parts.runtime, timeInterval);
     this.#nearMs = Math.min(1, timeInterval / 16 || 1);
     this.#settleMs = Math.min(parts.runtime.settleMs, timeInterval / 4 || Infinity);
     const seed = parts.seed ?? crypto.getRandomValues(new Uint32Array(1))[0]!;
@@ -308,13 +312,19 @@ export class Driver implements Sleeper {
 
   // The clock.
 
-  /** When to be woken: so long before the deadline that it can be met in time, or to look for heartbeats. */
+  /** When to be woken: so long before the deadline that it can be met in time, or to look at the process or for heartbeats. */
   get due(): number {
     if (this.#finished || this.#settling) return Infinity;
     const { deadline } = this.server;
     return deadline === undefined
       ? this.#nextSample
-      : Math.min(this.#nextSample, deadline - this.#settleMs);
+      : Math.min(this.#nextSample, this.#doubtAt, deadline - this.#settleMs);
+  }
+
+  /** When the process comes into doubt; Infinity where it is in doubt already. */
+  get #doubtAt(): number {
+    const { doubtAt, silenceAt } = this.server;
+    return silenceAt === this.#starvation.before ? Infinity : doubtAt ?? Infinity;
   }
 
   #arm(): void {
@@ -338,6 +348,10 @@ export class Driver implements Sleeper {
   wake(): void {
     this.#nextSample = Infinity;
     this.sample();
+    // A timer may fire a little early.
+    if (this.#doubtAt <= this.#parts.runtime.now() + 1) {
+      this.#starvation.watch(this.#instance?.pid, this.server.silenceAt!);
+    }
     if (this.#isNear) void this.#meet();
     else this.#arm();
   }
@@ -352,10 +366,19 @@ export class Driver implements Sleeper {
   async #meet(): Promise<void> {
     const { runtime } = this.#parts;
     this.#settling = true;
+    // Looked at before what has arrived is read: what the process did before it fell asleep has arrived.
+    const { silenceAt = Infinity } = this.server;
+    const isStarved = this.#starvation.explains(this.#instance?.pid, silenceAt);
     while (this.#isNear) {
       await runtime.settle();
       this.sample();
-      if (this.server.deadline! <= runtime.now()) this.#feed(tick);
+      if (this.server.deadline! > runtime.now()) continue;
+      if (!isStarved || this.server.silenceAt !== silenceAt || silenceAt > runtime.now()) {
+        this.#feed(tick);
+      } else {
+        this.#feed(starved);
+        this.#starvation.before = this.server.silenceAt ?? NaN; // it is in doubt still
+      }
     }
     this.#settling = false;
     this.#arm();

@@ -293,9 +293,14 @@ export class Instance {
     this.#signalBelow(signal);
   }
 
+  /** The process that registered; before that the one that was spawned, and undefined before there is one. */
+  get pid(): number | undefined {
+    return this.#below ?? this.#child?.pid;
+  }
+
   /** Looks at the process, which is about to be ended; takes its stack within `stackMs`, unless that is 0. */
   examine(stackMs: number): void {
-    const pid = this.#below ?? this.#child?.pid;
+    const { pid } = this;
     if (pid === undefined || this.#abandonStack) return;
     const { runtime } = this.#parts;
     const state = processState(runtime, pid);

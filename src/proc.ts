@@ -5,6 +5,9 @@ import type { Runtime } from "./runtime/runtime.ts";
 /** So many steps of the clock that /proc counts processor time with are a second, on every Linux there is. */
 const ticksPerSecond = 100;
 
+/** To look at more threads would take too long. */
+const maxOthers = 60;
+
 const states: Readonly<Record<string, ProcessState["state"]>> = {
   R: "running",
   S: "sleeping",
@@ -18,7 +21,10 @@ const states: Readonly<Record<string, ProcessState["state"]>> = {
 
 /** The fields of /proc/PID/stat after the name, which may contain anything; the state is the first. */
 function statOf(runtime: Runtime, pid: number): readonly string[] | undefined {
-  const stat = runtime.systemText(`/proc/${pid}/stat`);
+  return fieldsOf(runtime.systemText(`/proc/${pid}/stat`));
+}
+
+function fieldsOf(stat: string | undefined): readonly string[] | undefined {
   return stat?.slice(stat.lastIndexOf(")") + 2).split(" ");
 }
 
@@ -35,6 +41,44 @@ export function processState(runtime: Runtime, pid: number): ProcessState | unde
     memoryBytes: Number(resident?.[1] ?? 0) * 1024,
     threads: Number(stat[17]),
   };
+}
+
+/** What a thread, or all of them together, has had of the processors. */
+export interface Share {
+  /** It runs, or waits for a processor, now. */
+  readonly ready: boolean;
+  /** For how long it has run. */
+  readonly ranMs: number;
+  /** For how long it has waited for a processor, as far as it has got one since. */
+  readonly waitedMs: number;
+}
+
+/** What the main thread of a process, and all its threads (of very many some), have had; undefined where nothing is known. */
+export function sharesOf(runtime: Runtime, pid: number): { main: Share; all: Share } | undefined {
+  const tasks = `/proc/${pid}/task`;
+  const share = (thread: string | number): Share | undefined => {
+    const state = fieldsOf(runtime.systemText(`${tasks}/${thread}/stat`))?.[0];
+    const times = runtime.systemText(`${tasks}/${thread}/schedstat`)?.split(" ") ?? [];
+    const [ranMs, waitedMs] = times.map((ns) => Number(ns) / 1e6);
+    // A kernel that does not count says 0.
+    return state && ranMs
+      ? { ready: states[state] === "running", ranMs, waitedMs: waitedMs! }
+      : undefined;
+  };
+  const main = share(pid);
+  if (!main) return undefined;
+  const others = runtime.systemNames(tasks).filter((name) => name !== `${pid}`);
+  const all = others.slice(0, maxOthers).reduce((sum, thread) => {
+    const one = share(thread);
+    return one
+      ? {
+        ready: sum.ready || one.ready,
+        ranMs: sum.ranMs + one.ranMs,
+        waitedMs: sum.waitedMs + one.waitedMs,
+      }
+      : sum;
+  }, main);
+  return { main, all };
 }
 
 /** Whether process `pid` descends from `ancestor`; false where that cannot be known. */
@@ -61,11 +105,19 @@ export function handles(runtime: Runtime, pid: number, signalNumber: number): bo
   return caught !== undefined && (BigInt(`0x${caught}`) >> BigInt(signalNumber - 1) & 1n) === 1n;
 }
 
+/** What the descriptors of a process are; none where that is not known. */
+export function descriptorsOf(runtime: Runtime, pid: number): readonly string[] {
+  const directory = `/proc/${pid}/fd`;
+  return runtime.systemNames(directory).flatMap((name) =>
+    runtime.systemLink(`${directory}/${name}`) ?? []
+  );
+}
+
 /** The TCP ports on which a process listens at 127.0.0.1; undefined where that is not known. */
 export function loopbackPorts(runtime: Runtime, pid: number): ReadonlySet<number> | undefined {
   const table = runtime.systemText(`/proc/${pid}/net/tcp`);
   if (table === undefined) return undefined;
-  const own = new Set(runtime.systemLinks(`/proc/${pid}/fd`));
+  const own = new Set(descriptorsOf(runtime, pid));
   const ports = new Set<number>();
   for (const line of table.split("\n")) {
     const listening = /^\s*\d+: 0100007F:([0-9A-F]{4}) \S+ 0A (?:\S+\s+){5}(\d+) /.exec(line);

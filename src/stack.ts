@@ -4,7 +4,7 @@
  */
 import { signalNumber } from "./core/signals.ts";
 import { InspectorSession } from "./inspector.ts";
-import { handles, loopbackPorts, processState } from "./proc.ts";
+import { descriptorsOf, handles, loopbackPorts, processState } from "./proc.ts";
 import type { Runtime } from "./runtime/runtime.ts";
 
 /** The process to be looked into. */
@@ -123,7 +123,7 @@ class Attempt {
   }
 
   #descriptors(): readonly string[] {
-    return this.#runtime.systemLinks(`/proc/${this.#target.pid}/fd`);
+    return descriptorsOf(this.#runtime, this.#target.pid);
   }
 
   #ports(): ReadonlySet<number> {

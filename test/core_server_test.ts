@@ -6,6 +6,7 @@ import { Bench, stopTimeout, T } from "./support/core_bench.ts";
 import { test } from "./support/harness.ts";
 
 const tick = { type: "tick" } as const;
+const starved = { type: "starved" } as const;
 const heartbeat = { type: "heartbeat" } as const;
 const unhealthy = { type: "checkEnd", healthy: false, detail: "disk full" } as const;
 
@@ -261,6 +262,55 @@ test("core server: a silent process dies although the server stalls", () => {
   first.now = first.server.deadline! + 9;
   first.feed(tick);
   assertEquals(first.state, "warned", "9 ms are no stall");
+});
+
+test("core server: a process that could not run is given a quarter of the time interval more, and is then looked at again", () => {
+  const bench = new Bench().start();
+  const begun = bench.now;
+  assertEquals(bench.server.silenceAt, begun + T);
+  assertEquals(bench.server.doubtAt, begun + T * 3 / 4);
+  bench.feed(starved);
+  assertEquals(bench.server.silenceAt, begun + T, "it has time left");
+  for (let n = 0; n < 9; n++) {
+    bench.now = bench.server.silenceAt!;
+    bench.feed(starved);
+    assertEquals([bench.state, bench.server.silenceAt], ["started", bench.now + T / 4]);
+  }
+  assertEquals(bench.events("starved").at(-1), { type: "starved", waitMs: T / 4 });
+  bench.pass(T / 4);
+  assertEquals(bench.events("warn")[0]?.reason, "timeout");
+  bench.feed(starved);
+  assertEquals(bench.state, "warned", "what is given up is not excused any more");
+});
+
+test("core server: a health check without answer is excused together with the event loop", () => {
+  const bench = new Bench().start();
+  bench.now += 3;
+  bench.say({ type: "checkBegin" });
+  bench.now = bench.server.silenceAt!;
+  bench.feed(starved);
+  assertEquals(bench.server.silenceAt, bench.now + T / 4);
+  assertEquals(bench.pass(T / 4 - 1), []);
+  bench.pass(1);
+  assertEquals(bench.events("warn").length, 1);
+});
+
+test("core server: in less than 80 ms it cannot be seen whether a process could run", () => {
+  for (const [timeInterval, doubtAfter] of [[0, undefined], [79, undefined], [80, 60]] as const) {
+    const bench = new Bench({ timeInterval }).start();
+    const { doubtAt } = bench.server;
+    assertEquals(doubtAt && doubtAt - bench.now, doubtAfter);
+  }
+});
+
+test("core server: a command that registers late has all of startupTimeout from then", () => {
+  const bench = new Bench({ startedAtSpawn: true, startupTimeout: 100 });
+  bench.launch();
+  bench.pass(5000);
+  bench.hello();
+  assertEquals(bench.pass(99), []);
+  bench.pass(1);
+  assertEquals(bench.events("warn")[0]?.reason, "startup");
 });
 
 test("core server: an exit is judged when the link has ended too, or 50 ms later", () => {

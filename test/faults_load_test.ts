@@ -2,7 +2,8 @@
 import { assert, assertEquals } from "@std/assert";
 import { cpus } from "node:os";
 import { setTimeout as sleep } from "node:timers/promises";
-import { killQuietly, processTest, transports } from "./support/processes.ts";
+import { limitCpu } from "./support/cgroup.ts";
+import { killQuietly, processTest, type TransportName, transports } from "./support/processes.ts";
 
 /** `npm run test:faults` takes a minute. */
 const loadMs = Number(process.env["SAM_TEST_LOAD_MS"] ?? 10_000);
@@ -29,4 +30,38 @@ processTest(
     for (const { pid } of loops) killQuietly(pid);
   },
   { timeoutMs: loadMs + 30_000 },
+);
+
+const trial = limitCpu(8, 800);
+trial?.remove();
+
+processTest(
+  "a program that is given no processor is not taken for one that hangs, and one that hangs is found all the same",
+  async (stage) => {
+    const start = (transport: TransportName, manner: string) =>
+      stage.supervise("faults_program", {
+        timeInterval: 200,
+        recoveryPolicy: "restart",
+        transport,
+      }, { args: [transport, manner] });
+    const healthy = transports.map((transport) => start(transport, "checked"));
+    const limit = limitCpu(8, 800)!;
+    let hanging;
+    try {
+      await stage.line("started", healthy.length);
+      hanging = start("unix", "blocks");
+      await stage.line("started", healthy.length + 1);
+      for (const { supervisor } of [...healthy, hanging]) limit.add(supervisor.status.pid!);
+      await hanging.event("warn");
+      await sleep(5000);
+    } finally {
+      limit.remove();
+    }
+    for (const { supervisor, events } of healthy) {
+      const { state, instanceId } = supervisor.status;
+      assertEquals([state, instanceId], ["started", 1], JSON.stringify(events));
+      assert(events.some(({ type }) => type === "starved"), "it had enough to run");
+    }
+  },
+  { skip: trial ? false : "no control group with a CPU limit can be made here" },
 );

@@ -19,9 +19,9 @@ const mutants = [
     name: "a deadline is judged before what has arrived is read (settle)",
     file: "src/driver.ts",
     from:
-      "await runtime.settle();\n      this.sample();\n      if (this.server.deadline! <= runtime.now()) this.#feed(tick);",
+      "await runtime.settle();\n      this.sample();\n      if (this.server.deadline! > runtime.now()) continue;",
     to:
-      "if (this.server.deadline! <= runtime.now()) this.#feed(tick);\n      await runtime.settle();",
+      "if (this.server.deadline! > runtime.now()) {\n        await runtime.settle();\n        continue;\n      }",
   },
   {
     name: "heartbeats that wake nobody are looked for at long intervals only (sample)",
@@ -113,6 +113,12 @@ const mutants = [
     file: "src/core/server.ts",
     from: "this.#forgiveStall(now);\n    const due",
     to: "const due",
+  },
+  {
+    name: "a process that is given no processor is taken for one that hangs (starved)",
+    file: "src/driver.ts",
+    from: "this.#feed(starved);",
+    to: "this.#feed(tick);",
   },
   {
     name: "data are acknowledged, and not kept",

@@ -37,10 +37,15 @@ const lostLinkMs = 1000;
 const leastStallMs = 10;
 /** With a long time interval so much lateness is a stall, even where it is a small part of it. */
 const sureStallMs = 50;
+/** The kernel counts processor time in steps of up to 10 ms: in less than so much it is not seen whether a process runs. */
+const leastDoubtMs = 20;
 /** The signals that end a process that hangs wait so long for its stack, and never longer than the grace. */
 const maxStackMs = 2000;
 /** Heartbeats move `last_updated` in the cluster map at most once in so many milliseconds, or in an eighth of the time interval. */
 const mapUpdateMs = { least: 10, most: 1000 };
+
+/** The deadlines that pass when the process is silent. */
+const silences = ["liveness", "check"] as const;
 
 type Deadline = "liveness" | "check" | "startup" | "grace" | "drain" | "lostLink" | "backoff";
 type Message<T extends ClientMessage["type"]> = ClientMessage & { readonly type: T };
@@ -138,6 +143,7 @@ export class Server {
     markFailed: (server, message: Message<"markFailed">, now) =>
       server.#markFailed(message.id, now),
     confirm: (server, _input, now) => server.#confirm(now),
+    wait: (server, _input, now) => server.#wait(now),
     beginCheck: (server, _input, now) => server.#beginCheck(now),
     endCheck: (server, message: Message<"checkEnd">, now) => server.#endCheck(message, now),
     setWarnSignal: (server, message: Message<"setWarnSignal">) => server.#setWarnSignal(message),
@@ -194,6 +200,25 @@ export class Server {
       this.#refreshAt,
     );
     return next === Infinity ? undefined : next;
+  }
+
+  /** When the process will have been silent for too long; undefined while nothing is expected of it. */
+  get silenceAt(): number | undefined {
+    const at = Math.min(...silences.map((name) => this.#deadlines.at(name) ?? Infinity));
+    return at === Infinity ? undefined : at;
+  }
+
+  /**
+   * A process that is silent for so long is in doubt. Whoever can see that from then to `silenceAt` it was ready to run and
+   * was given no processor says so with `starved`. Undefined where the time interval is too short to see that.
+   */
+  get doubtAt(): number | undefined {
+    const at = this.silenceAt;
+    return at === undefined || this.#doubtMs < leastDoubtMs ? undefined : at - this.#doubtMs;
+  }
+
+  get #doubtMs(): number {
+    return this.#settings.timeInterval / 4;
   }
 
   /** With time interval 0 no heartbeat need come: `last_updated` is moved all the same, for Corosync's watchdog. */
@@ -295,7 +320,7 @@ export class Server {
     this.state = "launched";
     this.pid = promoted.pid;
     this.#emit({ type: "standby", state: "promoted", pid: promoted.pid });
-    this.#limitStartup();
+    this.#limitStartup(now);
     if (promoted.hello) this.#welcome(promoted.hello, now);
   }
 
@@ -333,17 +358,17 @@ export class Server {
     this.pid = pid;
     this.#spawnedAt = now;
     this.#emit({ type: "spawn", pid });
-    this.#limitStartup();
+    this.#limitStartup(now);
     if (this.#goal !== "stop") return;
     this.#leave("stop", this.#hastened ? "SIGKILL" : this.#goalSignal, now);
   }
 
-  /** A process that is to call `start()` has so long; a command need not call it before it has registered. */
-  #limitStartup(): void {
+  /** A process that is to call `start()` has so long; a command need not call it, and has so long once it has registered. */
+  #limitStartup(now: number): void {
     const { startupTimeout, startedAtSpawn } = this.#settings;
     if (startedAtSpawn && !this.#registered) return;
     if (startupTimeout === 0 || this.#deadlines.has("startup")) return;
-    this.#deadlines.set("startup", this.#spawnedAt + startupTimeout);
+    this.#deadlines.set("startup", now + startupTimeout);
   }
 
   /** The process could not be started: fatal for the first, a failed recovery for a later one. */
@@ -377,7 +402,7 @@ export class Server {
     this.#registered = this.#everRegistered = this.#linked = true;
     if (this.state === "launched") {
       this.state = "registered";
-      this.#limitStartup();
+      this.#limitStartup(now);
     }
     this.#send({
       type: "welcome",
@@ -498,6 +523,18 @@ export class Server {
     const { least, most } = mapUpdateMs;
     const moves = Math.max(least, Math.min(timeInterval / 8, most));
     if (now - this.#mapUpdated >= moves) this.#map({}, now);
+  }
+
+  /** The process could not run: it is given as much more time as it takes to see whether it can now. */
+  #wait(now: number): void {
+    this.#forgiveStall(now);
+    if ((this.silenceAt ?? Infinity) > now) return;
+    const waitMs = this.#doubtMs;
+    for (const name of silences) {
+      const at = this.#deadlines.at(name);
+      if (at !== undefined) this.#deadlines.set(name, Math.max(at, now + waitMs));
+    }
+    this.#emit({ type: "starved", waitMs });
   }
 
   /** The health check was called: it has one time interval to answer. */

@@ -29,6 +29,7 @@ export type ActionName =
   | "finalize"
   | "markFailed"
   | "confirm"
+  | "wait"
   | "beginCheck"
   | "endCheck"
   | "setWarnSignal"
@@ -60,6 +61,7 @@ const silent: Row = {
   restart: "ignore",
   unhealthy: "ignore",
   heartbeat: "ignore",
+  starved: "ignore",
   hello: "ignore",
   start: "ignore",
   stop: "ignore",
@@ -132,6 +134,7 @@ export const table: Readonly<Record<ServerState, Row>> = {
     stop: "stop",
     markFailed: "markFailed",
     heartbeat: "confirm",
+    starved: "wait",
     checkBegin: "beginCheck",
     checkEnd: "endCheck",
     quorum: "recoverUnlessQuorate",

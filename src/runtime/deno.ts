@@ -141,28 +141,10 @@ export const deno: Runtime = {
       if ((error as Error).name !== "NotFound") throw error;
     }
   },
-  systemText(path) {
-    if (!grantedAll()) return undefined; // Deno lets nobody else into /proc
-    try {
-      return Deno.readTextFileSync(path);
-    } catch {
-      return undefined;
-    }
-  },
-  systemLinks(directory) {
-    if (!grantedAll()) return [];
-    try {
-      return Array.from(Deno.readDirSync(directory), ({ name }) => name).flatMap((name) => {
-        try {
-          return [Deno.readLinkSync(`${directory}/${name}`)];
-        } catch {
-          return []; // closed meanwhile
-        }
-      });
-    } catch {
-      return [];
-    }
-  },
+  systemText: (path) => inProc(() => Deno.readTextFileSync(path)),
+  systemNames: (directory) =>
+    inProc(() => Array.from(Deno.readDirSync(directory), ({ name }) => name)) ?? [],
+  systemLink: (path) => inProc(() => Deno.readLinkSync(path)),
   takeVariable(name) {
     if (!granted("env", name)) return undefined;
     const value = Deno.env.get(name);
@@ -294,6 +276,16 @@ function scheduleFar(callback: () => void, delayMs: number): () => void {
   const { value } = (Atomics as unknown as AtomicsWithWaitAsync).waitAsync(cell, 0, 0, delayMs);
   void value.then((how) => how === "timed-out" && callback());
   return () => Atomics.notify(cell, 0);
+}
+
+/** Deno lets nobody into /proc who may not do everything; what is there may be gone at any time. */
+function inProc<T>(look: () => T): T | undefined {
+  if (!grantedAll()) return undefined;
+  try {
+    return look();
+  } catch {
+    return undefined;
+  }
 }
 
 /** Reading and writing what is in a directory of ours; the flags name the directory around it, which is known before. */

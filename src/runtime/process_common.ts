@@ -179,26 +179,25 @@ export function reach(host: string, port: number, timeoutMs: number): Promise<vo
 
 /** The text of a file in /proc. */
 export function systemText(path: string): string | undefined {
-  try {
-    return fs().readFileSync(path, "utf8");
-  } catch {
-    return undefined;
-  }
+  return unlessGone(() => fs().readFileSync(path, "utf8"));
 }
 
-/** What the links in a directory of /proc point to. */
-export function systemLinks(directory: string): readonly string[] {
-  const { readdirSync, readlinkSync } = fs();
+/** The names in a directory of /proc. */
+export function systemNames(directory: string): readonly string[] {
+  return unlessGone(() => fs().readdirSync(directory)) ?? [];
+}
+
+/** What a link in /proc points to. */
+export function systemLink(path: string): string | undefined {
+  return unlessGone(() => fs().readlinkSync(path));
+}
+
+/** What is in /proc may be gone at any time. */
+function unlessGone<T>(look: () => T): T | undefined {
   try {
-    return readdirSync(directory).flatMap((name) => {
-      try {
-        return [readlinkSync(`${directory}/${name}`)];
-      } catch {
-        return []; // closed meanwhile
-      }
-    });
+    return look();
   } catch {
-    return [];
+    return undefined;
   }
 }
 

@@ -145,8 +145,10 @@ export interface Runtime {
   kill(pid: number, signal: Signal): void;
   /** The text of a file in /proc; undefined where there is none, or it may not be read. */
   systemText(path: string): string | undefined;
-  /** What the links in a directory of /proc point to; none where that may not be known. */
-  systemLinks(directory: string): readonly string[];
+  /** The names in a directory of /proc; none where that may not be known. */
+  systemNames(directory: string): readonly string[];
+  /** What a link in /proc points to; undefined where there is none, or that may not be known. */
+  systemLink(path: string): string | undefined;
   /** Writes to our own standard output (1) or error (2); resolved when all has been taken, or nobody takes it. */
   writeOutput(descriptor: 1 | 2, bytes: Uint8Array): Promise<void>;
 

@@ -50,6 +50,8 @@ export class Judge {
   #sign: number | null = null;
   #check: number | null = null;
   #unhealthy = false;
+  /** So much more time the instance was given because it could not run, and so much of it since the last sign. */
+  #excused = { ms: 0, sinceSign: 0 };
   #warned: { at: number; reason: string } | null = null;
   #launched: number | null = null;
   #runningMs = 0;
@@ -150,11 +152,20 @@ export class Judge {
     assertEquals(instanceId, this.#expectedId++, "instance ids rise by one");
     this.instances++;
     this.#sign = this.#check = this.#warned = null;
+    this.#excused = { ms: 0, sinceSign: 0 };
     this.#unhealthy =
       this.#startedOnce =
       this.#bornDead =
       this.#asked =
         false;
+  }
+
+  /** The active process has not hung, and was not run for half a time interval. In a short one that cannot be seen. */
+  get #isStarved(): boolean {
+    const half = this.#settings.timeInterval / 2;
+    const process = this.active?.process;
+    return half >= 40 && process?.ranMs === 1 && !process.stat.includes("T") &&
+      this.#world.stalledSince(this.#now - half, "program") > half - 1;
   }
 
   /** Before another begins, all that were ever active are gone. */
@@ -171,15 +182,16 @@ export class Judge {
 
   #event(event: { readonly type: string }): void {
     const { timeInterval, heartbeatWindow, startupTimeout, restart } = this.#settings;
-    const { type, reason, delay, state } = event as {
+    const { type, reason, delay, state, waitMs } = event as {
       type: string;
+      waitMs: number;
       reason: string;
       delay: number | null;
       state: string;
     };
     const now = this.#now;
     const since = (time: number | null) =>
-      time === null ? 0 : now - time - this.#world.suspendedSince(time) + 1e-6;
+      time === null ? 0 : now - time - this.#world.stalledSince(time, "all") + 1e-6;
     const allow = () => {
       if (this.active) this.active.killable = true;
     };
@@ -193,6 +205,14 @@ export class Judge {
       case "start":
         this.#sign = now;
         this.#startedOnce = true;
+        return;
+      case "starved":
+        this.#excused.ms += waitMs;
+        this.#excused.sinceSign += waitMs;
+        assert(
+          this.#excused.sinceSign <= timeInterval / 2 + 2 * this.stalledMs,
+          "it could run, and was excused all the same",
+        );
         return;
       case "standby":
         if (state === "ended") this.spares.failed++;
@@ -208,12 +228,14 @@ export class Judge {
         this.#warned = { at: now, reason };
         allow();
         if (reason === "timeout") {
+          assert(!this.#isStarved, "given no processor, yet warned");
           // Without a link it is not healthy, whatever it said last.
           assert(
             !this.#isLinked() || since(this.#sign) >= timeInterval + heartbeatWindow,
             "in time, yet warned",
           );
         } else if (reason === "unhealthy") {
+          assert(this.#unhealthy || !this.#isStarved, "given no processor, yet warned");
           assert(this.#unhealthy || since(this.#check) >= timeInterval, "an answer in time");
         } else if (reason === "startup") {
           assert(since(this.#launched) >= startupTimeout && this.#sign === null, "started");
@@ -290,6 +312,7 @@ export class Judge {
     const { active } = this;
     if (sign === null || active?.address !== String(wire)) return;
     if (sign === "heartbeat" || sign === "healthy") this.#sign = this.#now;
+    this.#excused.sinceSign = 0;
     if (sign === "check begins") this.#check = this.#now;
     else if (sign === "healthy" || sign === "unhealthy") this.#check = null;
     if (sign === "unhealthy") this.#unhealthy = true;
@@ -353,7 +376,7 @@ export class Judge {
     const process = this.active?.process;
     if (!process?.alive) return;
     if (state === "started" && timeInterval > 0 && this.#sign !== null) {
-      const limit = timeInterval + slack;
+      const limit = timeInterval + slack + this.#excused.ms;
       assert(now - this.#sign <= limit + heartbeatWindow, "silent, and not noticed");
       if (this.#check !== null) assert(now - this.#check <= limit, "a check without answer");
     }

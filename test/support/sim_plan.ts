@@ -70,8 +70,12 @@ export interface Plan {
   /** The n-th process follows the n-th script, in turn. */
   readonly scripts: readonly Script[];
   readonly operator: readonly { readonly at: number; readonly does: Operation }[];
-  /** The server's process does not run; nor does any other where all are stalled, and the server is the first to run again. */
-  readonly stalls: readonly { readonly at: number; readonly ms: number; readonly all: boolean }[];
+  /** The server's process does not run, or those of the program, or none: then the server is the first to run again. */
+  readonly stalls: readonly {
+    readonly at: number;
+    readonly ms: number;
+    readonly of: "server" | "program" | "all";
+  }[];
   /** No message takes longer. */
   readonly maxDelay: number;
   /** The share of heartbeats that never arrive. */
@@ -181,8 +185,9 @@ export function drawPlan(seed: number): Plan {
       at: dice.upTo(horizon),
       // Where all are stalled, for more than twice any limit: a shorter pause may look like silence.
       ...dice.oneOf(
-        { all: false, ms: dice.oneOf(3, 15, 60, 150, 500) },
-        { all: true, ms: dice.oneOf(450, 1000) },
+        { of: "server", ms: dice.oneOf(3, 15, 60, 150, 500) },
+        { of: "program", ms: dice.oneOf(15, 60, 150, 500) },
+        { of: "all", ms: dice.oneOf(450, 1000) },
       ),
     })),
     maxDelay: dice.oneOf(0, 1, 8),

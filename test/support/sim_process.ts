@@ -15,6 +15,7 @@ export class Process {
   readonly script: Script;
   readonly client: Client;
   readonly #world: World;
+  readonly #bornAt: number;
   readonly #address: string;
   readonly #onExit: (exit: Exit) => void;
   #link: Link | null = null;
@@ -22,6 +23,8 @@ export class Process {
   #closed = false;
   /** The event loop is blocked until then. */
   #blocked = 0;
+  /** Every blockade of the event loop: a loop that takes all the processor time it is given. */
+  readonly #hangs: { readonly from: number; readonly until: number }[] = [];
   /** Not even a signal is acted upon until then, but SIGKILL. */
   #frozen = 0;
   #beatMs = 0;
@@ -40,12 +43,34 @@ export class Process {
     onExit: (exit: Exit) => void,
   ) {
     this.#world = world;
+    this.#bornAt = world.now;
     this.script = script;
     this.pid = pid;
     this.#address = address;
     this.#onExit = onExit;
     this.client = new Client({ timeInterval: 100, maxDataSize: 1e6 });
     this.#follow(0);
+  }
+
+  /** Its main thread, as in /proc. */
+  get stat(): string {
+    const { now, released } = this.#world;
+    const state = this.#frozen > now ? "T" : this.#blocked > now || released > now ? "R" : "S";
+    return `${this.pid} (app) ${state} 1`;
+  }
+
+  /** For how long it has run, and has waited to be run, in nanoseconds, as in /proc. */
+  get schedstat(): string {
+    return `${this.ranMs * 1e6} ${this.#world.stalledSince(this.#bornAt, "program") * 1e6} 1`;
+  }
+
+  /** For how long it has run: a millisecond, and for as long as it hung. */
+  get ranMs(): number {
+    const { now } = this.#world;
+    return this.#hangs.reduce((sum, { from, until }) => {
+      const end = Math.min(now, until);
+      return sum + end - from - this.#world.stalledSince(from, "program", end);
+    }, 1);
   }
 
   /** A spare meets its fate, if this is where that begins. */
@@ -111,6 +136,7 @@ export class Process {
         }));
       case "hang":
         this.#blocked = n > 300 ? Infinity : this.#world.now + n;
+        this.#hangs.push({ from: this.#world.now, until: this.#blocked });
         return;
       case "freeze":
         this.#frozen = n > 300 ? Infinity : this.#world.now + n;

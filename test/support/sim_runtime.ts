@@ -46,7 +46,11 @@ export function simulatedRuntime(world: World, timers: Set<object>): Runtime {
       let exit!: (how: Exit) => void;
       const exited = new Promise<Exit>((resolve) => exit = resolve);
       clock.at(clock.now + script.spawnMs * script.born, () => {
-        process = start.process = new Process(world, script, pid, address, exit);
+        process = start.process = new Process(world, script, pid, address, (how) => {
+          world.processes.delete(pid);
+          exit(how);
+        });
+        world.processes.set(pid, process);
         world.judge.born(start);
       });
       return new Promise((resolve) => {
@@ -64,6 +68,16 @@ export function simulatedRuntime(world: World, timers: Set<object>): Runtime {
       });
     },
     kill() {},
+    systemNames: () => [],
+    systemText(path) {
+      const [, pid, file] = /^\/proc\/(\d+)\/task\/\1\/(\w+)$/.exec(path) ?? [];
+      const process = world.processes.get(Number(pid));
+      return file === "stat"
+        ? process?.stat
+        : file === "schedstat"
+        ? process?.schedstat
+        : undefined;
+    },
   };
   return runtime as Runtime;
 }

@@ -9,6 +9,7 @@ import { Driver } from "../../src/driver.ts";
 import type { Runtime } from "../../src/runtime/runtime.ts";
 import { Judge } from "./sim_judge.ts";
 import { Dice, horizon, type Operation, type Plan } from "./sim_plan.ts";
+import type { Process } from "./sim_process.ts";
 import { simulatedRuntime } from "./sim_runtime.ts";
 import { SimulatedTransport } from "./sim_transport.ts";
 import { StepRules } from "./step_rules.ts";
@@ -39,6 +40,8 @@ export class World {
   readonly runtime: Runtime;
   readonly transport: SimulatedTransport;
   readonly driver: Driver;
+  /** Those that have not been reaped, by their process ids. */
+  readonly processes: Map<number, Process> = new Map();
   /** What happened, for whoever reads a failure. */
   readonly trace: string[] = [];
   /** The events by their types, recoveries by their reasons. */
@@ -118,8 +121,8 @@ export class World {
 
   #awake(): number {
     let awake = this.now;
-    for (const { at, ms } of this.plan.stalls) {
-      if (awake >= at && awake < at + ms) awake = at + ms;
+    for (const { at, ms, of } of this.plan.stalls) {
+      if (of !== "program" && awake >= at && awake < at + ms) awake = at + ms;
     }
     return awake;
   }
@@ -127,19 +130,19 @@ export class World {
   /** When the processes of the program may run. */
   get released(): number {
     let released = this.now;
-    for (const { at, ms, all } of this.plan.stalls) {
+    for (const { at, ms, of } of this.plan.stalls) {
       const end = at + ms + wakeMs;
-      if (all && released >= at && released < end) released = end;
+      if (of !== "server" && released >= at && released < end) released = end;
     }
     return released;
   }
 
-  /** How much of the time since then all were stalled. */
-  suspendedSince(time: number): number {
+  /** How much of the time since then all were stalled; or all of the program, be the server stalled or not. */
+  stalledSince(time: number, who: "all" | "program", until: number = this.now): number {
     let [sum, seen] = [0, time];
-    for (const { at, ms, all } of this.plan.stalls.toSorted((a, b) => a.at - b.at)) {
-      if (!all) continue;
-      const end = Math.min(this.now, at + ms);
+    for (const { at, ms, of } of this.plan.stalls.toSorted((a, b) => a.at - b.at)) {
+      if (of === "server" || (who === "all" && of !== "all")) continue;
+      const end = Math.min(until, at + ms);
       sum += Math.max(0, end - Math.max(seen, at));
       seen = Math.max(seen, end);
     }

@@ -39,12 +39,15 @@ interface Koffi {
 /** A call of Corosync's libraries puts a buffer of 1 MiB on the stack, which is all that koffi gives unless told. */
 const stackBytes = 4 << 20;
 
+/** Found once: koffi takes no settings any more when it has opened a library. */
+let found: Native | undefined;
+
 /** What Node can do with C. Throws NOT_SUPPORTED where there is neither `node:ffi` nor koffi. */
 export function nodeNative(): Native {
   if (process.platform !== "linux") {
     throw new SamError("NOT_SUPPORTED", `C libraries are not called on ${process.platform}: Linux`);
   }
-  return nodeFfi() ?? koffi();
+  return found ??= nodeFfi() ?? koffi();
 }
 
 function nodeFfi(): Native | undefined {

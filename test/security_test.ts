@@ -2,7 +2,15 @@
 
 import { assert, assertEquals } from "@std/assert";
 import { spawnSync } from "node:child_process";
-import { chmodSync, existsSync, mkdtempSync, readFileSync, rmSync, statSync } from "node:fs";
+import {
+  chmodSync,
+  chownSync,
+  existsSync,
+  mkdtempSync,
+  readFileSync,
+  rmSync,
+  statSync,
+} from "node:fs";
 import { connect, type Socket } from "node:net";
 import { envelope } from "../src/core/frame.ts";
 import { loadRuntime } from "../src/runtime/runtime.ts";
@@ -11,7 +19,7 @@ import type { Endpoint, Link } from "../transports/transport.ts";
 import { unix } from "../transports/unix.ts";
 import { Decoding } from "./support/fuzzer.ts";
 import { test } from "./support/harness.ts";
-import { eventually, processTest } from "./support/processes.ts";
+import { eventually, processTest, type Stage } from "./support/processes.ts";
 import { currentRuntime, runtimeNames } from "./support/runtimes.ts";
 
 spawnSync("true"); // Bun keeps what it opens for the first one
@@ -26,17 +34,17 @@ async function opened(
   chmodSync(directory, 0o755);
   const endpoint = await transport.open(await loadRuntime()) as Endpoint & { address: string };
   try {
-    const nonce = Uint8Array.from(
-      endpoint.address.slice(0, 32).match(/../g)!,
-      (pair) => parseInt(pair, 16),
-    );
-    await act(endpoint, nonce, endpoint.address.slice(32));
+    await act(endpoint, nonceOf(endpoint.address), endpoint.address.slice(32));
   } finally {
     endpoint.close();
     if (around === undefined) delete process.env["TMPDIR"];
     else process.env["TMPDIR"] = around;
     rmSync(directory, { recursive: true });
   }
+}
+
+function nonceOf(address: string): Uint8Array {
+  return Uint8Array.from(address.slice(0, 32).match(/../g)!, (pair) => parseInt(pair, 16));
 }
 
 /** A connection past the library. */
@@ -120,6 +128,55 @@ for (const transport of [unix, shm]) {
       }),
   );
 }
+
+const root = 0;
+const nobody = 65534;
+const asNobody = [
+  ...["setpriv", `--reuid=${nobody}`, `--regid=${nobody}`, "--clear-groups"],
+  ...["--inh-caps=+dac_override", "--ambient-caps=+dac_override"], // to read this library
+];
+const needsRoot = process.getuid!() === root ? false : "needs root";
+
+/** Starts a server of a user's, to whose socket every user can connect; returns the address. */
+async function openToAll(stage: Stage, user: number): Promise<string> {
+  chownSync(process.env["TMPDIR"]!, user, user);
+  stage.run("peer_server", { within: user === root ? [] : asNobody });
+  return (await stage.line("open"))["address"] as string;
+}
+
+const introduce =
+  "use Socket; $SIG{PIPE} = q(IGNORE); socket(S, PF_UNIX, SOCK_STREAM, 0) or die; " +
+  "connect(S, sockaddr_un($ARGV[0])) or die qq($!\\n); syswrite(S, pack(q(H*), $ARGV[1])); " +
+  "print sysread(S, $_, 1) ? q(admitted) : q(refused)";
+
+/** What becomes of a process of a user's that knows the address, and says the nonce. */
+function introduced(user: number, address: string): string {
+  const bytes = Array.from(
+    envelope(nonceOf(address)),
+    (byte) => byte.toString(16).padStart(2, "0"),
+  );
+  const as = [`--reuid=${user}`, `--regid=${user}`, "--clear-groups"];
+  const words = ["perl", "-e", introduce, address.slice(32), bytes.join("")];
+  const { stdout, stderr } = spawnSync("setpriv", [...as, ...words]);
+  return `${stdout}${stderr}`;
+}
+
+for (const [name, user, stranger] of [["root", root, nobody], ["nobody", nobody, 65533]] as const) {
+  processTest(
+    `another user who has the nonce and a way to the socket is refused, and keeps nobody out, server of ${name}`,
+    async (stage) => {
+      const address = await openToAll(stage, user);
+      assertEquals(introduced(stranger, address), "refused");
+      assertEquals(introduced(user, address), "admitted");
+    },
+    { skip: needsRoot || (currentRuntime === "deno" && "Deno tells no descriptor") },
+  );
+}
+
+processTest("root is admitted to the socket of another user", async (stage) => {
+  const address = await openToAll(stage, nobody);
+  assertEquals(introduced(root, address), "admitted");
+}, { skip: needsRoot });
 
 test("random and mutated frames are a message or a MESSAGE_ERROR", () => {
   const count = 30_000; // a million of them: npm run test:soak

@@ -1,9 +1,10 @@
 /**
  * A Unix socket in a directory that only this user may enter, for one connection: the first that says the nonce. Others
- * are refused; the names are gone from the file system as soon as it is there.
+ * are refused, those of other users before they have said anything; the names are gone from the file system as soon as it
+ * is there.
  */
 import { SamError } from "../src/errors.ts";
-import type { Page, Runtime } from "../src/runtime/runtime.ts";
+import type { Page, Runtime, Stream } from "../src/runtime/runtime.ts";
 import { atEnd } from "./paged_link.ts";
 import { streamLink } from "./stream_link.ts";
 import type { Link } from "./transport.ts";
@@ -52,9 +53,9 @@ export async function openSocket(
   let open = true;
   let taken = false;
 
-  const listener = await runtime.listen(path, (stream) => {
+  const meet = (stream: Stream, isOurs: boolean) => {
+    if (!open || !isOurs) return stream.close();
     const link = streamLink(stream);
-    if (!open) return link.close();
     const [oldest] = strangers;
     if (strangers.size >= maxStrangers) oldest!.close();
     strangers.add(link);
@@ -69,6 +70,9 @@ export async function openSocket(
       heartbeat: () => link.close(), // nobody has one before the nonce
       end: () => strangers.delete(link),
     });
+  };
+  const listener = await runtime.listen(path, (stream) => {
+    void peerCheck(runtime).then((check) => meet(stream, check(stream)));
   }).catch((error) => {
     remove();
     throw error;
@@ -95,11 +99,25 @@ export async function openSocket(
   return {
     address: `${toHex(nonce)}${path}`,
     accept(onLink) {
+      void peerCheck(runtime); // loaded while the program starts
       if (known) onLink(known);
       else waiting = onLink;
     },
     close,
   };
+}
+
+let checked: Promise<(stream: Stream) => boolean> | undefined;
+
+/** Whether a connection comes from this user, or root; each does where that cannot be known. */
+function peerCheck(runtime: Runtime): Promise<(stream: Stream) => boolean> {
+  return checked ??= openCheck(runtime).catch(() => () => true);
+}
+
+async function openCheck(runtime: Runtime): Promise<(stream: Stream) => boolean> {
+  if (!runtime.tellsDescriptors) return () => true;
+  const check = await (await import("../src/ffi/peer.ts")).openPeerCheck();
+  return ({ descriptor = -1 }) => check(descriptor);
 }
 
 let swept: Promise<void> | undefined;

@@ -48,6 +48,7 @@ interface BunLike {
 }
 interface BunSocket {
   data: { stream: SocketStream };
+  readonly fd: number;
   write(bytes: Uint8Array): number;
   end(): void;
   ref(): void;
@@ -60,6 +61,7 @@ const Bun = (globalThis as unknown as { Bun: BunLike }).Bun;
 export const bun: Runtime = {
   name: "bun",
   limitsWrites: false,
+  tellsDescriptors: true,
   pid: process.pid,
   executable: process.execPath,
   isMainThread: Bun.isMainThread,
@@ -190,6 +192,10 @@ class SocketStream implements Stream {
 
   get idle(): boolean {
     return this.#ended === null && this.#waiting.length === 0;
+  }
+
+  get descriptor(): number {
+    return this.#socket.fd;
   }
 
   write(bytes: Uint8Array): void {

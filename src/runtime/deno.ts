@@ -94,6 +94,7 @@ const exit: (code: number) => never = Deno.exit.bind(Deno);
 export const deno: Runtime = {
   name: "deno",
   limitsWrites: true,
+  tellsDescriptors: false,
   pid: Deno.pid,
   get executable() {
     return executable();

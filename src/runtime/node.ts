@@ -71,6 +71,7 @@ function hasChannel(): boolean {
 export const node: Runtime = {
   name: "node",
   limitsWrites: false,
+  tellsDescriptors: true,
   pid: process.pid,
   executable: process.execPath,
   get isMainThread() {

@@ -4,6 +4,8 @@ import type { Stream } from "./runtime.ts";
 /** The part of `net.Socket` that is used here. */
 export interface SocketLike {
   readonly writableLength: number;
+  /** Node's own; it has no other name for the descriptor. */
+  readonly _handle?: { readonly fd?: number } | null;
   write(bytes: Uint8Array): boolean;
   // deno-lint-ignore no-explicit-any
   on(event: string, listener: (argument: any) => void): unknown;
@@ -17,11 +19,11 @@ export interface SocketLike {
  * cannot be asked in a loop that never yields (Deno), and every write is taken to go there at once.
  */
 export function socketStream(socket: SocketLike, direct = true): Stream {
-  let ended = false;
+  let ended: string | null = null;
   let onEnd: (detail: string) => void = () => {};
   const end = (detail: string) => {
-    if (ended) return;
-    ended = true;
+    if (ended !== null) return;
+    ended = detail;
     socket.destroy();
     onEnd(detail);
   };
@@ -30,15 +32,19 @@ export function socketStream(socket: SocketLike, direct = true): Stream {
   socket.on("close", () => end("closed"));
   return {
     get idle() {
-      return !ended && (!direct || socket.writableLength === 0);
+      return ended === null && (!direct || socket.writableLength === 0);
+    },
+    get descriptor() {
+      return socket._handle?.fd ?? -1;
     },
     write(bytes) {
-      if (!ended) socket.write(bytes);
+      if (ended === null) socket.write(bytes);
     },
     read(onData, whenEnded) {
+      if (ended !== null) return whenEnded(ended);
       onEnd = whenEnded;
       socket.on("data", (bytes: Uint8Array) => {
-        if (!ended) onData(bytes);
+        if (ended === null) onData(bytes);
       });
     },
     hold(on) {

@@ -74,9 +74,11 @@ export interface Child {
 export interface Stream {
   /** Whether a byte written now goes to the kernel now: none waits before it in user space, and the runtime lets it. */
   readonly idle: boolean;
+  /** The kernel's number of it, where the runtime tells that; -1 when it is closed. */
+  readonly descriptor?: number;
   /** Writes, at once as far as the kernel takes it. */
   write(bytes: Uint8Array): void;
-  /** Begins to read. `onEnd` is called once, after the last data, also after `close()`. Called once, without delay. */
+  /** Begins to read. `onEnd` is called once, after the last data, also after `close()`. Called once. */
   read(onData: (bytes: Uint8Array) => void, onEnd: (detail: string) => void): void;
   /** Whether this stream keeps the event loop alive. */
   hold(on: boolean): void;
@@ -182,6 +184,8 @@ export interface Runtime {
   mapPage(path: string): Promise<Page | undefined>;
   /** Whether only so many writes reach the kernel in a loop that never yields (see `Stream.idle`). */
   readonly limitsWrites: boolean;
+  /** Whether a stream of `listen()` has a `descriptor`. */
+  readonly tellsDescriptors: boolean;
 
   /** Writes what the runtime has compiled of the program to the cache that the user has set up, for the next instance. */
   keepCompiled?(): void;

@@ -55,7 +55,6 @@ export interface DriverSink {
 }
 
 const tick: ServerInput = { type: "tick" };
-const starved: ServerInput = { type: "starved" };
 
 /** One program under supervision. */
 export class Driver implements Sleeper {
@@ -358,25 +357,33 @@ export class Driver implements Sleeper {
 
   get #isNear(): boolean {
     const { deadline } = this.server;
-    return !this.#finished && deadline !== undefined &&
-      deadline <= this.#parts.runtime.now() + this.#settleMs + this.#nearMs;
+    return !this.#finished && deadline !== undefined && this.#comes(deadline);
+  }
+
+  #comes(deadline: number): boolean {
+    return deadline <= this.#parts.runtime.now() + this.#settleMs + this.#nearMs;
   }
 
   /** Meets the deadline, unless what had arrived before moves it. */
   async #meet(): Promise<void> {
     const { runtime } = this.#parts;
     this.#settling = true;
-    // Looked at before what has arrived is read: what the process did before it fell asleep has arrived.
-    const { silenceAt = Infinity } = this.server;
-    const isStarved = this.#starvation.explains(this.#instance?.pid, silenceAt);
+    let seen = NaN;
+    let waitMs = 0;
     while (this.#isNear) {
+      const { silenceAt = Infinity } = this.server;
+      // Looked at before what has arrived is read: what the process did before it fell asleep has arrived.
+      if (silenceAt !== seen && this.#comes(silenceAt)) {
+        seen = silenceAt;
+        waitMs = this.#starvation.excuseMs(this.#instance?.pid, silenceAt);
+      }
       await runtime.settle();
       this.sample();
       if (this.server.deadline! > runtime.now()) continue;
-      if (!isStarved || this.server.silenceAt !== silenceAt || silenceAt > runtime.now()) {
-        this.#feed(tick);
-      } else {
-        this.#feed(starved);
+      const isSilent = this.server.silenceAt === seen && seen <= runtime.now();
+      if (!isSilent || waitMs === 0) this.#feed(tick);
+      else {
+        this.#feed({ type: "starved", waitMs });
         this.#starvation.before = this.server.silenceAt ?? NaN; // it is in doubt still
       }
     }

@@ -149,7 +149,7 @@ const inputs: readonly ServerInput[] = [
   { type: "exit", code: null, signal: "SIGSEGV" },
   { type: "linkEnd" },
   { type: "heartbeat" },
-  { type: "starved" },
+  { type: "starved", waitMs: 5 },
   { type: "quorum", quorate: true },
   { type: "quorum", quorate: false },
   { type: "quorumFailed", problem: { code: "ACCESS", message: "denied" } },

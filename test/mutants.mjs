@@ -117,7 +117,7 @@ const mutants = [
   {
     name: "a process that is given no processor is taken for one that hangs (starved)",
     file: "src/driver.ts",
-    from: "this.#feed(starved);",
+    from: 'this.#feed({ type: "starved", waitMs });',
     to: "this.#feed(tick);",
   },
   {

@@ -81,6 +81,8 @@ export class Server {
   #quorumProblem: Problem | null = null;
   /** A deadline that was met late has been put off, once until the next sign of life. */
   #credited = false;
+  /** It was said that the process could not run, once until the next sign of life. */
+  #starved = false;
   /** When this server last did something with no deadline behind it: a stall began after that. */
   #punctualAt = 0;
   #replacement = false;
@@ -143,7 +145,7 @@ export class Server {
     markFailed: (server, message: Message<"markFailed">, now) =>
       server.#markFailed(message.id, now),
     confirm: (server, _input, now) => server.#confirm(now),
-    wait: (server, _input, now) => server.#wait(now),
+    wait: (server, input: Input<"starved">, now) => server.#wait(input.waitMs, now),
     beginCheck: (server, _input, now) => server.#beginCheck(now),
     endCheck: (server, message: Message<"checkEnd">, now) => server.#endCheck(message, now),
     setWarnSignal: (server, message: Message<"setWarnSignal">) => server.#setWarnSignal(message),
@@ -339,6 +341,7 @@ export class Server {
       this.#unaware =
       this.#linked =
       this.#credited =
+      this.#starved =
       this.#hastened =
         false;
     this.#healthySince =
@@ -513,7 +516,7 @@ export class Server {
   /** A sign of life: a heartbeat, a confirmation of the event loop, a healthy answer. */
   #confirm(now: number, first = false): void {
     const { timeInterval, heartbeatWindow } = this.#settings;
-    this.#credited = false;
+    this.#credited = this.#starved = false;
     if (timeInterval > 0) {
       const missed = () => this.lastHeartbeat! + timeInterval; // and reported: see `observe`
       if (!first) this.#slack.add((this.#deadlines.at("liveness") ?? missed()) - now);
@@ -525,16 +528,16 @@ export class Server {
     if (now - this.#mapUpdated >= moves) this.#map({}, now);
   }
 
-  /** The process could not run: it is given as much more time as it takes to see whether it can now. */
-  #wait(now: number): void {
+  /** The process could not run: it is given more time, and then looked at again. */
+  #wait(waitMs: number, now: number): void {
     this.#forgiveStall(now);
     if ((this.silenceAt ?? Infinity) > now) return;
-    const waitMs = this.#doubtMs;
     for (const name of silences) {
       const at = this.#deadlines.at(name);
       if (at !== undefined) this.#deadlines.set(name, Math.max(at, now + waitMs));
     }
-    this.#emit({ type: "starved", waitMs });
+    if (!this.#starved) this.#emit({ type: "starved" });
+    this.#starved = true;
   }
 
   /** The health check was called: it has one time interval to answer. */

@@ -132,8 +132,8 @@ export type ServerInput =
   | { readonly type: "heartbeat" }
   | { readonly type: "message"; readonly message: ClientMessage }
   | { readonly type: "tick" }
-  /** The active process is silent because it waits for a processor, not because it hangs: see `Server.doubtAt`. */
-  | { readonly type: "starved" }
+  /** The active process is silent because it could not run: see `Server.doubtAt`. It is given so many milliseconds more. */
+  | { readonly type: "starved"; readonly waitMs: number }
   /** The process, at its end, has left these bytes where the server finds them: its last stored data. */
   | { readonly type: "kept"; readonly bytes: Uint8Array }
   | { readonly type: "quorum"; readonly quorate: boolean }
@@ -210,8 +210,8 @@ export type ServerEvent =
   }
   /** This server was not scheduled for so long; the time does not count against the active process. */
   | { readonly type: "stall"; readonly lateMs: number }
-  /** The active process was ready to run and was given no processor: it has `waitMs` more before it is looked at again. */
-  | { readonly type: "starved"; readonly waitMs: number }
+  /** The active process is silent because it waits for a processor: it is given more time. Said once in each silence. */
+  | { readonly type: "starved" }
   | { readonly type: "quorum"; readonly quorate: boolean };
 
 /** What must be done. */

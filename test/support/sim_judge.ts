@@ -89,6 +89,7 @@ export class Judge {
   /** One step of the core. */
   decided(input: ServerInput, effects: readonly ServerEffect[]): void {
     if (input.type === "shutdown" || input.type === "restart") this.#asked = true;
+    if (input.type === "starved") this.#excuse(input.waitMs);
     for (const effect of effects) this.#decided(input, effect);
   }
 
@@ -160,6 +161,16 @@ export class Judge {
         false;
   }
 
+  /** It is given more time. */
+  #excuse(ms: number): void {
+    this.#excused.ms += ms;
+    this.#excused.sinceSign += ms;
+    assert(
+      this.#excused.sinceSign <= this.#settings.timeInterval / 2 + 2 * this.stalledMs,
+      "it could run, and was excused all the same",
+    );
+  }
+
   /** The active process has not hung, and was not run for half a time interval. In a short one that cannot be seen. */
   get #isStarved(): boolean {
     const half = this.#settings.timeInterval / 2;
@@ -182,9 +193,8 @@ export class Judge {
 
   #event(event: { readonly type: string }): void {
     const { timeInterval, heartbeatWindow, startupTimeout, restart } = this.#settings;
-    const { type, reason, delay, state, waitMs } = event as {
+    const { type, reason, delay, state } = event as {
       type: string;
-      waitMs: number;
       reason: string;
       delay: number | null;
       state: string;
@@ -205,14 +215,6 @@ export class Judge {
       case "start":
         this.#sign = now;
         this.#startedOnce = true;
-        return;
-      case "starved":
-        this.#excused.ms += waitMs;
-        this.#excused.sinceSign += waitMs;
-        assert(
-          this.#excused.sinceSign <= timeInterval / 2 + 2 * this.stalledMs,
-          "it could run, and was excused all the same",
-        );
         return;
       case "standby":
         if (state === "ended") this.spares.failed++;

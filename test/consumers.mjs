@@ -13,7 +13,7 @@ import { check, conclude } from "./support/counted.mjs";
 import { install, root, run, runtimesDir } from "./support/setup.mjs";
 
 /** What it has now; more needs a reason. */
-const maxUnpackedBytes = 540_000;
+const maxUnpackedBytes = 550_000;
 const limitMs = 60_000;
 
 await install(root);

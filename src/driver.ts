@@ -323,7 +323,7 @@ export class Driver implements Sleeper {
   /** When the process comes into doubt; Infinity where it is in doubt already. */
   get #doubtAt(): number {
     const { doubtAt, silenceAt } = this.server;
-    return silenceAt === this.#starvation.before ? Infinity : doubtAt ?? Infinity;
+    return silenceAt === this.#starvation.deadline ? Infinity : doubtAt ?? Infinity;
   }
 
   #arm(): void {
@@ -375,7 +375,7 @@ export class Driver implements Sleeper {
       // Looked at before what has arrived is read: what the process did before it fell asleep has arrived.
       if (silenceAt !== seen && this.#comes(silenceAt)) {
         seen = silenceAt;
-        waitMs = this.#starvation.excuseMs(this.#instance?.pid, silenceAt);
+        waitMs = this.#starvation.excuse(this.#instance?.pid, silenceAt);
       }
       await runtime.settle();
       this.sample();
@@ -384,7 +384,7 @@ export class Driver implements Sleeper {
       if (!isSilent || waitMs === 0) this.#feed(tick);
       else {
         this.#feed({ type: "starved", waitMs });
-        this.#starvation.before = this.server.silenceAt ?? NaN; // it is in doubt still
+        this.#starvation.postpone(this.server.silenceAt);
       }
     }
     this.#settling = false;

@@ -6,7 +6,7 @@ import type { Runtime } from "./runtime/runtime.ts";
 const ticksPerSecond = 100;
 
 /** To look at more threads would take too long. */
-const maxOthers = 60;
+const maxThreads = 60;
 
 const states: Readonly<Record<string, ProcessState["state"]>> = {
   R: "running",
@@ -43,42 +43,33 @@ export function processState(runtime: Runtime, pid: number): ProcessState | unde
   };
 }
 
-/** What a thread, or all of them together, has had of the processors. */
-export interface Share {
-  /** It runs, or waits for a processor, now. */
+/** A thread: whether it runs or waits for a processor, for how long it has run, and has waited as far as it has run since. */
+export interface Thread {
   readonly ready: boolean;
-  /** For how long it has run. */
   readonly ranMs: number;
-  /** For how long it has waited for a processor, as far as it has got one since. */
   readonly waitedMs: number;
 }
 
-/** What the main thread of a process, and all its threads (of very many some), have had; undefined where nothing is known. */
-export function sharesOf(runtime: Runtime, pid: number): { main: Share; all: Share } | undefined {
-  const tasks = `/proc/${pid}/task`;
-  const share = (thread: string | number): Share | undefined => {
-    const state = fieldsOf(runtime.systemText(`${tasks}/${thread}/stat`))?.[0];
-    const times = runtime.systemText(`${tasks}/${thread}/schedstat`)?.split(" ") ?? [];
-    const [ranMs, waitedMs] = times.map((ns) => Number(ns) / 1e6);
-    // A kernel that does not count says 0.
-    return state && ranMs
-      ? { ready: states[state] === "running", ranMs, waitedMs: waitedMs! }
-      : undefined;
-  };
-  const main = share(pid);
-  if (!main) return undefined;
-  const others = runtime.systemNames(tasks).filter((name) => name !== `${pid}`);
-  const all = others.slice(0, maxOthers).reduce((sum, thread) => {
-    const one = share(thread);
-    return one
-      ? {
-        ready: sum.ready || one.ready,
-        ranMs: sum.ranMs + one.ranMs,
-        waitedMs: sum.waitedMs + one.waitedMs,
-      }
-      : sum;
-  }, main);
-  return { main, all };
+/** Looks at a thread of a process, by itself the main thread; undefined where nothing is known. */
+export function threadOf(runtime: Runtime, pid: number, thread: number = pid): Thread | undefined {
+  const directory = `/proc/${pid}/task/${thread}`;
+  const state = fieldsOf(runtime.systemText(`${directory}/stat`))?.[0];
+  const times = runtime.systemText(`${directory}/schedstat`)?.split(" ") ?? [];
+  const [ranMs, waitedMs] = times.map((ns) => Number(ns) / 1e6);
+  // A kernel that does not count says 0.
+  return state && ranMs
+    ? { ready: states[state] === "running", ranMs, waitedMs: waitedMs! }
+    : undefined;
+}
+
+/** The other threads of a process, of very many some, by their numbers. */
+export function otherThreadsOf(runtime: Runtime, pid: number): ReadonlyMap<number, Thread> {
+  const threads = new Map<number, Thread>();
+  for (const name of runtime.systemNames(`/proc/${pid}/task`).slice(0, maxThreads)) {
+    const thread = Number(name) === pid ? undefined : threadOf(runtime, pid, Number(name));
+    if (thread) threads.set(Number(name), thread);
+  }
+  return threads;
 }
 
 /** Whether process `pid` descends from `ancestor`; false where that cannot be known. */

@@ -1,54 +1,83 @@
 /**
  * Tells a silent process that is given no processor from one that hangs, as far as Linux shows it in /proc: on a machine with
- * too much to do, above a CPU limit, or where the host of a virtual machine runs others.
+ * too much to do, or above a CPU limit.
+ *
+ * In doubt are processes that have been silent for three quarters of the time interval. A hang that has a processor takes it:
+ * who is ready to run and has had less than a quarter of one waits, until it has had as much as the rest of the time interval.
  */
-import { type Share, sharesOf } from "./proc.ts";
+import { otherThreadsOf, type Thread, threadOf } from "./proc.ts";
 import type { Runtime } from "./runtime/runtime.ts";
 
-/** The kernel counts processor time in steps of up to 4 ms, mostly. */
-const leastRunMs = 5;
+/** With less than this share of a processor, a process is slowed down by others more than by itself. */
+const leastShare = 1 / 4;
 
-/** What a process has had of the processor since it came into doubt. */
+/** What a process has had of the processors since it came into doubt. */
 export class Starvation {
-  /** The deadline at which the process is to be judged. */
-  before: number = NaN;
-
   readonly #runtime: Runtime;
   readonly #timeInterval: number;
-  #pid: number | undefined;
-  /** At the beginning of the doubt. */
-  #then: { readonly main: Share; readonly all: Share } | undefined;
+  #deadline = NaN;
+  #pid = 0;
+  #since = 0;
+  #main: Thread | undefined;
+  #others: ReadonlyMap<number, Thread> = new Map();
+  /** Once since then it slept, and no thread of it waited. */
+  #isServed = false;
 
   constructor(runtime: Runtime, timeInterval: number) {
     this.#runtime = runtime;
     this.#timeInterval = timeInterval;
   }
 
-  /** Process `pid` comes into doubt. */
-  watch(pid: number | undefined, before: number): void {
-    this.before = before;
-    this.#pid = pid;
-    this.#then = pid === undefined ? undefined : sharesOf(this.#runtime, pid);
+  /** The deadline at which the process in doubt is to be judged. */
+  get deadline(): number {
+    return this.#deadline;
   }
 
-  /** The deadline is near: how many milliseconds more the process is to be given, because it could not run; 0 for none. */
-  excuseMs(pid: number | undefined, deadline: number): number {
-    const then = this.#then;
-    if (!then || pid === undefined || pid !== this.#pid || deadline !== this.before) return 0;
-    const now = sharesOf(this.#runtime, pid);
+  /** Process `pid` comes into doubt, before `deadline`. */
+  watch(pid: number | undefined, deadline: number): void {
+    this.#deadline = deadline;
+    this.#pid = pid ?? 0;
+    this.#since = this.#runtime.now();
+    this.#isServed = false;
+    this.#main = pid === undefined ? undefined : threadOf(this.#runtime, pid);
+    this.#others = this.#main ? otherThreadsOf(this.#runtime, this.#pid) : new Map();
+  }
+
+  /** The process is still in doubt, and has until `deadline`. */
+  postpone(deadline: number | undefined): void {
+    this.#deadline = deadline ?? NaN;
+  }
+
+  /** `deadline` is near: how many milliseconds more process `pid` is to be given, because it could not run; 0 for none. */
+  excuse(pid: number | undefined, deadline: number): number {
+    const [runtime, then] = [this.#runtime, this.#main];
+    if (!then || pid !== this.#pid || deadline !== this.#deadline) return 0;
+    const now = threadOf(runtime, pid);
     if (!now) return 0;
-    // Who had more than a tenth of the last quarter of the time interval could have given a sign of life.
-    const enoughMs = Math.max(leastRunMs, this.#timeInterval / 4 / 10);
-    const soonMs = this.#timeInterval / 16;
-    const hardlyRan = (part: "main" | "all") => now[part].ranMs - then[part].ranMs < enoughMs;
-    if (now.main.ready) return hardlyRan("main") ? soonMs : 0;
-    // It may wait for another thread (for the garbage collector, say) that is given no processor.
-    const part = hardlyRan("all") ? "all" : "main";
-    if (part === "all" && now.all.ready) return soonMs;
-    // It has waited, and has run: now it sleeps, perhaps until its next sign of life is due.
-    const waitedMs = now[part].waitedMs - then[part].waitedMs;
-    if (waitedMs < soonMs) return 0;
-    this.#then = now;
-    return Math.min(waitedMs, this.#timeInterval);
+    const ranMs = now.ranMs - then.ranMs;
+    if (now.ready) return this.#hasHardlyRun(ranMs) ? this.#soonMs : 0;
+    if (this.#isServed) return 0;
+    // It sleeps. It may wait for another thread (for the garbage collector, say) that is given no processor.
+    const others = [...otherThreadsOf(runtime, pid)].map(([id, thread]) => {
+      const { ranMs, waitedMs } = this.#others.get(id) ?? { ranMs: 0, waitedMs: 0 };
+      return { ...thread, ranMs: thread.ranMs - ranMs, waitedMs: thread.waitedMs - waitedMs };
+    });
+    const hardlyRan = this.#hasHardlyRun(others.reduce((sum, thread) => sum + thread.ranMs, ranMs));
+    if (hardlyRan && others.some(({ ready }) => ready)) return this.#soonMs;
+    // Nobody waits any more, and it sleeps, perhaps until its next sign of life is due: the longest wait is given back, once.
+    this.#isServed = true;
+    const waits = (hardlyRan ? others : []).map(({ waitedMs }) => waitedMs);
+    const longestMs = Math.max(now.waitedMs - then.waitedMs, ...waits);
+    return longestMs < this.#soonMs ? 0 : Math.min(longestMs, this.#timeInterval);
+  }
+
+  /** Somebody who waits is looked at again so much later. */
+  get #soonMs(): number {
+    return this.#timeInterval / 16;
+  }
+
+  #hasHardlyRun(ranMs: number): boolean {
+    const passedMs = this.#runtime.now() - this.#since;
+    return ranMs <= Math.min(passedMs * leastShare, this.#timeInterval / 4);
   }
 }

@@ -121,6 +121,12 @@ const mutants = [
     to: "this.#feed(tick);",
   },
   {
+    name: "who waits for a processor is excused for too short a time (starved)",
+    file: "src/starvation.ts",
+    from: "if (now.ready) return",
+    to: "if (now.ready && this.#runtime.now() - this.#since < 40) return",
+  },
+  {
     name: "data are acknowledged, and not kept",
     file: "src/core/stored_data.ts",
     from: "if (this.#arrived === total) {",

@@ -72,7 +72,7 @@ export async function openSocket(
     });
   };
   const listener = await runtime.listen(path, (stream) => {
-    void peerCheck(runtime).then((check) => meet(stream, check(stream)));
+    peerCheck(runtime).then((check) => meet(stream, check(stream))).catch(() => stream.close());
   }).catch((error) => {
     remove();
     throw error;

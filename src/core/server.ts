@@ -37,7 +37,7 @@ const lostLinkMs = 1000;
 const leastStallMs = 10;
 /** With a long time interval so much lateness is a stall, even where it is a small part of it. */
 const sureStallMs = 50;
-/** The kernel counts processor time in steps of up to 10 ms: in less than so much it is not seen whether a process runs. */
+/** The kernel counts the time of what runs in steps of 1 to 10 ms: in less than so much it is not seen who has a processor. */
 const leastDoubtMs = 20;
 /** The signals that end a process that hangs wait so long for its stack, and never longer than the grace. */
 const maxStackMs = 2000;

@@ -210,7 +210,10 @@ export type ServerEvent =
   }
   /** This server was not scheduled for so long; the time does not count against the active process. */
   | { readonly type: "stall"; readonly lateMs: number }
-  /** The active process is silent because it waits for a processor: it is given more time. Said once in each silence. */
+  /**
+   * The active process is silent, but was ready to run and has hardly been run: it is given more time. Said at most once
+   * between two signs of life.
+   */
   | { readonly type: "starved" }
   | { readonly type: "quorum"; readonly quorate: boolean };
 

@@ -103,12 +103,23 @@ function koffi(): Native {
       { cause },
     );
   }
-  koffi.config({ sync_stack_size: stackBytes });
+  let isRoomy = true;
+  try {
+    koffi.config({ sync_stack_size: stackBytes });
+  } catch {
+    isRoomy = false; // the application has opened a library before: its settings hold, and suffice for libc
+  }
   const types = (all: readonly NativeType[]) => all.map((type) => koffiTypes[type]);
   // koffi gives a number for a 64-bit value that fits.
   const wide = (value: number | bigint, type: NativeType) => type === "u64" ? BigInt(value) : value;
   return {
     open(file, functions) {
+      if (!isRoomy && !file.startsWith("libc.")) {
+        throw new SamError(
+          "LIBRARY",
+          `${file} needs a larger stack than koffi gives: call koffi.config({ sync_stack_size: ${stackBytes} }) before koffi opens the first library`,
+        );
+      }
       const library = koffi.load(file);
       const entries = Object.entries<NativeSignature>(functions).map(
         ([name, { parameters, result }]) => {

@@ -22,12 +22,14 @@ export function limitCpu(ms: number, ofMs: number): CpuLimit | undefined {
     } catch {
       continue; // not there, or not ours
     }
-    if (existsSync(`${group}/cpu.max`)) set("cpu.max", `${ms * 1000} ${ofMs * 1000}`);
-    else if (existsSync(`${group}/cpu.cfs_quota_us`)) {
-      set("cpu.cfs_period_us", `${ofMs * 1000}`);
-      set("cpu.cfs_quota_us", `${ms * 1000}`);
-    } else {
-      rmdirSync(group);
+    try {
+      if (existsSync(`${group}/cpu.max`)) set("cpu.max", `${ms * 1000} ${ofMs * 1000}`);
+      else {
+        set("cpu.cfs_period_us", `${ofMs * 1000}`);
+        set("cpu.cfs_quota_us", `${ms * 1000}`);
+      }
+    } catch {
+      rmdirSync(group); // it has no such limit, or may not have this one
       continue;
     }
     return {

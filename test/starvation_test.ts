@@ -1,0 +1,138 @@
+// Who is silent because nobody runs it, by what /proc says of its threads.
+import { assertEquals } from "@std/assert";
+import type { Runtime } from "../src/runtime/runtime.ts";
+import { Starvation } from "../src/starvation.ts";
+import { test } from "./support/harness.ts";
+
+const T = 400;
+/** Whoever waits is looked at again so much later. */
+const soon = T / 16;
+const [pid, helper, other] = [7, 8, 9];
+
+/** Process 7 and its threads: the state, and the milliseconds that it has run and has waited. */
+type Threads = Record<number, readonly [state: "R" | "S" | "T", ranMs: number, waitedMs: number]>;
+
+class Scene {
+  now = 1000;
+  threads: Threads;
+  readonly starvation: Starvation;
+
+  constructor(threads: Threads, timeInterval = T) {
+    this.threads = threads;
+    this.starvation = new Starvation(
+      {
+        now: () => this.now,
+        systemNames: () => Object.keys(this.threads),
+        systemText: (path: string) => this.#text(path),
+      } as Partial<Runtime> as Runtime,
+      timeInterval,
+    );
+    this.starvation.watch(pid, this.now + T / 4);
+  }
+
+  #text(path: string): string | undefined {
+    const [, , process, , thread, file] = path.split("/");
+    const found = Number(process) === pid ? this.threads[Number(thread)] : undefined;
+    if (!found) return undefined;
+    const [state, ranMs, waitedMs] = found;
+    return file === "stat"
+      ? `${thread} (a) b) ${state} 1 7 7`
+      : `${ranMs * 1e6} ${waitedMs * 1e6} 12\n`;
+  }
+
+  /** So much later, at the deadline, things are like this: what more is it given? */
+  after(ms: number, threads: Threads): number {
+    this.now += ms;
+    this.threads = threads;
+    const more = this.starvation.excuse(pid, this.starvation.deadline);
+    this.starvation.postpone(this.now + more);
+    return more;
+  }
+}
+
+test("starvation: who is ready to run and does not run is excused as long as that lasts", () => {
+  const scene = new Scene({ [pid]: ["S", 50, 0] });
+  assertEquals(scene.after(100, { [pid]: ["R", 50, 0] }), soon);
+  for (let n = 0; n < 1000; n++) assertEquals(scene.after(soon, { [pid]: ["R", 51, 0] }), soon);
+});
+
+test("starvation: who has had a quarter of a processor is judged", () => {
+  const after = (ms: number, ranMs: number) =>
+    new Scene({ [pid]: ["R", 50, 0] }).after(ms, { [pid]: ["R", 50 + ranMs, 0] });
+  assertEquals([after(100, 25), after(100, 25.1), after(100, 100)], [soon, 0, 0]);
+  assertEquals([after(200, 50), after(200, 50.1)], [soon, 0]);
+  assertEquals([after(9000, 100), after(9000, 100.1)], [soon, 0], "as much as was left: no more");
+});
+
+test("starvation: who sleeps or is stopped, and has not waited, is judged", () => {
+  for (const state of ["S", "T"] as const) {
+    const scene = new Scene({ [pid]: ["S", 50, 40], [helper]: ["S", 10, 10] });
+    assertEquals(scene.after(100, { [pid]: [state, 50, 40], [helper]: ["S", 11, 11] }), 0);
+  }
+});
+
+test("starvation: who has waited, and sleeps again, gets that back, once and within limits", () => {
+  const after = (waitedMs: number) =>
+    new Scene({ [pid]: ["S", 50, 40] }).after(100, { [pid]: ["S", 60, 40 + waitedMs] });
+  assertEquals([after(24), after(30), after(900)], [0, 30, T]);
+  const scene = new Scene({ [pid]: ["R", 50, 40] });
+  assertEquals(scene.after(100, { [pid]: ["R", 50, 40] }), soon);
+  assertEquals(scene.after(soon, { [pid]: ["S", 51, 160] }), 120);
+  assertEquals(scene.after(120, { [pid]: ["S", 52, 300] }), 0, "it had its chance");
+});
+
+test("starvation: who sleeps while another thread of it is not run is excused as long as that lasts", () => {
+  const scene = new Scene({ [pid]: ["S", 50, 0], [helper]: ["R", 10, 0] });
+  for (let n = 0; n < 100; n++) {
+    assertEquals(scene.after(soon, { [pid]: ["S", 50, 0], [helper]: ["R", 10, 0] }), soon);
+  }
+  const waited = scene.after(soon, { [pid]: ["S", 51, 0], [helper]: ["S", 11, 2500] });
+  assertEquals(waited, T, "the wait of the helper was the main thread's");
+  assertEquals(scene.after(T, { [pid]: ["S", 51, 0], [helper]: ["R", 11, 2500] }), 0);
+});
+
+test("starvation: threads that are run excuse nobody who sleeps", () => {
+  const scene = new Scene({ [pid]: ["S", 50, 0], [helper]: ["R", 10, 0], [other]: ["S", 5, 0] });
+  const busy: Threads = { [pid]: ["S", 50, 0], [helper]: ["R", 36, 60], [other]: ["R", 5, 0] };
+  assertEquals(scene.after(100, busy), 0);
+});
+
+test("starvation: of the waits of several threads the longest counts, not their sum", () => {
+  const scene = new Scene({ [pid]: ["S", 50, 0], [helper]: ["S", 10, 0], [other]: ["S", 5, 0] });
+  const waited: Threads = { [pid]: ["S", 51, 50], [helper]: ["S", 11, 70], [other]: ["S", 6, 60] };
+  assertEquals(scene.after(100, waited), 70);
+});
+
+test("starvation: a thread that ends takes nothing with it, one that begins brings all it has had", () => {
+  const scene = new Scene({
+    [pid]: ["S", 50, 0],
+    [helper]: ["R", 10, 0],
+    [other]: ["S", 1e6, 1e6],
+  });
+  assertEquals(scene.after(100, { [pid]: ["S", 50, 0], [helper]: ["R", 60, 0] }), 0);
+  const begun = new Scene({ [pid]: ["S", 50, 0] });
+  assertEquals(begun.after(100, { [pid]: ["S", 50, 0], [helper]: ["R", 30, 0] }), 0);
+  const idle = new Scene({ [pid]: ["S", 50, 0] });
+  assertEquals(idle.after(100, { [pid]: ["S", 50, 0], [helper]: ["R", 3, 0] }), soon);
+});
+
+test("starvation: another process, another deadline, and what is not known excuse nobody", () => {
+  const starving: Threads = { [pid]: ["R", 50, 0] };
+  const { starvation } = new Scene(starving);
+  const { deadline } = starvation;
+  assertEquals(starvation.excuse(pid, deadline), soon, "the server itself has just woken up");
+  assertEquals(starvation.excuse(helper, deadline), 0);
+  assertEquals(starvation.excuse(undefined, deadline), 0);
+  assertEquals(starvation.excuse(pid, deadline + 1), 0);
+  starvation.postpone(undefined);
+  assertEquals(starvation.excuse(pid, deadline), 0);
+  starvation.watch(undefined, deadline);
+  assertEquals(starvation.excuse(undefined, deadline), 0);
+  assertEquals(
+    new Scene({ [pid]: ["R", 0, 0] }).after(100, { [pid]: ["R", 0, 0] }),
+    0,
+    "no counts",
+  );
+  assertEquals(new Scene({}).after(100, starving), 0);
+  assertEquals(new Scene(starving).after(100, {}), 0);
+});

@@ -29,7 +29,8 @@ export interface Ward {
 }
 
 /**
- * Reads orders from descriptor 3: "+" and "-" a ward, "k" kill what families have left behind, "q" end. When the orders end
+ * Reads orders from descriptor 3: "+" and "-" a ward, "k" kill what families have left behind, which it acknowledges by an empty
+ * line, "q" end. When the orders end
  * without that, the server is no more; all wards are killed, after a moment in which one that is not blocked ends by itself,
  * and the private directories of the server, whose names begin with the arguments, are removed.
  *
@@ -40,7 +41,7 @@ export interface Ward {
  * no /proc, by their number only). The number of a group is nobody else's while there is a process in it.
  */
 const script = `
-trap '' HUP INT TERM QUIT
+trap '' HUP INT TERM QUIT PIPE
 wards=
 since() {
   since=gone
@@ -76,7 +77,7 @@ while read -r order words; do
   case $order in
     +) since "\${words%%,*}"; wards="$wards $words,$since" ;;
     -) rest=; for each in $wards; do [ "\${each%,*}" = "$words" ] || rest="$rest $each"; done; wards=$rest ;;
-    k) family $words ;;
+    k) family $words; echo >&3 ;;
     q) exit ;;
   esac
 done <&3
@@ -115,8 +116,8 @@ export class Guard {
   #child: Child | null = null;
   /** Calls off the start of the next guard, while that is planned. */
   #cancelReplacement: (() => void) | null = null;
-  /** Orders that wait for the guard. */
-  #waiting: string[] = [];
+  /** Orders to look for families that no guard has acknowledged: the next one gets them again. */
+  readonly #unswept: string[] = [];
 
   constructor(runtime: Runtime) {
     this.#runtime = runtime;
@@ -135,6 +136,7 @@ export class Guard {
     this.#cancelSweep?.();
     this.#cancelSweep = null;
     this.#sweepEnded();
+    if (this.#unswept.length > 0) await this.ready().catch(() => {});
     await this.#starting?.catch(() => {});
     const child = this.#child;
     if (this.#users > 0 || child === null) return;
@@ -157,13 +159,13 @@ export class Guard {
   /** From now on `ward` is killed when the server is. Rejects where there can be no guard. */
   async add(ward: Ward): Promise<void> {
     this.#wards.add(ward);
-    if (this.#child) this.#order(`+ ${words(ward)}`);
-    else await this.ready();
+    this.#order(`+ ${words(ward)}`);
+    await this.ready();
   }
 
   /** `ward` is let go. */
   remove(ward: Ward): void {
-    if (this.#wards.delete(ward) && this.#child) this.#order(`- ${words(ward)}`);
+    if (this.#wards.delete(ward)) this.#order(`- ${words(ward)}`);
   }
 
   /** `ward` has ended: what it has left behind is killed. */
@@ -177,7 +179,9 @@ export class Guard {
     if (this.#ended.size === 0) return;
     const ended = [...this.#ended];
     this.#ended.clear();
-    this.#order(`k ${ended.map(({ family }) => family).join(" ")}`);
+    const order = `k ${ended.map(({ family }) => family).join(" ")}`;
+    if (this.#child || this.#starting || this.#cancelReplacement) this.#unswept.push(order);
+    this.#order(order);
     for (const ward of ended) this.remove(ward);
     if (this.#users === 0) return;
     this.#cancelSweep = this.#runtime.schedule(
@@ -201,14 +205,16 @@ export class Guard {
         stdio: ["ignore", "ignore", "ignore"],
         ownGroup: true,
       }, () => ({}));
-      child.stream!.read(() => {}, () => {});
+      child.stream!.read(({ length }) => {
+        if (this.#child === child) this.#unswept.splice(0, length);
+      }, () => {});
       this.#child = child;
       void child.exited.then(() => {
         child.stream!.close();
         if (this.#child === child) this.#replace(began);
       });
       for (const ward of this.#wards) this.#order(`+ ${words(ward)}`);
-      for (const line of this.#waiting.splice(0)) child.stream!.write(bytesOf(line));
+      for (const order of this.#unswept) this.#order(order);
     } finally {
       this.#starting = null;
     }
@@ -224,9 +230,7 @@ export class Guard {
   }
 
   #order(order: string): void {
-    const line = `${order}\n`;
-    if (this.#child) this.#child.stream!.write(bytesOf(line));
-    else if (this.#starting || this.#cancelReplacement) this.#waiting.push(line);
+    this.#child?.stream!.write(bytesOf(`${order}\n`));
   }
 }
 

@@ -19,6 +19,8 @@ class Guards {
   /** Whether a guard exits at once when it is told to, or by `exit()`. */
   exits = true;
   exit = () => {};
+  /** Whether a guard acknowledges that it has looked for families. */
+  acknowledges = true;
   /** What happens within `spawn`, before it returns. */
   meanwhile = () => {};
   #release: (() => void)[] = [];
@@ -77,11 +79,14 @@ class Guards {
     const write = (bytes: Uint8Array) => {
       const text = new TextDecoder().decode(bytes).trim();
       lines.push(text);
+      if (text.startsWith("k ") && this.acknowledges) acknowledge(new Uint8Array([10]));
       if (text !== "q") return;
       this.exit = () => exit({ code: 0, signal: null });
       if (this.exits) this.exit();
     };
-    const stream = { idle: true, write, read() {}, hold() {}, close() {} };
+    let acknowledge!: (bytes: Uint8Array) => void;
+    const read = (onData: (bytes: Uint8Array) => void) => acknowledge = onData;
+    const stream = { idle: true, write, read, hold() {}, close() {} };
     return { pid: 1000, exited, stream, outputs: [], kill() {} };
   }
 }
@@ -189,6 +194,31 @@ test("a guard that was killed is replaced at once, but once a second, and learns
   assertEquals(guards.timers.size, 1);
   await guard.leave();
   assertEquals([guards.timers.size, guards.living.length], [0, 0]);
+});
+
+test("a guard that was killed before it had looked for a family leaves that to the next one, also at the end", async () => {
+  const guards = new Guards();
+  const { guard } = guards;
+  guard.enter();
+  void guard.add(ward(1));
+  await settled();
+  await guards.release();
+  guards.acknowledges = false;
+  guard.sweep(ward(1));
+  guards.now += 5000;
+  guards.kill();
+  await settled();
+  await guards.pass(1);
+  await guards.release();
+  assertEquals(guards.living, [["k F1"]]);
+  guards.kill();
+  await settled();
+  guards.acknowledges = true;
+  const left = guard.leave();
+  await settled();
+  await guards.release();
+  await left;
+  assertEquals(guards.orders.at(-1), ["k F1", "q"]);
 });
 
 test("families of instances that end soon after one another are looked for together", async () => {

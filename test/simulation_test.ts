@@ -34,7 +34,7 @@ const rarity: Readonly<Record<string, number>> = {
   "spares: failed": 20,
   "spawnFailed": 20,
   "stall": 50,
-  "starved": 50,
+  "starved": 100,
   "problem": 20,
 };
 

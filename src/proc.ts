@@ -32,11 +32,10 @@ function fieldsOf(stat: string | undefined): readonly string[] | undefined {
 export function processState(runtime: Runtime, pid: number): ProcessState | undefined {
   const stat = statOf(runtime, pid);
   if (!stat) return undefined;
-  const waitsIn = runtime.systemText(`/proc/${pid}/wchan`) ?? "0";
   const resident = /^VmRSS:\s+(\d+) kB$/m.exec(runtime.systemText(`/proc/${pid}/status`) ?? "");
   return {
     state: states[stat[0]!] ?? "unknown",
-    waitsIn: waitsIn === "0" || waitsIn === "" ? null : waitsIn,
+    waitsIn: waitingIn(runtime, pid),
     cpuMs: (Number(stat[11]) + Number(stat[12])) * 1000 / ticksPerSecond,
     memoryBytes: Number(resident?.[1] ?? 0) * 1024,
     threads: Number(stat[17]),
@@ -60,6 +59,17 @@ export function threadOf(runtime: Runtime, pid: number, thread: number = pid): T
   return state && ranMs
     ? { ready: states[state] === "running", ranMs, waitedMs: waitedMs! }
     : undefined;
+}
+
+/** Whether the main thread of a process waits for another thread; false where that is not told. */
+export function waitsForThread(runtime: Runtime, pid: number): boolean {
+  return waitingIn(runtime, pid)?.startsWith("futex") ?? false;
+}
+
+/** The kernel function in which the main thread of a process waits; null where it does not, or where that is not told. */
+function waitingIn(runtime: Runtime, pid: number): string | null {
+  const name = runtime.systemText(`/proc/${pid}/wchan`) ?? "";
+  return name === "" || name === "0" ? null : name;
 }
 
 /** The other threads of a process, of very many some, by their numbers. */

@@ -5,7 +5,7 @@
  * In doubt are processes that have been silent for three quarters of the time interval. A hang that has a processor takes it:
  * who is ready to run and has had less than a quarter of one waits, until it has had as much as the rest of the time interval.
  */
-import { otherThreadsOf, type Thread, threadOf } from "./proc.ts";
+import { otherThreadsOf, type Thread, threadOf, waitsForThread } from "./proc.ts";
 import type { Runtime } from "./runtime/runtime.ts";
 
 /** With less than this share of a processor, a process is slowed down by others more than by itself. */
@@ -20,6 +20,8 @@ export class Starvation {
   #since = 0;
   #main: Thread | undefined;
   #others: ReadonlyMap<number, Thread> = new Map();
+  /** The main thread was seen to wait for another one. */
+  #waitsForThread = false;
   /** Once since then it slept, and no thread of it waited. */
   #isServed = false;
 
@@ -38,7 +40,7 @@ export class Starvation {
     this.#deadline = deadline;
     this.#pid = pid ?? 0;
     this.#since = this.#runtime.now();
-    this.#isServed = false;
+    this.#isServed = this.#waitsForThread = false;
     this.#main = pid === undefined ? undefined : threadOf(this.#runtime, pid);
     this.#others = this.#main ? otherThreadsOf(this.#runtime, this.#pid) : new Map();
   }
@@ -57,11 +59,9 @@ export class Starvation {
     const ranMs = now.ranMs - then.ranMs;
     if (now.ready) return this.#hasHardlyRun(ranMs) ? this.#soonMs : 0;
     if (this.#isServed) return 0;
-    // It sleeps. It may wait for another thread (for the garbage collector, say) that is given no processor.
-    const others = [...otherThreadsOf(runtime, pid)].map(([id, thread]) => {
-      const { ranMs, waitedMs } = this.#others.get(id) ?? { ranMs: 0, waitedMs: 0 };
-      return { ...thread, ranMs: thread.ranMs - ranMs, waitedMs: thread.waitedMs - waitedMs };
-    });
+    // It sleeps. Where it waits for another thread (for the garbage collector, say), that must be given a processor.
+    this.#waitsForThread ||= waitsForThread(runtime, pid);
+    const others = this.#waitsForThread ? this.#othersSince(pid) : [];
     const hardlyRan = this.#hasHardlyRun(others.reduce((sum, thread) => sum + thread.ranMs, ranMs));
     if (hardlyRan && others.some(({ ready }) => ready)) return this.#soonMs;
     // Nobody waits any more, and it sleeps, perhaps until its next sign of life is due: the longest wait is given back, once.
@@ -69,6 +69,14 @@ export class Starvation {
     const waits = (hardlyRan ? others : []).map(({ waitedMs }) => waitedMs);
     const longestMs = Math.max(now.waitedMs - then.waitedMs, ...waits);
     return longestMs < this.#soonMs ? 0 : Math.min(longestMs, this.#timeInterval);
+  }
+
+  /** The other threads, and what each has had since the process came into doubt. */
+  #othersSince(pid: number): readonly Thread[] {
+    return [...otherThreadsOf(this.#runtime, pid)].map(([id, { ready, ranMs, waitedMs }]) => {
+      const then = this.#others.get(id) ?? { ranMs: 0, waitedMs: 0 };
+      return { ready, ranMs: ranMs - then.ranMs, waitedMs: waitedMs - then.waitedMs };
+    });
   }
 
   /** Somebody who waits is looked at again so much later. */

@@ -15,6 +15,8 @@ type Threads = Record<number, readonly [state: "R" | "S" | "T", ranMs: number, w
 class Scene {
   now = 1000;
   threads: Threads;
+  /** Where the main thread waits when it sleeps. */
+  waitsIn = "futex_do_wait";
   readonly starvation: Starvation;
 
   constructor(threads: Threads, timeInterval = T) {
@@ -31,6 +33,7 @@ class Scene {
   }
 
   #text(path: string): string | undefined {
+    if (path === `/proc/${pid}/wchan`) return this.waitsIn;
     const [, , process, , thread, file] = path.split("/");
     const found = Number(process) === pid ? this.threads[Number(thread)] : undefined;
     if (!found) return undefined;
@@ -89,6 +92,17 @@ test("starvation: who sleeps while another thread of it is not run is excused as
   const waited = scene.after(soon, { [pid]: ["S", 51, 0], [helper]: ["S", 11, 2500] });
   assertEquals(waited, T, "the wait of the helper was the main thread's");
   assertEquals(scene.after(T, { [pid]: ["S", 51, 0], [helper]: ["R", 11, 2500] }), 0);
+});
+
+test("starvation: who sleeps, but not for another thread, is not excused by that", () => {
+  const scene = new Scene({ [pid]: ["S", 50, 0], [helper]: ["R", 10, 0] });
+  scene.waitsIn = "do_epoll_wait";
+  assertEquals(scene.after(100, { [pid]: ["S", 50, 0], [helper]: ["R", 10, 0] }), 0);
+  const has = new Scene({ [pid]: ["S", 50, 0], [helper]: ["R", 10, 0] });
+  assertEquals(has.after(100, { [pid]: ["S", 50, 0], [helper]: ["R", 10, 0] }), soon);
+  has.waitsIn = "do_epoll_wait";
+  const served = has.after(soon, { [pid]: ["S", 51, 0], [helper]: ["S", 11, 120] });
+  assertEquals(served, 120, "it had waited for one");
 });
 
 test("starvation: threads that are run excuse nobody who sleeps", () => {

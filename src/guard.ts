@@ -230,7 +230,7 @@ export class Guard {
   }
 
   #order(order: string): void {
-    this.#child?.stream!.write(bytesOf(`${order}\n`));
+    this.#child?.stream?.write(bytesOf(`${order}\n`));
   }
 }
 

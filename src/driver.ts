@@ -323,7 +323,7 @@ export class Driver implements Sleeper {
   /** When the process comes into doubt; Infinity where it is in doubt already. */
   get #doubtAt(): number {
     const { doubtAt, silenceAt } = this.server;
-    return silenceAt === this.#starvation.deadline ? Infinity : doubtAt ?? Infinity;
+    return silenceAt === this.#starvation.deadline ? Infinity : doubtAt;
   }
 
   #arm(): void {
@@ -349,7 +349,7 @@ export class Driver implements Sleeper {
     this.sample();
     // A timer may fire a little early.
     if (this.#doubtAt <= this.#parts.runtime.now() + 1) {
-      this.#starvation.watch(this.#instance?.pid, this.server.silenceAt!);
+      this.#starvation.watch(this.#instance?.pid, this.server.silenceAt);
     }
     if (this.#isNear) void this.#meet();
     else this.#arm();
@@ -371,7 +371,7 @@ export class Driver implements Sleeper {
     let seen = NaN;
     let waitMs = 0;
     while (this.#isNear) {
-      const { silenceAt = Infinity } = this.server;
+      const { silenceAt } = this.server;
       // Looked at before what has arrived is read: what the process did before it fell asleep has arrived.
       if (silenceAt !== seen && this.#comes(silenceAt)) {
         seen = silenceAt;

@@ -46,8 +46,8 @@ export class Starvation {
   }
 
   /** The process is still in doubt, and has until `deadline`. */
-  postpone(deadline: number | undefined): void {
-    this.#deadline = deadline ?? NaN;
+  postpone(deadline: number): void {
+    this.#deadline = deadline;
   }
 
   /** `deadline` is near: how many milliseconds more process `pid` is to be given, because it could not run; 0 for none. */

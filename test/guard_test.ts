@@ -39,6 +39,14 @@ class Guards {
     } as unknown as Runtime);
   }
 
+  /** There is one, for these wards. */
+  async begin(...pids: number[]): Promise<void> {
+    this.guard.enter();
+    for (const pid of pids) void this.guard.add(ward(pid));
+    await settled();
+    await this.release();
+  }
+
   /** Those that were asked for are there, or with `fail` cannot be. */
   async release(fail = false): Promise<void> {
     this.#fail = fail;
@@ -131,10 +139,7 @@ test("a guard that is being started when the last one leaves ends too, and stays
 test("who comes while the guard ends gets another", async () => {
   const guards = new Guards();
   const { guard } = guards;
-  guard.enter();
-  void guard.add(ward(1));
-  await settled();
-  await guards.release();
+  await guards.begin(1);
   guards.exits = false;
   const left = guard.leave();
   await settled();
@@ -169,11 +174,7 @@ test("a guard that could not be started is tried again with the next instance, f
 test("a guard that was killed is replaced at once, but once a second, and learns what it has missed", async () => {
   const guards = new Guards();
   const { guard } = guards;
-  guard.enter();
-  void guard.add(ward(1));
-  void guard.add(ward(2));
-  await settled();
-  await guards.release();
+  await guards.begin(1, 2);
   for (const [livedMs, waitMs] of [[5000, 0], [300, 700]] as const) {
     guards.now += livedMs;
     guards.kill();
@@ -199,10 +200,7 @@ test("a guard that was killed is replaced at once, but once a second, and learns
 test("a guard that was killed before it had looked for a family leaves that to the next one, also at the end", async () => {
   const guards = new Guards();
   const { guard } = guards;
-  guard.enter();
-  void guard.add(ward(1));
-  await settled();
-  await guards.release();
+  await guards.begin(1);
   guards.acknowledges = false;
   guard.sweep(ward(1));
   guards.now += 5000;
@@ -224,10 +222,7 @@ test("a guard that was killed before it had looked for a family leaves that to t
 test("families of instances that end soon after one another are looked for together", async () => {
   const guards = new Guards();
   const { guard } = guards;
-  guard.enter();
-  for (const pid of [1, 2, 3, 4]) void guard.add(ward(pid));
-  await settled();
-  await guards.release();
+  await guards.begin(1, 2, 3, 4);
   const [lines] = guards.living;
   lines!.length = 0;
   for (const pid of [1, 2, 3]) guard.sweep(ward(pid));

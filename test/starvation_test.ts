@@ -138,7 +138,7 @@ test("starvation: another process, another deadline, and what is not known excus
   assertEquals(starvation.excuse(helper, deadline), 0);
   assertEquals(starvation.excuse(undefined, deadline), 0);
   assertEquals(starvation.excuse(pid, deadline + 1), 0);
-  starvation.postpone(undefined);
+  starvation.postpone(deadline + soon);
   assertEquals(starvation.excuse(pid, deadline), 0);
   starvation.watch(undefined, deadline);
   assertEquals(starvation.excuse(undefined, deadline), 0);

@@ -44,9 +44,6 @@ const maxStackMs = 2000;
 /** Heartbeats move `last_updated` in the cluster map at most once in so many milliseconds, or in an eighth of the time interval. */
 const mapUpdateMs = { least: 10, most: 1000 };
 
-/** The deadlines that pass when the process is silent. */
-const silences = ["liveness", "check"] as const;
-
 type Deadline = "liveness" | "check" | "startup" | "grace" | "drain" | "lostLink" | "backoff";
 type Message<T extends ClientMessage["type"]> = ClientMessage & { readonly type: T };
 type Input<T extends ServerInput["type"]> = ServerInput & { readonly type: T };
@@ -204,19 +201,20 @@ export class Server {
     return next === Infinity ? undefined : next;
   }
 
-  /** When the process will have been silent for too long; undefined while nothing is expected of it. */
-  get silenceAt(): number | undefined {
-    const at = Math.min(...silences.map((name) => this.#deadlines.at(name) ?? Infinity));
-    return at === Infinity ? undefined : at;
+  /** When the process will have been silent for too long; Infinity while nothing is expected of it. */
+  get silenceAt(): number {
+    return Math.min(
+      this.#deadlines.at("liveness") ?? Infinity,
+      this.#deadlines.at("check") ?? Infinity,
+    );
   }
 
   /**
    * A process that is silent for so long is in doubt. Whoever can see that from then to `silenceAt` it was ready to run and
-   * was given no processor says so with `starved`. Undefined where the time interval is too short to see that.
+   * was given no processor says so with `starved`. Infinity where the time interval is too short to see that.
    */
-  get doubtAt(): number | undefined {
-    const at = this.silenceAt;
-    return at === undefined || this.#doubtMs < leastDoubtMs ? undefined : at - this.#doubtMs;
+  get doubtAt(): number {
+    return this.#doubtMs < leastDoubtMs ? Infinity : this.silenceAt - this.#doubtMs;
   }
 
   get #doubtMs(): number {
@@ -531,8 +529,8 @@ export class Server {
   /** The process could not run: it is given more time, and then looked at again. */
   #wait(waitMs: number, now: number): void {
     this.#forgiveStall(now);
-    if ((this.silenceAt ?? Infinity) > now) return;
-    for (const name of silences) {
+    if (this.silenceAt > now) return;
+    for (const name of ["liveness", "check"] as const) {
       const at = this.#deadlines.at(name);
       if (at !== undefined) this.#deadlines.set(name, Math.max(at, now + waitMs));
     }

@@ -38,7 +38,6 @@ const checks = [
     ...["--lib", "ES2023,ESNext.Disposable,DOM", ...declarations],
   ]],
   ["publint", bin("publint"), ["--strict"]],
-  ["consumers", "node", ["test/consumers.mjs", "--built"]],
   ["attw", bin("attw"), ["--pack", ".", "--profile", "esm-only"]],
 ];
 if (process.argv.includes("--fix")) checks.unshift(["deno fmt", deno, ["fmt"]]);

@@ -1,8 +1,9 @@
 // Runs a suite, test/*_test.ts or test/cluster/*_test.ts, on six runtimes, and checks that all of them ran the same tests.
+// The suite `package` is scripts, once each: the package in its users' hands, the status page in a browser, containers.
 //
-//   npm test                                      all of test/
+//   npm test                                      all of test/, and the package
 //   npm run test:cluster                          all of test/cluster/, which needs root, and installs Corosync with apt
-//   npm test -- --suite main,cluster --short      both; what does not depend on the runtime runs on one leg only
+//   npm test -- --suite main,cluster --short      two suites; what does not depend on the runtime runs on one leg only
 //   npm test -- --only node20,deno --file smoke   some legs, some files (test/smoke_test.ts)
 //   npm test -- --jobs 1                          one leg at a time (default 2)
 //   npm test -- --jsr                             Deno takes @std/assert from jsr.io, not from this folder
@@ -15,6 +16,7 @@ import { createWriteStream, mkdirSync, readdirSync, readFileSync, rmSync } from 
 import { delimiter, dirname, join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { parseArgs } from "node:util";
+import { installPackages } from "./support/apt.mjs";
 import { enterLab, prepareLab } from "./support/lab.mjs";
 import { build, install, offlineDenoConfig, root, run, runtimesDir } from "./support/setup.mjs";
 
@@ -37,12 +39,21 @@ const { values: options } = parseArgs({
 const faults = [];
 const list = (values) => (values ?? []).flatMap((value) => value.split(","));
 
+/** What some tests compare with; where it cannot be installed, they are skipped. */
+const tools = { "/usr/bin/promtool": "prometheus", "/usr/bin/zsh": "zsh", "/usr/bin/fish": "fish" };
+const scripts = ["consumers", "page", "containers"];
 /** A suite is a folder; `prepare` resolves to why it cannot run here, or undefined; `enter` is where its legs run. */
 const suites = {
-  main: { folder: "test", prepare: () => undefined, enter: (command) => command },
+  package: {},
+  main: {
+    folder: "test",
+    prepare: async () => void await installPackages(tools),
+    enter: (command) => command,
+  },
   cluster: { folder: "test/cluster", prepare: prepareLab, enter: enterLab },
 };
-const suiteNames = options.suite ? list(options.suite) : ["main"];
+const isPart = options.only !== undefined || options.file !== undefined;
+const suiteNames = options.suite ? list(options.suite) : isPart ? ["main"] : ["main", "package"];
 
 await install(root);
 await install(runtimesDir);
@@ -72,14 +83,17 @@ for (const signal of ["SIGINT", "SIGTERM", "SIGHUP"]) {
 
 const legs = [];
 const skippedSuites = [];
-for (const name of suiteNames) await runSuite(name);
+for (const name of suiteNames) {
+  if (name !== "package") await runSuite(name);
+  else for (const script of scripts) await runScript(script);
+}
 for (const fault of faults) console.log(`FAILED: ${fault}`);
 const sum = (key) => legs.reduce((total, leg) => total + leg[key], 0);
 const failed = sum("failed") + faults.length;
 if (failed > 0) process.exitCode = 1;
 const skipped = [
   sum("skipped") > 0 && `${sum("skipped")} tests`,
-  ...skippedSuites.map((name) => `the suite ${name}`),
+  ...skippedSuites,
 ].filter(Boolean);
 if (skipped.length > 0) console.log(`skipped: ${skipped.join(", ")}`);
 console.log(`${sum("passed")} passed, ${failed} failed`);
@@ -91,6 +105,20 @@ function mustKnow(what, names, known) {
   process.exit(2);
 }
 
+/** A script counts what it checks, or says why it cannot. */
+async function runScript(name) {
+  const path = `test/${name}.mjs`;
+  const { code, output } = await run(process.execPath, [join(root, path), "--built"]);
+  const counts = /^(\d+) passed, (\d+) failed$/m.exec(output) ?? ["no count", 0, 0];
+  const why = /^SKIPPED {2}(.*)$/m.exec(output)?.[1];
+  const failed = Number(counts[2]) || (code === 0 ? 0 : 1);
+  if (failed > 0) console.log(`--- ${path}\n${output}`);
+  else if (why !== undefined) console.log(`SKIPPED  ${path}: ${why}`);
+  console.log(`${failed > 0 ? "FAILED" : "ok"}  ${path}: ${counts[0]}`);
+  if (why !== undefined) skippedSuites.push(path);
+  legs.push({ passed: Number(counts[1]), failed, skipped: 0 });
+}
+
 async function runSuite(suite) {
   const { folder, prepare } = suites[suite];
   const files = readdirSync(join(root, folder)).sort()
@@ -100,7 +128,7 @@ async function runSuite(suite) {
   const why = await prepare();
   if (why !== undefined) {
     console.log(`SKIPPED  all of ${folder}: ${why}`);
-    skippedSuites.push(suite);
+    skippedSuites.push(`all of ${folder}`);
     return;
   }
   const own = [];

@@ -3,6 +3,7 @@
 
 import { mkdirSync } from "node:fs";
 import { join } from "node:path";
+import { installPackages } from "./apt.mjs";
 import { root, run } from "./setup.mjs";
 
 /** What must be there, and the Debian package that brings it. */
@@ -31,14 +32,8 @@ export async function prepareLab() {
   if (process.getuid() !== 0) {
     return "namespaces and Corosync need root (sudo npm run test:cluster)";
   }
-  const missing = [];
-  for (const [path, name] of Object.entries(needed)) {
-    if ((await run("test", ["-e", path])).code !== 0) missing.push(name);
-  }
-  if (missing.length > 0) {
-    const why = await aptGet(missing);
-    if (why !== undefined) return why;
-  }
+  const why = await installPackages(needed);
+  if (why !== undefined) return why;
   const [file, ...args] = enterLab(["true"]);
   const lab = await run(file, args);
   if (lab.code !== 0) return `no namespaces of one's own here: ${lab.output.trim()}`;
@@ -49,19 +44,4 @@ export async function prepareLab() {
   ]);
   if (gcc.code !== 0) throw new Error(`test/support/libsam.c does not compile:\n${gcc.output}`);
   return undefined;
-}
-
-async function aptGet(packages) {
-  if ((await run("test", ["-e", "/usr/bin/apt-get"])).code !== 0) {
-    return `${packages.join(", ")} missing, and no apt-get here to install them`;
-  }
-  console.error(`Installing ${packages.join(", ")} …`);
-  const env = { ...process.env, DEBIAN_FRONTEND: "noninteractive" };
-  const install = ["install", "--yes", "--no-install-recommends", ...packages];
-  let { code, output } = await run("apt-get", install, { env });
-  if (code !== 0) {
-    await run("apt-get", ["update"], { env }); // lists may be missing or old
-    ({ code, output } = await run("apt-get", install, { env }));
-  }
-  return code === 0 ? undefined : `apt-get cannot install ${packages.join(", ")}: ${output.trim()}`;
 }

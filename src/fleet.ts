@@ -59,12 +59,12 @@ export class Fleet {
   #stopping: Promise<void> | null = null;
   #code: number | null = null;
 
-  /** Starts the programs. Throws INVALID_PARAM for dependencies that nothing can satisfy. */
+  /** Starts the programs, which are given in the order of their dependencies. */
   constructor(programs: readonly FleetProgram[], strategy: Strategy) {
     this.#strategy = strategy;
     const members: Member[] = [];
     this.#members = members;
-    for (const each of inOrder(programs)) {
+    for (const each of programs) {
       const gated: CheckedProgram = {
         ...each.program,
         command: async (runtime) => {
@@ -223,8 +223,8 @@ function isReady({ supervision, status }: Member): boolean {
   return status === null ? supervision.ready : true;
 }
 
-/** Dependencies first, and else as given. */
-function inOrder(programs: readonly FleetProgram[]): readonly FleetProgram[] {
+/** Dependencies first, and else as given. Throws INVALID_PARAM for dependencies that nothing can satisfy. */
+export function inOrder(programs: readonly FleetProgram[]): readonly FleetProgram[] {
   const ordered = new Set<FleetProgram>();
   const visit = (program: FleetProgram, above: readonly string[]) => {
     if (ordered.has(program)) return;

@@ -4,6 +4,7 @@ import type { Transport } from "../transports/transport.ts";
 import type { ClusterMap, QuorumSource } from "./cluster/cluster.ts";
 import { restartDefaults, type RestartOptions } from "./core/restart.ts";
 import type { ServerSettings } from "./core/server_types.ts";
+import type { SupervisorEvent } from "./events.ts";
 import { isSignal, type Signal } from "./core/signals.ts";
 import { SamError } from "./errors.ts";
 
@@ -55,11 +56,35 @@ export interface SamOptions {
    * `KillMode`. Default `"group"`.
    */
   readonly killMode?: "group" | "process";
+  /** Who is told what happens. Default `"text"`; of `supervise()`, which has `events()`, `"none"`. */
+  readonly log?: Log;
   /** `start()` waits until this is quorate; a loss is a recovery. Default none. */
   readonly quorum?: QuorumSource;
   /** Where the state of the process is published. Default none. */
   readonly clusterMap?: ClusterMap;
 }
+
+/**
+ * On standard error of the server a readable line for what matters, or a line of JSON for each event; or nothing; or a
+ * function, which gets each event, and the lines that `"text"` would write for it.
+ *
+ * ```ts
+ * import { supervise } from "@x/sam";
+ *
+ * const levels: Record<string, string> = { recovery: "warn", failed: "error" };
+ * await supervise({ command: "true" }, {
+ *   recoveryPolicy: "quit",
+ *   log: ({ type, instanceId }, lines) => {
+ *     for (const line of lines) console.log({ level: levels[type] ?? "info", instanceId, line });
+ *   },
+ * }).finished;
+ * ```
+ */
+export type Log =
+  | "text"
+  | "json"
+  | "none"
+  | ((event: SupervisorEvent, lines: readonly string[]) => void);
 
 /**
  * How the server finds out whether a program is healthy: exactly one of `http`, `tcp` and `command`. Before its first
@@ -98,6 +123,7 @@ export interface CheckedOptions {
   /** The user named it. */
   readonly transportChosen: boolean;
   readonly killMode: "group" | "process";
+  readonly log: Log;
   readonly quorum: QuorumSource | undefined;
   readonly clusterMap: ClusterMap | undefined;
 }
@@ -117,6 +143,7 @@ export const optionNames: readonly string[] = [
   "captureStack",
   "observe",
   "killMode",
+  "log",
   "quorum",
   "clusterMap",
 ];
@@ -138,6 +165,7 @@ export function checkOptions(options: unknown, defaultTimeInterval?: number): Ch
     transport,
     transportChosen: given["transport"] !== undefined,
     killMode: oneOf("killMode", or(given["killMode"], "group"), ["group", "process"]),
+    log: checkLog(or(given["log"], "text")),
     quorum: checkInterface("quorum", given["quorum"], ["watch"]) as QuorumSource | undefined,
     clusterMap: checkInterface("clusterMap", given["clusterMap"], ["set", "delete"]) as
       | ClusterMap
@@ -246,6 +274,13 @@ function checkTransport(value: unknown): TransportName | Transport {
     value,
     'one of "unix", "pipe", "shm", or an object that implements Transport',
   );
+}
+
+function checkLog(value: unknown): Log {
+  if (typeof value === "function") return value as Log;
+  const words = ["text", "json", "none"] as const;
+  if (words.includes(value as "text")) return value as Log;
+  throw invalid("log", value, 'one of "text", "json", "none", or a function');
 }
 
 /** Checks that `value` is an object with no other keys than `keys`. */

@@ -88,7 +88,7 @@ export function checkProgram(program: unknown, captureStack = true): CheckedProg
   const rest = {
     args,
     cwd,
-    env: variables(or(given["env"], {})),
+    env: checkVariables("program.env", or(given["env"], {})),
     stdio: checkStdio(or(given["stdio"], "inherit")),
   };
   const preload = oneOf("program.preload", or(given["preload"], false), [true, false]);
@@ -268,16 +268,20 @@ function texts(name: string, value: unknown): readonly string[] {
   });
 }
 
-function variables(value: unknown): Readonly<Record<string, string>> {
+/** Checks environment variables. */
+export function checkVariables(
+  source: string,
+  value: unknown,
+): Readonly<Record<string, string>> {
   if (typeof value !== "object" || value === null || Array.isArray(value)) {
-    throw invalid("program.env", value, "an object of texts");
+    throw invalid(source, value, "an object of texts");
   }
   for (const [name, each] of Object.entries(value)) {
     if (name === "" || /[=\0]/.test(name)) {
-      throw invalid("program.env", name, "an object whose names have no = and no NUL");
+      throw invalid(source, name, "an object whose names have no = and no NUL");
     }
     if (typeof each !== "string" || each.includes("\0")) {
-      throw invalid(`program.env.${name}`, each, "a text without NUL");
+      throw invalid(`${source}.${name}`, each, "a text without NUL");
     }
   }
   return value as Readonly<Record<string, string>>;

@@ -42,7 +42,6 @@ export function report(event: SupervisorEvent): readonly string[] {
       return [`giving up: ${why}; at last ${who} ${endOf(evidence)} (${reason}${last})`];
     }
     case "finish":
-      if (event.status.reason === "spawn") return []; // register() rejects with it
       return event.status.error ? [event.status.error.message] : [];
     case "fallback":
       return [event.detail];

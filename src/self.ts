@@ -1,8 +1,9 @@
 /** The process that becomes a SAM server: it runs its own program again, watches it, and ends as it ended. */
 import type { Signal } from "./core/signals.ts";
+import type { SupervisorEvent } from "./events.ts";
 import type { CheckedOptions } from "./options.ts";
 import type { CheckedProgram } from "./program.ts";
-import { report } from "./report.ts";
+import { logger } from "./log.ts";
 import type { Runtime } from "./runtime/runtime.ts";
 import { Supervision } from "./supervise.ts";
 import type { Notifier, NotifierParts } from "./systemd.ts";
@@ -22,12 +23,13 @@ export async function serve(runtime: Runtime, options: CheckedOptions): Promise<
     command: () => Promise.resolve({ ...self, env: {}, stdio: ["inherit", "inherit", "inherit"] }),
   };
   let cancel: (() => void)[] = [];
-  const lines: string[] = [];
-  let cancelPrint: (() => void) | null = null;
-  const print = () => {
-    cancelPrint?.();
-    cancelPrint = null;
-    for (const line of lines.splice(0)) console.error(`sam: ${line}`);
+  const log = logger(options.log, program.name, "", (line) => console.error(line));
+  const untold: SupervisorEvent[] = [];
+  let cancelTell: (() => void) | null = null;
+  const tell = () => {
+    cancelTell?.();
+    cancelTell = null;
+    untold.splice(0).forEach(log);
   };
   const notifier = await notifierOf(runtime, {
     programs:
@@ -37,8 +39,10 @@ export async function serve(runtime: Runtime, options: CheckedOptions): Promise<
   const supervision = new Supervision(program, options, (event) => {
     notifier?.hear(program.name, event);
     if (event.type === "spawn" && cancel.length === 0) cancel = rule();
-    // Printed a moment later: the first time it takes milliseconds, and the next instance is not to wait for it.
-    if (lines.push(...report(event)) > 0) cancelPrint ??= runtime.schedule(print, 0, true);
+    if (event.type === "finish" && event.status.reason === "spawn") return; // register() rejects with it
+    untold.push(event);
+    // Told a moment later: the first time it takes milliseconds, and the next instance is not to wait for it.
+    cancelTell ??= runtime.schedule(tell, 0, true);
   });
   const rule = () => {
     runtime.takeOver((error) =>
@@ -50,7 +54,7 @@ export async function serve(runtime: Runtime, options: CheckedOptions): Promise<
     });
   };
   const status = await supervision.finished;
-  print();
+  tell();
   await notifier?.close();
   if (status.reason === "spawn") {
     for (const each of cancel) each();

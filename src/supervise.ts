@@ -20,6 +20,8 @@ import {
   type CheckOptions,
   checkOptions,
   checkSignal,
+  type Log,
+  or,
   type SamOptions,
 } from "./options.ts";
 import { type CheckedProgram, checkProgram, type Program } from "./program.ts";
@@ -97,7 +99,19 @@ export interface Supervisor {
  */
 export function supervise(program: Program, options: SuperviseOptions): Supervisor {
   const checked = checkProgram(program, options?.captureStack !== false);
-  return new Supervision(checked, checkSuperviseOptions(options, checked));
+  const { log, ...rest } = checkSuperviseOptions(options, checked);
+  return new Supervision(
+    checked,
+    { log, ...rest },
+    log === "none" ? undefined : told(log, checked),
+  );
+}
+
+/** Tells what happens, by code that an active process, which imports this module, too, need not load. */
+function told(log: Log, { name }: CheckedProgram): (event: SupervisorEvent) => void {
+  const loading = import("./log.ts")
+    .then(({ logger }) => logger(log, name, `${name}: `, console.error));
+  return (event) => void loading.then((tell) => tell(event));
 }
 
 /** The options of `supervise`, checked and complete. */
@@ -114,7 +128,8 @@ export function checkSuperviseOptions(
     return checkOptions(options); // which refuses it
   }
   const { check, ...rest } = options;
-  return { ...checkOptions(rest, isCommand ? 0 : undefined), check: checkCheck(check) };
+  const complete = { ...rest, log: or(rest.log, "none") };
+  return { ...checkOptions(complete, isCommand ? 0 : undefined), check: checkCheck(check) };
 }
 
 /** The options of `supervise`: those of a server; `timeInterval` may be left out for a `{ command }` (0). */

@@ -1,7 +1,7 @@
 // The configuration file, the control socket and the commands that use it, in a real pseudo-terminal where it matters.
 import { assert, assertEquals, assertMatch, assertStringIncludes } from "@std/assert";
 import { spawn, spawnSync } from "node:child_process";
-import { chmodSync, existsSync, readdirSync, statSync, writeFileSync } from "node:fs";
+import { chmodSync, existsSync, mkdirSync, readdirSync, statSync, writeFileSync } from "node:fs";
 import { commandTest, samCommand } from "./support/command.ts";
 import { eventually } from "./support/processes.ts";
 import { currentRuntime } from "./support/runtimes.ts";
@@ -51,6 +51,15 @@ commandTest(
     assertEquals(await sam(["restart", "web"]).exited, 0);
     await run.event("spawn", 3, "web");
 
+    const piped = sam(["status", "--watch"]);
+    const states = /^store \S+ pid \d+ restarts 1 last exit\nweb launched pid \d+ restarts 2\n/;
+    await piped.text(states, "stdout");
+    const objects = sam(["status", "shop", "--watch", "--json"]);
+    await objects.text(/^\[\{"name":"shop",.*\n\[/, "stdout");
+    objects.kill("SIGTERM");
+    assertEquals(await sam(["restart", "web"]).exited, 0);
+    await piped.text(/\nweb launched pid \d+ restarts 3\n/, "stdout");
+
     const table = sam(["status"]);
     assertEquals(await table.exited, 0);
     assertMatch(
@@ -62,7 +71,13 @@ commandTest(
 
     const followed = sam(["events", "--follow", "--json"]);
     await followed.text(/"recovery"/);
+    assertEquals(await sam(["stop", "web"]).exited, 0);
+    assertEquals((await run.event("finish", 1, "web")).status.reason, "stopped");
+    const half = sam(["status"]);
+    assertEquals(await half.exited, 0);
+    assertMatch(half.stdout, /\nstore +launched [^]*\nweb +finished /);
     assertEquals(await sam(["stop"]).exited, 0);
+    assertEquals(await piped.exited, 0);
     assertEquals([await run.exited, await followed.exited], [0, 0], run.stderr);
     assertStringIncludes(followed.stdout, '"reason":"stopped"');
     assertEquals(readdirSync(`${stage.directory}/sam`), []);
@@ -106,11 +121,32 @@ commandTest(
         { programs: { web: { program: "true", timeintervall: 1 } } },
         'programs.web has no "timeintervall"',
       ],
+      [
+        { programs: { web: { program: "true", env: { PORT: 8080 } } } },
+        "programs.web.env.PORT is 8080; it must be a text",
+      ],
+      [
+        { programs: { web: { program: "true", quorum: "yes" } } },
+        'programs.web.quorum is "yes"; it must be true, false, or an object with watch()',
+      ],
+      [
+        { programs: { web: { program: "true", after: ["store"] } } },
+        'programs.web.after names "store"; there are web',
+      ],
+      [
+        { programs: { web: { program: "true", after: ["web"] } } },
+        "programs.web.after goes round in a circle (web after web)",
+      ],
+      [
+        { programs: { web: { program: "./missing.js" } } },
+        `programs.web.program: ${stage.directory}/./missing.js does not exist`,
+        66,
+      ],
     ] as const;
-    for (const [value, text] of wrong) {
+    for (const [value, text, code = 78] of wrong) {
       writeFileSync(`${stage.directory}/c.json`, JSON.stringify(value));
       const run = sam(["run", "--config", "c.json"], {}, stage.directory);
-      assertEquals(await run.exited, 78, run.stderr);
+      assertEquals(await run.exited, code, run.stderr);
       assertStringIncludes(run.stderr, `sam: c.json: ${text}`);
     }
     writeFileSync(
@@ -152,11 +188,31 @@ commandTest(
   },
 );
 
+commandTest("a table that is higher than the terminal is cut", async (sam, stage) => {
+  const names = ["one", "two", "three", "four"];
+  const programs = Object.fromEntries(
+    names.map((name) => [name, { program: "sleep", args: ["60"] }]),
+  );
+  writeFileSync(`${stage.directory}/sam.config.json`, JSON.stringify({ name: "low", programs }));
+  const run = sam(["run", "--json"], {}, stage.directory);
+  await run.event("spawn", 1, "four");
+  await eventually("the socket", () => existsSync(`${stage.directory}/sam/low.sock`));
+  const screen = terminal(
+    `${quoted()} status --watch`,
+    { XDG_RUNTIME_DIR: stage.directory },
+    5,
+  );
+  await eventually("a second drawing", () => screen.output.includes("\x1b[4A\x1b[J"));
+  assertMatch(screen.output, /NAME[^\n]*\none[^\n]*\ntwo[^\n]*\n… 2 more\r?\n\x1b/);
+  assertEquals(await sam(["stop"]).exited, 0);
+  await Promise.all([run.exited, screen.exited]);
+});
+
 function spawnWatch(directory: string, env: Record<string, string>) {
   return terminal(`${quoted()} status --watch`, { ...env, XDG_RUNTIME_DIR: directory });
 }
 
-commandTest("the completion of bash knows commands, flags and their values", async (sam) => {
+commandTest("the completion of bash knows commands, flags and their values", async (sam, stage) => {
   const script = sam(["completion", "bash"]);
   assertEquals(await script.exited, 0, script.stderr);
   const completed = (...words: string[]) => {
@@ -164,7 +220,10 @@ commandTest("the completion of bash knows commands, flags and their values", asy
     const line =
       `${script.stdout}\nCOMP_WORDS=(sam ${list}); COMP_CWORD=${words.length}; _sam; echo "\${COMPREPLY[@]}"`;
     return new Promise<string>((resolve) => {
-      const child = spawn("bash", ["-c", line], { stdio: ["ignore", "pipe", "inherit"] });
+      const child = spawn("bash", ["-c", line], {
+        env: { ...process.env, XDG_RUNTIME_DIR: stage.directory },
+        stdio: ["ignore", "pipe", "inherit"],
+      });
       let text = "";
       child.stdout.setEncoding("utf8").on("data", (more: string) => text += more);
       child.on("close", () => resolve(text.trim()));
@@ -173,6 +232,12 @@ commandTest("the completion of bash knows commands, flags and their values", asy
   assertEquals(await completed("st"), "status stop");
   assertEquals(await completed("run", "--time"), "--time-interval");
   assertEquals(await completed("run", "--transport", ""), "unix pipe shm");
+  assertEquals(await completed("run", "--no-p"), "--no-preload");
+  assertEquals(await completed("signal", "SIGH"), "SIGHUP");
+  mkdirSync(`${stage.directory}/sam`);
+  writeFileSync(`${stage.directory}/sam/here.sock`, "");
+  assertEquals(await completed("signal", "SIGHUP", "h"), "here");
+  assertEquals(await completed("stop", ""), "here");
 });
 
 const hasFish = spawnSync("fish", ["--version"]).status === 0;
@@ -181,13 +246,24 @@ commandTest("the completion of fish knows them, too", async (sam, stage) => {
   assertEquals(await script.exited, 0, script.stderr);
   const completed = (line: string) => {
     const code = `${script.stdout}\ncomplete --do-complete '${line}'`;
-    const env = { ...process.env, HOME: stage.directory };
+    const env: Record<string, string | undefined> = {
+      ...process.env,
+      HOME: stage.directory,
+      TMPDIR: stage.directory,
+    };
+    delete env["XDG_RUNTIME_DIR"];
     const { stdout } = spawnSync("fish", ["--no-config", "--command", code], { env });
     return String(stdout).trim().split("\n").sort().join(" ");
   };
   assertEquals(completed("sam st"), "status stop");
   assertEquals(completed("sam run --time"), "--time-interval");
   assertEquals(completed("sam run --transport "), "pipe shm unix");
+  assertEquals(completed("sam run --no-p"), "--no-preload");
+  assertEquals(completed("sam signal SIGH"), "SIGHUP");
+  const directory = `${stage.directory}/sam-${process.getuid!()}`; // without XDG_RUNTIME_DIR
+  mkdirSync(directory);
+  writeFileSync(`${directory}/here.sock`, "");
+  assertEquals(completed("sam signal SIGHUP h"), "here");
 }, { skip: hasFish ? false : "fish is not installed" });
 
 const hasZsh = spawnSync("zsh", ["--version"]).status === 0;

@@ -1,6 +1,6 @@
 // The words of a command line, texts that become values, and what PROGRAM is: without a process.
 import { assert, assertEquals, assertThrows } from "@std/assert";
-import type { SamError } from "../mod.ts";
+import { SamError, type SupervisorEvent } from "../mod.ts";
 import {
   flagOf,
   optionFlags,
@@ -16,6 +16,7 @@ import { buildProgram } from "../src/cli/programs.ts";
 import { which } from "../src/cli/which.ts";
 import { type Option, parseWords } from "../src/cli/words.ts";
 import { optionNames } from "../src/options.ts";
+import { report } from "../src/report.ts";
 import { readFileSync } from "node:fs";
 import { test } from "./support/harness.ts";
 import { sourceFixture } from "./support/runtimes.ts";
@@ -102,6 +103,54 @@ test("every option of a server is a flag, a variable and a key", () => {
     ]
   ) {
     assert(keys.includes(`restart.${key}`), key);
+  }
+  // A text for each, and what it is for the server.
+  const said: Readonly<Record<string, readonly [text: string, value: unknown]>> = {
+    timeInterval: ["1s", 1000],
+    recoveryPolicy: ["quit", "quit"],
+    transport: ["shm", "shm"],
+    warnSignal: ["SIGHUP", "SIGHUP"],
+    startupTimeout: ["2s", 2000],
+    stopTimeout: ["3s", 3000],
+    standby: ["1", 1],
+    maxDataSize: ["1MiB", 1024 ** 2],
+    serverLost: ["continue", "continue"],
+    killMode: ["process", "process"],
+    captureStack: ["false", false],
+    log: ["json", "json"],
+    observe: ["", true],
+    quorum: ["", true],
+    clusterMap: ["", true],
+    "restart.on": ["started", "started"],
+    "restart.intensity": ["4", 4],
+    "restart.period": ["5m", 300_000],
+    "restart.initialDelay": ["6", 6],
+    "restart.maxDelay": ["7s", 7000],
+    "restart.factor": ["1.5", 1.5],
+    "restart.jitter": ["0.5", 0.5],
+    "restart.resetAfter": ["8s", 8000],
+    "check.http": ["http://h/", "http://h/"],
+    "check.tcp": ["h:1", "h:1"],
+    "check.command": ["true", "true"],
+    "check.period": ["9s", 9000],
+    "check.timeout": ["10s", 10_000],
+    "check.failureThreshold": ["11", 11],
+  };
+  for (const row of optionFlags) {
+    const [text, value] = said[row.key]!;
+    const parts = /^check\.[pft]/.test(row.key) && row.key !== "check.tcp"
+      ? { "check.tcp": "h:1" }
+      : {};
+    const { options } = build({ ...parts, [row.key]: parseText(flagOf(row), row.kind, text) });
+    const [outer, inner] = row.key.split(".") as [string, string?];
+    const { check, settings, ...rest } = options;
+    const known: Readonly<Record<string, unknown>> = {
+      ...settings,
+      ...rest,
+      check: check && { ...check, [check.kind]: check.target },
+    };
+    const found = inner ? (known[outer] as Readonly<Record<string, unknown>>)[inner] : known[outer];
+    assertEquals(value === true ? Boolean(found) : found, value, row.key);
   }
   const rows = [...programFlags, ...optionFlags];
   assertEquals(new Set(rows.map(flagOf)).size, rows.length);
@@ -214,6 +263,55 @@ test("the help fits a screen of 24 lines and 80 columns", () => {
     for (const line of lines) assert(line.length <= 80, line);
   }
   for (const line of runHelp(true).split("\n")) assert(line.length <= 80, line);
+});
+
+test("docs/events.md knows every event, and which of them are told", () => {
+  const types = {
+    spawn: true,
+    spawnFailed: true,
+    register: true,
+    waiting: true,
+    start: true,
+    stop: true,
+    finalize: true,
+    check: true,
+    stall: true,
+    starved: true,
+    warn: true,
+    kill: true,
+    exit: true,
+    recovery: true,
+    failed: true,
+    observed: true,
+    stopping: true,
+    standby: true,
+    quorum: true,
+    fallback: true,
+    problem: true,
+    finish: true,
+    status: true,
+    lost: true,
+  } satisfies Record<SupervisorEvent["type"], true>;
+  const path = sourceFixture("../../docs/events").replace(/ts$/, "md");
+  const [, table] = readFileSync(path, "utf8").split("## All events");
+  const rows = [...table!.matchAll(/^\| `(\w+)` +\| (yes)? /gm)];
+  assertEquals(rows.map(([, type]) => type).sort(), Object.keys(types).sort());
+  const evidence = { detail: "", exitCode: 1, signal: null, heartbeatAge: null };
+  const error = new SamError("LIBRARY", "x");
+  const status = { code: 1, signal: null, reason: "spawn", error };
+  for (const [, type, isTold] of rows) {
+    const event = {
+      type,
+      at: 0,
+      instanceId: 1,
+      reason: "exit",
+      detail: "x",
+      evidence,
+      error,
+      status,
+    };
+    assertEquals(report(event as unknown as SupervisorEvent).length > 0, isTold === "yes", type);
+  }
 });
 
 test("the table of options in docs/cli.md is that of the parser, and so are the exit codes", () => {

@@ -2,7 +2,7 @@
 import { assertEquals, assertThrows } from "@std/assert";
 import { writeFileSync } from "node:fs";
 import type { CheckOptions, SamError, SupervisorEvent } from "../mod.ts";
-import { Fleet, type Strategy } from "../src/fleet.ts";
+import { Fleet, inOrder, type Strategy } from "../src/fleet.ts";
 import { checkProgram } from "../src/program.ts";
 import { checkSuperviseOptions } from "../src/supervise.ts";
 import { eventually, killQuietly, processTest } from "./support/processes.ts";
@@ -21,18 +21,20 @@ function fleetOf(
 ) {
   const told: Told[] = [];
   const fleet = new Fleet(
-    Object.entries(shells).map(([name, [line, ...after]]) => {
-      const program = checkProgram({ command: "sh", args: ["-c", line], stdio: "ignore" });
-      const options = checkSuperviseOptions(
-        {
-          recoveryPolicy: "restart",
-          restart: { on: "failure", intensity: 3 },
-          ...(checks[name] && { check: checks[name] }),
-        },
-        program,
-      );
-      return { name, program, options, after };
-    }),
+    inOrder(
+      Object.entries(shells).map(([name, [line, ...after]]) => {
+        const program = checkProgram({ command: "sh", args: ["-c", line], stdio: "ignore" });
+        const options = checkSuperviseOptions(
+          {
+            recoveryPolicy: "restart",
+            restart: { on: "failure", intensity: 3 },
+            ...(checks[name] && { check: checks[name] }),
+          },
+          program,
+        );
+        return { name, program, options, after };
+      }),
+    ),
     strategy,
   );
   fleet.subscribe((name, event) => void told.push({ name, event }));

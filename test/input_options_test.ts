@@ -81,6 +81,11 @@ const wrongOptions: readonly Wrong[] = [
     may: "an object with set() and delete()",
     values: [null, 5, "yes", true, {}, [], { set() {} }, { delete() {} }, new Set()],
   },
+  {
+    name: "log",
+    may: 'one of "text", "json", "none", or a function',
+    values: [null, "", "TEXT", "file", true, 0, {}, ["json"]],
+  },
   { name: "restart", may: "an object", values: noObject },
 ];
 

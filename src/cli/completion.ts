@@ -1,4 +1,5 @@
 /** `sam completion bash|zsh|fish`: made of the same rows as the parser. */
+import { signals } from "../core/signals.ts";
 import * as host from "../runtime/host.ts";
 import { CommandError } from "./exit.ts";
 import { flagOf, optionFlags, programFlags } from "./flags.ts";
@@ -8,12 +9,14 @@ import { runOptions } from "./run.ts";
 const commands = ["run", ...Object.keys(remoteOptions), "completion"];
 /** The names of the servers, as a shell finds them. */
 const names =
-  `ls "\${XDG_RUNTIME_DIR:-/run/user/$(id -u)}/sam" 2>/dev/null | sed -n 's/\\.sock$//p'`;
+  `ls "\${XDG_RUNTIME_DIR:-/run/user/$(id -u)}/sam" "\${TMPDIR:-/tmp}/sam-$(id -u)" 2>/dev/null ` +
+  `| sed -n 's/\\.sock$//p'`;
 
 /** The same in the words of fish. */
 const fishNames =
   "(ls (set -q XDG_RUNTIME_DIR; and echo $XDG_RUNTIME_DIR; or echo /run/user/(id -u))/sam " +
-  '2>/dev/null | string replace -r "\\.sock\\$" "")';
+  "(set -q TMPDIR; and echo $TMPDIR; or echo /tmp)/sam-(id -u) " +
+  '2>/dev/null | string replace --filter -r "\\.sock\\$" "")';
 
 /** Writes the script of a shell. */
 export function completion(words: readonly string[]): Promise<number> {
@@ -40,6 +43,10 @@ function choices(): readonly (readonly [flag: string, values: string])[] {
 
 const flagsOf = (options: readonly { readonly flag: string }[]) =>
   options.map(({ flag }) => flag).join(" ");
+/** What switches off. */
+const noFlags = [...programFlags, ...optionFlags].filter(({ kind }) => kind === "switch")
+  .map((row) => ({ flag: flagOf(row).replace("--", "--no-"), takesValue: false }));
+const allRunOptions = [...runOptions, ...noFlags];
 
 /** For bash, and, by its compatible layer, for zsh. */
 function bash(): string {
@@ -52,9 +59,10 @@ _sam() {
   else
     case "\${COMP_WORDS[1]} $before" in
 ${choices().map(([flag, values]) => `      "run ${flag}") words="${values}" ;;`).join("\n")}
+      "signal signal") words="${signals.join(" ")}" ;;
       *)
         case "\${COMP_WORDS[1]} $word" in
-          "run -"*) words="${flagsOf(runOptions)} --help --help-all" ;;
+          "run -"*) words="${flagsOf(allRunOptions)} --help --help-all" ;;
           "run "*) COMPREPLY=($(compgen -f -c -- "$word")); return ;;
 ${
     Object.entries(remoteOptions).map(([command, options]) =>
@@ -79,6 +87,9 @@ ${bash().split("\n").slice(1).join("\n")}`;
 
 function fish(): string {
   const after = (command: string) => `-n "__fish_seen_subcommand_from ${command}"`;
+  const isSignal = "__fish_seen_subcommand_from signal; and test (count (commandline -opc))";
+  const names = (command: string) =>
+    command === "signal" ? `-n "${isSignal} -gt 2"` : after(command);
   const none = `-n "not __fish_seen_subcommand_from ${commands.join(" ")}"`;
   const known = new Map(choices());
   const flag = (command: string, { flag, takesValue }: (typeof runOptions)[number]) => {
@@ -89,11 +100,12 @@ function fish(): string {
   return [
     "# sam completion for fish: sam completion fish | source",
     `complete -c sam ${none} -f -a "${commands.join(" ")}"`,
-    ...runOptions.map((option) => flag("run", option)),
+    ...allRunOptions.map((option) => flag("run", option)),
     ...Object.entries(remoteOptions).flatMap(([command, options]) => [
-      `complete -c sam ${after(command)} -f -a '${fishNames}'`,
+      `complete -c sam ${names(command)} -f -a '${fishNames}'`,
       ...options.map((option) => flag(command, option)),
     ]),
+    `complete -c sam -n "${isSignal} -eq 2" -f -a "${signals.join(" ")}"`,
     `complete -c sam ${after("completion")} -f -a "bash zsh fish"`,
     "",
   ].join("\n");

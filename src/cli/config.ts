@@ -1,8 +1,9 @@
 /** The configuration file: several programs, what they depend on, and their options. */
 import type { FleetProgram, Strategy } from "../fleet.ts";
-import { strategies } from "../fleet.ts";
+import { inOrder, strategies } from "../fleet.ts";
 import { checkObject, type CheckOptions, invalid, oneOf, type SamOptions } from "../options.ts";
 import { SamError } from "../errors.ts";
+import { checkVariables } from "../program.ts";
 import type { RuntimeName } from "../runtime/runtime.ts";
 import { type Address, addressOf } from "./address.ts";
 import { CommandError } from "./exit.ts";
@@ -109,8 +110,10 @@ export function checkConfig(
       name: given["name"] === undefined ? undefined : nameOf("name", given["name"]),
       metrics: given["metrics"] === undefined ? undefined : addressOf("metrics", given["metrics"]),
       strategy: oneOf("strategy", given["strategy"] ?? "one_for_one", strategies),
-      programs: wanted.map((name) =>
-        one(file, nameOf("the name of a program", name), named[name], above(), around)
+      programs: inOrder(
+        wanted.map((name) =>
+          one(file, nameOf("the name of a program", name), named[name], above(), around)
+        ),
       ),
     };
   } catch (error) {
@@ -176,6 +179,7 @@ function one(
     {
       name,
       program,
+      source: `${file}: ${at}.program: `,
       args: texts(`${at}.args`, given["args"]),
       after: texts(`${at}.after`, given["after"]),
     },
@@ -199,5 +203,5 @@ function checkShape(
   else if (kind === "switch") oneOf(name, value, [true, false]);
   else if (kind === "text" && typeof value !== "string") throw invalid(name, value, "a text");
   else if (kind === "list" && !name.endsWith(".env")) texts(name, value);
-  else if (name.endsWith(".env")) checkObject(name, value, Object.keys(value ?? {}));
+  else if (name.endsWith(".env")) checkVariables(name, value);
 }

@@ -5,7 +5,8 @@ import type { Fleet } from "../fleet.ts";
 import * as host from "../runtime/host.ts";
 import type { Runtime } from "../runtime/runtime.ts";
 import { CommandError } from "./exit.ts";
-import { type Entry, eventText, type Journal } from "./journal.ts";
+import { eventText } from "../log.ts";
+import type { Entry, Journal } from "./journal.ts";
 import { connect, Lines, socketOf } from "./socket.ts";
 
 /** What a server is asked. */

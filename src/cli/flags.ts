@@ -69,6 +69,7 @@ export const optionFlags: readonly Flag[] = [
     kind: "switch",
     help: "take the stack of a blocked loop (on)",
   },
+  { key: "log", kind: ["text", "json", "none"], help: "events on standard error (text)" },
   { key: "observe", kind: "switch", help: "a dry run: report, and kill nothing (off)" },
   {
     key: "quorum",
@@ -168,8 +169,13 @@ export function flagOf({ key }: Pick<Flag, "key">): string {
 }
 
 /** The environment variable of a row: `SAM_TIME_INTERVAL`. */
-export function variableOf(flag: Pick<Flag, "key">): string {
-  return `SAM_${flagOf(flag).slice(2).replaceAll("-", "_").toUpperCase()}`;
+export function variableOf(row: Pick<Flag, "key">): string {
+  return variableOfFlag(flagOf(row));
+}
+
+/** The environment variable of any flag. */
+export function variableOfFlag(flag: string): string {
+  return `SAM_${flag.slice(2).replaceAll("-", "_").toUpperCase()}`;
 }
 
 /** What stands for the value of a row; empty for a switch. */

@@ -1,5 +1,4 @@
 /** What a `sam run` knows of its programs: how they are, and what has happened. Asked over the control socket and HTTP. */
-import { SamError } from "../errors.ts";
 import type { SupervisorEvent, SupervisorStatus } from "../events.ts";
 import type { Fleet, Strategy } from "../fleet.ts";
 import * as host from "../runtime/host.ts";
@@ -39,15 +38,6 @@ export interface Entry {
 
 /** So many events are kept. */
 const maxKept = 1000;
-
-/** An event as one line of JSON. */
-export function eventText(program: string, event: SupervisorEvent): string {
-  return JSON.stringify(
-    { program, ...event },
-    (_key, value: unknown) =>
-      value instanceof SamError ? { code: value.code, message: value.message } : value,
-  );
-}
 
 /** The programs of one server, and their past. */
 export class Journal {

@@ -27,6 +27,8 @@ const preloadStartupTimeout = 60_000;
 export interface ProgramWords {
   readonly name: string;
   readonly program: string;
+  /** What goes before a message about it: where it was named. Default nothing. */
+  readonly source?: string;
   readonly args: readonly string[];
   readonly after: readonly string[];
 }
@@ -47,11 +49,14 @@ export function buildProgram(
   const runtime = settings.value("runtime", found.runtime ?? around.runtime) as RuntimeName;
   const isModule = found.isModule || settings.has("runtime");
   if (isModule && !found.isModule && !around.files.exists(absolute(words.program, directory))) {
-    throw new CommandError("noInput", `${words.program} does not exist in ${directory}`);
+    const what = `${words.source ?? ""}${words.program}`;
+    throw new CommandError("noInput", `${what} does not exist in ${directory}`);
   }
   if (found.isModule && !/^\w+:/.test(words.program)) {
     const path = absolute(words.program, directory);
-    if (!around.files.exists(path)) throw new CommandError("noInput", `${path} does not exist`);
+    if (!around.files.exists(path)) {
+      throw new CommandError("noInput", `${words.source ?? ""}${path} does not exist`);
+    }
   }
   const target = isModule ? runtime : runtimeOf(words.program, words.args);
   const preload = settings.value("preload", target !== undefined && canPreload(target)) as boolean;
@@ -126,6 +131,7 @@ function optionsOf(settings: Settings, preload: boolean, isModule: boolean): Sup
   return {
     timeInterval: watched ? preloadTimeInterval : 0,
     recoveryPolicy: policy,
+    log: "text",
     startupTimeout: preload || options["check"] ? preloadStartupTimeout : 0,
     ...options as Partial<SamOptions>,
     restart: { on, ...options["restart"] as object },
@@ -187,8 +193,9 @@ function checkEach(settings: Settings): void {
 /** The library's message with the name by which the user knows the option. */
 function renamed(error: unknown, key: string, source: string): unknown {
   if (!(error instanceof SamError) || error.code !== "INVALID_PARAM") return error;
-  const message = error.message.startsWith(`${key} `)
+  let message = error.message.startsWith(`${key} `)
     ? source + error.message.slice(key.length)
     : `${source}: ${error.message}`;
+  if (key in switches) message = message.replace("it must be ", "it must be true, false, or ");
   return new CommandError(source.startsWith("--") ? "usage" : "config", message);
 }

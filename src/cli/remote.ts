@@ -91,7 +91,7 @@ async function watch(name: string | undefined, json: boolean): Promise<number> {
     });
     if (json) stdout.write(`${JSON.stringify(servers)}\n`);
     else if (stdout.isTerminal) {
-      const text = table(servers, stdout);
+      const text = fitting(table(servers, stdout), stdout.rows - 1);
       stdout.write(`${lines > 0 ? `\x1b[${lines}A` : ""}\x1b[J${text}`);
       lines = text.split("\n").length - 1;
     } else {
@@ -108,6 +108,13 @@ async function watch(name: string | undefined, json: boolean): Promise<number> {
     if (servers.length === 0) return 0;
     await new Promise<void>((resolve) => runtime.schedule(resolve, watchMs, true));
   }
+}
+
+/** The first lines of a text, and how many more there are: what scrolls away cannot be drawn over. */
+function fitting(text: string, most: number): string {
+  const lines = text.split("\n").slice(0, -1);
+  if (lines.length <= most) return text;
+  return [...lines.slice(0, most - 1), `… ${lines.length - most + 1} more`, ""].join("\n");
 }
 
 /** `sam events`. */

@@ -1,17 +1,24 @@
 /** `sam run`: supervises a program, or those of a configuration file, and ends as they end. */
 import { Fleet } from "../fleet.ts";
 import type { SamError } from "../errors.ts";
-import type { SupervisorEvent } from "../events.ts";
 import { loadRuntime } from "../runtime/runtime.ts";
 import * as host from "../runtime/host.ts";
-import { report } from "../report.ts";
+import { logger } from "../log.ts";
 import { notifierOf, onEnding } from "../self.ts";
 import { type Address, addressOf } from "./address.ts";
 import { checkConfig, type CheckedConfig, nameOf } from "./config.ts";
 import { freeName, openControl } from "./control.ts";
 import { CommandError, exitCodeOfSpawn } from "./exit.ts";
-import { flagOf, optionFlags, parseText, programFlags, Settings, variableOf } from "./flags.ts";
-import { eventText, Journal } from "./journal.ts";
+import {
+  flagOf,
+  optionFlags,
+  parseText,
+  programFlags,
+  Settings,
+  variableOf,
+  variableOfFlag,
+} from "./flags.ts";
+import { Journal } from "./journal.ts";
 import { buildProgram, type Surroundings } from "./programs.ts";
 import { type Option, parseWords } from "./words.ts";
 
@@ -30,17 +37,17 @@ export const runOptions: readonly Option[] = [
 /** The files that `sam run` looks for where it is told none. */
 const configFiles = ["sam.config.ts", "sam.config.js", "sam.config.mjs", "sam.config.json"];
 
-/** What is to be run, and how it is told. */
-interface Plan extends CheckedConfig {
-  readonly json: boolean;
-  readonly quiet: boolean;
-}
+/** Words for what the option `log` has. */
+const logFlags: Readonly<Record<string, string>> = { "--json": "json", "--quiet": "none" };
 
 /** Runs until all has ended; resolves to the exit code. */
 export async function run(words: readonly string[]): Promise<number> {
   const plan = await planOf(words);
   const runtime = await loadRuntime();
-  const tell = teller(plan);
+  const several = plan.programs.length > 1;
+  const loggers = new Map(plan.programs.map(({ name, options }) => {
+    return [name, logger(options.log, name, several ? `${name}: ` : "", writeLine)];
+  }));
   let spawnError: SamError | undefined;
   const made = plan.programs.length === 1 ? plan.programs[0]!.name : "sam";
   const serverName = await freeName(runtime, plan.name, made);
@@ -58,7 +65,7 @@ export async function run(words: readonly string[]): Promise<number> {
   fleet.subscribe((name, event) => {
     notifier?.hear(name, event);
     if (event.type === "finish" && event.status.reason === "spawn") spawnError = event.status.error;
-    tell(name, event);
+    loggers.get(name)!(event);
   });
   runtime.takeOver((error) => host.stderr.write(`sam: a problem of sam's own: ${String(error)}\n`));
   onEnding(runtime, (signal, delivered) => {
@@ -82,49 +89,33 @@ export async function run(words: readonly string[]): Promise<number> {
   return spawnError === undefined ? code : exitCodeOfSpawn(spawnError);
 }
 
+function writeLine(line: string): void {
+  host.stderr.write(`${line}\n`);
+}
+
 /** Listens before anything is started: what cannot be served is found out at once. */
-async function openEndpoints(address: Address, { json, quiet }: Plan) {
+async function openEndpoints(address: Address, { programs }: CheckedConfig) {
   const { Endpoints } = await import("./http.ts");
   const endpoints = await Endpoints.open(address);
   const { url } = endpoints;
-  if (json) host.stderr.write(`${JSON.stringify({ type: "listening", at: Date.now(), url })}\n`);
-  else if (!quiet) host.stderr.write(`sam: the status page is at ${url}\n`);
+  const logs = new Set(programs.map(({ options }) => options.log));
+  if (logs.has("json")) writeLine(JSON.stringify({ type: "listening", at: Date.now(), url }));
+  if (logs.has("text")) writeLine(`sam: the status page is at ${url}`);
   return endpoints;
 }
 
-/** Writes what happens to standard error: what matters, or all of it as JSON. */
-function teller(plan: Plan): (name: string, event: SupervisorEvent) => void {
-  const several = plan.programs.length > 1;
-  return (program, event) => {
-    if (plan.json) return host.stderr.write(`${eventText(program, event)}\n`);
-    for (const line of plan.quiet ? [] : linesOf(event)) {
-      host.stderr.write(`sam: ${several ? `${program}: ` : ""}${line}\n`);
-    }
-  };
-}
-
-/** A program that could not be started is told here; elsewhere `register()` rejects with it. */
-function linesOf(event: SupervisorEvent): readonly string[] {
-  if (event.type === "finish" && event.status.reason === "spawn") {
-    return event.status.error ? [event.status.error.message] : [];
-  }
-  return report(event);
-}
-
-async function planOf(words: readonly string[]): Promise<Plan> {
+async function planOf(words: readonly string[]): Promise<CheckedConfig> {
   const { given, operands } = parseWords(words, runOptions, true);
   const last = (flag: string) => given.findLast(([name]) => name === flag)?.[1];
-  const name = last("--name");
-  if (name !== undefined) nameOf("--name", name);
-  const is = (flag: string) =>
-    last(flag) !== undefined && parseText(flag, "switch", last(flag)!) === true;
-  const how = { json: is("--json"), quiet: is("--quiet") };
-  const asked = metricsOf(last("--metrics"));
+  const name = either("--name", last("--name"), nameOf);
+  const asked = either("--metrics", last("--metrics"), addressOf);
   const settings = () => {
     const settings = new Settings();
     for (const [flag, text] of given) {
       const row = rows.find((row) => flagOf(row) === flag);
+      const log = logFlags[flag];
       if (row) settings.add(row.key, parseText(flag, row.kind, text), flag);
+      else if (log && parseText(flag, "switch", text) === true) settings.add("log", log, flag);
     }
     for (const row of rows) {
       const text = host.variable(variableOf(row));
@@ -134,7 +125,7 @@ async function planOf(words: readonly string[]): Promise<Plan> {
   };
   const { name: runtime } = await loadRuntime();
   const around: Surroundings = { cwd: host.workingDirectory(), runtime, files: host };
-  const file = last("--config") ??
+  const file = either("--config", last("--config"), (_source, text) => text) ??
     (operands.length > 0 ? undefined : configFiles.find(host.exists));
   if (file !== undefined) {
     const slash = file.lastIndexOf("/");
@@ -142,7 +133,7 @@ async function planOf(words: readonly string[]): Promise<Plan> {
       ? around
       : { ...around, cwd: absolute(file.slice(0, slash) || "/"), elsewhere: true };
     const config = checkConfig(file, await load(file), operands, settings, own);
-    return { ...how, ...config, name: name ?? config.name, metrics: asked ?? config.metrics };
+    return { ...config, name: name ?? config.name, metrics: asked ?? config.metrics };
   }
   const [program, ...args] = operands;
   if (program === undefined) {
@@ -153,7 +144,6 @@ async function planOf(words: readonly string[]): Promise<Plan> {
   }
   const own = program.replace(/\/+$/, "").replace(/^.*\//, "").replace(/\.[cm]?[jt]sx?$/, "");
   return {
-    ...how,
     name,
     metrics: asked,
     strategy: "one_for_one",
@@ -167,11 +157,16 @@ async function planOf(words: readonly string[]): Promise<Plan> {
   };
 }
 
-/** Where to listen, as the flag says, or its variable. */
-function metricsOf(flag: string | undefined): Address | undefined {
-  if (flag !== undefined) return addressOf("--metrics", flag);
-  const text = host.variable("SAM_METRICS");
-  return text === undefined ? undefined : inSurroundings(() => addressOf("SAM_METRICS", text));
+/** What a flag says, or its variable. */
+function either<T>(
+  flag: string,
+  text: string | undefined,
+  parse: (source: string, text: string) => T,
+): T | undefined {
+  if (text !== undefined) return parse(flag, text);
+  const variable = variableOfFlag(flag);
+  const said = host.variable(variable);
+  return said === undefined ? undefined : inSurroundings(() => parse(variable, said));
 }
 
 /** The value of an environment variable, whose mistakes are the surroundings', not the command line's. */

@@ -74,6 +74,8 @@ export interface Output {
   readonly isTerminal: boolean;
   /** The width of the terminal. */
   readonly columns: number;
+  /** Its height. */
+  readonly rows: number;
   write(text: string): void;
 }
 
@@ -84,6 +86,9 @@ function output(stream: typeof process.stdout | typeof process.stderr): Output {
     },
     get columns() {
       return stream.columns || 80;
+    },
+    get rows() {
+      return stream.rows || 24;
     },
     write: (text) => void stream.write(text),
   };

@@ -11,9 +11,14 @@ export interface Terminal {
   readonly exited: Promise<number | null>;
 }
 
-/** Runs a command in a terminal of 24 × 100; its exit code is the command's own, no shell stays in between. */
-export function terminal(command: string, env: Readonly<Record<string, string>>): Terminal {
-  const child = spawn("script", ["-qec", `stty cols 100 rows 24; exec ${command}`, "/dev/null"], {
+/** Runs a command in a terminal, 100 columns wide; its exit code is the command's own, no shell stays in between. */
+export function terminal(
+  command: string,
+  env: Readonly<Record<string, string>>,
+  rows = 24,
+): Terminal {
+  const line = `stty cols 100 rows ${rows}; exec ${command}`;
+  const child = spawn("script", ["-qec", line, "/dev/null"], {
     env: { ...process.env, TERM: "xterm", SHELL: "/bin/sh", ...env },
     stdio: ["pipe", "pipe", "inherit"],
   });

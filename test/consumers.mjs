@@ -6,7 +6,9 @@
 // The last line is `N passed, N failed`.
 
 import { spawn } from "node:child_process";
+import { once } from "node:events";
 import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { createServer } from "node:http";
 import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
 import { check, conclude } from "./support/counted.mjs";
@@ -132,6 +134,9 @@ await check("package.json, deno.json and CHANGELOG.md agree on version and entri
     Object.keys(npm.exports).sort().join() === Object.keys(jsr.exports).sort().join(),
     `entries: ${Object.keys(npm.exports)} and ${Object.keys(jsr.exports)}`,
   );
+  // npm's provenance demands it, and the links of the README are relative to it.
+  const clone = /^git clone (\S+)/m.exec(readme)[1];
+  must(npm.repository.url === `git+${clone}.git`, `${npm.repository.url}, README: ${clone}`);
   const changes = readFileSync(join(root, "CHANGELOG.md"), "utf8");
   must(changes.includes(`\n## ${npm.version} `), `CHANGELOG.md says nothing of ${npm.version}`);
 });
@@ -161,13 +166,30 @@ await check("npx sam", async () => {
   must(output.includes("it runs"), output);
 });
 
+/** Hangs in its first instance, and has done its work in the second. */
+const hanging = `import { existsSync, writeFileSync } from "node:fs";
+setTimeout(() => {
+  if (existsSync("hung")) return console.log("healed");
+  writeFileSync("hung", "");
+  while (true);
+}, 1000); // loaded, and watched
+`;
+
+/** `sam run` on a program that knows nothing of it. */
+async function healsUnchanged(command, words, cwd, environment) {
+  writeFileSync(join(cwd, "hanging.js"), hanging);
+  const args = [...words, "run", "--time-interval", "500", "hanging.js"];
+  const output = await good(command, args, { cwd, env: environment });
+  must(/instance 1 is given up \(timeout/.test(output) && /^healed$/m.test(output), output);
+  return output;
+}
+
 const bun = folder("bun", sources);
 await check("bun add, bun run, bunx", async () => {
   await good(paths.bun, ["add", tarball], { cwd: bun });
   await heals(paths.bun, ["app.ts"], bun);
   const env = { ...process.env, PATH: `${dirname(paths.bun)}:${process.env.PATH}` };
-  const output = await good(paths.bun, ["x", "--bun", "sam", "--help"], { cwd: bun, env });
-  must(output.includes("sam run"), output);
+  await healsUnchanged(paths.bun, ["x", "sam"], bun, env);
 });
 
 const env = { ...process.env, DENO_NO_UPDATE_CHECK: "1", NO_COLOR: "1" };
@@ -195,6 +217,25 @@ await check("Deno, from the sources that JSR gets", async () => {
   });
   await good(paths.deno, ["check", "app.ts"], { cwd: jsr, env });
   await heals(paths.deno, ["run", "-A", "--no-prompt", "app.ts"], jsr);
+});
+
+await check("Deno, the command by its URL, as from JSR", async () => {
+  const url = folder("url", {});
+  const server = createServer((request, response) => {
+    const file = join(root, new URL(request.url, "http://localhost").pathname);
+    response.setHeader("content-type", "application/typescript");
+    response.end(readFileSync(file));
+  }).listen(0, "127.0.0.1");
+  await once(server, "listening");
+  try {
+    const cli = `http://127.0.0.1:${server.address().port}/src/cli/main.ts`;
+    const words = ["run", "-A", "--no-config", "--no-prompt", cli];
+    const output = await healsUnchanged(paths.deno, words, url, env);
+    must(/at .*hanging\.js:5/.test(output), output);
+  } finally {
+    server.close();
+    server.closeAllConnections();
+  }
 });
 
 rmSync(directory, { recursive: true, force: true });

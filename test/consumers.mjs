@@ -164,6 +164,8 @@ await check("npx sam", async () => {
     cwd: npm,
   });
   must(output.includes("it runs"), output);
+  const version = await good("npx", ["--offline", "sam", "--version"], { cwd: npm });
+  must(version.trim() === json("package.json").version, version);
 });
 
 /** Hangs in its first instance, and has done its work in the second. */

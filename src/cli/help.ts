@@ -13,6 +13,7 @@ export const help = `sam keeps programs alive: it runs, watches, warns, kills an
   sam restart|stop [NAME]                      in an orderly manner
   sam signal SIGNAL [NAME]                     to the program
   sam completion bash|zsh|fish                 for the shell
+  sam --version
 
   npx @x/sam run server.js       a hang of its event loop, a crash: restarted
   sam run --check-http http://127.0.0.1:8080/ python3 -m http.server 8080

@@ -14,6 +14,7 @@ import * as host from "../runtime/host.ts";
 import { loadRuntime } from "../runtime/runtime.ts";
 import { CommandError, exitCodeOf } from "./exit.ts";
 import { help, runHelp } from "./help.ts";
+import { version } from "./version.ts";
 
 export type { ProgramConfig, SamConfig } from "./config.ts";
 
@@ -34,6 +35,7 @@ async function main(words: readonly string[]): Promise<number> {
     return new CommandError("usage", "").exitCode;
   }
   if (["--help", "-h", "help"].includes(name)) return print(help);
+  if (name === "--version") return print(`${version}\n`);
   const command = Object.hasOwn(commands, name) ? commands[name] : undefined;
   if (command === undefined) {
     throw new CommandError("usage", `there is no command "${name}"; see sam --help`);

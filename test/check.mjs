@@ -31,6 +31,7 @@ const checks = [
   ]],
   ["docs/performance.md says what was measured", deno, ["run", "-A", "bench/page.ts", "--check"]],
   ["deno publish --dry-run", deno, ["publish", "--dry-run", "--allow-dirty"]],
+  ["the mutants can still be made", "node", ["test/mutants.mjs", "--texts"]],
   ["tsc (tests)", bin("tsc"), ["-p", "tsconfig.test.json", "--noEmit"]],
   ["tsc (package)", "npm", ["run", "build"]],
   ["tsc (a user without @types/node)", bin("tsc"), [

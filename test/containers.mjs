@@ -9,6 +9,7 @@ import {
   chmodSync,
   chownSync,
   cpSync,
+  existsSync,
   mkdirSync,
   mkdtempSync,
   readFileSync,
@@ -34,6 +35,9 @@ if (why !== undefined) skipAll(why);
 await install(root);
 await install(runtimesDir);
 
+/** Podman leaves it behind, whatever its store. */
+const lock = "/dev/shm/libpod_lock";
+const hadLock = existsSync(lock);
 const directory = mkdtempSync(join(tmpdir(), "sam-containers-"));
 const path = (...names) => join(directory, ...names);
 // The limits that podman would set are higher than some machines allow.
@@ -202,6 +206,7 @@ try {
 } finally {
   await podman("rm", "--all", "--force", "--time=0");
   await run("umount", ["--lazy", path("store/overlay")]);
+  if (!hadLock) rmSync(lock, { force: true });
   rmSync(directory, { recursive: true, force: true });
 }
 conclude();

@@ -1,6 +1,7 @@
 // The server's core on a virtual clock. Every step is checked against what must hold of any step in any state.
 
-import { assert, assertEquals } from "@std/assert";
+// Not of @std/assert: programs of test/fixtures, which have no import map, use this, too.
+import { deepStrictEqual as assertEquals, ok as assert } from "node:assert/strict";
 import type { ClientMessage, ServerMessage } from "../../src/core/frame.ts";
 import { protocolVersion } from "../../src/core/frame.ts";
 import { restartDefaults } from "../../src/core/restart.ts";

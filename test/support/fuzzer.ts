@@ -1,6 +1,7 @@
 // Frames that no client sends: random bytes, good frames with bytes changed, cut or added, and messages that are well-formed
 // and absurd. The same seed gives the same frames.
 
+import { ok as assert } from "node:assert/strict";
 import {
   type ClientMessage,
   decodeClient,
@@ -11,6 +12,7 @@ import {
   FrameReader,
 } from "../../src/core/frame.ts";
 import { SamError } from "../../src/errors.ts";
+import { Bench, settings } from "./core_bench.ts";
 import { Dice } from "./sim_plan.ts";
 
 const numbers = [0, -0, -1, 0.5, 1, 255, 4096, 2 ** 31, 2 ** 32 - 1, 2 ** 52, 1e308, NaN, Infinity];
@@ -66,15 +68,28 @@ export class Fuzzer {
   }
 }
 
-/** Decodes frames, and a stream of them; throws where one does anything but be a message or a MESSAGE_ERROR. */
+/**
+ * Decodes frames, and a stream of them, and has a server's core hear what makes sense; throws where a frame does anything but
+ * be a message or a MESSAGE_ERROR, and where the server breaks a rule.
+ */
 export class Decoding {
   /** How many of them were messages. */
   messages = 0;
   readonly #fuzzer: Fuzzer;
   #reader = new FrameReader();
+  #bench: Bench | undefined;
 
   constructor(seed: number) {
     this.#fuzzer = new Fuzzer(seed);
+  }
+
+  /** A started server hears messages until it has had enough of the program, or of this one. */
+  #hear(message: ClientMessage): void {
+    this.#bench ??= new Bench().start();
+    this.#bench.feed({ type: "message", message });
+    this.#bench.now++;
+    assert(this.#bench.server.dataSize <= settings.maxDataSize);
+    if (this.#bench.state !== "started" || this.#bench.log.length > 1000) this.#bench = undefined;
   }
 
   /** So many frames more. */
@@ -82,8 +97,9 @@ export class Decoding {
     for (let left = count; left > 0; left--) {
       const frame = this.#fuzzer.frame();
       attempt(() => {
-        decodeClient(frame);
+        const message = decodeClient(frame);
         this.messages++;
+        this.#hear(message);
       });
       attempt(() => decodeServer(frame));
       // A stream that makes no sense ends, and the next begins.

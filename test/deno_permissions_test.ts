@@ -1,7 +1,7 @@
 // What a Deno program must be allowed, what it is told where it is not, and that a server gives on no more than it has.
 import { assert, assertEquals } from "@std/assert";
 import { spawn } from "node:child_process";
-import { existsSync, mkdirSync, realpathSync, symlinkSync } from "node:fs";
+import { existsSync, mkdirSync, realpathSync, symlinkSync, writeFileSync } from "node:fs";
 import { dirname, join } from "node:path";
 import { processTest, transports } from "./support/processes.ts";
 import { runtimePath, sourceFixture } from "./support/runtimes.ts";
@@ -106,6 +106,48 @@ denoTest("Deno heals over shm without --allow-ffi, and says what it costs", asyn
   const ended = await runWith(flags, ["hang", "shm"]);
   assertHealed(ended, "hang");
   assert(/through a file.*run Deno with --allow-ffi/.test(ended.stderr), ended.stderr);
+});
+
+// The least for `sam run`, of a program that knows nothing of SAM.
+const uid = "--allow-sys=uid";
+/** Its event loop is watched from when it has turned freely for a while. */
+const hangs = "setTimeout(() => { while (true); }, 1500);";
+const rows: readonly (readonly [name: string, flags: readonly string[], isSeen: boolean])[] = [
+  ["pipe", [...least.pipe, uid, "--allow-read"], false],
+  [
+    "unix",
+    [runs, "--allow-env=SAM_LINK,XDG_RUNTIME_DIR", uid, "--allow-net", "--allow-read", files[1]!],
+    true,
+  ],
+];
+for (const [transport, flags, isSeen] of rows) {
+  denoTest(`sam run notices a hang with the least permissions, ${transport}`, async (stage) => {
+    const XDG_RUNTIME_DIR = realpathSync(stage.directory);
+    const file = join(XDG_RUNTIME_DIR, "server.js");
+    writeFileSync(file, hangs);
+    const words = ["--time-interval", "500", "--restart-intensity", "0", "--transport", transport];
+    const command = sourceFixture("../../src/cli/main");
+    const ended = await run(
+      ["run", "--no-config", ...flags, command, "run", ...words, file],
+      { env: { XDG_RUNTIME_DIR } },
+    );
+    assertEquals(ended.code, 143, ended.stderr);
+    assert(/instance 1 is given up \(timeout/.test(ended.stderr), ended.stderr);
+    assertEquals(!/no control socket/.test(ended.stderr), isSeen, ended.stderr);
+    assertEquals(/--allow-/.test(ended.stderr), !isSeen, ended.stderr);
+  });
+}
+
+denoTest("sam run notices a hang of a command that is allowed more than sam", async (stage) => {
+  const file = join(realpathSync(stage.directory), "server.js");
+  writeFileSync(file, hangs);
+  const ended = await run([
+    ...["run", "--no-config", runs, uid, sourceFixture("../../src/cli/main"), "run"],
+    ...["--time-interval", "500", "--restart-intensity", "0", "--transport", "pipe", "--"],
+    ...["deno", "run", "--no-config", link, file],
+  ]);
+  assertEquals(ended.code, 143, ended.stderr);
+  assert(/instance 1 is given up \(timeout/.test(ended.stderr), ended.stderr);
 });
 
 // What is missing.

@@ -1,4 +1,4 @@
-// Every transport passes the same checks, on this runtime for both sides; so does one that an outsider wrote.
+// Every transport passes the same checks, on this runtime for both sides; so does the one of docs/transports.md.
 import { assertEquals } from "@std/assert";
 import type { Transport } from "../mod.ts";
 import { loadRuntime, type Stream } from "../src/runtime/runtime.ts";
@@ -6,9 +6,9 @@ import { memoryTransport, transportConformance } from "../src/testing.ts";
 import { pipe } from "../transports/pipe.ts";
 import { shm } from "../transports/shm.ts";
 import { unix } from "../transports/unix.ts";
+import { mine } from "./generated/my_transport.ts"; // the one in docs/transports.md
 import { fileShm } from "./support/file_shm.ts";
 import { test } from "./support/harness.ts";
-import { lineTransport } from "./support/line_transport.ts";
 import { withoutLeaks } from "./support/leaks.ts";
 import { eventually, processTest } from "./support/processes.ts";
 import { currentRuntime, fixture } from "./support/runtimes.ts";
@@ -30,7 +30,7 @@ function peerOf(transport: Transport): Parameters<typeof transportConformance>[1
   };
 }
 
-for (const transport of [unix, pipe, shm, fileShm, lineTransport]) {
+for (const transport of [unix, pipe, shm, fileShm, mine]) {
   for (const check of transportConformance(transport, peerOf(transport))) {
     test(check.name, () => withoutLeaks(check.run));
   }

@@ -3,6 +3,7 @@
 //   ```ts          runs to its end, with exit status 0
 //   ```ts serves   goes on until it is told to end, or ends by itself
 //   ```ts no-run   is only compiled
+// One that begins with the comment `// name.ts` is test/generated/name.ts: others, and tests, import it from there.
 
 import { mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
@@ -29,16 +30,15 @@ export function extractExamples(root) {
     const text = readFileSync(join(root, file), "utf8");
     const blocks = text.matchAll(/^((?: {3}| )\* |)```ts(?: ([\w-]+))?\n([\s\S]*?)^\1```$/gm);
     for (const [, margin, kind = "runs", body] of blocks) {
-      const name = `${file.replace(/\W+/g, "_")}_${examples.length}`;
+      const own = /^ *(?:\* )?\/\/ (\w+)\.ts\b/.exec(body)?.[1];
+      const name = own ?? `${file.replace(/\W+/g, "_")}_${examples.length}`;
       const lines = body.split("\n").map((line) =>
         line.startsWith(margin.trimEnd()) ? line.slice(margin.length) : line
       );
       const code = lines.join("\n")
         .replace(/"@x\/sam\/(corosync|metrics|otel|testing)"/g, '"../../src/$1.ts"')
         .replaceAll('"@x/sam/cli"', '"../../src/cli/main.ts"')
-        .replaceAll('"@x/sam"', '"../../mod.ts"')
-        .replaceAll('"./my_transport.ts"', '"../support/line_transport.ts"')
-        .replaceAll("{ mine }", "{ lineTransport as mine }");
+        .replaceAll('"@x/sam"', '"../../mod.ts"');
       writeFileSync(join(target, `${name}.ts`), `${code}\nexport {};\n`);
       examples.push({ name, file, kind });
     }

@@ -85,6 +85,16 @@ commandTest(
   },
 );
 
+commandTest("nobody reads standard error any more: sam goes on, and can be ended", async (sam) => {
+  const run = sam(["run", "--json", "--restart-max-delay", "100", "sh", "-c", "sleep 0.2; exit 1"]);
+  await run.event("spawn", 1);
+  run.child.stderr!.destroy();
+  const events = sam(["events", "--follow", "--json"]);
+  await events.text(/"instanceId":4/);
+  run.kill("SIGTERM");
+  await Promise.all([run.exited, events.exited]);
+});
+
 commandTest("a program that is never loaded is recovered when its time is over", async (sam) => {
   const run = sam([
     "run",

@@ -109,11 +109,11 @@ denoTest("Deno heals over shm without --allow-ffi, and says what it costs", asyn
 });
 
 // The least for `sam run`, of a program that knows nothing of SAM.
-const uid = "--allow-sys=uid";
+const uid = "--allow-sys=uid"; // for the directory of control sockets
 /** Its event loop is watched from when it has turned freely for a while. */
 const hangs = "setTimeout(() => { while (true); }, 1500);";
 const rows: readonly (readonly [name: string, flags: readonly string[], isSeen: boolean])[] = [
-  ["pipe", [...least.pipe, uid, "--allow-read"], false],
+  ["pipe", [...least.pipe, "--allow-read"], false],
   [
     "unix",
     [runs, "--allow-env=SAM_LINK,XDG_RUNTIME_DIR", uid, "--allow-net", "--allow-read", files[1]!],
@@ -142,12 +142,21 @@ denoTest("sam run notices a hang of a command that is allowed more than sam", as
   const file = join(realpathSync(stage.directory), "server.js");
   writeFileSync(file, hangs);
   const ended = await run([
-    ...["run", "--no-config", runs, uid, sourceFixture("../../src/cli/main"), "run"],
+    ...["run", "--no-config", runs, sourceFixture("../../src/cli/main"), "run"],
     ...["--time-interval", "500", "--restart-intensity", "0", "--transport", "pipe", "--"],
     ...["deno", "run", "--no-config", link, file],
   ]);
   assertEquals(ended.code, 143, ended.stderr);
   assert(/instance 1 is given up \(timeout/.test(ended.stderr), ended.stderr);
+});
+
+denoTest("sam run says which permission it lacks to look beside a program", async (stage) => {
+  const file = join(realpathSync(stage.directory), "server.js");
+  writeFileSync(file, hangs);
+  const command = sourceFixture("../../src/cli/main");
+  const ended = await run(["run", "--no-config", ...least.pipe, command, "run", file]);
+  assertEquals(ended.code, 77, ended.stderr);
+  assert(/^sam: Requires read access to /.test(ended.stderr), ended.stderr);
 });
 
 // What is missing.

@@ -54,7 +54,8 @@ const { exit } = await loadRuntime();
 try {
   exit(await main(host.words));
 } catch (error) {
-  const message = error instanceof CommandError || (error as { code?: string }).code
+  const { code, name } = error as { code?: string; name?: string };
+  const message = error instanceof CommandError || code || name === "NotCapable"
     ? (error as Error).message
     : (error as Error).stack ?? String(error);
   host.stderr.write(`sam: ${message}\n`);

@@ -10,9 +10,6 @@ import { pathToFileURL } from "node:url";
 /** The words of the command line after the command itself. */
 export const words: readonly string[] = process.argv.slice(2);
 
-/** The id of this user; undefined where there is none. */
-export const userId: number | undefined = process.getuid?.();
-
 /** An environment variable; undefined where it is not set, empty, or may not be read. */
 export function variable(name: string): string | undefined {
   try {
@@ -101,9 +98,12 @@ export const stderr: Output = output(process.stderr);
 
 // A reader that has seen enough (`sam events | head`) is no failure.
 process.stdout.on("error", () => process.exit(0));
+// Who does not listen any more is no reason to leave programs alone.
+process.stderr.on("error", () => {});
 
 /** The directory for the sockets of this user's servers: made where it is missing, refused where it is somebody else's. */
 export function runtimeDirectory(): string {
+  const userId = process.getuid?.();
   const given = variable("XDG_RUNTIME_DIR");
   const around = given ??
     (userId !== undefined && fs.existsSync(`/run/user/${userId}`)

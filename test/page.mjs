@@ -135,7 +135,7 @@ await check("it is dark in the dark", async () => {
   );
   if (colours.join() !== "rgb(255, 255, 255),true") throw new Error(colours.join());
 });
-const picture = process.argv[2];
+const picture = process.argv.slice(2).find((word) => !word.startsWith("--"));
 if (picture !== undefined) {
   const { data } = await send("Page.captureScreenshot", { captureBeyondViewport: true });
   writeFileSync(picture, data, "base64");

@@ -16,8 +16,10 @@ test("a C library can be opened by one part after another", async () => {
 });
 
 const usesKoffi = ["node20", "node22", "node24"].includes(currentRuntime);
-test("beside an application that has used koffi before, the C library works, and Corosync's say what they need", () => {
-  const program = `
+test(
+  "beside an application that has used koffi before, the C library works, and Corosync's say what they need",
+  () => {
+    const program = `
     import koffi from "koffi";
     koffi.load(null);
     const { loadNative } = await import(${JSON.stringify(fixture("../../src/ffi/native"))});
@@ -29,10 +31,12 @@ test("beside an application that has used koffi before, the C library works, and
     } catch (error) {
       console.log(error.code, error.message.includes("koffi.config({ sync_stack_size"));
     }`;
-  const { stdout, stderr } = spawnSync(
-    runtimePath(currentRuntime),
-    ["--input-type=module", "--eval", program],
-    { encoding: "utf8" },
-  );
-  assertEquals(stdout, "true\nLIBRARY true\n", stderr);
-}, { skip: usesKoffi ? false : "this runtime needs no koffi" });
+    const { stdout, stderr } = spawnSync(
+      runtimePath(currentRuntime),
+      ["--input-type=module", "--eval", program],
+      { encoding: "utf8" },
+    );
+    assertEquals(stdout, "true\nLIBRARY true\n", stderr);
+  },
+  { skip: usesKoffi ? false : "this runtime needs no koffi" },
+);

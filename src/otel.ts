@@ -46,6 +46,8 @@ export interface MeterLike {
   /** As OpenTelemetry has it. */
   createObservableCounter(name: string, options: InstrumentOptions): unknown;
   /** As OpenTelemetry has it. */
+  createObservableUpDownCounter(name: string, options: InstrumentOptions): unknown;
+  /** As OpenTelemetry has it. */
   createObservableGauge(name: string, options: InstrumentOptions): unknown;
   /** As OpenTelemetry has it. */
   addBatchObservableCallback(
@@ -103,11 +105,7 @@ export function openTelemetryMetrics(
     const advice = { explicitBucketBoundaries: [...durationBounds] };
     histograms.set(each, meter.createHistogram(each.name, { ...described(each), advice }));
   }
-  const observables = instruments.map((each) =>
-    each.kind === "counter"
-      ? meter.createObservableCounter(each.name, described(each))
-      : meter.createObservableGauge(each.name, described(each))
-  );
+  const observables = instruments.map((each) => created(meter, each));
   const meters = new Meters((program, instrument, seconds) =>
     histograms.get(instrument)!.record(seconds, { program })
   );
@@ -129,6 +127,18 @@ export function openTelemetryMetrics(
       meters.close();
     },
   };
+}
+
+function created(meter: MeterLike, instrument: Instrument): unknown {
+  const { kind, name } = instrument, options = described(instrument);
+  switch (kind) {
+    case "counter":
+      return meter.createObservableCounter(name, options);
+    case "upDownCounter":
+      return meter.createObservableUpDownCounter(name, options);
+    case "gauge":
+      return meter.createObservableGauge(name, options);
+  }
 }
 
 function described({ unit, description }: Instrument | DurationInstrument): InstrumentOptions {

@@ -53,6 +53,8 @@ export interface LastRecovery {
   readonly instanceId: number;
   /** What was known about it. */
   readonly evidence: Evidence;
+  /** In how many milliseconds the next one was to start; null: never. */
+  readonly delay: number | null;
 }
 
 /** A program under supervision. */
@@ -305,8 +307,9 @@ export class Supervision implements Supervisor {
   #event(event: ServerEvent | DriverEvent | CheckEvent, instanceId?: number): void {
     const stamped = this.#stamped(event, instanceId);
     if (event.type === "recovery") {
-      const { reason, evidence } = event;
-      this.#lastRecovery = { reason, evidence, at: stamped.at, instanceId: stamped.instanceId };
+      const { reason, evidence, delay } = event;
+      const { at, instanceId } = stamped;
+      this.#lastRecovery = { reason, at, instanceId, evidence, delay };
     }
     if (event.type === "exit" || event.type === "warn" || event.type === "stopping") {
       this.#ready = false;

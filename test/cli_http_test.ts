@@ -4,7 +4,10 @@ import { type IncomingMessage, request } from "node:http";
 import type { AddressInfo } from "node:net";
 import { createServer } from "node:net";
 import { addressOf } from "../src/cli/address.ts";
-import type { SamError } from "../mod.ts";
+import { pieces } from "../src/cli/page.ts";
+import type { ServerStatus } from "../src/cli/journal.ts";
+import { SlackCounter } from "../src/core/slack.ts";
+import type { LastRecovery, SamError } from "../mod.ts";
 import { type Command, commandTest } from "./support/command.ts";
 import { test } from "./support/harness.ts";
 import { eventually } from "./support/processes.ts";
@@ -111,6 +114,31 @@ commandTest(
     await ended;
   },
 );
+
+test("the report on the last recovery outlives its event", () => {
+  const lastRecovery: LastRecovery = {
+    reason: "timeout",
+    at: Date.now(),
+    instanceId: 3,
+    evidence: {
+      detail: "",
+      exitCode: null,
+      signal: "SIGTERM",
+      heartbeatAge: 510,
+      stack: "at f (/srv/server.js:9:1)",
+    },
+    delay: 0,
+  };
+  const reportOf = (lastRecovery: LastRecovery | null) => {
+    const program = { lastRecovery, slack: new SlackCounter(0).snapshot };
+    return pieces({ programs: [program] } as unknown as ServerStatus, []).get("p0-report")!;
+  };
+  assertMatch(
+    reportOf(lastRecovery),
+    /instance 3 ended by SIGTERM \(timeout\); the next one starts at once[^]*it was\n.*server\.js:9/,
+  );
+  assertEquals(reportOf(null), "<p>none yet</p>");
+});
 
 async function output(command: Command): Promise<string> {
   assertEquals(await command.exited, 0, command.stderr);

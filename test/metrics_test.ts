@@ -4,6 +4,7 @@ import {
   AggregationTemporality,
   DataPointType,
   MeterProvider,
+  type MetricData,
   MetricReader,
 } from "@opentelemetry/sdk-metrics";
 import { spawn, spawnSync } from "node:child_process";
@@ -172,13 +173,26 @@ class Reader extends MetricReader {
   }
 }
 
+/** A metric as Prometheus' `# TYPE` has it, by the specification "Prometheus and OpenMetrics Compatibility". */
+function typeLine(metric: MetricData): string {
+  const { name, unit } = metric.descriptor;
+  const units = new Map([["s", "_seconds"], ["By", "_bytes"], ["1", "_ratio"]]);
+  const suffix = /^\{.*\}$/.test(unit) ? "" : units.get(unit);
+  const spelt = name.replaceAll(".", "_") + suffix;
+  if (metric.dataPointType === DataPointType.HISTOGRAM) return `# TYPE ${spelt} histogram`;
+  const counts = metric.dataPointType === DataPointType.SUM && metric.isMonotonic;
+  return `# TYPE ${counts ? `${spelt}_total counter` : `${spelt} gauge`}`;
+}
+
 test("OpenTelemetry: the SDK collects the same", async () => {
   const reader = new Reader({
     aggregationTemporalitySelector: () => AggregationTemporality.CUMULATIVE,
   });
   const provider = new MeterProvider({ readers: [reader] });
   const puppet = new Puppet();
-  const measured = openTelemetryMetrics(provider.getMeter("@x/sam"), { web: puppet.supervisor });
+  const programs = { web: puppet.supervisor };
+  const measured = openTelemetryMetrics(provider.getMeter("@x/sam"), programs);
+  const text = prometheusMetrics(programs);
   for (const left of [90, -5]) puppet.slack.add(left);
   await puppet.hang();
   const collect = async () => {
@@ -207,6 +221,8 @@ test("OpenTelemetry: the SDK collects the same", async () => {
   assertEquals(metrics.get("sam.detection.duration")!.dataPointType, DataPointType.HISTOGRAM);
   assertEquals(metrics.get("sam.restart.count")!.dataPointType, DataPointType.SUM);
   assertEquals(metrics.get("sam.data.size")!.descriptor.unit, "By");
+  const types = text.text().split("\n").filter((line) => line.startsWith("# TYPE "));
+  assertEquals(types.sort(), [...metrics.values()].map(typeLine).sort());
   measured.close();
   puppet.is({ dataSize: 9 });
   const closed = await collect();

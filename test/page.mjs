@@ -1,11 +1,13 @@
-// The status page in a real browser: it is live, fits a phone, is dark in the dark, and breaks no rule of its own.
+// The status page in a real browser: it is live, fits a phone, can be read in the light, in the dark and without colours, and
+// breaks no rule of its own.
 //
 //   npm run test:page          needs chromium; as root it installs that with apt, else it is skipped
+//   npm run test:page page.png also takes a picture of it
 //
 // The last line is `N passed, N failed`.
 
 import { spawn } from "node:child_process";
-import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { installPackages } from "./support/apt.mjs";
@@ -48,23 +50,37 @@ async function eventually(holds, what) {
   }
 }
 
-const program = 'echo "<script>alert(1)</script>"; read word < "$0"; exit 7';
 const fifo = join(directory, "fifo");
 await run("mkfifo", [fifo]);
+const portFile = join(directory, "port");
+writeFileSync(
+  join(directory, "server.js"),
+  `const { createServer } = require("node:http");
+const { writeFileSync } = require("node:fs");
+const server = createServer(({ url }, response) => {
+  while (url === "/hang");
+  response.end();
+}).listen(0, "127.0.0.1", () => writeFileSync(process.argv[2], String(server.address().port)));
+`,
+);
+const config = join(directory, "sam.config.json");
+const patient = 2000; // the stack is waited for as long, which on a busy machine is not to be short
+const line = 'echo "<script>alert(1)</script>"; read word < "$0"; exit 7';
+writeFileSync(
+  config,
+  JSON.stringify({
+    programs: {
+      exits: { program: "sh", args: ["-c", line, fifo], stdio: "tee" },
+      hangs: { program: "./server.js", args: [portFile], timeInterval: patient },
+      waits: { program: "false", restart: { initialDelay: 60_000 } },
+    },
+  }),
+);
 const sam = await start(
   process.execPath,
   [
-    ...[
-      join(root, "dist/cli.js"),
-      "run",
-      "--metrics",
-      "0",
-      "--name",
-      "a-program-with-a-long-name",
-      "--stdio",
-      "tee",
-    ],
-    ...["--", "sh", "-c", program, fifo],
+    ...[join(root, "dist/cli.js"), "run", "--config", config],
+    ...["--metrics", "0", "--name", "a-server-with-a-long-name"],
   ],
   /status page is at (\S+)/,
   { XDG_RUNTIME_DIR: directory },
@@ -106,9 +122,6 @@ await send("Emulation.setDeviceMetricsOverride", {
   deviceScaleFactor: 2,
   mobile: true,
 });
-await send("Emulation.setEmulatedMedia", {
-  features: [{ name: "prefers-color-scheme", value: "dark" }],
-});
 await send("Page.navigate", { url: sam.match[1] });
 
 const text = (id) => value(`document.getElementById("${id}")?.textContent ?? ""`);
@@ -125,16 +138,84 @@ await check(
     await says("p0-report", /exit code 7[^]*<script>alert\(1\)<\/script>/);
   },
 );
+await check("near misses are rows with bars", async () => {
+  await says("p1-slack", /least left: -?\d+ ms[^]*or more\d/);
+  const widths = await value(
+    "[...document.querySelectorAll('#p1-slack rect')].map((bar) => bar.getBoundingClientRect().width)",
+  );
+  if (!(Math.max(...widths) > 0)) throw new Error(`widths: ${widths}`);
+});
+await check("the report on a hang has its stack, with the line", async () => {
+  await eventually(
+    () => existsSync(portFile) && readFileSync(portFile, "utf8") !== "",
+    () => "no port",
+  );
+  const url = `http://127.0.0.1:${readFileSync(portFile, "utf8")}/hang`;
+  await fetch(url).catch(() => {}); // it is killed
+  await says("p1-report", /\(timeout\)[^]*it was\n\s+at .*server\.js:4/);
+  await says("p1-now", /^started/);
+});
 await check("it fits the width of a phone", async () => {
   const [wide, room] = await value("[document.documentElement.scrollWidth, innerWidth]");
   if (wide > room) throw new Error(`${wide} pixels wide, in ${room}`);
 });
-await check("it is dark in the dark", async () => {
-  const colours = await value(
-    "[getComputedStyle(document.querySelector('h1')).color, matchMedia('(prefers-color-scheme: dark)').matches]",
-  );
-  if (colours.join() !== "rgb(255, 255, 255),true") throw new Error(colours.join());
-});
+
+/** In the page: the luminance of its background, and of its texts the contrast, as WCAG 2 has them. */
+function legibility() {
+  const canvas = Object.assign(document.createElement("canvas"), { width: 1, height: 1 });
+  const context = canvas.getContext("2d", { willReadFrequently: true });
+  const luminance = (layers) => {
+    for (const [colour, opacity] of layers) {
+      context.globalAlpha = opacity;
+      context.fillStyle = colour;
+      context.fillRect(0, 0, 1, 1);
+    }
+    const [red, green, blue] = [...context.getImageData(0, 0, 1, 1).data]
+      .map((value) => value / 255)
+      .map((value) => value <= 0.04045 ? value / 12.92 : ((value + 0.055) / 1.055) ** 2.4);
+    return 0.2126 * red + 0.7152 * green + 0.0722 * blue;
+  };
+  const root = document.documentElement;
+  root.style.outlineColor = "Canvas"; // what lies behind all
+  const backmost = [getComputedStyle(root).outlineColor, 1];
+  const texts = [...document.querySelectorAll(".state, h1, p, dt, dd, td, pre")].map((element) => {
+    const styles = [];
+    for (let at = element; at; at = at.parentElement) styles.unshift(getComputedStyle(at));
+    const behind = [backmost, ...styles.map(({ backgroundColor }) => [backgroundColor, 1])];
+    const opacity = styles.reduce((product, { opacity }) => product * opacity, 1);
+    const [dark, light] = [
+      luminance(behind),
+      luminance([...behind, [styles.at(-1).color, opacity]]),
+    ].sort((a, b) => a - b);
+    return {
+      of: `${element.localName}.${element.className}`,
+      text: element.checkVisibility() ? element.textContent : "",
+      contrast: (light + 0.05) / (dark + 0.05),
+    };
+  });
+  return { background: luminance([backmost]), texts };
+}
+
+const looks = [
+  ["in the light", "prefers-color-scheme", "light"],
+  ["without colours of its own", "forced-colors", "active"],
+  ["in the dark", "prefers-color-scheme", "dark"],
+];
+for (const [where, name, wanted] of looks) {
+  await check(`it can be read ${where}`, async () => {
+    await send("Emulation.setEmulatedMedia", { features: [{ name, value: wanted }] });
+    if (!await value(`matchMedia("(${name}: ${wanted})").matches`)) throw new Error("it is not so");
+    const { background, texts } = await value(`(${legibility})()`);
+    if (wanted === "light" && background < 0.9 || wanted === "dark" && background > 0.1) {
+      throw new Error(`the background is ${background}`);
+    }
+    const states = texts.filter(({ of }) => of.includes(".state")).map(({ of, text }) => of + text);
+    const all = "p.state welllaunched p.state wellstarted p.state illbackoff";
+    if (states.join(" ") !== all) throw new Error(states.join(" "));
+    const faint = texts.filter(({ text, contrast }) => text !== "" && contrast < 4.5);
+    if (faint.length > 0) throw new Error(JSON.stringify(faint));
+  });
+}
 const picture = process.argv.slice(2).find((word) => !word.startsWith("--"));
 if (picture !== undefined) {
   const { data } = await send("Page.captureScreenshot", { captureBeyondViewport: true });

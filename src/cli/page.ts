@@ -29,7 +29,7 @@ export function pieces(
     all.set(`p${at}-now`, now(program));
     all.set(`p${at}-instances`, instances(livesOf(events), Date.now()));
     all.set(`p${at}-slack`, slack(program));
-    all.set(`p${at}-report`, lastReport(events));
+    all.set(`p${at}-report`, lastReport(program, events));
   }
   return all;
 }
@@ -161,10 +161,15 @@ function slack({ slack: { count, min, buckets } }: ProgramStatus): string {
   }</tbody></table>`;
 }
 
-/** What was found out about the last instance that was given up. */
-function lastReport(events: readonly SupervisorEvent[]): string {
-  const last = events.findLast(({ type }) => type === "recovery" || type === "observed");
-  if (last === undefined) return "<p>none yet</p>";
+/** What was found out about the last instance that was given up, also where its event is not kept any more. */
+function lastReport(
+  { lastRecovery }: ProgramStatus,
+  events: readonly SupervisorEvent[],
+): string {
+  const last: SupervisorEvent | null =
+    events.findLast(({ type }) => type === "recovery" || type === "observed") ??
+      (lastRecovery && { type: "recovery", ...lastRecovery });
+  if (last === null) return "<p>none yet</p>";
   return `<p>${clock(last.at)}</p><pre>${escaped(report(last).join("\n"))}</pre>`;
 }
 

@@ -3,7 +3,7 @@ import type { ServerState } from "../core/server_types.ts";
 import type { SupervisorStatus } from "../events.ts";
 
 /** A unit of OpenTelemetry (UCUM); in braces what is counted. */
-export type Unit = "s" | "By" | "1" | "{restart}" | "{heartbeat}";
+export type Unit = "s" | "By" | `{${string}}`;
 
 /** One value, and what tells it from the others of its instrument. */
 export interface Sample {
@@ -30,7 +30,8 @@ interface Named {
 
 /** Something that is read when somebody asks. */
 export interface Instrument extends Named {
-  readonly kind: "counter" | "gauge";
+  /** A counter never goes back; values of an up-down counter can be added up, those of a gauge cannot. */
+  readonly kind: "counter" | "upDownCounter" | "gauge";
   /** The values for one program; none where nothing is known. */
   read(program: Reading): readonly Sample[];
 }
@@ -64,23 +65,23 @@ function one(value: number | null): readonly Sample[] {
 export const instruments: readonly Instrument[] = [
   {
     name: "sam.program.state",
-    kind: "gauge",
-    unit: "1",
+    kind: "upDownCounter",
+    unit: "{program}",
     description: "1 for the state that the program is in, 0 for the others.",
     read: ({ status }) =>
       states.map((state) => ({ labels: { state }, value: Number(state === status.state) })),
   },
   {
     name: "sam.program.ready",
-    kind: "gauge",
-    unit: "1",
+    kind: "upDownCounter",
+    unit: "{program}",
     description: "1 when the program is started, or healthy by its check, else 0.",
     read: ({ status }) => one(Number(status.ready)),
   },
   {
     name: "sam.instance.id",
     kind: "gauge",
-    unit: "1",
+    unit: "{instance}",
     description: "The id of the present instance.",
     read: ({ status }) => one(status.instanceId),
   },
@@ -119,14 +120,14 @@ export const instruments: readonly Instrument[] = [
   },
   {
     name: "sam.data.size",
-    kind: "gauge",
+    kind: "upDownCounter",
     unit: "By",
     description: "Data that the program has stored with its server.",
     read: ({ status }) => one(status.dataSize),
   },
   {
     name: "process.memory.usage",
-    kind: "gauge",
+    kind: "upDownCounter",
     unit: "By",
     description: "Resident memory of the program's process.",
     read: ({ memoryBytes }) => one(memoryBytes),

@@ -12,13 +12,8 @@ import { Meters } from "./program_meter.ts";
 /** The media type of the text. */
 export const prometheusType = "text/plain; version=0.0.4; charset=utf-8";
 
-const suffixes: Readonly<Record<Unit, string>> = {
-  s: "_seconds",
-  By: "_bytes",
-  "1": "",
-  "{restart}": "",
-  "{heartbeat}": "",
-};
+/** What a unit adds to a name; what is counted, in braces, adds nothing. */
+const suffixes: Readonly<Partial<Record<Unit, string>>> = { s: "_seconds", By: "_bytes" };
 
 /** How often a duration fell into each bucket (the last has no bound), and their sum. */
 interface Histogram {
@@ -61,8 +56,9 @@ export class PrometheusText {
     const programs = this.meters.read();
     const lines: string[] = [];
     for (const { name, kind, unit, description, read } of instruments) {
-      const full = prometheusName(name, unit) + (kind === "counter" ? "_total" : "");
-      family(lines, full, kind, description);
+      const counts = kind === "counter";
+      const full = prometheusName(name, unit) + (counts ? "_total" : "");
+      family(lines, full, counts ? "counter" : "gauge", description);
       for (const program of programs) {
         for (const sample of read(program)) lines.push(line(full, program.name, sample));
       }
@@ -88,7 +84,7 @@ export class PrometheusText {
 
 /** `sam.data.size` in bytes is `sam_data_size_bytes`. */
 export function prometheusName(name: string, unit: Unit): string {
-  return name.replaceAll(".", "_") + suffixes[unit];
+  return name.replaceAll(".", "_") + (suffixes[unit] ?? "");
 }
 
 function family(lines: string[], name: string, kind: string, description: string): void {

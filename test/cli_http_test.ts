@@ -115,6 +115,13 @@ commandTest(
   },
 );
 
+test("the present instance outlives the event of its start", () => {
+  const slack = new SlackCounter(0).snapshot;
+  const program = { instanceId: 3, pid: 4711, spawnedAt: Date.now() - 7_200_000, slack };
+  const shown = pieces({ programs: [program] } as unknown as ServerStatus, []);
+  assertMatch(shown.get("p0-instances")!, /<td>3<\/td><td>4711<\/td>.*<td>[^<]+<\/td><td>lives/);
+});
+
 test("the report on the last recovery outlives its event", () => {
   const lastRecovery: LastRecovery = {
     reason: "timeout",

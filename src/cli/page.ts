@@ -27,7 +27,7 @@ export function pieces(
     const events = entries.filter(({ program: name }) => name === program.name)
       .map(({ event }) => event);
     all.set(`p${at}-now`, now(program));
-    all.set(`p${at}-instances`, instances(livesOf(events), Date.now()));
+    all.set(`p${at}-instances`, instances(livesOf(events, program), Date.now()));
     all.set(`p${at}-slack`, slack(program));
     all.set(`p${at}-report`, lastReport(program, events));
   }
@@ -97,8 +97,11 @@ function now(program: ProgramStatus): string {
   return `<p class="state ${ready ? "well" : "ill"}">${state}</p><dl>${shown.join("")}</dl>`;
 }
 
-/** The instances of a program, the oldest first. */
-export function livesOf(events: readonly SupervisorEvent[]): readonly Life[] {
+/** The instances of a program, the oldest first. The present one may have outlived the event of its start. */
+function livesOf(
+  events: readonly SupervisorEvent[],
+  now: Pick<ProgramStatus, "instanceId" | "pid" | "spawnedAt">,
+): readonly Life[] {
   const lives: Life[] = [];
   for (const event of events) {
     const { type, at, instanceId } = event;
@@ -113,6 +116,10 @@ export function livesOf(events: readonly SupervisorEvent[]): readonly Life[] {
       life.end ||= event.signal ?? `exit code ${event.code}`;
     } else if (type === "recovery") life.end = event.reason;
     else if (type === "stopping") life.end = "stopped";
+  }
+  const { instanceId, pid, spawnedAt } = now;
+  if (pid && spawnedAt && !lives.some((life) => life.instanceId === instanceId)) {
+    lives.push({ instanceId, pid, from: spawnedAt, to: null, end: "" });
   }
   return lives.slice(-maxLives);
 }

@@ -117,7 +117,8 @@ commandTest(
 
 test("the present instance outlives the event of its start", () => {
   const slack = new SlackCounter(0).snapshot;
-  const program = { instanceId: 3, pid: 4711, spawnedAt: Date.now() - 7_200_000, slack };
+  const now = { instanceId: 3, pid: 4711, spawnedAt: Date.now() - 7_200_000 };
+  const program = { ...now, slack, lastRecovery: null };
   const shown = pieces({ programs: [program] } as unknown as ServerStatus, []);
   assertMatch(shown.get("p0-instances")!, /<td>3<\/td><td>4711<\/td>.*<td>[^<]+<\/td><td>lives/);
 });

@@ -35,7 +35,7 @@ export type {
   SupervisorEventDetail,
   SupervisorStatus,
 } from "./src/events.ts";
-export type { CheckOptions, SamOptions, TransportName } from "./src/options.ts";
+export type { CheckOptions, Log, SamOptions, TransportName } from "./src/options.ts";
 export type {
   CommandProgram,
   ModuleProgram,

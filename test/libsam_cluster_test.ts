@@ -72,6 +72,10 @@ for (const transport of transports) {
 
       const silent = stage.supervise("libsam_cluster_map", options, { args: ["silence"] });
       stage.go("to start 1");
+      await stage.line("ready to be silent");
+      await sleep(3 * options.timeInterval);
+      assertEquals(state(), "stopped");
+      stage.go("to be silent");
       assertEquals((await silent.finished()).reason, "quit");
       assertEquals(state(), "failed");
       assertEquals(silent.all("recovery").map(({ reason }) => reason), ["timeout"]);

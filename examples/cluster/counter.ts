@@ -1,6 +1,6 @@
 // A counter on three nodes: each increment that is acknowledged is on a majority of them. On each node of a Corosync cluster:
 //
-//   node examples/cluster/counter.ts        (Node 26; 20 to 24 with the package koffi)
+//   node examples/cluster/counter.ts        (Node 26; from 22.18 with the package koffi)
 //   deno run -A examples/cluster/counter.ts
 //   bun examples/cluster/counter.ts
 //

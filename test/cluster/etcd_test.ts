@@ -2,7 +2,8 @@
 import { assert, assertEquals, assertThrows } from "@std/assert";
 import { etcdLock } from "../../examples/etcd/lock.ts";
 import { SamError } from "../../mod.ts";
-import { etcdMissing, startEtcd } from "../support/etcd.ts";
+import { quorumConformance } from "../../src/testing.ts";
+import { type Etcd, etcdMissing, startEtcd } from "../support/etcd.ts";
 import { test } from "../support/harness.ts";
 import { eventually, lives, processTest, type Watched } from "../support/processes.ts";
 
@@ -61,6 +62,66 @@ processTest(
     } finally {
       etcd.thaw();
       await stage.end();
+      await etcd.close();
+    }
+  },
+  { timeoutMs: 60_000, skip: missing ?? false, leg: "node24" },
+);
+
+/** Who wants the lock `name` too, and can take it from whoever has it. */
+class Rival {
+  readonly #etcd: Etcd;
+  readonly #name: string;
+  /** Its lease, while it has the lock. */
+  #lease: string | null = null;
+
+  constructor(etcd: Etcd, name: string) {
+    this.#etcd = etcd;
+    this.#name = name;
+  }
+
+  /** Waits behind the others, whose leases then end before their time: no holder expects that, and none is warned of it. */
+  async take(): Promise<void> {
+    if (this.#lease !== null) return;
+    const { ID: lease } = await this.#etcd.ask("lease/grant", { TTL: 600 });
+    this.#lease = lease;
+    const locked = this.#etcd.ask("lock/lock", { name: btoa(this.#name), lease });
+    const waiting = await eventually("the rival waits for the lock", async () => {
+      const leases = await this.#leases();
+      return leases.includes(lease) && leases;
+    });
+    for (const ID of waiting) if (ID !== lease) await this.#etcd.ask("lease/revoke", { ID });
+    await locked;
+  }
+
+  async giveBack(): Promise<void> {
+    const ID = this.#lease;
+    this.#lease = null;
+    if (ID !== null) await this.#etcd.ask("lease/revoke", { ID });
+  }
+
+  /** The leases of all who have the lock or wait for it: each has a key below its name. */
+  async #leases(): Promise<string[]> {
+    const range = { key: btoa(`${this.#name}/`), range_end: btoa(`${this.#name}0`) };
+    const { kvs = [] } = await this.#etcd.ask("kv/range", range);
+    return kvs.map(({ lease }: { lease: string }) => lease);
+  }
+}
+
+processTest(
+  "a lock in etcd passes the conformance checks of quorum sources, but that two are told of it at once",
+  async (stage) => {
+    const etcd = await startEtcd(stage.directory);
+    try {
+      const rival = new Rival(etcd, "two");
+      const checks = quorumConformance(etcdLock("two", { endpoints: [etcd.url], ttl, handover }), {
+        set: (quorate) => quorate ? rival.giveBack() : rival.take(),
+      });
+      // Two watches are two that want the lock, and only one has it: that is what a lock is for.
+      const apply = checks.filter(({ name }) => name !== "quorum: two watches are both told");
+      assertEquals(apply.length, checks.length - 1);
+      for (const { run } of apply) await run();
+    } finally {
       await etcd.close();
     }
   },

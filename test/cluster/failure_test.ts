@@ -31,16 +31,51 @@ async function refused(stage: Stage, code: string, text: string): Promise<void> 
   assertStringIncludes(said["message"], text);
 }
 
-processTest("start() without libquorum rejects with LIBRARY", async (stage) => {
-  const library = /\/\S*libquorum\.so\.5$/m.exec(await tool("ldconfig", "-p"))![0];
-  await tool("mount", "--bind", "/dev/null", library);
+/** Does something while a library cannot be loaded. */
+async function without(library: string, action: () => Promise<void>): Promise<void> {
+  const listed = (await tool("ldconfig", "-p")).split("\n").find((line) => line.includes(library));
+  const path = listed!.split(" => ")[1]!;
+  await tool("mount", "--bind", "/dev/null", path);
   try {
+    await action();
+  } finally {
+    await tool("umount", path);
+  }
+}
+
+processTest("start() without libquorum rejects with LIBRARY", async (stage) => {
+  await without("libquorum.so.5", async () => {
     const program = stage.run("cluster_program", { args: [plan] });
     await refused(stage, "LIBRARY", "is it installed?");
     assertEquals((await program.exited).code, 4);
-  } finally {
-    await tool("umount", library);
-  }
+  });
+});
+
+processTest(
+  "a cluster map without libcmap is the event problem, LIBRARY; the program runs",
+  async (stage) => {
+    await without("libcmap.so.4", async () => {
+      const options = { timeInterval: 0, recoveryPolicy: "quit", clusterMap: true, log: "json" };
+      const program = stage.run("cluster_program", { args: [JSON.stringify(options)] });
+      await stage.line("start");
+      const [, code, message] = await eventually(
+        "the problem",
+        () => /"type":"problem".*"code":"(\w+)","message":"([^"]*)/.exec(program.stderr()) ?? false,
+      );
+      assertEquals(code, "LIBRARY");
+      assertStringIncludes(message!, "is it installed?");
+    });
+  },
+);
+
+processTest("corosyncGroup() without libcpg rejects with LIBRARY", async (stage) => {
+  await without("libcpg.so.4", async () => {
+    const program = stage.run("cluster_group", { args: ["join"] });
+    const { code, message } = await stage.line("group");
+    assertEquals(code, "LIBRARY");
+    assertStringIncludes(message, "is it installed?");
+    assertEquals((await program.exited).code, 0);
+  });
 });
 
 processTest("start() on Deno without --allow-ffi rejects with ACCESS", async (stage) => {

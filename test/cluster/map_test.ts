@@ -1,6 +1,7 @@
 // The cluster map of a real Corosync: libsam's own tests told again, and what libsam gets wrong.
 import { assert, assertEquals } from "@std/assert";
 import { readFileSync } from "node:fs";
+import { setTimeout as sleep } from "node:timers/promises";
 import type { SuperviseOptions } from "../../mod.ts";
 import { corosyncClusterMap } from "../../src/corosync.ts";
 import { clusterTest, type Corosync } from "../support/corosync.ts";
@@ -31,7 +32,7 @@ const until = (node: Corosync, name: string, value: string | bigint) =>
   eventually(`${name} = ${value}`, async () => (await keysOf(node))?.[name] === value);
 
 clusterTest(
-  "libsam cluster map, on corosync, quit: the keys tell the state, are gone after a clean end, and failed after a failure",
+  "libsam cluster map, on corosync, quit: the keys tell the state, and are gone after a clean end",
   async (stage, node) => {
     const options = { timeInterval: 20_000, recoveryPolicy: "quit" } as const;
     const walk = supervise(stage, options, "start", "stop", "start", "beat", "stop", "exit");
@@ -59,24 +60,62 @@ clusterTest(
     stage.go("1.6 exit");
     assertEquals((await walk.finished()).code, 3);
     assertEquals(await node.processes(), {});
-
-    const silent = supervise(stage, { ...options, timeInterval: 300 }, "start");
-    assertEquals((await silent.finished()).reason, "quit");
-    assertEquals((await keysOf(node))?.["state"], "failed");
   },
 );
 
 clusterTest(
-  "libsam cluster map, on corosync, restart: markFailed() sets failed and quit",
+  "libsam cluster map, on corosync, quit: stopped stays stopped, silence is failed",
   async (stage, node) => {
-    const program = supervise(stage, { timeInterval: 0 }, "start", "fail");
+    const timeInterval = 500;
+    const options = { timeInterval, recoveryPolicy: "quit" } as const;
+    const silent = supervise(stage, options, "start", "stop", "start");
+    stage.go("1.2 stop");
     stage.go("1.1 start");
-    await until(node, "state", "running");
-    assertEquals((await keysOf(node))?.["recovery"], "restart");
-    stage.go("1.2 fail");
+    await silent.event("stop");
+    await until(node, "state", "stopped");
+    await sleep(3 * timeInterval); // nobody expects a heartbeat
+    assertEquals((await keysOf(node))?.["state"], "stopped");
+    stage.go("1.3 start");
+    assertEquals((await silent.finished()).reason, "quit");
+    assertEquals((await keysOf(node))?.["state"], "failed");
+    assertEquals([silent.all("start").length, silent.all("recovery").length], [2, 1]);
+  },
+);
+
+clusterTest(
+  "libsam cluster map, on corosync, restart: silent instances are replaced, markFailed() sets failed and quit",
+  async (stage, node) => {
+    const timeInterval = 1000; // so long `running` is there to be seen
+    const program = stage.supervise("libsam_cluster_map", {
+      timeInterval,
+      recoveryPolicy: "restart",
+      restart: { maxDelay: 0 },
+      clusterMap: corosyncClusterMap(),
+    }, { args: ["mark failed"] });
+    /** All keys are as they were told at the start, but these. */
+    const keysAre = async (recovery: string, state: string) => {
+      await until(node, "state", state);
+      const { last_updated: _, ...keys } = await keysOf(node) ?? {};
+      assertEquals(keys, { poll_period: BigInt(timeInterval), recovery, state });
+    };
+    for (const instance of [1, 2]) {
+      await stage.line(`ready to start ${instance}`);
+      await keysAre("restart", "stopped");
+      stage.go(`to start ${instance}`);
+      await keysAre("restart", "running");
+      await program.event("recovery", instance);
+    }
+    await stage.line("ready to mark failed");
+    await keysAre("restart", "stopped");
+    stage.go("to mark failed");
     assertEquals((await program.finished()).reason, "failed");
-    const { recovery, state } = await keysOf(node) ?? {};
-    assertEquals([recovery, state], ["quit", "failed"]);
+    await keysAre("quit", "failed");
+    assertEquals(program.all("recovery").map((event) => [event.instanceId, event.reason]), [
+      [1, "timeout"],
+      [2, "timeout"],
+      [3, "failed"],
+    ]);
+    assertEquals(program.all("warn").map(({ instanceId }) => instanceId), [1, 2]);
   },
 );
 

@@ -1,5 +1,6 @@
 // Quorum of a real Corosync: libsam's own test told again, and what libsam gets wrong.
 import { assert, assertEquals } from "@std/assert";
+import { setTimeout as sleep } from "node:timers/promises";
 import type { SuperviseOptions } from "../../mod.ts";
 import { corosyncClusterMap, corosyncQuorum } from "../../src/corosync.ts";
 import { clusterTest } from "../support/corosync.ts";
@@ -24,6 +25,14 @@ const reasons = (watched: Watched) => watched.all("recovery").map(({ reason }) =
 
 /** Codes of all problems so far. */
 const problems = (watched: Watched) => watched.all("problem").map(({ error }) => error.code);
+
+/** A server, which is this process, that looks for a daemon does not keep a processor busy. */
+async function costsLittle(): Promise<void> {
+  const before = process.cpuUsage();
+  await sleep(500);
+  const { user, system } = process.cpuUsage(before);
+  assert(user + system < 150_000, `${user + system} µs of processor time in 500 ms`);
+}
 
 clusterTest(
   "libsam quorum, on corosync: an end while waiting is a recovery, a loss is one too",
@@ -69,16 +78,27 @@ for (const [timeInterval, stopTimeout] of [[300, 10_000], [0, 300]] as const) {
 }
 
 clusterTest(
-  "the daemon dies: quorum is lost, hangs are noticed, and the next daemon brings it back",
+  "the daemon dies: a program is warned, and killed a time interval later; the next daemon brings quorum back",
   async (stage, node) => {
     const quorum = corosyncQuorum({ answerTimeout: 60_000 }); // the end is noticed, not the silence
-    const program = supervise(stage, { timeInterval: 5000, quorum });
-    await stage.line("start");
+    const timeInterval = 1000;
+    const stubborn = supervise(stage, { timeInterval, quorum }, { stubborn: true });
+    const program = supervise(stage, { timeInterval: 0, quorum });
+    await stage.line("start", 2);
     await node.kill();
-    await program.event("waiting", 2);
-    assertEquals(reasons(program), ["quorum"]);
-    assertEquals(problems(program), ["TRY_AGAIN"]);
+    for (const each of [stubborn, program]) {
+      await each.event("waiting", 2);
+      assertEquals(reasons(each), ["quorum"]);
+      assertEquals(problems(each), ["TRY_AGAIN"]);
+    }
+    assertEquals(stage.lines("warned").length, 1);
+    const graceMs = (await stubborn.event("kill", 1)).at - (await stubborn.event("warn", 1)).at;
+    assert(graceMs >= timeInterval - 2, `killed ${graceMs} ms after the warning`); // rounded, and by another clock
+    assertEquals((await program.event("recovery", 1)).evidence.signal, "SIGTERM");
+    assertEquals(program.all("kill"), []);
+    await costsLittle();
     await node.start();
+    await stubborn.event("start", 2);
     await program.event("start", 2);
     await node.kill();
     await node.start();
@@ -92,10 +112,7 @@ clusterTest(
     const program = supervise(stage, { timeInterval: 0, quorum: corosyncQuorum() });
     await program.event("waiting", 1);
     assertEquals((await program.event("problem")).error.code, "TRY_AGAIN");
-    const before = process.cpuUsage();
-    await new Promise((resolve) => setTimeout(resolve, 500)); // looking for it costs little
-    const { user, system } = process.cpuUsage(before);
-    assert(user + system < 150_000, `${user + system} µs of processor time in 500 ms`);
+    await costsLittle();
     await node.start();
     await stage.line("start");
     assertEquals(program.all("problem").length, 1);

@@ -9,6 +9,9 @@ export interface Etcd {
   /** It answers nobody. */
   freeze(): void;
   thaw(): void;
+  /** Calls its HTTP gateway. */
+  // deno-lint-ignore no-explicit-any
+  ask(call: string, body: object): Promise<any>;
   close(): Promise<void>;
 }
 
@@ -49,6 +52,13 @@ export async function startEtcd(directory: string): Promise<Etcd> {
     url,
     freeze: () => signal("SIGSTOP"),
     thaw: () => signal("SIGCONT"),
+    async ask(call, body) {
+      const response = await fetch(`${url}/v3/${call}`, {
+        method: "POST",
+        body: JSON.stringify(body),
+      });
+      return await response.json();
+    },
     async close() {
       signal("SIGKILL");
       await exited;

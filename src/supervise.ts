@@ -172,7 +172,7 @@ export class Supervision implements Supervisor {
     const atSpawn = program.isCommand && !program.preload;
     this.#readyBy = options.check ? "check" : atSpawn ? "spawn" : "start";
     this.finished = new Promise((resolve) => this.#settle = resolve);
-    void this.#begin(program);
+    this.#begin(program).catch((cause) => this.#failToBegin(cause));
   }
 
   async #begin(program: CheckedProgram): Promise<void> {
@@ -220,6 +220,13 @@ export class Supervision implements Supervisor {
     if (this.#stopEarly) this.#driver.shutdown(this.#stopEarly.signal);
     else this.#driver.begin();
     if (runtime.pid === 1) await this.#reapOrphans(runtime);
+  }
+
+  /** A module could not be loaded: there are no more descriptors, or the package is being replaced. */
+  #failToBegin(cause: unknown): void {
+    const why = cause instanceof Error ? cause.message : String(cause);
+    const error = new SamError("LIBRARY", `cannot begin supervision: ${why}`, { cause });
+    this.#finish({ code: 1, signal: null, reason: "spawn", error });
   }
 
   async #reapOrphans(runtime: Runtime): Promise<void> {

@@ -45,6 +45,47 @@ processTest("helpers of an application that is killed go with it", async (stage)
   await eventually("the end of the helpers", () => living().length === 0);
 });
 
+/** What a shell does so that standard input of the program is a pipe. */
+const piped = ["sh", "-c", ': | "$@"', "sh"];
+const quits = { SAM_TEST_OPTIONS: JSON.stringify({ recoveryPolicy: "quit" }) };
+
+/** The process group of a process, its session, and the group in the foreground of its terminal (-1 for no terminal). */
+function groupsOf(pid: number) {
+  const stat = readFileSync(`/proc/${pid}/stat`, "utf8");
+  const fields = stat.slice(stat.lastIndexOf(")") + 2).split(" ").map(Number);
+  return { group: fields[2], session: fields[3], foreground: fields[5] };
+}
+
+processTest(
+  "where standard input is no terminal, the application leads a process group and session",
+  async (stage) => {
+    for (const [nth, within] of [piped, []].entries()) {
+      const server = stage.run("faults_program", { within, env: quits });
+      const { pid } = await stage.line("started", nth + 1);
+      assertEquals(groupsOf(pid), { group: pid, session: pid, foreground: -1 });
+      killQuietly(pid);
+      assertEquals((await server.exited).code, 137);
+    }
+  },
+);
+
+processTest(
+  "at a terminal the application stays in the foreground; its helpers go with it all the same",
+  async (stage) => {
+    const [inGroup, , daemon] = helpers;
+    const args = ["unix", "helpers", inGroup!, daemon!];
+    const server = stage.runInTerminal("faults_program", { args, env: quits });
+    const { pid } = await stage.line("started");
+    const { group, foreground } = groupsOf(pid);
+    assert(group !== pid, "it leads a group");
+    assertEquals(group, foreground);
+    await eventually("the helpers", () => living().length === 2);
+    killQuietly(pid);
+    assertEquals(await server.exited, 137, server.output);
+    await eventually("the end of the helpers", () => living().length === 0);
+  },
+);
+
 processTest('with killMode "process" helpers stay', async (stage) => {
   const { watched, pid } = await begin(stage, { killMode: "process" });
   killQuietly(pid);

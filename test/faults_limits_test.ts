@@ -5,6 +5,8 @@ import { chownSync } from "node:fs";
 import { eventually, processTest } from "./support/processes.ts";
 import { currentRuntime } from "./support/runtimes.ts";
 
+spawnSync("true"); // Bun keeps what it opens for the first one
+
 const isRoot = process.getuid!() === 0;
 
 /** Another user, whom a limit of processes binds, and who can read and write what root can. */
@@ -65,6 +67,27 @@ for (const { resource, few, enough, within, skip } of limits) {
       await stage.line("started", 2);
       server.kill("SIGTERM");
       assertEquals(await server.exited, { code: 5, signal: null }, server.stderr());
+    },
+    { skip },
+  );
+}
+
+for (
+  const [what, how, skip] of [
+    ["", "loaded", false],
+    [", not even to load the server", "fresh", currentRuntime === "deno" && "Deno ends itself"],
+  ] as const
+) {
+  processTest(
+    `no descriptor is left for the first instance${what}: supervision ends and says so`,
+    async (stage) => {
+      const within = ["sh", "-c", 'ulimit -n 200; exec "$@"', "sh"];
+      const program = stage.run("no_descriptors", { args: [how], within });
+      assertEquals(await program.exited, { code: 0, signal: null }, program.stderr());
+      const { reason, code } = await stage.line("without");
+      assertEquals(reason, "spawn");
+      assert(["TRY_AGAIN", "LIBRARY"].includes(code), code);
+      if (how === "loaded") assertEquals((await stage.line("with"))["reason"], "quit");
     },
     { skip },
   );

@@ -2,7 +2,7 @@
 import { assert, assertEquals } from "@std/assert";
 import { spawnSync } from "node:child_process";
 import { readdirSync, readlinkSync, truncateSync } from "node:fs";
-import { processTest } from "./support/processes.ts";
+import { eventually, processTest } from "./support/processes.ts";
 
 const canMount = spawnSync("unshare", ["-m", "mount", "-t", "tmpfs", "none", "/mnt"]).status === 0;
 const skip = canMount ? false : "needs root and unshare";
@@ -14,26 +14,41 @@ function within(preparation: string): readonly string[] {
 
 const small = "mount -t tmpfs -o size=64k none /dev/shm";
 
-processTest("/dev/shm is full: a file elsewhere serves, and the server says so", async (stage) => {
-  const server = stage.run("faults_program", {
-    args: ["shm"],
-    within: within(`${small}; head -c 65536 /dev/zero >/dev/shm/full`),
-  });
-  const { pid } = await stage.line("started");
-  assert(/sam: \/dev\/shm\/sam-\S+ cannot be used \(.*\): \S+ is/.test(server.stderr()));
-  process.kill(pid, "SIGKILL");
-  await stage.line("started", 2);
-  server.kill("SIGTERM");
-  assertEquals((await server.exited).code, 5);
-}, { skip });
+/** A /dev that has little in it. */
+const bare = "mount -t tmpfs none /mnt && for each in null zero random urandom tty; do " +
+  ">/mnt/$each && mount --bind /dev/$each /mnt/$each || exit 9; done; mount --move /mnt /dev";
 
-processTest("/dev/shm cannot be written, or has 64 KiB: shm works", async (stage) => {
-  for (const [nth, preparation] of [small, "mount -t tmpfs -o ro none /dev/shm"].entries()) {
-    const server = stage.run("faults_program", { args: ["shm"], within: within(preparation) });
-    await stage.line("started", nth + 1);
-    server.kill("SIGTERM");
-    await server.exited;
-  }
+for (
+  const [what, preparation] of [
+    ["is full", `${small}; head -c 65536 /dev/zero >/dev/shm/full`],
+    ["cannot be written", "mount -t tmpfs -o ro none /dev/shm"],
+    ["is not there", `${bare}; [ ! -e /dev/shm ] || exit 9`],
+  ] as const
+) {
+  processTest(
+    `/dev/shm ${what}: a file elsewhere serves, and the server says so`,
+    async (stage) => {
+      const server = stage.run("faults_program", { args: ["shm"], within: within(preparation) });
+      const { pid } = await stage.line("started");
+      const said = () =>
+        server.stderr().match(/^sam: shared memory cannot be used \(.*\): \S+ is$/gm);
+      await eventually("the fallback", () => said()?.length === 1);
+      assert(said()![0]!.includes(`: ${process.env["TMPDIR"]}/sam-`), server.stderr());
+      process.kill(pid, "SIGKILL");
+      await stage.line("started", 2);
+      server.kill("SIGTERM");
+      assertEquals((await server.exited).code, 5);
+    },
+    { skip },
+  );
+}
+
+processTest("/dev/shm has 64 KiB: shm works in it", async (stage) => {
+  const server = stage.run("faults_program", { args: ["shm"], within: within(small) });
+  await stage.line("started");
+  server.kill("SIGTERM");
+  await server.exited;
+  assert(!server.stderr().includes("cannot be used"), server.stderr());
 }, { skip });
 
 processTest(

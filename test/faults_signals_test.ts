@@ -1,6 +1,44 @@
-// Signals from a terminal, and an application that is stopped.
+// Signals to the server, and from a terminal, and an application that is stopped.
 import { assert, assertEquals } from "@std/assert";
+import { setTimeout as sleep } from "node:timers/promises";
 import { eventually, processTest } from "./support/processes.ts";
+
+/** Longer than the half second in which signals are taken for one. */
+const apartMs = 700;
+
+for (const signal of ["SIGTERM", "SIGINT", "SIGHUP", "SIGQUIT"] as const) {
+  processTest(
+    `${signal} to the server: the application gets it once, and its status is the server's`,
+    async (stage) => {
+      const server = stage.run("faults_program");
+      const { pid } = await stage.line("started");
+      server.kill(signal);
+      assertEquals(await server.exited, { code: 5, signal: null }, server.stderr());
+      assertEquals(stage.lines("signal").map((line) => [line.pid, line["signal"]]), [
+        [pid, signal],
+      ]);
+      assertEquals(stage.lines("registered").length, 1);
+    },
+  );
+
+  processTest(
+    `a second ${signal} to the server kills an application that does not end`,
+    async (stage) => {
+      const server = stage.run("faults_program", {
+        args: ["unix", "deaf"],
+        env: { SAM_TEST_OPTIONS: JSON.stringify({ stopTimeout: 600_000 }) },
+      });
+      await stage.line("started");
+      server.kill(signal);
+      await stage.line("signal");
+      await sleep(apartMs);
+      server.kill(signal);
+      assertEquals(await server.exited, { code: 137, signal: null }, server.stderr());
+      assertEquals(stage.lines("signal").map((line) => line["signal"]), [signal]);
+      assertEquals(stage.lines("registered").length, 1);
+    },
+  );
+}
 
 processTest(
   "Ctrl-C in a terminal reaches server and application: it ends cleanly, once",

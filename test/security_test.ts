@@ -19,7 +19,7 @@ import type { Endpoint, Link } from "../transports/transport.ts";
 import { unix } from "../transports/unix.ts";
 import { Decoding } from "./support/fuzzer.ts";
 import { test } from "./support/harness.ts";
-import { eventually, processTest, type Stage } from "./support/processes.ts";
+import { eventually, lives, processTest, type Stage } from "./support/processes.ts";
 import { currentRuntime, runtimeNames } from "./support/runtimes.ts";
 
 spawnSync("true"); // Bun keeps what it opens for the first one
@@ -232,6 +232,44 @@ for (
     },
   );
 }
+
+for (const transport of ["shm", "unix"] as const) {
+  processTest(
+    `a program that writes noise over the page it shares is recovered, and no more, ${transport}`,
+    async (stage) => {
+      const watched = stage.supervise("hostile", {
+        timeInterval: 2000,
+        recoveryPolicy: "restart",
+        transport,
+        restart: { intensity: Infinity, maxDelay: 0 },
+      }, { args: ["scrawls", "500"] });
+      await watched.event("recovery", 1);
+      const before = process.memoryUsage().rss;
+      const { evidence } = await watched.event("recovery", 4);
+      assert(process.memoryUsage().rss - before < 100 * 2 ** 20, "it has grown");
+      assertEquals(evidence.note, undefined);
+      assert(watched.supervisor.status.dataSize <= 64 * 2 ** 20);
+      assertEquals((await watched.supervisor.stop()).reason, "stopped");
+    },
+  );
+}
+
+processTest(
+  "a process that a program claims to be, and that does not descend from it, is never signalled",
+  async (stage) => {
+    const bystander = stage.runCommand("sleep", { args: ["600"] });
+    const watched = stage.supervise("hostile", {
+      timeInterval: 300,
+      recoveryPolicy: "quit",
+    }, { args: ["claims", String(bystander.pid)] });
+    assertEquals((await watched.event("register")).pid, bystander.pid);
+    const { reason, signal } = await watched.finished();
+    assertEquals([reason, signal], ["quit", "SIGTERM"]);
+    assert(lives(bystander.pid), "the other process was signalled");
+    bystander.kill("SIGKILL");
+    assertEquals(await bystander.exited, { code: null, signal: "SIGKILL" });
+  },
+);
 
 processTest(
   "what stays in /proc of the address is of no use: the nonce is taken, the names are gone",

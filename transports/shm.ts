@@ -109,14 +109,13 @@ export const shm: Transport = {
   name: "shm",
   sampled: true,
   async open(runtime): Promise<Endpoint> {
-    const directory = await runtime.makePrivateDirectory(true);
     try {
-      return await openIn(runtime, directory);
+      return await openIn(runtime, await runtime.makePrivateDirectory(true));
     } catch (error) {
-      // Shared memory may be full, in a container most of all; an ordinary file serves as well.
+      // Shared memory may be full or missing, in a container most of all; an ordinary file serves as well.
       const other = await runtime.makePrivateDirectory(false);
       const reason = error instanceof Error ? error.message : String(error);
-      return await openIn(runtime, other, `${directory} cannot be used (${reason}): ${other} is`);
+      return await openIn(runtime, other, `shared memory cannot be used (${reason}): ${other} is`);
     }
   },
   async connect(address, runtime) {

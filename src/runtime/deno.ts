@@ -163,14 +163,8 @@ export const deno: Runtime = {
 
   async makePrivateDirectory(inMemory) {
     const prefix = privatePrefix(surroundings);
-    // Deno lets only an unrestricted program into /dev.
-    if (inMemory && grantedAll()) {
-      try {
-        return Deno.makeTempDirSync({ prefix, dir: "/dev/shm" });
-      } catch {
-        // no shared memory file system: an ordinary file serves
-      }
-    }
+    // Deno lets only an unrestricted program into /dev; for others an ordinary file serves.
+    if (inMemory && grantedAll()) return Deno.makeTempDirSync({ prefix, dir: "/dev/shm" });
     const dir = temporaryDirectory();
     const what = `make a directory for the socket in ${dir}`;
     demand(what, [["read", dir, dir], ["write", dir, dir]]);

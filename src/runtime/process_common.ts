@@ -115,16 +115,10 @@ function temporaryDirectory(): string {
   return (process.getBuiltinModule("node:os") as typeof Os).tmpdir();
 }
 
-/** Makes a directory that only this user may enter; with `inMemory` in shared memory, where the system has it. */
+/** Makes a directory that only this user may enter; with `inMemory` in shared memory. */
 export function makePrivateDirectory(inMemory: boolean): string {
   const prefix = privatePrefix(surroundings);
-  if (inMemory) {
-    try {
-      return fs().mkdtempSync(`/dev/shm/${prefix}`);
-    } catch {
-      // no shared memory file system: an ordinary file serves
-    }
-  }
+  if (inMemory) return fs().mkdtempSync(`/dev/shm/${prefix}`);
   const directory = temporaryDirectory();
   try {
     return fs().mkdtempSync(`${directory}/${prefix}`);

@@ -157,7 +157,7 @@ export interface Runtime {
   /** Takes a variable out of the environment, so that nothing inherits it; undefined for none, or where that is not allowed. */
   takeVariable(name: string): string | undefined;
 
-  /** Makes a directory that only this user may enter; with `inMemory` in shared memory, where the system has it. */
+  /** Makes a directory that only this user may enter; with `inMemory` in shared memory, where this program may. */
   makePrivateDirectory(inMemory: boolean): Promise<string>;
   /** What the paths of all private directories of this process begin with. */
   privatePrefixes(): readonly string[];

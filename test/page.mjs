@@ -85,10 +85,15 @@ const sam = await start(
   /status page is at (\S+)/,
   { XDG_RUNTIME_DIR: directory },
 );
-const browser = await start(chromium, [
-  ...["--headless", "--no-sandbox", "--disable-gpu", "--remote-debugging-port=0"],
-  ...[`--user-data-dir=${join(directory, "chromium")}`, "about:blank"],
-], /DevTools listening on (\S+)/);
+const browser = await start(
+  chromium,
+  [
+    ...["--headless", "--no-sandbox", "--disable-gpu", "--remote-debugging-port=0"],
+    ...[`--user-data-dir=${join(directory, "chromium")}`, "about:blank"],
+  ],
+  /DevTools listening on (\S+)/,
+  { TMPDIR: directory },
+); // where it leaves what it does not remove
 
 const socket = new WebSocket(browser.match[1]);
 await new Promise((resolve, reject) => {

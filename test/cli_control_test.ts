@@ -161,7 +161,12 @@ commandTest(
     if (currentRuntime === "node20") {
       assertStringIncludes(run.stderr, "cannot load TypeScript: name it .js or .json");
     }
-    // Relative paths are relative to the file.
+    // Relative paths are relative to the file, which a variable may name, too.
+    const config = { SAM_CONFIG: `${stage.directory}/c.mjs` };
+    assertEquals(await sam(["run"], config).exited, 4);
+    const named = sam(["run"], { ...config, SAM_NAME: "no name" });
+    assertEquals(await named.exited, 78);
+    assertStringIncludes(named.stderr, 'SAM_NAME is "no name"; it must be');
     assertEquals(await sam(["run", "--config", `${stage.directory}/c.mjs`]).exited, 4);
   },
 );

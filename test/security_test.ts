@@ -19,7 +19,13 @@ import type { Endpoint, Link } from "../transports/transport.ts";
 import { unix } from "../transports/unix.ts";
 import { Decoding } from "./support/fuzzer.ts";
 import { test } from "./support/harness.ts";
-import { eventually, lives, processTest, type Stage } from "./support/processes.ts";
+import {
+  eventually,
+  lives,
+  processTest,
+  type Stage,
+  type TransportName,
+} from "./support/processes.ts";
 import { currentRuntime, runtimeNames } from "./support/runtimes.ts";
 
 spawnSync("true"); // Bun keeps what it opens for the first one
@@ -178,6 +184,16 @@ processTest("root is admitted to the socket of another user", async (stage) => {
   assertEquals(introduced(root, address), "admitted");
 }, { skip: needsRoot });
 
+/** A program that harms its server, recovered at most so many times. */
+function hostile(stage: Stage, transport: TransportName, intensity: number, args: string[]) {
+  return stage.supervise("hostile", {
+    timeInterval: 2000,
+    recoveryPolicy: "restart",
+    transport,
+    restart: { intensity, maxDelay: 0 },
+  }, { args });
+}
+
 test("random and mutated frames are a message or a MESSAGE_ERROR", () => {
   const count = 30_000; // a million of them: npm run test:soak
   const decoding = new Decoding(runtimeNames.indexOf(currentRuntime));
@@ -192,12 +208,7 @@ for (const transport of ["unix", "shm"] as const) {
   processTest(
     `a program that floods its server is recovered, and no more, ${transport}`,
     async (stage) => {
-      const watched = stage.supervise("hostile", {
-        timeInterval: 2000,
-        recoveryPolicy: "restart",
-        transport,
-        restart: { intensity: Infinity, maxDelay: 0 },
-      }, { args: ["floods", "60"] });
+      const watched = hostile(stage, transport, Infinity, ["floods", "60"]);
       await watched.event("recovery", 1);
       const before = process.memoryUsage().rss;
       await watched.event("recovery", 2);
@@ -218,12 +229,7 @@ for (
   processTest(
     `a program that scribbles over the file it shares is recovered, and no more: ${what}, ${transport}`,
     async (stage) => {
-      const watched = stage.supervise("hostile", {
-        timeInterval: 2000,
-        recoveryPolicy: "restart",
-        transport,
-        restart: { intensity: 1, maxDelay: 0 },
-      }, { args: ["scribbles", String(size)] });
+      const watched = hostile(stage, transport, 1, ["scribbles", String(size)]);
       const status = await watched.finished();
       assertEquals([status.reason, status.code], ["restart-limit", 1]);
       assertEquals(watched.all("recovery").length, 2);
@@ -237,12 +243,7 @@ for (const transport of ["shm", "unix"] as const) {
   processTest(
     `a program that writes noise over the page it shares is recovered, and no more, ${transport}`,
     async (stage) => {
-      const watched = stage.supervise("hostile", {
-        timeInterval: 2000,
-        recoveryPolicy: "restart",
-        transport,
-        restart: { intensity: Infinity, maxDelay: 0 },
-      }, { args: ["scrawls", "500"] });
+      const watched = hostile(stage, transport, Infinity, ["scrawls", "500"]);
       await watched.event("recovery", 1);
       const before = process.memoryUsage().rss;
       const { evidence } = await watched.event("recovery", 4);

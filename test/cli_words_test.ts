@@ -233,7 +233,7 @@ test("the runtime of a module: its first line, then the nearest files beside it"
     });
   assertEquals(found("x.js", {}), { isModule: true });
   assertEquals(found("x.ts", { "/a/deno.lock": "" }), { isModule: true, runtime: "deno" });
-  assertEquals(found("x.ts", { "/a/deno.lock": "", "/a/b/package.json": "" }).runtime, "node");
+  assertEquals(found("x.ts", { "/a/deno.lock": "", "/a/b/package.json": "" }).runtime, "deno");
   assertEquals(found("x.ts", { "/a/b/bun.lock": "", "/a/b/package.json": "" }).runtime, "bun");
   assertEquals(
     found("x.ts", { "/a/b/package-lock.json": "", "/a/b/deno.json": "" }).runtime,

@@ -1,7 +1,7 @@
 /** `sam run`: supervises a program, or those of a configuration file, and ends as they end. */
 import { Fleet } from "../fleet.ts";
 import type { SamError } from "../errors.ts";
-import { loadRuntime } from "../runtime/runtime.ts";
+import { loadRuntime, type RuntimeName } from "../runtime/runtime.ts";
 import * as host from "../runtime/host.ts";
 import { logger } from "../log.ts";
 import { notifierOf, onEnding } from "../self.ts";
@@ -123,7 +123,7 @@ async function planOf(words: readonly string[]): Promise<CheckedConfig> {
     }
     return settings;
   };
-  const { name: runtime } = await loadRuntime();
+  const runtime = await meantRuntime();
   const around: Surroundings = { cwd: host.workingDirectory(), runtime, files: host };
   const file = either("--config", last("--config"), (_source, text) => text) ??
     (operands.length > 0 ? undefined : configFiles.find(host.exists));
@@ -187,6 +187,12 @@ function absolute(path: string): string {
 }
 
 /** What a configuration file exports. */
+/** The runtime of what nothing else says of; `bunx` and `bun run` run `sam` itself, by its first line, on Node. */
+async function meantRuntime(): Promise<RuntimeName> {
+  const byBun = host.variable("npm_config_user_agent")?.startsWith("bun/");
+  return byBun ? "bun" : (await loadRuntime()).name;
+}
+
 async function load(file: string): Promise<unknown> {
   const path = absolute(file);
   if (!host.exists(path)) throw new CommandError("noInput", `${file} does not exist`);
@@ -197,7 +203,7 @@ async function load(file: string): Promise<unknown> {
   } catch (cause) {
     const { code, message } = cause as { code?: string; message?: string };
     const cure = code === "ERR_UNKNOWN_FILE_EXTENSION"
-      ? "; this version of Node cannot load TypeScript: name it .js or .json"
+      ? "; this version of Node cannot load TypeScript: name it .js or .json, or run sam with bunx --bun, or with Deno"
       : "";
     throw new CommandError(
       "config",

@@ -18,14 +18,16 @@ export interface Which {
   readonly flags?: readonly string[];
 }
 
-/** What lies beside a module says which runtime it is for; the nearest directory that says something counts. */
+/**
+ * What lies beside a module says which runtime it is for; the nearest directory that says something counts. A package.json
+ * says nothing: all three read it, and a package of a workspace has its lock file above.
+ */
 const beside: readonly (readonly [RuntimeName, readonly string[]])[] = [
   ["bun", ["bun.lock", "bun.lockb"]],
   ["deno", ["deno.lock"]],
   ["node", ["package-lock.json", "npm-shrinkwrap.json", "pnpm-lock.yaml", "yarn.lock"]],
   ["bun", ["bunfig.toml"]],
   ["deno", ["deno.json", "deno.jsonc"]],
-  ["node", ["package.json"]],
 ];
 
 /** Understands PROGRAM, as called in the directory `cwd`. */

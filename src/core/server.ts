@@ -269,7 +269,7 @@ export class Server {
     if (due("startup")) {
       return this.#plan(
         "startup",
-        `start() was not called within ${this.#settings.startupTimeout} ms`,
+        `not started within ${this.#settings.startupTimeout} ms`,
         now,
       );
     }

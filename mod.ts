@@ -2,13 +2,14 @@
  * SAM, the Simple Availability Manager, for Node, Deno and Bun: a program registers, and is from then on run, watched,
  * warned, killed and started again by its SAM server.
  *
- * ```ts no-run
+ * ```ts serves
  * import { initialize } from "@x/sam";
  *
  * const sam = await initialize({ timeInterval: 2000, recoveryPolicy: "restart" });
  * await sam.register(); // everything above runs in the server and in every instance
  * sam.setHealthCheck(() => true);
  * await sam.start();
+ * console.log("watched");
  * ```
  *
  * @module

@@ -220,7 +220,8 @@ export function transportConformance(
 /**
  * The active side of the checks; the whole of the `peer` program.
  *
- * ```ts no-run
+ * ```ts imported
+ * // my_transport_peer.ts
  * import { servePeer } from "@x/sam/testing";
  * import { mine } from "./my_transport.ts";
  *

@@ -2,7 +2,7 @@
  * The cluster of a real Corosync, for the options `quorum` and `clusterMap`. What it needs is loaded when it is used, in the
  * server; a program that does not import this module carries nothing of it.
  *
- * ```ts no-run
+ * ```ts cluster
  * import { initialize } from "@x/sam";
  * import { corosyncClusterMap, corosyncQuorum } from "@x/sam/corosync";
  *
@@ -14,6 +14,7 @@
  * });
  * await sam.register();
  * await sam.start(); // waits for quorum
+ * console.log("the cluster is quorate");
  * ```
  *
  * @module
@@ -99,7 +100,7 @@ export function corosyncClusterMap(): ClusterMap {
  * Joins a group of processes on the nodes of a Corosync cluster; resolved as soon as this process is a member. A process
  * may be in many groups, and once in each.
  *
- * ```ts no-run
+ * ```ts cluster
  * import { corosyncGroup } from "@x/sam/corosync";
  *
  * await using group = await corosyncGroup("chat", { signal: AbortSignal.timeout(5000) });

@@ -2,14 +2,14 @@
  * Figures about supervised programs for OpenTelemetry, through a meter of `@opentelemetry/api`: the same as
  * `@x/sam/metrics` has for Prometheus. This module imports nothing of OpenTelemetry: the meter is yours.
  *
- * ```ts no-run
+ * ```ts
  * import { metrics } from "@opentelemetry/api";
  * import { supervise } from "@x/sam";
  * import { openTelemetryMetrics } from "@x/sam/otel";
  *
- * const web = supervise({ module: "./web.ts" }, { timeInterval: 500, recoveryPolicy: "restart" });
- * openTelemetryMetrics(metrics.getMeter("@x/sam"), { web });
- * await web.finished;
+ * await using job = supervise({ command: "sleep", args: ["1"] }, { recoveryPolicy: "quit" });
+ * openTelemetryMetrics(metrics.getMeter("@x/sam"), { job });
+ * await job.finished;
  * ```
  *
  * @module
@@ -81,7 +81,7 @@ export interface OpenTelemetryMetrics {
 /**
  * Measures programs from now on.
  *
- * ```ts no-run
+ * ```ts
  * import { metrics } from "@opentelemetry/api";
  * import { supervise } from "@x/sam";
  * import { openTelemetryMetrics } from "@x/sam/otel";

@@ -117,7 +117,7 @@ let initialized = false;
 /**
  * The first call of a program that wants to be watched; once per process.
  *
- * ```ts no-run
+ * ```ts serves
  * import { initialize } from "@x/sam";
  *
  * const sam = await initialize({ timeInterval: 2000, recoveryPolicy: "restart" });

@@ -1,22 +1,20 @@
-// The package as its users get it: in fresh folders, from the tarball that npm would publish, with nothing else installed.
-// Each runtime runs the README's first program, which heals; TypeScript is strict and has no further types.
+// The package as npm would publish it, in fresh folders with nothing else installed: each version of Node, and Deno, run the
+// README's first program, which heals; TypeScript is strict and has no further types. How it is installed as README and docs
+// say, from npm and JSR: docs.mjs.
 //
 //   npm run test:consumers
 //
 // The last line is `N passed, N failed`.
 
-import { spawn } from "node:child_process";
-import { once } from "node:events";
 import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
-import { createServer } from "node:http";
 import { tmpdir } from "node:os";
-import { dirname, join } from "node:path";
+import { join } from "node:path";
 import { check, conclude } from "./support/counted.mjs";
 import { install, root, run, runtimesDir } from "./support/setup.mjs";
+import { must, Shell } from "./support/shell.mjs";
 
 /** What it has now; more needs a reason. */
 const maxUnpackedBytes = 620_000;
-const limitMs = 60_000;
 
 await install(root);
 await install(runtimesDir);
@@ -27,18 +25,15 @@ const paths = {
   node24: join(runtimes, "node-24/bin/node"),
   node26: join(runtimes, "node-26/bin/node"),
   deno: process.env.SAM_TEST_DENO ?? join(runtimes, "@deno/linux-x64-glibc/deno"),
-  bun: join(runtimes, "@oven/bun-linux-x64/bin/bun"),
 };
+const env = { ...process.env, DENO_NO_UPDATE_CHECK: "1", NO_COLOR: "1" };
+const shell = new Shell(env);
 const tsc = join(root, "node_modules/.bin/tsc");
 const readme = readFileSync(join(root, "README.md"), "utf8");
 const program = /^```ts serves\n([\s\S]*?)^```$/m.exec(readme)[1];
 const json = (path) => JSON.parse(readFileSync(join(root, path), "utf8"));
 
 const directory = mkdtempSync(join(tmpdir(), "sam-consumers-"));
-
-function must(what, message) {
-  if (!what) throw new Error(message);
-}
 
 /** Runs a command to its end, which must be a good one. */
 async function good(command, args, options) {
@@ -53,37 +48,6 @@ function folder(name, files) {
   mkdirSync(path);
   for (const [file, text] of Object.entries(files)) writeFileSync(join(path, file), text);
   return path;
-}
-
-/** Runs the README's program: its first instance is killed, and the second one must work; then it ends when it is told to. */
-async function heals(command, args, cwd) {
-  const child = spawn(command, args, { cwd, stdio: ["ignore", "pipe", "pipe"] });
-  let output = "";
-  for (const stream of [child.stdout, child.stderr]) {
-    stream.setEncoding("utf8").on("data", (text) => output += text);
-  }
-  const exited = new Promise((resolve) =>
-    child.on("close", (code, signal) => resolve(code ?? signal))
-  );
-  const said = async (text) => {
-    for (const end = Date.now() + limitMs; !output.includes(text);) {
-      must(Date.now() < end && child.exitCode === null, `no "${text}" in:\n${output}`);
-      await new Promise((resolve) => setTimeout(resolve, 20));
-    }
-  };
-  try {
-    await said("instance 1 works");
-    const { output: children } = await run("ps", ["--ppid", String(child.pid), "-o", "pid=,comm="]);
-    const active = children.split("\n").find((line) => !/^\s*\d+ sh$/.test(line)); // the guard is a shell
-    process.kill(parseInt(active), "SIGKILL");
-    await said("instance 2 works");
-    child.kill("SIGTERM");
-    const code = await exited;
-    must(code === 143 || code === 0, `it ended with ${code}:\n${output}`);
-  } finally {
-    child.kill("SIGTERM");
-    await exited;
-  }
 }
 
 const strict = {
@@ -149,9 +113,9 @@ await check("TypeScript, strict, without further types", async () => {
   await good(tsc, ["-p", "tsconfig.json"], { cwd: npm });
 });
 for (const [name, path] of Object.entries(paths).filter(([name]) => name.startsWith("node"))) {
-  await check(`${name} runs it, as JavaScript`, () => heals(path, ["app.js"], npm));
+  await check(`${name} runs it, as JavaScript`, () => shell.heals(`${path} app.js`, npm));
 }
-await check("Node 26 runs it as it is", () => heals(paths.node26, ["app.ts"], npm));
+await check("Node 26 runs it as it is", () => shell.heals(`${paths.node26} app.ts`, npm));
 await check("a stack trace has the lines of the sources", async () => {
   const code =
     'import { supervise } from "@x/sam"; try { supervise({}); } catch (e) { console.log(e.stack); }';
@@ -178,33 +142,6 @@ await check("npx sam", async () => {
   must(version.trim() === json("package.json").version, version);
 });
 
-/** Hangs in its first instance, and has done its work in the second. */
-const hanging = `import { existsSync, writeFileSync } from "node:fs";
-setTimeout(() => {
-  if (existsSync("hung")) return console.log("healed");
-  writeFileSync("hung", "");
-  while (true);
-}, 1000); // loaded, and watched
-`;
-
-/** `sam run` on a program that knows nothing of it. */
-async function healsUnchanged(command, words, cwd, environment) {
-  writeFileSync(join(cwd, "hanging.js"), hanging);
-  const args = [...words, "run", "--time-interval", "500", "hanging.js"];
-  const output = await good(command, args, { cwd, env: environment });
-  must(/instance 1 is given up \(timeout/.test(output) && /^healed$/m.test(output), output);
-  return output;
-}
-
-const bun = folder("bun", sources);
-await check("bun add, bun run, bunx", async () => {
-  await good(paths.bun, ["add", tarball], { cwd: bun });
-  await heals(paths.bun, ["app.ts"], bun);
-  const env = { ...process.env, PATH: `${dirname(paths.bun)}:${process.env.PATH}` };
-  await healsUnchanged(paths.bun, ["x", "sam"], bun, env);
-});
-
-const env = { ...process.env, DENO_NO_UPDATE_CHECK: "1", NO_COLOR: "1" };
 await check("Deno, from npm's package", async () => {
   const deno = folder("deno", {
     "app.ts": program,
@@ -216,39 +153,7 @@ await check("Deno, from npm's package", async () => {
   });
   await good("npm", ["install", "--offline", "--no-audit", "--no-fund"], { cwd: deno });
   await good(paths.deno, ["check", "app.ts"], { cwd: deno, env });
-  await heals(paths.deno, ["run", "-A", "--no-prompt", "app.ts"], deno);
+  await shell.heals(`${paths.deno} run -A --no-prompt app.ts`, deno);
 });
-await check("Deno, from the sources that JSR gets", async () => {
-  const jsr = folder("jsr", {
-    "app.ts": program,
-    "deno.json": JSON.stringify({
-      imports: { "@x/sam": `jsr:@x/sam@^${json("deno.json").version}` },
-      links: [root],
-      lock: false,
-    }),
-  });
-  await good(paths.deno, ["check", "app.ts"], { cwd: jsr, env });
-  await heals(paths.deno, ["run", "-A", "--no-prompt", "app.ts"], jsr);
-});
-
-await check("Deno, the command by its URL, as from JSR", async () => {
-  const url = folder("url", {});
-  const server = createServer((request, response) => {
-    const file = join(root, new URL(request.url, "http://localhost").pathname);
-    response.setHeader("content-type", "application/typescript");
-    response.end(readFileSync(file));
-  }).listen(0, "127.0.0.1");
-  await once(server, "listening");
-  try {
-    const cli = `http://127.0.0.1:${server.address().port}/src/cli/main.ts`;
-    const words = ["run", "-A", "--no-config", "--no-prompt", cli];
-    const output = await healsUnchanged(paths.deno, words, url, env);
-    must(/at .*hanging\.js:5/.test(output), output);
-  } finally {
-    server.close();
-    server.closeAllConnections();
-  }
-});
-
 rmSync(directory, { recursive: true, force: true });
 conclude();

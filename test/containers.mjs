@@ -22,6 +22,7 @@ import { setTimeout as sleep } from "node:timers/promises";
 import { installPackages } from "./support/apt.mjs";
 import { check, conclude, skipAll } from "./support/counted.mjs";
 import { install, root, run, runtimesDir } from "./support/setup.mjs";
+import { must } from "./support/shell.mjs";
 
 const limitMs = 30_000;
 if (process.platform !== "linux") skipAll(`podman runs on Linux, this is ${process.platform}`);
@@ -46,10 +47,6 @@ const docs = (name) => readFileSync(join(root, "docs", name), "utf8");
 const page = docs("how-to/containers.md");
 const block = (text, language) =>
   new RegExp(`^\`\`\`${language}\n([\\s\\S]*?)^\`\`\`$`, "m").exec(text)[1];
-
-function must(what, message) {
-  if (!what) throw new Error(message);
-}
 
 /** Podman, with a store of its own. */
 function podman(...args) {

@@ -1,6 +1,5 @@
 // Every example of the README, the docs and the doc comments runs, on this runtime, as its reader would run it.
-import { assert, assertEquals, assertGreater, assertMatch } from "@std/assert";
-import { spawn } from "node:child_process";
+import { assert, assertGreater, assertMatch } from "@std/assert";
 import { readdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import { checkConfig } from "../src/cli/config.ts";
@@ -8,25 +7,10 @@ import { flagOf, optionFlags, parseText, programFlags, Settings } from "../src/c
 import { remoteOptions } from "../src/cli/remote.ts";
 import { runOptions } from "../src/cli/run.ts";
 import { parseWords } from "../src/cli/words.ts";
+import { examples, runExample } from "./support/example.ts";
 import { test } from "./support/harness.ts";
 import { withoutLeaks } from "./support/leaks.ts";
-import {
-  currentRuntime,
-  documentation,
-  fixture,
-  newest,
-  runtimePath,
-  sourceFixture,
-} from "./support/runtimes.ts";
-
-interface Example {
-  readonly name: string;
-  readonly file: string;
-  readonly kind: "runs" | "serves" | "no-run";
-}
-
-const list = readFileSync(sourceFixture("../generated/examples").replace(/ts$/, "json"), "utf8");
-const examples = JSON.parse(list) as Example[];
+import { documentation, fixture, newest, sourceFixture } from "./support/runtimes.ts";
 
 test("there are examples in README, docs and doc comments", () => {
   for (const part of ["README.md", "docs/errors.md", "mod.ts", "src/sam.ts"]) {
@@ -34,27 +18,21 @@ test("there are examples in README, docs and doc comments", () => {
   }
 });
 
-for (const { name, file, kind } of examples) {
-  if (kind === "no-run") continue; // compiled with all the others
-  test(`the example ${name} of ${file} ${kind}`, () =>
-    withoutLeaks(async () => {
-      const flags = currentRuntime === "deno" ? ["run", "-A", "--no-check", "--no-config"] : [];
-      const child = spawn(
-        runtimePath(currentRuntime),
-        [...flags, fixture(`../generated/${name}`)],
-        { stdio: ["ignore", "pipe", "pipe"] },
-      );
-      let output = "";
-      child.stderr.on("data", (text) => output += text);
-      child.stdout.on("data", (text) => {
-        output += text;
-        if (kind === "serves") process.kill(child.pid!, "SIGTERM");
-      });
-      const code = await new Promise((resolve) => child.on("close", resolve));
-      if (kind === "runs") assertEquals(code, 0, output);
-      else assert((code === 0 || code === 143) && output !== "", `exit ${code}: ${output}`);
-    }), { leg: ["node20", ...newest] });
+for (const example of examples) {
+  const { name, file, kind } = example;
+  if (kind !== "runs" && kind !== "serves") continue;
+  const fn = () => withoutLeaks(() => runExample(example));
+  test(`the example ${name} of ${file} ${kind}`, fn, { leg: ["node20", ...newest] });
 }
+
+test("an example that is not run here is used by another test", () => {
+  const folder = join(documentation, "../test");
+  const tests = readdirSync(folder).filter((name) => name.endsWith("_test.ts"))
+    .map((name) => readFileSync(join(folder, name), "utf8")).join("");
+  for (const { name, kind } of examples) {
+    assert(kind !== "imported" || tests.includes(`generated/${name}`), name);
+  }
+});
 
 /** The words of a line, as a shell takes it apart, up to a comment. */
 function wordsOf(line: string): string[] {

@@ -1,5 +1,6 @@
 // Runs a suite, test/*_test.ts or test/cluster/*_test.ts, on six runtimes, and checks that all of them ran the same tests.
-// The suite `package` is scripts, once each: the package in its users' hands, the status page in a browser, containers.
+// The suite `package` is scripts, once each: the package in its users' hands, README and docs as they say, the status page in
+// a browser, containers.
 //
 //   npm test                                      all of test/, and the package
 //   npm run test:cluster                          all of test/cluster/, which needs root, and installs Corosync with apt
@@ -41,7 +42,7 @@ const list = (values) => (values ?? []).flatMap((value) => value.split(","));
 
 /** What some tests compare with; where it cannot be installed, they are skipped. */
 const tools = { "/usr/bin/promtool": "prometheus", "/usr/bin/zsh": "zsh", "/usr/bin/fish": "fish" };
-const scripts = ["consumers", "page", "containers"];
+const scripts = ["consumers", "docs", "page", "containers"];
 /** A suite is a folder; `prepare` resolves to why it cannot run here, or undefined; `enter` is where its legs run. */
 const suites = {
   package: {},
@@ -108,7 +109,8 @@ function mustKnow(what, names, known) {
 /** A script counts what it checks, or says why it cannot. */
 async function runScript(name) {
   const path = `test/${name}.mjs`;
-  const { code, output } = await run(process.execPath, [join(root, path), "--built"]);
+  const flags = ["--built", ...(options.short ? ["--short"] : [])];
+  const { code, output } = await run(process.execPath, [join(root, path), ...flags]);
   const counts = /^(\d+) passed, (\d+) failed$/m.exec(output) ?? ["no count", 0, 0];
   const why = /^SKIPPED {2}(.*)$/m.exec(output)?.[1];
   const failed = Number(counts[2]) || (code === 0 ? 0 : 1);

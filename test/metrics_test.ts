@@ -1,5 +1,5 @@
 // Metrics: what is counted of a program, as Prometheus and OpenTelemetry have it.
-import { assert, assertEquals, assertThrows } from "@std/assert";
+import { assert, assertEquals, assertMatch, assertThrows } from "@std/assert";
 import {
   AggregationTemporality,
   DataPointType,
@@ -8,13 +8,19 @@ import {
   MetricReader,
 } from "@opentelemetry/sdk-metrics";
 import { spawn, spawnSync } from "node:child_process";
+import { readFileSync } from "node:fs";
+import { join } from "node:path";
 import type { SamError, Supervisor, SupervisorEvent, SupervisorStatus } from "../mod.ts";
 import { SlackCounter } from "../src/core/slack.ts";
 import { EventLog } from "../src/events.ts";
 import { prometheusMetrics } from "../src/metrics.ts";
+import { durations, instruments } from "../src/metrics/instruments.ts";
 import { openTelemetryMetrics } from "../src/otel.ts";
 import { test } from "./support/harness.ts";
 import { parsePrometheus } from "./support/prometheus.ts";
+import { documentation } from "./support/runtimes.ts";
+
+const page = readFileSync(join(documentation, "metrics.md"), "utf8");
 
 /** A supervised program without processes: it is what it is told to be. */
 class Puppet {
@@ -147,21 +153,60 @@ test("Prometheus: programs come and go; names are escaped; what is wrong is refu
   puppet.end();
 });
 
-const hasPromtool = spawnSync("promtool", ["--version"]).status === 0;
-test("Prometheus: promtool has nothing to say", async () => {
+test("Prometheus: the table in docs/metrics.md has each instrument, by both its names", () => {
+  const told = [...page.matchAll(/^\| `([\w.]+)` +\| `(\w+)`/gm)].map((
+    [, otel, own],
+  ) => [otel, own]);
   const puppet = new Puppet();
-  const metrics = prometheusMetrics({ web: puppet.supervisor });
-  await puppet.hang();
-  const child = spawn("promtool", ["check", "metrics"], { stdio: ["pipe", "pipe", "pipe"] });
+  const text = prometheusMetrics({ web: puppet.supervisor }).text();
+  const names = [...text.matchAll(/^# TYPE (\w+) /gm)].map(([, own]) => own);
+  const all = [...instruments, ...durations].map(({ name }) => name);
+  assertEquals(told.map(([otel]) => otel).sort(), all.sort());
+  assertEquals(told.map(([, own]) => own).sort(), names.sort());
+  puppet.end();
+});
+
+const skip = spawnSync("promtool", ["--version"]).status === 0
+  ? false
+  : "promtool is not installed (Debian: prometheus)";
+
+/** What promtool says of a text; nothing, where all is well. */
+async function promtool(what: string, text: string): Promise<string> {
+  // It opens a file; what spawn() calls a pipe is a socket on Node, and cannot be opened.
+  const command = what === "rules"
+    ? "cat | promtool check rules /dev/stdin"
+    : "promtool check metrics";
+  const child = spawn("sh", ["-c", command], { stdio: ["pipe", "pipe", "pipe"] });
   let said = "";
   for (const stream of [child.stdout, child.stderr]) {
     stream.setEncoding("utf8").on("data", (text: string) => said += text);
   }
   const code = new Promise((resolve) => child.on("close", resolve));
-  child.stdin.end(metrics.text());
-  assertEquals([await code, said], [0, ""]);
+  child.stdin.end(text);
+  return await code === 0 ? said : `exit ${await code}: ${said}`;
+}
+
+test("Prometheus: promtool has nothing to say", async () => {
+  const puppet = new Puppet();
+  const metrics = prometheusMetrics({ web: puppet.supervisor });
+  await puppet.hang();
+  assertEquals(await promtool("metrics", metrics.text()), "");
   puppet.end();
-}, { skip: hasPromtool ? false : "promtool is not installed (Debian: prometheus)" });
+}, { skip });
+
+test("Prometheus: the alerts in docs/metrics.md are expressions of what there is", async () => {
+  const [, block] = /^```text\n([^]*?)^```$/m.exec(page)!;
+  const expressions = block!.trim().split("\n").map((line) => line.replace(/ +#.*/, ""));
+  const puppet = new Puppet();
+  const text = prometheusMetrics({ web: puppet.supervisor }).text();
+  for (const expression of expressions) {
+    assert(text.includes(`# TYPE ${/sam_\w+/.exec(expression)![0]} `), expression);
+  }
+  const rules = expressions.map((expr, at) => ({ alert: `alert${at}`, expr }));
+  const said = await promtool("rules", JSON.stringify({ groups: [{ name: "sam", rules }] }));
+  assertMatch(said, RegExp(`SUCCESS: ${expressions.length} rules found`));
+  puppet.end();
+}, { skip });
 
 /** Gives what was collected when it is asked. */
 class Reader extends MetricReader {

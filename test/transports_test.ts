@@ -25,9 +25,10 @@ runtime.remove(`${directory}/p`, directory);
 function peerOf(transport: Transport): Parameters<typeof transportConformance>[1] {
   const flags = currentRuntime === "deno" ? ["-A", "--no-check"] : [];
   const name = currentRuntime === "deno" || currentRuntime === "bun" ? currentRuntime : "node";
-  return {
-    peer: { module: fixture("transport_peer"), args: [transport.name], runtime: { name, flags } },
-  };
+  const module = fixture(
+    transport === mine ? "../generated/my_transport_peer" : "transport_peer",
+  );
+  return { peer: { module, args: [transport.name], runtime: { name, flags } } };
 }
 
 for (const transport of [unix, pipe, shm, fileShm, mine]) {

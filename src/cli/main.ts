@@ -1,7 +1,7 @@
 /**
  * The `sam` command: `npx @x/sam run server.js`, `deno run -A jsr:@x/sam/cli run server.ts`, `bunx @x/sam run server.ts`.
  *
- * ```ts no-run
+ * ```ts
  * import type { SamConfig } from "@x/sam/cli";
  *
  * const config: SamConfig = { programs: { web: { program: "./web.ts" } } };

@@ -21,9 +21,14 @@ export function conclude() {
   if (failed > 0) process.exitCode = 1;
 }
 
+/** Says that a part cannot be checked on this machine. */
+export function skip(why) {
+  console.log(`SKIPPED  ${why}`);
+}
+
 /** For a machine on which nothing of the script can be checked. */
 export function skipAll(why) {
-  console.log(`SKIPPED  ${why}`);
+  skip(why);
   conclude();
   process.exit();
 }

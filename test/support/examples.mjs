@@ -1,8 +1,9 @@
 // Every TypeScript example of the README, the docs and the doc comments becomes a program in test/generated/, with the
 // package's name replaced by its sources. The compiler checks all of them; test/examples_test.ts runs them.
-//   ```ts          runs to its end, with exit status 0
-//   ```ts serves   goes on until it is told to end, or ends by itself
-//   ```ts no-run   is only compiled
+//   ```ts            runs to its end, with exit status 0
+//   ```ts serves     says something, and goes on until it is told to end, or ends by itself
+//   ```ts cluster    the same on a node of Corosync (test/cluster/examples_test.ts)
+//   ```ts imported   is imported, or started, by a test of its own
 // One that begins with the comment `// name.ts` is test/generated/name.ts: others, and tests, import it from there.
 
 import { mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";

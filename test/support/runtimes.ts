@@ -60,6 +60,9 @@ export function quickFixture(name: string): string {
 /** docs/, which some tests try out. */
 export const documentation: string = path("docs/");
 
+/** The configuration with which Deno finds all packages without jsr.io; setup.mjs writes it. */
+export const offlineDenoConfig: string = path(".build/deno/deno.json");
+
 /** dist/, the package. */
 export const distribution: string = path("dist/");
 

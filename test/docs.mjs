@@ -1,0 +1,351 @@
+// README and docs, done as they say: every line of every ```sh block is given to a shell as it stands, in a folder as its page
+// describes it, and what the page promises must follow. A block that has no scene here fails.
+//
+//   npm run test:docs                  all pages
+//   npm run test:docs -- README.md     one of them
+//   npm run test:docs -- --short       without the benchmarks
+//
+// npm, npx, bun, bunx, deno, node and sam are real, and so is Redis, which is installed with apt where it is root and else
+// skipped; npm's registry and JSR are a server of ours with this checkout's package, and GitHub is a copy of this checkout.
+// The last line is `N passed, N failed`.
+
+import { once } from "node:events";
+import {
+  cpSync,
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  symlinkSync,
+  writeFileSync,
+} from "node:fs";
+import { createServer } from "node:net";
+import { networkInterfaces, tmpdir } from "node:os";
+import { delimiter, dirname, join, relative } from "node:path";
+import { installPackages } from "./support/apt.mjs";
+import { check, conclude, skip, skipAll } from "./support/counted.mjs";
+import { serveRegistries } from "./support/registries.mjs";
+import { install, root, run, runtimesDir } from "./support/setup.mjs";
+import { must, Shell } from "./support/shell.mjs";
+
+const isShort = process.argv.includes("--short");
+/** Of this machine, for others; its own where it has no other. */
+const address = Object.values(networkInterfaces()).flat()
+  .find(({ family, internal }) => family === "IPv4" && !internal)?.address ?? "127.0.0.2";
+const ports = [6379, 8000, 8080, 9464];
+
+for (const port of ports) {
+  const server = createServer().listen(port);
+  const taken = await Promise.race([once(server, "listening"), once(server, "error")]);
+  server.close();
+  if (taken[0]?.code === "EADDRINUSE") skipAll(`port ${port}, which the docs use, is taken`);
+}
+const redis = "/usr/bin/redis-check-rdb"; // what redis-server is a name of: its own package would also start it
+const noRedis = await installPackages({ [redis]: "redis-tools", "/usr/bin/curl": "curl" });
+await install(root);
+await install(runtimesDir);
+
+const home = mkdtempSync(join(tmpdir(), "sam-docs-"));
+const path = (...names) => join(home, ...names);
+const page = (name) => readFileSync(join(root, name), "utf8");
+const blocks = (name, kind) =>
+  [...page(name).matchAll(RegExp(`^\`\`\`${kind}\n([^]*?)^\`\`\`$`, "gm"))].map(([, text]) => text);
+
+// The world of a reader: a home, the runtimes, a package that was published.
+for (const folder of ["bin", "global", "run", "tmp"]) mkdirSync(path(folder), { mode: 0o700 });
+const runtimes = join(runtimesDir, "node_modules");
+const programs = {
+  deno: process.env.SAM_TEST_DENO ?? join(runtimes, "@deno/linux-x64-glibc/deno"),
+  bun: join(runtimes, "@oven/bun-linux-x64/bin/bun"),
+  bunx: join(runtimes, "@oven/bun-linux-x64/bin/bun"),
+  ...(noRedis === undefined && { "redis-server": redis }),
+};
+for (const [name, target] of Object.entries(programs)) symlinkSync(target, path("bin", name));
+
+const packing = ["pack", "--silent", "--pack-destination", home];
+if (process.argv.includes("--built")) packing.push("--ignore-scripts");
+const packed = await run("npm", packing);
+must(packed.code === 0, packed.output);
+const registries = await serveRegistries(path(packed.output.trim().split("\n").at(-1)));
+const env = Object.fromEntries(
+  Object.entries(process.env).filter(([name]) =>
+    !/^(npm_|SAM_|INIT_CWD$|XDG_|TMPDIR$)/i.test(name)
+  ),
+);
+Object.assign(env, registries.environment(home), {
+  PATH: [path("bin"), path("global/bin"), dirname(process.execPath), process.env.PATH]
+    .join(delimiter),
+  TMPDIR: path("tmp"),
+  XDG_RUNTIME_DIR: path("run"),
+  NO_COLOR: "1",
+  DENO_NO_UPDATE_CHECK: "1",
+  // GitHub
+  GIT_CONFIG_COUNT: "1",
+  GIT_CONFIG_KEY_0: `url.${path("git")}/.insteadOf`,
+  GIT_CONFIG_VALUE_0: "https://github.com/x/",
+});
+
+const shell = new Shell(env);
+
+const get = async (port, at = "/", host = "127.0.0.1") => {
+  try {
+    const signal = AbortSignal.timeout(10_000);
+    const response = await fetch(`http://${host}:${port}${at}`, { signal });
+    return response.ok ? await response.text() : undefined;
+  } catch {
+    return undefined;
+  }
+};
+const answers = (running, ...where) =>
+  running.until(`answer from ${where.join()}`, () => get(...where));
+/** Waits until `sam status` says of all these programs that they are ready. */
+const ready = (running, ...names) =>
+  running.until(`${names} that is ready in sam status`, async () => {
+    const { code, output } = await run("sam", ["status", "--json"], { cwd: home, env });
+    if (code !== 0) return false;
+    const programs = JSON.parse(output).flatMap(({ programs }) => programs);
+    return names.every((name) => programs.some((each) => each.name === name && each.ready));
+  });
+
+let folders = 0;
+/** A new folder with these files, a package of ES modules. */
+function folder(files) {
+  const own = path(`folder${++folders}`);
+  mkdirSync(own);
+  const all = { "package.json": '{ "type": "module", "private": true }', ...files };
+  for (const [file, text] of Object.entries(all)) {
+    writeFileSync(join(own, file), text, { mode: 0o755 });
+  }
+  return own;
+}
+
+/** This checkout, where `git clone` looks for it. */
+async function publishSources() {
+  const target = path("git/sam");
+  const left = /(^|\/)(node_modules|dist|\.build|\.git|coverage|generated)$/;
+  cpSync(root, target, { recursive: true, filter: (name) => !left.test(relative(root, name)) });
+  const line =
+    "git init -q && git add . && git -c user.name=me -c user.email=me@localhost commit -qm all";
+  await shell.done(line, target);
+}
+
+await shell.done(`npm install --global --prefix ${path("global")} @x/sam`, home);
+
+const [server] = blocks("docs/getting-started.md", "js");
+const [hang, ...moreText] = blocks("docs/getting-started.md", "text");
+const [program] = blocks("README.md", "ts serves");
+const working = 'setInterval(() => console.log("it works"), 100);\n';
+const serving = 'require("node:http").createServer((_, to) => to.end("well")).listen(8080);\n';
+
+/** A line that runs `server`, which hangs and is healed. */
+function healed(line, cwd) {
+  return shell.during(line, cwd, async (running) => {
+    const before = await answers(running, 8080);
+    await ready(running, "server");
+    await get(8080, "/report");
+    await running.said(/instance 1 ended/);
+    must(await answers(running, 8080) !== before, "it is the same process");
+  });
+}
+
+/** A line that runs `working`, whose process is killed. */
+function keptRunning(line, name, cwd) {
+  return shell.during(line, cwd, async (running) => {
+    await running.said(/it works/);
+    process.kill(await running.activeProcess(name), "SIGKILL");
+    await running.said(/instance 1 ended by SIGKILL[^]*it works/);
+  });
+}
+
+/** The commands in a column of the table of docs/getting-started.md. */
+function column(number) {
+  const rows = [...page("docs/getting-started.md").matchAll(/^\| (.*`.*) \|$/gm)].slice(0, 4);
+  const cells = rows.map(([, row]) => row.split("|")[number].trim()).filter((cell) => cell !== "");
+  return cells.map((cell) => /^`(.*)`$/.exec(cell)[1]);
+}
+
+/** Whether lines are among what was said, in this order, whatever the numbers and folders in them. */
+function mustTell(output, lines) {
+  const shape = (line) =>
+    line.replace(/file:\/\/.*\/(\S+:\d+):\d+/, "$1").replace(/(?<=[ (])\d+(\.\d+)?/g, "N");
+  let rest = output.split("\n").map(shape);
+  for (const line of lines.trim().split("\n").map(shape)) {
+    must(rest.includes(line), `"${line}" is not in its place in:\n${output}`);
+    rest = rest.slice(rest.indexOf(line) + 1);
+  }
+}
+
+/** Page by page, block by block: a function that has a parameter for each line. */
+const scenes = {
+  "README.md": [
+    (npx) => healed(npx, folder({ "server.js": server })),
+    async (npm, deno, bun) => {
+      const lines = [[npm, "node app.js"], [deno, "deno run -A app.ts"], [bun, "bun app.ts"]];
+      for (const [install, line] of lines) {
+        const cwd = folder({ "app.ts": program, "app.js": program });
+        await shell.done(install, cwd);
+        if (install === deno) await shell.done("deno check app.ts", cwd);
+        await shell.heals(line, cwd);
+      }
+    },
+    async (clone) => {
+      await publishSources();
+      await shell.during(clone, home, async (running) => {
+        const first = await answers(running, 8000);
+        must(first === "instance 1, visit 1\n", first);
+        await get(8000, "/hang");
+        const second = await answers(running, 8000);
+        must(second === "instance 2, visit 2\n", second);
+      });
+    },
+    async (bun, deno) => {
+      for (const line of [bun, deno]) {
+        await shell.during(line, path("sam"), async (running) => {
+          await answers(running, 8000);
+          await get(8000, "/crash");
+          const second = await answers(running, 8000);
+          must(second === "instance 2, visit 2\n", second);
+        });
+      }
+    },
+  ],
+  "docs/getting-started.md": [
+    async (before, report, after) => {
+      must(moreText.length === 0, "there is more than one text");
+      for (const [at, name] of ["node", "bun", "server"].entries()) {
+        const cwd = folder({ "server.js": server });
+        rmSync(join(cwd, "package.json"));
+        const commands = column(at);
+        const line = commands.pop();
+        for (const command of commands) await shell.done(command, cwd);
+        const output = await shell.during(line, cwd, async (running) => {
+          await answers(running, 8080);
+          await ready(running, name);
+          const first = await shell.done(before, cwd);
+          await shell.fails(report, cwd);
+          await ready(running, name);
+          const second = await shell.done(after, cwd);
+          const form = /process \d+\n/;
+          must(form.test(first) && form.test(second) && first !== second, `${first}, ${second}`);
+        });
+        if (name !== "bun") mustTell(output, hang); // it has no way to tell the line
+      }
+    },
+  ],
+  "docs/cli.md": [
+    async (npx, bunx, deno) => {
+      for (const line of [npx, bunx, deno]) {
+        const cwd = folder({ "server.js": server, "server.ts": server });
+        const output = await healed(line, cwd);
+        const [file] = /server\.\w+/.exec(line);
+        if (line !== bunx) mustTell(output, `sam:     at file:///${file}:4:36`);
+      }
+    },
+    async (http, tcp, command) => {
+      const files = { "web.cjs": serving, server: "#!/bin/sh\nexec node web.cjs\n" };
+      const serveHealth = (running) => ready(running, "server");
+      await shell.during(http, folder(files), serveHealth);
+      if (noRedis !== undefined) return skip(`redis: ${noRedis}`);
+      for (const line of [tcp, command]) {
+        await shell.during(line, folder({}), async (running) => {
+          await ready(running, "redis-server");
+          process.kill(await running.activeProcess("redis-server *:"), "SIGKILL");
+          await running.said(/instance 1 ended by SIGKILL/);
+          await ready(running, "redis-server");
+        });
+      }
+    },
+    async (status, watch, events, restart, signal, stop) => {
+      const cwd = folder({
+        "web.js": 'process.on("SIGHUP", () => console.log("hung up"));\n' + working,
+      });
+      await shell.during("sam run web.js", cwd, async (running) => {
+        await ready(running, "web");
+        const table = await shell.done(status, cwd);
+        must(/^web +started +\d+ /m.test(table), table);
+        await shell.during(watch, cwd, async (watching) => {
+          await watching.said(/^web .*started/m);
+          await shell.during(events, cwd, async (following) => {
+            await following.said(/instance 1: start/);
+            await shell.done(signal, cwd);
+            await running.said(/hung up/);
+            await shell.done(restart, cwd);
+            await following.said(/instance 2: start/);
+            await ready(running, "web");
+            await watching.said(/^web .*started[^]*^web .*started/m);
+          });
+        });
+        await shell.done(stop, cwd);
+      });
+    },
+  ],
+  "docs/limits.md": [
+    (line) => keptRunning(line, "server.js", folder({ "server.js": working })),
+    (line) => keptRunning(line, "server.js", folder({ "server.js": working })),
+  ],
+  "docs/metrics.md": [
+    async (local, others) => {
+      const cwd = folder({ "server.js": server });
+      await shell.during(local, cwd, async (running) => {
+        must(/<title>/.test(await answers(running, 9464)), "it is no page");
+        must(await get(9464, "/", address) === undefined, `${address} is served as well`);
+      });
+      await shell.during(others, cwd, (running) => answers(running, 9464, "/", address));
+    },
+  ],
+  // test/cluster/examples_test.ts
+  "docs/cluster.md": [undefined],
+  // Of the benchmarks (20 minutes), those of 3 minutes, and in the long form only.
+  "docs/performance.md": [
+    async (apt, bench, quick, part, check) => {
+      const { scripts } = JSON.parse(page("package.json"));
+      for (const line of [bench, quick, part, check]) {
+        const [, script] = /^npm run (\S+)/.exec(line);
+        must(scripts[script] !== undefined, `there is no ${script}`);
+      }
+      if (isShort) return;
+      if (process.getuid() === 0) await shell.done(apt.replace(/^sudo /, ""), home);
+      await shell.done(quick, path("sam"));
+    },
+  ],
+};
+
+/** Configurations of several programs: what they need, and the names of what they run. */
+const configurations = {
+  "docs/cli.md": [{ "worker.ts": working, "web.ts": working }, "store", "worker", "web"],
+  "docs/how-to/pm2.md": [{ "api.js": working, "mailer.js": working }, "api", "mailer"],
+};
+
+try {
+  const names = [
+    "README.md",
+    ...readdirSync(join(root, "docs"), { recursive: true })
+      .map((name) => `docs/${name}`).filter((name) => name.endsWith(".md")).sort(),
+  ];
+  const wanted = process.argv.slice(2).filter((word) => !word.startsWith("--"));
+  for (const name of wanted.length > 0 ? wanted : names) {
+    for (const [at, text] of blocks(name, "sh").entries()) {
+      const lines = text.trim().split("\n");
+      const scene = scenes[name]?.[at];
+      if (scene === undefined && scenes[name]?.length > at) continue; // another test has it
+      await check(`${name}: ${lines.join("; ").replace(/ +#[^;]*/g, "")}`, async () => {
+        must(scene?.length === lines.length, `no scene in test/docs.mjs has ${lines.length} lines`);
+        await scene(...lines);
+      });
+    }
+    const block = blocks(name, "ts").find((text) => text.includes("const config: SamConfig"));
+    if (block === undefined) continue;
+    await check(`${name}: sam.config.ts`, async () => {
+      const [files, ...programs] = configurations[name];
+      if (noRedis !== undefined && programs.includes("store")) return skip(`redis: ${noRedis}`);
+      const cwd = folder({ ...files, "sam.config.ts": block });
+      await shell.done("bun add @x/sam", cwd);
+      await shell.during("bunx --bun sam run", cwd, (running) => ready(running, ...programs));
+    });
+  }
+} finally {
+  registries.close();
+  rmSync(home, { recursive: true, force: true });
+}
+conclude();

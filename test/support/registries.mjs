@@ -1,0 +1,83 @@
+// This package as npm's registry and JSR serve it, on a port of 127.0.0.1, so that `npm install @x/sam`, `npx @x/sam`,
+// `bun add @x/sam` and `deno add jsr:@x/sam` can be tried as they stand before anything is published.
+
+import { createHash } from "node:crypto";
+import { once } from "node:events";
+import { readdirSync, readFileSync, writeFileSync } from "node:fs";
+import { createServer } from "node:http";
+import { join } from "node:path";
+import { root } from "./setup.mjs";
+
+const json = (path) => JSON.parse(readFileSync(join(root, path), "utf8"));
+const hash = (name, bytes, encoding) => createHash(name).update(bytes).digest(encoding);
+
+/** What `deno publish` takes: test/check.mjs holds it to these. */
+function sources() {
+  const folders = ["src", "transports"].flatMap((folder) =>
+    readdirSync(join(root, folder), { recursive: true }).map((name) => `${folder}/${name}`)
+  );
+  return ["mod.ts", ...folders.filter((name) => name.endsWith(".ts"))];
+}
+
+/** Serves the tarball of `npm pack`, and the sources, until `close()`. */
+export async function serveRegistries(tarball) {
+  const { name, version, exports } = json("deno.json");
+  const answers = new Map();
+  const server = createServer((request, response) => {
+    const path = decodeURIComponent(new URL(request.url, "http://localhost").pathname);
+    const body = answers.get(path);
+    const isModule = path.endsWith(".ts");
+    response.setHeader("content-type", isModule ? "application/typescript" : "application/json");
+    response.writeHead(body === undefined ? 404 : 200).end(body);
+  }).listen(0, "127.0.0.1");
+  await once(server, "listening");
+  const url = `http://127.0.0.1:${server.address().port}`;
+
+  const packed = readFileSync(tarball);
+  const file = `/npm/${name}/-/${version}.tgz`;
+  const dist = {
+    tarball: url + file,
+    integrity: `sha512-${hash("sha512", packed, "base64")}`,
+    shasum: hash("sha1", packed, "hex"),
+  };
+  answers.set(file, packed);
+  answers.set(
+    `/npm/${name}`,
+    JSON.stringify({
+      name,
+      "dist-tags": { latest: version },
+      versions: { [version]: { ...json("package.json"), dist } },
+    }),
+  );
+
+  const manifest = {};
+  for (const path of sources()) {
+    const bytes = readFileSync(join(root, path));
+    manifest[`/${path}`] = {
+      size: bytes.length,
+      checksum: `sha256-${hash("sha256", bytes, "hex")}`,
+    };
+    answers.set(`/jsr/${name}/${version}/${path}`, bytes);
+  }
+  const [scope, own] = name.slice(1).split("/");
+  const versions = { [version]: {} };
+  answers.set(`/jsr/${name}/meta.json`, JSON.stringify({ scope, name: own, versions }));
+  answers.set(`/jsr/${name}/${version}_meta.json`, JSON.stringify({ manifest, exports }));
+
+  return {
+    /** The variables that lead there; `home` is a new directory, which also takes what is fetched. */
+    environment(home) {
+      writeFileSync(join(home, ".npmrc"), `${name.split("/")[0]}:registry=${url}/npm/\n`);
+      return {
+        HOME: home,
+        DENO_DIR: join(home, "deno"),
+        JSR_URL: `${url}/jsr/`,
+        npm_config_cache: join(home, "npm"),
+      };
+    },
+    close() {
+      server.close();
+      server.closeAllConnections();
+    },
+  };
+}

@@ -1,0 +1,137 @@
+// Command lines as their reader would type them, and the programs that they start.
+
+import { spawn } from "node:child_process";
+import { setTimeout as sleep } from "node:timers/promises";
+import { run } from "./setup.mjs";
+
+const limitMs = 120_000;
+
+export function must(what, message) {
+  if (!what) throw new Error(message);
+}
+
+/** A line that a shell has been given. */
+class Running {
+  /** What it has said, on both streams. */
+  output = "";
+  #line;
+  #child;
+  #exited;
+
+  constructor(line, options) {
+    this.#line = line;
+    this.#child = spawn("sh", ["-c", line], {
+      ...options,
+      detached: true,
+      stdio: ["ignore", "pipe", "pipe"],
+    });
+    for (const stream of [this.#child.stdout, this.#child.stderr]) {
+      stream.setEncoding("utf8").on("data", (text) => this.output += text);
+    }
+    this.#exited = new Promise((resolve) =>
+      this.#child.on("close", (code, signal) => resolve(code ?? signal))
+    );
+  }
+
+  /** Asks again and again, for as long as it runs; resolves to the first answer. */
+  async until(what, ask) {
+    for (const end = Date.now() + limitMs;; await sleep(50)) {
+      const answer = await ask();
+      if (answer) return answer;
+      const ended = this.#child.exitCode ?? this.#child.signalCode;
+      must(ended === null, `"${this.#line}" ended with ${ended}, no ${what}:\n${this.output}`);
+      must(Date.now() < end, `"${this.#line}": no ${what}:\n${this.output}`);
+    }
+  }
+
+  said(pattern) {
+    return this.until(String(pattern), () => pattern.exec(this.output));
+  }
+
+  /** The process that is watched: of those whose command has `text` in it, the innermost. */
+  async activeProcess(text) {
+    const { output } = await run("ps", ["-eo", "pid=,ppid=,args="]);
+    const rows = output.split("\n").map((row) => /(\d+) +(\d+) (.*)/.exec(row)?.slice(1) ?? []);
+    const family = new Set([String(this.#child.pid)]);
+    for (let size = 0; size < family.size;) {
+      size = family.size;
+      for (const [pid, parent] of rows) if (family.has(parent)) family.add(pid);
+    }
+    const named = rows.filter(([pid, , args]) => family.has(pid) && args.includes(text));
+    const [pid] = named.find(([pid]) => !named.some(([, parent]) => parent === pid));
+    return Number(pid);
+  }
+
+  #signal(signal) {
+    try {
+      process.kill(-this.#child.pid, signal);
+    } catch { /* it has ended */ }
+  }
+
+  /** Waits for its end, and resolves to the exit status. */
+  async ended() {
+    const late = setTimeout(() => this.#signal("SIGKILL"), limitMs);
+    const status = await this.#exited;
+    clearTimeout(late);
+    return status;
+  }
+
+  /** Ctrl-C in a terminal. */
+  async interrupt() {
+    this.#signal("SIGINT");
+    const status = await this.ended();
+    must(
+      [0, 130, 143, "SIGINT"].includes(status),
+      `"${this.#line}" ended with ${status}:\n${this.output}`,
+    );
+  }
+
+  kill() {
+    this.#signal("SIGKILL");
+  }
+}
+
+/** A shell in an environment. */
+export class Shell {
+  #env;
+
+  constructor(env) {
+    this.#env = env;
+  }
+
+  /** A line that does its work and ends, with 0; resolves to what it said. */
+  async done(line, cwd) {
+    const running = new Running(line, { cwd, env: this.#env });
+    const status = await running.ended();
+    must(status === 0, `"${line}" ended with ${status}:\n${running.output}`);
+    return running.output;
+  }
+
+  /** A line that ends with another status than 0. */
+  async fails(line, cwd) {
+    const running = new Running(line, { cwd, env: this.#env });
+    const status = await running.ended();
+    must(status !== 0, `"${line}" succeeded:\n${running.output}`);
+  }
+
+  /** A line that goes on until Ctrl-C; `action` is done meanwhile. */
+  async during(line, cwd, action) {
+    const running = new Running(line, { cwd, env: this.#env });
+    try {
+      await action(running);
+      await running.interrupt();
+    } finally {
+      running.kill();
+    }
+    return running.output;
+  }
+
+  /** Runs the README's program: its first instance is killed, and the second one works. */
+  heals(line, cwd) {
+    return this.during(line, cwd, async (running) => {
+      await running.said(/instance 1 works/);
+      process.kill(await running.activeProcess("app."), "SIGKILL");
+      await running.said(/instance 2 works/);
+    });
+  }
+}

@@ -1,7 +1,7 @@
 // docs/how-to/containers.md, done as it says: its Dockerfile is built, with the package as npm would publish it and the server of
-// docs/getting-started.md, and runs as it promises, healed of a hang.
+// docs/getting-started.md, and runs as it promises, healed of a hang; its manifest for Kubernetes runs as a pod.
 //
-//   npm run test:containers          needs root, and installs podman and runc with apt; elsewhere it is skipped
+//   npm run test:containers          needs root, and installs podman and the like with apt; elsewhere it is skipped
 //
 // The image `node:24-slim` is made of this machine's files, so no registry is asked. The last line is `N passed, N failed`.
 
@@ -20,7 +20,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { installPackages } from "./support/apt.mjs";
-import { check, conclude, skipAll } from "./support/counted.mjs";
+import { check, conclude, skip, skipAll } from "./support/counted.mjs";
 import { install, root, run, runtimesDir } from "./support/setup.mjs";
 import { must } from "./support/shell.mjs";
 
@@ -31,18 +31,23 @@ const why = await installPackages({
   "/usr/bin/podman": "podman",
   "/usr/sbin/runc": "runc",
   "/usr/bin/catatonit": "catatonit",
+  "/usr/bin/slirp4netns": "slirp4netns", // a pod's ports
 });
 if (why !== undefined) skipAll(why);
 await install(root);
 await install(runtimesDir);
 
-/** Podman leaves it behind, whatever its store. */
+/** What podman leaves behind, whatever its store. */
 const lock = "/dev/shm/libpod_lock";
 const hadLock = existsSync(lock);
+const groups = "find /sys/fs/cgroup -depth -path '*/libpod_parent*' -type d";
+const hadGroups = (await run("sh", ["-c", groups])).output !== "";
 const directory = mkdtempSync(join(tmpdir(), "sam-containers-"));
 const path = (...names) => join(directory, ...names);
+const running = ["--network=none"];
 // The limits that podman would set are higher than some machines allow.
-const running = ["--network=none", "--ulimit=nofile=1000:1000", "--ulimit=nproc=1000:1000"];
+const limits = '[containers]\ndefault_ulimits = ["nofile=1000:1000", "nproc=1000:1000"]\n';
+writeFileSync(path("containers.conf"), limits);
 const docs = (name) => readFileSync(join(root, "docs", name), "utf8");
 const page = docs("how-to/containers.md");
 const block = (text, language) =>
@@ -52,7 +57,10 @@ const block = (text, language) =>
 function podman(...args) {
   const own = [`--root=${path("store")}`, `--runroot=${path("run")}`, `--tmpdir=${path("run")}`];
   const flags = ["--runtime=runc", "--cgroup-manager=cgroupfs", "--log-level=error"];
-  return run("podman", [...own, ...flags, ...args], { cwd: directory });
+  return run("podman", [...own, ...flags, ...args], {
+    cwd: directory,
+    env: { ...process.env, CONTAINERS_CONF: path("containers.conf") },
+  });
 }
 
 async function good(result) {
@@ -151,15 +159,24 @@ try {
       (said) => !/unhealthy|error/i.test(said),
     );
   });
-  await check("the probes of the Kubernetes manifest are answered", async () => {
+  await check("the Kubernetes manifest runs as a pod, and its probes are answered", async () => {
+    if (!existsSync("/dev/net/tun")) return skip("no /dev/net/tun, which the ports of a pod need");
     const manifest = block(page, "yaml");
+    const pod = `apiVersion: v1\nkind: Pod\nmetadata:\n  name: pod\n${manifest}`;
+    writeFileSync(path("pod.yaml"), pod);
+    await good(podman("play", "kube", "--network=slirp4netns", path("pod.yaml")));
+    await ready("pod-web");
     const port = /containerPort: (\d+)/.exec(manifest)[1];
     const probes = [...manifest.matchAll(/httpGet: \{ path: (\S+), port: sam \}/g)];
     must(probes.length === 2, `there are ${probes.length} probes`);
     for (const [, url] of probes) {
-      const said = await good(get("web", port, url));
+      const said = await good(get("pod-web", port, url));
       must(said.startsWith("200 "), `${url}: ${said}`);
     }
+    await good(podman("pod", "stop", "--time=50", "pod"));
+    const state = await good(podman("inspect", "--format={{.State.ExitCode}}", "pod-web"));
+    must(state.trim() === "143", `it ended with ${state}`);
+    await good(podman("pod", "rm", "pod"));
   });
   await check("a hang is healed, and its line told", async () => {
     void get("web", 8080, "/report");
@@ -201,8 +218,10 @@ try {
     await good(podman("stop", "--time=50", "read"));
   });
 } finally {
+  await podman("pod", "rm", "--all", "--force", "--time=0");
   await podman("rm", "--all", "--force", "--time=0");
   await run("umount", ["--lazy", path("store/overlay")]);
+  if (!hadGroups) await run("sh", ["-c", `${groups} -delete`]);
   if (!hadLock) rmSync(lock, { force: true });
   rmSync(directory, { recursive: true, force: true });
 }

@@ -37,9 +37,9 @@ const ports = [6379, 8000, 8080, 9464];
 
 for (const port of ports) {
   const server = createServer().listen(port);
-  const taken = await Promise.race([once(server, "listening"), once(server, "error")]);
+  await once(server, "listening")
+    .catch(({ message }) => skipAll(`the docs use port ${port}: ${message}`));
   server.close();
-  if (taken[0]?.code === "EADDRINUSE") skipAll(`port ${port}, which the docs use, is taken`);
 }
 const redis = "/usr/bin/redis-check-rdb"; // what redis-server is a name of: its own package would also start it
 const noRedis = await installPackages({ [redis]: "redis-tools", "/usr/bin/curl": "curl" });
@@ -47,6 +47,7 @@ await install(root);
 await install(runtimesDir);
 
 const home = mkdtempSync(join(tmpdir(), "sam-docs-"));
+process.on("exit", () => rmSync(home, { recursive: true, force: true }));
 const path = (...names) => join(home, ...names);
 const page = (name) => readFileSync(join(root, name), "utf8");
 const blocks = (name, kind) =>
@@ -70,6 +71,7 @@ must(packed.code === 0, packed.output);
 const registries = await serveRegistries(path(packed.output.trim().split("\n").at(-1)));
 const env = Object.fromEntries(
   Object.entries(process.env).filter(([name]) =>
+    /^npm_config_(registry|https?_?proxy|cafile)$/i.test(name) ||
     !/^(npm_|SAM_|INIT_CWD$|XDG_|TMPDIR$)/i.test(name)
   ),
 );
@@ -346,6 +348,5 @@ try {
   }
 } finally {
   registries.close();
-  rmSync(home, { recursive: true, force: true });
 }
 conclude();

@@ -3,8 +3,9 @@
 
 import { createHash } from "node:crypto";
 import { once } from "node:events";
-import { readdirSync, readFileSync, writeFileSync } from "node:fs";
+import { existsSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
 import { createServer } from "node:http";
+import { homedir } from "node:os";
 import { join } from "node:path";
 import { root } from "./setup.mjs";
 
@@ -65,9 +66,13 @@ export async function serveRegistries(tarball) {
   answers.set(`/jsr/${name}/${version}_meta.json`, JSON.stringify({ manifest, exports }));
 
   return {
-    /** The variables that lead there; `home` is a new directory, which also takes what is fetched. */
+    /** The variables that lead there; `home` is a new directory, which takes what is fetched. Other packages come as ever. */
     environment(home) {
-      writeFileSync(join(home, ".npmrc"), `${name.split("/")[0]}:registry=${url}/npm/\n`);
+      const own = join(homedir(), ".npmrc");
+      const lines = existsSync(own) ? readFileSync(own, "utf8").split("\n") : [];
+      const ways = lines.filter((line) => /registry *=|_auth|proxy|^ca/i.test(line));
+      ways.push(`@${scope}:registry=${url}/npm/`, "");
+      writeFileSync(join(home, ".npmrc"), ways.join("\n"));
       return {
         HOME: home,
         DENO_DIR: join(home, "deno"),

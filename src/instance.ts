@@ -58,6 +58,8 @@ export class Instance {
   /** Data come by messages, after those that were kept. */
   #outdated = false;
   #words: readonly string[] = [];
+  /** A module, and not a command, which need not have a JavaScript stack. */
+  #isModule = false;
   #tail: Tail | null = null;
   /** How the process said that its stack can be had. */
   #stackAccess: string | null = null;
@@ -89,6 +91,7 @@ export class Instance {
       leads = guard !== undefined && !(asked.stdio[0] === "inherit" && runtime.stdinIsTerminal);
       if (guard && killMode === "group") family = familyVariable(runtime.pid);
       this.#words = [...asked.flags, ...asked.args];
+      this.#isModule = asked.module !== undefined;
       const env = { ...asked.env, ...(family && { [family]: "1" }) };
       const line = { ...asked, env, ownGroup: leads };
       const { transport, endpoint } = await this.#open();
@@ -305,7 +308,7 @@ export class Instance {
     const { runtime } = this.#parts;
     const state = processState(runtime, pid);
     this.#findings = { ...(state && { processState: state }), ...this.#noteBefore(Date.now()) };
-    if (stackMs === 0) return;
+    if (stackMs === 0 || (this.#stackAccess === null && !this.#isModule)) return;
     const target = { pid, access: this.#stackAccess, words: this.#words };
     const { found, abandon } = takeStack(runtime, target, stackMs);
     this.#abandonStack = abandon;

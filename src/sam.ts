@@ -337,7 +337,15 @@ class ActiveProcess implements Sam {
       keeps: link.keep !== undefined,
       lastId,
     }));
+    this.#tellStackAccess();
     return this.#client.instanceId!;
+  }
+
+  /** Says how the stack of a blocked loop can be had. */
+  #tellStackAccess(): void {
+    if (!this.#client.captureStack) return;
+    const how = this.#runtime.stackAccess();
+    this.#link?.send(encodeClient({ type: "stackAccess", how }));
   }
 
   async #connect(
@@ -380,10 +388,7 @@ class ActiveProcess implements Sam {
     const signal = checkAbortSignal(options);
     if (signal?.aborted) throw interrupted(signal);
     this.#runtime.keepCompiled?.(); // it may take a while: before anybody watches
-    if (this.#client.captureStack) {
-      const how = this.#runtime.stackAccess();
-      this.#link?.send(encodeClient({ type: "stackAccess", how }));
-    }
+    this.#tellStackAccess(); // again: it may listen for SIGUSR1 since
     const started = this.#call((id) => ({ type: "start", id }));
     const id = this.#lastCall;
     const abort = () => this.#feed({ type: "interruptStart", id });

@@ -70,7 +70,7 @@ class Attempt {
 
   async take(): Promise<string> {
     const { pid, access } = this.#target;
-    if (access === null) throw new Error("the program had not started yet");
+    if (access === null) throw new Error("the program had not registered");
     const [how, rest] = /^(\w+):? ?(.*)$/s.exec(access)?.slice(1) as [string, string] ??
       ["none", ""];
     if (how === "none") throw new Error(rest);

@@ -77,6 +77,29 @@ processTest(
   },
 );
 
+processTest(
+  "a loop before start() is told, too; a command is not said to have no stack",
+  async (stage) => {
+    const options = { ...restart, timeInterval: 2000, startupTimeout: 2000 } as const;
+    const flags = currentRuntime === "deno" ? ["-A", "--no-config", "--inspect=127.0.0.1:0"] : [];
+    const [module, command] = await Promise.all([
+      evidenceInTime(
+        stage.supervise(program, options, { runtime: currentRuntime, flags, args: ["starting"] }),
+      ),
+      evidenceOf(
+        stage.supervise({ command: "sleep", args: ["60"] }, {
+          ...options,
+          check: { command: "false" },
+        }),
+      ),
+    ]);
+    assertEquals([module.reason, command.reason], ["startup", "startup"]);
+    if (currentRuntime === "bun") assertMatch(module.noStack!, /Bun/);
+    else assert(isInLoop(module.stack ?? "", currentRuntime), JSON.stringify(module));
+    assertEquals([command.stack, command.noStack], [undefined, undefined]);
+  },
+);
+
 const noStacks: readonly (readonly [how: string, options: object, why: RegExp | undefined])[] = [
   ["blocked", { captureStack: false }, undefined],
   ["failing check", {}, undefined],

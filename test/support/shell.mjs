@@ -69,8 +69,8 @@ class Running {
   }
 
   /** Waits for its end, and resolves to the exit status. */
-  async ended() {
-    const late = setTimeout(() => this.#signal("SIGKILL"), limitMs);
+  async ended(limit = limitMs) {
+    const late = setTimeout(() => this.kill(), limit);
     const status = await this.#exited;
     clearTimeout(late);
     return status;
@@ -100,9 +100,9 @@ export class Shell {
   }
 
   /** A line that does its work and ends, with 0; resolves to what it said. */
-  async done(line, cwd) {
+  async done(line, cwd, limit = limitMs) {
     const running = new Running(line, { cwd, env: this.#env });
-    const status = await running.ended();
+    const status = await running.ended(limit);
     must(status === 0, `"${line}" ended with ${status}:\n${running.output}`);
     return running.output;
   }
@@ -122,6 +122,7 @@ export class Shell {
       await running.interrupt();
     } finally {
       running.kill();
+      await running.ended();
     }
     return running.output;
   }

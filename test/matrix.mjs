@@ -4,7 +4,7 @@
 //
 //   npm test                                      all of test/, and the package
 //   npm run test:cluster                          all of test/cluster/, which needs root, and installs Corosync with apt
-//   npm test -- --suite main,cluster --short      two suites; what does not depend on the runtime runs on one leg only
+//   npm test -- --suite main,cluster --short      two suites; what does not depend on the runtime runs on one leg only, else on four
 //   npm test -- --only node20,deno --file smoke   some legs, some files (test/smoke_test.ts)
 //   npm test -- --jobs 1                          one leg at a time (default 2)
 //   npm test -- --jsr                             Deno takes @std/assert from jsr.io, not from this folder
@@ -84,10 +84,11 @@ for (const signal of ["SIGINT", "SIGTERM", "SIGHUP"]) {
 
 const legs = [];
 const skippedSuites = [];
-for (const name of suiteNames) {
-  if (name !== "package") await runSuite(name);
-  else for (const script of scripts) await runScript(script);
-}
+if (suiteNames.includes("main")) await runSuite("main");
+// The legs of the cluster are in a place of their own, and nothing that the scripts do can be seen there.
+const beside = suiteNames.includes("package") ? [runScripts] : [];
+if (suiteNames.includes("cluster")) await runSuite("cluster", beside);
+else await inLanes(beside);
 for (const fault of faults) console.log(`FAILED: ${fault}`);
 const sum = (key) => legs.reduce((total, leg) => total + leg[key], 0);
 const failed = sum("failed") + faults.length;
@@ -106,6 +107,19 @@ function mustKnow(what, names, known) {
   process.exit(2);
 }
 
+/** Runs jobs, some at a time. */
+async function inLanes(jobs) {
+  const waiting = [...jobs];
+  const lane = async () => {
+    for (let job = waiting.shift(); job !== undefined; job = waiting.shift()) await job();
+  };
+  await Promise.all(Array.from({ length: Number(options.jobs) || 1 }, lane));
+}
+
+async function runScripts() {
+  for (const script of scripts) await runScript(script);
+}
+
 /** A script counts what it checks, or says why it cannot. */
 async function runScript(name) {
   const path = `test/${name}.mjs`;
@@ -121,30 +135,35 @@ async function runScript(name) {
   legs.push({ passed: Number(counts[1]), failed, skipped: 0 });
 }
 
-async function runSuite(suite) {
+/** Runs the legs of a suite, and other jobs beside them. */
+async function runSuite(suite, beside = []) {
+  const own = [];
+  await inLanes([...beside, ...await legsOf(suite, own)]);
+  compare(own);
+  legs.push(...own);
+}
+
+/** The legs of a suite, as jobs; none where it cannot run. What comes of them is added to `own`. */
+async function legsOf(suite, own) {
   const { folder, prepare } = suites[suite];
   const files = readdirSync(join(root, folder)).sort()
     .filter((file) => file.endsWith("_test.ts"))
     .filter((file) => wanted.length === 0 || wanted.includes(file.replace("_test.ts", "")));
-  if (files.length === 0) return void faults.push(`no test file in ${folder}`);
+  if (files.length === 0) {
+    faults.push(`no test file in ${folder}`);
+    return [];
+  }
   const why = await prepare();
   if (why !== undefined) {
     console.log(`SKIPPED  all of ${folder}: ${why}`);
     skippedSuites.push(`all of ${folder}`);
-    return;
+    return [];
   }
-  const own = [];
-  const waiting = [...legNames];
-  const worker = async () => {
-    for (let name = waiting.shift(); name !== undefined; name = waiting.shift()) {
-      const leg = await runLeg(name, suite, files.map((file) => `./${folder}/${file}`));
-      report(leg);
-      own.push(leg);
-    }
-  };
-  await Promise.all(Array.from({ length: Number(options.jobs) || 1 }, worker));
-  compare(own);
-  legs.push(...own);
+  return legNames.map((name) => async () => {
+    const leg = await runLeg(name, suite, files.map((file) => `./${folder}/${file}`));
+    report(leg);
+    own.push(leg);
+  });
 }
 
 function commandOf(name, suite, report, sources) {

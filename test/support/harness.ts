@@ -1,7 +1,7 @@
 // One `test()` for three runners: Deno.test with its leak sanitizers on Deno, node:test on Node and Bun.
 // (node:test on Deno would let a throw in a timer pass.) Tests are flat and own their cleanup; no hooks.
 
-import { currentRuntime, type RuntimeName, runtimeNames } from "./runtimes.ts";
+import { currentRuntime, newest, type RuntimeName, runtimeNames } from "./runtimes.ts";
 
 export interface TestOptions {
   /** Limit for the whole test, in milliseconds. Default: 60 000. */
@@ -45,10 +45,10 @@ export function test(name: string, fn: TestBody, options: TestOptions = {}): voi
   }
 }
 
-/** All legs; but Node 22 and 24, between the oldest and the newest, share the tests. */
+/** The newest of each runtime; the older versions of Node share the tests. */
 function usualLegs(name: string): readonly RuntimeName[] {
-  const spared = name.length % 2 === 0 ? "node22" : "node24";
-  return runtimeNames.filter((leg) => leg !== spared);
+  const older = runtimeNames.filter((leg) => !newest.includes(leg));
+  return [...newest, older[name.length % older.length]!];
 }
 
 /** The limit is ours: Deno.test has none, and node:test and Bun differ in theirs. */

@@ -21,6 +21,7 @@ export function familyVariable(pid: number): string {
 
 /** A process that shall not outlive the server. */
 export interface Ward {
+  /** 0 for one that is about to be started: its family says which. */
   readonly pid: number;
   /** It leads a process group (and session) of its own, which goes with it. */
   readonly leads: boolean;
@@ -86,7 +87,8 @@ for ward in $wards; do
   since "\${ward%%,*}"
   [ "$since" = gone ] || [ "$since" = "\${ward##*,}" ] || continue
   target=\${ward#*,}
-  kill -9 "\${target%%,*}"
+  target=\${target%%,*}
+  [ -z "$target" ] || kill -9 "$target"
 done
 families=
 for ward in $wards; do ward=\${ward%,*}; families="$families \${ward##*,}"; done
@@ -236,7 +238,7 @@ export class Guard {
 
 /** A ward, as the script writes it. */
 function words({ pid, leads, family }: Ward): string {
-  return `${pid},${leads ? -pid : pid},${family}`;
+  return `${pid},${pid === 0 ? "" : leads ? -pid : pid},${family}`;
 }
 
 function bytesOf(text: string): Uint8Array {

@@ -81,10 +81,11 @@ export class Instance {
   }
 
   async #start(): Promise<void> {
-    const { runtime, command, guard, killMode = "group" } = this.#parts;
+    const { runtime, command, guard, killMode = "group", settings } = this.#parts;
     let child: Child;
     let leads = false;
     let family = "";
+    let expected: Ward | null = null;
     try {
       const asked = await Promise.resolve().then(command);
       // At a terminal it stays in the foreground, where Ctrl-C reaches it, and where it may read.
@@ -97,17 +98,24 @@ export class Instance {
       const { transport, endpoint } = await this.#open();
       this.#endpoint = endpoint;
       const { address } = endpoint;
+      if (family && settings.serverLost === "exit") {
+        // Known to the guard before it is there: a server that is killed while it starts its program leaves nothing.
+        expected = { pid: 0, leads: false, family };
+        await guard!.add(expected).catch(() => {}); // said when it is there
+      }
       const variable = (text: string) => ({ [linkVariable]: `${transport.name}:${text}` });
       child = this.#child = typeof address === "string"
         ? await runtime.spawn({ ...line, env: { ...line.env, ...variable(address) } })
         : await runtime.spawn(line, (descriptor) => variable(address(descriptor)));
     } catch (error) {
+      if (expected) guard!.remove(expected);
       this.#sink.input({ type: "spawnFailed", error: problemOf(error) });
       return;
     }
     if (child.outputs.length > 0) this.#tail = new Tail(runtime, child.outputs);
     if (this.#doomed) child.kill("SIGKILL");
     this.#watch({ pid: child.pid, leads: leads && killMode === "group", family });
+    if (expected) guard!.remove(expected);
     this.#sink.input({ type: "spawned", pid: child.pid });
     try {
       this.#endpoint!.accept(child, (link) => this.#linked(link));

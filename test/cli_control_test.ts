@@ -89,7 +89,7 @@ commandTest(
 commandTest(
   "the socket of a server that was killed is removed, and a directory that others may enter is not used",
   async (sam, stage) => {
-    const killed = sam(["run", "--json", "--name", "gone", "sleep", "60"]);
+    const killed = sam(["run", "--json", "--name", "gone", "sleep", "5"]);
     await eventually("the socket", () => existsSync(`${stage.directory}/sam/gone.sock`));
     killed.kill("SIGKILL");
     await killed.exited;

@@ -4,6 +4,7 @@ import { cpus } from "node:os";
 import { setTimeout as sleep } from "node:timers/promises";
 import { limitCpu } from "./support/cgroup.ts";
 import { killQuietly, processTest, type TransportName, transports } from "./support/processes.ts";
+import { newest } from "./support/runtimes.ts";
 
 /** `npm run test:faults` takes a minute. */
 const loadMs = Number(process.env["SAM_TEST_LOAD_MS"] ?? 10_000);
@@ -29,7 +30,7 @@ processTest(
     }
     for (const { pid } of loops) killQuietly(pid);
   },
-  { timeoutMs: loadMs + 30_000 },
+  { timeoutMs: loadMs + 30_000, leg: newest },
 );
 
 const trial = limitCpu(8, 800);
@@ -66,5 +67,5 @@ processTest(
       assert(events.some(({ type }) => type === "starved"), "it had enough to run");
     }
   },
-  { skip: trial ? false : "no control group with a CPU limit can be made here" },
+  { leg: newest, skip: trial ? false : "no control group with a CPU limit can be made here" },
 );

@@ -3,7 +3,7 @@ import { assert, assertEquals, assertNotEquals } from "@std/assert";
 import { familyVariable, Guard } from "../src/guard.ts";
 import type { Child, Command, Exit, Runtime } from "../src/runtime/runtime.ts";
 import { test } from "./support/harness.ts";
-import { processTest } from "./support/processes.ts";
+import { eventually, lives, processTest } from "./support/processes.ts";
 
 const wards = Array.from({ length: 9 }, (_, pid) => ({ pid, leads: true, family: `F${pid}` }));
 const ward = (pid: number) => wards[pid]!;
@@ -249,6 +249,16 @@ test("no two servers give the same name to a family, also where their random num
     crypto.getRandomValues = getRandomValues;
   }
 });
+
+processTest(
+  "a server that is killed while it starts a program leaves nothing of it",
+  async (stage) => {
+    const server = stage.run("guard_expected");
+    const { child } = await stage.line("started");
+    await server.exited;
+    await eventually("the end of what it had started", () => !lives(child));
+  },
+);
 
 processTest("many that begin and end at once leave no guard behind", async (stage) => {
   for (let round = 0; round < 4; round++) {

@@ -26,7 +26,7 @@ import {
   type Stage,
   type TransportName,
 } from "./support/processes.ts";
-import { currentRuntime, runtimeNames } from "./support/runtimes.ts";
+import { currentRuntime, newest, runtimeNames } from "./support/runtimes.ts";
 
 spawnSync("true"); // Bun keeps what it opens for the first one
 
@@ -216,6 +216,7 @@ for (const transport of ["unix", "shm"] as const) {
       assert(watched.all("problem").length >= 2);
       assert(watched.supervisor.status.dataSize <= 64 * 2 ** 20);
     },
+    { leg: newest },
   );
 }
 

@@ -147,10 +147,10 @@ export const node: Runtime = {
     if (process.listenerCount("SIGUSR1") > 0) {
       return "none: the program listens for SIGUSR1, by which Node would open its inspector";
     }
-    const port = process.debugPort;
-    // Its inspector is to open at a port that is free. Nothing is opened by this.
-    if (port === 9229) process.debugPort = 0;
-    return `signal ${port}`;
+    // Its inspector is to open at a port that is free, where it is not open yet. Nothing is opened by this.
+    const flags = [...process.execArgv, process.env.NODE_OPTIONS].join(" ");
+    if (process.debugPort === 9229 && !flags.includes("--inspect")) process.debugPort = 0;
+    return `signal ${process.debugPort}`;
   },
 
   onSignal,

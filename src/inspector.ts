@@ -106,6 +106,7 @@ class Incoming {
         length = bytes.reduce((sum, byte) => sum * 256 + byte, 0);
       }
       const payload = await this.take(length);
+      if ((first & 0x0f) === 8) throw new Error("the inspector is being closed"); // and waits until we are gone
       if ((first & 0x0f) === 1) return JSON.parse(fromUtf8.decode(payload));
     }
   }
@@ -121,7 +122,10 @@ function frame(message: object, padding = 0): Uint8Array {
   return Uint8Array.of(...head, ...payload);
 }
 
-/** One session, over connections made by `connect`. `close`: the inspector was opened for it, and is closed after it. */
+/** The number of the last request; when it is answered, nothing more is to come. */
+const lastId = 4;
+
+/** One session, over connections made by `connect`. `close`: the inspector was opened for it, and is to be closed after it. */
 export class InspectorSession {
   readonly #connect: () => Promise<Stream>;
   /** The present connection. */
@@ -129,7 +133,7 @@ export class InspectorSession {
   #incoming!: Incoming;
   /** Lets the process go on. Its beginning is padding; see `stack`. */
   readonly #last: Uint8Array;
-  readonly #padding: number;
+  readonly #padding: number = 0;
   #sent = 0;
   /** Where the WebSocket begins: before, `#last` would make no sense. */
   #upgraded = false;
@@ -137,16 +141,23 @@ export class InspectorSession {
 
   constructor(connect: () => Promise<Stream>, close: boolean) {
     this.#connect = connect;
-    const expression = "process._debugEnd()";
-    this.#last = close
-      ? frame({ id: 3, method: "Runtime.evaluate", params: { expression } }, paddingBytes)
-      : frame({ id: 3, method: "Debugger.resume" });
-    this.#padding = close ? paddingBytes : 0;
+    if (!close) {
+      this.#last = frame({ id: lastId, method: "Debugger.disable" });
+      return;
+    }
+    this.#padding = paddingBytes;
+    // Not at once: Node opens it again when the event loop turns, where it has been closed before. And only after the
+    // debugger: a pause that is still to come would come in the expression, and Node would never leave it.
+    const expression = "setImmediate(process._debugEnd)";
+    this.#last = Uint8Array.of(
+      ...frame({ id: 3, method: "Debugger.disable" }, paddingBytes),
+      ...frame({ id: lastId, method: "Runtime.evaluate", params: { expression } }),
+    );
   }
 
   /** Where the process is: one frame per line, the innermost first. It stands still from then on, until `leave()`. */
   async stack(): Promise<string> {
-    await this.#upgrade();
+    await this.#open();
     // Node's inspector sends its many messages one by one, and the kernel there holds the next until the last has been
     // acknowledged, which the kernel here delays by 40 ms as long as we say nothing (measured: 95 ms for a stack, else
     // 40). So each arrival is answered by a byte of `#last`. Deno's has no such delay, and takes no message in pieces.
@@ -157,26 +168,56 @@ export class InspectorSession {
     stream.write(frame({ id: 1, method: "Debugger.enable" }));
     stream.write(frame({ id: 2, method: "Debugger.pause" }));
     const scripts = new Map<string, Message["params"]>();
-    for (;;) {
-      const { method, params, error } = await this.#incoming.message();
-      if (error) throw new Error(`the inspector refused: ${error.message}`);
-      if (method === "Debugger.scriptParsed") scripts.set(params!.scriptId!, params);
-      if (method !== "Debugger.paused") continue;
-      const frames = params!.callFrames!.slice(0, maxFrames);
-      return frames.map(({ functionName, url, location }) => {
-        const script = scripts.get(location.scriptId);
-        const { file, line, column } = original({
-          file: script?.url || url || "?",
-          line: location.lineNumber,
-          column: location.columnNumber,
-        }, script?.sourceMapURL ?? "");
-        const place = `${file}:${line + 1}:${column + 1}`;
-        return functionName === "" ? `at ${place}` : `at ${functionName} (${place})`;
-      }).join("\n");
+    return await new Promise<string>((resolve, reject) => {
+      this.#hear(({ method, params, error }) => {
+        if (error) reject(new Error(`the inspector refused: ${error.message}`));
+        if (method === "Debugger.scriptParsed") scripts.set(params!.scriptId!, params);
+        if (method !== "Debugger.paused") return;
+        const frames = params!.callFrames!.slice(0, maxFrames);
+        resolve(
+          frames.map(({ functionName, url, location }) => {
+            const script = scripts.get(location.scriptId);
+            const { file, line, column } = original({
+              file: script?.url || url || "?",
+              line: location.lineNumber,
+              column: location.columnNumber,
+            }, script?.sourceMapURL ?? "");
+            const place = `${file}:${line + 1}:${column + 1}`;
+            return functionName === "" ? `at ${place}` : `at ${functionName} (${place})`;
+          }).join("\n"),
+        );
+      }).catch(reject);
+    });
+  }
+
+  /** Only has the inspector closed. */
+  async close(): Promise<void> {
+    try {
+      await this.#open();
+      this.leave();
+      await this.#hear(() => {});
+    } finally {
+      this.#stream?.close();
     }
   }
 
-  async #upgrade(): Promise<void> {
+  /**
+   * Hears all that is said, up to the last answer. Node's inspector dies of a connection that ends while it has something
+   * to say (measured: one in a hundred), and the process with it.
+   */
+  async #hear(onMessage: (message: Message) => void): Promise<void> {
+    try {
+      for (;;) {
+        const message = await this.#incoming.message();
+        if (message.id === lastId) return;
+        onMessage(message);
+      }
+    } finally {
+      this.#stream!.close();
+    }
+  }
+
+  async #open(): Promise<void> {
     await this.#request("/json/list");
     const length = /^content-length: *(\d+)/im.exec(await this.#incoming.head())?.[1];
     const list = fromUtf8.decode(await this.#incoming.take(Number(length ?? 0)));
@@ -189,6 +230,7 @@ export class InspectorSession {
         `Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: ${key}\r\n`,
     );
     await this.#incoming.head();
+    if (this.#left) throw new Error("it was left");
     this.#upgraded = true;
   }
 
@@ -201,11 +243,10 @@ export class InspectorSession {
 
   /** Lets the process go on, also one that will notice the session only later. */
   leave(): void {
+    if (this.#left) return;
     this.#left = true;
-    if (this.#upgraded) {
-      this.#incoming.onData = () => {};
-      this.#stream!.write(this.#last.subarray(this.#sent));
-    }
-    this.#stream?.close();
+    if (!this.#upgraded) return this.#stream?.close();
+    this.#incoming.onData = () => {};
+    this.#stream!.write(this.#last.subarray(this.#sent));
   }
 }

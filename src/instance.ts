@@ -8,7 +8,7 @@ import { familyVariable, type Guard, type Ward } from "./guard.ts";
 import { descends, processState } from "./proc.ts";
 import { linkVariable } from "./runtime/birth.ts";
 import type { Child, Command, Runtime } from "./runtime/runtime.ts";
-import { type StackFinding, takeStack } from "./stack.ts";
+import { type StackAttempt, type StackFinding, takeStack } from "./stack.ts";
 import { Tail } from "./tail.ts";
 
 /** What an instance is started with. */
@@ -34,6 +34,8 @@ const ctrlCMs = 100;
 /** What the driver knows of an instance, beside what the core knows. */
 type Findings = Omit<Evidence, "detail" | "exitCode" | "signal" | "heartbeatAge">;
 
+/** With so many heartbeats an inspector is looked for that opens too late: the event loop has turned before the second. */
+const lateLooks = 3;
 const heartbeat: ServerInput = { type: "heartbeat" };
 /** An exit waits so long for the last output that was written before it. */
 const lastOutputMs = 50;
@@ -66,8 +68,10 @@ export class Instance {
   #note: { readonly text: string; readonly at: number } | undefined;
   #findings: Findings = {};
   #examined: Promise<void> = Promise.resolve();
-  /** Ends the attempt to take the stack; null while there is none. */
-  #abandonStack: ((why: string) => void) | null = null;
+  /** The attempt to take the stack; null while there is none. */
+  #attempt: StackAttempt | null = null;
+  /** The last attempt, which may have left an inspector open, and how often that is still looked for. */
+  #late: { readonly attempt: StackAttempt; looks: number } | null = null;
   /** Signals that wait for the stack. */
   #held: Signal[] = [];
   #doomed = false;
@@ -125,7 +129,7 @@ export class Instance {
     }
     const exit = await child.exited;
     this.#sweep();
-    this.#abandonStack?.("the process ended before it could be taken");
+    this.#attempt?.abandon("the process ended before it could be taken");
     await this.#examined;
     await this.#tail?.drained(lastOutputMs);
     if ((exit.signal === "SIGINT" || exit.code === 130) && runtime.stdinIsTerminal) {
@@ -199,7 +203,7 @@ export class Instance {
     if (link.sample) this.#sampled = link.sample();
     if (link.notice) this.#sink.fallback("server", link.notice);
     link.receive({
-      heartbeat: () => this.#sink.input(heartbeat),
+      heartbeat: () => this.#heartbeat(),
       frame: (frame) => this.#receive(frame),
       end: () => {
         this.#takeKept();
@@ -286,6 +290,14 @@ export class Instance {
       this.#sink.problem(error, "the transport cannot look for heartbeats; its link is closed");
       return this.#dropLink();
     }
+    this.#heartbeat();
+  }
+
+  /** It lives, perhaps again, after it was only observed. */
+  #heartbeat(): void {
+    const late = this.#late;
+    late?.attempt.closeLate();
+    if (late && --late.looks === 0) this.#late = null;
     this.#sink.input(heartbeat);
   }
 
@@ -296,7 +308,7 @@ export class Instance {
 
   /** Sends a signal to the process, and to the one below it that registered. Waits while its stack is taken. */
   signal(signal: Signal): void {
-    if (this.#abandonStack) {
+    if (this.#attempt) {
       this.#held.push(signal);
       return;
     }
@@ -312,20 +324,21 @@ export class Instance {
   /** Looks at the process, which is about to be ended; takes its stack within `stackMs`, unless that is 0. */
   examine(stackMs: number): void {
     const { pid } = this;
-    if (pid === undefined || this.#abandonStack) return;
+    if (pid === undefined || this.#attempt) return;
     const { runtime } = this.#parts;
     const state = processState(runtime, pid);
     this.#findings = { ...(state && { processState: state }), ...this.#noteBefore(Date.now()) };
     if (stackMs === 0 || (this.#stackAccess === null && !this.#isModule)) return;
     const target = { pid, access: this.#stackAccess, words: this.#words };
-    const { found, abandon } = takeStack(runtime, target, stackMs);
-    this.#abandonStack = abandon;
-    this.#examined = found.then((finding) => this.#endExamination(finding));
+    const attempt = this.#attempt = takeStack(runtime, target, stackMs);
+    this.#late = null;
+    this.#examined = attempt.found.then((finding) => this.#endExamination(attempt, finding));
   }
 
-  #endExamination(finding: StackFinding): void {
+  #endExamination(attempt: StackAttempt, finding: StackFinding): void {
     this.#findings = { ...this.#findings, ...finding };
-    this.#abandonStack = null;
+    this.#attempt = null;
+    this.#late = { attempt, looks: lateLooks };
     for (const signal of this.#held.splice(0)) this.signal(signal);
   }
 

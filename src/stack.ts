@@ -21,13 +21,21 @@ export type StackFinding = { readonly stack: string } | { readonly noStack: stri
 
 /** How often the inspector is looked for. */
 const pollMs = 2;
+/** So long an inspector has to answer that is only to be closed. */
+const closeMs = 1000;
 
-/** Takes the stack, in `limitMs` at most. Never rejects. `abandon` ends it at once. */
-export function takeStack(
-  runtime: Runtime,
-  target: StackTarget,
-  limitMs: number,
-): { readonly found: Promise<StackFinding>; abandon(why: string): void } {
+/** An attempt to take the stack. */
+export interface StackAttempt {
+  /** What came of it. Never rejects. */
+  readonly found: Promise<StackFinding>;
+  /** Ends it at once. */
+  abandon(why: string): void;
+  /** The process goes on: an inspector that it opened too late, or once more, is closed. */
+  closeLate(): void;
+}
+
+/** Takes the stack, in `limitMs` at most. */
+export function takeStack(runtime: Runtime, target: StackTarget, limitMs: number): StackAttempt {
   const attempt = new Attempt(runtime, target);
   const found = new Promise<StackFinding>((resolve) => {
     const settle = (finding: StackFinding) => {
@@ -46,7 +54,11 @@ export function takeStack(
       (error: Error) => settle({ noStack: error.message }),
     );
   });
-  return { found, abandon: (why) => attempt.abandon(why) };
+  return {
+    found,
+    abandon: (why) => attempt.abandon(why),
+    closeLate: () => attempt.closeLate(),
+  };
 }
 
 class Attempt {
@@ -56,6 +68,8 @@ class Attempt {
   readonly #runtime: Runtime;
   readonly #target: StackTarget;
   readonly #sessions = new Set<InspectorSession>();
+  /** The ports that were there before the process was asked to open its inspector; null where it was not. */
+  #before: ReadonlySet<number> | null = null;
   #ended = false;
 
   constructor(runtime: Runtime, target: StackTarget) {
@@ -66,6 +80,20 @@ class Attempt {
   end(): void {
     this.#ended = true;
     for (const session of this.#sessions) session.leave();
+  }
+
+  /**
+   * Node takes SIGUSR1 in two ways, when JavaScript runs and when the event loop turns: an inspector that was closed in
+   * between opens again. In native code it opens when that returns.
+   */
+  closeLate(): void {
+    const before = this.#before;
+    for (const port of before ? this.#ports() : []) {
+      if (before!.has(port)) continue;
+      const session = new InspectorSession(() => this.#runtime.connectPort(port), true);
+      const cancel = this.#runtime.schedule(() => session.leave(), closeMs, false);
+      void session.close().catch(() => {}).finally(cancel); // it may be a port of the program's own
+    }
   }
 
   async take(): Promise<string> {
@@ -99,7 +127,8 @@ class Attempt {
       throw new Error("SIGUSR1, which opens Node's inspector, is disabled in this process");
     }
     const sockets = new Set(this.#descriptors());
-    this.stage = "SIGUSR1 did not open the inspector (does the program listen for it?)";
+    this.stage = "SIGUSR1 did not open the inspector (native code? or a listener for it?)";
+    this.#before = before;
     runtime.kill(pid, "SIGUSR1");
     while (!this.#ended) {
       // The table of all connections may be long: it is read when there is a new descriptor.

@@ -198,10 +198,14 @@ processTest(
     const watched = run(stage, { ...restart, timeInterval: 1000, observe: true }, ["pauses"]);
     const { reason, evidence } = await watched.event("observed");
     assertEquals([reason, evidence.exitCode], ["timeout", null]);
-    if (isNode) assertMatch(evidence.stack ?? evidence.noStack!, /at block | within /);
     assertEquals((await watched.finished()).reason, "exit");
-    assertEquals(stage.lines("goes on").length, 1);
-    assertEquals(watched.all("observed").length, 1);
+    assertEquals(stage.lines("goes on").length, 2);
+    const observed = watched.all("observed");
+    assertEquals(observed.length, 2);
+    for (const { evidence } of isNode ? observed : []) {
+      assertMatch(evidence.stack ?? evidence.noStack!, /at block | within /);
+    }
+    for (const { url } of stage.lines("inspector")) assertEquals(url, null);
     for (const type of ["warn", "kill", "recovery"] as const) assertEquals(watched.all(type), []);
     const { slack } = watched.supervisor.status;
     assert(

@@ -205,6 +205,12 @@ export function block(ms: number, each: () => void = () => {}): void {
   for (const end = performance.now() + ms; performance.now() < end;) each();
 }
 
+/** Where Node's inspector of this process listens; undefined where it does not. */
+export function inspectorUrl(): string | undefined {
+  if (Deno || process.versions.bun) return undefined;
+  return process.getBuiltinModule("node:inspector").url();
+}
+
 /** Stays alive without a sign of life: the event loop runs, nothing is sent. */
 export function silence(): Promise<never> {
   setInterval(() => {}, 1000);

@@ -35,6 +35,8 @@ interface Member extends FleetProgram {
   up: boolean;
   /** It is to end before anything is started: another one has failed. */
   mustEnd: boolean;
+  /** It was stopped alone: it is not started any more. */
+  stopped: boolean;
   status: ExitStatus | null;
 }
 
@@ -81,6 +83,7 @@ export class Fleet {
         ),
         up: false,
         mustEnd: false,
+        stopped: false,
         status: null,
       });
     }
@@ -121,6 +124,15 @@ export class Fleet {
     this.#open();
   }
 
+  /** Ends one program, also one that waits to be started; the others go on. */
+  async stopOne(name: string): Promise<void> {
+    const member = this.#member(name);
+    member.stopped = true;
+    const stopped = member.supervision.stop();
+    this.#open();
+    await stopped;
+  }
+
   async #stop(signal: Signal | null, delivered: boolean): Promise<void> {
     for (const member of [...this.#members].reverse()) {
       if (member.status !== null) continue;
@@ -144,6 +156,9 @@ export class Fleet {
         break;
       case "recovery":
         if (event.delay !== null) this.#spread(member);
+        break;
+      case "finish":
+        member.status = event.status; // before anybody asks whether it is ready
     }
     for (const listener of this.#listeners) listener(member.name, event);
     this.#open();
@@ -200,8 +215,10 @@ export class Fleet {
 
   #open(): void {
     for (const waiter of this.#waiters) {
-      if (this.#stopping) {
-        waiter.reject(new SamError("INTERRUPT", `${waiter.name} was not started: sam stops`));
+      const stopped = this.#members.find(({ name }) => name === waiter.name)?.stopped;
+      if (this.#stopping || stopped) {
+        const why = stopped ? "it was stopped" : "sam stops";
+        waiter.reject(new SamError("INTERRUPT", `${waiter.name} was not started: ${why}`));
       } else if (this.#mayStart(waiter.name)) waiter.resolve();
       else continue;
       this.#waiters = this.#waiters.filter((each) => each !== waiter);

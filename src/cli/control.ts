@@ -142,7 +142,7 @@ class Control {
           if (request.program === undefined) this.#fleet.stop(null); // the answer is the end of the link
           else {
             await Promise.all(
-              this.#named(request.program).map((name) => this.#fleet.supervisor(name).stop()),
+              this.#named(request.program).map((name) => this.#fleet.stopOne(name)),
             );
             client.send({ ok: null });
           }

@@ -114,16 +114,19 @@ processTest("a fleet that is stopped while it starts starts nothing more", async
   assertEquals(said().filter((each) => each.startsWith("spawn b")), []);
 });
 
-processTest("a program that waits for another can be stopped alone: it is never started", async () => {
-  const never = { a: { command: "false", period: 20 } };
-  const { fleet, said, reached } = fleetOf("one_for_one", { a: [sleep], b: [sleep, "a"] }, never);
-  await reached("spawn a1");
-  await fleet.stopOne("b");
-  assertEquals(fleet.isReady("b"), true);
-  fleet.stop(null);
-  assertEquals(await fleet.finished, 0);
-  assertEquals(said(), ["spawn a1", "exit a1"]);
-});
+processTest(
+  "a program that waits for another can be stopped alone: it is never started",
+  async () => {
+    const never = { a: { command: "false", period: 20 } };
+    const { fleet, said, reached } = fleetOf("one_for_one", { a: [sleep], b: [sleep, "a"] }, never);
+    await reached("spawn a1");
+    await fleet.stopOne("b");
+    assertEquals(fleet.isReady("b"), true);
+    fleet.stop(null);
+    assertEquals(await fleet.finished, 0);
+    assertEquals(said(), ["spawn a1", "exit a1"]);
+  },
+);
 
 processTest("whoever hears that a program has done its work finds it ready", async () => {
   const { fleet } = fleetOf("one_for_one", { a: [sleep], seed: ["exit 0"] });

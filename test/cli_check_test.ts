@@ -1,6 +1,6 @@
-// Checks of `sam run`: what a check starts goes with it, who is asked is the program itself.
-import { assertEquals, assertStringIncludes } from "@std/assert";
-import { readFileSync } from "node:fs";
+// Checks of `sam run`: what a check starts goes with it, who is asked is the program itself, and what cannot succeed is refused.
+import { assert, assertEquals, assertStringIncludes } from "@std/assert";
+import { readFileSync, writeFileSync } from "node:fs";
 import { createServer, type Server } from "node:http";
 import { commandTest } from "./support/command.ts";
 import { taggedProcesses } from "./support/leaks.ts";
@@ -66,3 +66,24 @@ commandTest("a redirection is a healthy answer, wherever it leads", async (sam) 
     await run.exited;
   });
 });
+
+commandTest(
+  "a check that can never succeed is refused at the start, and no password is shown",
+  async (sam, stage) => {
+    const file = `${stage.directory}/sam.config.json`;
+    const program = { program: "sleep", args: ["60"], check: {} };
+    writeFileSync(file, JSON.stringify({ programs: { web: program } }));
+    const refused: readonly (readonly [words: readonly string[], code: number, text: string])[] = [
+      [["--check-tcp", "localhost:0", "true"], 64, "a port from 1 to 65535"],
+      [["--check-http", "http://user:secret@h/", "true"], 64, "has a user or a password"],
+      [["--check-http", "http://127.0.0.1:6000/", "true"], 64, "has the port 6000"],
+      [["--config", file], 78, "programs.web.check is an object"],
+    ];
+    for (const [words, code, text] of refused) {
+      const run = sam(["run", ...words]);
+      assertEquals(await run.exited, code, words.join(" ") + run.stderr);
+      assertStringIncludes(run.stderr, text);
+      assert(!run.stderr.includes("secret"), run.stderr);
+    }
+  },
+);

@@ -240,14 +240,21 @@ commandTest(
 commandTest(
   "what is wrong is named, with an exit code of sysexits or of the shell",
   async (sam, stage) => {
-    const wrong: readonly (readonly [words: readonly string[], code: number, text: string])[] = [
+    const wrong: readonly (readonly [
+      words: readonly string[],
+      code: number,
+      text: string,
+      variables?: Readonly<Record<string, string>>,
+    ])[] = [
       [["rnu"], 64, 'no command "rnu"'],
       [["run", "missing.js"], 66, "missing.js does not exist"],
-      [["run", "true"], 78, 'SAM_TRANSPORT is "tcp"'],
+      [["run", "true"], 78, 'SAM_TRANSPORT is "tcp"', { SAM_TRANSPORT: "tcp" }],
+      [["run", "true"], 78, 'SAM_ENV is "foo"', { SAM_ENV: "foo" }],
+      [["run", "true"], 78, "SAM_CHECK_PERIOD needs a check", { SAM_CHECK_PERIOD: "5" }],
       [["run", "no-such-command"], 127, "not installed, or not on PATH"],
     ];
-    for (const [words, code, text] of wrong) {
-      const run = sam(words, code === 78 ? { SAM_TRANSPORT: "tcp" } : {}, stage.directory);
+    for (const [words, code, text, variables] of wrong) {
+      const run = sam(words, variables, stage.directory);
       assertEquals(await run.exited, code, words.join(" ") + run.stderr);
       assertStringIncludes(run.stderr, text);
     }

@@ -10,7 +10,7 @@ import {
   valueOf,
   variableOf,
 } from "../src/cli/flags.ts";
-import { exitCodes } from "../src/cli/exit.ts";
+import { type CommandError, exitCodes } from "../src/cli/exit.ts";
 import { help, runHelp } from "../src/cli/help.ts";
 import { buildProgram } from "../src/cli/programs.ts";
 import { which } from "../src/cli/which.ts";
@@ -158,10 +158,15 @@ test("every option of a server is a flag, a variable and a key", () => {
   assertEquals(variableOf({ key: "check.failureThreshold" }), "SAM_FAILURE_THRESHOLD");
 });
 
-/** What the options of a program become, said by flags. */
-function build(given: Readonly<Record<string, unknown>>, program = "true", args: string[] = []) {
+/** What the options of a program become, said by flags, or what else `source` names. */
+function build(
+  given: Readonly<Record<string, unknown>>,
+  program = "true",
+  args: string[] = [],
+  source: (row: { key: string }) => string = flagOf,
+) {
   const settings = new Settings();
-  for (const [key, value] of Object.entries(given)) settings.add(key, value, flagOf({ key }));
+  for (const [key, value] of Object.entries(given)) settings.add(key, value, source({ key }));
   const files = { exists: (path: string) => !path.includes("missing"), firstLine: () => "" };
   return buildProgram({ name: "p", program, args, after: [] }, settings, {
     cwd: "/d",
@@ -223,6 +228,27 @@ test("an option that is wrong is named as its user wrote it", () => {
   assert(message({ preload: true }).startsWith("--preload: true is no module"));
   assertEquals(message({}, "missing.js"), "/d/missing.js does not exist");
   assert(message({ env: ["A"] }).startsWith('--env is "A"; it must be NAME=VALUE'));
+});
+
+test("what a flag says is the command line's mistake, all else the surroundings'", () => {
+  const mistakes: readonly Readonly<Record<string, unknown>>[] = [
+    { env: ["A"] },
+    { "check.period": 5 },
+    { "check.tcp": "h:0" },
+    { "check.tcp": "h:1", "check.http": "http://h" },
+    { restart: "never", recoveryPolicy: "restart" },
+    { preload: true },
+  ];
+  for (const given of mistakes) {
+    for (const [source, code] of [[flagOf, 64], [variableOf, 78]] as const) {
+      const error = assertThrows(() => build(given, "true", [], source)) as CommandError;
+      assertEquals(error.exitCode, code, error.message);
+    }
+  }
+  const mixed = ({ key }: { key: string }) =>
+    key === "restart" ? variableOf({ key }) : flagOf({ key });
+  const both = { restart: "never", recoveryPolicy: "restart" };
+  assertEquals((assertThrows(() => build(both, "true", [], mixed)) as CommandError).exitCode, 64);
 });
 
 test("the runtime of a module: its first line, then the nearest files beside it", () => {

@@ -56,6 +56,26 @@ async function serving(server: Server, fn: (port: number) => Promise<void>): Pro
   }
 }
 
+commandTest(
+  "an unhealthy server that answers its warning with exit code 0 is given up with 1",
+  async (sam) => {
+    let status = 200;
+    const headers = { connection: "close" };
+    const server = createServer((_request, response) => response.writeHead(status, headers).end());
+    await serving(server, async (port) => {
+      const often = ["--check-period", "50", "--failure-threshold", "1", "--restart", "never"];
+      const check = ["--check-http", `http://127.0.0.1:${port}/`];
+      const polite = ["sh", "-c", "trap 'exit 0' TERM; while :; do sleep 0.05; done"];
+      const run = sam(["run", "--json", ...often, ...check, ...polite]);
+      assertEquals((await run.event("check")).healthy, true);
+      status = 500;
+      assertEquals(await run.exited, 1, run.stderr);
+      const { evidence } = await run.event("recovery");
+      assertEquals(evidence.exitCode, 0);
+    });
+  },
+);
+
 commandTest("a redirection is a healthy answer, wherever it leads", async (sam) => {
   const headers = { location: "http://127.0.0.1:1/", connection: "close" };
   const server = createServer((_request, response) => response.writeHead(302, headers).end());

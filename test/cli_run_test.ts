@@ -170,15 +170,19 @@ commandTest(
   },
 );
 
-commandTest("node, deno and bun as commands are watched like modules", async (sam) => {
-  const words = runtimeName === "deno" ? ["deno", "run", "-A"] : [runtimeName];
-  const run = sam(["run", "--json", "--time-interval", "300", ...words, fixture("cli_server")]);
-  await run.event("start");
-  const [, first] = await run.text(port(1));
-  assertEquals(await page(first!, "/hang"), undefined);
-  assertEquals((await run.event("recovery")).reason, "timeout");
-  run.kill("SIGTERM");
-  await run.exited;
+commandTest("node, deno run, bun and bun run as commands are watched like modules", async (sam) => {
+  const commands = { deno: ["deno run -A"], bun: ["bun", "bun run"] }[runtimeName] ?? [runtimeName];
+  for (const command of commands) {
+    const words = [...command.split(" "), fixture("cli_server")];
+    const run = sam(["run", "--json", "--time-interval", "300", ...words]);
+    await run.event("start");
+    const [, first] = await run.text(port(1));
+    assertEquals(await page(first!, "/flags"), "");
+    assertEquals(await page(first!, "/hang"), undefined);
+    assertEquals((await run.event("recovery")).reason, "timeout");
+    run.kill("SIGTERM");
+    await run.exited;
+  }
 });
 
 const often = ["--check-period", "50", "--failure-threshold", "2", "--json"];

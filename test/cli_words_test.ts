@@ -16,6 +16,7 @@ import { buildProgram } from "../src/cli/programs.ts";
 import { which } from "../src/cli/which.ts";
 import { type Option, parseWords } from "../src/cli/words.ts";
 import { optionNames } from "../src/options.ts";
+import type { Runtime } from "../src/runtime/runtime.ts";
 import { report } from "../src/report.ts";
 import { readFileSync } from "node:fs";
 import { test } from "./support/harness.ts";
@@ -190,6 +191,35 @@ test("what holds where nothing is said: a module is watched, a command's end is"
   const never = build({ restart: "never" }).options.settings;
   assertEquals([never.recoveryPolicy, never.restart.on], ["quit", "failure"]);
   assertEquals(build({ restart: "always" }).options.settings.restart.on, "always");
+});
+
+test("a command line of Bun is watched where it runs a file, and has the flag where Bun takes it", async () => {
+  const lines: readonly (readonly [words: string, flagAt?: number])[] = [
+    ["index.js", 0],
+    ["--silent ./server", 0],
+    ["--port 3000 index.ts run", 0],
+    ["-e 1+1", 0],
+    ["run index.js", 1],
+    ["--silent run ./server start", 2],
+    ["run --cwd /d src/index.mjs", 1],
+    ["run start"],
+    ["start"],
+    ["run -F ./part start"],
+    ["--silent run x"],
+    ["run"],
+    ["test"],
+    ["test x.test.js"],
+    ["x cowsay"],
+    [""],
+  ];
+  for (const [words, at] of lines) {
+    const { program } = build({}, "/b/bun", words.split(" "));
+    assertEquals(program.preload, at !== undefined, words);
+    const { args } = await program.command({} as Runtime);
+    assertEquals(args.indexOf("--preload"), at ?? -1, words);
+  }
+  const refused = () => build({ preload: true }, "bun", ["run", "start"]);
+  assertThrows(refused, SamError, "bun is no module, and none of the commands");
 });
 
 test("quorum and cluster map are Corosync's where they are switched on", () => {

@@ -64,7 +64,7 @@ export function buildProgram(
     throw mistake(
       `${
         settings.source("preload")
-      }: ${words.program} is no module, and none of the commands node, deno run and bun`,
+      }: ${words.program} is no module, and none of the commands node, deno run and bun FILE`,
       settings.source("preload"),
     );
   }

@@ -29,6 +29,22 @@ commandTest("an unmodified web server with an endless loop, a crash and an end",
   assertEquals((await run.event("finish")).status.reason, "exit");
 });
 
+commandTest(
+  "a program that has put its own timers and clocks in place is watched by the real ones",
+  async (sam) => {
+    const how = ["--runtime", runtimeName, "--time-interval", "300"];
+    const run = sam(["run", "--json", ...how, fixture("cli_fakes")]);
+    await run.event("start");
+    const [, first] = await run.text(port(1));
+    assertMatch(await page(first!, "/") ?? "", /^\d+$/);
+    assertEquals(await page(first!, "/hang"), undefined);
+    assertEquals((await run.event("recovery")).reason, "timeout", run.stderr);
+    await run.event("start", 2);
+    run.kill("SIGTERM");
+    await run.exited;
+  },
+);
+
 /** `cli_server.ts:15`, as the runtime has it. */
 function lineOfTheLoop(): string {
   const file = fixture("cli_server");

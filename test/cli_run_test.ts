@@ -201,6 +201,28 @@ commandTest("node, deno run, bun and bun run as commands are watched like module
   }
 });
 
+commandTest(
+  "a time interval for a command that nobody watches is told at once, and holds for a program below it",
+  async (sam) => {
+    const unwatched =
+      /^sam: only the end of (\w+) is watched, and the time interval of 300 ms without effect/m;
+    const interval = ["--time-interval", "300"];
+    const plain = sam(["run", ...interval, "true"]);
+    assertEquals(await plain.exited, 0);
+    assertMatch(plain.stderr, unwatched);
+    for (const quiet of [["true"], [...interval, "--check-command", "true", "true"]]) {
+      const run = sam(["run", ...quiet]);
+      assertEquals([await run.exited, run.stderr], [0, ""]);
+    }
+    const flags = runtimeName === "deno" ? ["run", "-A", "--no-config"] : [];
+    const line = ["env", runtimeName, ...flags, fixture("cli_own")];
+    const own = sam(["run", "--json", ...interval, ...line]);
+    assertMatch((await own.event("fallback")).detail, /^only the end of env is watched/);
+    assertEquals((await own.event("recovery")).reason, "unhealthy");
+    assertEquals(await own.exited, 0, own.stderr);
+  },
+);
+
 const often = ["--check-period", "50", "--failure-threshold", "2", "--json"];
 
 commandTest("checks by URL and by port: failures in a row are a recovery", async (sam) => {

@@ -2,12 +2,19 @@
 import type { CheckedCheck } from "./options.ts";
 import type { Runtime } from "./runtime/runtime.ts";
 
-type Ask = (target: string, timeoutMs: number, runtime: Runtime) => Promise<string | undefined>;
+/** Resolves to undefined for healthy, else to what is wrong. Once `over` is aborted nothing of it may be left. */
+type Ask = (
+  target: string,
+  timeoutMs: number,
+  runtime: Runtime,
+  over: AbortSignal,
+) => Promise<string | undefined>;
 
 const ask: Readonly<Record<CheckedCheck["kind"], Ask>> = {
-  async http(url, timeoutMs) {
+  async http(url, _timeoutMs, _runtime, over) {
     const response = await fetch(url, {
-      signal: AbortSignal.timeout(timeoutMs),
+      signal: over,
+      redirect: "manual", // it is this program that is asked, not what it points to
       headers: { connection: "close" },
     });
     await response.body?.cancel();
@@ -20,22 +27,28 @@ const ask: Readonly<Record<CheckedCheck["kind"], Ask>> = {
     await runtime.reach(host, Number(target.slice(colon + 1)), timeoutMs);
     return undefined;
   },
-  async command(line, timeoutMs, runtime) {
+  async command(line, timeoutMs, runtime, over) {
     const child = await runtime.spawn({
       file: "sh",
       flags: [],
       args: ["-c", line],
       env: {},
       stdio: ["ignore", "ignore", "ignore"],
+      ownGroup: true,
     });
     let late = false;
     const kill = () => {
       late = true;
-      child.kill("SIGKILL");
+      try {
+        runtime.kill(-child.pid, "SIGKILL"); // the shell, and what it waits for
+      } catch {
+        child.kill("SIGKILL"); // on Deno a group takes --allow-run for all
+      }
     };
-    const cancel = runtime.schedule(kill, timeoutMs, false);
+    if (over.aborted) kill();
+    over.addEventListener("abort", kill);
     const { code, signal } = await child.exited;
-    cancel();
+    over.removeEventListener("abort", kill);
     if (late) return `${line} took longer than ${timeoutMs} ms`;
     return code === 0 ? undefined : `${line} ended with ${signal ?? code}`;
   },
@@ -57,6 +70,7 @@ export class Checker {
   readonly #sink: CheckSink;
   /** Which instance is checked: an answer about an earlier one is nobody's business. */
   #round = 0;
+  /** Ends the pause between two checks, or the check that is under way. */
   #cancel: (() => void) | null = null;
 
   constructor(runtime: Runtime, check: CheckedCheck, startupTimeout: number, sink: CheckSink) {
@@ -110,12 +124,18 @@ export class Checker {
   /** Checks once: undefined for healthy, else what is wrong. */
   async #ask(): Promise<string | undefined> {
     const { kind, target, timeout } = this.#check;
+    const over = new AbortController();
+    const abort = () => over.abort();
+    const cancelTimer = this.#runtime.schedule(abort, timeout, false);
+    this.#cancel = abort;
     try {
-      return await ask[kind](target, timeout, this.#runtime);
+      return await ask[kind](target, timeout, this.#runtime, over.signal);
     } catch (error) {
       const { name, message, cause } = error as Error;
-      if (name === "TimeoutError") return `no answer within ${timeout} ms`;
+      if (name === "AbortError") return `no answer within ${timeout} ms`;
       return cause instanceof Error && cause.message !== "" ? cause.message : message;
+    } finally {
+      cancelTimer();
     }
   }
 

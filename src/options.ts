@@ -102,11 +102,11 @@ export type Log =
  * ```
  */
 export interface CheckOptions {
-  /** A URL: healthy is an answer with a status from 200 to 399. */
+  /** A URL, without a password: healthy is an answer with a status from 200 to 399. A redirection is not followed. */
   readonly http?: string;
   /** `"host:port"`: healthy is a connection. */
   readonly tcp?: string;
-  /** A command line for `sh -c`: healthy is exit code 0. */
+  /** A command line for `sh -c`: healthy is exit code 0. It has a process group of its own, which is killed where it is late. */
   readonly command?: string;
   /** From the begin of one check to the begin of the next. Default 1,000. */
   readonly period?: number;
@@ -202,11 +202,34 @@ export interface CheckedCheck {
   readonly failureThreshold: number;
 }
 
-const targets: Readonly<Record<CheckedCheck["kind"], readonly [may: string, RegExp]>> = {
-  http: ["a URL that begins with http:// or https://", /^https?:\/\/[^\s/]/],
-  tcp: ['a text "host:port"', /^(\[[\da-f:.]+\]|[^\s:]+):\d{1,5}$/i],
-  command: ["a text that is not empty and has no NUL", /^[^\0]+$/],
+const targets: Readonly<
+  Record<CheckedCheck["kind"], readonly [may: string, (target: string) => boolean]>
+> = {
+  http: [
+    "a URL that begins with http:// or https://",
+    (target) => /^https?:\/\/[^\s/]/.test(target) && URL.canParse(target),
+  ],
+  tcp: ['a text "host:port", with a port from 1 to 65535', (target) => {
+    const port = /^(?:\[[\da-f:.]+\]|[^\s:]+):(\d{1,5})$/i.exec(target)?.[1];
+    return Number(port) >= 1 && Number(port) <= 65535;
+  }],
+  command: ["a text that is not empty and has no NUL", (target) => /^[^\0]+$/.test(target)],
 };
+
+/** The ports that `fetch` refuses, on whichever runtime it keeps to its standard: https://fetch.spec.whatwg.org/#bad-port. */
+const badPorts =
+  ("0 1 7 9 11 13 15 17 19 20 21 22 23 25 37 42 43 53 69 77 79 87 95 101 102 103 104 109 110 111 113 " +
+    "115 117 119 123 135 137 139 143 161 179 389 427 465 512 513 514 515 526 530 531 532 540 548 554 556 563 587 601 636 " +
+    "989 990 993 995 1719 1720 1723 2049 3659 4045 4190 5060 5061 6000 6566 6665 6666 6667 6668 6669 6679 6697 10080")
+    .split(" ");
+
+/** What `fetch` would refuse at every check; undefined for nothing. A password is shown to nobody. */
+function refusedByFetch(url: string): string | undefined {
+  const parsed = targets.http[1](url) ? new URL(url) : undefined;
+  const hasUser = parsed ? parsed.username + parsed.password !== "" : url.includes("@");
+  if (hasUser) return "has a user or a password";
+  return parsed && badPorts.includes(parsed.port) ? `has the port ${parsed.port}` : undefined;
+}
 const checkTimes = { period: 1000, timeout: 1000, failureThreshold: 3 };
 
 /** Checks the option `check`; throws INVALID_PARAM. */
@@ -219,10 +242,15 @@ export function checkCheck(value: unknown): CheckedCheck | undefined {
     throw invalid("check", value, 'an object with one of "http", "tcp", "command"');
   }
   const target = given[kind];
-  const [may, shape] = targets[kind];
-  if (typeof target !== "string" || !shape.test(target)) {
-    throw invalid(`check.${kind}`, target, may);
+  const [may, isRight] = targets[kind];
+  const refused = kind === "http" && typeof target === "string" && refusedByFetch(target);
+  if (refused) {
+    throw new SamError(
+      "INVALID_PARAM",
+      `check.http ${refused}, which fetch refuses: use check.command, with curl for example`,
+    );
   }
+  if (typeof target !== "string" || !isRight(target)) throw invalid(`check.${kind}`, target, may);
   const [period, timeout, failureThreshold] = (["period", "timeout", "failureThreshold"] as const)
     .map((name) => {
       const unit = name === "failureThreshold" ? "failures" : "milliseconds";

@@ -137,11 +137,42 @@ const preloadModule = new URL(
   import.meta.url,
 );
 
+/** A runtime, and before which of the command's arguments flags for the program go. */
+interface CommandLine {
+  readonly runtime: RuntimeName;
+  readonly flagsAt: number;
+}
+
 /** The runtime whose command line a command is, where it is one that can load a module ahead of a program. */
 export function runtimeOf(command: string, args: readonly string[]): RuntimeName | undefined {
+  return commandLine(command, args)?.runtime;
+}
+
+function commandLine(command: string, args: readonly string[]): CommandLine | undefined {
   const name = command.slice(command.lastIndexOf("/") + 1);
-  if (name === "deno") return args[0] === "run" ? name : undefined;
-  return name === "node" || name === "bun" ? name : undefined;
+  if (name === "node") return { runtime: name, flagsAt: 0 };
+  if (name === "deno") return args[0] === "run" ? { runtime: name, flagsAt: 1 } : undefined;
+  if (name !== "bun") return undefined;
+  const first = firstWord(args, 0);
+  const runs = args[first] === "run";
+  const program = args[runs ? firstWord(args, first + 1) : first];
+  return program !== undefined && isBunProgram.test(program)
+    ? { runtime: name, flagsAt: runs ? first + 1 : 0 }
+    : undefined;
+}
+
+/** A file, or code; a word is one of Bun's own commands, or a script of package.json, whose program is another process. */
+const isBunProgram = /^\.|\/|\.[cm]?[jt]sx?$|^(-e|-p|--eval|--print)(=|$)/;
+/** Flags of Bun whose value may be the next word. */
+const bunValued =
+  /^(-[rdlF]|--(preload|require|import|cwd|port|env-file|define|loader|filter|shell|install|tsconfig-override))$/;
+
+/** Where, from `at` on, the first argument of Bun is that is no flag, or is code. */
+function firstWord(args: readonly string[], at: number): number {
+  while (args[at]?.startsWith("-") && !isBunProgram.test(args[at]!)) {
+    at += bunValued.test(args[at]!) ? 2 : 1;
+  }
+  return at;
 }
 
 /** Whether the module that is loaded ahead of a program can be loaded by a runtime: Node and Bun load none from the network. */
@@ -180,14 +211,14 @@ function preloadedCommand(
   args: readonly string[],
   captureStack: boolean,
 ): readonly string[] {
-  const runtime = runtimeOf(command, args);
-  if (runtime === undefined) {
+  const line = commandLine(command, args);
+  if (line === undefined) {
     throw new SamError(
       "INVALID_PARAM",
-      `program.preload is true, but ${command} is none of the commands "node", "deno run" and "bun"; leave it out`,
+      `program.preload is true, but ${command} is none of the commands "node", "deno run" and "bun FILE"; leave it out`,
     );
   }
-  const at = runtime === "deno" ? 1 : 0;
+  const { runtime, flagsAt: at } = line;
   return [...args.slice(0, at), ...preloadFlags(runtime, args, captureStack), ...args.slice(at)];
 }
 

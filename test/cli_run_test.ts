@@ -29,6 +29,22 @@ commandTest("an unmodified web server with an endless loop, a crash and an end",
   assertEquals((await run.event("finish")).status.reason, "exit");
 });
 
+commandTest(
+  "a program that has put its own timers and clocks in place is watched by the real ones",
+  async (sam) => {
+    const how = ["--runtime", runtimeName, "--time-interval", "300"];
+    const run = sam(["run", "--json", ...how, fixture("cli_fakes")]);
+    await run.event("start");
+    const [, first] = await run.text(port(1));
+    assertMatch(await page(first!, "/") ?? "", /^\d+$/);
+    assertEquals(await page(first!, "/hang"), undefined);
+    assertEquals((await run.event("recovery")).reason, "timeout", run.stderr);
+    await run.event("start", 2);
+    run.kill("SIGTERM");
+    await run.exited;
+  },
+);
+
 /** `cli_server.ts:15`, as the runtime has it. */
 function lineOfTheLoop(): string {
   const file = fixture("cli_server");
@@ -170,16 +186,42 @@ commandTest(
   },
 );
 
-commandTest("node, deno and bun as commands are watched like modules", async (sam) => {
-  const words = runtimeName === "deno" ? ["deno", "run", "-A"] : [runtimeName];
-  const run = sam(["run", "--json", "--time-interval", "300", ...words, fixture("cli_server")]);
-  await run.event("start");
-  const [, first] = await run.text(port(1));
-  assertEquals(await page(first!, "/hang"), undefined);
-  assertEquals((await run.event("recovery")).reason, "timeout");
-  run.kill("SIGTERM");
-  await run.exited;
+commandTest("node, deno run, bun and bun run as commands are watched like modules", async (sam) => {
+  const commands = { deno: ["deno run -A"], bun: ["bun", "bun run"] }[runtimeName] ?? [runtimeName];
+  for (const command of commands) {
+    const words = [...command.split(" "), fixture("cli_server")];
+    const run = sam(["run", "--json", "--time-interval", "300", ...words]);
+    await run.event("start");
+    const [, first] = await run.text(port(1));
+    assertEquals(await page(first!, "/flags"), "");
+    assertEquals(await page(first!, "/hang"), undefined);
+    assertEquals((await run.event("recovery")).reason, "timeout");
+    run.kill("SIGTERM");
+    await run.exited;
+  }
 });
+
+commandTest(
+  "a time interval for a command that nobody watches is told at once, and holds for a program below it",
+  async (sam) => {
+    const unwatched =
+      /^sam: only the end of (\w+) is watched, and the time interval of 300 ms without effect/m;
+    const interval = ["--time-interval", "300"];
+    const plain = sam(["run", ...interval, "true"]);
+    assertEquals(await plain.exited, 0);
+    assertMatch(plain.stderr, unwatched);
+    for (const quiet of [["true"], [...interval, "--check-command", "true", "true"]]) {
+      const run = sam(["run", ...quiet]);
+      assertEquals([await run.exited, run.stderr], [0, ""]);
+    }
+    const flags = runtimeName === "deno" ? ["run", "-A", "--no-config"] : [];
+    const line = ["env", runtimeName, ...flags, fixture("cli_own")];
+    const own = sam(["run", "--json", ...interval, ...line]);
+    assertMatch((await own.event("fallback")).detail, /^only the end of env is watched/);
+    assertEquals((await own.event("recovery")).reason, "unhealthy");
+    assertEquals(await own.exited, 0, own.stderr);
+  },
+);
 
 const often = ["--check-period", "50", "--failure-threshold", "2", "--json"];
 
@@ -240,14 +282,21 @@ commandTest(
 commandTest(
   "what is wrong is named, with an exit code of sysexits or of the shell",
   async (sam, stage) => {
-    const wrong: readonly (readonly [words: readonly string[], code: number, text: string])[] = [
+    const wrong: readonly (readonly [
+      words: readonly string[],
+      code: number,
+      text: string,
+      variables?: Readonly<Record<string, string>>,
+    ])[] = [
       [["rnu"], 64, 'no command "rnu"'],
       [["run", "missing.js"], 66, "missing.js does not exist"],
-      [["run", "true"], 78, 'SAM_TRANSPORT is "tcp"'],
+      [["run", "true"], 78, 'SAM_TRANSPORT is "tcp"', { SAM_TRANSPORT: "tcp" }],
+      [["run", "true"], 78, 'SAM_ENV is "foo"', { SAM_ENV: "foo" }],
+      [["run", "true"], 78, "SAM_CHECK_PERIOD needs a check", { SAM_CHECK_PERIOD: "5" }],
       [["run", "no-such-command"], 127, "not installed, or not on PATH"],
     ];
-    for (const [words, code, text] of wrong) {
-      const run = sam(words, code === 78 ? { SAM_TRANSPORT: "tcp" } : {}, stage.directory);
+    for (const [words, code, text, variables] of wrong) {
+      const run = sam(words, variables, stage.directory);
       assertEquals(await run.exited, code, words.join(" ") + run.stderr);
       assertStringIncludes(run.stderr, text);
     }

@@ -10,12 +10,13 @@ import {
   valueOf,
   variableOf,
 } from "../src/cli/flags.ts";
-import { exitCodes } from "../src/cli/exit.ts";
+import { type CommandError, exitCodes } from "../src/cli/exit.ts";
 import { help, runHelp } from "../src/cli/help.ts";
 import { buildProgram } from "../src/cli/programs.ts";
 import { which } from "../src/cli/which.ts";
 import { type Option, parseWords } from "../src/cli/words.ts";
 import { optionNames } from "../src/options.ts";
+import type { Runtime } from "../src/runtime/runtime.ts";
 import { report } from "../src/report.ts";
 import { readFileSync } from "node:fs";
 import { test } from "./support/harness.ts";
@@ -158,10 +159,15 @@ test("every option of a server is a flag, a variable and a key", () => {
   assertEquals(variableOf({ key: "check.failureThreshold" }), "SAM_FAILURE_THRESHOLD");
 });
 
-/** What the options of a program become, said by flags. */
-function build(given: Readonly<Record<string, unknown>>, program = "true", args: string[] = []) {
+/** What the options of a program become, said by flags, or what else `source` names. */
+function build(
+  given: Readonly<Record<string, unknown>>,
+  program = "true",
+  args: string[] = [],
+  source: (row: { key: string }) => string = flagOf,
+) {
   const settings = new Settings();
-  for (const [key, value] of Object.entries(given)) settings.add(key, value, flagOf({ key }));
+  for (const [key, value] of Object.entries(given)) settings.add(key, value, source({ key }));
   const files = { exists: (path: string) => !path.includes("missing"), firstLine: () => "" };
   return buildProgram({ name: "p", program, args, after: [] }, settings, {
     cwd: "/d",
@@ -185,6 +191,35 @@ test("what holds where nothing is said: a module is watched, a command's end is"
   const never = build({ restart: "never" }).options.settings;
   assertEquals([never.recoveryPolicy, never.restart.on], ["quit", "failure"]);
   assertEquals(build({ restart: "always" }).options.settings.restart.on, "always");
+});
+
+test("a command line of Bun is watched where it runs a file, and has the flag where Bun takes it", async () => {
+  const lines: readonly (readonly [words: string, flagAt?: number])[] = [
+    ["index.js", 0],
+    ["--silent ./server", 0],
+    ["--port 3000 index.ts run", 0],
+    ["-e 1+1", 0],
+    ["run index.js", 1],
+    ["--silent run ./server start", 2],
+    ["run --cwd /d src/index.mjs", 1],
+    ["run start"],
+    ["start"],
+    ["run -F ./part start"],
+    ["--silent run x"],
+    ["run"],
+    ["test"],
+    ["test x.test.js"],
+    ["x cowsay"],
+    [""],
+  ];
+  for (const [words, at] of lines) {
+    const { program } = build({}, "/b/bun", words.split(" "));
+    assertEquals(program.preload, at !== undefined, words);
+    const { args } = await program.command({} as Runtime);
+    assertEquals(args.indexOf("--preload"), at ?? -1, words);
+  }
+  const refused = () => build({ preload: true }, "bun", ["run", "start"]);
+  assertThrows(refused, SamError, "bun is no module, and none of the commands");
 });
 
 test("quorum and cluster map are Corosync's where they are switched on", () => {
@@ -223,6 +258,27 @@ test("an option that is wrong is named as its user wrote it", () => {
   assert(message({ preload: true }).startsWith("--preload: true is no module"));
   assertEquals(message({}, "missing.js"), "/d/missing.js does not exist");
   assert(message({ env: ["A"] }).startsWith('--env is "A"; it must be NAME=VALUE'));
+});
+
+test("what a flag says is the command line's mistake, all else the surroundings'", () => {
+  const mistakes: readonly Readonly<Record<string, unknown>>[] = [
+    { env: ["A"] },
+    { "check.period": 5 },
+    { "check.tcp": "h:0" },
+    { "check.tcp": "h:1", "check.http": "http://h" },
+    { restart: "never", recoveryPolicy: "restart" },
+    { preload: true },
+  ];
+  for (const given of mistakes) {
+    for (const [source, code] of [[flagOf, 64], [variableOf, 78]] as const) {
+      const error = assertThrows(() => build(given, "true", [], source)) as CommandError;
+      assertEquals(error.exitCode, code, error.message);
+    }
+  }
+  const mixed = ({ key }: { key: string }) =>
+    key === "restart" ? variableOf({ key }) : flagOf({ key });
+  const both = { restart: "never", recoveryPolicy: "restart" };
+  assertEquals((assertThrows(() => build(both, "true", [], mixed)) as CommandError).exitCode, 64);
 });
 
 test("the runtime of a module: its first line, then the nearest files beside it", () => {

@@ -2,6 +2,7 @@
 import { assert, assertEquals, assertInstanceOf, assertRejects, assertThrows } from "@std/assert";
 import { initialize, type SamErrorCode, supervise, type Transport } from "../mod.ts";
 import { SamError } from "../mod.ts";
+import { checkCheck } from "../src/options.ts";
 import { unix } from "../transports/unix.ts";
 import { test } from "./support/harness.ts";
 
@@ -280,11 +281,17 @@ const wrongChecks: readonly (readonly [check: unknown, name: string, may: string
   ...noObject.map((check) => [check, "check", "an object"] as const),
   [{}, "check", one],
   [{ http: "http://h", tcp: "h:1" }, "check", one],
-  ...[null, "", 5, "h", "ftp://h", "http://"].map((http) =>
+  ...[null, "", 5, "h", "ftp://h", "http://", "http://h:x"].map((http) =>
     [{ http }, "check.http", "a URL that begins with http:// or https://"] as const
   ),
-  ...[null, "", "h", ":1", "h:x", "h:123456", 80].map((tcp) =>
-    [{ tcp }, "check.tcp", 'a text "host:port"'] as const
+  ...["http://u:secret@h/", "http://u@h", "u:secret@h", "http://u:se/cret@h"].map((http) =>
+    [{ http }, "check.http", "has a user or a password"] as const
+  ),
+  ...["http://h:6000/", "https://h:25"].map((http) =>
+    [{ http }, "check.http", "has the port"] as const
+  ),
+  ...[null, "", "h", ":1", "h:x", "h:123456", "h:0", "h:65536", "[::1]:0", 80].map((tcp) =>
+    [{ tcp }, "check.tcp", 'a text "host:port", with a port from 1 to 65535'] as const
   ),
   ...[null, "", "a\0", 5].map((command) =>
     [{ command }, "check.command", "a text that is not empty and has no NUL"] as const
@@ -299,7 +306,12 @@ const wrongChecks: readonly (readonly [check: unknown, name: string, may: string
 test("a check is refused by its parts", () => {
   for (const [check, name, may] of wrongChecks) {
     const options = { recoveryPolicy: "quit", check } as Parameters<typeof supervise>[1];
-    assertTells(assertThrows(() => supervise(program, options)), "INVALID_PARAM", name, may);
+    const error = assertThrows(() => supervise(program, options)) as Error;
+    assertTells(error, "INVALID_PARAM", name, may);
+    assert(!error.message.includes("cret"), error.message);
+  }
+  for (const http of ["http://h/@x", "https://h:8080", "http://[::1]:3000/?a=b@c"]) {
+    assertEquals(checkCheck({ http })?.target, http);
   }
   const unknown = { tcp: "h:1", periodSeconds: 1 } as never;
   const error = assertThrows(() => supervise(program, { recoveryPolicy: "quit", check: unknown }));

@@ -167,6 +167,9 @@ function one(
     if ((key === "restart" && isObject) || key === "check") {
       const inner = rows.filter((row) => row.key.startsWith(`${key}.`));
       const parts = checkObject(source, each, inner.map((row) => row.key.slice(key.length + 1)));
+      if (key === "check" && Object.keys(parts).length === 0) {
+        throw invalid(source, each, 'an object with one of "http", "tcp", "command"');
+      }
       for (const [part, value] of Object.entries(parts)) {
         settings.add(`${key}.${part}`, value, `${source}.${part}`);
       }

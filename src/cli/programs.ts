@@ -61,11 +61,11 @@ export function buildProgram(
   const target = isModule ? runtime : runtimeOf(words.program, words.args);
   const preload = settings.value("preload", target !== undefined && canPreload(target)) as boolean;
   if (preload && target === undefined) {
-    throw new CommandError(
-      "usage",
+    throw mistake(
       `${
         settings.source("preload")
-      }: ${words.program} is no module, and none of the commands node, deno run and bun`,
+      }: ${words.program} is no module, and none of the commands node, deno run and bun FILE`,
+      settings.source("preload"),
     );
   }
   const flags = settings.value("runtimeFlags", found.flags) as readonly string[] | undefined;
@@ -100,10 +100,8 @@ function environmentOf(settings: Settings): Readonly<Record<string, string>> {
   return Object.fromEntries(given.map((text: string) => {
     const equals = text.indexOf("=");
     if (equals > 0) return [text.slice(0, equals), text.slice(equals + 1)];
-    throw new CommandError(
-      "usage",
-      `${settings.source("env")} is "${text}"; it must be NAME=VALUE`,
-    );
+    const source = settings.source("env");
+    throw mistake(`${source} is "${text}"; it must be NAME=VALUE`, source);
   }));
 }
 
@@ -120,11 +118,11 @@ function optionsOf(settings: Settings, preload: boolean, isModule: boolean): Sup
   const on = restart === "always" ? "always" : "failure";
   const policy = restart === "never" ? "quit" : "restart";
   if (settings.has("restart") && (options["recoveryPolicy"] ?? policy) !== policy) {
-    throw new CommandError(
-      "usage",
-      `${settings.source("restart")} says ${restart}, ${settings.source("recoveryPolicy")} says ${
-        options["recoveryPolicy"]
-      }: leave one of them out`,
+    const [one, another] = [settings.source("restart"), settings.source("recoveryPolicy")];
+    throw mistake(
+      `${one} says ${restart}, ${another} says ${options["recoveryPolicy"]}: leave one of them out`,
+      one,
+      another,
     );
   }
   const watched = preload || isModule;
@@ -177,16 +175,18 @@ function checkEach(settings: Settings): void {
   }
   const given = kinds.filter((kind) => settings.has(kind));
   if (given.length > 1) {
-    const [one, another] = given.map((kind) => settings.source(kind));
-    throw new CommandError(
-      "usage",
+    const [one, another] = given.map((kind) => settings.source(kind)) as [string, string];
+    throw mistake(
       `${one} and ${another} exclude each other: leave one of them out`,
+      one,
+      another,
     );
   }
   const more = [...settings.keys()].find((key) => key.startsWith("check."));
   if (given.length === 0 && more !== undefined) {
     const needed = kinds.map((key) => flagOf({ key })).join(", ");
-    throw new CommandError("usage", `${settings.source(more)} needs a check: one of ${needed}`);
+    const source = settings.source(more);
+    throw mistake(`${source} needs a check: one of ${needed}`, source);
   }
 }
 
@@ -197,5 +197,11 @@ function renamed(error: unknown, key: string, source: string): unknown {
     ? source + error.message.slice(key.length)
     : `${source}: ${error.message}`;
   if (key in switches) message = message.replace("it must be ", "it must be true, false, or ");
-  return new CommandError(source.startsWith("--") ? "usage" : "config", message);
+  return mistake(message, source);
+}
+
+/** What one of `sources` says is wrong: the command line where a flag is among them, else the surroundings. */
+function mistake(message: string, ...sources: readonly string[]): CommandError {
+  const inFlag = sources.some((source) => source.startsWith("--"));
+  return new CommandError(inFlag ? "usage" : "config", message);
 }

@@ -1,5 +1,5 @@
 /** `sam run`: supervises a program, or those of a configuration file, and ends as they end. */
-import { Fleet } from "../fleet.ts";
+import { Fleet, type FleetProgram } from "../fleet.ts";
 import type { SamError } from "../errors.ts";
 import { loadRuntime, type RuntimeName } from "../runtime/runtime.ts";
 import * as host from "../runtime/host.ts";
@@ -48,6 +48,17 @@ export async function run(words: readonly string[]): Promise<number> {
   const loggers = new Map(plan.programs.map(({ name, options }) => {
     return [name, logger(options.log, name, several ? `${name}: ` : "", writeLine)];
   }));
+  for (const each of plan.programs) {
+    const detail = unwatched(each);
+    if (detail === undefined) continue;
+    loggers.get(each.name)!({
+      type: "fallback",
+      side: "server",
+      detail,
+      at: Date.now(),
+      instanceId: 1,
+    });
+  }
   let spawnError: SamError | undefined;
   const made = plan.programs.length === 1 ? plan.programs[0]!.name : "sam";
   const serverName = await freeName(runtime, plan.name, made);
@@ -87,6 +98,15 @@ export async function run(words: readonly string[]): Promise<number> {
   http?.close();
   await notifier?.close();
   return spawnError === undefined ? code : exitCodeOfSpawn(spawnError);
+}
+
+/** Why a time interval that was asked for will be without effect, unless what a command runs registers itself. */
+function unwatched({ program, options }: FleetProgram): string | undefined {
+  const { timeInterval } = options.settings;
+  const isPlain = program.isCommand && !program.preload;
+  if (timeInterval === 0 || !isPlain || options.check !== undefined) return undefined;
+  return `only the end of ${program.name} is watched, and the time interval of ${timeInterval} ms without effect, unless the ` +
+    "program below it calls register(): name that program itself (sam run server.js), or add a check";
 }
 
 function writeLine(line: string): void {

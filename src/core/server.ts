@@ -699,7 +699,7 @@ export class Server {
     if (planned) return this.#recover(planned.reason, planned.detail, now);
     const ended: RecoveryReason = signal === null ? "exit" : "signal";
     const { on } = this.#settings.restart;
-    if (on !== "started" && (this.#preloaded || !this.#registered)) {
+    if (on !== "started" && !this.#judgesItself) {
       if (on === "failure" && status === 0 && !this.#unaware) return this.#finish(0, null, "exit");
       return this.#recover(ended, "", now);
     }
@@ -722,6 +722,11 @@ export class Server {
     }
   }
 
+  /** It has registered itself: its ends are judged by libsam's rules. */
+  get #judgesItself(): boolean {
+    return this.#registered && !this.#preloaded;
+  }
+
   #neverStarted(status: number): ExitStatus["error"] {
     if (this.#registered || status === 0) return undefined;
     return {
@@ -739,7 +744,11 @@ export class Server {
     if (this.#policy === "quit") {
       this.#emit({ type: "recovery", reason, evidence, delay: null });
       if (reason === "failed") this.#emit({ type: "failed", reason, evidence });
-      return this.#finish(status, exit.signal, reason === "failed" ? "failed" : "quit");
+      // Where an exit code of 0 is the end of the work, a failure is none, though the process may answer its warning so.
+      const isFailure = this.#settings.restart.on !== "started" &&
+        (this.#planned !== null || !this.#judgesItself);
+      const code = isFailure ? status || 1 : status;
+      return this.#finish(code, exit.signal, reason === "failed" ? "failed" : "quit");
     }
     const delay = this.#restart.next(now - this.#spawnedAt, this.#healthyMs(now));
     this.#emit({ type: "recovery", reason, evidence, delay: delay ?? null });

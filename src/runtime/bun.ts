@@ -3,6 +3,7 @@ import type { Signal } from "../core/signals.ts";
 import { mapPage } from "../ffi/bun.ts";
 import { birth } from "./birth.ts";
 import {
+  clearTimeout,
   environment,
   exit,
   fs,
@@ -16,6 +17,7 @@ import {
   process,
   reach,
   remove,
+  setTimeout,
   stdinIsTerminal,
   strayDirectories,
   systemLink,
@@ -57,6 +59,9 @@ interface BunSocket {
 
 const Bun = (globalThis as unknown as { Bun: BunLike }).Bun;
 
+/** As it is now: the program may put a fake in its place. */
+const now = performance.now.bind(performance);
+
 /** The adapter for Bun. */
 export const bun: Runtime = {
   name: "bun",
@@ -69,7 +74,7 @@ export const bun: Runtime = {
     return stdinIsTerminal();
   },
 
-  now: () => performance.now(),
+  now,
   schedule(callback, delayMs, hold) {
     const timer = setTimeout(callback, delayMs);
     if (!hold) timer.unref();

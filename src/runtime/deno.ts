@@ -76,11 +76,18 @@ interface DenoInternal {
 
 const Deno = (globalThis as unknown as { Deno: DenoLike }).Deno;
 
-/** Looked up when they are needed: the first look makes Deno load its Node layer (4 ms). */
-const timers = globalThis as unknown as {
-  setTimeout(callback: () => void, delayMs: number): number;
-  clearTimeout(id: number): void;
-};
+/**
+ * A global function as it is now, whatever the program puts in its place: the timers of browsers, or fakes for its tests. Looked
+ * at when it is needed: the first look at a timer makes Deno load its Node layer (4 ms).
+ */
+function kept<Args extends unknown[], Result>(name: string): (...args: Args) => Result {
+  const { get, value } = Object.getOwnPropertyDescriptor(globalThis, name)!;
+  return (...args) => (get ? get.call(globalThis) : value)(...args);
+}
+const setTimeout = kept<[callback: () => void, delayMs: number], number>("setTimeout");
+const clearTimeout = kept<[id: number], void>("clearTimeout");
+const now = performance.now.bind(performance);
+
 interface AtomicsWithWaitAsync {
   waitAsync(cell: Int32Array, index: 0, value: 0, delayMs: number): { value: Promise<string> };
 }
@@ -104,15 +111,15 @@ export const deno: Runtime = {
     return Deno.stdin.isTerminal();
   },
 
-  now: () => performance.now(),
+  now,
   schedule(callback, delayMs, hold) {
     if (!hold && delayMs >= farMs) return scheduleFar(callback, delayMs);
-    const timer = timers.setTimeout(callback, delayMs);
+    const timer = setTimeout(callback, delayMs);
     if (!hold) Deno.unrefTimer(timer);
-    return () => timers.clearTimeout(timer);
+    return () => clearTimeout(timer);
   },
   // A timer, because immediates run before the sockets are asked (measured: 300 of 300 arrivals missed).
-  settle: () => new Promise((resolve) => timers.setTimeout(resolve, 0)),
+  settle: () => new Promise((resolve) => setTimeout(resolve, 0)),
   settleMs: 3,
 
   // What only a server needs, or one transport, is loaded when it is needed: each module is a fifth of a millisecond.
@@ -217,8 +224,8 @@ export const deno: Runtime = {
     const closing = connecting.then((connection) => connection.close());
     await new Promise<void>((resolve, reject) => {
       const late = new Error(`no connection within ${timeoutMs} ms`);
-      const timer = timers.setTimeout(() => reject(late), timeoutMs);
-      closing.then(resolve, reject).finally(() => timers.clearTimeout(timer));
+      const timer = setTimeout(() => reject(late), timeoutMs);
+      closing.then(resolve, reject).finally(() => clearTimeout(timer));
     });
   },
   connectPort: (port) =>

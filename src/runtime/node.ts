@@ -2,12 +2,14 @@
 import type * as ChildProcesses from "node:child_process";
 import type * as Modules from "node:module";
 import type * as Net from "node:net";
+import type * as PerfHooks from "node:perf_hooks";
 import type * as Workers from "node:worker_threads";
 import type { Signal } from "../core/signals.ts";
 import { mapPage } from "../ffi/node.ts";
 import { birth } from "./birth.ts";
 import { socketStream } from "./node_stream.ts";
 import {
+  clearTimeout,
   environment,
   exit,
   fs,
@@ -21,6 +23,8 @@ import {
   process,
   reach,
   remove,
+  setImmediate,
+  setTimeout,
   stdinIsTerminal,
   strayDirectories,
   systemLink,
@@ -37,19 +41,29 @@ function net(): typeof Net {
   return process.getBuiltinModule("node:net") as typeof Net;
 }
 
+let performance: typeof PerfHooks.performance | null = null;
+let performanceNow!: (this: object) => number;
+/** The program may put a fake in its place. */
+const { hrtime } = process;
+
 /**
  * `performance` costs the start of a program a millisecond or more, `process.hrtime()` nothing. In a loop, what the one
  * allocates until Node 22 the other allocates since Node 24: there, a process that asks for the time again and again
  * goes over to `performance`.
  */
 function now(): number {
-  return asked < manyTimes ? hrtime() : performance.now() + ahead[0]!;
+  return performance === null ? hrtimeMs() : performanceNow.call(performance) + ahead[0]!;
 }
 
-function hrtime(): number {
-  const [seconds, nanoseconds] = process.hrtime();
+function hrtimeMs(): number {
+  const [seconds, nanoseconds] = hrtime();
   const time = seconds * 1e3 + nanoseconds / 1e6;
-  if (manyTimes !== Infinity && ++asked === manyTimes) ahead[0] = time - performance.now();
+  if (manyTimes !== Infinity && ++asked === manyTimes) {
+    // A fake of the program's is a property of `performance` itself, or another global.
+    ({ performance } = process.getBuiltinModule("node:perf_hooks") as typeof PerfHooks);
+    performanceNow = Object.getPrototypeOf(performance).now;
+    ahead[0] = time - performanceNow.call(performance);
+  }
   return time;
 }
 

@@ -41,6 +41,16 @@ export interface ProcessLike {
 /** The `process` of Node and Bun. */
 export const process: ProcessLike = (globalThis as unknown as { process: ProcessLike }).process;
 
+/**
+ * As they are when the library is loaded: a program may put others in their place, those of browsers, which have no `unref`, or
+ * fakes for its tests.
+ */
+export const setTimeout: typeof globalThis.setTimeout = globalThis.setTimeout;
+/** The same. */
+export const clearTimeout: typeof globalThis.clearTimeout = globalThis.clearTimeout;
+/** The same. */
+export const setImmediate: typeof globalThis.setImmediate = globalThis.setImmediate;
+
 /** Ends the process, also when the program's `process.exit` has been taken away. */
 export const exit: (code: number) => never = process.exit.bind(process);
 

@@ -288,6 +288,10 @@ export class Judge {
     const truth = signal === null ? code! : 128 + signalNumber(signal);
     const betweenInstances = status.reason === "stopped" && [0, 130, 143].includes(status.code);
     const limit = status.reason === "restart-limit" && truth === 0;
+    // Where exit code 0 is the end of the work, it is no answer to a warning, nor to markFailed().
+    const mayBeOne = truth === 0 && ["quit", "failed"].includes(status.reason) &&
+      this.#settings.restart.on !== "started";
+    if (mayBeOne) return assert([0, 1].includes(status.code));
     if (!betweenInstances) assertEquals(status.code, limit ? 1 : truth, status.reason);
   }
 

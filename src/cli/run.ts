@@ -186,13 +186,13 @@ function absolute(path: string): string {
   return path.startsWith("/") ? path : `${host.workingDirectory()}/${path}`;
 }
 
-/** What a configuration file exports. */
 /** The runtime of what nothing else says of; `bunx` and `bun run` run `sam` itself, by its first line, on Node. */
 async function meantRuntime(): Promise<RuntimeName> {
   const byBun = host.variable("npm_config_user_agent")?.startsWith("bun/");
   return byBun ? "bun" : (await loadRuntime()).name;
 }
 
+/** What a configuration file exports. */
 async function load(file: string): Promise<unknown> {
   const path = absolute(file);
   if (!host.exists(path)) throw new CommandError("noInput", `${file} does not exist`);
@@ -201,7 +201,7 @@ async function load(file: string): Promise<unknown> {
     const module = await host.loadModule(path);
     if ("default" in module) return module.default;
   } catch (cause) {
-    const { code, message } = cause as { code?: string; message?: string };
+    const { code, message } = (cause ?? {}) as { code?: string; message?: string };
     const cure = code === "ERR_UNKNOWN_FILE_EXTENSION"
       ? "; this version of Node cannot load TypeScript: name it .js or .json, or run sam with bunx --bun, or with Deno"
       : "";

@@ -74,9 +74,12 @@ export interface Output {
   /** Its height. */
   readonly rows: number;
   write(text: string): void;
+  /** Resolved when all that was written so far has been taken, or nobody takes it. */
+  readonly written: Promise<void>;
 }
 
 function output(stream: typeof process.stdout | typeof process.stderr): Output {
+  let written = Promise.resolve();
   return {
     get isTerminal() {
       return stream.isTTY === true;
@@ -87,7 +90,12 @@ function output(stream: typeof process.stdout | typeof process.stderr): Output {
     get rows() {
       return stream.rows || 24;
     },
-    write: (text) => void stream.write(text),
+    write(text) {
+      written = new Promise((resolve) => stream.write(text, () => resolve()));
+    },
+    get written() {
+      return written;
+    },
   };
 }
 

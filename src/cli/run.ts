@@ -7,7 +7,7 @@ import { logger } from "../log.ts";
 import { notifierOf, onEnding } from "../self.ts";
 import { type Address, addressOf } from "./address.ts";
 import { checkConfig, type CheckedConfig, nameOf } from "./config.ts";
-import { freeName, openControl } from "./control.ts";
+import { openControl } from "./control.ts";
 import { CommandError, exitCodeOfSpawn } from "./exit.ts";
 import {
   flagOf,
@@ -50,8 +50,11 @@ export async function run(words: readonly string[]): Promise<number> {
   }));
   let spawnError: SamError | undefined;
   const made = plan.programs.length === 1 ? plan.programs[0]!.name : "sam";
-  const serverName = await freeName(runtime, plan.name, made);
-  const http = plan.metrics && await openEndpoints(plan.metrics, plan);
+  const control = await openControl(runtime, plan.name, made);
+  const http = plan.metrics && await openEndpoints(plan.metrics, plan).catch(async (error) => {
+    await control?.close();
+    throw error;
+  });
   const notifier = await notifierOf(runtime, {
     programs: () =>
       plan.programs.map(({ name, options: { settings } }) => ({
@@ -74,16 +77,14 @@ export async function run(words: readonly string[]): Promise<number> {
   });
   const { strategy } = plan;
   const journal = new Journal(runtime, fleet, {
-    name: serverName ?? made,
+    name: control?.name ?? made,
     strategy,
     url: http?.url,
   });
   http?.serve(runtime, fleet, journal);
-  const closeControl = serverName === undefined
-    ? () => {}
-    : await openControl(runtime, fleet, journal);
+  control?.serve(fleet, journal);
   const code = await fleet.finished;
-  closeControl();
+  await control?.close();
   http?.close();
   await notifier?.close();
   return spawnError === undefined ? code : exitCodeOfSpawn(spawnError);

@@ -138,6 +138,29 @@ export function namesIn(directory: string): readonly string[] {
   }
 }
 
+/** Whether a socket is there: false for anything else, undefined for nothing. */
+export function isSocket(path: string): boolean | undefined {
+  return fs.lstatSync(path, { throwIfNoEntry: false })?.isSocket();
+}
+
+/**
+ * Whether a process holds a socket by this path, as the kernel's list has it; false where that cannot be known. Bun takes a
+ * server whose queue is full for one that refuses, and between bind() and listen() every server does.
+ */
+export function isBound(path: string): boolean {
+  try {
+    return readText("/proc/net/unix").split("\n").some((line) => line.endsWith(` ${path}`));
+  } catch {
+    return false;
+  }
+}
+
+/** The system's code of an error, like ENOENT, that our adapter has wrapped or not. */
+export function systemCode(error: unknown): string | undefined {
+  const { cause, code } = error as { cause?: { code?: string }; code?: string };
+  return cause?.code ?? code;
+}
+
 /** Makes a file, a socket too, this user's alone. */
 export function makePrivate(path: string): void {
   fs.chmodSync(path, 0o600);

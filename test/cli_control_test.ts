@@ -153,6 +153,12 @@ commandTest(
       `${stage.directory}/c.mjs`,
       "export default { programs: { a: { program: 'sh', args: ['-c', 'test -e c.mjs && exit 4'], restart: 'never' } } };",
     );
+    writeFileSync(`${stage.directory}/null.mjs`, "throw null;");
+    const thrown = sam(["run", "--config", "null.mjs"], {}, stage.directory);
+    assertEquals(
+      [await thrown.exited, thrown.stderr],
+      [78, "sam: null.mjs cannot be loaded: null\n"],
+    );
     const typed =
       "export default { programs: { a: { program: 'false', restart: 'never' } } as object };";
     writeFileSync(`${stage.directory}/sam.config.ts`, typed);
@@ -170,6 +176,20 @@ commandTest(
     assertEquals(await sam(["run", "--config", `${stage.directory}/c.mjs`]).exited, 4);
   },
 );
+
+commandTest("help is shown after names and values, too", async (sam) => {
+  for (const words of [["status", "web", "--help"], ["signal", "HUP", "-h"]]) {
+    const asked = sam(words);
+    assertEquals([await asked.exited, asked.stderr], [0, ""], words.join(" "));
+    assertStringIncludes(asked.stdout, "sam status [NAME]");
+  }
+  const run = sam(["run", "--name", "x", "--help-all"]);
+  assertEquals([await run.exited, run.stderr], [0, ""]);
+  assertStringIncludes(run.stdout, "--restart-jitter");
+  const own = sam(["run", "--quiet", "echo", "--help"]);
+  assertEquals(await own.exited, 0);
+  assert(!own.stdout.includes("sam run"), own.stdout);
+});
 
 const quoted = () => samCommand().map((word) => `'${word}'`).join(" ");
 

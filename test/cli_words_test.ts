@@ -14,7 +14,7 @@ import { type CommandError, exitCodes } from "../src/cli/exit.ts";
 import { help, runHelp } from "../src/cli/help.ts";
 import { buildProgram } from "../src/cli/programs.ts";
 import { which } from "../src/cli/which.ts";
-import { type Option, parseWords } from "../src/cli/words.ts";
+import { helpAsked, type Option, parseWords } from "../src/cli/words.ts";
 import { optionNames } from "../src/options.ts";
 import type { Runtime } from "../src/runtime/runtime.ts";
 import { report } from "../src/report.ts";
@@ -51,6 +51,18 @@ test("options end at PROGRAM, and what follows is the program's", () => {
   assertEquals(message("--xyz"), "there is no option --xyz");
   assertEquals(message("--config"), "--config needs a value");
   assertEquals(message("--no-preload=no"), '--no-preload takes no value, and was given "no"');
+});
+
+test("help is asked for anywhere among the options, and not by a value or by what is PROGRAM's", () => {
+  const asked = (stops: boolean, ...words: string[]) => helpAsked(words, options, stops);
+  assertEquals(asked(true, "--config", "x", "--help"), "--help");
+  assertEquals(asked(true, "-c", "x", "--no-preload", "--help-all"), "--help-all");
+  assertEquals(asked(true, "--config=x", "-h"), "-h");
+  assertEquals(asked(true, "a.js", "--help"), undefined);
+  assertEquals(asked(true, "--config", "--help", "a.js"), undefined);
+  assertEquals(asked(true, "--", "--help"), undefined);
+  assertEquals(asked(false, "web", "--preload", "-h"), "-h");
+  assertEquals(asked(false, "web", "--", "-h"), undefined);
 });
 
 test("texts become values, and what is none is refused by the name of its source", () => {

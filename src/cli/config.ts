@@ -62,7 +62,7 @@ export interface SamConfig {
   readonly programs: Readonly<Record<string, ProgramConfig>>;
   /** What the failure of one means for the others, in OTP's words. Default `"one_for_one"`. */
   readonly strategy?: "one_for_one" | "one_for_all" | "rest_for_one";
-  /** The name of the server, for `sam status` and the like. Default: that of the directory. */
+  /** The name of the server, for `sam status` and the like. Default: that of its one program, else `sam`. */
   readonly name?: string;
   /** Where metrics, probes and the status page are served: HOST:PORT, or a port of 127.0.0.1. Default: nowhere. */
   readonly metrics?: string | number;

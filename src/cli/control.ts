@@ -3,11 +3,16 @@ import { isSignal } from "../core/signals.ts";
 import { SamError, type SamErrorCode } from "../errors.ts";
 import type { Fleet } from "../fleet.ts";
 import * as host from "../runtime/host.ts";
-import type { Runtime } from "../runtime/runtime.ts";
+import type { Listener, Runtime } from "../runtime/runtime.ts";
 import { CommandError } from "./exit.ts";
 import { eventText } from "../log.ts";
 import type { Entry, Journal } from "./journal.ts";
 import { connect, Lines, socketOf } from "./socket.ts";
+
+/** So many bytes wait for a reader that does not read; then it is cut off. */
+const maxUnsentBytes = 4 * 1024 * 1024;
+/** So long those who read events may take for the last of them when the server ends. */
+const farewellMs = 1000;
 
 /** What a server is asked. */
 export type Request =
@@ -16,27 +21,29 @@ export type Request =
   | { readonly ask: "restart" | "stop"; readonly program?: string }
   | { readonly ask: "signal"; readonly program?: string; readonly signal: string };
 
-/** What a server answers: a request that it has carried out, or why not. Events come as they are. */
+/**
+ * What a server answers: a request that it has carried out, or why not. Events come as they are, and `ok` after the last of
+ * them: whoever has read it closes the link, for a server that did so would throw away what is still on its way.
+ */
 export interface Answer {
   readonly ok?: unknown;
   readonly error?: { readonly code: SamErrorCode; readonly message: string };
 }
 
 /**
- * A name that no living server has: the one the user gave, or, where we make it, the next with a number. Undefined where
- * there can be no control socket; the programs are none the worse: it is said, and nobody can ask.
+ * Opens the control socket under a name that no living server has: the one the user gave, or, where we make it, the next with
+ * a number. Undefined where there can be none; the programs are none the worse: it is said, and nobody can ask.
  */
-export async function freeName(
+export async function openControl(
   runtime: Runtime,
   given: string | undefined,
   made: string,
-): Promise<string | undefined> {
+): Promise<Control | undefined> {
   try {
     for (let number = 1;; number++) {
       const name = given ?? (number === 1 ? made : `${made}-${number}`);
-      const other = await connect(runtime, name);
-      if (other === undefined) return name;
-      other.close();
+      const control = await Control.open(runtime, name);
+      if (control) return control;
       if (given === undefined) continue;
       throw new CommandError(
         "usage",
@@ -44,105 +51,165 @@ export async function freeName(
       );
     }
   } catch (error) {
-    if (error instanceof CommandError && error.code === "INVALID_PARAM") throw error;
-    complain(error);
+    const isTheirs = error instanceof CommandError && error.code === "INVALID_PARAM";
+    if (isTheirs && given !== undefined) throw error;
+    const { message } = error as Error;
+    host.stderr.write(`sam: no control socket, so sam status cannot see this server: ${message}\n`);
     return undefined;
   }
 }
 
-function complain(error: unknown): void {
-  const { message } = error as Error;
-  host.stderr.write(`sam: no control socket, so sam status cannot see this server: ${message}\n`);
-}
-
-/** Opens the control socket; returns how it is closed. */
-export async function openControl(
-  runtime: Runtime,
-  fleet: Fleet,
-  journal: Journal,
-): Promise<() => void> {
-  const control = new Control(runtime, fleet, journal);
+/** Whether a living server has a name; what a killed one has left is removed. */
+async function isTaken(runtime: Runtime, name: string): Promise<boolean> {
   try {
-    await control.open();
+    const server = await connect(runtime, name);
+    server?.close();
+    return server !== undefined;
   } catch (error) {
-    complain(error);
+    if ((error as SamError).code === "TRY_AGAIN") return true;
+    throw error;
   }
-  return () => control.close();
 }
 
-class Control {
-  readonly #runtime: Runtime;
-  readonly #fleet: Fleet;
-  readonly #journal: Journal;
-  readonly #followers = new Set<Lines>();
-  readonly #clients = new Set<Lines>();
-  #close: () => void = () => {};
+/** The control socket of one server. */
+export class Control {
+  /** The name of the server. */
+  readonly name: string;
 
-  constructor(runtime: Runtime, fleet: Fleet, journal: Journal) {
+  readonly #runtime: Runtime;
+  readonly #path: string;
+  readonly #clients = new Set<Lines>();
+  /** Those of them who have asked for events. */
+  readonly #readers = new Set<Lines>();
+  /** Those of them who want what happens, too, and how many bytes may wait for them. */
+  readonly #followers = new Map<Lines, number>();
+  #listener: Listener | null = null;
+  #fleet: Fleet | null = null;
+  #journal!: Journal;
+  #onLastReader: () => void = () => {};
+
+  private constructor(runtime: Runtime, name: string) {
     this.#runtime = runtime;
+    this.name = name;
+    this.#path = socketOf(name);
+  }
+
+  /** Listens; undefined where a living server has the name. Who asks waits for `serve`. */
+  static async open(runtime: Runtime, name: string): Promise<Control | undefined> {
+    const control = new Control(runtime, name);
+    while (!await control.#listen()) {
+      if (await isTaken(runtime, name)) return undefined;
+    }
+    return control;
+  }
+
+  /** False where the path is taken: the kernel lets only one have it. */
+  async #listen(): Promise<boolean> {
+    try {
+      this.#listener = await this.#runtime.listen(this.#path, (stream) => {
+        const client = new Lines(stream);
+        this.#clients.add(client);
+        if (this.#fleet) this.#serve(client, this.#fleet);
+      });
+      host.makePrivate(this.#path);
+      return true;
+    } catch (error) {
+      this.#listener?.close();
+      if (host.systemCode(error) === "EADDRINUSE" && host.isSocket(this.#path) !== false) {
+        return false;
+      }
+      throw error;
+    }
+  }
+
+  /** Answers from now on. */
+  serve(fleet: Fleet, journal: Journal): void {
     this.#fleet = fleet;
     this.#journal = journal;
     journal.follow((entry) => this.#hear(entry));
+    for (const client of this.#clients) this.#serve(client, fleet);
   }
 
-  async open(): Promise<void> {
-    const path = socketOf(this.#journal.name);
-    const listener = await this.#runtime.listen(path, (stream) => {
-      const lines = new Lines(stream);
-      this.#clients.add(lines);
-      lines.receive((value) => void this.#answer(lines, value as Request), () => {
-        this.#clients.delete(lines);
-        this.#followers.delete(lines);
-      });
+  #serve(client: Lines, fleet: Fleet): void {
+    client.receive((value) => void this.#answer(client, fleet, value as Request | null), () => {
+      this.#clients.delete(client);
+      this.#followers.delete(client);
+      if (this.#readers.delete(client) && this.#readers.size === 0) this.#onLastReader();
     });
-    this.#close = () => {
-      listener.close();
-      host.removeFile(path);
-    };
-    host.makePrivate(path);
   }
 
-  close(): void {
-    this.#close();
+  /** Closes; those who read events get the last of them before. */
+  async close(): Promise<void> {
+    host.removeFile(this.#path); // first, so that nobody finds a socket that refuses
+    this.#listener?.close();
+    for (const follower of this.#followers.keys()) follower.send({ ok: null });
+    this.#followers.clear();
+    if (this.#readers.size > 0) {
+      await new Promise<void>((resolve) => {
+        const cancel = this.#runtime.schedule(resolve, farewellMs, true);
+        this.#onLastReader = () => {
+          cancel();
+          resolve();
+        };
+      });
+    }
     for (const client of [...this.#clients]) client.close();
   }
 
   #hear({ program, event }: Entry): void {
     if (this.#followers.size === 0) return;
     const text = eventText(program, event);
-    for (const follower of this.#followers) follower.sendText(text);
+    for (const [follower, most] of this.#followers) {
+      if (follower.unsent > most) follower.close();
+      else follower.sendText(text);
+    }
   }
 
-  async #answer(client: Lines, request: Request): Promise<void> {
+  async #answer(client: Lines, fleet: Fleet, request: Request | null): Promise<void> {
+    if (client.unsent > maxUnsentBytes) return client.close(); // it asks, and does not read
     try {
-      switch (request.ask) {
+      switch (request?.ask) {
         case "status":
           return client.send({ ok: this.#journal.status });
         case "events":
+          this.#readers.add(client);
           for (const { program, event } of this.#journal.entries) {
             client.sendText(eventText(program, event));
           }
-          if (request.follow) this.#followers.add(client);
-          else client.close();
+          if (request.follow) this.#followers.set(client, client.unsent + maxUnsentBytes);
+          else client.send({ ok: null });
           return;
         case "restart":
           await Promise.all(
-            this.#named(request.program).map((name) => this.#fleet.supervisor(name).restart()),
+            named(fleet, request.program).map((name) =>
+              fleet.supervisor(name).restart().catch((error: SamError) => {
+                if (error.code !== "BAD_HANDLE") throw error;
+                if (request.program === undefined) return; // it has done its work
+                throw new SamError(
+                  "BAD_HANDLE",
+                  `${name} has finished: only a new sam run starts it again`,
+                );
+              })
+            ),
           );
           return client.send({ ok: null });
         case "signal": {
-          const { signal } = request;
+          const { signal, program } = request;
           if (!isSignal(signal)) throw new SamError("INVALID_PARAM", `${signal} is no signal`);
-          for (const name of this.#named(request.program)) {
-            this.#fleet.supervisor(name).signal(signal);
+          const there = named(fleet, program).map((name) => fleet.supervisor(name))
+            .filter(({ status }) => status.pid !== null);
+          if (there.length === 0) {
+            const which = program ?? "any program";
+            throw new SamError("BAD_HANDLE", `no process of ${which} is there to be signalled`);
           }
+          for (const supervisor of there) supervisor.signal(signal);
           return client.send({ ok: null });
         }
         case "stop":
-          if (request.program === undefined) this.#fleet.stop(null); // the answer is the end of the link
+          if (request.program === undefined) fleet.stop(null); // the answer is the end of the link
           else {
             await Promise.all(
-              this.#named(request.program).map((name) => this.#fleet.stopOne(name)),
+              named(fleet, request.program).map((name) => fleet.stopOne(name)),
             );
             client.send({ ok: null });
           }
@@ -158,10 +225,8 @@ class Control {
       client.send({ error: { code, message } });
     }
   }
+}
 
-  #named(program: string | undefined): readonly string[] {
-    return program === undefined
-      ? this.#fleet.names
-      : this.#fleet.names.filter((name) => name === program);
-  }
+function named(fleet: Fleet, program: string | undefined): readonly string[] {
+  return program === undefined ? fleet.names : fleet.names.filter((name) => name === program);
 }

@@ -31,7 +31,7 @@ export class CommandError extends SamError {
 /** What an error makes the command end with. */
 export function exitCodeOf(error: unknown): number {
   if (error instanceof CommandError) return error.exitCode;
-  const { name } = error as { name?: string };
+  const { name } = (error ?? {}) as { name?: string };
   if (name === "NotCapable") return exitCodes.noPermission[0]; // Deno's own
   if (!(error instanceof SamError)) return exitCodes.software[0];
   switch (error.code) {

@@ -14,18 +14,36 @@ import * as host from "../runtime/host.ts";
 import { loadRuntime } from "../runtime/runtime.ts";
 import { CommandError, exitCodeOf } from "./exit.ts";
 import { help, runHelp } from "./help.ts";
+import type * as Remote from "./remote.ts";
 import { version } from "./version.ts";
+import { helpAsked, type Option } from "./words.ts";
 
 export type { ProgramConfig, SamConfig } from "./config.ts";
 
-const commands: Readonly<Record<string, (words: readonly string[]) => Promise<number>>> = {
-  run: async (words) => (await import("./run.ts")).run(words),
-  status: async (words) => (await import("./remote.ts")).status(words),
-  events: async (words) => (await import("./remote.ts")).events(words),
-  restart: async (words) => (await import("./remote.ts")).restart(words),
-  stop: async (words) => (await import("./remote.ts")).stop(words),
-  signal: async (words) => (await import("./remote.ts")).signal(words),
-  completion: async (words) => (await import("./completion.ts")).completion(words),
+interface Command {
+  readonly carryOut: (words: readonly string[]) => Promise<number>;
+  readonly options: readonly Option[];
+}
+
+const remote = (name: keyof typeof Remote.remoteOptions) => async (): Promise<Command> => {
+  const { [name]: carryOut, remoteOptions } = await import("./remote.ts");
+  return { carryOut, options: remoteOptions[name] };
+};
+
+const commands: Readonly<Record<string, () => Promise<Command>>> = {
+  run: async () => {
+    const { run, runOptions } = await import("./run.ts");
+    return { carryOut: run, options: runOptions };
+  },
+  status: remote("status"),
+  events: remote("events"),
+  restart: remote("restart"),
+  stop: remote("stop"),
+  signal: remote("signal"),
+  completion: async () => {
+    const { completion } = await import("./completion.ts");
+    return { carryOut: completion, options: [] };
+  },
 };
 
 async function main(words: readonly string[]): Promise<number> {
@@ -36,13 +54,14 @@ async function main(words: readonly string[]): Promise<number> {
   }
   if (["--help", "-h", "help"].includes(name)) return print(help);
   if (name === "--version") return print(`${version}\n`);
-  const command = Object.hasOwn(commands, name) ? commands[name] : undefined;
-  if (command === undefined) {
+  const load = Object.hasOwn(commands, name) ? commands[name] : undefined;
+  if (load === undefined) {
     throw new CommandError("usage", `there is no command "${name}"; see sam --help`);
   }
-  const asks = rest.find((word) => !word.startsWith("-") || /^(--help|-h|--help-all)$/.test(word));
-  if (asks?.startsWith("-")) return print(name === "run" ? runHelp(asks === "--help-all") : help);
-  return await command(rest);
+  const { carryOut, options } = await load();
+  const asked = helpAsked(rest, options, name === "run");
+  if (asked !== undefined) return print(name === "run" ? runHelp(asked === "--help-all") : help);
+  return await carryOut(rest);
 }
 
 function print(text: string): number {
@@ -51,13 +70,16 @@ function print(text: string): number {
 }
 
 const { exit } = await loadRuntime();
+let exitCode: number;
 try {
-  exit(await main(host.words));
+  exitCode = await main(host.words);
 } catch (error) {
-  const { code, name } = error as { code?: string; name?: string };
+  const { code, name } = (error ?? {}) as { code?: string; name?: string };
   const message = error instanceof CommandError || code || name === "NotCapable"
     ? (error as Error).message
-    : (error as Error).stack ?? String(error);
+    : (error as Error | null)?.stack ?? String(error);
   host.stderr.write(`sam: ${message}\n`);
-  exit(exitCodeOf(error));
+  exitCode = exitCodeOf(error);
 }
+await host.stdout.written; // a pipe takes 64 KiB at once
+exit(exitCode);

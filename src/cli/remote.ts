@@ -1,19 +1,17 @@
 /** `sam status`, `events`, `restart`, `stop`, `signal`: they ask the servers of this user over their control sockets. */
 import { isSignal } from "../core/signals.ts";
-import { SamError } from "../errors.ts";
 import type { SupervisorEvent } from "../events.ts";
 import * as host from "../runtime/host.ts";
-import { loadRuntime, type Runtime } from "../runtime/runtime.ts";
+import { loadRuntime } from "../runtime/runtime.ts";
 import { report } from "../report.ts";
 import type { Answer, Request } from "./control.ts";
-import type { ServerStatus } from "./journal.ts";
 import { CommandError } from "./exit.ts";
-import { connect, type Lines, serverNames } from "./socket.ts";
+import type { ServerStatus } from "./journal.ts";
+import { meant, odd, type Silent, type Target, targetsOf, withServers } from "./servers.ts";
 import { table } from "./table.ts";
 import { type Option, parseWords } from "./words.ts";
 
 const watchMs = 500;
-const answerMs = 10_000;
 
 /** The options of each command. */
 export const remoteOptions: Readonly<
@@ -43,31 +41,29 @@ function parsed(command: keyof typeof remoteOptions, words: readonly string[], m
   return { operands, is };
 }
 
-/** A server that answers. */
-interface Server {
-  readonly status: ServerStatus;
-  readonly lines: Lines;
-  ask(request: Request): Promise<unknown>;
-}
-
-/** A server, and the one program that is meant; undefined for all of them. */
-interface Target {
-  readonly server: Server;
-  readonly program: string | undefined;
-}
-
 /** `sam status`. */
 export async function status(words: readonly string[]): Promise<number> {
   const { operands, is } = parsed("status", words, 1);
   const [name] = operands;
   if (is("--watch")) return await watch(name, is("--json"));
   const { stdout } = host;
-  const servers = await withServers((servers) => {
-    const targets = meant(servers, name);
-    return Promise.resolve(targets.map(shown));
-  });
+  const { servers, silent } = await look(name, meant);
   stdout.write(is("--json") ? `${JSON.stringify(servers, null, 2)}\n` : table(servers, stdout));
+  host.stderr.write(complaint(silent));
   return 0;
+}
+
+/** How those who are meant are, and who does not say. */
+function look(name: string | undefined, which: typeof targetsOf) {
+  return withServers(
+    name,
+    (found) => Promise.resolve({ servers: which(found, name).map(shown), silent: found.silent }),
+  );
+}
+
+/** A line for each server that does not answer. */
+function complaint(silent: readonly Silent[]): string {
+  return silent.map(({ error }) => `sam: ${error.message}\n`).join("");
 }
 
 /** The status of a server, with the one program that is meant. */
@@ -82,16 +78,21 @@ async function watch(name: string | undefined, json: boolean): Promise<number> {
   const runtime = await loadRuntime();
   let lines = 0;
   let told = "";
-  for (let first = true;; first = false) {
-    const servers = await withServers((servers) =>
-      Promise.resolve(servers.length === 0 && !first ? [] : meant(servers, name).map(shown))
-    ).catch((error) => {
-      if (first) throw error;
-      return [];
-    });
+  let complained = "";
+  for (let which = meant;; which = targetsOf) {
+    const { servers, silent } = await look(name, which);
+    if (json || !stdout.isTerminal) {
+      const text = complaint(silent);
+      if (text !== complained) host.stderr.write(text);
+      complained = text;
+    }
     if (json) stdout.write(`${JSON.stringify(servers)}\n`);
     else if (stdout.isTerminal) {
-      const text = fitting(table(servers, stdout), stdout.rows - 1);
+      const complaints = complaint(silent).replaceAll(
+        /^.*/gm,
+        (line) => line.slice(0, stdout.columns - 1),
+      );
+      const text = fitting(table(servers, stdout) + complaints, stdout.rows - 1);
       stdout.write(`${lines > 0 ? `\x1b[${lines}A` : ""}\x1b[J${text}`);
       lines = text.split("\n").length - 1;
     } else {
@@ -105,7 +106,7 @@ async function watch(name: string | undefined, json: boolean): Promise<number> {
       if (text !== told) stdout.write(text);
       told = text;
     }
-    if (servers.length === 0) return 0;
+    if (servers.length === 0 && silent.length === 0) return 0;
     await new Promise<void>((resolve) => runtime.schedule(resolve, watchMs, true));
   }
 }
@@ -119,27 +120,53 @@ function fitting(text: string, most: number): string {
 
 /** `sam events`. */
 export async function events(words: readonly string[]): Promise<number> {
-  const { operands, is } = parsed("events", words, 1);
-  return await withServers(async (servers) => {
-    const targets = meant(servers, operands[0]);
-    const show = (several: boolean, wanted: string | undefined) => (value: unknown) => {
-      const event = value as SupervisorEvent & { readonly program: string };
-      if (wanted !== undefined && event.program !== wanted) return;
-      if (is("--json")) return host.stdout.write(`${JSON.stringify(event)}\n`);
-      const at = new Date(event.at).toISOString();
-      const who = several ? `${event.program}: ` : "";
-      host.stdout.write(`${at} ${who}${report(event)[0] ?? brief(event)}\n`);
-    };
-    await Promise.all(
-      targets.map(({ server: { lines, status }, program }) =>
-        new Promise<void>((resolve) => {
-          const several = targets.length > 1 || status.programs.length > 1;
-          lines.receive(show(several, program), resolve);
-          lines.send({ ask: "events", follow: is("--follow") } satisfies Request);
-        })
-      ),
+  const { operands: [name], is } = parsed("events", words, 1);
+  return await withServers(name, async (found) => {
+    const targets = meant(found, name);
+    host.stderr.write(complaint(found.silent));
+    const several = targets.length > 1;
+    const reading = targets.map((target) =>
+      readEvents(target, is("--follow"), (event) => {
+        if (is("--json")) return host.stdout.write(`${JSON.stringify(event)}\n`);
+        const at = new Date(event.at).toISOString();
+        const who = several || target.server.status.programs.length > 1 ? `${event.program}: ` : "";
+        host.stdout.write(`${at} ${who}${report(event)[0] ?? brief(event)}\n`);
+      })
     );
+    // The end of one is not the end of the others.
+    const failed = (await Promise.allSettled(reading)).find(({ status }) => status === "rejected");
+    if (failed) throw (failed as PromiseRejectedResult).reason;
     return 0;
+  });
+}
+
+type ProgramEvent = SupervisorEvent & { readonly program: string };
+
+/** Resolved when the server has said that no more events come. */
+function readEvents(
+  { server: { lines, status }, program }: Target,
+  follow: boolean,
+  show: (event: ProgramEvent) => void,
+): Promise<void> {
+  return new Promise((resolve, reject) => {
+    lines.receive((value) => {
+      const event = (value ?? {}) as ProgramEvent & Answer;
+      if (event.ok !== undefined) {
+        resolve();
+        lines.close(); // the server waits for that
+      } else if (typeof event.at !== "number") {
+        reject(odd(status.name));
+        lines.close();
+      } else if ((program ?? event.program) === event.program) show(event);
+    }, () =>
+      reject(
+        new CommandError(
+          "unavailable",
+          `the server ${status.name} has let go before its last event: it was killed, or nobody read`,
+          { code: "LIBRARY" },
+        ),
+      ));
+    lines.send({ ask: "events", follow } satisfies Request);
   });
 }
 
@@ -188,91 +215,28 @@ export function signal(words: readonly string[]): Promise<number> {
   );
 }
 
-/** Asks the one server that is meant. */
+/** Asks the one server that is meant. That it ends is an answer to `stop` alone. */
 async function ask(
   command: string,
   name: string | undefined,
   request: (program: string | undefined) => Request,
 ): Promise<number> {
-  return await withServers(async (servers) => {
-    const targets = meant(servers, name);
-    if (targets.length > 1) {
-      const names = targets.map(({ server }) => server.status.name).join(", ");
+  return await withServers(name, async (found) => {
+    const [target, ...more] = meant(found, name);
+    const { server, program } = target!;
+    if (name === undefined && more.length + found.silent.length > 0) {
+      const names = [...found.servers.map(({ status }) => status), ...found.silent]
+        .map((each) => each.name).sort().join(", ");
       throw new CommandError("usage", `sam ${command} needs a name: there are ${names}`);
     }
-    await targets[0]!.server.ask(request(targets[0]!.program));
-    return 0;
-  });
-}
-
-/** Connects to all servers, and lets go of them again. */
-async function withServers<T>(use: (servers: readonly Server[]) => Promise<T>): Promise<T> {
-  const runtime = await loadRuntime();
-  const found = await Promise.all(serverNames().map((name) => serverOf(runtime, name)));
-  const servers = found.filter((server) => server !== undefined);
-  try {
-    return await use(servers);
-  } finally {
-    for (const { lines } of servers) lines.close();
-  }
-}
-
-/** A server that answers within its time; undefined for one that has ended. */
-async function serverOf(runtime: Runtime, name: string): Promise<Server | undefined> {
-  const lines = await connect(runtime, name);
-  if (lines === undefined) return undefined;
-  const ask = (request: Request): Promise<unknown> =>
-    new Promise((resolve, reject) => {
-      const late = () =>
-        reject(
-          new CommandError("unavailable", `the server ${name} does not answer; is it stopped?`, {
-            code: "TIMEOUT",
-          }),
-        );
-      const cancel = request.ask === "status" ? runtime.schedule(late, answerMs, true) : () => {}; // an orderly stop takes its time
-      lines.receive((value) => {
-        cancel();
-        const { error, ok } = value as Answer;
-        if (error) reject(new SamError(error.code, error.message));
-        else resolve(ok);
-      }, () => {
-        cancel();
-        resolve(undefined); // it has ended
-      });
-      lines.send(request);
-    });
-  const status = await ask({ ask: "status" }) as ServerStatus | undefined;
-  return status && { status, lines, ask };
-}
-
-/** The servers, or the one, or the one program, that a name means: `server`, `server/program` or `program`. */
-function meant(servers: readonly Server[], name: string | undefined): readonly Target[] {
-  if (name === undefined) {
-    if (servers.length === 0) {
+    const answer = await server.ask(request(program));
+    if (answer === undefined && command !== "stop") {
       throw new CommandError(
         "unavailable",
-        "no sam runs for this user: sam run PROGRAM starts one",
+        `the server ${server.status.name} has ended before it answered`,
+        { code: "LIBRARY" },
       );
     }
-    return servers.map((server) => ({ server, program: undefined }));
-  }
-  const server = servers.find(({ status }) => status.name === name);
-  if (server) return [{ server, program: undefined }];
-  const slash = name.indexOf("/");
-  const [first, program] = slash < 0
-    ? [undefined, name]
-    : [name.slice(0, slash), name.slice(slash + 1)];
-  const found = servers.filter(({ status }) =>
-    (first ?? status.name) === status.name && status.programs.some((each) => each.name === program)
-  );
-  if (found.length === 1) return [{ server: found[0]!, program }];
-  if (found.length > 1) {
-    const names = found.map(({ status }) => `${status.name}/${program}`).join(", ");
-    throw new CommandError("usage", `${name} is in several servers: say ${names}`);
-  }
-  const names = servers.map(({ status }) => status.name).join(", ");
-  throw new CommandError(
-    "unavailable",
-    `nothing that runs is named ${name}${names && `; there are ${names}`}`,
-  );
+    return 0;
+  });
 }

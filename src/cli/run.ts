@@ -7,7 +7,7 @@ import { logger } from "../log.ts";
 import { notifierOf, onEnding } from "../self.ts";
 import { type Address, addressOf } from "./address.ts";
 import { checkConfig, type CheckedConfig, nameOf } from "./config.ts";
-import { freeName, openControl } from "./control.ts";
+import { openControl } from "./control.ts";
 import { CommandError, exitCodeOfSpawn } from "./exit.ts";
 import {
   flagOf,
@@ -61,8 +61,11 @@ export async function run(words: readonly string[]): Promise<number> {
   }
   let spawnError: SamError | undefined;
   const made = plan.programs.length === 1 ? plan.programs[0]!.name : "sam";
-  const serverName = await freeName(runtime, plan.name, made);
-  const http = plan.metrics && await openEndpoints(plan.metrics, plan);
+  const control = await openControl(runtime, plan.name, made);
+  const http = plan.metrics && await openEndpoints(plan.metrics, plan).catch(async (error) => {
+    await control?.close();
+    throw error;
+  });
   const notifier = await notifierOf(runtime, {
     programs: () =>
       plan.programs.map(({ name, options: { settings } }) => ({
@@ -85,16 +88,14 @@ export async function run(words: readonly string[]): Promise<number> {
   });
   const { strategy } = plan;
   const journal = new Journal(runtime, fleet, {
-    name: serverName ?? made,
+    name: control?.name ?? made,
     strategy,
     url: http?.url,
   });
   http?.serve(runtime, fleet, journal);
-  const closeControl = serverName === undefined
-    ? () => {}
-    : await openControl(runtime, fleet, journal);
+  control?.serve(fleet, journal);
   const code = await fleet.finished;
-  closeControl();
+  await control?.close();
   http?.close();
   await notifier?.close();
   return spawnError === undefined ? code : exitCodeOfSpawn(spawnError);
@@ -206,13 +207,13 @@ function absolute(path: string): string {
   return path.startsWith("/") ? path : `${host.workingDirectory()}/${path}`;
 }
 
-/** What a configuration file exports. */
 /** The runtime of what nothing else says of; `bunx` and `bun run` run `sam` itself, by its first line, on Node. */
 async function meantRuntime(): Promise<RuntimeName> {
   const byBun = host.variable("npm_config_user_agent")?.startsWith("bun/");
   return byBun ? "bun" : (await loadRuntime()).name;
 }
 
+/** What a configuration file exports. */
 async function load(file: string): Promise<unknown> {
   const path = absolute(file);
   if (!host.exists(path)) throw new CommandError("noInput", `${file} does not exist`);
@@ -221,7 +222,7 @@ async function load(file: string): Promise<unknown> {
     const module = await host.loadModule(path);
     if ("default" in module) return module.default;
   } catch (cause) {
-    const { code, message } = cause as { code?: string; message?: string };
+    const { code, message } = (cause ?? {}) as { code?: string; message?: string };
     const cure = code === "ERR_UNKNOWN_FILE_EXTENSION"
       ? "; this version of Node cannot load TypeScript: name it .js or .json, or run sam with bunx --bun, or with Deno"
       : "";

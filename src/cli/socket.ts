@@ -10,8 +10,10 @@ const maxPathBytes = 107;
 /** More than this without a line's end is no request and no answer. */
 const maxLineBytes = 16 * 1024 * 1024;
 
-/** The path of the socket of a server. */
-export function socketOf(name: string): string {
+const bytesOf = (text: string) => new TextEncoder().encode(text).length;
+
+/** The directory of the sockets, made where it is missing. */
+function socketDirectory(): string {
   let directory: string;
   try {
     directory = host.runtimeDirectory();
@@ -22,8 +24,18 @@ export function socketOf(name: string): string {
       code: "ACCESS",
     });
   }
-  const path = `${directory}/${name}${suffix}`;
-  const { length } = new TextEncoder().encode(path);
+  if (bytesOf(`${directory}/x${suffix}`) <= maxPathBytes) return directory;
+  throw new CommandError(
+    "config",
+    `no control socket can be in ${directory}: the system takes a path of ${maxPathBytes} bytes; set a shorter XDG_RUNTIME_DIR`,
+    { code: "NOT_SUPPORTED" },
+  );
+}
+
+/** The path of the socket of a server. */
+export function socketOf(name: string): string {
+  const path = `${socketDirectory()}/${name}${suffix}`;
+  const length = bytesOf(path);
   if (length <= maxPathBytes) return path;
   throw new CommandError(
     "usage",
@@ -33,21 +45,31 @@ export function socketOf(name: string): string {
 
 /** The names of all servers that have a socket, dead or alive. */
 export function serverNames(): readonly string[] {
-  const directory = socketOf("x").slice(0, -`/x${suffix}`.length);
-  return host.namesIn(directory).filter((name) => name.endsWith(suffix))
+  const directory = socketDirectory();
+  return host.namesIn(directory)
+    .filter((name) => name.endsWith(suffix) && host.isSocket(`${directory}/${name}`))
     .map((name) => name.slice(0, -suffix.length));
 }
 
 /** Connects to a server; undefined where it has ended, and what a killed one has left is removed. */
 export async function connect(runtime: Runtime, name: string): Promise<Lines | undefined> {
   const path = socketOf(name);
-  if (!host.exists(path)) return undefined;
+  if (!host.isSocket(path)) return undefined;
   try {
     return new Lines(await runtime.connect(path));
-  } catch (error) {
-    if (error instanceof SamError && error.code === "ACCESS") throw error;
-    host.removeFile(path); // nobody listens
-    return undefined;
+  } catch (cause) {
+    const code = host.systemCode(cause);
+    if (code === "ENOENT") return undefined; // it has just ended
+    if (code === "ECONNREFUSED" && !host.isBound(path)) {
+      host.removeFile(path); // nobody listens
+      return undefined;
+    }
+    if (cause instanceof SamError && cause.code === "ACCESS") throw cause;
+    throw new CommandError(
+      "unavailable",
+      `the server ${name} lives, and takes no connection (${code}); is it stopped?`,
+      { cause, code: "TRY_AGAIN" },
+    );
   }
 }
 
@@ -86,6 +108,11 @@ export class Lines {
         this.#onValue!(value);
       }
     }, () => this.#onEnd());
+  }
+
+  /** How many bytes wait until the reader has made room. */
+  get unsent(): number {
+    return this.#stream.unsent;
   }
 
   /** Writes a value. */

@@ -56,6 +56,24 @@ export function parseWords(
   return { given, operands };
 }
 
+const helpWords: readonly string[] = ["--help", "-h", "--help-all"];
+
+/** The word that asks for help; a value of an option, and what is PROGRAM's, asks for nothing. */
+export function helpAsked(
+  words: readonly string[],
+  options: readonly Option[],
+  stops: boolean,
+): string | undefined {
+  for (let at = 0; at < words.length; at++) {
+    const word = words[at]!;
+    if (helpWords.includes(word)) return word;
+    if (word === "--" || (stops && (!word.startsWith("-") || word === "-"))) return undefined;
+    const option = options.find(({ flag, short }) => flag === word || short === word);
+    if (option?.takesValue) at++;
+  }
+  return undefined;
+}
+
 function unknown(name: string, options: readonly Option[]): CommandError {
   const [nearest] = options.map(({ flag }) => ({ flag, distance: distance(name, flag) }))
     .sort((a, b) => a.distance - b.distance);

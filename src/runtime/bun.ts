@@ -199,6 +199,10 @@ class SocketStream implements Stream {
     return this.#ended === null && this.#waiting.length === 0;
   }
 
+  get unsent(): number {
+    return this.#waiting.reduce((sum, { length }) => sum + length, 0);
+  }
+
   get descriptor(): number {
     return this.#socket.fd;
   }

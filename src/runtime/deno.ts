@@ -405,6 +405,7 @@ const maxReadBytes = 64 * 1024;
 function connectionStream(connection: DenoConn): Stream {
   let ended = false;
   let unyielded = 0;
+  let unsent = 0;
   /** What waits until a long write is over; null where there is none. */
   let behind: Uint8Array[] | null = null;
   let onEnd: (detail: string) => void = () => {};
@@ -424,9 +425,11 @@ function connectionStream(connection: DenoConn): Stream {
     const long = bytes.length > wholeBytes;
     if (long) behind = [];
     unyielded++;
+    unsent += bytes.length;
     connection.write(bytes).then(
       (written) => {
         unyielded = 0;
+        unsent -= bytes.length;
         const rest = bytes.subarray(written);
         if (long) {
           const next = behind!;
@@ -440,6 +443,9 @@ function connectionStream(connection: DenoConn): Stream {
   return {
     get idle() {
       return !ended && !behind && unyielded < maxUnyieldedWrites;
+    },
+    get unsent() {
+      return (behind ?? []).reduce((sum, { length }) => sum + length, ended ? 0 : unsent);
     },
     write,
     read(onData, whenEnded) {
@@ -474,6 +480,7 @@ function pipeStream(internal: DenoInternal, rid: number): Stream {
   const reader = internal.readableStreamForRid!(rid, false).getReader();
   const writer = internal.writableStreamForRid!(rid).getWriter();
   let ended = false;
+  let unsent = 0;
   let onEnd: (detail: string) => void = () => {};
   const end = (detail: string) => {
     if (ended) return;
@@ -486,8 +493,16 @@ function pipeStream(internal: DenoInternal, rid: number): Stream {
     get idle() {
       return !ended;
     },
+    get unsent() {
+      return unsent;
+    },
     write(bytes) {
-      if (!ended) writer.write(bytes).catch((error: Error) => end(error.message));
+      if (ended) return;
+      unsent += bytes.length;
+      writer.write(bytes).then(
+        () => unsent -= bytes.length,
+        (error: Error) => end(error.message),
+      );
     },
     read(onData, whenEnded) {
       onEnd = whenEnded;

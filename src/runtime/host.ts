@@ -74,9 +74,12 @@ export interface Output {
   /** Its height. */
   readonly rows: number;
   write(text: string): void;
+  /** Resolved when all that was written so far has been taken, or nobody takes it. */
+  readonly written: Promise<void>;
 }
 
 function output(stream: typeof process.stdout | typeof process.stderr): Output {
+  let written = Promise.resolve();
   return {
     get isTerminal() {
       return stream.isTTY === true;
@@ -87,7 +90,12 @@ function output(stream: typeof process.stdout | typeof process.stderr): Output {
     get rows() {
       return stream.rows || 24;
     },
-    write: (text) => void stream.write(text),
+    write(text) {
+      written = new Promise((resolve) => stream.write(text, () => resolve()));
+    },
+    get written() {
+      return written;
+    },
   };
 }
 
@@ -128,6 +136,29 @@ export function namesIn(directory: string): readonly string[] {
   } catch {
     return [];
   }
+}
+
+/** Whether a socket is there: false for anything else, undefined for nothing. */
+export function isSocket(path: string): boolean | undefined {
+  return fs.lstatSync(path, { throwIfNoEntry: false })?.isSocket();
+}
+
+/**
+ * Whether a process holds a socket by this path, as the kernel's list has it; false where that cannot be known. Bun takes a
+ * server whose queue is full for one that refuses, and between bind() and listen() every server does.
+ */
+export function isBound(path: string): boolean {
+  try {
+    return readText("/proc/net/unix").split("\n").some((line) => line.endsWith(` ${path}`));
+  } catch {
+    return false;
+  }
+}
+
+/** The system's code of an error, like ENOENT, that our adapter has wrapped or not. */
+export function systemCode(error: unknown): string | undefined {
+  const { cause, code } = error as { cause?: { code?: string }; code?: string };
+  return cause?.code ?? code;
 }
 
 /** Makes a file, a socket too, this user's alone. */

@@ -34,6 +34,9 @@ export function socketStream(socket: SocketLike, direct = true): Stream {
     get idle() {
       return ended === null && (!direct || socket.writableLength === 0);
     },
+    get unsent() {
+      return ended === null ? socket.writableLength : 0;
+    },
     get descriptor() {
       return socket._handle?.fd ?? -1;
     },

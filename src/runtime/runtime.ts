@@ -74,6 +74,8 @@ export interface Child {
 export interface Stream {
   /** Whether a byte written now goes to the kernel now: none waits before it in user space, and the runtime lets it. */
   readonly idle: boolean;
+  /** How many bytes were written, and wait because the kernel has no room for them. */
+  readonly unsent: number;
   /** The kernel's number of it, where the runtime tells that; -1 when it is closed. */
   readonly descriptor?: number;
   /** Writes, at once as far as the kernel takes it. */

@@ -1,0 +1,312 @@
+// What the control socket and those who ask over it do when things go wrong: servers that do not answer, or are none of ours,
+// readers that do not read, names that are taken, and paths that are too long.
+import { assert, assertEquals, assertMatch, assertStringIncludes } from "@std/assert";
+import { existsSync, mkdirSync, writeFileSync } from "node:fs";
+import { connect, createServer, type Socket } from "node:net";
+import { openControl } from "../src/cli/control.ts";
+import type { Journal } from "../src/cli/journal.ts";
+import type { SupervisorEvent } from "../mod.ts";
+import type { Fleet } from "../src/fleet.ts";
+import { loadRuntime } from "../src/runtime/runtime.ts";
+import { commandTest } from "./support/command.ts";
+import { eventually, type Stage } from "./support/processes.ts";
+
+/** A server of this user's that answers each request as it is told; the link is ended with `null`. */
+async function fakeServer(
+  stage: Stage,
+  name: string,
+  answer: (ask: string) => readonly (string | null)[],
+): Promise<() => Promise<void>> {
+  mkdirSync(`${stage.directory}/sam`, { recursive: true, mode: 0o700 });
+  const sockets = new Set<Socket>();
+  const server = createServer((socket) => {
+    sockets.add(socket);
+    socket.on("error", () => {});
+    socket.setEncoding("utf8").on("data", (text) => {
+      for (const line of answer(JSON.parse(String(text)).ask)) {
+        if (line === null) socket.end();
+        else socket.write(`${line}\n`);
+      }
+    });
+  });
+  await new Promise<void>((resolve) =>
+    server.listen(`${stage.directory}/sam/${name}.sock`, resolve)
+  );
+  return () =>
+    new Promise((resolve) => {
+      server.close(() => resolve());
+      for (const socket of sockets) socket.destroy();
+    });
+}
+
+const program = (name: string) => ({
+  name,
+  state: "started",
+  pid: 1,
+  ready: true,
+  instanceId: 1,
+  restarts: 0,
+  lastRecovery: null,
+  heartbeatAge: null,
+  slack: { min: null },
+  memory: null,
+  uptime: 1,
+});
+
+const statusOf = (name: string, programs: readonly unknown[] = [program(name)]) =>
+  JSON.stringify({ ok: { name, pid: 1, strategy: "one_for_one", programs } });
+
+commandTest("what is longer than a pipe takes is written in whole", async (sam, stage) => {
+  const programs = Array.from({ length: 2000 }, (_, at) => program(`program-${at}`));
+  const close = await fakeServer(stage, "large", () => [statusOf("large", programs)]);
+  const status = sam(["status", "--json"]);
+  assertEquals(await status.exited, 0, status.stderr);
+  assertEquals(JSON.parse(status.stdout)[0].programs.length, 2000);
+  await close();
+});
+
+commandTest("an answer that is none of ours ends a command in order", async (sam, stage) => {
+  for (const answer of ["null", "5", '{"ok":null}', '{"ok":{"name":"odd"}}']) {
+    const close = await fakeServer(stage, "odd", () => [answer]);
+    for (const command of ["status", "stop", "events"]) {
+      const asked = sam([command]);
+      assertEquals(await asked.exited, 69, `${command} ${answer}: ${asked.stderr}`);
+      assertStringIncludes(asked.stderr, "sam: the server odd does not answer as a sam does");
+    }
+    await close();
+  }
+});
+
+commandTest(
+  "the end of the link is an answer to stop, and to nothing else; events have a last word",
+  async (sam, stage) => {
+    const event = JSON.stringify({ program: "gone", type: "start", at: 1, instanceId: 1 });
+    const close = await fakeServer(
+      stage,
+      "gone",
+      (ask) => ask === "status" ? [statusOf("gone")] : ask === "events" ? [event, null] : [null],
+    );
+    assertEquals(await sam(["stop"]).exited, 0);
+    const restart = sam(["restart"]);
+    assertEquals(await restart.exited, 69);
+    assertStringIncludes(restart.stderr, "the server gone has ended before it answered");
+    assertEquals(await sam(["signal", "HUP", "gone"]).exited, 69);
+    for (const words of [["events", "--json"], ["events", "--json", "--follow"]]) {
+      const events = sam(words);
+      assertEquals(await events.exited, 69);
+      assertEquals(events.stdout, `${event}\n`);
+      assertStringIncludes(events.stderr, "the server gone has let go before its last event");
+    }
+    await close();
+  },
+);
+
+commandTest("sam events has the newest event, however many there are", async (sam, stage) => {
+  // Each recovery tells the last lines of output, so that no socket takes all events at once.
+  const code = `n=$(cat n); echo $((n + 1)) > n; [ $n -lt 150 ] || exec sleep 60
+    for i in 1 2 3 4 5 6 7 8 9 10; do printf '%0200d\\n' $i; done; exit 1`;
+  writeFileSync(`${stage.directory}/n`, "1");
+  const often = ["--restart-intensity", "1000", "--restart-max-delay", "1", "--stdio", "tee"];
+  const run = sam(
+    ["run", "--name", "much", "--json", ...often, "--", "sh", "-c", code],
+    {},
+    stage.directory,
+  );
+  await run.event("spawn", 150);
+  const events = sam(["events", "--json"]);
+  assertEquals(await events.exited, 0, events.stderr);
+  assert(events.stdout.length > 300_000, `${events.stdout.length}`);
+  const last = JSON.parse(events.stdout.trim().split("\n").at(-1)!);
+  assertEquals([last.type, last.instanceId], ["spawn", 150]);
+  const followed = sam(["events", "--json", "--follow"]);
+  await followed.text(/"type":"spawn"[^\n]*"instanceId":150/);
+  assertEquals(await sam(["stop"]).exited, 0);
+  assertEquals(await followed.exited, 0, followed.stderr);
+  assertStringIncludes(followed.stdout, '"type":"finish"');
+  await run.exited;
+});
+
+commandTest("a follower that does not read is cut off", async (sam, stage) => {
+  const around = process.env["XDG_RUNTIME_DIR"];
+  process.env["XDG_RUNTIME_DIR"] = stage.directory;
+  const runtime = await loadRuntime();
+  let tell: Parameters<Journal["follow"]>[0] = () => {};
+  const control = (await openControl(runtime, "chatty", "chatty"))!;
+  try {
+    const journal = {
+      status: JSON.parse(statusOf("chatty")).ok,
+      entries: [],
+      follow: (follower: typeof tell) => (tell = follower, () => false),
+    };
+    control.serve({ names: ["chatty"] } as unknown as Fleet, journal as unknown as Journal);
+    const event = { type: "check", healthy: true, detail: "x".repeat(64 * 1024), at: 1 };
+    const entry = { program: "chatty", event: event as unknown as SupervisorEvent };
+    const follower = sam(["events", "--follow", "--json"]);
+    await eventually("a follower", () => {
+      tell(entry);
+      return follower.stdout !== "";
+    });
+    follower.kill("SIGSTOP");
+    for (let at = 0; at < 200; at++) {
+      tell(entry);
+      await runtime.settle();
+    }
+    follower.kill("SIGCONT");
+    assertEquals(await follower.exited, 69);
+    assert(follower.stdout.length < 8 * 1024 * 1024, `${follower.stdout.length}`);
+  } finally {
+    await control.close();
+    if (around === undefined) delete process.env["XDG_RUNTIME_DIR"];
+    else process.env["XDG_RUNTIME_DIR"] = around;
+  }
+});
+
+commandTest(
+  "a server that is stopped holds up nobody who means another one",
+  async (sam) => {
+    const stopped = sam(["run", "--json", "--name", "still", "sleep", "60"]);
+    const other = sam(["run", "--json", "--name", "lively", "sleep", "60"]);
+    await Promise.all([stopped.event("spawn"), other.event("spawn")]);
+    const watch = sam(["status", "--watch"]);
+    await watch.text(/still launched/);
+    stopped.kill("SIGSTOP");
+    const asked = sam(["stop", "still"]); // takes all the time there is
+    const silence = "sam: the server still does not answer; is it stopped?\n";
+    const status = sam(["status", "--json"]);
+    assertEquals([await status.exited, status.stderr], [0, silence]);
+    assertEquals(JSON.parse(status.stdout).map(({ name }: { name: string }) => name), ["lively"]);
+    assertEquals(await sam(["signal", "CONT", "lively"]).exited, 0);
+    const unnamed = sam(["stop"]);
+    assertEquals(await unnamed.exited, 64);
+    assertStringIncludes(unnamed.stderr, "needs a name: there are lively, still");
+    await watch.text(/does not answer/, "stderr");
+    assertEquals(await sam(["stop", "lively"]).exited, 0);
+    await other.exited;
+    assertEquals([await asked.exited, asked.stderr], [69, silence]);
+    stopped.kill("SIGCONT");
+    assertEquals(await sam(["stop"]).exited, 0);
+    await stopped.exited;
+    assertEquals(await watch.exited, 0, watch.stderr);
+  },
+  { timeoutMs: 60_000 },
+);
+
+commandTest(
+  "the socket of a server with a full queue is left alone, and so is what is no socket",
+  async (sam, stage) => {
+    const directory = `${stage.directory}/sam`;
+    mkdirSync(`${directory}/no.sock`, { recursive: true, mode: 0o700 });
+    assertEquals(await sam(["status"]).exited, 69);
+    const nameless = sam(["run", "--name", "no", "--restart", "never", "sh", "-c", "exit 3"]);
+    assertEquals(await nameless.exited, 3);
+    assertStringIncludes(nameless.stderr, "sam: no control socket");
+    const run = sam(["run", "--json", "--name", "full", "sleep", "60"]);
+    await run.event("spawn");
+    run.kill("SIGSTOP");
+    const sockets: Socket[] = [];
+    for (let refused = false; !refused;) {
+      refused = await new Promise((resolve) => {
+        const socket = connect(`${directory}/full.sock`);
+        sockets.push(socket);
+        socket.on("connect", () => resolve(false)).on("error", () => resolve(true));
+      });
+    }
+    const status = sam(["status"]);
+    assertEquals(await status.exited, 69);
+    assertStringIncludes(status.stderr, "the server full lives, and takes no connection");
+    const taken = sam(["run", "--name", "full", "true"]);
+    assertEquals(await taken.exited, 64);
+    assert(existsSync(`${directory}/full.sock`) && existsSync(`${directory}/no.sock`));
+    for (const socket of sockets) socket.destroy();
+    run.kill("SIGCONT");
+    await eventually("an empty queue", async () => await sam(["stop"]).exited === 0);
+    await run.exited;
+  },
+);
+
+commandTest(
+  "of servers that begin together each has a name, and one name is one's",
+  async (sam) => {
+    const same = Array.from({ length: 4 }, () => sam(["run", "--name", "same", "sleep", "60"]));
+    const refused = await eventually("three refused", () => {
+      const ended = same.filter(({ child }) => child.exitCode !== null);
+      return ended.length === 3 && ended;
+    });
+    for (const each of refused) {
+      assertEquals(await each.exited, 64);
+      assertStringIncludes(each.stderr, "a server named same runs already");
+    }
+    assertEquals(await sam(["stop", "same"]).exited, 0);
+    const made = Array.from({ length: 4 }, () => sam(["run", "sleep", "60"]));
+    const names = ["sleep", "sleep-2", "sleep-3", "sleep-4"];
+    await eventually("all four", async () => {
+      const status = sam(["status", "--json"]);
+      if (await status.exited !== 0) return false;
+      return JSON.parse(status.stdout).length === 4 && !status.stderr;
+    });
+    for (const name of names) assertEquals(await sam(["stop", name]).exited, 0);
+    for (const each of made) {
+      await each.exited;
+      assert(!each.stderr.includes("no control socket"), each.stderr);
+    }
+  },
+);
+
+commandTest("a path that no socket can have stops no program", async (sam, stage) => {
+  const deep = `${stage.directory}/${"d".repeat(100)}`;
+  mkdirSync(deep);
+  const end = ["sh", "-c", "exit 3"];
+  const never = ["run", "--restart", "never"];
+  const run = sam([...never, ...end], { XDG_RUNTIME_DIR: deep });
+  assertEquals(await run.exited, 3, run.stderr);
+  assertMatch(run.stderr, /no control socket[^\n]*set a shorter XDG_RUNTIME_DIR\n/);
+  const status = sam(["status"], { XDG_RUNTIME_DIR: deep });
+  assertEquals(await status.exited, 78);
+  assertMatch(status.stderr, /^sam: no control socket can be in [^\n]*shorter XDG_RUNTIME_DIR\n$/);
+
+  const file = `${stage.directory}/${"f".repeat(100)}`;
+  writeFileSync(file, "#!/bin/sh\nexit 4\n", { mode: 0o755 });
+  const long = sam([...never, file]);
+  assertEquals(await long.exited, 4, long.stderr);
+  assertStringIncludes(long.stderr, "no control socket");
+
+  const near = `${stage.directory}/${"n".repeat(90 - stage.directory.length)}`;
+  mkdirSync(near);
+  const named = sam([...never, "--name", "a".repeat(30), ...end], { XDG_RUNTIME_DIR: near });
+  assertEquals(await named.exited, 64);
+  assertStringIncludes(named.stderr, "choose a shorter --name");
+});
+
+commandTest(
+  "restart leaves out what has finished, and says so of one that is named; signals need a process",
+  async (sam, stage) => {
+    const programs = {
+      done: { program: "true" },
+      web: { program: "sleep", args: ["60"] },
+      flaky: {
+        program: "false",
+        restart: { initialDelay: 60_000, maxDelay: 60_000, jitter: 0 },
+      },
+    };
+    writeFileSync(`${stage.directory}/sam.config.json`, JSON.stringify({ name: "some", programs }));
+    const run = sam(["run", "--json"], {}, stage.directory);
+    await run.event("finish", 1, "done");
+    await run.event("spawn", 1, "web");
+    await run.event("recovery", 1, "flaky");
+    for (const name of ["done", "flaky"]) {
+      const signal = sam(["signal", "HUP", name]);
+      assertEquals(await signal.exited, 69, name);
+      assertEquals(signal.stderr, `sam: no process of ${name} is there to be signalled\n`);
+    }
+    const done = sam(["restart", "done"]);
+    assertEquals(await done.exited, 69);
+    assertEquals(done.stderr, "sam: done has finished: only a new sam run starts it again\n");
+    const restart = sam(["restart"]);
+    assertEquals([await restart.exited, restart.stderr], [0, ""]);
+    await run.event("spawn", 2, "web");
+    await run.event("spawn", 2, "flaky");
+    assertEquals(await sam(["signal", "CONT"]).exited, 0); // to web alone
+    assertEquals(await sam(["stop"]).exited, 0);
+    await run.exited;
+  },
+);

@@ -2,7 +2,7 @@
 import type { CheckedCheck } from "./options.ts";
 import type { Runtime } from "./runtime/runtime.ts";
 
-/** Resolves to undefined for healthy, else to what is wrong. Once `over` is aborted nothing of it may be left. */
+/** Resolves to undefined for healthy, else to what is wrong. `over` is aborted when it is late, or nobody waits for it any more. */
 type Ask = (
   target: string,
   timeoutMs: number,

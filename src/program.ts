@@ -150,26 +150,27 @@ export function runtimeOf(command: string, args: readonly string[]): RuntimeName
 
 function commandLine(command: string, args: readonly string[]): CommandLine | undefined {
   const name = command.slice(command.lastIndexOf("/") + 1);
-  if (name === "node") return { runtime: name, flagsAt: 0 };
+  // A script of package.json is another process, which does not get the flags.
+  if (name === "node") return args[0] === "--run" ? undefined : { runtime: name, flagsAt: 0 };
   if (name === "deno") return args[0] === "run" ? { runtime: name, flagsAt: 1 } : undefined;
   if (name !== "bun") return undefined;
   const first = firstWord(args, 0);
   const runs = args[first] === "run";
-  const program = args[runs ? firstWord(args, first + 1) : first];
-  return program !== undefined && isBunProgram.test(program)
-    ? { runtime: name, flagsAt: runs ? first + 1 : 0 }
-    : undefined;
+  const program = args[runs ? firstWord(args, first + 1) : first] ?? "";
+  if (!isFile.test(program) && !isCode.test(program)) return undefined;
+  return { runtime: name, flagsAt: runs ? first + 1 : 0 };
 }
 
-/** A file, or code; a word is one of Bun's own commands, or a script of package.json, whose program is another process. */
-const isBunProgram = /^\.|\/|\.[cm]?[jt]sx?$|^(-e|-p|--eval|--print)(=|$)/;
+/** Any other word is one of Bun's own commands, or a script of package.json, whose program is another process. */
+const isFile = /^\.|\/|\.[cm]?[jt]sx?$/;
+const isCode = /^(-e|-p|--eval|--print)(=|$)/;
 /** Flags of Bun whose value may be the next word. */
 const bunValued =
   /^(-[rdlF]|--(preload|require|import|cwd|port|env-file|define|loader|filter|shell|install|tsconfig-override))$/;
 
 /** Where, from `at` on, the first argument of Bun is that is no flag, or is code. */
 function firstWord(args: readonly string[], at: number): number {
-  while (args[at]?.startsWith("-") && !isBunProgram.test(args[at]!)) {
+  while (args[at]?.startsWith("-") && !isCode.test(args[at]!)) {
     at += bunValued.test(args[at]!) ? 2 : 1;
   }
   return at;

@@ -214,6 +214,8 @@ test("a command line of Bun is watched where it runs a file, and has the flag wh
     ["run index.js", 1],
     ["--silent run ./server start", 2],
     ["run --cwd /d src/index.mjs", 1],
+    ["--cwd=/d run index.js", 2],
+    ["--preload=./x.js run start"],
     ["run start"],
     ["start"],
     ["run -F ./part start"],
@@ -230,6 +232,7 @@ test("a command line of Bun is watched where it runs a file, and has the flag wh
     const { args } = await program.command({} as Runtime);
     assertEquals(args.indexOf("--preload"), at ?? -1, words);
   }
+  assertEquals(build({}, "node", ["--run", "start"]).program.preload, false);
   const refused = () => build({ preload: true }, "bun", ["run", "start"]);
   assertThrows(refused, SamError, "bun is no module, and none of the commands");
 });

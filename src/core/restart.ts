@@ -19,7 +19,7 @@ export interface RestartOptions {
   readonly initialDelay?: number;
   /** The longest wait in milliseconds, jitter included. Default 30,000. */
   readonly maxDelay?: number;
-  /** Each further wait in a row is so many times the one before; the second at least 100 ms. Default 2. */
+  /** The n-th restart in a row (n ≥ 2) waits 100 ms × `factor`^(n-2). Default 2. */
   readonly factor?: number;
   /** The share by which a wait varies at random, 0 to 1. Default 0.2. */
   readonly jitter?: number;
@@ -39,8 +39,7 @@ export const restartDefaults: Required<RestartOptions> = {
   resetAfter: 60_000,
 };
 
-/** The second wait in a row, where the first was none, or shorter. */
-const leastStepMs = 100;
+const firstStepMs = 100;
 
 /** Decides after each end of an instance whether, and when, the next one may start. */
 export class RestartPolicy {
@@ -77,8 +76,7 @@ export class RestartPolicy {
     }
     this.#inRow++;
     if (this.#inRow === 1) return Math.min(initialDelay, maxDelay);
-    const second = Math.max(initialDelay * factor, leastStepMs);
-    const base = Math.min(maxDelay, second * factor ** (this.#inRow - 2));
+    const base = Math.min(maxDelay, firstStepMs * factor ** (this.#inRow - 2));
     return Math.min(maxDelay, base * (1 + jitter * (2 * this.#uniform() - 1)));
   }
 

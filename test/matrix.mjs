@@ -74,6 +74,8 @@ mustKnow("suite", suiteNames, Object.keys(suites));
 const wanted = list(options.file).map((name) =>
   name.replace(/^.*\//, "").replace(/(_test)?(\.ts)?$/, "")
 );
+const suitesWithFiles = suiteNames.filter((name) => suites[name].folder !== undefined);
+mustKnow("file", wanted, suitesWithFiles.flatMap((name) => testFilesIn(suites[name].folder)));
 
 mkdirSync(logs, { recursive: true });
 const denoConfig = options.jsr ? join(root, "deno.json") : offlineDenoConfig();
@@ -102,6 +104,13 @@ const skipped = [
 ].filter(Boolean);
 if (skipped.length > 0) console.log(`skipped: ${skipped.join(", ")}`);
 console.log(`${sum("passed")} passed, ${failed} failed`);
+
+/** The names of the test files in a folder, as `--file` takes them. */
+function testFilesIn(folder) {
+  return readdirSync(join(root, folder)).sort()
+    .filter((file) => file.endsWith("_test.ts"))
+    .map((file) => file.replace("_test.ts", ""));
+}
 
 function mustKnow(what, names, known) {
   const unknown = names.filter((name) => !known.includes(name));
@@ -149,9 +158,7 @@ async function runSuite(suite, beside = []) {
 /** The legs of a suite, as jobs; none where it cannot run. What comes of them is added to `own`. */
 async function legsOf(suite, own) {
   const { folder, prepare } = suites[suite];
-  const files = readdirSync(join(root, folder)).sort()
-    .filter((file) => file.endsWith("_test.ts"))
-    .filter((file) => wanted.length === 0 || wanted.includes(file.replace("_test.ts", "")));
+  const files = testFilesIn(folder).filter((name) => wanted.length === 0 || wanted.includes(name));
   if (files.length === 0) {
     faults.push(`no test file in ${folder}`);
     return [];
@@ -163,7 +170,7 @@ async function legsOf(suite, own) {
     return [];
   }
   return legNames.map((name) => async () => {
-    const leg = await runLeg(name, suite, files.map((file) => `./${folder}/${file}`));
+    const leg = await runLeg(name, suite, files.map((name) => `./${folder}/${name}_test.ts`));
     report(leg);
     own.push(leg);
   });

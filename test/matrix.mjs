@@ -76,7 +76,8 @@ const wanted = list(options.file).map((name) =>
 );
 
 mkdirSync(logs, { recursive: true });
-const denoConfig = options.jsr ? join(root, "deno.json") : offlineDenoConfig();
+const offlineConfig = offlineDenoConfig(); // the programs that tests start take theirs from here, whatever the leg does
+const denoConfig = options.jsr ? join(root, "deno.json") : offlineConfig;
 const groups = new Set();
 for (const signal of ["SIGINT", "SIGTERM", "SIGHUP"]) {
   process.on(signal, () => {

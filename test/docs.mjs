@@ -218,7 +218,7 @@ const scenes = {
   "docs/getting-started.md": [
     async (before, report, after) => {
       must(moreText.length === 0, "there is more than one text");
-      if (noCurl !== undefined) return skip(`curl: ${noCurl}`);
+      if (noCurl !== undefined) skip(`curl: ${noCurl}`);
       for (const [at, name] of ["node", "bun", "server"].entries()) {
         const cwd = folder({ "server.js": server });
         rmSync(join(cwd, "package.json"));
@@ -252,7 +252,7 @@ const scenes = {
       const files = { "web.cjs": serving, server: "#!/bin/sh\nexec node web.cjs\n" };
       const serveHealth = (running) => ready(running, "server");
       await shell.during(http, folder(files), serveHealth);
-      if (noRedis !== undefined) return skip(`redis: ${noRedis}`);
+      if (noRedis !== undefined) skip(`redis: ${noRedis}`);
       for (const line of [tcp, command]) {
         await shell.during(line, folder({}), async (running) => {
           await ready(running, "redis-server");
@@ -349,7 +349,7 @@ try {
     if (block === undefined) continue;
     await check(`${name}: sam.config.ts`, async () => {
       const [files, ...programs] = configurations[name];
-      if (noRedis !== undefined && programs.includes("store")) return skip(`redis: ${noRedis}`);
+      if (noRedis !== undefined && programs.includes("store")) skip(`redis: ${noRedis}`);
       const cwd = folder({ ...files, "sam.config.ts": block });
       await shell.done("bun add @x/sam", cwd);
       await shell.during("bunx --bun sam run", cwd, (running) => ready(running, ...programs));

@@ -78,7 +78,8 @@ const suitesWithFiles = suiteNames.filter((name) => suites[name].folder !== unde
 mustKnow("file", wanted, suitesWithFiles.flatMap((name) => testFilesIn(suites[name].folder)));
 
 mkdirSync(logs, { recursive: true });
-const denoConfig = options.jsr ? join(root, "deno.json") : offlineDenoConfig();
+const offlineConfig = offlineDenoConfig(); // the programs that tests start take theirs from here, whatever the leg does
+const denoConfig = options.jsr ? join(root, "deno.json") : offlineConfig;
 const groups = new Set();
 for (const signal of ["SIGINT", "SIGTERM", "SIGHUP"]) {
   process.on(signal, () => {
@@ -138,13 +139,14 @@ async function runScript(name) {
   const flags = ["--built", ...(options.short ? ["--short"] : [])];
   const { code, output } = await run(process.execPath, [join(root, path), ...flags]);
   const counts = /^(\d+) passed, (\d+) failed$/m.exec(output) ?? ["no count", 0, 0];
-  const why = /^SKIPPED {2}(.*)$/m.exec(output)?.[1];
+  const skipped = Number(/^(\d+) skipped$/m.exec(output)?.[1] ?? 0);
+  const whys = output.match(/^SKIPPED .*$/gm) ?? [];
   const failed = Number(counts[2]) || (code === 0 ? 0 : 1);
   if (failed > 0) console.log(`--- ${path}\n${output}`);
-  else if (why !== undefined) console.log(`SKIPPED  ${path}: ${why}`);
-  console.log(`${failed > 0 ? "FAILED" : "ok"}  ${path}: ${counts[0]}`);
-  if (why !== undefined) skippedSuites.push(path);
-  legs.push({ passed: Number(counts[1]), failed, skipped: 0 });
+  else for (const why of whys) console.log(why.replace("SKIPPED", `$&  ${path}:`));
+  console.log(`${failed > 0 ? "FAILED" : "ok"}  ${path}: ${counts[0]}, ${skipped} skipped`);
+  if (whys.length > skipped) skippedSuites.push(path); // all of it
+  legs.push({ passed: Number(counts[1]), failed, skipped });
 }
 
 /** Runs the legs of a suite, and other jobs beside them. */

@@ -2,6 +2,10 @@
 
 let passed = 0;
 let failed = 0;
+let skipped = 0;
+
+/** What ends a check that cannot be made on this machine. */
+class Skipped extends Error {}
 
 /** One thing that must hold. */
 export async function check(name, action) {
@@ -10,25 +14,28 @@ export async function check(name, action) {
     passed++;
     console.log(`ok      ${name}`);
   } catch (error) {
-    failed++;
-    console.log(`FAILED  ${name}: ${error.message}`);
+    const isSkipped = error instanceof Skipped;
+    if (isSkipped) skipped++;
+    else failed++;
+    console.log(`${isSkipped ? "SKIPPED" : "FAILED "} ${name}: ${error.message}`);
   }
 }
 
-/** Prints the last line; the exit status says the same. */
+/** Prints the last line, and before it how many were skipped; the exit status tells of failures. */
 export function conclude() {
+  if (skipped > 0) console.log(`${skipped} skipped`);
   console.log(`${passed} passed, ${failed} failed`);
   if (failed > 0) process.exitCode = 1;
 }
 
-/** Says that a part cannot be checked on this machine. */
+/** Ends a check that cannot be made, or made in full, on this machine. */
 export function skip(why) {
-  console.log(`SKIPPED  ${why}`);
+  throw new Skipped(why);
 }
 
 /** For a machine on which nothing of the script can be checked. */
 export function skipAll(why) {
-  skip(why);
+  console.log(`SKIPPED ${why}`);
   conclude();
   process.exit();
 }

@@ -35,7 +35,7 @@ interface Member extends FleetProgram {
   up: boolean;
   /** It is to end before anything is started: another one has failed. */
   mustEnd: boolean;
-  /** It was stopped alone: it is not started any more. */
+  /** It was stopped, alone or with all: it is not started any more. */
   stopped: boolean;
   status: ExitStatus | null;
 }
@@ -58,7 +58,7 @@ export class Fleet {
   #waiters: Waiter[] = [];
   /** One is being ended because another one has failed. */
   #ending: Member | null = null;
-  #stopping: Promise<void> | null = null;
+  #stopping = false;
   #code: number | null = null;
 
   /** Starts the programs, which are given in the order of their dependencies. */
@@ -118,10 +118,10 @@ export class Fleet {
    * `delivered`: they have got it already. Called again, it hastens the end.
    */
   stop(signal: Signal | null, delivered = false): void {
-    const again = this.#stopping !== null;
-    this.#stopping ??= this.#stop(signal, delivered);
-    if (again) { for (const { supervision } of this.#members) supervision.shutdown(signal); }
-    this.#open();
+    const again = this.#stopping;
+    this.#stopping = true;
+    if (again) { for (const member of this.#members) this.#shutdown(member, signal); }
+    else void this.#stop(signal, delivered);
   }
 
   /** Ends one program, also one that waits to be started; the others go on. */
@@ -136,9 +136,16 @@ export class Fleet {
   async #stop(signal: Signal | null, delivered: boolean): Promise<void> {
     for (const member of [...this.#members].reverse()) {
       if (member.status !== null) continue;
-      member.supervision.shutdown(signal, delivered);
+      this.#shutdown(member, signal, delivered);
       if (!delivered) await member.supervision.finished;
     }
+  }
+
+  /** Also one that waits to be started. One whose turn has not come goes on waiting: it would only try again. */
+  #shutdown(member: Member, signal: Signal | null, delivered?: boolean): void {
+    member.stopped = true;
+    member.supervision.shutdown(signal, delivered);
+    this.#open();
   }
 
   #member(name: string): Member {
@@ -216,8 +223,8 @@ export class Fleet {
   #open(): void {
     for (const waiter of this.#waiters) {
       const stopped = this.#members.find(({ name }) => name === waiter.name)?.stopped;
-      if (this.#stopping || stopped) {
-        const why = stopped ? "it was stopped" : "sam stops";
+      if (stopped) {
+        const why = this.#stopping ? "sam stops" : "it was stopped";
         waiter.reject(new SamError("INTERRUPT", `${waiter.name} was not started: ${why}`));
       } else if (this.#mayStart(waiter.name)) waiter.resolve();
       else continue;
@@ -226,7 +233,7 @@ export class Fleet {
   }
 
   #mayStart(name: string): boolean {
-    if (this.#members.some(({ mustEnd }) => mustEnd)) return false;
+    if (this.#stopping || this.#members.some(({ mustEnd }) => mustEnd)) return false;
     const self = this.#members.findIndex((member) => member.name === name);
     if (self < 0) return false; // the others are not there yet
     const before = this.#strategy === "one_for_one"

@@ -1,8 +1,9 @@
 // `sam run --metrics`: metrics, probes and the status page of a server that runs, and who may read them.
 import { assert, assertEquals, assertMatch, assertStringIncludes } from "@std/assert";
+import { writeFileSync } from "node:fs";
 import { type IncomingMessage, request } from "node:http";
-import type { AddressInfo } from "node:net";
-import { createServer } from "node:net";
+import { type AddressInfo, connect, createServer, type Socket } from "node:net";
+import { join } from "node:path";
 import { addressOf } from "../src/cli/address.ts";
 import { pieces } from "../src/cli/page.ts";
 import type { ServerStatus } from "../src/cli/journal.ts";
@@ -170,6 +171,68 @@ commandTest(
     assertStringIncludes(String(head.headers["content-security-policy"]), "default-src 'none'");
     run.kill("SIGTERM");
     await run.exited;
+  },
+);
+
+/** Asks for what goes on without end. */
+function reader(url: string): Socket {
+  const { hostname, port } = new URL(url);
+  const socket = connect(Number(port), hostname);
+  socket.on("error", () => {}); // it is closed, too
+  socket.write("GET /live HTTP/1.1\r\nHost: localhost\r\n\r\n");
+  return socket;
+}
+
+const next = (socket: Socket, event: "data" | "close") =>
+  new Promise((resolve) => socket.once(event, resolve));
+
+commandTest("there are 256 connections, and another when one of them has ended", async (sam) => {
+  const run = sam(["run", "--json", "--metrics", "0", "sleep", "60"]);
+  const url = await urlOf(run);
+  const readers = Array.from({ length: 256 }, () => reader(url));
+  await Promise.all(readers.map((each) => next(each, "data")));
+  const refused = reader(url);
+  let said = "";
+  refused.on("data", (bytes) => said += bytes);
+  await next(refused, "close");
+  assertEquals(said, "");
+  readers[0]!.destroy();
+  await eventually(
+    "room",
+    async () => (await ask(url, "/livez").catch(() => null))?.status === 200,
+  );
+  assert(readers.slice(1).every((each) => !each.destroyed));
+  run.kill("SIGTERM");
+  await Promise.all([run.exited, ...readers.slice(1).map((each) => next(each, "close"))]);
+});
+
+commandTest(
+  "a reader who does not read is cut off, and nobody else",
+  async (sam, { directory }) => {
+    // Reports of 48 KiB, as long as they can be, many times a second.
+    const output = join(directory, "output");
+    writeFileSync(output, '"'.repeat(8192));
+    const fails = { program: "sh", args: ["-c", 'cat "$0"; exit 1', output], stdio: "tee" };
+    const config = join(directory, "sam.config.json");
+    const restart = { intensity: 1_000_000, maxDelay: 0 };
+    const programs = Object.fromEntries(
+      Array.from("abcdefgh", (name) => [name, { ...fails, restart }]),
+    );
+    writeFileSync(config, JSON.stringify({ programs }));
+    const run = sam(["run", "--json", "--metrics", "0", "--config", config]);
+    const url = await urlOf(run);
+    const [idle, busy] = [reader(url).pause(), reader(url)];
+    let [got, told] = [0, 0];
+    busy.on("data", ({ length }) => told += length);
+    const most = 16 * 2 ** 20; // 4 MiB here, and what the kernel keeps for both sides
+    await eventually("all that can wait", () => told > most);
+    idle.on("data", ({ length }) => got += length).resume();
+    await next(idle, "close");
+    assert(got < most, `${got}`);
+    const before = told;
+    await eventually("more for who reads", () => told > before);
+    run.kill("SIGTERM");
+    await Promise.all([run.exited, next(busy, "close")]);
   },
 );
 

@@ -1,6 +1,6 @@
 // Several programs: the order of their start and end, and what the failure of one means for the others.
 import { assertEquals, assertThrows } from "@std/assert";
-import { writeFileSync } from "node:fs";
+import { existsSync, writeFileSync } from "node:fs";
 import type { CheckOptions, SamError, SupervisorEvent } from "../mod.ts";
 import { Fleet, inOrder, type Strategy } from "../src/fleet.ts";
 import { checkProgram } from "../src/program.ts";
@@ -27,7 +27,7 @@ function fleetOf(
         const options = checkSuperviseOptions(
           {
             recoveryPolicy: "restart",
-            restart: { on: "failure", intensity: 3 },
+            restart: { on: "failure", intensity: 3, maxDelay: 0 },
             ...(checks[name] && { check: checks[name] }),
           },
           program,
@@ -113,6 +113,27 @@ processTest("a fleet that is stopped while it starts starts nothing more", async
   assertEquals(await fleet.finished, 0);
   assertEquals(said().filter((each) => each.startsWith("spawn b")), []);
 });
+
+processTest(
+  "a program that fails while those after it are being stopped is not started again, nor given up",
+  async ({ directory }) => {
+    const [up, go] = [`${directory}/up`, `${directory}/go`];
+    const wait = `while [ ! -e ${go} ]; do sleep 0.02; done`;
+    const { fleet, said, reached } = fleetOf("one_for_one", {
+      a: [sleep],
+      b: [`trap "${wait}; exit" TERM; : >${up}; ${wait}`, "a"],
+    });
+    let refused = 0;
+    fleet.subscribe((_, { type }) => void (type === "spawnFailed" && refused++));
+    await eventually("b", () => existsSync(up));
+    fleet.stop(null);
+    killQuietly(fleet.supervisor("a").status.pid!);
+    await reached("exit a1");
+    writeFileSync(go, "");
+    assertEquals([await fleet.finished, refused], [0, 1]);
+    assertEquals(said(), ["spawn a1", "spawn b1", "exit a1", "exit b1"]);
+  },
+);
 
 processTest(
   "a program that waits for another can be stopped alone: it is never started",

@@ -5,13 +5,13 @@ import type { Runtime } from "./runtime/runtime.ts";
 /** Resolves to undefined for healthy, else to what is wrong. `over` is aborted when it is late, or nobody waits for it any more. */
 type Ask = (
   target: string,
-  timeoutMs: number,
   runtime: Runtime,
   over: AbortSignal,
+  timeoutMs: number,
 ) => Promise<string | undefined>;
 
 const ask: Readonly<Record<CheckedCheck["kind"], Ask>> = {
-  async http(url, _timeoutMs, _runtime, over) {
+  async http(url, _runtime, over) {
     const response = await fetch(url, {
       signal: over,
       redirect: "manual", // it is this program that is asked, not what it points to
@@ -21,13 +21,13 @@ const ask: Readonly<Record<CheckedCheck["kind"], Ask>> = {
     const { status } = response;
     return status >= 200 && status < 400 ? undefined : `${url} answered ${status}`;
   },
-  async tcp(target, timeoutMs, runtime) {
+  async tcp(target, runtime, over) {
     const colon = target.lastIndexOf(":");
     const host = target.slice(0, colon).replace(/^\[(.*)\]$/, "$1"); // IPv6
-    await runtime.reach(host, Number(target.slice(colon + 1)), timeoutMs);
+    await runtime.reach(host, Number(target.slice(colon + 1)), over);
     return undefined;
   },
-  async command(line, timeoutMs, runtime, over) {
+  async command(line, runtime, over, timeoutMs) {
     const child = await runtime.spawn({
       file: "sh",
       flags: [],
@@ -129,7 +129,7 @@ export class Checker {
     const cancelTimer = this.#runtime.schedule(abort, timeout, false);
     this.#cancel = abort;
     try {
-      return await ask[kind](target, timeout, this.#runtime, over.signal);
+      return await ask[kind](target, this.#runtime, over.signal, timeout);
     } catch (error) {
       const { name, message, cause } = error as Error;
       if (name === "AbortError") return `no answer within ${timeout} ms`;

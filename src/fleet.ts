@@ -108,6 +108,11 @@ export class Fleet {
     return isReady(this.#member(name));
   }
 
+  /** Whether a program waits for those that come before it. */
+  waits(name: string): boolean {
+    return this.#waiters.some((waiter) => waiter.name === name);
+  }
+
   /** One program, as its owner sees it. */
   supervisor(name: string): Supervision {
     return this.#member(name).supervision;
@@ -239,7 +244,7 @@ export class Fleet {
     const before = this.#strategy === "one_for_one"
       ? this.#members[self]!.after.map((each) => this.#member(each))
       : this.#members.slice(0, self);
-    return before.every(isReady);
+    return before.every((member) => isReady(member) && !member.stopped);
   }
 }
 

@@ -125,7 +125,16 @@ function frame(message: object, padding = 0): Uint8Array {
 /** The number of the last request; when it is answered, nothing more is to come. */
 const lastId = 4;
 
-/** One session, over connections made by `connect`. `close`: the inspector was opened for it, and is to be closed after it. */
+/** How a session ends: the inspector stays, is closed when the event loop turns, or at once. */
+export type InspectorEnd = "keep" | "close later" | "close now";
+
+const closings: Readonly<Record<Exclude<InspectorEnd, "keep">, string>> = {
+  // Node opens it once more when the event loop turns, where it has been closed before. The global may be a fake.
+  "close later": 'process.getBuiltinModule("node:timers").setImmediate(process._debugEnd)',
+  "close now": "process._debugEnd()",
+};
+
+/** One session, over connections made by `connect`. */
 export class InspectorSession {
   readonly #connect: () => Promise<Stream>;
   /** The present connection. */
@@ -139,19 +148,17 @@ export class InspectorSession {
   #upgraded = false;
   #left = false;
 
-  constructor(connect: () => Promise<Stream>, close: boolean) {
+  constructor(connect: () => Promise<Stream>, end: InspectorEnd) {
     this.#connect = connect;
-    if (!close) {
+    if (end === "keep") {
       this.#last = frame({ id: lastId, method: "Debugger.disable" });
       return;
     }
     this.#padding = paddingBytes;
-    // Not at once: Node opens it again when the event loop turns, where it has been closed before. And only after the
-    // debugger: a pause that is still to come would come in the expression, and Node would never leave it.
-    const expression = "setImmediate(process._debugEnd)";
+    // The debugger first: a pause that is still to come would come in the expression, and Node would never leave it.
     this.#last = Uint8Array.of(
       ...frame({ id: 3, method: "Debugger.disable" }, paddingBytes),
-      ...frame({ id: lastId, method: "Runtime.evaluate", params: { expression } }),
+      ...frame({ id: lastId, method: "Runtime.evaluate", params: { expression: closings[end] } }),
     );
   }
 

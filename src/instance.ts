@@ -8,7 +8,7 @@ import { familyVariable, type Guard, type Ward } from "./guard.ts";
 import { descends, processState } from "./proc.ts";
 import { linkVariable } from "./runtime/birth.ts";
 import type { Child, Command, Runtime } from "./runtime/runtime.ts";
-import { type StackAttempt, type StackFinding, takeStack } from "./stack.ts";
+import { type StackAttempt, type StackFinding, type StackTarget, takeStack } from "./stack.ts";
 import { Tail } from "./tail.ts";
 
 /** What an instance is started with. */
@@ -34,8 +34,6 @@ const ctrlCMs = 100;
 /** What the driver knows of an instance, beside what the core knows. */
 type Findings = Omit<Evidence, "detail" | "exitCode" | "signal" | "heartbeatAge">;
 
-/** With so many heartbeats an inspector is looked for that opens too late: the event loop has turned before the second. */
-const lateLooks = 3;
 const heartbeat: ServerInput = { type: "heartbeat" };
 /** An exit waits so long for the last output that was written before it. */
 const lastOutputMs = 50;
@@ -70,8 +68,9 @@ export class Instance {
   #examined: Promise<void> = Promise.resolve();
   /** The attempt to take the stack; null while there is none. */
   #attempt: StackAttempt | null = null;
-  /** The last attempt, which may have left an inspector open, and how often that is still looked for. */
-  #late: { readonly attempt: StackAttempt; looks: number } | null = null;
+  /** The last attempt, while it may have left an inspector open. */
+  #late: StackAttempt | null = null;
+  readonly #before: StackTarget["before"] = { ports: null };
   /** Signals that wait for the stack. */
   #held: Signal[] = [];
   #doomed = false;
@@ -295,9 +294,7 @@ export class Instance {
 
   /** It lives, perhaps again, after it was only observed. */
   #heartbeat(): void {
-    const late = this.#late;
-    late?.attempt.closeLate();
-    if (late && --late.looks === 0) this.#late = null;
+    if (this.#late?.closeLate() === false) this.#late = null;
     this.#sink.input(heartbeat);
   }
 
@@ -329,7 +326,7 @@ export class Instance {
     const state = processState(runtime, pid);
     this.#findings = { ...(state && { processState: state }), ...this.#noteBefore(Date.now()) };
     if (stackMs === 0 || (this.#stackAccess === null && !this.#isModule)) return;
-    const target = { pid, access: this.#stackAccess, words: this.#words };
+    const target = { pid, access: this.#stackAccess, words: this.#words, before: this.#before };
     const attempt = this.#attempt = takeStack(runtime, target, stackMs);
     this.#late = null;
     this.#examined = attempt.found.then((finding) => this.#endExamination(attempt, finding));
@@ -338,7 +335,7 @@ export class Instance {
   #endExamination(attempt: StackAttempt, finding: StackFinding): void {
     this.#findings = { ...this.#findings, ...finding };
     this.#attempt = null;
-    this.#late = { attempt, looks: lateLooks };
+    this.#late = attempt;
     for (const signal of this.#held.splice(0)) this.signal(signal);
   }
 

@@ -150,13 +150,15 @@ export function runtimeOf(command: string, args: readonly string[]): RuntimeName
 
 function commandLine(command: string, args: readonly string[]): CommandLine | undefined {
   const name = command.slice(command.lastIndexOf("/") + 1);
-  // A script of package.json is another process, which does not get the flags.
-  if (name === "node") return args[0] === "--run" ? undefined : { runtime: name, flagsAt: 0 };
+  if (name === "node") {
+    const first = args[firstWord(args, 0, nodeValued, isNodeScript)] ?? "";
+    return isNodeScript.test(first) ? undefined : { runtime: name, flagsAt: 0 };
+  }
   if (name === "deno") return args[0] === "run" ? { runtime: name, flagsAt: 1 } : undefined;
   if (name !== "bun") return undefined;
-  const first = firstWord(args, 0);
+  const first = firstWord(args, 0, bunValued, isCode);
   const runs = args[first] === "run";
-  const program = args[runs ? firstWord(args, first + 1) : first] ?? "";
+  const program = args[runs ? firstWord(args, first + 1, bunValued, isCode) : first] ?? "";
   if (!isFile.test(program) && !isCode.test(program)) return undefined;
   return { runtime: name, flagsAt: runs ? first + 1 : 0 };
 }
@@ -167,11 +169,16 @@ const isCode = /^(-e|-p|--eval|--print)(=|$)/;
 /** Flags of Bun whose value may be the next word. */
 const bunValued =
   /^(-[rdlF]|--(preload|require|import|cwd|port|env-file|define|loader|filter|shell|install|tsconfig-override))$/;
+/** A script of package.json is another process, which does not get the flags. */
+const isNodeScript = /^--run(=|$)/;
+/** Flags of Node whose value may be the next word. */
+const nodeValued =
+  /^(-[rC]|--(require|import|conditions|experimental-loader|loader|title|inspect-port|disable-warning))$/;
 
-/** Where, from `at` on, the first argument of Bun is that is no flag, or is code. */
-function firstWord(args: readonly string[], at: number): number {
-  while (args[at]?.startsWith("-") && !isCode.test(args[at]!)) {
-    at += bunValued.test(args[at]!) ? 2 : 1;
+/** Where, from `at` on, the first argument is that is no flag, nor the value of one, or that `counts` all the same. */
+function firstWord(args: readonly string[], at: number, valued: RegExp, counts: RegExp): number {
+  while (args[at]?.startsWith("-") && !counts.test(args[at]!)) {
+    at += valued.test(args[at]!) ? 2 : 1;
   }
   return at;
 }

@@ -232,7 +232,10 @@ test("a command line of Bun is watched where it runs a file, and has the flag wh
     const { args } = await program.command({} as Runtime);
     assertEquals(args.indexOf("--preload"), at ?? -1, words);
   }
-  assertEquals(build({}, "node", ["--run", "start"]).program.preload, false);
+  for (const words of ["--run start", "--run=start", "--no-warnings --import ./x.js --run start"]) {
+    assertEquals(build({}, "node", words.split(" ")).program.preload, false, words);
+  }
+  assertEquals(build({}, "node", ["server.js", "--run"]).program.preload, true);
   const refused = () => build({ preload: true }, "bun", ["run", "start"]);
   assertThrows(refused, SamError, "bun is no module, and none of the commands");
 });

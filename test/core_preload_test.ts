@@ -82,12 +82,17 @@ test("core server: a check from outside recovers a program that is registered or
 
 test("core server: given up after a warning, exit code 0 is no success; under libsam's rule the status is the program's", () => {
   const quit = { recoveryPolicy: "quit", startedAtSpawn: true } as const;
-  for (const reach of ["launch", "start"] as const) {
-    for (const [some, code] of [[{ restart: on("failure") }, 1], [{}, 0]] as const) {
-      const bench = new Bench({ ...quit, ...some });
-      bench[reach]().feed({ type: "unhealthy", reason: "unhealthy", detail: "500" });
-      assertEquals(bench.exit(0).status(), { code, signal: null, reason: "quit" }, reach);
-    }
+  const failure = { restart: on("failure") };
+  for (
+    const [reach, some, code] of [["launch", failure, 1], ["start", failure, 0], [
+      "launch",
+      {},
+      0,
+    ]] as const
+  ) {
+    const bench = new Bench({ ...quit, ...some });
+    bench[reach]().feed({ type: "unhealthy", reason: "unhealthy", detail: "500" });
+    assertEquals(bench.exit(0).status(), { code, signal: null, reason: "quit" }, reach);
   }
   const own = new Bench({ ...quit, restart: on("failure") }).start().exit(0);
   assertEquals(own.status()?.code, 0, "nobody asked it to end");

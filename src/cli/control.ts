@@ -179,12 +179,16 @@ export class Control {
           if (request.follow) this.#followers.set(client, client.unsent + maxUnsentBytes);
           else client.send({ ok: null });
           return;
-        case "restart":
+        case "restart": {
+          const { program } = request;
+          if (program !== undefined && fleet.waits(program)) {
+            throw new SamError("BAD_HANDLE", `${program} waits for what comes before it`);
+          }
           await Promise.all(
-            named(fleet, request.program).map((name) =>
+            named(fleet, program).filter((name) => !fleet.waits(name)).map((name) =>
               fleet.supervisor(name).restart().catch((error: SamError) => {
                 if (error.code !== "BAD_HANDLE") throw error;
-                if (request.program === undefined) return; // it has done its work
+                if (program === undefined) return; // it has done its work
                 throw new SamError(
                   "BAD_HANDLE",
                   `${name} has finished: only a new sam run starts it again`,
@@ -193,6 +197,7 @@ export class Control {
             ),
           );
           return client.send({ ok: null });
+        }
         case "signal": {
           const { signal, program } = request;
           if (!isSignal(signal)) throw new SamError("INVALID_PARAM", `${signal} is no signal`);

@@ -745,8 +745,7 @@ export class Server {
       this.#emit({ type: "recovery", reason, evidence, delay: null });
       if (reason === "failed") this.#emit({ type: "failed", reason, evidence });
       // Where an exit code of 0 is the end of the work, a failure is none, though the process may answer its warning so.
-      const isFailure = this.#settings.restart.on !== "started" &&
-        (this.#planned !== null || !this.#judgesItself);
+      const isFailure = this.#settings.restart.on !== "started" && !this.#judgesItself;
       const code = isFailure ? status || 1 : status;
       return this.#finish(code, exit.signal, reason === "failed" ? "failed" : "quit");
     }

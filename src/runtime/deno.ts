@@ -43,7 +43,9 @@ interface DenoLike {
   openSync(path: string, options: object): DenoFile;
   listen(options: { transport: "unix"; path: string }): AsyncIterable<DenoConn> & { close(): void };
   connect(
-    where: { transport: "unix"; path: string } | { hostname: string; port: number },
+    where:
+      | { transport: "unix"; path: string }
+      | { hostname: string; port: number; signal?: AbortSignal },
   ): Promise<DenoConn>;
 }
 interface DenoFile {
@@ -217,15 +219,14 @@ export const deno: Runtime = {
       demandSocket(path);
       return connectionStream(await Deno.connect({ transport: "unix", path }));
     }, `open the socket ${path}`),
-  async reach(hostname, port, timeoutMs) {
+  async reach(hostname, port, over) {
     const what = `connect to ${hostname}:${port}`;
     demand(what, [["net", `${hostname}:${port}`, `${hostname}:${port}`]]);
-    const connecting = allowed(() => Deno.connect({ hostname, port }), what);
+    const connecting = allowed(() => Deno.connect({ hostname, port, signal: over }), what);
     const closing = connecting.then((connection) => connection.close());
     await new Promise<void>((resolve, reject) => {
-      const late = new Error(`no connection within ${timeoutMs} ms`);
-      const timer = setTimeout(() => reject(late), timeoutMs);
-      closing.then(resolve, reject).finally(() => clearTimeout(timer));
+      over.addEventListener("abort", () => reject(over.reason));
+      closing.then(resolve, reject);
     });
   },
   connectPort: (port) =>

@@ -168,15 +168,15 @@ export function remove(paths: readonly string[]): void {
 }
 
 /** Connects to a TCP port, and lets go of it again. */
-export function reach(host: string, port: number, timeoutMs: number): Promise<void> {
+export function reach(host: string, port: number, over: AbortSignal): Promise<void> {
   const { connect } = process.getBuiltinModule("node:net") as typeof Net;
   return new Promise((resolve, reject) => {
-    const socket = connect({ host, port, timeout: timeoutMs });
+    const socket = connect({ host, port });
     socket.once("connect", () => {
       socket.destroy();
       resolve();
     });
-    socket.once("timeout", () => socket.destroy(new Error(`no connection within ${timeoutMs} ms`)));
+    over.addEventListener("abort", () => socket.destroy(over.reason));
     socket.once("error", reject);
   });
 }

@@ -174,8 +174,8 @@ export interface Runtime {
   listen(path: string, onStream: (stream: Stream) => void): Promise<Listener>;
   /** Connects to a Unix socket. */
   connect(path: string): Promise<Stream>;
-  /** Connects to a TCP port, and lets go of it again. Rejects when that takes longer than `timeoutMs`. */
-  reach(host: string, port: number, timeoutMs: number): Promise<void>;
+  /** Connects to a TCP port, and lets go of it again. Rejects when `over` is aborted before. */
+  reach(host: string, port: number, over: AbortSignal): Promise<void>;
   /** Connects to a TCP port at 127.0.0.1. */
   connectPort(port: number): Promise<Stream>;
   /** Takes over a descriptor inherited from the parent. */

@@ -58,6 +58,7 @@ export class Judge {
   #recoveries: number[] = [];
   quorate: boolean;
   #lastEnd: Exit | null = null;
+  #registeredOnce = false;
   #startedOnce = false;
   #bornDead = false;
   #sparelessSince: number | null = null;
@@ -155,6 +156,7 @@ export class Judge {
     this.#sign = this.#check = this.#warned = null;
     this.#excused = { ms: 0, sinceSign: 0 };
     this.#unhealthy =
+      this.#registeredOnce =
       this.#startedOnce =
       this.#bornDead =
       this.#asked =
@@ -211,6 +213,7 @@ export class Judge {
         return;
       case "register":
         this.#firstRegistered ??= this.active;
+        this.#registeredOnce = true;
         return;
       case "start":
         this.#sign = now;
@@ -288,11 +291,10 @@ export class Judge {
     const truth = signal === null ? code! : 128 + signalNumber(signal);
     const betweenInstances = status.reason === "stopped" && [0, 130, 143].includes(status.code);
     const limit = status.reason === "restart-limit" && truth === 0;
-    // Where exit code 0 is the end of the work, it is no answer to a warning, nor to markFailed().
-    const mayBeOne = truth === 0 && ["quit", "failed"].includes(status.reason) &&
+    // Where exit code 0 is the end of the work, it is no answer to a warning, of a program that does not register.
+    const noSuccess = truth === 0 && status.reason === "quit" && !this.#registeredOnce &&
       this.#settings.restart.on !== "started";
-    if (mayBeOne) return assert([0, 1].includes(status.code));
-    if (!betweenInstances) assertEquals(status.code, limit ? 1 : truth, status.reason);
+    if (!betweenInstances) assertEquals(status.code, limit || noSuccess ? 1 : truth, status.reason);
   }
 
   // What the processes do.

@@ -1,6 +1,7 @@
 // The package as npm would publish it, in fresh folders with nothing else installed: each version of Node, and Deno, run the
-// README's first program, which heals; TypeScript is strict and has no further types. How it is installed as README and docs
-// say, from npm and JSR: docs.mjs.
+// README's first program, which heals; TypeScript is strict and has no further types. A server made with Express, which is
+// taken from the registry, heals of a hang under `sam run`. How the package is installed as README and docs say, from npm
+// and JSR: docs.mjs.
 //
 //   npm run test:consumers
 //
@@ -8,7 +9,7 @@
 
 import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
-import { join } from "node:path";
+import { delimiter, dirname, join } from "node:path";
 import { check, conclude } from "./support/counted.mjs";
 import { install, root, run, runtimesDir } from "./support/setup.mjs";
 import { must, Shell } from "./support/shell.mjs";
@@ -25,15 +26,21 @@ const paths = {
   node24: join(runtimes, "node-24/bin/node"),
   node26: join(runtimes, "node-26/bin/node"),
   deno: process.env.SAM_TEST_DENO ?? join(runtimes, "@deno/linux-x64-glibc/deno"),
+  bun: join(runtimes, "@oven/bun-linux-x64/bin/bun"),
 };
-const env = { ...process.env, DENO_NO_UPDATE_CHECK: "1", NO_COLOR: "1" };
+const directory = mkdtempSync(join(tmpdir(), "sam-consumers-"));
+const env = {
+  ...process.env,
+  DENO_NO_UPDATE_CHECK: "1",
+  NO_COLOR: "1",
+  PATH: [dirname(paths.deno), dirname(paths.bun), process.env.PATH].join(delimiter),
+  XDG_RUNTIME_DIR: directory,
+};
 const shell = new Shell(env);
 const tsc = join(root, "node_modules/.bin/tsc");
 const readme = readFileSync(join(root, "README.md"), "utf8");
 const program = /^```ts serves\n([\s\S]*?)^```$/m.exec(readme)[1];
 const json = (path) => JSON.parse(readFileSync(join(root, path), "utf8"));
-
-const directory = mkdtempSync(join(tmpdir(), "sam-consumers-"));
 
 /** Runs a command to its end, which must be a good one. */
 async function good(command, args, options) {
@@ -155,5 +162,64 @@ await check("Deno, from npm's package", async () => {
   await good(paths.deno, ["check", "app.ts"], { cwd: deno, env });
   await shell.heals(`${paths.deno} run -A --no-prompt app.ts`, deno);
 });
+
+const server = `import express from "express";
+
+const app = express();
+const router = express.Router();
+app.use((_request, response, next) => {
+  response.set("x-seen", "yes");
+  next();
+});
+router.get("/hello", (_request, response) => void response.send("hello"));
+router.get("/hang", () => {
+  for (;;);
+});
+app.use("/api", router);
+const { deno, bun } = process.versions;
+const server = app.listen(0, "127.0.0.1", () => {
+  console.log(deno ? "deno" : bun ? "bun" : "node", "port", server.address().port);
+});
+`;
+const express = folder("express", {
+  "server.js": server,
+  "package.json": JSON.stringify({ name: "app", type: "module", private: true }),
+});
+const hangingLine = 1 + server.split("\n").indexOf("  for (;;);");
+const cli = "node_modules/@x/sam/dist/cli.js";
+
+/** Runs the server; a request that hangs it is followed by one that is answered. */
+async function healsExpress(runtime, line) {
+  const output = await shell.during(line, express, async (running) => {
+    const [, first] = await running.said(RegExp(`^${runtime} port (\\d+)\n`, "m"));
+    await running.until("server that is ready", async () => {
+      const { output } = await run(paths.node26, [cli, "status", "--json"], { cwd: express, env });
+      return /"ready": ?true/.test(output);
+    });
+    await fetch(`http://127.0.0.1:${first}/api/hang`).catch(() => {}); // it is killed
+    const [, second] = await running.said(/port \d+\n[^]*port (\d+)\n/);
+    const response = await fetch(`http://127.0.0.1:${second}/api/hello`);
+    must(response.headers.get("x-seen") === "yes" && await response.text() === "hello", "no hello");
+  });
+  must(/instance 1 ended by SIG\w+ \(timeout\)/.test(output), output);
+  const isTold = output.includes(`server.js:${hangingLine}`);
+  must(isTold === (runtime !== "bun"), `the line is ${isTold ? "" : "not "}told:\n${output}`);
+}
+
+await check("npm install express", async () => {
+  const words = ["install", "--no-audit", "--no-fund", "express", tarball];
+  await good("npm", words, { cwd: express });
+});
+const words = "run --time-interval 2s";
+for (
+  const [runtime, line] of [
+    ["node", `npx --offline @x/sam ${words} server.js`],
+    ["deno", `npx --offline @x/sam ${words} --runtime deno server.js`],
+    ["deno", `deno run -A --no-prompt ${cli} ${words} --runtime deno server.js`],
+    ["bun", `bun ${cli} ${words} --runtime bun server.js`], // it has no way to tell the line
+  ]
+) {
+  await check(`Express heals of a hang: ${line}`, () => healsExpress(runtime, line));
+}
 rmSync(directory, { recursive: true, force: true });
 conclude();

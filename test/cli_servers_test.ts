@@ -278,7 +278,7 @@ commandTest("a path that no socket can have stops no program", async (sam, stage
 });
 
 commandTest(
-  "restart leaves out what has finished, and says so of one that is named; signals need a process",
+  "restart leaves out what has finished or waits, and says so of one that is named; signals need a process",
   async (sam, stage) => {
     const programs = {
       done: { program: "true" },
@@ -287,6 +287,8 @@ commandTest(
         program: "false",
         restart: { initialDelay: 60_000, maxDelay: 60_000, jitter: 0 },
       },
+      ill: { program: "sleep", args: ["60"], check: { command: "false" } },
+      waits: { program: "sleep", args: ["60"], after: ["ill"] },
     };
     writeFileSync(`${stage.directory}/sam.config.json`, JSON.stringify({ name: "some", programs }));
     const run = sam(["run", "--json"], {}, stage.directory);
@@ -301,11 +303,14 @@ commandTest(
     const done = sam(["restart", "done"]);
     assertEquals(await done.exited, 69);
     assertEquals(done.stderr, "sam: done has finished: only a new sam run starts it again\n");
+    const waits = sam(["restart", "waits"]);
+    assertEquals(await waits.exited, 69);
+    assertEquals(waits.stderr, "sam: waits waits for what comes before it\n");
     const restart = sam(["restart"]);
     assertEquals([await restart.exited, restart.stderr], [0, ""]);
     await run.event("spawn", 2, "web");
     await run.event("spawn", 2, "flaky");
-    assertEquals(await sam(["signal", "CONT"]).exited, 0); // to web alone
+    assertEquals(await sam(["signal", "CONT"]).exited, 0); // to those that are there
     assertEquals(await sam(["stop"]).exited, 0);
     await run.exited;
   },

@@ -149,6 +149,20 @@ processTest(
   },
 );
 
+processTest(
+  "what was stopped alone has not done its work: what comes after it is not started",
+  async () => {
+    const never = { a: { command: "false", period: 20 } };
+    const { fleet, said, reached } = fleetOf("one_for_one", { a: [sleep], b: [sleep, "a"] }, never);
+    await reached("spawn a1");
+    await fleet.stopOne("a");
+    assertEquals([fleet.waits("a"), fleet.waits("b")], [false, true]);
+    fleet.stop(null);
+    assertEquals(await fleet.finished, 0);
+    assertEquals(said(), ["spawn a1", "exit a1"]);
+  },
+);
+
 processTest("whoever hears that a program has done its work finds it ready", async () => {
   const { fleet } = fleetOf("one_for_one", { a: [sleep], seed: ["exit 0"] });
   const ready = new Promise<boolean>((resolve) =>

@@ -132,10 +132,8 @@ export class Fleet {
   /** Ends one program, also one that waits to be started; the others go on. */
   async stopOne(name: string): Promise<void> {
     const member = this.#member(name);
-    member.stopped = true;
-    const stopped = member.supervision.stop();
-    this.#open();
-    await stopped;
+    this.#shutdown(member, null);
+    await member.supervision.finished;
   }
 
   async #stop(signal: Signal | null, delivered: boolean): Promise<void> {

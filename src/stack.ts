@@ -26,7 +26,7 @@ const pollMs = 2;
 /** So long what is at a port has to turn out to be an inspector that is to be closed; … */
 const closeMs = 1000;
 /** … and so often it may be: Node opens it again at the same port. */
-const closings = 2;
+const mostClosings = 2;
 /** An inspector that opens late is looked for so often at least, … */
 const lateLooks = 3;
 /** … for so long at least, … */
@@ -108,7 +108,7 @@ class Attempt {
     this.#nextLook = now + lateEveryMs;
     for (const port of this.#ports()) {
       const times = this.#closed.filter((each) => each === port).length;
-      if (before.has(port) || times === closings) continue;
+      if (before.has(port) || times === mostClosings) continue;
       this.#closed.push(port);
       const session = new InspectorSession(() => this.#runtime.connectPort(port), "close now");
       const cancel = this.#runtime.schedule(() => session.leave(), closeMs, false);

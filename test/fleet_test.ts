@@ -135,33 +135,22 @@ processTest(
   },
 );
 
-processTest(
-  "a program that waits for another can be stopped alone: it is never started",
-  async () => {
+const stoppedAlone = [
+  ["b", "a program that waits for another is never started"],
+  ["a", "it has not done its work, and what comes after it is not started"],
+] as const;
+for (const [stopped, what] of stoppedAlone) {
+  processTest(`stopped alone: ${what}`, async () => {
     const never = { a: { command: "false", period: 20 } };
     const { fleet, said, reached } = fleetOf("one_for_one", { a: [sleep], b: [sleep, "a"] }, never);
     await reached("spawn a1");
-    await fleet.stopOne("b");
-    assertEquals(fleet.isReady("b"), true);
+    await fleet.stopOne(stopped);
+    assertEquals([fleet.waits("a"), fleet.waits("b")], [false, stopped === "a"]);
     fleet.stop(null);
     assertEquals(await fleet.finished, 0);
     assertEquals(said(), ["spawn a1", "exit a1"]);
-  },
-);
-
-processTest(
-  "what was stopped alone has not done its work: what comes after it is not started",
-  async () => {
-    const never = { a: { command: "false", period: 20 } };
-    const { fleet, said, reached } = fleetOf("one_for_one", { a: [sleep], b: [sleep, "a"] }, never);
-    await reached("spawn a1");
-    await fleet.stopOne("a");
-    assertEquals([fleet.waits("a"), fleet.waits("b")], [false, true]);
-    fleet.stop(null);
-    assertEquals(await fleet.finished, 0);
-    assertEquals(said(), ["spawn a1", "exit a1"]);
-  },
-);
+  });
+}
 
 processTest("whoever hears that a program has done its work finds it ready", async () => {
   const { fleet } = fleetOf("one_for_one", { a: [sleep], seed: ["exit 0"] });

@@ -21,9 +21,11 @@ export async function watchQuorum(
   let waiting = false;
   let missed = 0;
   let limit = patience * questions;
+  /** Answers to come before quorum counts again: a daemon that was stopped knows only later what it has missed. */
+  let doubt = 0;
   let ended = false;
   const report = () => {
-    const quorate = missed >= limit ? false : told;
+    const quorate = missed >= limit || doubt > 0 ? false : told;
     if (ended || quorate === null || quorate === reported) return;
     reported = quorate;
     onChange(quorate);
@@ -36,6 +38,7 @@ export async function watchQuorum(
     event: (event) => tell((event as QuorumEvent).quorate),
     away(error) {
       if (!ended) onProblem(error);
+      doubt = 0; // the next connection is to one that is new
       tell(false);
     },
   });
@@ -45,6 +48,7 @@ export async function watchQuorum(
     cancel = runtime.schedule(ask, answerTimeout / questions, false);
     if (waiting) {
       if (++missed === limit) {
+        doubt = questions;
         onProblem(
           new SamError(
             "TIMEOUT",
@@ -60,6 +64,7 @@ export async function watchQuorum(
     const answered = () => {
       waiting = false;
       missed = 0;
+      if (doubt > 0) doubt--;
       limit = questions - 1;
       report();
     };

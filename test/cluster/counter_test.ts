@@ -283,7 +283,8 @@ processTest(
       }
     } catch (error) {
       const logs = lab.numbers.map((node) => `\n--- daemon ${node}: ${lab.log(node).slice(-3000)}`);
-      throw new Error(`${(error as Error).message}${cluster.outputs()}${logs.join("")}`);
+      console.log(`${cluster.outputs()}${logs.join("")}`);
+      throw error; // last, and short: where only the end of an output is kept, the reason is
     } finally {
       for (const client of clients) client.giveUp();
       await lab.close();

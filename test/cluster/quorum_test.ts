@@ -3,7 +3,10 @@ import { assert, assertEquals } from "@std/assert";
 import { setTimeout as sleep } from "node:timers/promises";
 import type { SuperviseOptions } from "../../mod.ts";
 import { corosyncClusterMap, corosyncQuorum } from "../../src/corosync.ts";
+import { type QuorumEvent, quorumService } from "../../src/cluster/corosync_quorum_service.ts";
+import { loadNative, type Native, type NativeFunction } from "../../src/ffi/native.ts";
 import { clusterTest } from "../support/corosync.ts";
+import { currentRuntime } from "../support/runtimes.ts";
 import { eventually, lives, type Stage, type Watched } from "../support/processes.ts";
 
 const policy = { recoveryPolicy: "restart", restart: { maxDelay: 0 } } as const;
@@ -134,6 +137,72 @@ clusterTest(
     await program.event("waiting", 2);
     node.thaw();
     await program.event("start", 2);
+  },
+);
+
+clusterTest(
+  "the daemon was frozen while quorum went: what it says first on its return starts nobody",
+  async (stage, node) => {
+    const answerTimeout = 2000;
+    const quorum = corosyncQuorum({ answerTimeout });
+    const program = supervise(stage, { timeInterval: 0, quorum });
+    await stage.line("start");
+    node.freeze();
+    await program.event("waiting", 2);
+    const lost = node.setQuorate(false); // it hears of it when it runs again, after it was asked for quorum
+    node.thaw();
+    await lost;
+    await sleep(answerTimeout);
+    assertEquals(program.all("start").length, 1);
+    assertEquals(reasons(program), ["quorum"]);
+    await node.setQuorate(true);
+    await program.event("start", 2);
+  },
+  { leg: "node24" },
+);
+
+clusterTest(
+  "quorum that comes while a connection is made is told once, and not taken back",
+  async (_stage, node) => {
+    await node.setQuorate(false);
+    const native = await loadNative();
+    let calls = 0;
+    /** The real library; quorum comes between its first question and its second, whichever these are. */
+    const open: Native["open"] = (file, asked) => {
+      const { functions, close } = native.open(file, asked);
+      const between = (name: string): NativeFunction => async (...args) => {
+        if (++calls === 2) {
+          await node.setQuorate(true);
+          await eventually("quorum", () => node.log().includes("within the primary", loggedBefore));
+        }
+        return functions[name]!(...args);
+      };
+      const wrapped = ["quorum_trackstart", "quorum_getquorate"].map((name) =>
+        [name, between(name)] as const
+      );
+      return { functions: { ...functions, ...Object.fromEntries(wrapped) }, close };
+    };
+    const loggedBefore = node.log().length;
+    const told: boolean[] = [];
+    const service = quorumService({
+      native: { ...native, open },
+      emit: (event) => told.push((event as QuorumEvent).quorate),
+    });
+    try {
+      await service.connect();
+      await eventually("the notifications", async () => {
+        await service.dispatch();
+        return told.length > 1;
+      });
+      assertEquals([calls, told], [2, [false, true]]);
+      await service.disconnect();
+    } finally {
+      service.close();
+    }
+  },
+  {
+    skip: currentRuntime === "node26" &&
+      "with Corosync's library below it, a callback is deeper than the stack of Node's first thread",
   },
 );
 

@@ -1,5 +1,6 @@
 // Why did it die? What a server knows, and says, about an instance that it has given up.
 import { readFileSync } from "node:fs";
+import { writeFile } from "node:fs/promises";
 import { assert, assertEquals, assertMatch } from "@std/assert";
 import type { SuperviseOptions } from "../mod.ts";
 import {
@@ -212,6 +213,22 @@ processTest(
       slack.count > 0 && slack.min! < 0 && slack.buckets.at(-1)!.count >= 1,
       JSON.stringify(slack),
     );
+  },
+);
+
+processTest(
+  "observe: an inspector that opens when a call into C returns, long after it was asked for, is closed",
+  async (stage) => {
+    const fifo = `${stage.directory}/pipe`;
+    await stage.supervise({ command: "mkfifo", args: [fifo] }, { recoveryPolicy: "quit" })
+      .finished();
+    const options = { ...restart, timeInterval: 300, observe: true } as const;
+    const watched = run(stage, options, ["native, for a while", fifo]);
+    const { evidence } = await watched.event("observed");
+    assertMatch(evidence.noStack!, isNode ? /did not|native code/ : /Bun|--inspect/);
+    await writeFile(fifo, "");
+    assertEquals((await watched.finished()).reason, "exit");
+    assertEquals(stage.lines("inspector").map(({ opened, url }) => [opened, url]), [[isNode, null]]);
   },
 );
 

@@ -1,10 +1,15 @@
 // Checks of `sam run`: what a check starts goes with it, who is asked is the program itself, and what cannot succeed is refused.
 import { assert, assertEquals, assertStringIncludes } from "@std/assert";
+import { spawn } from "node:child_process";
+import { once } from "node:events";
 import { readFileSync, writeFileSync } from "node:fs";
 import { createServer, type Server } from "node:http";
+import { connect, type Socket } from "node:net";
+import { setTimeout as sleep } from "node:timers/promises";
 import { commandTest } from "./support/command.ts";
 import { taggedProcesses } from "./support/leaks.ts";
-import { eventually } from "./support/processes.ts";
+import { eventually, killQuietly } from "./support/processes.ts";
+import { runtimePath } from "./support/runtimes.ts";
 
 /** The processes of this test whose command line is `words`. */
 function running(words: string): number {
@@ -55,6 +60,60 @@ async function serving(server: Server, fn: (port: number) => Promise<void>): Pro
     server.close();
   }
 }
+
+/** A port that swallows connections, as long as `fn` takes: its listener stands still, and its queue is full. */
+async function swallowing(fn: (port: number) => Promise<void>): Promise<void> {
+  const listen = "net.createServer().listen({ port: 0, host: '127.0.0.1', backlog: 1 }, " +
+    "function () { console.log(this.address().port) })";
+  const listener = spawn(runtimePath("node24"), ["-e", listen], {
+    stdio: ["ignore", "pipe", "inherit"],
+  });
+  const waiting: Socket[] = [];
+  try {
+    const [chunk] = await once(listener.stdout!, "data");
+    const port = Number(chunk);
+    process.kill(listener.pid!, "SIGSTOP");
+    await eventually("a full queue", async () => {
+      const socket = connect({ port, host: "127.0.0.1" }).on("error", () => {});
+      waiting.push(socket);
+      return await Promise.race([once(socket, "connect").then(() => false), sleep(500, true)]);
+    });
+    for (const socket of waiting.splice(-1)) socket.destroy();
+    await fn(port);
+  } finally {
+    for (const socket of waiting) socket.destroy();
+    killQuietly(listener.pid!);
+    await once(listener, "close");
+  }
+}
+
+/** How many connections to a port of this machine nobody has answered. */
+function unanswered(port: number): number {
+  const remote = `:${port.toString(16).toUpperCase().padStart(4, "0")}`;
+  return readFileSync("/proc/net/tcp", "utf8").split("\n")
+    .map((line) => line.trim().split(/ +/))
+    .filter(([, , to, state]) => to?.endsWith(remote) && state === "02").length;
+}
+
+commandTest("a check of a port that swallows connections leaves none behind", async (sam) => {
+  await swallowing(async (port) => {
+    await eventually("none of ours", () => unanswered(port) === 0);
+    const often = ["--check-period", "1", "--check-timeout", "200", "--startup-timeout", "3s"];
+    const check = ["--check-tcp", `127.0.0.1:${port}`];
+    const run = sam(["run", "--json", "--restart", "never", ...often, ...check, "sleep", "60"]);
+    const counts: number[] = [];
+    const recovery = run.event("recovery");
+    while (await Promise.race([recovery.then(() => false), sleep(10, true)])) {
+      counts.push(unanswered(port));
+    }
+    const { reason, evidence } = await recovery;
+    assertEquals(reason, "startup");
+    const most = Math.max(...counts);
+    assert(most === 1 || most === 2, `${most} at a time`); // the next may begin while one is being closed
+    assertStringIncludes(evidence.detail, "no answer within 200 ms");
+    await run.exited;
+  });
+});
 
 commandTest(
   "an unhealthy server that answers its warning with exit code 0 is given up with 1",

@@ -228,7 +228,10 @@ processTest(
     assertMatch(evidence.noStack!, isNode ? /did not|native code/ : /Bun|--inspect/);
     await writeFile(fifo, "");
     assertEquals((await watched.finished()).reason, "exit");
-    assertEquals(stage.lines("inspector").map(({ opened, url }) => [opened, url]), [[isNode, null]]);
+    assertEquals(stage.lines("inspector").map(({ opened, url }) => [opened, url]), [[
+      isNode,
+      null,
+    ]]);
   },
 );
 

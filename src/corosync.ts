@@ -41,8 +41,8 @@ export interface CorosyncQuorumOptions {
 
 /**
  * Corosync's quorum, by libquorum (Debian: `libquorum5`). Quorum is lost when the daemon says so, when it ends, and when it
- * has not answered for `answerTimeout`; it is regained when the daemon, or its successor, says so, after a silence when it has
- * answered for as long again. A daemon that is not up yet is waited for.
+ * has not answered for `answerTimeout`; it is regained when the daemon, or its successor, says so; after a silence when it tells
+ * of a new membership, or has answered for 10 seconds. A daemon that is not up yet is waited for.
  *
  * ```ts
  * import { corosyncQuorum } from "@x/sam/corosync";

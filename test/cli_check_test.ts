@@ -68,6 +68,7 @@ async function swallowing(fn: (port: number) => Promise<void>): Promise<void> {
   const listener = spawn(runtimePath("node24"), ["-e", listen], {
     stdio: ["ignore", "pipe", "inherit"],
   });
+  const closed = once(listener, "close");
   const waiting: Socket[] = [];
   try {
     const [chunk] = await once(listener.stdout!, "data");
@@ -76,14 +77,16 @@ async function swallowing(fn: (port: number) => Promise<void>): Promise<void> {
     await eventually("a full queue", async () => {
       const socket = connect({ port, host: "127.0.0.1" }).on("error", () => {});
       waiting.push(socket);
-      return await Promise.race([once(socket, "connect").then(() => false), sleep(500, true)]);
+      await eventually("an answer, or none", () => !socket.connecting || unanswered(port) > 0);
+      return socket.connecting;
     });
-    for (const socket of waiting.splice(-1)) socket.destroy();
+    waiting.pop()!.destroy();
+    await eventually("none of ours", () => unanswered(port) === 0);
     await fn(port);
   } finally {
     for (const socket of waiting) socket.destroy();
     killQuietly(listener.pid!);
-    await once(listener, "close");
+    await closed;
   }
 }
 
@@ -97,7 +100,6 @@ function unanswered(port: number): number {
 
 commandTest("a check of a port that swallows connections leaves none behind", async (sam) => {
   await swallowing(async (port) => {
-    await eventually("none of ours", () => unanswered(port) === 0);
     const often = ["--check-period", "1", "--check-timeout", "200", "--startup-timeout", "3s"];
     const check = ["--check-tcp", `127.0.0.1:${port}`];
     const run = sam(["run", "--json", "--restart", "never", ...often, ...check, "sleep", "60"]);

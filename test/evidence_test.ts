@@ -222,7 +222,7 @@ processTest(
     const fifo = `${stage.directory}/pipe`;
     await stage.supervise({ command: "mkfifo", args: [fifo] }, { recoveryPolicy: "quit" })
       .finished();
-    const options = { ...restart, timeInterval: 300, observe: true } as const;
+    const options = { ...restart, timeInterval: 1000, observe: true } as const;
     const watched = run(stage, options, ["native, for a while", fifo]);
     const { evidence } = await watched.event("observed");
     assertMatch(evidence.noStack!, isNode ? /did not|native code/ : /Bun|--inspect/);

@@ -8,6 +8,11 @@ import type { QuorumEvent } from "./corosync_quorum_service.ts";
 const questions = 4;
 /** Until it has answered for the first time, the thread that asks is being started, which takes long on a busy machine. */
 const patience = 10;
+/**
+ * A daemon that was frozen says what held before, until it notices that its token is lost (by default 3 to 4 seconds on up to
+ * three nodes) and has looked for the others (1.2 times as long).
+ */
+const doubtMs = 10_000;
 
 /** Watches until the returned function is called. */
 export async function watchQuorum(
@@ -21,7 +26,7 @@ export async function watchQuorum(
   let waiting = false;
   let missed = 0;
   let limit = patience * questions;
-  /** Answers to come before quorum counts again: a daemon that was stopped knows only later what it has missed. */
+  /** After a silence, so many more answers are needed before quorum counts, unless the daemon tells of a change. */
   let doubt = 0;
   let ended = false;
   const report = () => {
@@ -32,13 +37,13 @@ export async function watchQuorum(
   };
   const tell = (quorate: boolean) => {
     told = quorate;
+    doubt = 0;
     report();
   };
   const connection = await connect("quorum", {
     event: (event) => tell((event as QuorumEvent).quorate),
     away(error) {
       if (!ended) onProblem(error);
-      doubt = 0; // the next connection is to one that is new
       tell(false);
     },
   });
@@ -48,27 +53,32 @@ export async function watchQuorum(
     cancel = runtime.schedule(ask, answerTimeout / questions, false);
     if (waiting) {
       if (++missed === limit) {
-        doubt = questions;
-        onProblem(
-          new SamError(
-            "TIMEOUT",
-            `Corosync has not answered for ${answerTimeout} ms: quorum counts as lost until it does`,
-          ),
-        );
+        if (doubt === 0) {
+          const silentMs = answerTimeout * (limit > questions ? patience : 1);
+          onProblem(
+            new SamError(
+              "TIMEOUT",
+              `Corosync has not answered for ${silentMs} ms: quorum counts as lost`,
+            ),
+          );
+        }
+        doubt = Math.ceil(doubtMs * questions / answerTimeout) + 1;
         report();
         onSilence();
       }
       return;
     }
     waiting = true;
-    const answered = () => {
+    const settled = () => {
       waiting = false;
       missed = 0;
-      if (doubt > 0) doubt--;
       limit = questions - 1;
       report();
     };
-    connection.request("probe", undefined, false).then(answered, answered);
+    connection.request("probe", undefined, false).then(() => {
+      if (doubt > 0) doubt--;
+      settled();
+    }, settled); // it is not the daemon that refuses
   };
   let onSilence = () => {};
   const silence = new Promise<void>((resolve) => onSilence = resolve);

@@ -63,9 +63,9 @@ export function quorumService({ native, emit }: ServiceParts): Service {
       try {
         await checked("quorum_fd_get", quorum_fd_get, [handle, at(numberAt)]);
         descriptor = view.getInt32(numberAt, little);
-        // Known as soon as it is connected; asked first: what tracking brings is then the newer word, each time.
-        emit(await probe());
+        const first = await probe(); // before the tracking, so that what that brings is always newer
         await checked("quorum_trackstart", quorum_trackstart, [handle, trackCurrentAndChanges]);
+        emit(first); // known as soon as it is connected
       } catch (error) {
         await service.disconnect();
         throw error;

@@ -141,28 +141,25 @@ clusterTest(
 );
 
 clusterTest(
-  "the daemon was frozen while quorum went: what it says first on its return starts nobody",
+  "the daemon is frozen for less than its token: its answers count after some time",
   async (stage, node) => {
-    const answerTimeout = 2000;
-    const quorum = corosyncQuorum({ answerTimeout });
+    await node.set("totem.token", "u32", "60000"); // no new membership
+    const quorum = corosyncQuorum({ answerTimeout: 200 });
     const program = supervise(stage, { timeInterval: 0, quorum });
     await stage.line("start");
     node.freeze();
     await program.event("waiting", 2);
-    const lost = node.setQuorate(false); // it hears of it when it runs again, after it was asked for quorum
     node.thaw();
-    await lost;
-    await sleep(answerTimeout);
-    assertEquals(program.all("start").length, 1);
-    assertEquals(reasons(program), ["quorum"]);
-    await node.setQuorate(true);
-    await program.event("start", 2);
+    const thawed = Date.now();
+    const { at } = await program.event("start", 2);
+    assert(at - thawed > 5000, `${at - thawed} ms after it goes on`);
+    assertEquals(problems(program), ["TIMEOUT"]);
   },
   { leg: "node24" },
 );
 
 clusterTest(
-  "quorum that comes while a connection is made is told once, and not taken back",
+  "quorum that comes while a connection is made is not taken back",
   async (_stage, node) => {
     await node.setQuorate(false);
     const native = await loadNative();
@@ -194,9 +191,10 @@ clusterTest(
         await service.dispatch();
         return told.length > 1;
       });
+      for (let n = 0; n < 5; n++) await service.dispatch();
       assertEquals([calls, told], [2, [false, true]]);
-      await service.disconnect();
     } finally {
+      await service.disconnect();
       service.close();
     }
   },

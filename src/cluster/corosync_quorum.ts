@@ -26,7 +26,7 @@ export async function watchQuorum(
   let waiting = false;
   let missed = 0;
   let limit = patience * questions;
-  /** After a silence, so many more answers are needed before quorum counts, unless the daemon tells of a change. */
+  /** After a silence, so many more answers have to come before quorum counts, unless the daemon tells of a change. */
   let doubt = 0;
   let ended = false;
   const report = () => {

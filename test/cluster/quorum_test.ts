@@ -1,8 +1,9 @@
 // Quorum of a real Corosync: libsam's own test told again, and what libsam gets wrong.
-import { assert, assertEquals } from "@std/assert";
+import { assert, assertEquals, assertStringIncludes } from "@std/assert";
 import { setTimeout as sleep } from "node:timers/promises";
 import type { SuperviseOptions } from "../../mod.ts";
 import { corosyncClusterMap, corosyncQuorum } from "../../src/corosync.ts";
+import type { Service } from "../../src/cluster/corosync_service.ts";
 import { type QuorumEvent, quorumService } from "../../src/cluster/corosync_quorum_service.ts";
 import { loadNative, type Native, type NativeFunction } from "../../src/ffi/native.ts";
 import { clusterTest } from "../support/corosync.ts";
@@ -158,33 +159,41 @@ clusterTest(
   { leg: "node24" },
 );
 
+/** The quorum service of a real library, whose functions `replace` may stand in for; and all that it has told. */
+async function serviceWith(
+  replace: (name: string, real: NativeFunction) => NativeFunction,
+): Promise<{ readonly service: Service; readonly told: readonly boolean[] }> {
+  const native = await loadNative();
+  const open: Native["open"] = (file, asked) => {
+    const { functions, close } = native.open(file, asked);
+    const entries = Object.entries<NativeFunction>(functions);
+    const replaced = entries.map(([name, real]) => [name, replace(name, real)] as const);
+    return { functions: { ...functions, ...Object.fromEntries(replaced) }, close };
+  };
+  const told: boolean[] = [];
+  const emit = (event: unknown) => told.push((event as QuorumEvent).quorate);
+  return { service: quorumService({ native: { ...native, open }, emit }), told };
+}
+
 clusterTest(
   "quorum that comes while a connection is made is not taken back",
   async (_stage, node) => {
     await node.setQuorate(false);
-    const native = await loadNative();
-    let calls = 0;
-    /** The real library; quorum comes between its first question and its second, whichever these are. */
-    const open: Native["open"] = (file, asked) => {
-      const { functions, close } = native.open(file, asked);
-      const between = (name: string): NativeFunction => async (...args) => {
-        if (++calls === 2) {
-          await node.setQuorate(true);
-          await eventually("quorum", () => node.log().includes("within the primary", loggedBefore));
-        }
-        return functions[name]!(...args);
-      };
-      const wrapped = ["quorum_trackstart", "quorum_getquorate"].map((name) =>
-        [name, between(name)] as const
-      );
-      return { functions: { ...functions, ...Object.fromEntries(wrapped) }, close };
-    };
     const loggedBefore = node.log().length;
-    const told: boolean[] = [];
-    const service = quorumService({
-      native: { ...native, open },
-      emit: (event) => told.push((event as QuorumEvent).quorate),
-    });
+    let calls = 0;
+    // Quorum comes between the first question and the second, whichever these are.
+    const { service, told } = await serviceWith((name, real) =>
+      /trackstart|getquorate/.test(name)
+        ? async (...args) => {
+          if (++calls === 2) {
+            await node.setQuorate(true);
+            const comes = () => node.log().includes("within the primary", loggedBefore);
+            await eventually("quorum", comes);
+          }
+          return real(...args);
+        }
+        : real
+    );
     try {
       await service.connect();
       await eventually("the notifications", async () => {
@@ -203,6 +212,23 @@ clusterTest(
       "with Corosync's library below it, a callback is deeper than the stack of Node's first thread",
   },
 );
+
+clusterTest("a connection that fails half-way has told nothing", async () => {
+  const library = 2; // CS_ERR_LIBRARY: the daemon has ended
+  const { service, told } = await serviceWith((name, real) =>
+    name === "quorum_trackstart" ? () => library : real
+  );
+  try {
+    const error = await eventually("an answer", async () => {
+      const why = await service.connect().then(() => new Error("connected"), (each) => each);
+      return why.code !== "TRY_AGAIN" && why; // else the daemon is not ready yet
+    });
+    assertStringIncludes(error.message, "quorum_trackstart() failed");
+    assertEquals(told, []);
+  } finally {
+    service.close();
+  }
+}, { leg: "bun" });
 
 clusterTest(
   "the daemon dies while it owes an answer: one loss, and two problems, as each reason becomes known",

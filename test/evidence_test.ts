@@ -109,14 +109,19 @@ const noStacks: readonly (readonly [how: string, options: object, why: RegExp | 
   ["native", {}, /did not|native code/],
   ["blocked, listening", {}, /listens for SIGUSR1/],
 ];
+/** A pipe that a read waits at until somebody writes to it. */
+async function fifoIn(stage: Stage): Promise<string> {
+  const fifo = `${stage.directory}/pipe`;
+  await stage.supervise({ command: "mkfifo", args: [fifo] }, { recoveryPolicy: "quit" }).finished();
+  return fifo;
+}
+
 for (const [how, options, why] of noStacks) {
   const what = how + (why ? "" : Object.keys(options));
   processTest(
     `where no stack can be had, it says why, and the end does not wait: ${what}`,
     async (stage) => {
-      const fifo = `${stage.directory}/pipe`;
-      const mkfifo = { command: "mkfifo", args: [fifo] };
-      if (how === "native") await stage.supervise(mkfifo, { recoveryPolicy: "quit" }).finished();
+      const fifo = await fifoIn(stage);
       const watched = run(stage, { ...restart, timeInterval: 300, ...options }, [how, fifo]);
       const { stack, noStack } = await evidenceOf(watched);
       assertEquals(stack, undefined);
@@ -219,9 +224,7 @@ processTest(
 processTest(
   "observe: an inspector that opens when a call into C returns, long after it was asked for, is closed",
   async (stage) => {
-    const fifo = `${stage.directory}/pipe`;
-    await stage.supervise({ command: "mkfifo", args: [fifo] }, { recoveryPolicy: "quit" })
-      .finished();
+    const fifo = await fifoIn(stage);
     const options = { ...restart, timeInterval: 1000, observe: true } as const;
     const watched = run(stage, options, ["native, for a while", fifo]);
     const { evidence } = await watched.event("observed");

@@ -151,6 +151,10 @@ clusterTest(
     node.freeze();
     await program.event("waiting", 2);
     node.thaw();
+    await sleep(1000);
+    node.freeze(); // once more, while it is doubted: the same loss
+    await sleep(1000);
+    node.thaw();
     const thawed = Date.now();
     const { at } = await program.event("start", 2);
     assert(at - thawed > 5000, `${at - thawed} ms after it goes on`);

@@ -42,11 +42,14 @@ export function processState(runtime: Runtime, pid: number): ProcessState | unde
   };
 }
 
-/** A thread: whether it runs or waits for a processor, for how long it has run, and has waited as far as it has run since. */
+/** A thread: what it does ("running" is also who waits for a processor, "blocked" who waits for a disk), and what it had. */
 export interface Thread {
-  readonly ready: boolean;
+  readonly state: ProcessState["state"];
   readonly ranMs: number;
+  /** For a processor, as far as it has run since. */
   readonly waitedMs: number;
+  /** How often it was given a processor. */
+  readonly turns: number;
 }
 
 /** Looks at a thread of a process, by itself the main thread; undefined where nothing is known. */
@@ -54,10 +57,15 @@ export function threadOf(runtime: Runtime, pid: number, thread: number = pid): T
   const directory = `/proc/${pid}/task/${thread}`;
   const state = fieldsOf(runtime.systemText(`${directory}/stat`))?.[0];
   const times = runtime.systemText(`${directory}/schedstat`)?.split(" ") ?? [];
-  const [ranMs, waitedMs] = times.map((ns) => Number(ns) / 1e6);
+  const [ranNs, waitedNs, turns] = times.map(Number);
   // A kernel that does not count says 0.
-  return state && ranMs
-    ? { ready: states[state] === "running", ranMs, waitedMs: waitedMs! }
+  return state && ranNs
+    ? {
+      state: states[state] ?? "unknown",
+      ranMs: ranNs / 1e6,
+      waitedMs: waitedNs! / 1e6,
+      turns: turns!,
+    }
     : undefined;
 }
 

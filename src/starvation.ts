@@ -1,15 +1,25 @@
 /**
- * Tells a silent process that is given no processor from one that hangs, as far as Linux shows it in /proc: on a machine with
- * too much to do, or above a CPU limit.
+ * Tells a silent process that cannot run from one that hangs, as far as Linux shows it in /proc: on a machine with too much to
+ * do, above a CPU limit, or while its pages come from a slow disk.
  *
  * In doubt are processes that have been silent for three quarters of the time interval. A hang that has a processor takes it:
- * who is ready to run and has had less than a quarter of one waits, until it has had as much as the rest of the time interval.
+ * who is ready to run, or waits for the disk, and has had less than a quarter of one is held up, until it has had as much as
+ * the rest of the time interval. A disk that gives nothing for very long excuses nobody.
  */
 import { otherThreadsOf, type Thread, threadOf, waitsForThread } from "./proc.ts";
 import type { Runtime } from "./runtime/runtime.ts";
 
 /** With less than this share of a processor, a process is slowed down by others more than by itself. */
 const leastShare = 1 / 4;
+
+/** No wait for a disk that works lasts longer, unless the time interval itself is longer. */
+const longestDiskMs = 2000;
+
+/** A wait of a thread for the disk: it has the same count of turns as long as it lasts. */
+interface DiskWait {
+  readonly turns: number;
+  readonly since: number;
+}
 
 /** What a process has had of the processors since it came into doubt. */
 export class Starvation {
@@ -20,6 +30,8 @@ export class Starvation {
   #since = 0;
   #main: Thread | undefined;
   #others: ReadonlyMap<number, Thread> = new Map();
+  /** The last one that was seen of each thread, by its number. */
+  readonly #diskWaits = new Map<number, DiskWait>();
   /** The main thread was seen to wait for another one. */
   #waitsForThread = false;
   /** Once since then it slept, and no thread of it waited. */
@@ -43,6 +55,7 @@ export class Starvation {
     this.#isServed = this.#waitsForThread = false;
     this.#main = pid === undefined ? undefined : threadOf(this.#runtime, pid);
     this.#others = this.#main ? otherThreadsOf(this.#runtime, this.#pid) : new Map();
+    this.#diskWaits.clear();
   }
 
   /** The process is still in doubt, and has until `deadline`. */
@@ -57,14 +70,14 @@ export class Starvation {
     const now = threadOf(runtime, pid);
     if (!now) return 0;
     const ranMs = now.ranMs - then.ranMs;
-    if (now.ready) return this.#hasHardlyRun(ranMs) ? this.#soonMs : 0;
+    if (this.#isHeldUp(pid, now)) return this.#hasHardlyRun(ranMs) ? this.#soonMs : 0;
     if (this.#isServed) return 0;
     // It sleeps. Where it waits for another thread (for the garbage collector, say), that must be given a processor.
     this.#waitsForThread ||= waitsForThread(runtime, pid);
     const others = this.#waitsForThread ? this.#othersSince(pid) : [];
     const hardlyRan = this.#hasHardlyRun(others.reduce((sum, thread) => sum + thread.ranMs, ranMs));
-    if (hardlyRan && others.some(({ ready }) => ready)) return this.#soonMs;
-    // Nobody waits any more, and it sleeps, perhaps until its next sign of life is due: the longest wait is given back, once.
+    if (hardlyRan && others.some(({ isHeldUp }) => isHeldUp)) return this.#soonMs;
+    // Nobody is held up any more, and it sleeps, perhaps until its next sign of life is due: the longest wait is given back, once.
     this.#isServed = true;
     const waits = (hardlyRan ? others : []).map(({ waitedMs }) => waitedMs);
     const longestMs = Math.max(now.waitedMs - then.waitedMs, ...waits);
@@ -72,11 +85,27 @@ export class Starvation {
   }
 
   /** The other threads, and what each has had since the process came into doubt. */
-  #othersSince(pid: number): readonly Thread[] {
-    return [...otherThreadsOf(this.#runtime, pid)].map(([id, { ready, ranMs, waitedMs }]) => {
+  #othersSince(pid: number) {
+    return [...otherThreadsOf(this.#runtime, pid)].map(([id, now]) => {
       const then = this.#others.get(id) ?? { ranMs: 0, waitedMs: 0 };
-      return { ready, ranMs: ranMs - then.ranMs, waitedMs: waitedMs - then.waitedMs };
+      return {
+        isHeldUp: this.#isHeldUp(id, now),
+        ranMs: now.ranMs - then.ranMs,
+        waitedMs: now.waitedMs - then.waitedMs,
+      };
     });
+  }
+
+  /** Whether a thread waits for a processor or has one, or waits for a disk that gives something now and then. */
+  #isHeldUp(id: number, { state, turns }: Thread): boolean {
+    if (state !== "blocked") return state === "running";
+    const now = this.#runtime.now();
+    const seen = this.#diskWaits.get(id);
+    if (seen?.turns === turns) {
+      return now - seen.since < Math.max(this.#timeInterval, longestDiskMs);
+    }
+    this.#diskWaits.set(id, { turns, since: now });
+    return true;
   }
 
   /** Somebody who waits is looked at again so much later. */

@@ -1,8 +1,9 @@
-// Both cores are busy with something else, and the time interval is short: no healthy program is warned or killed.
+// The cores are busy with something else, or the disk is slow, and the time interval is short: no healthy program is warned.
 import { assert, assertEquals } from "@std/assert";
-import { cpus } from "node:os";
+import { cpus, tmpdir } from "node:os";
+import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
-import { limitCpu } from "./support/cgroup.ts";
+import { limitCpu, limitDisk } from "./support/cgroup.ts";
 import { killQuietly, processTest, type TransportName, transports } from "./support/processes.ts";
 import { newest } from "./support/runtimes.ts";
 
@@ -68,4 +69,50 @@ processTest(
     }
   },
   { leg: newest, skip: trial ? false : "no control group with a CPU limit can be made here" },
+);
+
+const diskTrial = limitDisk(tmpdir(), 1e6);
+diskTrial?.remove();
+
+processTest(
+  "a program that waits for a slow disk is not taken for one that hangs, and one whose disk gives nothing is found all the same",
+  async (stage) => {
+    const start = async (transport: TransportName, name: string) => {
+      const file = join(stage.directory, name);
+      // Past the cache: to be read from the disk.
+      const args = ["if=/dev/zero", `of=${file}`, "bs=1M", "count=1", "oflag=direct"];
+      assertEquals((await stage.runCommand("dd", { args }).exited).code, 0);
+      return stage.supervise("faults_program", {
+        timeInterval: 200,
+        recoveryPolicy: "restart",
+        transport,
+      }, { args: [transport, "reads", file] });
+    };
+    const healthy = await Promise.all(transports.map((transport) => start(transport, transport)));
+    const waiting = await start("unix", "nothing");
+    await stage.line("started", healthy.length + 1);
+    const limits = [...healthy, waiting].map(({ supervisor }, n) => {
+      // A second for a file; or longer for the first piece of it than the test takes.
+      const limit = limitDisk(stage.directory, n < healthy.length ? 1e6 : 5000)!;
+      limit.add(supervisor.status.pid!);
+      return limit;
+    });
+    try {
+      stage.go("disk");
+      await stage.line("read", healthy.length);
+      const { reason } = await waiting.event("warn");
+      assertEquals(reason, "timeout");
+    } finally {
+      for (const limit of limits) limit.remove();
+    }
+    for (const { supervisor, events } of healthy) {
+      const { state, instanceId } = supervisor.status;
+      assertEquals([state, instanceId], ["started", 1], JSON.stringify(events));
+      assert(events.some(({ type }) => type === "starved"), "its disk was fast enough");
+    }
+  },
+  {
+    leg: newest,
+    skip: diskTrial ? false : "no control group with a limit of the disk can be made here",
+  },
 );

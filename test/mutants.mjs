@@ -124,8 +124,8 @@ const mutants = [
   {
     name: "who waits for a processor is excused for too short a time (starved)",
     file: "src/starvation.ts",
-    from: "if (now.ready) return",
-    to: "if (now.ready && this.#runtime.now() - this.#since < 40) return",
+    from: "if (this.#isHeldUp(pid, now)) return",
+    to: "if (this.#isHeldUp(pid, now) && this.#runtime.now() - this.#since < 40) return",
   },
   {
     name: "data are acknowledged, and not kept",

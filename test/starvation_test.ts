@@ -1,4 +1,4 @@
-// Who is silent because nobody runs it, by what /proc says of its threads.
+// Who is silent because it cannot run, by what /proc says of its threads.
 import { assertEquals } from "@std/assert";
 import type { Runtime } from "../src/runtime/runtime.ts";
 import { Starvation } from "../src/starvation.ts";
@@ -9,8 +9,11 @@ const T = 400;
 const soon = T / 16;
 const [pid, helper, other] = [7, 8, 9];
 
-/** Process 7 and its threads: the state, and the milliseconds that it has run and has waited. */
-type Threads = Record<number, readonly [state: "R" | "S" | "T", ranMs: number, waitedMs: number]>;
+/** Process 7 and its threads: the state, the milliseconds that it has run and has waited, how often it was run. */
+type Threads = Record<
+  number,
+  readonly [state: "R" | "S" | "D" | "T", ranMs: number, waitedMs: number, turns?: number]
+>;
 
 class Scene {
   now = 1000;
@@ -37,10 +40,10 @@ class Scene {
     const [, , process, , thread, file] = path.split("/");
     const found = Number(process) === pid ? this.threads[Number(thread)] : undefined;
     if (!found) return undefined;
-    const [state, ranMs, waitedMs] = found;
+    const [state, ranMs, waitedMs, turns = 12] = found;
     return file === "stat"
       ? `${thread} (a) b) ${state} 1 7 7`
-      : `${ranMs * 1e6} ${waitedMs * 1e6} 12\n`;
+      : `${ranMs * 1e6} ${waitedMs * 1e6} ${turns}\n`;
   }
 
   /** So much later, at the deadline, things are like this: what more is it given? */
@@ -128,6 +131,44 @@ test("starvation: a thread that ends takes nothing with it, one that begins brin
   assertEquals(begun.after(100, { [pid]: ["S", 50, 0], [helper]: ["R", 30, 0] }), 0);
   const idle = new Scene({ [pid]: ["S", 50, 0] });
   assertEquals(idle.after(100, { [pid]: ["S", 50, 0], [helper]: ["R", 3, 0] }), soon);
+});
+
+test("starvation: who waits for the disk is excused as long as that gives something now and then", () => {
+  const scene = new Scene({ [pid]: ["S", 50, 0, 1] });
+  for (let n = 1; n < 1000; n++) {
+    assertEquals(scene.after(1900, { [pid]: ["D", 50, 0, n] }), soon, `wait ${n}`);
+    assertEquals(scene.after(soon, { [pid]: ["D", 50, 0, n] }), soon, `wait ${n}, a second time`);
+  }
+  assertEquals(scene.after(2000, { [pid]: ["D", 50, 0, 999] }), 0, "two seconds for one wait");
+  assertEquals(scene.after(soon, { [pid]: ["D", 50, 0, 1000] }), soon);
+  assertEquals(scene.after(soon, { [pid]: ["D", 150.1, 0, 1001] }), 0, "it has run enough");
+});
+
+test("starvation: for one wait for the disk there are two seconds, or a time interval that is longer", () => {
+  const wait = (timeInterval: number, ms: number) => {
+    const scene = new Scene({ [pid]: ["S", 50, 0] }, timeInterval);
+    const waiting: Threads = { [pid]: ["D", 50, 0] };
+    assertEquals(scene.after(timeInterval / 4, waiting), timeInterval / 16);
+    return scene.after(ms, waiting);
+  };
+  assertEquals([wait(80, 1999), wait(80, 2000)], [5, 0]);
+  assertEquals([wait(9600, 9599), wait(9600, 9600)], [600, 0]);
+});
+
+test("starvation: a wait for the disk of another thread counts as one for a processor does", () => {
+  const start: Threads = { [pid]: ["S", 50, 0], [helper]: ["S", 10, 0] };
+  const scene = new Scene(start);
+  const waiting = (turns: number): Threads => ({
+    [pid]: ["S", 50, 0],
+    [helper]: ["D", 10, 0, turns],
+    [other]: ["D", 10, 0, 5],
+  });
+  for (let n = 1; n < 9; n++) assertEquals(scene.after(1900, waiting(n)), soon);
+  assertEquals(scene.after(1900, waiting(8)), soon);
+  assertEquals(scene.after(100, waiting(8)), 0, "both have waited for too long");
+  const apart = new Scene(start);
+  apart.waitsIn = "do_epoll_wait";
+  assertEquals(apart.after(100, waiting(1)), 0, "the main thread does not wait for it");
 });
 
 test("starvation: another process, another deadline, and what is not known excuse nobody", () => {

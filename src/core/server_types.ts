@@ -211,8 +211,8 @@ export type ServerEvent =
   /** This server was not scheduled for so long; the time does not count against the active process. */
   | { readonly type: "stall"; readonly lateMs: number }
   /**
-   * The active process is silent, but was ready to run and has hardly been run: it is given more time. Said at most once
-   * between two signs of life.
+   * The active process is silent, but was ready to run, or waited for the disk, and has hardly been run: it is given more
+   * time. Said at most once between two signs of life.
    */
   | { readonly type: "starved" }
   | { readonly type: "quorum"; readonly quorate: boolean };

@@ -2,8 +2,8 @@
 import { assert, assertEquals, assertMatch } from "@std/assert";
 import { spawn } from "node:child_process";
 import { readFileSync } from "node:fs";
-import { get } from "node:http";
 import { type AddressInfo, createServer } from "node:net";
+import { page } from "./support/command.ts";
 import { test } from "./support/harness.ts";
 import { withoutLeaks } from "./support/leaks.ts";
 import { eventually } from "./support/processes.ts";
@@ -22,22 +22,6 @@ function freePort(): Promise<number> {
       const { port } = server.address() as AddressInfo;
       server.close(() => resolve(port));
     });
-  });
-}
-
-/** The body, or undefined while nobody answers. */
-function page(port: number, path: string): Promise<string | undefined> {
-  return new Promise((resolve) => {
-    const request = get(
-      { port, path, host: "127.0.0.1", agent: false, timeout: 500 },
-      (response) => {
-        let body = "";
-        response.setEncoding("utf8").on("data", (text) => body += text);
-        response.on("close", () => resolve(body));
-      },
-    );
-    request.on("timeout", () => request.destroy());
-    request.on("error", () => resolve(undefined));
   });
 }
 

@@ -112,11 +112,11 @@ export function commandTest(
   }, { leg: ["node20", ...newest], ...options });
 }
 
-/** The body of a page; undefined where nobody answers within half a second. */
+/** The body of a page; undefined where nobody listens, and when who is asked ends without an answer. */
 export function page(port: number | string, path: string): Promise<string | undefined> {
   return new Promise((resolve) => {
     const request = get(
-      { port, path, host: "127.0.0.1", agent: false, timeout: 500 },
+      { port, path, host: "127.0.0.1", agent: false, timeout: 20_000 },
       (response) => {
         let body = "";
         response.setEncoding("utf8").on("data", (text) => body += text);

@@ -48,23 +48,23 @@ export interface Thread {
   readonly ranMs: number;
   /** For a processor, as far as it has run since. */
   readonly waitedMs: number;
-  /** How often it was given a processor. */
-  readonly turns: number;
+  /** How many of its pages it had to wait for, from the disk. */
+  readonly faults: number;
 }
 
 /** Looks at a thread of a process, by itself the main thread; undefined where nothing is known. */
 export function threadOf(runtime: Runtime, pid: number, thread: number = pid): Thread | undefined {
   const directory = `/proc/${pid}/task/${thread}`;
-  const state = fieldsOf(runtime.systemText(`${directory}/stat`))?.[0];
+  const stat = fieldsOf(runtime.systemText(`${directory}/stat`));
   const times = runtime.systemText(`${directory}/schedstat`)?.split(" ") ?? [];
-  const [ranNs, waitedNs, turns] = times.map(Number);
+  const [ranNs, waitedNs] = times.map(Number);
   // A kernel that does not count says 0.
-  return state && ranNs
+  return stat && ranNs
     ? {
-      state: states[state] ?? "unknown",
+      state: states[stat[0]!] ?? "unknown",
       ranMs: ranNs / 1e6,
       waitedMs: waitedNs! / 1e6,
-      turns: turns!,
+      faults: Number(stat[9]),
     }
     : undefined;
 }

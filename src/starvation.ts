@@ -4,7 +4,7 @@
  *
  * In doubt are processes that have been silent for three quarters of the time interval. A hang that has a processor takes it:
  * who is ready to run, or waits for the disk, and has had less than a quarter of one is held up, until it has had as much as
- * the rest of the time interval. A disk that gives nothing for very long excuses nobody.
+ * the rest of the time interval. A disk excuses for some seconds only: what loops or is stuck in it hardly runs either.
  */
 import { otherThreadsOf, type Thread, threadOf, waitsForThread } from "./proc.ts";
 import type { Runtime } from "./runtime/runtime.ts";
@@ -12,14 +12,8 @@ import type { Runtime } from "./runtime/runtime.ts";
 /** With less than this share of a processor, a process is slowed down by others more than by itself. */
 const leastShare = 1 / 4;
 
-/** No wait for a disk that works lasts longer, unless the time interval itself is longer. */
-const longestDiskMs = 2000;
-
-/** A wait of a thread for the disk: it has the same count of turns as long as it lasts. */
-interface DiskWait {
-  readonly turns: number;
-  readonly since: number;
-}
+/** A process that waits for the disk gets no more than that in all. */
+const longestDiskMs = 5000;
 
 /** What a process has had of the processors since it came into doubt. */
 export class Starvation {
@@ -30,10 +24,10 @@ export class Starvation {
   #since = 0;
   #main: Thread | undefined;
   #others: ReadonlyMap<number, Thread> = new Map();
-  /** The last one that was seen of each thread, by its number. */
-  readonly #diskWaits = new Map<number, DiskWait>();
   /** The main thread was seen to wait for another one. */
   #waitsForThread = false;
+  /** So much more it was given since then for the disk. */
+  #diskMs = 0;
   /** Once since then it slept, and no thread of it waited. */
   #isServed = false;
 
@@ -52,10 +46,10 @@ export class Starvation {
     this.#deadline = deadline;
     this.#pid = pid ?? 0;
     this.#since = this.#runtime.now();
+    this.#diskMs = 0;
     this.#isServed = this.#waitsForThread = false;
     this.#main = pid === undefined ? undefined : threadOf(this.#runtime, pid);
     this.#others = this.#main ? otherThreadsOf(this.#runtime, this.#pid) : new Map();
-    this.#diskWaits.clear();
   }
 
   /** The process is still in doubt, and has until `deadline`. */
@@ -70,13 +64,18 @@ export class Starvation {
     const now = threadOf(runtime, pid);
     if (!now) return 0;
     const ranMs = now.ranMs - then.ranMs;
-    if (this.#isHeldUp(pid, now)) return this.#hasHardlyRun(ranMs) ? this.#soonMs : 0;
+    if (now.state === "running" || now.state === "blocked") {
+      return this.#hasHardlyRun(ranMs) ? this.#more(now) : 0;
+    }
     if (this.#isServed) return 0;
     // It sleeps. Where it waits for another thread (for the garbage collector, say), that must be given a processor.
     this.#waitsForThread ||= waitsForThread(runtime, pid);
     const others = this.#waitsForThread ? this.#othersSince(pid) : [];
     const hardlyRan = this.#hasHardlyRun(others.reduce((sum, thread) => sum + thread.ranMs, ranMs));
-    if (hardlyRan && others.some(({ isHeldUp }) => isHeldUp)) return this.#soonMs;
+    // One that reads or writes files does not hold it up; one that waits for pages of its own may.
+    const heldUp = others.find(({ state }) => state === "running") ??
+      others.find(({ state, faults }) => state === "blocked" && faults > 0);
+    if (hardlyRan && heldUp) return this.#more(heldUp);
     // Nobody is held up any more, and it sleeps, perhaps until its next sign of life is due: the longest wait is given back, once.
     this.#isServed = true;
     const waits = (hardlyRan ? others : []).map(({ waitedMs }) => waitedMs);
@@ -85,32 +84,25 @@ export class Starvation {
   }
 
   /** The other threads, and what each has had since the process came into doubt. */
-  #othersSince(pid: number) {
-    return [...otherThreadsOf(this.#runtime, pid)].map(([id, now]) => {
-      const then = this.#others.get(id) ?? { ranMs: 0, waitedMs: 0 };
-      return {
-        isHeldUp: this.#isHeldUp(id, now),
-        ranMs: now.ranMs - then.ranMs,
-        waitedMs: now.waitedMs - then.waitedMs,
-      };
+  #othersSince(pid: number): readonly Thread[] {
+    return [...otherThreadsOf(this.#runtime, pid)].map(([id, { state, ...had }]) => {
+      const then = this.#others.get(id) ?? { ranMs: 0, waitedMs: 0, faults: 0 };
+      const [ranMs, waitedMs] = [had.ranMs - then.ranMs, had.waitedMs - then.waitedMs];
+      return { state, ranMs, waitedMs, faults: had.faults - then.faults };
     });
-  }
-
-  /** Whether a thread waits for a processor or has one, or waits for a disk that gives something now and then. */
-  #isHeldUp(id: number, { state, turns }: Thread): boolean {
-    if (state !== "blocked") return state === "running";
-    const now = this.#runtime.now();
-    const seen = this.#diskWaits.get(id);
-    if (seen?.turns === turns) {
-      return now - seen.since < Math.max(this.#timeInterval, longestDiskMs);
-    }
-    this.#diskWaits.set(id, { turns, since: now });
-    return true;
   }
 
   /** Somebody who waits is looked at again so much later. */
   get #soonMs(): number {
     return this.#timeInterval / 16;
+  }
+
+  /** What somebody who is held up is given. */
+  #more({ state }: Thread): number {
+    if (state !== "blocked") return this.#soonMs;
+    if (this.#diskMs >= longestDiskMs) return 0;
+    this.#diskMs += this.#soonMs;
+    return this.#soonMs;
   }
 
   #hasHardlyRun(ranMs: number): boolean {

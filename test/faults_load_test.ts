@@ -3,7 +3,7 @@ import { assert, assertEquals } from "@std/assert";
 import { cpus, tmpdir } from "node:os";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
-import { limitCpu, limitDisk } from "./support/cgroup.ts";
+import { type Limit, limitCpu, limitDisk } from "./support/cgroup.ts";
 import { killQuietly, processTest, type TransportName, transports } from "./support/processes.ts";
 import { newest } from "./support/runtimes.ts";
 
@@ -91,17 +91,20 @@ processTest(
     const healthy = await Promise.all(transports.map((transport) => start(transport, transport)));
     const waiting = await start("unix", "nothing");
     await stage.line("started", healthy.length + 1);
-    const limits = [...healthy, waiting].map(({ supervisor }, n) => {
-      // A second for a file; or longer for the first piece of it than the test takes.
-      const limit = limitDisk(stage.directory, n < healthy.length ? 1e6 : 5000)!;
-      limit.add(supervisor.status.pid!);
-      return limit;
-    });
+    const limits: Limit[] = [];
     try {
+      for (const { supervisor } of [...healthy, waiting]) {
+        // A second for a file; or longer for the first piece of it than the test takes.
+        const limit = limitDisk(stage.directory, limits.length < healthy.length ? 1e6 : 5000)!;
+        limits.push(limit);
+        limit.add(supervisor.status.pid!);
+      }
       stage.go("disk");
       await stage.line("read", healthy.length);
-      const { reason } = await waiting.event("warn");
+      const { reason, at } = await waiting.event("warn");
       assertEquals(reason, "timeout");
+      const gaveUpMs = at - waiting.all("starved")[0]!.at;
+      assert(gaveUpMs > 4900, `after ${gaveUpMs} ms`);
     } finally {
       for (const limit of limits) limit.remove();
     }

@@ -124,8 +124,8 @@ const mutants = [
   {
     name: "who waits for a processor is excused for too short a time (starved)",
     file: "src/starvation.ts",
-    from: "if (this.#isHeldUp(pid, now)) return",
-    to: "if (this.#isHeldUp(pid, now) && this.#runtime.now() - this.#since < 40) return",
+    from: 'if (now.state === "running" ||',
+    to: 'if (now.state === "running" && this.#runtime.now() - this.#since < 40 ||',
   },
   {
     name: "data are acknowledged, and not kept",

@@ -9,10 +9,10 @@ const T = 400;
 const soon = T / 16;
 const [pid, helper, other] = [7, 8, 9];
 
-/** Process 7 and its threads: the state, the milliseconds that it has run and has waited, how often it was run. */
+/** Process 7 and its threads: the state, the milliseconds that it has run and has waited, the pages it has waited for. */
 type Threads = Record<
   number,
-  readonly [state: "R" | "S" | "D" | "T", ranMs: number, waitedMs: number, turns?: number]
+  readonly [state: "R" | "S" | "D" | "T", ranMs: number, waitedMs: number, faults?: number]
 >;
 
 class Scene {
@@ -40,10 +40,10 @@ class Scene {
     const [, , process, , thread, file] = path.split("/");
     const found = Number(process) === pid ? this.threads[Number(thread)] : undefined;
     if (!found) return undefined;
-    const [state, ranMs, waitedMs, turns = 12] = found;
+    const [state, ranMs, waitedMs, faults = 3] = found;
     return file === "stat"
-      ? `${thread} (a) b) ${state} 1 7 7`
-      : `${ranMs * 1e6} ${waitedMs * 1e6} ${turns}\n`;
+      ? `${thread} (a) b) ${state} 1 7 7 0 -1 4194560 900 0 ${faults} 0`
+      : `${ranMs * 1e6} ${waitedMs * 1e6} 12\n`;
   }
 
   /** So much later, at the deadline, things are like this: what more is it given? */
@@ -133,42 +133,49 @@ test("starvation: a thread that ends takes nothing with it, one that begins brin
   assertEquals(idle.after(100, { [pid]: ["S", 50, 0], [helper]: ["R", 3, 0] }), soon);
 });
 
-test("starvation: who waits for the disk is excused as long as that gives something now and then", () => {
-  const scene = new Scene({ [pid]: ["S", 50, 0, 1] });
-  for (let n = 1; n < 1000; n++) {
-    assertEquals(scene.after(1900, { [pid]: ["D", 50, 0, n] }), soon, `wait ${n}`);
-    assertEquals(scene.after(soon, { [pid]: ["D", 50, 0, n] }), soon, `wait ${n}, a second time`);
+/** So much a process that waits for the disk is given in all. */
+const diskMs = 5000;
+
+test("starvation: who waits for the disk is excused, for five seconds in all", () => {
+  const scene = new Scene({ [pid]: ["S", 50, 0] });
+  for (let given = 0; given < diskMs; given += soon) {
+    assertEquals(scene.after(soon, { [pid]: ["D", 51, 0] }), soon, `after ${given} ms`);
+    assertEquals(scene.after(soon, { [pid]: ["R", 51, 0] }), soon, "meanwhile it waits to be run");
   }
-  assertEquals(scene.after(2000, { [pid]: ["D", 50, 0, 999] }), 0, "two seconds for one wait");
-  assertEquals(scene.after(soon, { [pid]: ["D", 50, 0, 1000] }), soon);
-  assertEquals(scene.after(soon, { [pid]: ["D", 150.1, 0, 1001] }), 0, "it has run enough");
+  assertEquals(scene.after(soon, { [pid]: ["R", 51, 0] }), soon);
+  assertEquals(scene.after(soon, { [pid]: ["D", 51, 0] }), 0);
+  scene.starvation.watch(pid, scene.starvation.deadline);
+  assertEquals(
+    scene.after(100, { [pid]: ["D", 51, 0] }),
+    soon,
+    "in doubt again, after a sign of life",
+  );
 });
 
-test("starvation: for one wait for the disk there are two seconds, or a time interval that is longer", () => {
-  const wait = (timeInterval: number, ms: number) => {
-    const scene = new Scene({ [pid]: ["S", 50, 0] }, timeInterval);
-    const waiting: Threads = { [pid]: ["D", 50, 0] };
-    assertEquals(scene.after(timeInterval / 4, waiting), timeInterval / 16);
-    return scene.after(ms, waiting);
-  };
-  assertEquals([wait(80, 1999), wait(80, 2000)], [5, 0]);
-  assertEquals([wait(9600, 9599), wait(9600, 9600)], [600, 0]);
+test("starvation: who waits for the disk, and has had a quarter of a processor, is judged", () => {
+  const after = (ranMs: number) =>
+    new Scene({ [pid]: ["R", 50, 0] }).after(100, { [pid]: ["D", 50 + ranMs, 0] });
+  assertEquals([after(25), after(25.1)], [soon, 0]);
 });
 
-test("starvation: a wait for the disk of another thread counts as one for a processor does", () => {
-  const start: Threads = { [pid]: ["S", 50, 0], [helper]: ["S", 10, 0] };
-  const scene = new Scene(start);
-  const waiting = (turns: number): Threads => ({
-    [pid]: ["S", 50, 0],
-    [helper]: ["D", 10, 0, turns],
-    [other]: ["D", 10, 0, 5],
-  });
-  for (let n = 1; n < 9; n++) assertEquals(scene.after(1900, waiting(n)), soon);
-  assertEquals(scene.after(1900, waiting(8)), soon);
-  assertEquals(scene.after(100, waiting(8)), 0, "both have waited for too long");
+test("starvation: who sleeps while another thread of it waits for pages is excused, for five seconds in all", () => {
+  const scene = new Scene({ [pid]: ["S", 50, 0], [helper]: ["S", 10, 0, 3] });
+  for (let given = 0; given < diskMs; given += soon) {
+    assertEquals(scene.after(soon, { [pid]: ["S", 50, 0], [helper]: ["D", 10, 0, 4] }), soon);
+  }
+  assertEquals(scene.after(soon, { [pid]: ["S", 50, 0], [helper]: ["D", 10, 0, 5] }), 0);
+});
+
+test("starvation: a thread that reads or writes files excuses nobody who sleeps", () => {
+  const start: Threads = { [pid]: ["S", 50, 0], [helper]: ["D", 10, 0, 3] };
+  assertEquals(new Scene(start).after(100, { ...start, [other]: ["D", 1, 0, 0] }), 0);
+  const paging: Threads = { ...start, [helper]: ["D", 10, 0, 4] };
+  assertEquals(new Scene(start).after(100, paging), soon);
   const apart = new Scene(start);
   apart.waitsIn = "do_epoll_wait";
-  assertEquals(apart.after(100, waiting(1)), 0, "the main thread does not wait for it");
+  assertEquals(apart.after(100, paging), 0, "nor does one that it does not wait for");
+  const ready = new Scene(start).after(100, { ...start, [other]: ["R", 1, 0] });
+  assertEquals(ready, soon, "nor does it hide one that waits to be run");
 });
 
 test("starvation: another process, another deadline, and what is not known excuse nobody", () => {

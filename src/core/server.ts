@@ -211,7 +211,8 @@ export class Server {
 
   /**
    * A process that is silent for so long is in doubt. Whoever can see that from then to `silenceAt` it was ready to run and
-   * was given no processor, or waited for the disk, says so with `starved`. Infinity where the time interval is too short to see that.
+   * was given no processor, or waited for the disk, says so with `starved`. Infinity where the time interval is too short to
+   * see that.
    */
   get doubtAt(): number {
     return this.#doubtMs < leastDoubtMs ? Infinity : this.silenceAt - this.#doubtMs;

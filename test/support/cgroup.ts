@@ -55,8 +55,11 @@ export function limitDisk(path: string, bytes: number): Limit | undefined {
 function limited(versions: readonly Version[]): Limit | undefined {
   for (const { root, limit, free = {} } of versions) {
     const group = `${root}/sam-test-${process.pid}-${++groups}`;
+    // The kernel makes the files of a group: one that is not there is no limit, and never made here.
     const write = (files: Readonly<Record<string, string>>) => {
-      for (const [file, text] of Object.entries(files)) writeFileSync(`${group}/${file}`, text);
+      for (const [file, text] of Object.entries(files)) {
+        writeFileSync(`${group}/${file}`, text, { flag: "r+" });
+      }
     };
     try {
       mkdirSync(group);
@@ -74,7 +77,11 @@ function limited(versions: readonly Version[]): Limit | undefined {
       remove() {
         write(free);
         for (const pid of readFileSync(`${group}/cgroup.procs`, "utf8").match(/\d+/g) ?? []) {
-          writeFileSync(`${root}/cgroup.procs`, pid);
+          try {
+            writeFileSync(`${root}/cgroup.procs`, pid);
+          } catch (error) {
+            if ((error as { code?: string }).code !== "ESRCH") throw error; // it has ended
+          }
         }
         rmdirSync(group);
       },

@@ -1,6 +1,7 @@
 /** The process that is watched: what carries out what the core of the active side decides. */
 import type { Link, Transport } from "../transports/transport.ts";
-import { type Call, callable, Client, type ClientEffect, type ClientInput } from "./core/client.ts";
+import { type Call, callable, Client } from "./core/client.ts";
+import type { ClientEffect, ClientInput } from "./core/client_types.ts";
 import { decodeServer, encodeClient, maxNoteBytes } from "./core/frame.ts";
 import type { Signal } from "./core/signals.ts";
 import { SamError, type SamErrorCode } from "./errors.ts";

@@ -8,20 +8,10 @@
  * of the event loop, and calls of the check, never two at once.
  */
 import type { SamErrorCode } from "../errors.ts";
+import type { ClientEffect, ClientInput, ClientSettings, ClientState } from "./client_types.ts";
 import { chunkBytes, type ClientMessage, protocolVersion, type ServerMessage } from "./frame.ts";
 import { HealthRhythm } from "./health_rhythm.ts";
 import type { Signal } from "./signals.ts";
-
-/** Where the active process is. The forms in -ing stand between a call and its answer. */
-export type ClientState =
-  | "initialized"
-  | "registering"
-  | "registered"
-  | "starting"
-  | "started"
-  | "stopping"
-  | "finalizing"
-  | "finalized";
 
 /** The calls of `Sam` that depend on the state. */
 export type Call =
@@ -65,59 +55,6 @@ export const callable: Readonly<Record<Call, readonly ClientState[]>> = {
   markFailed: ["registered", "started"],
   finalize: open,
 };
-
-/** What the active process is told. The `id` of a call is the caller's; it comes back in `resolve` or `reject`. */
-export type ClientInput =
-  | {
-    readonly type: "register";
-    readonly id: number;
-    readonly pid: number;
-    readonly notice: string;
-    /** Whether the link keeps data without a message. */
-    readonly keeps?: boolean;
-    /** The last id that was used on the link, where a preload had it before. */
-    readonly lastId?: number;
-  }
-  | { readonly type: "start" | "stop" | "finalize" | "markFailed"; readonly id: number }
-  /** The `start` of this id is called off. */
-  | { readonly type: "interruptStart"; readonly id: number }
-  | { readonly type: "setWarnSignal"; readonly id: number; readonly signal: Signal }
-  | { readonly type: "store"; readonly id: number; readonly bytes: Uint8Array }
-  /** There was no room for what was to be kept: from now on, data go by messages. */
-  | { readonly type: "unkept"; readonly id: number; readonly bytes: Uint8Array }
-  | { readonly type: "useHealthCheck"; readonly on: boolean }
-  | { readonly type: "checked"; readonly healthy: boolean; readonly detail: string }
-  | { readonly type: "message"; readonly message: ServerMessage }
-  | { readonly type: "linkEnd"; readonly detail: string }
-  | { readonly type: "tick" };
-
-/** What must be done. */
-export type ClientEffect =
-  | { readonly type: "send"; readonly message: ClientMessage }
-  | { readonly type: "resolve"; readonly id: number }
-  | {
-    readonly type: "reject";
-    readonly id: number;
-    readonly code: SamErrorCode;
-    readonly message: string;
-  }
-  /** Leave the bytes with the server; then set `data` and resolve the call, or say that they are unkept. */
-  | { readonly type: "keep"; readonly id: number; readonly bytes: Uint8Array }
-  /** Confirm the event loop to the server. */
-  | { readonly type: "confirm" }
-  /** Call the health check. */
-  | { readonly type: "check" }
-  /** A recovery is planned, or the server is gone. */
-  | { readonly type: "abort"; readonly code: SamErrorCode; readonly message: string }
-  | { readonly type: "disconnect" }
-  /** The server is gone, and the process is not to outlive it. */
-  | { readonly type: "exit" };
-
-/** What the program asked for, in force until the server's `welcome`. */
-export interface ClientSettings {
-  readonly timeInterval: number;
-  readonly maxDataSize: number;
-}
 
 interface Request {
   /** The caller's id, or null for one of our own. */
@@ -232,7 +169,7 @@ export class Client {
         this.#interruptStart(input.id, now);
         break;
       case "stop":
-        this.#transition(input.id, "stop", "stopping", "registered", now);
+        this.#stop(input.id, now);
         break;
       case "finalize":
         this.#finalize(input.id, now);
@@ -424,22 +361,15 @@ export class Client {
     }, back);
   }
 
-  #transition(
-    call: number,
-    type: "stop",
-    during: ClientState,
-    after: ClientState,
-    now: number,
-  ): void {
-    const before = this.state;
-    this.state = during;
+  #stop(call: number, now: number): void {
+    this.state = "stopping";
     this.#health.end();
-    this.#request(call, (id) => ({ type, id }), now, () => {
-      if (this.state === during) this.state = after;
+    this.#request(call, (id) => ({ type: "stop", id }), now, () => {
+      if (this.state === "stopping") this.state = "registered";
       this.#resolve(call);
     }, (then) => {
-      if (this.state !== during) return;
-      this.state = before;
+      if (this.state !== "stopping") return;
+      this.state = "started";
       if (this.#linked) this.#health.begin(this.timeInterval, then);
     });
   }

@@ -1,7 +1,8 @@
 // The active process's core on a virtual clock, with the server's answers given by hand or by a patient stand-in.
 
 import { assert, fail } from "@std/assert";
-import { Client, type ClientEffect, type ClientInput } from "../../src/core/client.ts";
+import { Client } from "../../src/core/client.ts";
+import type { ClientEffect, ClientInput } from "../../src/core/client_types.ts";
 import {
   chunkBytes,
   type ClientMessage,

@@ -1,6 +1,7 @@
 // A process of a simulated world: the core of the active side, a script to follow, and one end of a link.
 
-import { callable, Client, type ClientEffect, type ClientInput } from "../../src/core/client.ts";
+import { callable, Client } from "../../src/core/client.ts";
+import type { ClientEffect, ClientInput } from "../../src/core/client_types.ts";
 import { decodeServer, encodeClient } from "../../src/core/frame.ts";
 import type { Signal } from "../../src/core/signals.ts";
 import type { Exit } from "../../src/runtime/runtime.ts";

@@ -100,9 +100,9 @@ export class Starvation {
   /** What somebody who is held up is given. */
   #more({ state }: Thread): number {
     if (state !== "blocked") return this.#soonMs;
-    if (this.#diskMs >= longestDiskMs) return 0;
-    this.#diskMs += this.#soonMs;
-    return this.#soonMs;
+    const moreMs = Math.min(this.#soonMs, longestDiskMs - this.#diskMs);
+    this.#diskMs += moreMs;
+    return moreMs;
   }
 
   #hasHardlyRun(ranMs: number): boolean {

@@ -152,6 +152,14 @@ test("starvation: who waits for the disk is excused, for five seconds in all", (
   );
 });
 
+test("starvation: with a long time interval it is five seconds, too", () => {
+  const long = 64_000;
+  const scene = new Scene({ [pid]: ["S", 50, 0] }, long);
+  const waiting: Threads = { [pid]: ["D", 50, 0] };
+  const given = [long / 4, 4000, 1000].map((ms) => scene.after(ms, waiting));
+  assertEquals(given, [long / 16, 1000, 0]);
+});
+
 test("starvation: who waits for the disk, and has had a quarter of a processor, is judged", () => {
   const after = (ranMs: number) =>
     new Scene({ [pid]: ["R", 50, 0] }).after(100, { [pid]: ["D", 50 + ranMs, 0] });

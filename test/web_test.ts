@@ -2,10 +2,10 @@
 import { assert, assertEquals, assertMatch } from "@std/assert";
 import { spawn } from "node:child_process";
 import { readFileSync } from "node:fs";
-import { type AddressInfo, createServer } from "node:net";
 import { page } from "./support/command.ts";
 import { test } from "./support/harness.ts";
 import { withoutLeaks } from "./support/leaks.ts";
+import { freePorts } from "./support/ports.ts";
 import { eventually } from "./support/processes.ts";
 import { currentRuntime, fixture, runtimePath, sourceFixture } from "./support/runtimes.ts";
 
@@ -14,15 +14,6 @@ function readmeFlags(): string[] {
   const text = readFileSync(sourceFixture("../../README").replace(/ts$/, "md"), "utf8");
   const line = text.match(/^deno run (.*) examples\/web\.ts$/m);
   return line![1]!.split(" ");
-}
-
-function freePort(): Promise<number> {
-  return new Promise((resolve) => {
-    const server = createServer().listen(0, "127.0.0.1", () => {
-      const { port } = server.address() as AddressInfo;
-      server.close(() => resolve(port));
-    });
-  });
 }
 
 /** Asks for a page again and again, until it says that; its numbers. */
@@ -35,7 +26,7 @@ function numbersOf(port: number, path: string, what: RegExp, after = 0): Promise
 
 test("the example web server heals from /hang and /crash, and keeps its visits", () =>
   withoutLeaks(async () => {
-    const port = await freePort();
+    const [port] = await freePorts(1) as [number];
     const flags = currentRuntime === "deno" ? ["run", "--no-prompt", ...readmeFlags()] : [];
     const server = spawn(runtimePath(currentRuntime), [...flags, fixture("../../examples/web")], {
       env: { ...process.env, PORT: String(port) },

@@ -1,7 +1,7 @@
 // One etcd, for tests; it ends with the thread that started it, whatever becomes of that.
 
 import { spawn, spawnSync } from "node:child_process";
-import { type AddressInfo, createServer } from "node:net";
+import { freePorts } from "./ports.ts";
 import { eventually } from "./processes.ts";
 
 export interface Etcd {
@@ -64,14 +64,4 @@ export async function startEtcd(directory: string): Promise<Etcd> {
       await exited;
     },
   };
-}
-
-async function freePorts(count: number): Promise<number[]> {
-  const servers = Array.from({ length: count }, () => createServer().listen(0, "127.0.0.1"));
-  return await Promise.all(servers.map(async (server) => {
-    if (!server.listening) await new Promise((resolve) => server.once("listening", resolve));
-    const { port } = server.address() as AddressInfo;
-    await new Promise((resolve) => server.close(resolve));
-    return port;
-  }));
 }

@@ -5,7 +5,6 @@ import type { ClientEffect, ClientInput } from "./core/client_types.ts";
 import { decodeServer, encodeClient, maxNoteBytes } from "./core/frame.ts";
 import type { Signal } from "./core/signals.ts";
 import { SamError, type SamErrorCode } from "./errors.ts";
-import { Notes } from "./notes.ts";
 import { type CheckedOptions, checkObject, checkSignal, invalid } from "./options.ts";
 import { offerLink, type OpenedLink } from "./runtime/birth.ts";
 import type { Runtime } from "./runtime/runtime.ts";
@@ -16,6 +15,10 @@ export interface ServerAddress {
   readonly transport: Transport;
   readonly address: string;
 }
+
+/** So many notes may go to the server at once, and so many in a millisecond after them. */
+const noteBurst = 50;
+const notesPerMs = 1;
 
 type Settle = { resolve: () => void; reject: (error: SamError) => void };
 
@@ -428,6 +431,40 @@ export class ActiveProcess implements Sam {
       Math.max(0, due - this.#runtime.now()),
       false,
     );
+  }
+}
+
+/** Notes that go as messages: each at once, as long as there are not too many for the server. */
+class Notes {
+  readonly #runtime: Runtime;
+  #credit = noteBurst;
+  #creditedAt = 0;
+  #waiting: string | null = null;
+
+  constructor(runtime: Runtime) {
+    this.#runtime = runtime;
+  }
+
+  push(text: string, link: Link): void {
+    const now = this.#runtime.now();
+    this.#credit = Math.min(noteBurst, this.#credit + (now - this.#creditedAt) * notesPerMs);
+    this.#creditedAt = now;
+    if (this.#credit >= 1) {
+      this.#credit--;
+      this.#waiting = null;
+      return link.send(encodeClient({ type: "note", text }));
+    }
+    const idle = this.#waiting === null;
+    this.#waiting = text;
+    if (idle) {
+      this.#runtime.schedule(
+        () => {
+          if (this.#waiting !== null) this.push(this.#waiting, link);
+        },
+        noteBurst / notesPerMs,
+        false,
+      );
+    }
   }
 }
 

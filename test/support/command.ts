@@ -4,7 +4,7 @@ import { get } from "node:http";
 import type { SupervisorEvent } from "../../mod.ts";
 import type { TestOptions } from "./harness.ts";
 import { taggedProcesses } from "./leaks.ts";
-import { eventually, processTest, type Stage } from "./processes.ts";
+import { eventually, processTest, type Stage, waitMs } from "./processes.ts";
 import { currentRuntime, newest, quickFixture, runtimePath } from "./runtimes.ts";
 
 /** The name by which `--runtime` knows the current runtime. */
@@ -116,7 +116,7 @@ export function commandTest(
 export function page(port: number | string, path: string): Promise<string | undefined> {
   return new Promise((resolve) => {
     const request = get(
-      { port, path, host: "127.0.0.1", agent: false, timeout: 20_000 },
+      { port, path, host: "127.0.0.1", agent: false, timeout: waitMs },
       (response) => {
         let body = "";
         response.setEncoding("utf8").on("data", (text) => body += text);

@@ -35,7 +35,7 @@ type EventType = SupervisorEvent["type"];
 type EventOf<T extends EventType> = SupervisorEvent & { readonly type: T };
 
 /** How long a test waits for one thing. */
-const waitMs = 20_000;
+export const waitMs = 20_000;
 
 /** Waits until `get` gives something. */
 export async function eventually<T>(

@@ -59,7 +59,7 @@ clusterTest(
     await until(node, "state", "stopped");
     stage.go("1.6 exit");
     assertEquals((await walk.finished()).code, 3);
-    assertEquals(await node.processes(), {});
+    assertEquals(await node.processes(), {}, JSON.stringify(walk.all("problem")));
   },
 );
 

@@ -18,6 +18,10 @@ export interface MapEntry {
 
 const uint64Type = 8;
 const stringType = 11;
+/** `CMAP_KEYNAME_MINLEN` */
+const minKeyLength = 3;
+/** `CMAP_TRACK_DELETE` */
+const trackDelete = 1;
 const handleAt = 0;
 const numberAt = 8;
 const keyAt = 16;
@@ -35,10 +39,26 @@ export function clusterMapService({ native }: ServiceParts): Service {
     cmap_dispatch: { parameters: ["u64", "i32"], result: "i32", blocks: true },
     cmap_set: { parameters: ["u64", "u64", "u64", "u64", "i32"], result: "i32", blocks: true },
     cmap_delete: { parameters: ["u64", "u64"], result: "i32", blocks: true },
+    cmap_track_add: {
+      parameters: ["u64", "u64", "i32", "u64", "u64", "u64"],
+      result: "i32",
+      blocks: true,
+    },
   });
-  const { cmap_initialize, cmap_finalize, cmap_fd_get, cmap_dispatch, cmap_set, cmap_delete } =
-    library.functions;
+  const {
+    cmap_initialize,
+    cmap_finalize,
+    cmap_fd_get,
+    cmap_dispatch,
+    cmap_set,
+    cmap_delete,
+    cmap_track_add,
+  } = library.functions;
   const { address, view, bytes, free } = allocate(native, valueAt + valueBytes);
+  /** Tracks `name.`, where there is never a key: it is not called. */
+  const tracked = native.callback([], () => {});
+  /** The nodes of the daemon's tree that are held. */
+  const held = new Set<string>();
   const at = (offset: number) => address + BigInt(offset);
   let handle = 0n;
   let descriptor = -1;
@@ -57,7 +77,28 @@ export function clusterMapService({ native }: ServiceParts): Service {
     return encoded.length;
   };
 
+  /**
+   * Has the daemon make a node of its tree for what keys have in common, `name.`, and hold it. Without it the second key
+   * splits the node of the first, and libqb then counts a reader that stands there as one of that node for ever: the first
+   * key can be deleted no more, whatever cmap_delete() says.
+   */
+  const hold = async (key: string) => {
+    const name = key.slice(0, key.lastIndexOf(".") + 1);
+    if (name.length < minKeyLength || held.has(name)) return;
+    put(name, keyAt, keyBytes, `the key "${key}"`);
+    await checked("cmap_track_add", cmap_track_add, [
+      handle,
+      at(keyAt),
+      trackDelete,
+      tracked.address,
+      0n,
+      at(numberAt),
+    ]);
+    held.add(name);
+  };
+
   const set = async ({ key, value }: MapEntry) => {
+    await hold(key);
     put(key, keyAt, keyBytes, `the key "${key}"`);
     const isText = typeof value === "string";
     const length = isText ? put(value, valueAt, valueBytes, `the value of "${key}"`) : 8;
@@ -91,9 +132,11 @@ export function clusterMapService({ native }: ServiceParts): Service {
       await checked("cmap_delete", cmap_delete, [handle, at(keyAt)], csNotExist);
     },
     async disconnect() {
+      held.clear(); // the daemon's end of the connection lets go
       await cmap_finalize(handle);
     },
     close() {
+      tracked.close();
       free();
       library.close();
     },

@@ -4,6 +4,8 @@ import { readFileSync } from "node:fs";
 import { setTimeout as sleep } from "node:timers/promises";
 import type { SuperviseOptions } from "../../mod.ts";
 import { corosyncClusterMap } from "../../src/corosync.ts";
+import { allocate } from "../../src/ffi/memory.ts";
+import { loadNative } from "../../src/ffi/native.ts";
 import { clusterTest, type Corosync } from "../support/corosync.ts";
 import { eventually, type Stage, type Watched } from "../support/processes.ts";
 
@@ -26,6 +28,40 @@ const keyOf = (pid: number, name: string) => `resources.process.${pid}.${name}`;
 
 /** The keys of this process, which is the server. */
 const keysOf = async (node: Corosync) => (await node.processes())[process.pid];
+
+/** Reads the keys of all processes in the cluster map, one by one, as slowly as it is asked. */
+async function readMap(): Promise<{ next(): string | null; end(): void }> {
+  const native = await loadNative();
+  const library = native.open("libcmap.so.4", {
+    cmap_initialize: { parameters: ["u64"], result: "i32" },
+    cmap_finalize: { parameters: ["u64"], result: "i32" },
+    cmap_iter_init: { parameters: ["u64", "u64", "u64"], result: "i32" },
+    cmap_iter_next: { parameters: ["u64", "u64", "u64", "u64", "u64"], result: "i32" },
+    cmap_iter_finalize: { parameters: ["u64", "u64"], result: "i32" },
+  });
+  const { cmap_initialize, cmap_finalize, cmap_iter_init, cmap_iter_next, cmap_iter_finalize } =
+    library.functions;
+  const { address, view, bytes, free } = allocate(native, 512);
+  const [iteratorAt, keyAt] = [address + 8n, address + 16n];
+  bytes.set(new TextEncoder().encode("resources.process.\0"), 16);
+  assertEquals(cmap_initialize(address), 1);
+  const handle = view.getBigUint64(0, true);
+  assertEquals(cmap_iter_init(handle, keyAt, iteratorAt), 1);
+  const iterator = view.getBigUint64(8, true);
+  return {
+    next() {
+      if (cmap_iter_next(handle, iterator, keyAt, 0n, 0n) !== 1) return null;
+      const text = new TextDecoder().decode(bytes.slice(16));
+      return text.slice(0, text.indexOf("\0"));
+    },
+    end() {
+      assertEquals(cmap_iter_finalize(handle, iterator), 1);
+      assertEquals(cmap_finalize(handle), 1);
+      free();
+      library.close();
+    },
+  };
+}
 
 /** Waits until a key has a value. */
 const until = (node: Corosync, name: string, value: string | bigint) =>
@@ -62,6 +98,20 @@ clusterTest(
     assertEquals(await node.processes(), {}, JSON.stringify(walk.all("problem")));
   },
 );
+
+clusterTest("a key is gone though a reader stood at it when the next was set", async (_, node) => {
+  const map = corosyncClusterMap();
+  await map.set(keyOf(1, "recovery"), "quit");
+  const reader = await readMap();
+  assertEquals(reader.next(), keyOf(1, "recovery"));
+  await map.set(keyOf(1, "poll_period"), 0n);
+  while (reader.next() !== null);
+  reader.end();
+  await map.delete(keyOf(1, "recovery"));
+  await map.delete(keyOf(1, "poll_period"));
+  assertEquals(await node.processes(), {});
+  await map.close!();
+});
 
 clusterTest(
   "libsam cluster map, on corosync, quit: stopped stays stopped, silence is failed",

@@ -1,4 +1,4 @@
-/** Corosync's cluster map, libcmap: sets, reads and deletes keys. */
+/** Corosync's cluster map, libcmap: sets and deletes keys, and reads numbers. */
 import { SamError } from "../errors.ts";
 import { allocate } from "../ffi/memory.ts";
 import {
@@ -39,6 +39,7 @@ export function clusterMapService({ native }: ServiceParts): Service {
     cmap_dispatch: { parameters: ["u64", "i32"], result: "i32", blocks: true },
     cmap_set: { parameters: ["u64", "u64", "u64", "u64", "i32"], result: "i32", blocks: true },
     cmap_delete: { parameters: ["u64", "u64"], result: "i32", blocks: true },
+    cmap_get_uint32: { parameters: ["u64", "u64", "u64"], result: "i32", blocks: true },
     cmap_track_add: {
       parameters: ["u64", "u64", "i32", "u64", "u64", "u64"],
       result: "i32",
@@ -52,6 +53,7 @@ export function clusterMapService({ native }: ServiceParts): Service {
     cmap_dispatch,
     cmap_set,
     cmap_delete,
+    cmap_get_uint32,
     cmap_track_add,
   } = library.functions;
   const { address, view, bytes, free } = allocate(native, valueAt + valueBytes);
@@ -129,6 +131,10 @@ export function clusterMapService({ native }: ServiceParts): Service {
       if (name === "set") return await set(argument as MapEntry);
       const key = argument as string;
       put(key, keyAt, keyBytes, `the key "${key}"`);
+      if (name === "number") {
+        await checked("cmap_get_uint32", cmap_get_uint32, [handle, at(keyAt), at(numberAt)]);
+        return view.getUint32(numberAt, little);
+      }
       await checked("cmap_delete", cmap_delete, [handle, at(keyAt)], csNotExist);
     },
     async disconnect() {

@@ -1,7 +1,7 @@
 /** Corosync's quorum, watched: what the daemon tells, and whether it still answers. */
 import { SamError } from "../errors.ts";
 import { loadRuntime } from "../runtime/runtime.ts";
-import { connect } from "./corosync_connection.ts";
+import { connect, type Connection } from "./corosync_connection.ts";
 import type { QuorumEvent } from "./corosync_quorum_service.ts";
 
 /** The daemon is asked so often within the time that it has for an answer. */
@@ -10,9 +10,11 @@ const questions = 4;
 const patience = 10;
 /**
  * A daemon that was frozen says what held before, until it notices that its token is lost (by default 3 to 4 seconds on up to
- * three nodes) and has looked for the others (1.2 times as long).
+ * three nodes) and has looked for the others (consensus: 1.2 times as long). It is doubted for both and a moment, and no less
+ * than this.
  */
-const doubtMs = 10_000;
+const leastDoubtMs = 10_000;
+const momentMs = 2000;
 
 /** Watches until the returned function is called. */
 export async function watchQuorum(
@@ -28,6 +30,7 @@ export async function watchQuorum(
   let limit = patience * questions;
   /** After a silence, so many more answers have to come before quorum counts, unless the daemon tells of a change. */
   let doubt = 0;
+  let map: Promise<Connection> | undefined; // while it is asked how long the daemon is to be doubted
   let ended = false;
   const report = () => {
     const quorate = missed >= limit || doubt > 0 ? false : told;
@@ -48,6 +51,32 @@ export async function watchQuorum(
     },
   });
 
+  const answersIn = (ms: number) => Math.ceil(ms * questions / answerTimeout) + 1;
+  /** Asked when it is to be doubted, it answers when it answers again. */
+  const doubtLonger = async () => {
+    if (map) return; // asked already
+    map = connect("clusterMap", {});
+    try {
+      const { tried, request } = await map;
+      await tried;
+      const [token, consensus] = await Promise.all(
+        ["token", "consensus"].map((name) =>
+          request("number", `runtime.config.totem.${name}`, false)
+        ),
+      ) as [number, number];
+      if (doubt > 0) doubt = Math.max(doubt, answersIn(token + consensus + momentMs));
+    } catch {
+      // there is no libcmap, or the daemon has ended: what is new is told
+    } finally {
+      await closeMap();
+    }
+  };
+  const closeMap = async () => {
+    const open = map;
+    map = undefined;
+    await (await open?.catch(() => undefined))?.close();
+  };
+
   // Counted in questions, not by the clock: a process that was stopped has not asked meanwhile, and blames nobody.
   const ask = () => {
     cancel = runtime.schedule(ask, answerTimeout / questions, false);
@@ -62,7 +91,8 @@ export async function watchQuorum(
             ),
           );
         }
-        doubt = Math.ceil(doubtMs * questions / answerTimeout) + 1;
+        doubt = answersIn(leastDoubtMs);
+        void doubtLonger();
         report();
         onSilence();
       }
@@ -87,7 +117,7 @@ export async function watchQuorum(
   const end = async () => {
     ended = true;
     cancel();
-    await connection.close();
+    await Promise.all([closeMap(), connection.close()]);
   };
   try {
     await Promise.race([connection.tried, silence]);

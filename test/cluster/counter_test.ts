@@ -123,18 +123,14 @@ class Cluster {
     }
   }
 
-  /** Whether the active process of the stubborn program has got past `start()`. */
+  /** Whether the active process of the stubborn program has got past `start()`, and is not about to be killed. */
   #runs(node: NodeNumber): boolean {
     const [pid] = this.active(node).slice(1);
-    return this.#stage.lines("started").some((line) =>
-      line["node"] === node && line["instance"] === this.#instanceOf(node) && pid !== undefined
-    );
-  }
-
-  /** The instance of a node that registered last. */
-  #instanceOf(node: NodeNumber): number {
-    return this.#stage.lines("registered").filter((line) => line["node"] === node).at(-1)
-      ?.["instance"];
+    const says = (event: string) =>
+      this.#stage.lines(event).filter((line) => line["node"] === node);
+    const instance = says("registered").at(-1)?.["instance"];
+    const has = (event: string) => says(event).some((line) => line["instance"] === instance);
+    return has("started") && !has("warned") && pid !== undefined;
   }
 
   /** The active processes of a node's programs. */

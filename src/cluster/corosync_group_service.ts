@@ -95,10 +95,15 @@ export function groupService({ native, emit }: ServiceParts): Service {
   const { address, view, bytes, free } = allocate(native, dataAt + dataBytes);
   const at = (offset: number) => address + BigInt(offset);
   const data = bytes.subarray(dataAt);
-  /** Copies what a callback was given: it is gone when the callback returns. */
+  /** Copies what a callback was given, which is gone when the callback returns; piece by piece, as it may be longer than ours. */
   const fetch = (from: bigint, count: number) => {
-    if (count > 0) memcpy(at(dataAt), from, BigInt(count));
-    return data.subarray(0, count);
+    const all = new Uint8Array(count);
+    for (let done = 0; done < count; done += dataBytes) {
+      const part = Math.min(count - done, dataBytes);
+      memcpy(at(dataAt), from + BigInt(done), BigInt(part));
+      all.set(data.subarray(0, part), done);
+    }
+    return all;
   };
 
   let handle = 0n;
@@ -123,19 +128,19 @@ export function groupService({ native, emit }: ServiceParts): Service {
           type: "message",
           nodeId: Number(nodeId),
           pid: Number(pid),
-          data: fetch(BigInt(message!), size).slice(),
+          data: fetch(BigInt(message!), size),
         } satisfies GroupServiceEvent,
       );
     },
   );
   const addresses = (list: number | bigint, count: number | bigint): GroupAddress[] => {
-    fetch(BigInt(list), Number(count) * addressBytes);
+    const found = new DataView(fetch(BigInt(list), Number(count) * addressBytes).buffer);
     return Array.from({ length: Number(count) }, (_, index) => {
-      const offset = dataAt + index * addressBytes;
+      const offset = index * addressBytes;
       return {
-        nodeId: view.getUint32(offset, little),
-        pid: view.getUint32(offset + 4, little),
-        reason: view.getUint32(offset + 8, little),
+        nodeId: found.getUint32(offset, little),
+        pid: found.getUint32(offset + 4, little),
+        reason: found.getUint32(offset + 8, little),
       };
     });
   };

@@ -1,5 +1,7 @@
 // Process groups of a real Corosync: three daemons on this machine, and members on this runtime.
 import { assert, assertEquals, assertGreater } from "@std/assert";
+import { corosyncGroup } from "../../src/corosync.ts";
+import { clusterTest } from "../support/corosync.ts";
 import type { TestOptions } from "../support/harness.ts";
 import { eventually, killQuietly, processTest, type Stage } from "../support/processes.ts";
 import { currentRuntime } from "../support/runtimes.ts";
@@ -134,6 +136,20 @@ groupTest(
     const { frozen, ticks } = line("frozen");
     assertEquals(frozen, "INTERRUPT");
     assertGreater(ticks, 20); // of 10 ms, in 300
+  },
+);
+
+clusterTest(
+  "corosyncGroup: a message of another program may be longer than any of ours",
+  async (stage) => {
+    await using group = await corosyncGroup("long");
+    stage.run("cluster_long");
+    for await (const event of group.events()) {
+      if (event.type !== "message") continue;
+      const isWhole = event.data.every((byte, at) => byte === at % 251);
+      assertEquals([event.data.length, isWhole], [2_500_000, true]);
+      break;
+    }
   },
 );
 

@@ -82,8 +82,12 @@ export function corosyncQuorum(options: CorosyncQuorumOptions = {}): QuorumSourc
  */
 export function corosyncClusterMap(): ClusterMap {
   let opening: Promise<Required<ClusterMap>> | undefined;
-  const opened = () =>
-    opening ??= import("./cluster/corosync_map.ts").then(({ openClusterMap }) => openClusterMap());
+  let closing = new AbortController();
+  const opened = () => {
+    const { signal } = closing;
+    return opening ??= import("./cluster/corosync_map.ts")
+      .then(({ openClusterMap }) => openClusterMap(signal));
+  };
   return {
     set: async (key, value) => await (await opened()).set(key, value),
     delete: async (key) => await (await opened()).delete(key),
@@ -91,6 +95,8 @@ export function corosyncClusterMap(): ClusterMap {
     async close() {
       const map = opening;
       opening = undefined;
+      closing.abort(); // where a frozen daemon keeps it from being opened
+      closing = new AbortController();
       await (await map?.catch(() => undefined))?.close(); // one that was never opened has said so
     },
   };

@@ -5,6 +5,9 @@ import {
   memoryQuorum,
   quorumConformance,
 } from "../src/testing.ts";
+import { assertEquals } from "@std/assert";
+import { ServerCluster } from "../src/cluster/server_cluster.ts";
+import { loadRuntime } from "../src/runtime/runtime.ts";
 import { test } from "./support/harness.ts";
 
 const quorum = memoryQuorum();
@@ -14,3 +17,30 @@ const checks = [
   ...clusterMapConformance(map, { read: (key) => map.entries.get(key) }),
 ];
 for (const { name, run } of checks) test(`in memory: ${name}`, run);
+
+test("a cluster map that does not answer is closed all the same, and written to no more", async () => {
+  const calls: string[] = [];
+  let refuse = (_error: Error) => {};
+  const clusterMap = {
+    set(key: string) {
+      calls.push(`set ${key.split(".").at(-1)}`);
+      return new Promise<void>((_, reject) => refuse = reject);
+    },
+    delete: () => Promise.resolve(),
+    close() {
+      calls.push("close");
+      refuse(new Error("closed"));
+      return new Promise<void>(() => {});
+    },
+  };
+  const told: string[] = [];
+  const runtime = await loadRuntime();
+  const cluster = new ServerCluster({ quorum: undefined, clusterMap, runtime }, (_, what) => {
+    told.push(what);
+  });
+  cluster.map({ state: "running", recovery: "quit" });
+  await cluster.end();
+  assertEquals(calls.slice(0, 2), ["set recovery", "close"]);
+  assertEquals(calls.includes("set state"), false);
+  assertEquals(told, ["the cluster was left as it is"]);
+});

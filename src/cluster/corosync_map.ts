@@ -3,8 +3,8 @@ import type { SamError } from "../errors.ts";
 import type { ClusterMap } from "./cluster.ts";
 import { connect } from "./corosync_connection.ts";
 
-/** Opens the map; rejects where waiting for the daemon would not help. */
-export async function openClusterMap(): Promise<Required<ClusterMap>> {
+/** Opens the map, unless `signal` ends that; rejects where waiting for the daemon would not help. */
+export async function openClusterMap(signal: AbortSignal): Promise<Required<ClusterMap>> {
   const entries = new Map<string, string | bigint>();
   let away: SamError | null = null;
   const connection = await connect("clusterMap", {
@@ -18,7 +18,10 @@ export async function openClusterMap(): Promise<Required<ClusterMap>> {
       }
     },
   });
-  await connection.tried;
+  const giveUp = () => void connection.close();
+  signal.addEventListener("abort", giveUp);
+  if (signal.aborted) giveUp();
+  await connection.tried.finally(() => signal.removeEventListener("abort", giveUp));
   return {
     async set(key, value) {
       entries.set(key, value);

@@ -139,11 +139,19 @@ export class ServerCluster {
     const quorum = this.#endWatch();
     await Promise.race([Promise.all([map, quorum]), limit]);
     cancel();
-    if (late) this.#report("no answer", "the cluster was left as it is");
+    if (!late) return;
+    this.#report("no answer", "the cluster was left as it is");
+    this.#mapFails = true; // which was said
+    this.#wanted.clear(); // a write would open the map anew
+    void this.#closeMap();
   }
 
   async #finishMap(): Promise<void> {
     await this.#writing;
+    await this.#closeMap();
+  }
+
+  async #closeMap(): Promise<void> {
     try {
       await this.#parts.clusterMap?.close?.();
     } catch (error) {

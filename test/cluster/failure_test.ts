@@ -10,6 +10,7 @@ for (
   const [name, how, freezes] of [
     ["exits", "exits", false],
     ["exits while the daemon is frozen", "blocked", true],
+    ["gives up to open the map of a frozen daemon", "gives up", true],
     ["has closed all", "closes", false],
   ] as const
 ) {

@@ -14,6 +14,9 @@ export interface NotifyChannel {
   close(): Promise<void>;
 }
 
+/** What was not taken, by a systemd that is busy, say, is sent again after so long. */
+const againMs = 200;
+
 /** Opens a channel: by the C library, or where that cannot be called by the program `systemd-notify`. */
 async function openChannel(
   runtime: Runtime,
@@ -23,15 +26,13 @@ async function openChannel(
   try {
     const { openDatagrams } = await import("./ffi/datagrams.ts");
     const datagrams = await openDatagrams(path);
+    const channel = sender(runtime, (lines) => datagrams.send(lines.join("\n")), onProblem);
     return {
-      send(lines) {
-        try {
-          datagrams.send(lines.join("\n"));
-        } catch (error) {
-          onProblem(error);
-        }
+      send: channel.send,
+      close: async () => {
+        await channel.close();
+        datagrams.close();
       },
-      close: () => Promise.resolve(datagrams.close()),
     };
   } catch {
     return programChannel(runtime, path, onProblem);
@@ -41,42 +42,71 @@ async function openChannel(
 /** `systemd-notify` waits until systemd has read what it sent, but not longer. */
 const programMs = 5000;
 
-/** A process for each message, one after the other; what comes meanwhile goes together. */
+/** A process for each message, one after the other. */
 export function programChannel(
   runtime: Runtime,
   path: string,
   onProblem: (error: unknown) => void,
 ): NotifyChannel {
-  let waiting: string[] = [];
+  return sender(runtime, async (args) => {
+    const child = await runtime.spawn({
+      file: "systemd-notify",
+      flags: [],
+      args,
+      env: { NOTIFY_SOCKET: path },
+      stdio: ["ignore", "ignore", "ignore"],
+    });
+    const cancel = runtime.schedule(() => child.kill("SIGKILL"), programMs, false);
+    const { code } = await child.exited;
+    cancel();
+    if (code !== 0) throw new Error(`systemd-notify ended with ${code}`);
+  }, onProblem);
+}
+
+/** One message after the other; what comes meanwhile goes together, and what fails goes with the next, until the end. */
+export function sender(
+  runtime: Runtime,
+  carry: (lines: string[]) => void | Promise<void>,
+  onProblem: (error: unknown) => void,
+): NotifyChannel {
+  /** By what stands before `=`: of each, the newest line counts. */
+  let waiting = new Map<string, string>();
   let running: Promise<void> | null = null;
-  const run = async () => {
-    while (waiting.length > 0) {
-      const args = waiting;
-      waiting = [];
-      try {
-        const child = await runtime.spawn({
-          file: "systemd-notify",
-          flags: [],
-          args,
-          env: { NOTIFY_SOCKET: path },
-          stdio: ["ignore", "ignore", "ignore"],
-        });
-        const cancel = runtime.schedule(() => child.kill("SIGKILL"), programMs, false);
-        const { code } = await child.exited;
+  let closing = false;
+  let wake = () => {};
+  const pause = () =>
+    new Promise<void>((resolve) => {
+      const cancel = runtime.schedule(resolve, againMs, false);
+      wake = () => {
         cancel();
-        if (code !== 0) onProblem(new Error(`systemd-notify ended with ${code}`));
+        resolve();
+      };
+    });
+  const run = async () => {
+    while (waiting.size > 0) {
+      const sent = waiting;
+      waiting = new Map();
+      try {
+        await carry([...sent.values()]);
       } catch (error) {
         onProblem(error);
+        if (closing) break; // it was tried
+        waiting = new Map([...sent, ...waiting]);
+        await pause();
       }
     }
     running = null;
   };
   return {
     send(lines) {
-      waiting.push(...lines);
+      for (const line of lines) waiting.set(line.split("=", 1)[0]!, line);
       running ??= run();
     },
-    close: async () => await running ?? undefined,
+    close: async () => {
+      closing = true;
+      wake();
+      await running;
+    },
   };
 }
 

@@ -4,11 +4,11 @@ import { spawnSync } from "node:child_process";
 import type { SupervisorEvent, SupervisorStatus } from "../mod.ts";
 import { alarmOf } from "../src/alarm.ts";
 import { loadRuntime } from "../src/runtime/runtime.ts";
-import { Notifier, programChannel } from "../src/systemd.ts";
+import { Notifier, programChannel, sender } from "../src/systemd.ts";
 import { commandTest } from "./support/command.ts";
 import { test } from "./support/harness.ts";
 import { noReceiver, NotifyReceiver } from "./support/notify_receiver.ts";
-import { processTest } from "./support/processes.ts";
+import { eventually, processTest } from "./support/processes.ts";
 import { Clock } from "./support/timers.ts";
 
 /** A notifier whose channel is an array. */
@@ -89,7 +89,6 @@ test("systemd gets a sign of life three times in its interval, while the drivers
 commandTest(
   "sam run is ready when its programs are, lives, and says that it ends",
   async (sam, stage) => {
-    if (noReceiver) return;
     const path = `${stage.directory}/notify`;
     await using receiver = await listening(path);
     const line = 'echo "[$NOTIFY_SOCKET$WATCHDOG_USEC]"; exec sleep 60';
@@ -114,10 +113,10 @@ commandTest(
     await receiver.notice(/^EXTEND_TIMEOUT_USEC=15000000$/);
     await receiver.notice(/^STATUS=finished$/);
   },
+  { skip: noReceiver },
 );
 
 processTest("a program that is its own server: systemd hears of the server only", async (stage) => {
-  if (noReceiver) return;
   const path = `${stage.directory}/notify`;
   await using receiver = await listening(path);
   const server = stage.run("self_again", { env: { NOTIFY_SOCKET: path, SAM_TEST_VARIABLE: "x" } });
@@ -126,13 +125,12 @@ processTest("a program that is its own server: systemd hears of the server only"
   assertEquals(pid, server.pid);
   assert(receiver.lines.includes("READY=1"), receiver.lines.join());
   assertEquals([...new Set(receiver.notices.slice(1).map(({ pid }) => pid))], [server.pid]);
-});
+}, { skip: noReceiver });
 
 const hasNotify = spawnSync("systemd-notify", ["--version"]).status === 0;
 processTest(
   "where C cannot be called, systemd-notify sends, one message after the other",
   async (stage) => {
-    if (noReceiver) return;
     const path = `${stage.directory}/notify`;
     await using receiver = await listening(path);
     const problems: unknown[] = [];
@@ -157,8 +155,29 @@ processTest(
     await nowhere.close();
     assertMatch(String(problems), /^Error: systemd-notify ended with \d+$/);
   },
-  { skip: hasNotify ? false : "systemd-notify is not installed" },
+  { skip: noReceiver || (hasNotify ? false : "systemd-notify is not installed") },
 );
+
+test("what systemd does not take is sent again, with what is newer", async () => {
+  const taken: string[][] = [];
+  let refusals = 2;
+  const problems: unknown[] = [];
+  const channel = sender(await loadRuntime(), (lines) => {
+    if (refusals-- > 0) throw new Error("full");
+    taken.push(lines);
+  }, (error) => void problems.push(error));
+  channel.send(["READY=1", "STATUS=a"]);
+  channel.send(["STATUS=b"]);
+  await eventually("a message", () => taken.length === 1);
+  channel.send(["STOPPING=1"]);
+  await channel.close();
+  assertEquals(taken, [["READY=1", "STATUS=b"], ["STOPPING=1"]]);
+  assertEquals(problems.length, 2);
+  refusals = 1;
+  channel.send(["STATUS=c"]); // who ends does not wait for systemd
+  await channel.close();
+  assertEquals(taken.length, 2);
+});
 
 async function listening(path: string) {
   const receiver = await NotifyReceiver.listen(path);

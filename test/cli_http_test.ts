@@ -11,7 +11,9 @@ import { SlackCounter } from "../src/core/slack.ts";
 import type { LastRecovery, SamError } from "../mod.ts";
 import { type Command, commandTest } from "./support/command.ts";
 import { test } from "./support/harness.ts";
+import { type HttpStream, serveHttp } from "../src/runtime/http.ts";
 import { eventually } from "./support/processes.ts";
+import { currentRuntime } from "./support/runtimes.ts";
 import { parsePrometheus } from "./support/prometheus.ts";
 
 interface Answer {
@@ -265,4 +267,31 @@ test("where to listen: a host and a port, or a port of the loopback interface", 
   for (const wrong of ["", "a", "a:65536", "::1:80", "[::1]", -1, 1.5, null]) {
     assertEquals(of(wrong), "INVALID_PARAM", String(wrong));
   }
+});
+
+test("a connection has one stream: what asks for another behind it is refused, and kept by nothing", async () => {
+  const streams = new Set<HttpStream>();
+  let asked = 0;
+  const server = await serveHttp("127.0.0.1", 0, () => {
+    asked++;
+    return {
+      status: 200,
+      type: "text/event-stream",
+      body(stream) {
+        streams.add(stream);
+        stream.write("data: 1\n\n");
+        stream.onClose(() => streams.delete(stream));
+      },
+    };
+  });
+  const port = Number(new URL(server.url).port);
+  const client = connect(port, "127.0.0.1");
+  client.write("GET / HTTP/1.1\r\nhost: localhost\r\n\r\n".repeat(3));
+  await new Promise<void>((resolve) => client.once("data", () => resolve()));
+  // Deno and Bun look at a request when the one before it is answered.
+  if (currentRuntime.startsWith("node")) await eventually("three requests", () => asked === 3);
+  assertEquals(streams.size, 1);
+  client.destroy();
+  await eventually("the end of the stream", () => streams.size === 0);
+  server.close();
 });

@@ -80,6 +80,9 @@ export function serveHttp(
   });
 }
 
+/** The connections that end with what is being sent. */
+const streaming = new WeakSet<object>();
+
 function respond(
   request: IncomingMessage,
   response: ServerResponse,
@@ -104,6 +107,10 @@ function respond(
     return refuse(500, error instanceof Error ? error.message : String(error));
   }
   const { status, type, body } = given;
+  // The next answer of a connection would wait for the end of this one, which has none, and keep all that it is told.
+  const isStream = typeof body !== "string" && method === "GET";
+  if (isStream && streaming.has(request.socket)) return refuse(503, "this connection has a stream");
+  if (isStream) streaming.add(request.socket);
   response.writeHead(status, { ...headers, "content-type": type });
   if (typeof body === "string" || method === "HEAD") {
     response.end(typeof body === "string" && method === "GET" ? body : undefined);

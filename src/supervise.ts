@@ -112,7 +112,8 @@ export function supervise(program: Program, options: SuperviseOptions): Supervis
 /** Tells what happens, by code that an active process, which imports this module, too, need not load. */
 function told(log: Log, { name }: CheckedProgram): (event: SupervisorEvent) => void {
   const loading = import("./log.ts")
-    .then(({ logger }) => logger(log, name, `${name}: `, console.error));
+    .then(({ logger }) => logger(log, name, `${name}: `, console.error))
+    .catch(() => (event: SupervisorEvent) => console.error(JSON.stringify(event))); // no descriptor is left to load it with
   return (event) => void loading.then((tell) => tell(event));
 }
 

@@ -41,7 +41,9 @@ interface DenoLike {
   statSync(path: string): { readonly mtime: Date | null; readonly ino: number | null };
   readTextFileSync(path: string): string;
   openSync(path: string, options: object): DenoFile;
-  listen(options: { transport: "unix"; path: string }): AsyncIterable<DenoConn> & { close(): void };
+  listen(
+    options: { transport: "unix"; path: string },
+  ): { accept(): Promise<DenoConn>; close(): void };
   connect(
     where:
       | { transport: "unix"; path: string }
@@ -95,6 +97,8 @@ interface AtomicsWithWaitAsync {
 }
 /** A timer that holds no event loop and is no earlier than this may be some milliseconds late. */
 const farMs = 1000;
+/** A connection that could not be accepted, for want of a descriptor, say, is tried again after so long. */
+const acceptAgainMs = 100;
 
 /** Ends the process, also when the program's `Deno.exit` has been taken away. */
 const exit: (code: number) => never = Deno.exit.bind(Deno);
@@ -196,15 +200,20 @@ export const deno: Runtime = {
     return allowed(async () => {
       demandSocket(path);
       const listener = Deno.listen({ transport: "unix", path });
+      let isClosed = false;
       (async () => {
-        try {
-          for await (const connection of listener) onStream(connectionStream(connection));
-        } catch {
-          // closed while it waited
+        for (;;) {
+          try {
+            onStream(connectionStream(await listener.accept()));
+          } catch {
+            if (isClosed) return;
+            await new Promise<void>((resolve) => setTimeout(resolve, acceptAgainMs));
+          }
         }
       })();
       return await Promise.resolve({
         close() {
+          isClosed = true;
           try {
             listener.close();
           } catch {

@@ -1,4 +1,5 @@
-// README and docs, done as they say: every line of every ```sh block is given to a shell as it stands, in a folder as its page
+// README and docs, done as they say: every line of every ```sh block (that is not indented: the set-up of
+// two machines in docs/cluster.md) is given to a shell as it stands, in a folder as its page
 // describes it, and what the page promises must follow. A block that has no scene here fails.
 //
 //   npm run test:docs                  all pages
@@ -139,6 +140,7 @@ await shell.done(`npm install --global --prefix ${path("global")} @x/sam`, home)
 
 const [server] = blocks("docs/getting-started.md", "js");
 const [hang, ...moreText] = blocks("docs/getting-started.md", "text");
+const [counter] = blocks("docs/getting-started.md", "ts serves");
 const [program] = blocks("README.md", "ts serves");
 const working = 'setInterval(() => console.log("it works"), 100);\n';
 const serving = 'require("node:http").createServer((_, to) => to.end("well")).listen(8080);\n';
@@ -174,10 +176,11 @@ async function keepsCount(running, failure) {
   );
 }
 
-/** The commands in a column of the table of docs/getting-started.md. */
-function column(number) {
-  const rows = [...page("docs/getting-started.md").matchAll(/^\| (.*`.*) \|$/gm)].slice(0, 4);
-  const cells = rows.map(([, row]) => row.split("|")[number].trim()).filter((cell) => cell !== "");
+/** The commands in a column of one of the tables of docs/getting-started.md. */
+function column(table, number) {
+  const tables = page("docs/getting-started.md").match(/(^\|.*\|\n)+/gm);
+  const rows = tables[table].split("\n").slice(2, -1);
+  const cells = rows.map((row) => row.split("|")[number + 1].trim()).filter((cell) => cell !== "");
   return cells.map((cell) => /^`(.*)`$/.exec(cell)[1]);
 }
 
@@ -222,10 +225,12 @@ const scenes = {
       for (const [at, name] of ["node", "bun", "server"].entries()) {
         const cwd = folder({ "server.js": server });
         rmSync(join(cwd, "package.json"));
-        const commands = column(at);
-        const line = commands.pop();
-        for (const command of commands) await shell.done(command, cwd);
-        const output = await shell.during(line, cwd, async (running) => {
+        const begin = async (commands) => {
+          const line = commands.pop();
+          for (const command of commands) await shell.done(command, cwd);
+          return line;
+        };
+        const output = await shell.during(await begin(column(0, at)), cwd, async (running) => {
           await answers(running, 8080);
           await ready(running, name);
           const first = await shell.done(before, cwd);
@@ -236,6 +241,13 @@ const scenes = {
           must(form.test(first) && form.test(second) && first !== second, `${first}, ${second}`);
         });
         if (name !== "bun") mustTell(output, hang); // it has no way to tell the line
+        writeFileSync(join(cwd, "counter.js"), counter);
+        await shell.during(
+          await begin(column(1, at)),
+          cwd,
+          (running) =>
+            running.said(/instance 1 has counted to 10\n[^]*instance 2 has counted to 11\n/),
+        );
       }
     },
   ],

@@ -20,6 +20,8 @@ const declarations = entries.map((entry) => `dist/${entry.replace(/ts$/, "d.ts")
 const folders = ["src", "transports", "test", "bench", "examples"]
   .filter((folder) => existsSync(join(root, folder)));
 
+/** A warning of these is a failure, too, but for imports of what only the user names. */
+const clean = ["deno publish --dry-run"];
 const checks = [
   ["deno fmt --check", deno, ["fmt", "--check"]],
   ["deno lint", deno, ["lint"]],
@@ -50,8 +52,10 @@ const env = { ...process.env, NO_COLOR: "1", DENO_NO_UPDATE_CHECK: "1", DO_NOT_T
 let failed = 0;
 for (const [name, command, args] of wanted) {
   const { code, output } = await run(command, args, { env });
-  console.log(`${code === 0 ? "ok" : "FAILED"}  ${name}`);
-  if (code === 0) continue;
+  const passed = code === 0 &&
+    !(clean.includes(name) && /warning\[(?!unanalyzable-dynamic-import)/.test(output));
+  console.log(`${passed ? "ok" : "FAILED"}  ${name}`);
+  if (passed) continue;
   failed++;
   console.log(output);
 }

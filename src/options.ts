@@ -232,11 +232,14 @@ function refusedByFetch(url: string): string | undefined {
 }
 const checkTimes = { period: 1000, timeout: 1000, failureThreshold: 3 };
 
+/** The names of what a check is told. */
+export const checkNames: readonly string[] = [...Object.keys(targets), ...Object.keys(checkTimes)];
+
 /** Checks the option `check`; throws INVALID_PARAM. */
 export function checkCheck(value: unknown): CheckedCheck | undefined {
   if (value === undefined) return undefined;
   const kinds = Object.keys(targets) as CheckedCheck["kind"][];
-  const given = checkObject("check", value, [...kinds, ...Object.keys(checkTimes)]);
+  const given = checkObject("check", value, checkNames);
   const [kind, another] = kinds.filter((kind) => given[kind] !== undefined);
   if (kind === undefined || another !== undefined) {
     throw invalid("check", value, 'an object with one of "http", "tcp", "command"');

@@ -1,9 +1,11 @@
 // `sam run`: a program that knows nothing of SAM is healed, one that does is its own judge, and every end has its status.
 import { assert, assertEquals, assertMatch, assertStringIncludes } from "@std/assert";
-import { readFileSync, rmSync } from "node:fs";
+import { spawnSync } from "node:child_process";
+import { closeSync, openSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { createServer } from "node:http";
 import { basename } from "node:path";
-import { commandTest, page, runtimeName } from "./support/command.ts";
+import { commandTest, page, runtimeName, samCommand } from "./support/command.ts";
+import { test } from "./support/harness.ts";
 import { eventually } from "./support/processes.ts";
 import { quickFixture as fixture, sourceFixture } from "./support/runtimes.ts";
 
@@ -302,3 +304,64 @@ commandTest(
     }
   },
 );
+
+commandTest(
+  "a flag goes before its variable, and that before the file; environment variables go together",
+  async (sam, stage) => {
+    const program = {
+      program: "sh",
+      args: ["-c", "echo $ONE $TWO $THREE"],
+      env: { ONE: "file", TWO: "file", THREE: "file" },
+      log: "text",
+    };
+    const file = `${stage.directory}/sam.config.json`;
+    writeFileSync(file, JSON.stringify({ programs: { web: program } }));
+    const one = sam(["run"], {}, stage.directory);
+    assertEquals(await one.exited, 0, one.stderr);
+    assertEquals([one.stdout, one.stderr], ["file file file\n", ""]);
+    const two = sam(["run"], { SAM_ENV: "TWO=variable", SAM_LOG: "json" }, stage.directory);
+    assertEquals(await two.exited, 0, two.stderr);
+    assertEquals(two.stdout, "file variable file\n");
+    assertStringIncludes(two.stderr, '"type":"spawn"');
+    const flags = ["--env", "ONE=flag", "--env", "THREE=flag", "--log", "none"];
+    const three = sam(
+      ["run", ...flags],
+      { SAM_ENV: "TWO=variable", SAM_LOG: "json" },
+      stage.directory,
+    );
+    assertEquals(await three.exited, 0, three.stderr);
+    assertEquals([three.stdout, three.stderr], ["flag variable flag\n", ""]);
+  },
+);
+
+commandTest("what programs cannot have beside others is refused", async (sam, stage) => {
+  const web = { program: "true" };
+  const wrong: readonly (readonly [config: object, text: string])[] = [
+    [
+      { strategy: "one_for_all", programs: { web: { ...web, standby: 1 }, other: web } },
+      "programs.web.standby is 1, the strategy one_for_all",
+    ],
+    [
+      { programs: { web: { ...web, clusterMap: true }, other: { ...web, clusterMap: true } } },
+      "programs.web and programs.other both have clusterMap",
+    ],
+  ];
+  for (const [config, text] of wrong) {
+    writeFileSync(`${stage.directory}/sam.config.json`, JSON.stringify(config));
+    const run = sam(["run"], {}, stage.directory);
+    assertEquals(await run.exited, 78, run.stderr);
+    assertStringIncludes(run.stderr, `sam: sam.config.json: ${text}`);
+  }
+});
+
+test("standard output that takes no more is an error", () => {
+  const [file, ...args] = [...samCommand(), "--help"];
+  const full = openSync("/dev/full", "w");
+  const { status, stderr } = spawnSync(file!, args, {
+    stdio: ["ignore", full, "pipe"],
+    encoding: "utf8",
+  });
+  closeSync(full);
+  assertEquals(status, 74, stderr);
+  assertStringIncludes(stderr, "sam: standard output takes no more: ");
+});

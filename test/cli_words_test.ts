@@ -1,5 +1,5 @@
 // The words of a command line, texts that become values, and what PROGRAM is: without a process.
-import { assert, assertEquals, assertThrows } from "@std/assert";
+import { assert, assertEquals, assertStringIncludes, assertThrows } from "@std/assert";
 import { SamError, type SupervisorEvent } from "../mod.ts";
 import {
   flagOf,
@@ -15,8 +15,13 @@ import { help, runHelp } from "../src/cli/help.ts";
 import { buildProgram } from "../src/cli/programs.ts";
 import { which } from "../src/cli/which.ts";
 import { helpAsked, type Option, parseWords } from "../src/cli/words.ts";
-import { optionNames } from "../src/options.ts";
-import type { Runtime } from "../src/runtime/runtime.ts";
+import { Lines } from "../src/cli/socket.ts";
+import { table } from "../src/cli/table.ts";
+import type { ProgramStatus } from "../src/cli/journal.ts";
+import { restartDefaults } from "../src/core/restart.ts";
+import { checkNames, optionNames } from "../src/options.ts";
+import type { Output } from "../src/runtime/host.ts";
+import type { Runtime, RuntimeName, Stream } from "../src/runtime/runtime.ts";
 import { report } from "../src/report.ts";
 import { readFileSync } from "node:fs";
 import { test } from "./support/harness.ts";
@@ -70,6 +75,8 @@ test("texts become values, and what is none is refused by the name of its source
     ["ms", "500", 500],
     ["ms", "500ms", 500],
     ["ms", "2.5s", 2500],
+    ["ms", "2.01s", 2010],
+    ["ms", "0.0001s", 0.1],
     ["ms", "2m", 120_000],
     ["ms", "-1", -1],
     ["bytes", "64MiB", 64 * 1024 ** 2],
@@ -78,13 +85,22 @@ test("texts become values, and what is none is refused by the name of its source
     ["number", "0.2", 0.2],
     ["switch", "no", false],
     ["switch", "", true],
+    ["variables", "A=b=c", { A: "b=c" }],
   ] as const;
   for (const [kind, text, value] of values) assertEquals(parseText("x", kind, text), value, text);
   for (
-    const [kind, text] of [["ms", "soon"], ["ms", "5 d"], ["bytes", "5s"], ["number", "1e9"], [
-      "switch",
-      "perhaps",
-    ]] as const
+    const [kind, text] of [
+      ["ms", "soon"],
+      ["ms", "5 d"],
+      ["bytes", "5s"],
+      ["number", "1e9"],
+      [
+        "switch",
+        "perhaps",
+      ],
+      ["variables", "A"],
+      ["variables", "=b"],
+    ] as const
   ) {
     const error = assertThrows(() => parseText("--here", kind, text)) as SamError;
     assertEquals([error.code, error.message.startsWith(`--here is "${text}"; it must be `)], [
@@ -103,20 +119,8 @@ test("every option of a server is a flag, a variable and a key", () => {
       `src/cli/flags.ts has no row for the option ${name}`,
     );
   }
-  for (
-    const key of [
-      "on",
-      "intensity",
-      "period",
-      "initialDelay",
-      "maxDelay",
-      "factor",
-      "jitter",
-      "resetAfter",
-    ]
-  ) {
-    assert(keys.includes(`restart.${key}`), key);
-  }
+  for (const key of Object.keys(restartDefaults)) assert(keys.includes(`restart.${key}`), key);
+  for (const key of checkNames) assert(keys.includes(`check.${key}`), key);
   // A text for each, and what it is for the server.
   const said: Readonly<Record<string, readonly [text: string, value: unknown]>> = {
     timeInterval: ["1s", 1000],
@@ -275,12 +279,10 @@ test("an option that is wrong is named as its user wrote it", () => {
   );
   assert(message({ preload: true }).startsWith("--preload: true is no module"));
   assertEquals(message({}, "missing.js"), "/d/missing.js does not exist");
-  assert(message({ env: ["A"] }).startsWith('--env is "A"; it must be NAME=VALUE'));
 });
 
 test("what a flag says is the command line's mistake, all else the surroundings'", () => {
   const mistakes: readonly Readonly<Record<string, unknown>>[] = [
-    { env: ["A"] },
     { "check.period": 5 },
     { "check.tcp": "h:0" },
     { "check.tcp": "h:1", "check.http": "http://h" },
@@ -406,4 +408,81 @@ test("the table of options in docs/cli.md is that of the parser, and so are the 
       `docs/cli.md lacks | ${code} | ${when} |`,
     );
   }
+});
+
+test("what is said twice, and not the same, is refused", () => {
+  for (
+    const [restart, key, value] of [
+      ["always", "recoveryPolicy", "quit"],
+      ["never", "recoveryPolicy", "restart"],
+      ["always", "restart.on", "failure"],
+      ["on-failure", "restart.on", "started"],
+    ] as const
+  ) {
+    const error = assertThrows(() => build({ restart, [key]: value })) as SamError;
+    assertStringIncludes(
+      error.message,
+      `--restart says ${restart}, ${flagOf({ key })} says ${value}`,
+    );
+  }
+  assertEquals(
+    build({ restart: "always", "restart.on": "always" }).options.settings.restart.on,
+    "always",
+  );
+});
+
+test("TypeScript is refused where Node cannot load it, and nothing else would", () => {
+  const on = (
+    runtime: RuntimeName,
+    program: string,
+    given: Readonly<Record<string, unknown>> = {},
+  ) => {
+    const settings = new Settings();
+    for (const [key, value] of Object.entries(given)) settings.add(key, value, flagOf({ key }));
+    const files = { exists: (path: string) => path.startsWith("/d/x."), firstLine: () => "" };
+    const around = { cwd: "/d", runtime, withoutTypes: true, files };
+    return buildProgram({ name: "p", program, args: [], after: [] }, settings, around).program.name;
+  };
+  const text = "x.ts: this version of Node cannot load TypeScript: add --runtime deno";
+  assertStringIncludes((assertThrows(() => on("node", "x.ts")) as Error).message, text);
+  assertEquals(on("node", "x.js", { runtime: "node" }), "x.js");
+  assertEquals(on("node", "x.ts", { runtimeFlags: ["--import=tsx"] }), "x.ts");
+  assertEquals(on("node", "x.ts", { runtime: "deno" }), "x.ts");
+});
+
+test("a narrow terminal keeps the last reason", () => {
+  const program = {
+    name: "a-long-name",
+    state: "started",
+    pid: 1234567,
+    uptime: 7_200_000,
+    restarts: 12,
+    heartbeatAge: 1234,
+    slack: { min: 4999 },
+    memory: 128 * 2 ** 20,
+    lastRecovery: { reason: "timeout", at: Date.now() - 12_000 },
+  } as unknown as ProgramStatus;
+  const server = { name: "web", pid: 1, strategy: "one_for_one", programs: [program] } as const;
+  const at = (columns: number) =>
+    table([server], { isTerminal: true, columns } as Output)
+      .split("\x1b").map((part, index) => index === 0 ? part : part.replace(/^\[\d*m/, "")).join(
+        "",
+      );
+  for (const columns of [60, 80, 100, 200]) {
+    const lines = at(columns).split("\n");
+    assertStringIncludes(lines[1]!, "timeout, 12 s ago", `${columns}`);
+    assert(lines.every((line) => line.length < columns), lines.join("\n"));
+  }
+  assertStringIncludes(at(200), "SLACK");
+  assert(!at(80).includes("SLACK") && at(80).includes("PID"), at(80));
+});
+
+test("the end of a link is told to whoever listens later", async () => {
+  let end = () => {};
+  const lines = new Lines(
+    { read: (_: unknown, onEnd: () => void) => end = onEnd } as unknown as Stream,
+  );
+  lines.receive(() => {}, () => {});
+  end();
+  await new Promise<void>((resolve) => lines.receive(() => {}, resolve));
 });

@@ -17,7 +17,10 @@ export interface ProgramConfig
   readonly program: string;
   /** Its arguments. */
   readonly args?: readonly string[];
-  /** The programs that must be ready before it is started: healthy, started, or, for a command without a check, there. */
+  /**
+   * The programs that must be ready before it is started: healthy, started, or, for a command without a check, there. With
+   * another strategy than `one_for_one`, all before it in the order of the file must be.
+   */
   readonly after?: readonly string[];
   /** The runtime for a module; default: what its first line, or the files beside it, say. */
   readonly runtime?: RuntimeName;
@@ -27,6 +30,8 @@ export interface ProgramConfig
   readonly preload?: boolean;
   /** Its working directory. Default: that of the configuration file. */
   readonly cwd?: string;
+  /** Time for an instance to become healthy, in milliseconds. Default 60,000 where its event loop is watched or it has a check, else 0. */
+  readonly startupTimeout?: number;
   /** Environment variables, added to those of sam. */
   readonly env?: Readonly<Record<string, string>>;
   /** Its standard streams. Default `"inherit"`. */
@@ -106,7 +111,7 @@ export function checkConfig(
       );
     }
     const wanted = only.length === 0 ? names : withDependencies(only, named);
-    return {
+    const config = {
       name: given["name"] === undefined ? undefined : nameOf("name", given["name"]),
       metrics: given["metrics"] === undefined ? undefined : addressOf("metrics", given["metrics"]),
       strategy: oneOf("strategy", given["strategy"] ?? "one_for_one", strategies),
@@ -116,11 +121,33 @@ export function checkConfig(
         ),
       ),
     };
+    checkTogether(config);
+    return config;
   } catch (error) {
     if (error instanceof CommandError || !(error instanceof SamError)) throw error;
     const { message } = error;
     const where = message.startsWith(`${file}: `) ? "" : `${file}: `;
     throw new CommandError("config", where + message, { code: error.code });
+  }
+}
+
+/** Checks what programs cannot have beside others. */
+function checkTogether({ strategy, programs }: Pick<CheckedConfig, "strategy" | "programs">): void {
+  const spare = programs.find(({ options }) => options.settings.standby > 0);
+  if (spare && strategy !== "one_for_one" && programs.length > 1) {
+    throw new SamError(
+      "INVALID_PARAM",
+      `programs.${spare.name}.standby is ${spare.options.settings.standby}, the strategy ${strategy}: a spare would go on ` +
+        "while the others are ended; leave one of them out",
+    );
+  }
+  const [one, another] = programs.filter(({ options }) => options.clusterMap);
+  if (one && another) {
+    throw new SamError(
+      "INVALID_PARAM",
+      `programs.${one.name} and programs.${another.name} both have clusterMap: its keys have the process id of sam, so one ` +
+        "program may have it; run the other with a sam of its own",
+    );
   }
 }
 
@@ -205,6 +232,6 @@ function checkShape(
   if (typeof kind !== "string") oneOf(name, value, kind);
   else if (kind === "switch") oneOf(name, value, [true, false]);
   else if (kind === "text" && typeof value !== "string") throw invalid(name, value, "a text");
-  else if (kind === "list" && !name.endsWith(".env")) texts(name, value);
-  else if (name.endsWith(".env")) checkVariables(name, value);
+  else if (kind === "list") texts(name, value);
+  else if (kind === "variables") checkVariables(name, value);
 }

@@ -8,6 +8,7 @@ export const exitCodes = {
   noInput: [66, "the program, or the configuration file, does not exist"],
   unavailable: [69, "no such server or program runs, or it does not answer"],
   software: [70, "sam itself has failed; please report it"],
+  ioError: [74, "standard output takes no more: a full disk, say"],
   noPermission: [77, "a permission is missing: of Deno, or of a directory"],
   config: [78, "the configuration file, or an environment variable, is wrong"],
   notExecutable: [126, "the command may not be executed"],

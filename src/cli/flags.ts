@@ -6,7 +6,15 @@ import { invalid, or } from "../options.ts";
 import { signals } from "../core/signals.ts";
 
 /** How the text of a flag or of a variable becomes a value. */
-export type Kind = "ms" | "bytes" | "number" | "text" | "switch" | "list" | readonly string[];
+export type Kind =
+  | "ms"
+  | "bytes"
+  | "number"
+  | "text"
+  | "switch"
+  | "list"
+  | "variables"
+  | readonly string[];
 
 /** One row. */
 export interface Flag {
@@ -43,7 +51,7 @@ export const optionFlags: readonly Flag[] = [
   {
     key: "startupTimeout",
     kind: "ms",
-    help: "to become healthy (modules 60s, else 0)",
+    help: "to become healthy (watched or checked 60s)",
     common: true,
   },
   {
@@ -84,7 +92,6 @@ export const optionFlags: readonly Flag[] = [
   {
     key: "restart.on",
     kind: ["failure", "always", "started"],
-    value: "END",
     help: "which end is a failure (failure)",
   },
   { key: "restart.intensity", kind: "number", help: "so many recoveries in the period (10)" },
@@ -130,7 +137,7 @@ export const programFlags: readonly Flag[] = [
   {
     key: "restart",
     kind: ["always", "on-failure", "never"],
-    help: "(on-failure; exit code 0 ends)",
+    help: "which end starts it again (on-failure)",
     common: true,
   },
   {
@@ -147,7 +154,7 @@ export const programFlags: readonly Flag[] = [
     common: true,
   },
   { key: "cwd", kind: "text", value: "DIRECTORY", help: "the program's working directory" },
-  { key: "env", kind: "list", value: "NAME=VALUE", help: "for the program; may be repeated" },
+  { key: "env", kind: "variables", value: "NAME=VALUE", help: "for the program; may be repeated" },
   {
     key: "stdio",
     kind: ["inherit", "ignore", "tee"],
@@ -199,6 +206,11 @@ export function parseText(source: string, kind: Kind, text: string): unknown {
       return text;
     case "list":
       return [text];
+    case "variables": {
+      const equals = text.indexOf("=");
+      if (equals > 0) return { [text.slice(0, equals)]: text.slice(equals + 1) };
+      throw invalid(source, text, "NAME=VALUE");
+    }
     case "switch": {
       if (["", "1", "true", "yes", "on"].includes(text)) return true;
       if (["0", "false", "no", "off"].includes(text)) return false;
@@ -213,7 +225,7 @@ export function parseText(source: string, kind: Kind, text: string): unknown {
       const known: Readonly<Record<string, number>> = units[kind];
       const [, number, unit = ""] = /^(-?\d+(?:\.\d+)?)\s*([A-Za-z]*)$/.exec(text) ?? [];
       const factor = unit === "" ? 1 : known[unit];
-      if (number !== undefined && factor !== undefined) return Number(number) * factor;
+      if (number !== undefined && factor !== undefined) return product(Number(number), factor);
       const what = kind === "ms" ? "milliseconds" : "bytes";
       throw invalid(
         source,
@@ -231,14 +243,33 @@ export function parseText(source: string, kind: Kind, text: string): unknown {
   }
 }
 
+/** 2.01 s are 2010 ms, though the product of these numbers is not quite that. */
+function product(number: number, factor: number): number {
+  const exact = number * factor;
+  const whole = Math.round(exact);
+  return Math.abs(exact - whole) < 1e-6 ? whole : exact;
+}
+
 /** What was said about a program, and where: the value by its key, and for messages the name of its source. */
 export class Settings {
   readonly #values = new Map<string, { readonly value: unknown; readonly source: string }>();
 
-  /** Says something, where no other source has before; said again, a list grows, and else the last counts. */
+  /**
+   * Says something, where no other source has before; said again, a list grows, and else the last counts. Environment
+   * variables of all sources go together.
+   */
   add(key: string, value: unknown, source: string): void {
     const before = this.#values.get(key);
-    if (before !== undefined && before.source !== source) return;
+    const isAgain = before?.source === source;
+    if (before !== undefined && key === "env") {
+      const [less, more] = isAgain ? [before.value, value] : [value, before.value];
+      this.#values.set(key, {
+        source: before.source,
+        value: { ...less as object, ...more as object },
+      });
+      return;
+    }
+    if (before !== undefined && !isAgain) return;
     const isList = Array.isArray(before?.value) && Array.isArray(value);
     this.#values.set(key, { source, value: isList ? [...before.value as [], ...value] : value });
   }

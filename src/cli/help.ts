@@ -8,8 +8,8 @@ export const help = `sam keeps programs alive: it runs, watches, warns, kills an
   sam run [options] [--config FILE [NAME …]]   or those of sam.config.…
   sam run --help                               the options
 
-  sam status [NAME] [--json] [--watch]         what runs, and how it is
-  sam events [NAME] [--json] [--follow]        what has happened
+  sam status [NAME] [--json] [--watch|-w]      what runs, and how it is
+  sam events [NAME] [--json] [--follow|-f]     what has happened
   sam restart|stop [NAME]                      in an orderly manner
   sam signal SIGNAL [NAME]                     to the program
   sam completion bash|zsh|fish                 for the shell
@@ -25,10 +25,10 @@ export function runHelp(all: boolean): string {
   return `sam run [options] [--] PROGRAM [arguments]
 
 ${rows.map(line).join("\n")}
-  --config FILE                      several programs: sam.config.{ts,js,json}
+  --config, -c FILE                  several programs: sam.config.{ts,js,json}
   --name NAME                        for sam status and the like
   --metrics [HOST:]PORT              status page, /metrics, /livez, /readyz
-  --json, --quiet                    events on standard error as JSON, or none
+  --json, --quiet, -q                short for --log json, --log none
 ${
     all
       ? ""

@@ -17,6 +17,8 @@ export interface Surroundings {
   /** Whether that is another directory than that of this process. */
   readonly elsewhere?: boolean;
   readonly runtime: RuntimeName;
+  /** Whether that is a Node which cannot load TypeScript by itself. */
+  readonly withoutTypes?: boolean;
   readonly files: Files;
 }
 
@@ -58,6 +60,17 @@ export function buildProgram(
       throw new CommandError("noInput", `${words.source ?? ""}${path} does not exist`);
     }
   }
+  if (
+    around.withoutTypes && isModule && runtime === "node" && !settings.has("runtimeFlags") &&
+    found.flags === undefined && /\.[cm]?tsx?$/.test(words.program)
+  ) {
+    const what = `${words.source ?? ""}${words.program}`;
+    throw mistake(
+      `${what}: this version of Node cannot load TypeScript: add --runtime deno or --runtime bun, take Node 22.18 or later, ` +
+        "or name what loads it, as in --runtime-flag=--import=tsx",
+      words.source === undefined ? "--" : words.source,
+    );
+  }
   const target = isModule ? runtime : runtimeOf(words.program, words.args);
   const preload = settings.value("preload", target !== undefined && canPreload(target)) as boolean;
   if (preload && target === undefined) {
@@ -73,7 +86,7 @@ export function buildProgram(
     args: words.args,
     preload,
     ...((cwd !== undefined || around.elsewhere) && { cwd: directory }),
-    ...(settings.has("env") && { env: environmentOf(settings) }),
+    ...(settings.has("env") && { env: settings.value("env") as Readonly<Record<string, string>> }),
     ...(settings.has("stdio") && { stdio: settings.value("stdio") as "inherit" }),
   };
   const program: Program = isModule
@@ -93,18 +106,6 @@ function absolute(path: string, directory: string): string {
   return path.startsWith("/") ? path : `${directory}/${path}`;
 }
 
-/** NAME=VALUE, or the object of a configuration file. */
-function environmentOf(settings: Settings): Readonly<Record<string, string>> {
-  const given = settings.value("env");
-  if (!Array.isArray(given)) return given as Readonly<Record<string, string>>;
-  return Object.fromEntries(given.map((text: string) => {
-    const equals = text.indexOf("=");
-    if (equals > 0) return [text.slice(0, equals), text.slice(equals + 1)];
-    const source = settings.source("env");
-    throw mistake(`${source} is "${text}"; it must be NAME=VALUE`, source);
-  }));
-}
-
 /** The options, with what holds on a command line where nothing is said. */
 function optionsOf(settings: Settings, preload: boolean, isModule: boolean): SuperviseOptions {
   const options: Record<string, unknown> = {};
@@ -117,10 +118,12 @@ function optionsOf(settings: Settings, preload: boolean, isModule: boolean): Sup
   const restart = settings.value("restart", "on-failure");
   const on = restart === "always" ? "always" : "failure";
   const policy = restart === "never" ? "quit" : "restart";
-  if (settings.has("restart") && (options["recoveryPolicy"] ?? policy) !== policy) {
-    const [one, another] = [settings.source("restart"), settings.source("recoveryPolicy")];
+  const same = { recoveryPolicy: policy, ...(restart !== "never" && { "restart.on": on }) };
+  for (const [key, value] of Object.entries(same)) {
+    if (!settings.has("restart") || settings.value(key, value) === value) continue;
+    const [one, another] = [settings.source("restart"), settings.source(key)];
     throw mistake(
-      `${one} says ${restart}, ${another} says ${options["recoveryPolicy"]}: leave one of them out`,
+      `${one} says ${restart}, ${another} says ${settings.value(key)}: leave one of them out`,
       one,
       another,
     );

@@ -6,6 +6,7 @@ import { loadRuntime } from "../runtime/runtime.ts";
 import { report } from "../report.ts";
 import type { Answer, Request } from "./control.ts";
 import { CommandError } from "./exit.ts";
+import { parseText } from "./flags.ts";
 import type { ServerStatus } from "./journal.ts";
 import { meant, odd, type Silent, type Target, targetsOf, withServers } from "./servers.ts";
 import { table } from "./table.ts";
@@ -37,7 +38,10 @@ function parsed(command: keyof typeof remoteOptions, words: readonly string[], m
   if (operands.length > most) {
     throw new CommandError("usage", `sam ${command} takes no "${operands[most]}"; see sam --help`);
   }
-  const is = (flag: string) => given.some(([name, value]) => name === flag && value !== "false");
+  const is = (flag: string) => {
+    const said = given.findLast(([name]) => name === flag)?.[1];
+    return said !== undefined && parseText(flag, "switch", said) === true;
+  };
   return { operands, is };
 }
 

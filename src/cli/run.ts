@@ -145,7 +145,12 @@ async function planOf(words: readonly string[]): Promise<CheckedConfig> {
     return settings;
   };
   const runtime = await meantRuntime();
-  const around: Surroundings = { cwd: host.workingDirectory(), runtime, files: host };
+  const around: Surroundings = {
+    cwd: host.workingDirectory(),
+    runtime,
+    withoutTypes: host.withoutTypes(),
+    files: host,
+  };
   const file = either("--config", last("--config"), (_source, text) => text) ??
     (operands.length > 0 ? undefined : configFiles.find(host.exists));
   if (file !== undefined) {

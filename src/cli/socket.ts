@@ -78,6 +78,7 @@ export class Lines {
   readonly #stream: Stream;
   #onValue: ((value: unknown) => void) | null = null;
   #onEnd: () => void = () => {};
+  #ended = false;
 
   constructor(stream: Stream) {
     this.#stream = stream;
@@ -88,7 +89,8 @@ export class Lines {
     const reads = this.#onValue !== null;
     this.#onValue = onValue;
     this.#onEnd = onEnd;
-    if (!reads) this.#read();
+    if (this.#ended) onEnd();
+    else if (!reads) this.#read();
   }
 
   #read(): void {
@@ -107,7 +109,10 @@ export class Lines {
         }
         this.#onValue!(value);
       }
-    }, () => this.#onEnd());
+    }, () => {
+      this.#ended = true;
+      this.#onEnd();
+    });
   }
 
   /** How many bytes wait until the reader has made room. */

@@ -19,6 +19,11 @@ const head = [
   "LAST RECOVERY",
 ];
 
+/** What a narrow terminal does without, first of all. */
+const dispensable = ["SLACK", "HEARTBEAT", "MEMORY", "PID"];
+/** Between two columns. */
+const gap = 2;
+
 /** The table, as wide as the terminal; in colour where the user wants it. */
 export function table(servers: readonly ServerStatus[], output: Output): string {
   const several = servers.length > 1;
@@ -30,22 +35,31 @@ export function table(servers: readonly ServerStatus[], output: Output): string 
       rows.push([[name], ...cells(program)]);
     }
   }
-  const widths = head.map((_, column) => Math.max(...rows.map((row) => row[column]![0].length)));
+  const room = output.isTerminal ? output.columns - 1 : Infinity;
+  for (const name of dispensable) {
+    if (widthsOf(rows).reduce((sum, width) => sum + width + gap, -gap) <= room) break;
+    const column = rows[0]!.findIndex(([text]) => text === name);
+    for (const row of rows) row.splice(column, 1);
+  }
+  const widths = widthsOf(rows);
   const colour = output.isTerminal && host.variable("NO_COLOR") === undefined &&
     host.variable("TERM") !== "dumb";
-  return rows.map((row) => line(row, widths, output, colour)).join("");
+  return rows.map((row) => line(row, widths, room, colour)).join("");
+}
+
+function widthsOf(rows: readonly (readonly Cell[])[]): number[] {
+  return rows[0]!.map((_, column) => Math.max(...rows.map((row) => row[column]![0].length)));
 }
 
 /** A line that does not wrap: a table that redraws in place counts its lines. */
 function line(
   row: readonly Cell[],
   widths: readonly number[],
-  output: Output,
+  room: number,
   colour: boolean,
 ): string {
-  let room = output.isTerminal ? output.columns - 1 : Infinity;
   const parts = row.map(([text, shade], column) => {
-    const padded = column === row.length - 1 ? text : text.padEnd(widths[column]! + 2);
+    const padded = column === row.length - 1 ? text : text.padEnd(widths[column]! + gap);
     const shown = padded.slice(0, Math.max(0, room));
     room -= padded.length;
     return colour && shade ? `\x1b[${codes[shade]}m${shown}\x1b[0m` : shown;

@@ -1,4 +1,8 @@
-/** From the words of a command line to options and operands; options end at the first operand where `stops` says so. */
+/**
+ * From the words of a command line to options and operands; options end at the first operand where `stops` says so: what
+ * follows PROGRAM is PROGRAM's. `parseArgs` of node:util knows no such end, nor `--no-…` in Node 20.16, nor a word that is
+ * nearly right.
+ */
 import { CommandError } from "./exit.ts";
 
 /** An option of a command. */

@@ -5,6 +5,7 @@
 import * as fs from "node:fs";
 import * as os from "node:os";
 import process from "node:process";
+import { runtimeName } from "./runtime.ts";
 import { pathToFileURL } from "node:url";
 
 /** The words of the command line after the command itself. */
@@ -49,6 +50,12 @@ export function firstLine(path: string): string {
   }
 }
 
+/** Whether this is a Node that cannot load TypeScript, and nothing in NODE_OPTIONS might. */
+export function withoutTypes(): boolean {
+  const { typescript } = process.features as { readonly typescript?: unknown };
+  return runtimeName() === "node" && !typescript && variable("NODE_OPTIONS") === undefined;
+}
+
 /** The resident memory of a process in bytes; undefined where it cannot be known. */
 export function memoryOf(pid: number): number | undefined {
   try {
@@ -78,8 +85,13 @@ export interface Output {
   readonly written: Promise<void>;
 }
 
-function output(stream: typeof process.stdout | typeof process.stderr): Output {
+/** A failure is an event, an argument, or thrown, as the runtime has it. */
+function output(
+  stream: typeof process.stdout | typeof process.stderr,
+  failed: (error: { readonly code?: string; readonly message: string }) => void,
+): Output {
   let written = Promise.resolve();
+  stream.on("error", failed);
   return {
     get isTerminal() {
       return stream.isTTY === true;
@@ -91,7 +103,9 @@ function output(stream: typeof process.stdout | typeof process.stderr): Output {
       return stream.rows || 24;
     },
     write(text) {
-      written = new Promise((resolve) => stream.write(text, () => resolve()));
+      written = new Promise<void>((resolve, reject) =>
+        stream.write(text, (error) => error ? reject(error) : resolve())
+      ).catch(failed);
     },
     get written() {
       return written;
@@ -100,14 +114,13 @@ function output(stream: typeof process.stdout | typeof process.stderr): Output {
 }
 
 /** Standard output. */
-export const stdout: Output = output(process.stdout);
-/** Standard error. */
-export const stderr: Output = output(process.stderr);
-
-// A reader that has seen enough (`sam events | head`) is no failure.
-process.stdout.on("error", () => process.exit(0));
-// Who does not listen any more is no reason to leave programs alone.
-process.stderr.on("error", () => {});
+export const stdout: Output = output(process.stdout, (error) => {
+  if (error.code === "EPIPE") process.exit(0); // a reader that has seen enough (`sam events | head`) is no failure
+  stderr.write(`sam: standard output takes no more: ${error.message}\n`);
+  process.exit(74); // EX_IOERR
+});
+/** Standard error: who does not listen any more is no reason to leave programs alone. */
+export const stderr: Output = output(process.stderr, () => {});
 
 /** The directory for the sockets of this user's servers: made where it is missing, refused where it is somebody else's. */
 export function runtimeDirectory(): string {

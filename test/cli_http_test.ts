@@ -6,7 +6,7 @@ import { type AddressInfo, connect, createServer, type Socket } from "node:net";
 import { join } from "node:path";
 import { addressOf } from "../src/cli/address.ts";
 import { pieces } from "../src/cli/page.ts";
-import type { ServerStatus } from "../src/cli/journal.ts";
+import type { ServerStatus } from "../src/cli/status.ts";
 import { SlackCounter } from "../src/core/slack.ts";
 import type { LastRecovery, SamError } from "../mod.ts";
 import { type Command, commandTest } from "./support/command.ts";

@@ -17,7 +17,7 @@ import { which } from "../src/cli/which.ts";
 import { helpAsked, type Option, parseWords } from "../src/cli/words.ts";
 import { Lines } from "../src/cli/socket.ts";
 import { table } from "../src/cli/table.ts";
-import type { ProgramStatus } from "../src/cli/journal.ts";
+import type { ProgramStatus } from "../src/cli/status.ts";
 import { restartDefaults } from "../src/core/restart.ts";
 import { checkNames, optionNames } from "../src/options.ts";
 import type { Output } from "../src/runtime/host.ts";

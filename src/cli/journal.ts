@@ -1,32 +1,9 @@
 /** What a `sam run` knows of its programs: how they are, and what has happened. Asked over the control socket and HTTP. */
-import type { SupervisorEvent, SupervisorStatus } from "../events.ts";
+import type { SupervisorEvent } from "../events.ts";
 import type { Fleet, Strategy } from "../fleet.ts";
 import * as host from "../runtime/host.ts";
 import type { Runtime } from "../runtime/runtime.ts";
-
-/** A program, as `sam status --json` shows it. */
-export interface ProgramStatus extends SupervisorStatus {
-  /** Its name. */
-  readonly name: string;
-  /** The resident memory of its process in bytes; null where that is not known. */
-  readonly memory: number | null;
-  /** Milliseconds since its process was started; null while there is none. */
-  readonly uptime: number | null;
-}
-
-/** A server, as `sam status --json` shows it. */
-export interface ServerStatus {
-  /** Its name. */
-  readonly name: string;
-  /** The process id of `sam`. */
-  readonly pid: number;
-  /** What the failure of one program means for the others. */
-  readonly strategy: "one_for_one" | "one_for_all" | "rest_for_one";
-  /** Where its status page is; left out where there is none. */
-  readonly url?: string;
-  /** Its programs, in the order of their start. */
-  readonly programs: readonly ProgramStatus[];
-}
+import type { ServerStatus } from "./status.ts";
 
 /** Which server this is. */
 export interface Identity {

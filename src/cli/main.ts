@@ -19,7 +19,7 @@ import { version } from "./version.ts";
 import { helpAsked, type Option } from "./words.ts";
 
 export type { ProgramConfig, SamConfig } from "./config.ts";
-export type { ProgramStatus, ServerStatus } from "./journal.ts";
+export type { ProgramStatus, ServerStatus } from "./status.ts";
 
 interface Command {
   readonly carryOut: (words: readonly string[]) => Promise<number>;

@@ -1,7 +1,8 @@
 /** The status page, rendered here in pieces: a browser puts new ones in the place of old ones, and knows nothing else. */
 import type { SupervisorEvent } from "../events.ts";
 import { report } from "../report.ts";
-import type { Entry, ProgramStatus, ServerStatus } from "./journal.ts";
+import type { Entry } from "./journal.ts";
+import type { ProgramStatus, ServerStatus } from "./status.ts";
 import { span } from "./table.ts";
 
 /** So many instances of a program are shown. */

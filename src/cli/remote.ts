@@ -7,7 +7,7 @@ import { report } from "../report.ts";
 import type { Answer, Request } from "./control.ts";
 import { CommandError } from "./exit.ts";
 import { parseText } from "./flags.ts";
-import type { ServerStatus } from "./journal.ts";
+import type { ServerStatus } from "./status.ts";
 import { meant, odd, type Silent, type Target, targetsOf, withServers } from "./servers.ts";
 import { table } from "./table.ts";
 import { type Option, parseWords } from "./words.ts";

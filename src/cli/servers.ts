@@ -3,7 +3,7 @@ import { SamError } from "../errors.ts";
 import { loadRuntime, type Runtime } from "../runtime/runtime.ts";
 import type { Answer, Request } from "./control.ts";
 import { CommandError } from "./exit.ts";
-import type { ServerStatus } from "./journal.ts";
+import type { ServerStatus } from "./status.ts";
 import { connect, type Lines, serverNames } from "./socket.ts";
 
 /** So long servers have for their first answer; … */

@@ -1,7 +1,7 @@
 /** `sam status` for people: a table of programs. */
 import type { Output } from "../runtime/host.ts";
 import * as host from "../runtime/host.ts";
-import type { ProgramStatus, ServerStatus } from "./journal.ts";
+import type { ProgramStatus, ServerStatus } from "./status.ts";
 
 type Cell = readonly [text: string, colour?: Colour];
 type Colour = "red" | "yellow" | "green" | "dim";

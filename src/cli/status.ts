@@ -1,0 +1,26 @@
+/** What `sam status --json` shows. */
+import type { SupervisorStatus } from "../events.ts";
+
+/** A program, as `sam status --json` shows it. */
+export interface ProgramStatus extends SupervisorStatus {
+  /** Its name. */
+  readonly name: string;
+  /** The resident memory of its process in bytes; null where that is not known. */
+  readonly memory: number | null;
+  /** Milliseconds since its process was started; null while there is none. */
+  readonly uptime: number | null;
+}
+
+/** A server, as `sam status --json` shows it. */
+export interface ServerStatus {
+  /** Its name. */
+  readonly name: string;
+  /** The process id of `sam`. */
+  readonly pid: number;
+  /** What the failure of one program means for the others. */
+  readonly strategy: "one_for_one" | "one_for_all" | "rest_for_one";
+  /** Where its status page is; left out where there is none. */
+  readonly url?: string;
+  /** Its programs, in the order of their start. */
+  readonly programs: readonly ProgramStatus[];
+}

@@ -66,6 +66,31 @@ test("a stream takes more than the kernel has room for, and keeps it in order", 
     runtime.remove(path, directory);
   }));
 
+test("a listener of Deno goes on when it was short of descriptors", () =>
+  withoutLeaks(async () => {
+    interface Deno {
+      listen(options: object): { accept(): Promise<unknown> };
+    }
+    const { Deno } = globalThis as unknown as { Deno: Deno };
+    const { listen } = Deno;
+    let failures = 1;
+    Deno.listen = (options) => {
+      const listener = listen(options);
+      const accept = listener.accept.bind(listener);
+      const fail = () => Promise.reject(new Error("Too many open files (os error 24)"));
+      return Object.assign(listener, { accept: () => failures-- > 0 ? fail() : accept() });
+    };
+    const directory = await runtime.makePrivateDirectory(false);
+    const path = `${directory}/s`;
+    const accepted: Stream[] = [];
+    const listener = await runtime.listen(path, (stream) => accepted.push(stream));
+    Deno.listen = listen;
+    const from = await runtime.connect(path);
+    await eventually("a connection", () => accepted.length === 1);
+    for (const each of [from, ...accepted, listener]) each.close();
+    runtime.remove(path, directory);
+  }), { skip: currentRuntime !== "deno" && "for Deno" });
+
 processTest("shm without memory: the same behaviour, and the program says so", async (stage) => {
   const watched = stage.supervise("transport_fallback", {
     timeInterval: 300,

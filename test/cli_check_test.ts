@@ -111,9 +111,11 @@ commandTest("a check of a port that swallows connections leaves none behind", as
     const { reason, evidence } = await recovery;
     assertEquals(reason, "startup");
     const most = Math.max(...counts);
-    assert(most === 1 || most === 2, `${most} at a time`); // the next may begin while one is being closed
+    // The next may begin while one is being closed, and /proc is read in pieces, of several moments. All would be fifteen.
+    assert(most >= 1 && most < 5, `${most} at a time`);
     assertStringIncludes(evidence.detail, "no answer within 200 ms");
     await run.exited;
+    await eventually("none that is left", () => unanswered(port) === 0);
   });
 });
 

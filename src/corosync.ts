@@ -95,7 +95,7 @@ export function corosyncClusterMap(): ClusterMap {
     async close() {
       const map = opening;
       opening = undefined;
-      closing.abort(); // where a frozen daemon keeps it from being opened
+      closing.abort(); // also where a frozen daemon keeps it from being opened
       closing = new AbortController();
       await (await map?.catch(() => undefined))?.close(); // one that was never opened has said so
     },

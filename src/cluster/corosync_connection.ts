@@ -25,7 +25,7 @@ export interface Connection {
   request(name: string, argument?: unknown, hold?: boolean): Promise<unknown>;
   /** Whether the event loop is kept alive without a request, too. */
   hold(on: boolean): void;
-  /** Ends the connection; resolved when nothing is left of it, or its end cannot be waited for. */
+  /** Ends the connection, once; resolved when nothing is left of it, or its end cannot be waited for. */
   close(): Promise<void>;
 }
 
@@ -60,12 +60,25 @@ interface Open {
   readonly tried: Pending;
   readonly requests: Map<number, Pending>;
   held: Pending | undefined;
+  closed?: Promise<void>;
 }
 
 let present: Promise<Loop> | undefined;
 
-/** Opens a connection. Rejects with what keeps a thread from being started. */
-export async function connect(service: ServiceName, sink: ConnectionSink): Promise<Connection> {
+/** Opens a connection, which `signal` closes. Rejects with what keeps a thread from being started. */
+export async function connect(
+  service: ServiceName,
+  sink: ConnectionSink,
+  signal?: AbortSignal,
+): Promise<Connection> {
+  const connection = await open(service, sink);
+  const close = () => void connection.close();
+  signal?.addEventListener("abort", close);
+  if (signal?.aborted) close();
+  return connection;
+}
+
+async function open(service: ServiceName, sink: ConnectionSink): Promise<Connection> {
   for (;;) {
     const loop = present ??= Loop.start();
     try {
@@ -133,7 +146,7 @@ class Loop {
         if (on) open.held ??= this.#pending(true);
         else open.held = void open.held?.settle();
       },
-      close: () => this.#close(id, open),
+      close: () => open.closed ??= this.#close(id, open),
     };
   }
 

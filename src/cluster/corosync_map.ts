@@ -3,7 +3,7 @@ import type { SamError } from "../errors.ts";
 import type { ClusterMap } from "./cluster.ts";
 import { connect } from "./corosync_connection.ts";
 
-/** Opens the map, unless `signal` ends that; rejects where waiting for the daemon would not help. */
+/** Opens the map, which `signal` closes; rejects where waiting for the daemon would not help. */
 export async function openClusterMap(signal: AbortSignal): Promise<Required<ClusterMap>> {
   const entries = new Map<string, string | bigint>();
   let away: SamError | null = null;
@@ -17,11 +17,8 @@ export async function openClusterMap(signal: AbortSignal): Promise<Required<Clus
         connection.request("set", { key, value }, false).catch(() => {}); // away again: once more at the next `up`
       }
     },
-  });
-  const giveUp = () => void connection.close();
-  signal.addEventListener("abort", giveUp);
-  if (signal.aborted) giveUp();
-  await connection.tried.finally(() => signal.removeEventListener("abort", giveUp));
+  }, signal);
+  await connection.tried;
   return {
     async set(key, value) {
       entries.set(key, value);

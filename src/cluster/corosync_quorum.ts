@@ -1,7 +1,7 @@
 /** Corosync's quorum, watched: what the daemon tells, and whether it still answers. */
 import { SamError } from "../errors.ts";
 import { loadRuntime } from "../runtime/runtime.ts";
-import { connect, type Connection } from "./corosync_connection.ts";
+import { connect } from "./corosync_connection.ts";
 import type { QuorumEvent } from "./corosync_quorum_service.ts";
 
 /** The daemon is asked so often within the time that it has for an answer. */
@@ -30,11 +30,10 @@ export async function watchQuorum(
   let limit = patience * questions;
   /** After a silence, so many more answers have to come before quorum counts, unless the daemon tells of a change. */
   let doubt = 0;
-  let map: Promise<Connection> | undefined; // while it is asked how long the daemon is to be doubted
-  let ended = false;
+  const ending = new AbortController();
   const report = () => {
     const quorate = missed >= limit || doubt > 0 ? false : told;
-    if (ended || quorate === null || quorate === reported) return;
+    if (ending.signal.aborted || quorate === null || quorate === reported) return;
     reported = quorate;
     onChange(quorate);
   };
@@ -46,37 +45,12 @@ export async function watchQuorum(
   const connection = await connect("quorum", {
     event: (event) => tell((event as QuorumEvent).quorate),
     away(error) {
-      if (!ended) onProblem(error);
+      if (!ending.signal.aborted) onProblem(error);
       tell(false);
     },
   });
 
   const answersIn = (ms: number) => Math.ceil(ms * questions / answerTimeout) + 1;
-  /** Asked when it is to be doubted, it answers when it answers again. */
-  const doubtLonger = async () => {
-    if (map) return; // asked already
-    map = connect("clusterMap", {});
-    try {
-      const { tried, request } = await map;
-      await tried;
-      const [token, consensus] = await Promise.all(
-        ["token", "consensus"].map((name) =>
-          request("number", `runtime.config.totem.${name}`, false)
-        ),
-      ) as [number, number];
-      if (doubt > 0) doubt = Math.max(doubt, answersIn(token + consensus + momentMs));
-    } catch {
-      // there is no libcmap, or the daemon has ended: what is new is told
-    } finally {
-      await closeMap();
-    }
-  };
-  const closeMap = async () => {
-    const open = map;
-    map = undefined;
-    await (await open?.catch(() => undefined))?.close();
-  };
-
   // Counted in questions, not by the clock: a process that was stopped has not asked meanwhile, and blames nobody.
   const ask = () => {
     cancel = runtime.schedule(ask, answerTimeout / questions, false);
@@ -92,7 +66,9 @@ export async function watchQuorum(
           );
         }
         doubt = answersIn(leastDoubtMs);
-        void doubtLonger();
+        regroupTime(ending.signal).then((ms) => {
+          if (doubt > 0) doubt = Math.max(doubt, answersIn(ms + momentMs));
+        }, () => {}); // there is no libcmap, or the daemon has ended: what is new is told
         report();
         onSilence();
       }
@@ -115,9 +91,9 @@ export async function watchQuorum(
   let cancel = () => {};
   ask();
   const end = async () => {
-    ended = true;
+    ending.abort();
     cancel();
-    await Promise.all([closeMap(), connection.close()]);
+    await connection.close();
   };
   try {
     await Promise.race([connection.tried, silence]);
@@ -126,4 +102,17 @@ export async function watchQuorum(
     throw error;
   }
   return end;
+}
+
+/** The token and the consensus of the daemon, in milliseconds: asked while it is silent, it answers when it answers again. */
+async function regroupTime(signal: AbortSignal): Promise<number> {
+  const { tried, request, close } = await connect("clusterMap", {}, signal);
+  try {
+    await tried;
+    const read = (name: string) =>
+      request("number", `runtime.config.totem.${name}`, false) as Promise<number>;
+    return await read("token") + await read("consensus");
+  } finally {
+    await close();
+  }
 }

@@ -33,6 +33,7 @@ export class ServerCluster {
   /** What the map is to show and does not yet; null: the key is to go. Only the newest value of a key counts. */
   readonly #wanted = new Map<string, Wanted>();
   #writing: Promise<void> | null = null;
+  #closing: Promise<void> | null = null;
   /** What is added to this process's clock, in nanoseconds, to have the map's. */
   #clockOffset: bigint | null = null;
   /** A failure of the map is told once until it works again. */
@@ -151,7 +152,11 @@ export class ServerCluster {
     await this.#closeMap();
   }
 
-  async #closeMap(): Promise<void> {
+  #closeMap(): Promise<void> {
+    return this.#closing ??= this.#close();
+  }
+
+  async #close(): Promise<void> {
     try {
       await this.#parts.clusterMap?.close?.();
     } catch (error) {

@@ -15,7 +15,7 @@ import { install, root, run, runtimesDir } from "./support/setup.mjs";
 import { must, Shell } from "./support/shell.mjs";
 
 /** What it has now; more needs a reason. */
-const maxUnpackedBytes = 655_000;
+const maxUnpackedBytes = 645_000;
 
 await install(root);
 await install(runtimesDir);
@@ -91,7 +91,7 @@ await check("npm pack: types, no tests, no more than it says", async () => {
   const [{ filename, files, unpackedSize }] = JSON.parse(text.slice(text.indexOf("[\n")));
   tarball = join(directory, filename);
   const odd = files.map(({ path }) => path).filter((path) =>
-    !/^(package\.json|README\.md|CHANGELOG\.md|LICENSE|dist\/.*\.(js|js\.map|d\.ts))$/.test(path)
+    !/^(package\.json|README\.md|LICENSE|dist\/.*\.(js|js\.map|d\.ts))$/.test(path)
   );
   must(odd.length === 0, `it holds ${odd.join(", ")}`);
   must(unpackedSize <= maxUnpackedBytes, `${unpackedSize} bytes, at most ${maxUnpackedBytes}`);

@@ -113,7 +113,10 @@ export function supervise(program: Program, options: SuperviseOptions): Supervis
 function told(log: Log, { name }: CheckedProgram): (event: SupervisorEvent) => void {
   const loading = import("./log.ts")
     .then(({ logger }) => logger(log, name, `${name}: `, console.error))
-    .catch(() => (event: SupervisorEvent) => console.error(JSON.stringify(event))); // no descriptor is left to load it with
+    .catch((error) => {
+      console.error(`sam: ${name}: its events are not told: ${error.message}`); // no descriptor is left to load it with, say
+      return () => {};
+    });
   return (event) => void loading.then((tell) => tell(event));
 }
 

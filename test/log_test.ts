@@ -1,7 +1,11 @@
 // The option `log`: who is told what happens, by the server of a program and by supervise().
 import { assert, assertEquals, assertMatch } from "@std/assert";
+import { spawnSync } from "node:child_process";
+import { cpSync, rmSync, writeFileSync } from "node:fs";
+import { fileURLToPath } from "node:url";
 import { supervise, type SupervisorEvent } from "../mod.ts";
 import { processTest } from "./support/processes.ts";
+import { currentRuntime, runtimePath } from "./support/runtimes.ts";
 
 const line = "instance 1 ended with exit code 3 (exit); the next one starts at once";
 
@@ -62,4 +66,31 @@ processTest("log: of supervise(), which says nothing where it is not asked", asy
   } finally {
     console.error = error;
   }
+});
+
+processTest("a server whose log cannot be loaded says so, and goes on", (stage) => {
+  const extension = import.meta.url.slice(import.meta.url.lastIndexOf("."));
+  for (const part of ["src", "transports", `mod${extension}`]) {
+    const from = fileURLToPath(new URL(`../${part}`, import.meta.url));
+    cpSync(from, `${stage.directory}/${part}`, { recursive: true });
+  }
+  rmSync(`${stage.directory}/src/log${extension}`);
+  writeFileSync(`${stage.directory}/package.json`, '{ "type": "module" }');
+  const program = `${stage.directory}/program${extension}`;
+  const options = '{ recoveryPolicy: "quit", timeInterval: 0, log: "text" }';
+  writeFileSync(
+    program,
+    `import { supervise } from "./mod${extension}";
+    const { finished } = supervise({ command: "sh", args: ["-c", "exit 3"] }, ${options});
+    console.log((await finished).code);`,
+  );
+  const flags = currentRuntime === "deno" ? ["run", "-A", "--no-check"] : [];
+  const { stdout, stderr, status } = spawnSync(
+    runtimePath(currentRuntime),
+    [...flags, program],
+    { encoding: "utf8" },
+  );
+  assertEquals([status, stdout], [0, "3\n"], stderr);
+  assertMatch(stderr, /^sam: sh: its events are not told: .+$/m);
+  return Promise.resolve();
 });

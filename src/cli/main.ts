@@ -12,7 +12,7 @@
  */
 import * as host from "../runtime/host.ts";
 import { loadRuntime } from "../runtime/runtime.ts";
-import { CommandError, exitCodeOf } from "./exit.ts";
+import { CommandError, exitCodeOf, exitCodes } from "./exit.ts";
 import { help, runHelp } from "./help.ts";
 import type * as Remote from "./remote.ts";
 import { version } from "./version.ts";
@@ -71,6 +71,11 @@ function print(text: string): number {
 }
 
 const { exit } = await loadRuntime();
+host.stdout.onError(({ code, message }) => {
+  if (code === "EPIPE") exit(0); // a reader that has seen enough (`sam events | head`) is no failure
+  host.stderr.write(`sam: standard output takes no more: ${message}\n`);
+  exit(exitCodes.ioError[0]);
+});
 let exitCode: number;
 try {
   exitCode = await main(host.words);

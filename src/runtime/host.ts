@@ -81,18 +81,28 @@ export interface Output {
   /** Its height. */
   readonly rows: number;
   write(text: string): void;
+  /** Calls back where it takes no more; without, that is overlooked. */
+  onError(listener: (error: OutputError) => void): void;
   /** Resolved when all that was written so far has been taken, or nobody takes it. */
   readonly written: Promise<void>;
 }
 
+/** Why an output takes no more; EPIPE where nobody reads. */
+export interface OutputError {
+  readonly code?: string;
+  readonly message: string;
+}
+
 /** A failure is an event, an argument, or thrown, as the runtime has it. */
-function output(
-  stream: typeof process.stdout | typeof process.stderr,
-  failed: (error: { readonly code?: string; readonly message: string }) => void,
-): Output {
+function output(stream: typeof process.stdout | typeof process.stderr): Output {
   let written = Promise.resolve();
+  let listener = (_error: OutputError) => {};
+  const failed = (error: OutputError) => listener(error);
   stream.on("error", failed);
   return {
+    onError(given) {
+      listener = given;
+    },
     get isTerminal() {
       return stream.isTTY === true;
     },
@@ -114,13 +124,9 @@ function output(
 }
 
 /** Standard output. */
-export const stdout: Output = output(process.stdout, (error) => {
-  if (error.code === "EPIPE") process.exit(0); // a reader that has seen enough (`sam events | head`) is no failure
-  stderr.write(`sam: standard output takes no more: ${error.message}\n`);
-  process.exit(74); // EX_IOERR
-});
-/** Standard error: who does not listen any more is no reason to leave programs alone. */
-export const stderr: Output = output(process.stderr, () => {});
+export const stdout: Output = output(process.stdout);
+/** Standard error. Who does not listen any more is no reason to leave programs alone. */
+export const stderr: Output = output(process.stderr);
 
 /** The directory for the sockets of this user's servers: made where it is missing, refused where it is somebody else's. */
 export function runtimeDirectory(): string {

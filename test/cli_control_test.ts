@@ -2,7 +2,11 @@
 import { assert, assertEquals, assertMatch, assertStringIncludes } from "@std/assert";
 import { spawn, spawnSync } from "node:child_process";
 import { chmodSync, existsSync, mkdirSync, readdirSync, statSync, writeFileSync } from "node:fs";
+import type { ProgramStatus } from "../src/cli/status.ts";
+import { table } from "../src/cli/table.ts";
+import type { Output } from "../src/runtime/host.ts";
 import { commandTest, samCommand } from "./support/command.ts";
+import { test } from "./support/harness.ts";
 import { eventually } from "./support/processes.ts";
 import { currentRuntime } from "./support/runtimes.ts";
 import { terminal } from "./support/terminal.ts";
@@ -308,3 +312,30 @@ commandTest("the completion of zsh, by its keys", async (sam, stage) => {
   zsh.keys("\x15exit\r");
   await zsh.exited;
 }, { skip: hasZsh ? false : "zsh is not installed" });
+
+test("a narrow terminal keeps the last reason", () => {
+  const program = {
+    name: "a-long-name",
+    state: "started",
+    pid: 1234567,
+    uptime: 7_200_000,
+    restarts: 12,
+    heartbeatAge: 1234,
+    slack: { min: 4999 },
+    memory: 128 * 2 ** 20,
+    lastRecovery: { reason: "timeout", at: Date.now() - 12_000 },
+  } as unknown as ProgramStatus;
+  const server = { name: "web", pid: 1, strategy: "one_for_one", programs: [program] } as const;
+  const at = (columns: number) =>
+    table([server], { isTerminal: true, columns } as Output)
+      .split("\x1b").map((part, index) => index === 0 ? part : part.replace(/^\[\d*m/, "")).join(
+        "",
+      );
+  for (const columns of [60, 80, 100, 200]) {
+    const lines = at(columns).split("\n");
+    assertStringIncludes(lines[1]!, "timeout, 12 s ago", `${columns}`);
+    assert(lines.every((line) => line.length < columns), lines.join("\n"));
+  }
+  assertStringIncludes(at(200), "SLACK");
+  assert(!at(80).includes("SLACK") && at(80).includes("PID"), at(80));
+});

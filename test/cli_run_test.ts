@@ -7,7 +7,7 @@ import { basename } from "node:path";
 import { commandTest, page, runtimeName, samCommand } from "./support/command.ts";
 import { test } from "./support/harness.ts";
 import { eventually } from "./support/processes.ts";
-import { quickFixture as fixture, sourceFixture } from "./support/runtimes.ts";
+import { currentRuntime, quickFixture as fixture, sourceFixture } from "./support/runtimes.ts";
 
 const server = ["--runtime", runtimeName, "--time-interval", "300", fixture("cli_server")];
 const port = (nth: number) => new RegExp(`(?:port (\\d+)\\n[^]*){${nth}}`);
@@ -284,12 +284,16 @@ commandTest(
 commandTest(
   "what is wrong is named, with an exit code of sysexits or of the shell",
   async (sam, stage) => {
+    writeFileSync(`${stage.directory}/server.ts`, "");
     const wrong: readonly (readonly [
       words: readonly string[],
       code: number,
       text: string,
       variables?: Readonly<Record<string, string>>,
     ])[] = [
+      ...(currentRuntime === "node20"
+        ? [[["run", "server.ts"], 64, "server.ts: this version of Node cannot load"] as const]
+        : []),
       [["rnu"], 64, 'no command "rnu"'],
       [["run", "missing.js"], 66, "missing.js does not exist"],
       [["run", "true"], 78, 'SAM_TRANSPORT is "tcp"', { SAM_TRANSPORT: "tcp" }],

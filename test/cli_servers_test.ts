@@ -7,8 +7,10 @@ import { openControl } from "../src/cli/control.ts";
 import type { Journal } from "../src/cli/journal.ts";
 import type { SupervisorEvent } from "../mod.ts";
 import type { Fleet } from "../src/fleet.ts";
-import { loadRuntime } from "../src/runtime/runtime.ts";
+import { loadRuntime, type Stream } from "../src/runtime/runtime.ts";
+import { Lines } from "../src/cli/socket.ts";
 import { commandTest } from "./support/command.ts";
+import { test } from "./support/harness.ts";
 import { eventually, type Stage } from "./support/processes.ts";
 
 /** A server of this user's that answers each request as it is told; the link is ended with `null`. */
@@ -315,3 +317,13 @@ commandTest(
     await run.exited;
   },
 );
+
+test("the end of a link is told to whoever listens later", async () => {
+  let end = () => {};
+  const lines = new Lines(
+    { read: (_: unknown, onEnd: () => void) => end = onEnd } as unknown as Stream,
+  );
+  lines.receive(() => {}, () => {});
+  end();
+  await new Promise<void>((resolve) => lines.receive(() => {}, resolve));
+});

@@ -15,13 +15,9 @@ import { help, runHelp } from "../src/cli/help.ts";
 import { buildProgram } from "../src/cli/programs.ts";
 import { which } from "../src/cli/which.ts";
 import { helpAsked, type Option, parseWords } from "../src/cli/words.ts";
-import { Lines } from "../src/cli/socket.ts";
-import { table } from "../src/cli/table.ts";
-import type { ProgramStatus } from "../src/cli/status.ts";
 import { restartDefaults } from "../src/core/restart.ts";
 import { checkNames, optionNames } from "../src/options.ts";
-import type { Output } from "../src/runtime/host.ts";
-import type { Runtime, RuntimeName, Stream } from "../src/runtime/runtime.ts";
+import type { Runtime, RuntimeName } from "../src/runtime/runtime.ts";
 import { report } from "../src/report.ts";
 import { readFileSync } from "node:fs";
 import { test } from "./support/harness.ts";
@@ -448,41 +444,4 @@ test("TypeScript is refused where Node cannot load it, and nothing else would", 
   assertEquals(on("node", "x.js", { runtime: "node" }), "x.js");
   assertEquals(on("node", "x.ts", { runtimeFlags: ["--import=tsx"] }), "x.ts");
   assertEquals(on("node", "x.ts", { runtime: "deno" }), "x.ts");
-});
-
-test("a narrow terminal keeps the last reason", () => {
-  const program = {
-    name: "a-long-name",
-    state: "started",
-    pid: 1234567,
-    uptime: 7_200_000,
-    restarts: 12,
-    heartbeatAge: 1234,
-    slack: { min: 4999 },
-    memory: 128 * 2 ** 20,
-    lastRecovery: { reason: "timeout", at: Date.now() - 12_000 },
-  } as unknown as ProgramStatus;
-  const server = { name: "web", pid: 1, strategy: "one_for_one", programs: [program] } as const;
-  const at = (columns: number) =>
-    table([server], { isTerminal: true, columns } as Output)
-      .split("\x1b").map((part, index) => index === 0 ? part : part.replace(/^\[\d*m/, "")).join(
-        "",
-      );
-  for (const columns of [60, 80, 100, 200]) {
-    const lines = at(columns).split("\n");
-    assertStringIncludes(lines[1]!, "timeout, 12 s ago", `${columns}`);
-    assert(lines.every((line) => line.length < columns), lines.join("\n"));
-  }
-  assertStringIncludes(at(200), "SLACK");
-  assert(!at(80).includes("SLACK") && at(80).includes("PID"), at(80));
-});
-
-test("the end of a link is told to whoever listens later", async () => {
-  let end = () => {};
-  const lines = new Lines(
-    { read: (_: unknown, onEnd: () => void) => end = onEnd } as unknown as Stream,
-  );
-  lines.receive(() => {}, () => {});
-  end();
-  await new Promise<void>((resolve) => lines.receive(() => {}, resolve));
 });

@@ -65,10 +65,10 @@ export function buildProgram(
     found.flags === undefined && /\.[cm]?tsx?$/.test(words.program)
   ) {
     const what = `${words.source ?? ""}${words.program}`;
-    throw mistake(
+    throw new CommandError(
+      words.source === undefined ? "usage" : "config",
       `${what}: this version of Node cannot load TypeScript: add --runtime deno or --runtime bun, take Node 22.18 or later, ` +
         "or name what loads it, as in --runtime-flag=--import=tsx",
-      words.source === undefined ? "--" : words.source,
     );
   }
   const target = isModule ? runtime : runtimeOf(words.program, words.args);

@@ -1,5 +1,6 @@
 /** What `sam status --json` shows. */
 import type { SupervisorStatus } from "../events.ts";
+import type { SamConfig } from "./config.ts";
 
 /** A program, as `sam status --json` shows it. */
 export interface ProgramStatus extends SupervisorStatus {
@@ -18,7 +19,7 @@ export interface ServerStatus {
   /** The process id of `sam`. */
   readonly pid: number;
   /** What the failure of one program means for the others. */
-  readonly strategy: "one_for_one" | "one_for_all" | "rest_for_one";
+  readonly strategy: NonNullable<SamConfig["strategy"]>;
   /** Where its status page is; left out where there is none. */
   readonly url?: string;
   /** Its programs, in the order of their start. */

@@ -286,12 +286,16 @@ test("a connection has one stream: what asks for another behind it is refused, a
   });
   const port = Number(new URL(server.url).port);
   const client = connect(port, "127.0.0.1");
-  client.write("GET / HTTP/1.1\r\nhost: localhost\r\n\r\n".repeat(3));
-  await new Promise<void>((resolve) => client.once("data", () => resolve()));
-  // Deno and Bun look at a request when the one before it is answered.
-  if (currentRuntime.startsWith("node")) await eventually("three requests", () => asked === 3);
-  assertEquals(streams.size, 1);
-  client.destroy();
-  await eventually("the end of the stream", () => streams.size === 0);
-  server.close();
+  try {
+    client.write("GET / HTTP/1.1\r\nhost: localhost\r\n\r\n".repeat(3));
+    await new Promise<void>((resolve) => client.once("data", () => resolve()));
+    // Deno and Bun look at a request when the one before it is answered.
+    if (currentRuntime.startsWith("node")) await eventually("three requests", () => asked === 3);
+    assertEquals(streams.size, 1);
+    client.destroy();
+    await eventually("the end of the stream", () => streams.size === 0);
+  } finally {
+    client.destroy();
+    server.close();
+  }
 });

@@ -6,6 +6,7 @@ import {
   quorumConformance,
 } from "../src/testing.ts";
 import { assertEquals } from "@std/assert";
+import { setTimeout as sleep } from "node:timers/promises";
 import { ServerCluster } from "../src/cluster/server_cluster.ts";
 import { loadRuntime } from "../src/runtime/runtime.ts";
 import { test } from "./support/harness.ts";
@@ -40,6 +41,7 @@ test("a cluster map that does not answer is closed all the same, and written to 
   });
   cluster.map({ state: "running", recovery: "quit" });
   await cluster.end();
+  await sleep(100); // in which what is wanted would be written
   assertEquals(calls, ["set recovery", "close"]);
   assertEquals(told, ["the cluster was left as it is"]);
 });

@@ -143,11 +143,12 @@ export class Driver implements Sleeper {
     });
   }
 
-  /** Milliseconds since the last sign of life; null when there was none. */
+  /** Milliseconds since the last heartbeat; null when there was none, or no more are expected. */
   get heartbeatAge(): number | null {
     this.sample();
-    const at = this.server.lastHeartbeat;
-    return at === null ? null : this.#parts.runtime.now() - at;
+    const { lastHeartbeat, pid, state } = this.server;
+    if (lastHeartbeat === null || pid === null || state === "finalized") return null;
+    return this.#parts.runtime.now() - lastHeartbeat;
   }
 
   /** How much of the time interval was left at the signs of life. */

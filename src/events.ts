@@ -15,6 +15,8 @@ export interface SupervisorStatus {
    * any more when it is given up.
    */
   readonly ready: boolean;
+  /** The result of the server's last health check; null without a check, and before the first success of an instance. */
+  readonly check: "passing" | "failing" | null;
   /** When its process was started, or took over from being the spare, in milliseconds since 1970; null while there is none. */
   readonly spawnedAt: number | null;
   /** 1 for the first instance, +1 for each further one. */
@@ -23,7 +25,7 @@ export interface SupervisorStatus {
   readonly restarts: number;
   /** The last recovery, or null. */
   readonly lastRecovery: LastRecovery | null;
-  /** Milliseconds since the last sign of life of the instance; null when there was none. */
+  /** Milliseconds since the last heartbeat of the instance; null before the first one, and when no more are expected. */
   readonly heartbeatAge: number | null;
   /** Near misses: how much of the time interval was left at the signs of life of the instance. */
   readonly slack: Slack;

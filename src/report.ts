@@ -1,6 +1,26 @@
 /** What people read about a program: one line for most events, some more for a recovery. */
 import type { Evidence } from "./core/server_types.ts";
-import type { SupervisorEvent } from "./events.ts";
+import type { SupervisorEvent, SupervisorStatus } from "./events.ts";
+
+/** The state of a program in one word. */
+export function stateWord(
+  { state, ready, check }: Pick<SupervisorStatus, "state" | "ready" | "check">,
+): string {
+  switch (state) {
+    case "idle":
+    case "spawning":
+      return "starting";
+    case "launched":
+    case "registered":
+    case "started":
+      return ready ? "ready" : check === "failing" ? "unhealthy" : "starting";
+    case "warned":
+    case "killing":
+      return "recovering";
+    default:
+      return state;
+  }
+}
 
 /** The lines for an event that matters to whoever reads standard error; none for the others. */
 export function report(event: SupervisorEvent): readonly string[] {
@@ -57,7 +77,7 @@ function endOf({ exitCode, signal, detail }: Evidence): string {
   return exitCode !== null ? `ended with exit code ${exitCode}` : `could not be started: ${detail}`;
 }
 
-function firstLine(text: string): string {
+export function firstLine(text: string): string {
   return text.split("\n", 1)[0]!;
 }
 

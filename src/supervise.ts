@@ -162,6 +162,7 @@ export class Supervision implements Supervisor {
   #settle!: (status: ExitStatus) => void;
   #lastRecovery: LastRecovery | null = null;
   #ready = false;
+  #check: SupervisorStatus["check"] = null;
   #spawnedAt: number | null = null;
   #stopEarly: { signal: Signal | null } | null = null;
   #restarting: { resolve: () => void; reject: (error: SamError) => void }[] = [];
@@ -259,6 +260,7 @@ export class Supervision implements Supervisor {
       state: server?.state ?? "idle",
       pid: server?.pid ?? null,
       ready: this.#ready,
+      check: this.#check,
       spawnedAt: this.#spawnedAt,
       instanceId: server?.instanceId ?? 1,
       restarts: server?.restarts ?? 0,
@@ -326,7 +328,8 @@ export class Supervision implements Supervisor {
       this.#ready = false;
       this.#checker?.end();
     }
-    if (event.type === "exit") this.#spawnedAt = null;
+    if (event.type === "exit") this.#spawnedAt = this.#check = null;
+    if (event.type === "check") this.#check = event.healthy ? "passing" : "failing";
     if (event.type === this.#readyBy) this.#ready = event.type !== "check" || event.healthy;
     if (event.type === "spawn" || (event.type === "standby" && event.state === "promoted")) {
       this.#spawnedAt = stamped.at;

@@ -4,6 +4,7 @@
  */
 import { type Alarm, alarmOf, type Sleeper } from "./alarm.ts";
 import type { SupervisorEvent, SupervisorStatus } from "./events.ts";
+import { stateWord } from "./report.ts";
 import type { Runtime } from "./runtime/runtime.ts";
 import type { ServerSettings } from "./core/server_types.ts";
 
@@ -245,11 +246,12 @@ export class Notifier implements Sleeper {
 
 /** One line for `systemctl status`. */
 function statusText(programs: readonly NotifiedProgram[]): string {
-  return programs.map(({ name, status: { state, restarts, lastRecovery } }) => {
+  return programs.map(({ name, status }) => {
+    const { restarts, lastRecovery } = status;
     const who = programs.length > 1 ? `${name}: ` : "";
     const past = lastRecovery === null
       ? ""
       : `, ${restarts} restart${restarts === 1 ? "" : "s"}, the last for ${lastRecovery.reason}`;
-    return `${who}${state}${past}`;
+    return `${who}${stateWord(status)}${past}`;
   }).join("; ");
 }

@@ -7,7 +7,7 @@ import type { Address } from "./address.ts";
 import { CommandError } from "./exit.ts";
 import type { Journal } from "./journal.ts";
 import { Live } from "./live.ts";
-import { page } from "./page.ts";
+import { page, reportAt } from "./page.ts";
 import { script, style } from "./page_files.ts";
 
 const text = "text/plain; charset=utf-8";
@@ -63,7 +63,11 @@ export class Endpoints {
         body: (stream) => live.add(stream),
       }),
     };
-    this.#pages = (path) => Object.hasOwn(pages, path) ? pages[path]!() : undefined;
+    this.#pages = (path) => {
+      if (Object.hasOwn(pages, path)) return pages[path]!();
+      const body = reportAt(path, journal.status, journal.entries);
+      return body === undefined ? undefined : { status: 200, type: text, body };
+    };
   }
 
   #answer(path: string): HttpAnswer {

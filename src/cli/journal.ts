@@ -27,6 +27,8 @@ export class Journal {
   readonly #fleet: Fleet;
   readonly #identity: Identity;
   readonly #kept: Entry[] = [];
+  /** Of each program the last failure with a stack: hours of other events do not push it out. */
+  readonly #stacks = new Map<string, Entry>();
   readonly #followers = new Set<(entry: Entry) => void>();
 
   constructor(runtime: Runtime, fleet: Fleet, identity: Identity) {
@@ -54,7 +56,14 @@ export class Journal {
 
   #hear(entry: Entry): void {
     this.#kept.push(entry);
-    if (this.#kept.length > maxKept) this.#kept.shift();
+    const { program, event } = entry;
+    if ((event.type === "recovery" || event.type === "observed") && event.evidence.stack) {
+      this.#stacks.set(program, entry);
+    }
+    if (this.#kept.length > maxKept) {
+      const oldest = this.#kept.findIndex((each) => this.#stacks.get(each.program) !== each);
+      this.#kept.splice(oldest, 1);
+    }
     for (const follower of this.#followers) follower(entry);
   }
 

@@ -1,36 +1,68 @@
-/** The status page, rendered here in pieces: a browser puts new ones in the place of old ones, and knows nothing else. */
+/** The status page, rendered here in pieces: a browser replaces the content of each place by its id, and knows nothing else. */
+import type { Evidence, RecoveryReason } from "../core/server_types.ts";
 import type { SupervisorEvent } from "../events.ts";
-import { report } from "../report.ts";
+import { firstLine, report, stateWord } from "../report.ts";
 import type { Entry } from "./journal.ts";
 import type { ProgramStatus, ServerStatus } from "./status.ts";
 import { span } from "./table.ts";
 
-/** So many instances of a program are shown. */
+/** How many instances of a program are shown. */
 const maxLives = 20;
+/** Failures in this time are trouble, whatever the state of the program is now. */
+const recentMinutes = 5;
+/** A heartbeat with less than a quarter of the time interval left is a near miss: see the buckets of `Slack`. */
+const firstNearMiss = 2;
+
+type Failure = SupervisorEvent & { readonly type: "recovery" | "observed" };
 
 /** One instance, as its events tell. */
 interface Life {
   readonly instanceId: number;
-  readonly pid: number;
-  readonly from: number;
+  pid: number | null;
+  /** When it was started; null when that event is not kept any more. */
+  from: number | null;
   to: number | null;
-  /** Why it ended; empty while it lives. */
+  /** Why it ended; empty while it runs. */
   end: string;
+  failure: Failure | null;
 }
+
+/** A program with its past. */
+interface View {
+  readonly at: number;
+  readonly program: ProgramStatus;
+  readonly lives: readonly Life[];
+  /** Its failures of the last minutes. */
+  readonly recent: readonly Failure[];
+  readonly word: string;
+  readonly isTroubled: boolean;
+}
+
+/** Since when this server has been running. */
+const begun = Date.now();
 
 /** The pieces of the page, by their ids. Their order is that of the page. */
 export function pieces(
   status: ServerStatus,
   entries: readonly Entry[],
 ): ReadonlyMap<string, string> {
-  const all = new Map<string, string>();
-  for (const [at, program] of status.programs.entries()) {
-    const events = entries.filter(({ program: name }) => name === program.name)
-      .map(({ event }) => event);
-    all.set(`p${at}-now`, now(program));
-    all.set(`p${at}-instances`, instances(livesOf(events, program), Date.now()));
-    all.set(`p${at}-slack`, slack(program));
-    all.set(`p${at}-report`, lastReport(program, events));
+  const views = status.programs.map((program, at) => viewOf(program, at, entries));
+  const troubled = views.filter(({ isTroubled }) => isTroubled);
+  const ordered = [...troubled, ...views.filter(({ isTroubled }) => !isTroubled)];
+  const count = troubled.length > 0 ? `(${troubled.length}) ` : "";
+  const all = new Map([
+    ["title", `${count}${escaped(status.name)} – sam`],
+    ["server", `process ${status.pid}, ${status.strategy}, since ${clock(begun)}`],
+    ["clock", clock(Date.now())],
+    ["summary", summary(views, troubled)],
+    ["programs", ordered.map(({ at }) => `p${at}`).join(" ")],
+  ]);
+  for (const view of ordered) {
+    const id = `p${view.at}-`;
+    all.set(`${id}row`, row(view));
+    all.set(`${id}now`, facts(view.program));
+    all.set(`${id}time`, timeline(view.lives, Date.now()));
+    all.set(`${id}instances`, instances(view));
   }
   return all;
 }
@@ -38,39 +70,34 @@ export function pieces(
 /** The whole page. */
 export function page(status: ServerStatus, entries: readonly Entry[]): string {
   const rendered = pieces(status, entries);
-  const title = `${escaped(status.name)} – sam`;
-  const programs = status.programs.map((program, at) => {
-    const of = (id: string) => `<div id="p${at}-${id}">${rendered.get(`p${at}-${id}`)}</div>`;
-    return `<article>
-<h2>${escaped(program.name)}</h2>
-${of("now")}
-<h3>Instances</h3>
-${of("instances")}
-<h3>Near misses</h3>
-${of("slack")}
-<h3>Last recovery</h3>
-${of("report")}
-</article>`;
-  });
+  const place = (tag: string, id: string) => `<${tag} id="${id}">${rendered.get(id)}</${tag}>`;
+  const programs = rendered.get("programs")!.split(" ").map((id) =>
+    `<details id="${id}">
+${place("summary", `${id}-row`)}
+${place("div", `${id}-now`)}
+${place("div", `${id}-time`)}
+${place("div", `${id}-instances`)}
+</details>`
+  );
   return `<!doctype html>
 <html lang="en">
 <head>
 <meta charset="utf-8">
 <meta name="viewport" content="width=device-width">
-<title>${title}</title>
+${place("title", "title")}
 <link rel="icon" href="data:,">
 <link rel="stylesheet" href="page.css">
 <script src="page.js" defer></script>
 <noscript><meta http-equiv="refresh" content="5"></noscript>
 </head>
 <body>
+<p id="lost" role="alert"></p>
 <header>
 <h1>${escaped(status.name)}</h1>
-<p>process ${status.pid}, ${status.strategy} · <span id="live" role="status">as of ${
-    clock(Date.now())
-  }</span></p>
+<div id="summary" role="status">${rendered.get("summary")}</div>
+<p>${place("span", "server")} · as of ${place("span", "clock")}</p>
 </header>
-<main>
+<main id="programs">
 ${programs.join("\n")}
 </main>
 </body>
@@ -78,107 +105,192 @@ ${programs.join("\n")}
 `;
 }
 
+/** The report on an instance, at the address that its row has; undefined where there is none. */
+export function reportAt(
+  path: string,
+  status: ServerStatus,
+  entries: readonly Entry[],
+): string | undefined {
+  const [, at, id] = /^\/report\/(\d+)\/(\d+)$/.exec(path) ?? [];
+  const program = status.programs[Number(at)];
+  const failure = program &&
+    livesOf(program, entries).find(({ instanceId }) => instanceId === Number(id))?.failure;
+  return failure ? `${clock(failure.at)} ${report(failure).join("\n")}\n` : undefined;
+}
+
+function viewOf(program: ProgramStatus, at: number, entries: readonly Entry[]): View {
+  const lives = livesOf(program, entries);
+  const since = Date.now() - recentMinutes * 60_000;
+  const recent = entries.filter(({ program: name, event }) =>
+    name === program.name && event.at > since && isFailure(event)
+  ).map(({ event }) => event as Failure);
+  const word = stateWord(program);
+  const isTroubled = word !== "finished" &&
+    (recent.length > 0 || ["unhealthy", "recovering", "backoff"].includes(word));
+  return { at, program, lives, recent, word, isTroubled };
+}
+
+function isFailure(event: SupervisorEvent): event is Failure {
+  return event.type === "recovery" || event.type === "observed";
+}
+
+/** The troubled programs by name, and how many there are in each state. */
+function summary(views: readonly View[], troubled: readonly View[]): string {
+  const counts = new Map<string, number>();
+  for (const { word } of views) counts.set(word, (counts.get(word) ?? 0) + 1);
+  const names = troubled.map(({ program }) => escaped(program.name)).join(", ");
+  return `<b class="${names ? "ill" : "well"}">${
+    names ? `Needs attention: ${names}` : "Nothing needs attention"
+  }</b> · ${[...counts].map(([word, count]) => `${count} ${word}`).join(", ")}`;
+}
+
+/** What is seen of a program whose details are folded. */
+function row({ program, recent, word, isTroubled }: View): string {
+  const { name, uptime, memory } = program;
+  const last = recent.at(-1);
+  const note = last && isTroubled
+    ? `<b class="ill">${recent.length} failure${
+      recent.length === 1 ? "" : "s"
+    } in ${recentMinutes} min, last ${span(Date.now() - last.at)} ago: ${
+      escaped(cause(last))
+    }</b>`
+    : "";
+  const shown = [
+    uptime === null ? "" : `up ${span(uptime)}`,
+    memory === null ? "" : mebibytes(memory),
+  ].filter((fact) => fact !== "");
+  const kind = word === "ready" ? "well" : isTroubled ? "ill" : "";
+  return `<span class="state ${kind}">${word}</span><h2>${escaped(name)}</h2>${note}<span>${
+    shown.join(" · ")
+  }</span>`;
+}
+
 /** How a program is now. */
-function now(program: ProgramStatus): string {
-  const { state, ready, pid, instanceId, restarts, uptime, heartbeatAge, memory, dataSize } =
-    program;
-  const facts: readonly (readonly [string, string | null])[] = [
-    ["ready", ready ? "yes" : "no"],
+function facts(program: ProgramStatus): string {
+  const { pid, instanceId, restarts, heartbeatAge, dataSize, standby, slack } = program;
+  const shown: readonly (readonly [string, string | null])[] = [
     ["process", pid === null ? null : String(pid)],
-    ["up", uptime === null ? null : span(uptime)],
     ["instance", String(instanceId)],
     ["restarts", String(restarts)],
     ["last heartbeat", heartbeatAge === null ? null : `${Math.round(heartbeatAge)} ms ago`],
-    ["memory", memory === null ? null : `${(memory / 2 ** 20).toFixed(0)} MiB`],
     ["stored data", dataSize === 0 ? null : `${dataSize} bytes`],
-    ["spare", program.standby?.state ?? null],
+    ["spare", standby?.state ?? null],
   ];
-  const shown = facts.filter(([, value]) => value !== null)
+  const list = shown.filter(([, value]) => value !== null)
     .map(([name, value]) => `<div><dt>${name}</dt><dd>${value}</dd></div>`);
-  return `<p class="state ${ready ? "well" : "ill"}">${state}</p><dl>${shown.join("")}</dl>`;
+  return `<dl>${list.join("")}</dl>${nearMisses(slack)}`;
 }
 
-/** The instances of a program, the oldest first. The present one may have outlived the event of its start. */
-function livesOf(
-  events: readonly SupervisorEvent[],
-  now: Pick<ProgramStatus, "instanceId" | "pid" | "spawnedAt">,
-): readonly Life[] {
-  const lives: Life[] = [];
-  for (const event of events) {
-    const { type, at, instanceId } = event;
-    if (type === "spawn" || (type === "standby" && event.state === "promoted")) {
-      lives.push({ instanceId, pid: event.pid!, from: at, to: null, end: "" });
-      continue;
-    }
-    const life = lives.findLast((life) => life.instanceId === instanceId);
-    if (life === undefined) continue;
-    if (type === "exit") {
-      life.to = at;
-      life.end ||= event.signal ?? `exit code ${event.code}`;
-    } else if (type === "recovery") life.end = event.reason;
-    else if (type === "stopping") life.end = "stopped";
-  }
-  const { instanceId, pid, spawnedAt } = now;
-  if (pid && spawnedAt && !lives.some((life) => life.instanceId === instanceId)) {
-    lives.push({ instanceId, pid, from: spawnedAt, to: null, end: "" });
-  }
-  return lives.slice(-maxLives);
-}
-
-/** A bar for each instance on one line of time, and a row of text. */
-function instances(lives: readonly Life[], until: number): string {
-  if (lives.length === 0) return "<p>none yet</p>";
-  const from = lives[0]!.from;
-  const wide = 1000, whole = Math.max(1, until - from);
-  const x = (at: number) => (at - from) / whole * wide;
-  const bars = lives.map(({ from, to, end, instanceId }) => {
-    const [left, right] = [x(from), x(to ?? until)];
-    const name = `<title>instance ${instanceId}${end && `: ${escaped(end)}`}</title>`;
-    const bar = `<rect x="${left.toFixed(1)}" width="${
-      Math.max(1, right - left).toFixed(1)
-    }" y="6" height="12">${name}</rect>`;
-    const mark = to === null || end === "stopped"
-      ? ""
-      : `<path d="M${right.toFixed(1)} 0v24"></path>`;
-    return bar + mark;
+/** One line while there are no near misses, else how often which share of the time interval was left. */
+function nearMisses({ count, min, buckets }: ProgramStatus["slack"]): string {
+  if (count === 0) return "";
+  const near = buckets.slice(firstNearMiss).reduce((sum, { count }) => sum + count, 0);
+  const text = `in ${count} heartbeats, at least ${Math.round(min!)} ms of the time interval left`;
+  if (near === 0) return `<p>No near misses: ${text}</p>`;
+  const rows = buckets.map(({ from, count: each }) => {
+    const share = from === null ? "none (late)" : from === 0 ? "less" : `1/${1 / from} or more`;
+    const width = (each / count * 100).toFixed(1);
+    return `<tr><td>${share}</td><td>${each}</td><td><svg class="bar" viewBox="0 0 100 10" preserveAspectRatio="none" aria-hidden="true"><rect width="${width}" height="10"></rect></svg></td></tr>`;
   });
-  const rows = [...lives].reverse().map(({ instanceId, pid, from, to, end }) =>
-    `<tr><td>${instanceId}</td><td>${pid}</td><td>${clock(from)}</td><td>${
-      span((to ?? until) - from)
-    }</td><td>${to === null ? "lives" : escaped(end)}</td></tr>`
-  );
-  return `<svg class="time" viewBox="0 0 ${wide} 24" preserveAspectRatio="none" role="img" aria-label="from ${
-    clock(from)
-  } to now">${bars.join("")}</svg>
-<div class="wide"><table><thead><tr><th>instance</th><th>process</th><th>since</th><th>for</th><th>end</th></tr></thead>
-<tbody>${rows.join("")}</tbody></table></div>`;
-}
-
-/** At how many signs of life which share of the time interval was left. */
-function slack({ slack: { count, min, buckets } }: ProgramStatus): string {
-  if (count === 0) return "<p>no signs of life are expected, or none was there yet</p>";
-  const most = Math.max(...buckets.map(({ count }) => count));
-  const rows = buckets.map(({ from, count }) => {
-    const share = from === null ? "late" : from === 0 ? "less" : `1/${1 / from} or more`;
-    const width = (count / most * 100).toFixed(1);
-    return `<tr><td>${share}</td><td>${count}</td><td><svg class="bar" viewBox="0 0 100 10" preserveAspectRatio="none" aria-hidden="true"><rect width="${width}" height="10"></rect></svg></td></tr>`;
-  });
-  return `<p>least left: ${Math.round(min!)} ms, in ${count} signs of life of this instance</p>
-<table class="slack"><thead><tr><th>left of the interval</th><th>how often</th><th></th></tr></thead><tbody>${
+  return `<p class="ill">Near misses: ${near} ${text}</p>
+<table><thead><tr><th>left of the interval</th><th>heartbeats</th><th></th></tr></thead><tbody>${
     rows.join("")
   }</tbody></table>`;
 }
 
-/** What was found out about the last instance that was given up, also where its event is not kept any more. */
-function lastReport(
-  { lastRecovery }: ProgramStatus,
-  events: readonly SupervisorEvent[],
+/** The last instances of a program, the oldest first, and before them the last one with a stack. */
+function livesOf(program: ProgramStatus, entries: readonly Entry[]): readonly Life[] {
+  const { name, instanceId, pid, spawnedAt, lastRecovery } = program;
+  const lives = new Map<number, Life>();
+  const lifeOf = (instanceId: number) => {
+    let life = lives.get(instanceId);
+    if (!life) {
+      lives.set(
+        instanceId,
+        life = { instanceId, pid: null, from: null, to: null, end: "", failure: null },
+      );
+    }
+    return life;
+  };
+  const hear = (event: SupervisorEvent) => {
+    const { type, at, instanceId } = event;
+    if (type === "spawn" || (type === "standby" && event.state === "promoted")) {
+      Object.assign(lifeOf(instanceId), { pid: event.pid, from: at });
+    } else if (type === "exit") {
+      const life = lifeOf(instanceId);
+      life.to = at;
+      life.end ||= event.signal ?? `exit code ${event.code}`;
+    } else if (type === "stopping") lifeOf(instanceId).end = "stopped";
+    else if (isFailure(event)) {
+      const life = lifeOf(instanceId);
+      life.failure = event;
+      if (type === "observed") return;
+      life.to ??= at;
+      life.end = cause(event);
+    }
+  };
+  if (lastRecovery) hear({ type: "recovery", ...lastRecovery }); // its own event may not be kept any more
+  for (const { program, event } of entries) if (program === name) hear(event);
+  if (pid && spawnedAt && !lives.has(instanceId)) {
+    Object.assign(lifeOf(instanceId), { pid, from: spawnedAt });
+  }
+  const all = [...lives.values()].sort((a, b) => a.instanceId - b.instanceId);
+  const stack = all.slice(0, -maxLives).findLast(({ failure }) => failure?.evidence.stack);
+  return [...(stack ? [stack] : []), ...all.slice(-maxLives)];
+}
+
+/** Why an instance was, or would have been, replaced. */
+function cause(
+  { reason, evidence }: { readonly reason: RecoveryReason; readonly evidence: Evidence },
 ): string {
-  const last: SupervisorEvent | null =
-    events.findLast(({ type }) => type === "recovery" || type === "observed") ??
-      (lastRecovery && { type: "recovery", ...lastRecovery });
-  if (last === null) return "<p>none yet</p>";
-  return `<p>${clock(last.at)}</p><pre>${escaped(report(last).join("\n"))}</pre>`;
+  const { detail, exitCode, signal } = evidence;
+  if (reason === "exit") return `exit code ${exitCode}`;
+  if (reason === "signal") return String(signal);
+  return detail === "" ? reason : `${reason}: ${firstLine(detail)}`;
+}
+
+/** A bar for each instance on a line of time, with its scale and what its marks mean. */
+function timeline(all: readonly Life[], until: number): string {
+  const lives = all.slice(-maxLives).filter(({ from }) => from !== null);
+  if (lives.length === 0) return "";
+  const begin = lives[0]!.from!;
+  const x = (at: number) => (at - begin) / Math.max(1, until - begin) * 1000;
+  const marks = lives.map(({ from, to, end, failure }) => {
+    const [left, right] = [x(from!), x(to ?? until)];
+    const width = Math.max(1, right - left).toFixed(1);
+    const bar = `<rect x="${left.toFixed(1)}" width="${width}" y="6" height="12"></rect>`;
+    return failure && end ? `${bar}<path d="M${right.toFixed(1)} 0v24"></path>` : bar;
+  });
+  const svg = (kind: string, width: number, content: string) =>
+    `<svg class="${kind}" viewBox="0 0 ${width} 24" preserveAspectRatio="none" aria-hidden="true">${content}</svg>`;
+  return `${svg("time", 1000, marks.join(""))}
+<p class="scale"><span>${clock(begin)}</span><span>${
+    clock((begin + until) / 2)
+  }</span><span>now</span></p>
+<p class="key">${svg("", 24, '<rect y="6" width="24" height="12"></rect>')} running ${
+    svg("", 24, '<path d="M12 0v24"></path>')
+  } failed</p>`;
+}
+
+/** The instances, the newest first; each that failed has its report. */
+function instances({ at, lives }: View): string {
+  const rows = lives.map(({ instanceId, pid, from, to, end, failure }) => {
+    const times = [
+      from === null ? `until ${clock(to!)}` : `since ${clock(from)}`,
+      from !== null && to !== null ? `for ${span(to - from)}` : "",
+      pid === null ? "" : `process ${pid}`,
+    ].filter((text) => text !== "");
+    const how = to !== null ? end : failure ? `running; observed ${cause(failure)}` : "running";
+    const text = `<b>${instanceId}</b><span>${escaped(how)}</span><span>${times.join(", ")}</span>`;
+    return failure
+      ? `<details><summary>${text}</summary><pre><a href="report/${at}/${instanceId}">report</a></pre></details>`
+      : `<div>${text}</div>`;
+  });
+  return `<h3>Instances</h3>${rows.reverse().join("")}`;
+}
+
+function mebibytes(bytes: number): string {
+  return `${(bytes / 2 ** 20).toFixed(0)} MiB`;
 }
 
 /** The time of day, by the server's clock. */

@@ -1,37 +1,91 @@
-/** What the status page loads besides itself. */
+/** The files that the status page loads. */
 
-/** Takes new pieces as they come, and puts each in the place of the old one. */
-export const script = `const live = document.getElementById("live");
-const source = new EventSource("live");
-source.onopen = () => live.textContent = "live";
-source.onerror = () => live.textContent = "not connected: sam has ended, or cannot be reached";
-source.onmessage = ({ data }) => {
-  const { id, html } = JSON.parse(data);
-  const place = document.getElementById(id);
-  if (place) place.innerHTML = html;
-};
+/**
+ * Replaces the content of each place as the server sends it, and keeps the details open that are open. The server sends its
+ * clock every second; silence means that the connection is lost.
+ */
+export const script = `const get = (id) => document.getElementById(id);
+const silentMs = 5000;
+let timer;
+function lose() {
+  document.body.className = "lost";
+  get("lost").textContent ||= "Connection lost: sam has ended or cannot be reached. This is how it was at " +
+    get("clock").textContent + ".";
+}
+function put(place, html) {
+  const focused = document.activeElement;
+  if (place.id === "programs") place.append(...html.split(" ").map(get));
+  else {
+    const same = new Map();
+    for (const each of place.querySelectorAll("details")) same.set(each.firstChild.outerHTML, each);
+    place.innerHTML = html;
+    for (const each of place.querySelectorAll("details")) {
+      each.replaceWith(same.get(each.firstChild.outerHTML) ?? each);
+    }
+  }
+  if (focused !== document.activeElement) focused.focus({ preventScroll: true });
+}
+function connect() {
+  const source = new EventSource("live");
+  source.onmessage = ({ data }) => {
+    const { id, html } = JSON.parse(data);
+    clearTimeout(timer);
+    timer = setTimeout(lose, silentMs);
+    document.body.className = get("lost").textContent = "";
+    const place = get(id);
+    if (!place || (id === "server" && place.innerHTML !== html)) location.reload();
+    else put(place, html);
+  };
+  source.onerror = () => {
+    source.close();
+    lose();
+    setTimeout(connect, 2000);
+  };
+}
+connect();
+addEventListener("toggle", async ({ target }) => {
+  const link = target.open && target.querySelector(":scope > pre > a");
+  if (!link) return;
+  const answer = await fetch(link).catch(() => {});
+  if (answer?.ok) link.replaceWith(await answer.text());
+}, true);
 `;
 
-/** System colours, so that it is dark where the user likes it dark; what colour says, words say too. */
+/** System colors, so that the page is dark where the user likes it dark. What a color says, a word or a shape says too. */
 export const style = `:root { color-scheme: light dark; font: 100%/1.5 system-ui, sans-serif; }
-body { margin: 0 auto; max-width: 50rem; padding: 1rem; overflow-wrap: anywhere; }
-h1, h2, h3 { line-height: 1.2; margin: 1.5rem 0 .5rem; }
-h3 { font-size: 1rem; }
-article { border-top: 1px solid; margin-top: 1.5rem; }
-.state { border: 2px solid; border-radius: .3rem; display: inline-block; font-weight: bold; margin: 0; padding: 0 .5rem; }
+body { margin: 0 auto; max-width: 64rem; padding: 0 1rem 2rem; overflow-wrap: anywhere; }
+h1 { line-height: 1.2; margin: 1rem 0 .5rem; }
+h2, h3 { font-size: 1rem; margin: 0; }
+header p { font-size: .875rem; opacity: .75; }
+#lost { border: 3px solid; font-weight: bold; margin: 1rem 0; padding: .5rem; position: sticky; top: 0; background: Canvas; }
+#lost:empty { display: none; }
+.lost header, .lost main { filter: grayscale(1); opacity: .75; }
+summary { align-items: baseline; cursor: pointer; display: flex; flex-wrap: wrap; gap: 0 1rem; list-style: none; padding: .4rem 0; }
+summary::before { content: "▸"; width: .75rem; }
+[open] > summary::before { content: "▾"; }
+main > details { border-top: 1px solid; }
+main > details > :not(summary) { margin-left: 1.75rem; }
+h2 { flex: 1 0 9rem; }
+h2 + b { flex: 2 1 18rem; }
+.state { border: 1px solid; border-radius: .3rem; font-weight: bold; padding: 0 .5rem; }
 .well { color: light-dark(#166534, #86efac); }
-.ill { border-style: dashed; color: light-dark(#9f1239, #fda4af); }
-dl { display: grid; gap: .25rem 1rem; grid-template-columns: repeat(auto-fill, minmax(8rem, 1fr)); }
+.ill { color: light-dark(#9f1239, #fda4af); }
+.state.ill { border: 2px dashed; }
+dl { display: grid; gap: .25rem 1rem; grid-template-columns: repeat(auto-fill, minmax(7rem, 1fr)); margin: .5rem 0; }
 dt { font-size: .875rem; opacity: .75; }
 dd { margin: 0; }
 svg { display: block; fill: currentColor; width: 100%; }
-.time { height: 1.5rem; }
-.time rect { fill-opacity: .35; stroke: currentColor; vector-effect: non-scaling-stroke; }
-.time path { stroke: currentColor; stroke-width: 3; vector-effect: non-scaling-stroke; }
+.time, .key svg { height: 1.5rem; }
+.key, .scale { font-size: .875rem; margin: 0 0 .5rem; }
+.scale { border-top: 1px solid; display: grid; grid-template-columns: 1fr 1fr 1fr; }
+.scale :nth-child(2) { text-align: center; }
+.scale :last-child { text-align: right; }
+.key svg { display: inline; height: 1rem; vertical-align: middle; width: 1rem; }
+rect { fill-opacity: .35; stroke: currentColor; vector-effect: non-scaling-stroke; }
+path { stroke: light-dark(#9f1239, #fda4af); stroke-width: 3; vector-effect: non-scaling-stroke; }
 .bar { height: .8rem; }
-.slack td:last-child { width: 60%; }
-.wide { overflow-x: auto; }
-table { border-collapse: collapse; overflow-wrap: break-word; font-variant-numeric: tabular-nums; width: 100%; }
+td:last-child { width: 50%; }
+table { border-collapse: collapse; font-variant-numeric: tabular-nums; width: 100%; }
 th, td { border-bottom: 1px solid; padding: .1rem .75rem .1rem 0; text-align: left; }
-pre { border: 1px solid; overflow-x: auto; overflow-wrap: normal; padding: .5rem; }
+pre { border: 1px solid; margin: 0 0 .5rem; padding: .5rem; white-space: pre-wrap; }
 `;

@@ -5,7 +5,7 @@ import { chmodSync, existsSync, mkdirSync, readdirSync, statSync, writeFileSync 
 import type { ProgramStatus } from "../src/cli/status.ts";
 import { table } from "../src/cli/table.ts";
 import type { Output } from "../src/runtime/host.ts";
-import { commandTest, samCommand } from "./support/command.ts";
+import { type Command, commandTest, samCommand } from "./support/command.ts";
 import { test } from "./support/harness.ts";
 import { eventually } from "./support/processes.ts";
 import { currentRuntime } from "./support/runtimes.ts";
@@ -56,19 +56,20 @@ commandTest(
     await run.event("spawn", 3, "web");
 
     const piped = sam(["status", "--watch"]);
-    const states = /^store \S+ pid \d+ restarts 1 last exit\nweb launched pid \d+ restarts 2\n/;
+    const states =
+      /^\S+Z shop\/store: \S+, pid \d+, restarts 1, last failure: exit of instance 1\n\S+Z shop\/web: ready, pid \d+, restarts 2\n/;
     await piped.text(states, "stdout");
     const objects = sam(["status", "shop", "--watch", "--json"]);
     await objects.text(/^\[\{"name":"shop",.*\n\[/, "stdout");
     objects.kill("SIGTERM");
     assertEquals(await sam(["restart", "web"]).exited, 0);
-    await piped.text(/\nweb launched pid \d+ restarts 3\n/, "stdout");
+    await piped.text(/ shop\/web: .*restarts 3\n/, "stdout");
 
     const table = sam(["status"]);
     assertEquals(await table.exited, 0);
     assertMatch(
       table.stdout,
-      /^NAME +STATE +PID[^]*\nstore +launched +\d+ +\d+ s +1 [^]*exit, \d+ s ago\nweb +launched/,
+      /^NAME +STATE +PID[^]*\nstore +ready +\d+ +\d+ s +1 [^]*exit, \d+ s ago\nweb +ready/,
     );
     const taken = sam(["run", "--name", "shop", "sleep", "1"]);
     assertEquals([await taken.exited, taken.stderr.includes("shop runs already")], [64, true]);
@@ -79,7 +80,7 @@ commandTest(
     assertEquals((await run.event("finish", 1, "web")).status.reason, "stopped");
     const half = sam(["status"]);
     assertEquals(await half.exited, 0);
-    assertMatch(half.stdout, /\nstore +launched [^]*\nweb +finished /);
+    assertMatch(half.stdout, /\nstore +ready [^]*\nweb +finished /);
     assertEquals(await sam(["stop"]).exited, 0);
     assertEquals(await piped.exited, 0);
     assertEquals([await run.exited, await followed.exited], [0, 0], run.stderr);
@@ -89,6 +90,80 @@ commandTest(
     assertEquals([await none.exited, none.stderr.includes("no sam runs")], [69, true]);
   },
 );
+
+commandTest(
+  "a program's state is a word for people: ready with a check that passes; a finished one has no heartbeat",
+  async (sam, stage) => {
+    const sick = `${stage.directory}/sick`;
+    const check = { command: `test ! -e ${sick}`, period: 100, failureThreshold: 1000 };
+    const programs = {
+      checked: { program: "sleep", args: ["60"], check: { command: "true" } },
+      ill: { program: "sleep", args: ["60"], check },
+      never: { program: "sleep", args: ["60"], check: { command: "false" } },
+      done: { program: "./done.mjs" },
+    };
+    writeFileSync(`${stage.directory}/done.mjs`, "setTimeout(() => {}, 1000);");
+    writeFileSync(`${stage.directory}/sam.config.json`, JSON.stringify({ name: "shop", programs }));
+    const run = sam(["run", "--json"], {}, stage.directory);
+    await run.event("start", 1, "done");
+    await run.event("check", 1, "ill");
+    writeFileSync(sick, "");
+    await run.event("check", 2, "ill");
+    await run.event("check", 1, "checked");
+    await run.event("finish", 1, "done");
+
+    const table = await output(sam(["status"]));
+    assertMatch(table, /^checked +ready /m);
+    assertMatch(table, /^ill +unhealthy /m);
+    assertMatch(table, /^never +starting /m);
+    const [head, done] = table.split("\n").filter((line) => /^(NAME|done) /.test(line));
+    const column = head!.indexOf("HEARTBEAT");
+    assertEquals([/^done +finished /.test(done!), done![column]], [true, "-"], table);
+    const [{ programs: [first, second] }] = JSON.parse(await output(sam(["status", "--json"])));
+    assertEquals([first.state, first.ready, first.check], ["launched", true, "passing"]);
+    assertEquals([second.state, second.ready, second.check], ["launched", false, "failing"]);
+    const lines = (await output(sam(["events", "shop/ill"]))).replaceAll(/^\S+ /gm, "").split("\n");
+    assert(lines.includes("ill: instance 1 passed its check"), lines.join("\n"));
+    assert(
+      lines.includes(`ill: instance 1 failed a check: ${check.command} ended with 1`),
+      lines.join("\n"),
+    );
+    assertEquals(await sam(["stop"]).exited, 0);
+    await run.exited;
+  },
+);
+
+commandTest(
+  "status --watch without a terminal: a line with the time for each change, and only what has changed",
+  async (sam, stage) => {
+    const sleeper = { program: "sleep", args: ["60"] };
+    const programs = { calm: sleeper, web: sleeper };
+    writeFileSync(`${stage.directory}/sam.config.json`, JSON.stringify({ name: "shop", programs }));
+    const run = sam(["run", "--json"], {}, stage.directory);
+    await run.event("spawn", 1, "web");
+    const watch = sam(["status", "--watch"]);
+    await watch.text(/ shop\/web: ready, pid \d+, restarts 0\n/);
+    const { pid } = await run.event("spawn", 1, "web");
+    process.kill(pid, "SIGKILL");
+    const next = await run.event("spawn", 2, "web");
+    await watch.text(new RegExp(` shop/web: .*pid ${next.pid}.*\n`));
+    const lines = watch.stdout.split("\n").slice(0, -1);
+    for (const line of lines) assert(Date.parse(line.split(" ", 1)[0]!) > 0, line);
+    assertEquals(lines.filter((line) => line.includes(" shop/calm: ")).length, 1, watch.stdout);
+    const changes = lines.filter((line) => line.includes(" shop/web: ")).slice(1).join("\n");
+    assertMatch(changes, /restarts 1/);
+    assertMatch(changes, /last failure: signal of instance 1/);
+    assert(!changes.includes("restarts 0"), changes);
+    assertEquals(await sam(["stop"]).exited, 0);
+    await Promise.all([run.exited, watch.exited]);
+    assertMatch(watch.stdout, / shop\/calm: no longer supervised\n/);
+  },
+);
+
+async function output(command: Command): Promise<string> {
+  assertEquals(await command.exited, 0, command.stderr);
+  return command.stdout;
+}
 
 commandTest(
   "the socket of a server that was killed is removed, and a directory that others may enter is not used",
@@ -206,8 +281,8 @@ commandTest(
     const screen = spawnWatch(stage.directory, { NO_COLOR: "" });
     const plain = spawnWatch(stage.directory, { NO_COLOR: "1" });
     await eventually("a second drawing", () => screen.output.includes("\x1b[2A\x1b[J"));
-    assertStringIncludes(screen.output, "\x1b[32mlaunched");
-    await eventually("a table without colour", () => plain.output.includes("launched"));
+    assertStringIncludes(screen.output, "\x1b[32mready");
+    await eventually("a table without colour", () => plain.output.includes("ready"));
     assert(!plain.output.includes("m\x1b[") && !plain.output.includes("\x1b[32m"), plain.output);
     run.keys("\x03");
     const code = await run.exited;
@@ -263,6 +338,7 @@ commandTest("the completion of bash knows commands, flags and their values", asy
   assertEquals(await completed("run", "--transport", ""), "unix pipe shm");
   assertEquals(await completed("run", "--no-p"), "--no-preload");
   assertEquals(await completed("signal", "SIGH"), "SIGHUP");
+  assertEquals(await completed("signal", "HU"), "HUP");
   mkdirSync(`${stage.directory}/sam`);
   writeFileSync(`${stage.directory}/sam/here.sock`, "");
   assertEquals(await completed("signal", "SIGHUP", "h"), "here");
@@ -289,6 +365,7 @@ commandTest("the completion of fish knows them, too", async (sam, stage) => {
   assertEquals(completed("sam run --transport "), "pipe shm unix");
   assertEquals(completed("sam run --no-p"), "--no-preload");
   assertEquals(completed("sam signal SIGH"), "SIGHUP");
+  assert(completed("sam signal HU").split(" ").includes("HUP"), completed("sam signal HU"));
   const directory = `${stage.directory}/sam-${process.getuid!()}`; // without XDG_RUNTIME_DIR
   mkdirSync(directory);
   writeFileSync(`${directory}/here.sock`, "");
@@ -309,6 +386,10 @@ commandTest("the completion of zsh, by its keys", async (sam, stage) => {
   await eventually("a command", () => zsh.output.includes("completion"));
   zsh.keys("\x15sam run --time-\t");
   await eventually("a flag", () => zsh.output.includes("--time-interval"));
+  for (const [typed, name] of [["HU", "HUP"], ["SIGWI", "SIGWINCH"]]) {
+    zsh.keys(`\x15sam signal ${typed}\t`);
+    await eventually(name!, () => zsh.output.includes(name!));
+  }
   zsh.keys("\x15exit\r");
   await zsh.exited;
 }, { skip: hasZsh ? false : "zsh is not installed" });

@@ -5,13 +5,16 @@ import { type IncomingMessage, request } from "node:http";
 import { type AddressInfo, connect, createServer, type Socket } from "node:net";
 import { join } from "node:path";
 import { addressOf } from "../src/cli/address.ts";
-import { pieces } from "../src/cli/page.ts";
-import type { ServerStatus } from "../src/cli/status.ts";
+import { type Entry, Journal } from "../src/cli/journal.ts";
+import { pieces, reportAt } from "../src/cli/page.ts";
+import type { ProgramStatus, ServerStatus } from "../src/cli/status.ts";
 import { SlackCounter } from "../src/core/slack.ts";
-import type { LastRecovery, SamError } from "../mod.ts";
+import type { Fleet } from "../src/fleet.ts";
+import type { LastRecovery, SamError, SupervisorEvent } from "../mod.ts";
 import { type Command, commandTest } from "./support/command.ts";
 import { test } from "./support/harness.ts";
 import { type HttpStream, serveHttp } from "../src/runtime/http.ts";
+import type { Runtime } from "../src/runtime/runtime.ts";
 import { eventually } from "./support/processes.ts";
 import { currentRuntime } from "./support/runtimes.ts";
 import { parsePrometheus } from "./support/prometheus.ts";
@@ -88,8 +91,11 @@ commandTest(
     for (const file of ["page.js", "page.css"]) {
       assert(page.body.includes(`"${file}"`) && (await ask(url, file)).status === 200, file);
     }
-    assertMatch(page.body, /<h2>p<\/h2>[^]*>launched<[^]*<td>lives<[^]*none yet/);
-    const placesOf = (text: string) => [...text.matchAll(/id="(p0-\w+)"/g)].map(([, id]) => id);
+    assertMatch(page.body, />ready<\/span><h2>p<\/h2>[^]*<b>1<\/b><span>running</);
+    const placesOf = (text: string) =>
+      [...text.matchAll(/id="([\w-]+)"/g)].map(([, id]) => id!).filter((id) =>
+        !/^(p0|lost)$/.test(id)
+      );
     const [places, pieces] = [placesOf(page.body), new Map<string, string>()];
     const stream = request(new URL("live", url), { agent: false }, (response) => {
       let rest = "";
@@ -107,49 +113,160 @@ commandTest(
     stream.on("error", () => {});
     stream.end();
     await eventually("all pieces", () => pieces.size === places.length);
-    assertEquals([...pieces.keys()], places);
+    assertEquals([...pieces.keys()].sort(), places.sort());
     assertEquals(await sam(["signal", "usr1", "p"]).exited, 0);
-    await eventually("the next instance", () => pieces.get("p0-instances")!.includes("<td>2</td>"));
-    assertMatch(pieces.get("p0-instances")!, /<td>lives<\/td>[^]*<td>1<\/td>[^]*<td>exit<\/td>/);
-    assertMatch(pieces.get("p0-report")!, /ended with exit code 7 \(exit\)[^]*&lt;b&gt;&amp;/);
+    const rows = () => pieces.get("p0-instances")!;
+    await eventually("the next instance", () => rows().includes("<b>2</b><span>running<"));
+    assertMatch(rows(), /<b>1<\/b><span>exit code 7<.*href="report\/0\/1"/);
+    const report = await ask(url, "/report/0/1");
+    assertEquals(report.headers["content-type"], "text/plain; charset=utf-8");
+    assertMatch(report.body, /ended with exit code 7 \(exit\)[^]*<b>&/);
+    assertEquals((await ask(url, "/report/0/2")).status, 404);
+    const clock = pieces.get("clock")!;
+    await eventually("a sign of life of the page", () => pieces.get("clock") !== clock);
     run.kill("SIGTERM");
     await run.exited;
     await ended;
   },
 );
 
+const calm = new SlackCounter(1000).snapshot;
+
+/** A program as its server sees it. */
+function programAs(name: string, more: Partial<ProgramStatus> = {}): ProgramStatus {
+  const now = { state: "started", ready: true, check: null, pid: 1, instanceId: 1, restarts: 0 };
+  const figures = { uptime: 1000, memory: null, heartbeatAge: null, slack: calm, dataSize: 0 };
+  const rest = { lastRecovery: null, standby: null, spawnedAt: null, transport: "unix" };
+  return { name, ...now, ...figures, ...rest, ...more } as ProgramStatus;
+}
+
+function serverOf(...programs: ProgramStatus[]): ServerStatus {
+  return { name: "shop", pid: 1, strategy: "one_for_one", programs };
+}
+
+/** A failure of `program`, some time ago. */
+function failure(
+  program: string,
+  instanceId: number,
+  agoMs: number,
+  stack?: string,
+  type: "recovery" | "observed" = "recovery",
+): Entry {
+  const ended = { detail: "", exitCode: 7, signal: null, heartbeatAge: null };
+  const silent = { ...ended, detail: "no heartbeat for 1000 ms", exitCode: null, stack };
+  const [reason, evidence] = stack ? ["timeout", silent] : ["exit", ended];
+  const event = { type, reason, evidence, delay: 0, instanceId, at: Date.now() - agoMs };
+  return { program, event: event as unknown as SupervisorEvent };
+}
+
+const anywhere = { leg: "node24" } as const;
+
 test("the present instance outlives the event of its start", () => {
-  const slack = new SlackCounter(0).snapshot;
-  const now = { instanceId: 3, pid: 4711, spawnedAt: Date.now() - 7_200_000 };
-  const program = { ...now, slack, lastRecovery: null };
-  const shown = pieces({ programs: [program] } as unknown as ServerStatus, []);
-  assertMatch(shown.get("p0-instances")!, /<td>3<\/td><td>4711<\/td>.*<td>[^<]+<\/td><td>lives/);
-});
+  const spawnedAt = Date.now() - 7_200_000;
+  const shown = pieces(serverOf(programAs("p", { instanceId: 3, pid: 4711, spawnedAt })), []);
+  assertMatch(
+    shown.get("p0-instances")!,
+    /<b>3<\/b><span>running<\/span><span>since [^,<]+, pid 4711</,
+  );
+}, anywhere);
 
 test("the report on the last recovery outlives its event", () => {
-  const lastRecovery: LastRecovery = {
-    reason: "timeout",
-    at: Date.now(),
-    instanceId: 3,
-    evidence: {
-      detail: "",
-      exitCode: null,
-      signal: "SIGTERM",
-      heartbeatAge: 510,
-      stack: "at f (/srv/server.js:9:1)",
-    },
-    delay: 0,
-  };
-  const reportOf = (lastRecovery: LastRecovery | null) => {
-    const program = { lastRecovery, slack: new SlackCounter(0).snapshot };
-    return pieces({ programs: [program] } as unknown as ServerStatus, []).get("p0-report")!;
-  };
-  assertMatch(
-    reportOf(lastRecovery),
-    /instance 3 ended by SIGTERM \(timeout\); the next one starts at once[^]*it was\n.*server\.js:9/,
-  );
-  assertEquals(reportOf(null), "<p>none yet</p>");
-});
+  const entry = failure("p", 3, 0, "at f (/srv/server.js:9:1)");
+  const { reason, evidence, delay, at } = entry.event as unknown as LastRecovery;
+  const lastRecovery = { reason, evidence, delay, at, instanceId: 3 };
+  const status = serverOf(programAs("p", { lastRecovery }));
+  assertMatch(pieces(status, []).get("p0-instances")!, /href="report\/0\/3"/);
+  assertMatch(reportAt("/report/0/3", status, [])!, /instance 3 [^]*it was\n.*server\.js:9/);
+  for (const path of ["/report/0/2", "/report/1/3", "/report/0/3/", "/report/x/3"]) {
+    assertEquals(reportAt(path, status, []), undefined, path);
+  }
+}, anywhere);
+
+test(
+  "each instance has its own report: later exits do not take the place of the last hang's stack",
+  () => {
+    let hear = (_program: string, _event: SupervisorEvent) => {};
+    const fleet = {
+      names: ["p"],
+      subscribe: (listener: typeof hear) => hear = listener,
+      supervisor: () => ({ status: programAs("p", { pid: null }) }),
+    };
+    const identity = { name: "shop", strategy: "one_for_one" } as const;
+    const journal = new Journal(
+      { pid: 1 } as unknown as Runtime,
+      fleet as unknown as Fleet,
+      identity,
+    );
+    const tell = ({ program, event }: Entry) => hear(program, event);
+    tell(failure("p", 1, 9000, "at old (/srv/a.js:1:1)"));
+    tell(failure("p", 2, 8000, "at slow (/srv/a.js:2:1)"));
+    for (let instanceId = 3; instanceId < 1200; instanceId++) tell(failure("p", instanceId, 1000));
+    const { status, entries } = journal;
+    assertEquals(entries.length, 1000);
+    assertMatch(reportAt("/report/0/2", status, entries)!, /at slow/);
+    assertMatch(reportAt("/report/0/1199", status, entries)!, /exit code 7/);
+    const rows = pieces(status, entries).get("p0-instances")!;
+    const shown = [...rows.matchAll(/<b>(\d+)<\/b><span>([^<]+)/g)].map(([, id, how]) =>
+      `${id} ${how}`
+    );
+    const last = Array.from({ length: 20 }, (_, at) => `${1199 - at} exit code 7`);
+    assertEquals(shown, [...last, "2 timeout: no heartbeat for 1000 ms"]);
+  },
+  anywhere,
+);
+
+test(
+  "troubled programs come first; a failure of the last minutes is trouble, though the program is ready",
+  () => {
+    const status = serverOf(
+      programAs("fine"),
+      programAs("past"),
+      programAs("done", { state: "finished", ready: false }),
+      programAs("loops", { restarts: 3 }),
+      programAs("ill", { ready: false, check: "failing" }),
+      programAs("seen"),
+    );
+    const detail = "answered 500\nmore";
+    const event = { type: "check", healthy: false, detail, at: 0, instanceId: 1 } as const;
+    const shown = pieces(status, [
+      ...[1, 2, 3].map((id) => failure("loops", id, 10_000 * (4 - id))),
+      failure("past", 1, 600_000),
+      failure("done", 1, 1000),
+      failure("seen", 1, 1000, "at f", "observed"),
+      { program: "ill", event },
+    ]);
+    assertEquals(shown.get("programs"), "p3 p4 p5 p0 p1 p2");
+    assertEquals(shown.get("title"), "(3) shop – sam");
+    assertMatch(
+      shown.get("summary")!,
+      /Needs attention: loops, ill, seen<.* 4 ready, 1 finished, 1 unhealthy$/,
+    );
+    assertMatch(
+      shown.get("p3-row")!,
+      /well">ready<.*3 failures in 5 min, last 10 s ago: exit code 7<.*3 restarts/,
+    );
+    assertMatch(shown.get("p4-row")!, /ill">unhealthy<.*>answered 500</);
+    assertMatch(shown.get("p5-row")!, /1 failure in 5 min, .* ago: timeout: no heartbeat/);
+    assertMatch(shown.get("p5-instances")!, /running; observed timeout/);
+    for (const at of [0, 1, 2]) assert(!/failure/.test(shown.get(`p${at}-row`)!), `${at}`);
+    const well = pieces(serverOf(programAs("fine")), []);
+    assertMatch(well.get("summary")!, /well">Nothing needs attention<.* 1 ready$/);
+    assertEquals(well.get("title"), "shop – sam");
+  },
+  anywhere,
+);
+
+test("near misses are one line while there are none", () => {
+  const counter = new SlackCounter(1000);
+  const shown = () =>
+    pieces(serverOf(programAs("p", { slack: counter.snapshot })), []).get("p0-now")!;
+  assert(!shown().includes("near"), shown());
+  counter.add(900);
+  counter.add(260);
+  assertMatch(shown(), /<p>No near misses in 2 heartbeats: the least time left was 260 ms<\/p>$/);
+  counter.add(240);
+  assertMatch(shown(), /<p class="ill">1 near miss in 3 heartbeats: .* 240 ms<\/p>\n<table>/);
+}, anywhere);
 
 async function output(command: Command): Promise<string> {
   assertEquals(await command.exited, 0, command.stderr);

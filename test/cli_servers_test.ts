@@ -170,7 +170,7 @@ commandTest(
     const other = sam(["run", "--json", "--name", "lively", "sleep", "60"]);
     await Promise.all([stopped.event("spawn"), other.event("spawn")]);
     const watch = sam(["status", "--watch"]);
-    await watch.text(/still launched/);
+    await watch.text(/still: ready/);
     stopped.kill("SIGSTOP");
     const asked = sam(["stop", "still"]); // takes all the time there is
     const silence = "sam: the server still does not answer; is it stopped?\n";

@@ -196,6 +196,7 @@ processTest("the status follows the program through its life", async (stage) => 
     state: "idle",
     pid: null,
     ready: false,
+    check: null,
     spawnedAt: null,
     instanceId: 1,
     restarts: 0,
@@ -213,6 +214,7 @@ processTest("the status follows the program through its life", async (stage) => 
     state: "started",
     pid,
     ready: true,
+    check: null,
     instanceId: 1,
     restarts: 0,
     lastRecovery: null,
@@ -239,6 +241,7 @@ processTest("the status follows the program through its life", async (stage) => 
   await supervisor.stop();
   const last = supervisor.status;
   assertEquals([last.state, last.pid, last.instanceId, last.dataSize], ["finished", null, 2, 3]);
+  assertEquals(last.heartbeatAge, null); // it does not grow for ever
 });
 
 processTest("a silent program: warn, exit, recovery, with the evidence", async (stage) => {

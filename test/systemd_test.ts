@@ -44,7 +44,7 @@ test("systemd is told what changes, and how long what has begun may take", async
   const { notifier, happens, sent } = notifierOn(new Clock());
   assertEquals(happens({ type: "spawn" }, { state: "launched" }), [
     "EXTEND_TIMEOUT_USEC=65000000",
-    "STATUS=launched",
+    "STATUS=starting",
   ]);
   assertEquals(happens({ type: "recovery", delay: 3000 }, { state: "backoff" }), [
     "EXTEND_TIMEOUT_USEC=8000000",
@@ -52,12 +52,15 @@ test("systemd is told what changes, and how long what has begun may take", async
   ]);
   assertEquals(happens({ type: "start" }, { state: "started", ready: true }), [
     "READY=1",
-    "STATUS=started",
+    "STATUS=ready",
   ]);
   assertEquals(happens({ type: "check" }), []);
+  const failing = { ready: false, check: "failing" } as const;
+  assertEquals(happens({ type: "check" }, failing), ["STATUS=unhealthy"]);
+  assertEquals(happens({ type: "check" }, { ready: true, check: "passing" }), ["STATUS=ready"]);
   const lastRecovery = { reason: "timeout" } as SupervisorStatus["lastRecovery"];
   assertEquals(happens({ type: "spawn" }, { state: "launched", restarts: 1, lastRecovery }), [
-    "STATUS=launched, 1 restart, the last for timeout",
+    "STATUS=ready, 1 restart, the last for timeout",
   ]);
   notifier.stopping();
   notifier.stopping();

@@ -6,6 +6,8 @@ import { flagOf, optionFlags, programFlags } from "./flags.ts";
 import { remoteOptions } from "./remote.ts";
 import { runOptions } from "./run.ts";
 
+/** With and without SIG, as `sam signal` takes them. */
+const signalWords = [...signals.map((signal) => signal.slice(3)), ...signals].join(" ");
 const commands = ["run", ...Object.keys(remoteOptions), "completion"];
 /** The names of the servers, as a shell finds them. */
 const names =
@@ -59,7 +61,7 @@ _sam() {
   else
     case "\${COMP_WORDS[1]} $before" in
 ${choices().map(([flag, values]) => `      "run ${flag}") words="${values}" ;;`).join("\n")}
-      "signal signal") words="${signals.join(" ")}" ;;
+      "signal signal") words="${signalWords}" ;;
       *)
         case "\${COMP_WORDS[1]} $word" in
           "run -"*) words="${flagsOf(allRunOptions)} --help --help-all" ;;
@@ -105,7 +107,7 @@ function fish(): string {
       `complete -c sam ${names(command)} -f -a '${fishNames}'`,
       ...options.map((option) => flag(command, option)),
     ]),
-    `complete -c sam -n "${isSignal} -eq 2" -f -a "${signals.join(" ")}"`,
+    `complete -c sam -n "${isSignal} -eq 2" -f -a "${signalWords}"`,
     `complete -c sam ${after("completion")} -f -a "bash zsh fish"`,
     "",
   ].join("\n");

@@ -32,10 +32,10 @@ interface View {
   readonly at: number;
   readonly program: ProgramStatus;
   readonly lives: readonly Life[];
-  /** Its failures of the last minutes. */
-  readonly recent: readonly Failure[];
   readonly word: string;
   readonly isTroubled: boolean;
+  /** What is wrong, or was in the last minutes. */
+  readonly problem: string;
 }
 
 /** Since when this server has been running. */
@@ -120,14 +120,22 @@ export function reportAt(
 
 function viewOf(program: ProgramStatus, at: number, entries: readonly Entry[]): View {
   const lives = livesOf(program, entries);
-  const since = Date.now() - recentMinutes * 60_000;
-  const recent = entries.filter(({ program: name, event }) =>
-    name === program.name && event.at > since && isFailure(event)
-  ).map(({ event }) => event as Failure);
   const word = stateWord(program);
+  const now = Date.now();
+  let [problem, failures] = ["", 0];
+  for (const { program: name, event } of entries) {
+    if (name !== program.name) continue;
+    if (isFailure(event) && event.at > now - recentMinutes * 60_000) {
+      problem = `${counted(++failures, "failure")} in ${recentMinutes} min, last ${
+        span(now - event.at)
+      } ago: ${cause(event)}`;
+    } else if (event.type === "warn" || (event.type === "check" && !event.healthy)) {
+      problem = firstLine(event.detail);
+    } else if (event.type === "check" && failures === 0) problem = "";
+  }
   const isTroubled = word !== "finished" &&
-    (recent.length > 0 || ["unhealthy", "recovering", "backoff"].includes(word));
-  return { at, program, lives, recent, word, isTroubled };
+    (failures > 0 || ["unhealthy", "recovering", "backoff"].includes(word));
+  return { at, program, lives, word, isTroubled, problem };
 }
 
 function isFailure(event: SupervisorEvent): event is Failure {
@@ -145,33 +153,29 @@ function summary(views: readonly View[], troubled: readonly View[]): string {
 }
 
 /** What is seen of a program whose details are folded. */
-function row({ program, recent, word, isTroubled }: View): string {
-  const { name, uptime, memory } = program;
-  const last = recent.at(-1);
-  const note = last && isTroubled
-    ? `<b class="ill">${recent.length} failure${
-      recent.length === 1 ? "" : "s"
-    } in ${recentMinutes} min, last ${span(Date.now() - last.at)} ago: ${
-      escaped(cause(last))
-    }</b>`
-    : "";
+function row({ program, problem, word, isTroubled }: View): string {
+  const { name, uptime, memory, restarts } = program;
   const shown = [
-    uptime === null ? "" : `up ${span(uptime)}`,
-    memory === null ? "" : mebibytes(memory),
-  ].filter((fact) => fact !== "");
+    restarts > 0 && counted(restarts, "restart"),
+    uptime !== null && `up ${span(uptime)}`,
+    memory !== null && `${(memory / 2 ** 20).toFixed(0)} MiB`,
+  ];
   const kind = word === "ready" ? "well" : isTroubled ? "ill" : "";
-  return `<span class="state ${kind}">${word}</span><h2>${escaped(name)}</h2>${note}<span>${
-    shown.join(" · ")
-  }</span>`;
+  return `<span class="state ${kind}">${word}</span><h2>${escaped(name)}</h2><b class="ill">${
+    isTroubled ? escaped(problem) : ""
+  }</b><span>${shown.filter(Boolean).join(" · ")}</span>`;
+}
+
+function counted(count: number, noun: string): string {
+  return `${count} ${noun}${count === 1 ? "" : "s"}`;
 }
 
 /** How a program is now. */
 function facts(program: ProgramStatus): string {
-  const { pid, instanceId, restarts, heartbeatAge, dataSize, standby, slack } = program;
+  const { pid, instanceId, heartbeatAge, dataSize, standby, slack } = program;
   const shown: readonly (readonly [string, string | null])[] = [
     ["process", pid === null ? null : String(pid)],
     ["instance", String(instanceId)],
-    ["restarts", String(restarts)],
     ["last heartbeat", heartbeatAge === null ? null : `${Math.round(heartbeatAge)} ms ago`],
     ["stored data", dataSize === 0 ? null : `${dataSize} bytes`],
     ["spare", standby?.state ?? null],
@@ -185,14 +189,16 @@ function facts(program: ProgramStatus): string {
 function nearMisses({ count, min, buckets }: ProgramStatus["slack"]): string {
   if (count === 0) return "";
   const near = buckets.slice(firstNearMiss).reduce((sum, { count }) => sum + count, 0);
-  const text = `in ${count} heartbeats, at least ${Math.round(min!)} ms of the time interval left`;
-  if (near === 0) return `<p>No near misses: ${text}</p>`;
+  const text = `near ${near === 1 ? "miss" : "misses"} in ${
+    counted(count, "heartbeat")
+  }: the least time left was ${Math.round(min!)} ms`;
+  if (near === 0) return `<p>No ${text}</p>`;
   const rows = buckets.map(({ from, count: each }) => {
     const share = from === null ? "none (late)" : from === 0 ? "less" : `1/${1 / from} or more`;
     const width = (each / count * 100).toFixed(1);
     return `<tr><td>${share}</td><td>${each}</td><td><svg class="bar" viewBox="0 0 100 10" preserveAspectRatio="none" aria-hidden="true"><rect width="${width}" height="10"></rect></svg></td></tr>`;
   });
-  return `<p class="ill">Near misses: ${near} ${text}</p>
+  return `<p class="ill">${near} ${text}</p>
 <table><thead><tr><th>left of the interval</th><th>heartbeats</th><th></th></tr></thead><tbody>${
     rows.join("")
   }</tbody></table>`;
@@ -269,7 +275,7 @@ function timeline(all: readonly Life[], until: number): string {
   }</span><span>now</span></p>
 <p class="key">${svg("", 24, '<rect y="6" width="24" height="12"></rect>')} running ${
     svg("", 24, '<path d="M12 0v24"></path>')
-  } failed</p>`;
+  } failed · gap: no process</p>`;
 }
 
 /** The instances, the newest first; each that failed has its report. */
@@ -278,19 +284,15 @@ function instances({ at, lives }: View): string {
     const times = [
       from === null ? `until ${clock(to!)}` : `since ${clock(from)}`,
       from !== null && to !== null ? `for ${span(to - from)}` : "",
-      pid === null ? "" : `process ${pid}`,
+      pid === null ? "" : `pid ${pid}`,
     ].filter((text) => text !== "");
     const how = to !== null ? end : failure ? `running; observed ${cause(failure)}` : "running";
     const text = `<b>${instanceId}</b><span>${escaped(how)}</span><span>${times.join(", ")}</span>`;
     return failure
       ? `<details><summary>${text}</summary><pre><a href="report/${at}/${instanceId}">report</a></pre></details>`
-      : `<div>${text}</div>`;
+      : `<div class="live">${text}</div>`;
   });
   return `<h3>Instances</h3>${rows.reverse().join("")}`;
-}
-
-function mebibytes(bytes: number): string {
-  return `${(bytes / 2 ** 20).toFixed(0)} MiB`;
 }
 
 /** The time of day, by the server's clock. */

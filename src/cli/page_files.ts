@@ -53,31 +53,37 @@ addEventListener("toggle", async ({ target }) => {
 
 /** System colors, so that the page is dark where the user likes it dark. What a color says, a word or a shape says too. */
 export const style = `:root { color-scheme: light dark; font: 100%/1.5 system-ui, sans-serif; }
-body { margin: 0 auto; max-width: 64rem; padding: 0 1rem 2rem; overflow-wrap: anywhere; }
+body { margin: 0 auto; max-width: 64rem; overflow-wrap: anywhere; padding: 0 1rem 2rem; }
 h1 { line-height: 1.2; margin: 1rem 0 .5rem; }
 h2, h3 { font-size: 1rem; margin: 0; }
-header p { font-size: .875rem; opacity: .75; }
-#lost { border: 3px solid; font-weight: bold; margin: 1rem 0; padding: .5rem; position: sticky; top: 0; background: Canvas; }
+header { margin-bottom: .75rem; }
+header p, dt, .scale, .key { font-size: .875rem; opacity: .8; }
+#lost { background: Canvas; border: 3px solid; font-weight: bold; margin: 1rem 0; padding: .5rem; position: sticky; top: 0; z-index: 1; }
 #lost:empty { display: none; }
-.lost header, .lost main { filter: grayscale(1); opacity: .75; }
-summary { align-items: baseline; cursor: pointer; display: flex; flex-wrap: wrap; gap: 0 1rem; list-style: none; padding: .4rem 0; }
-summary::before { content: "▸"; width: .75rem; }
+.lost header, .lost main { filter: grayscale(1); opacity: .85; }
+main > details { border-top: 1px solid #8888; }
+main > details > :not(summary) { margin: 0 0 .75rem 1.5rem; }
+summary, .live { align-items: baseline; display: grid; gap: 0 .75rem; padding: .15rem 0; }
+summary { cursor: pointer; grid-template-columns: .75rem 7rem 12rem 1fr auto; padding: .4rem 0; }
+summary::before, .live::before { content: "▸"; }
 [open] > summary::before { content: "▾"; }
-main > details { border-top: 1px solid; }
-main > details > :not(summary) { margin-left: 1.75rem; }
-h2 { flex: 1 0 9rem; }
-h2 + b { flex: 2 1 18rem; }
-.state { border: 1px solid; border-radius: .3rem; font-weight: bold; padding: 0 .5rem; }
+.live::before { content: ""; }
+div > details > summary, .live { grid-template-columns: .75rem 2.5rem 1fr auto; padding: .15rem 0; }
+@media (max-width: 50rem) {
+  summary { grid-template-columns: .75rem 7rem 1fr; }
+  main > details > summary > :nth-child(n + 3) { grid-column: 2 / -1; }
+  div > details > summary, .live { grid-template-columns: .75rem 2.5rem 1fr; }
+  div > details > summary > :last-child, .live > :last-child { grid-column: 3; }
+}
+.state { border: 2px solid; border-radius: .3rem; font-weight: bold; justify-self: start; padding: 0 .4rem; }
 .well { color: light-dark(#166534, #86efac); }
 .ill { color: light-dark(#9f1239, #fda4af); }
-.state.ill { border: 2px dashed; }
+.state.ill { border-style: dashed; }
 dl { display: grid; gap: .25rem 1rem; grid-template-columns: repeat(auto-fill, minmax(7rem, 1fr)); margin: .5rem 0; }
-dt { font-size: .875rem; opacity: .75; }
-dd { margin: 0; }
+dd, p { margin: 0; }
 svg { display: block; fill: currentColor; width: 100%; }
-.time, .key svg { height: 1.5rem; }
-.key, .scale { font-size: .875rem; margin: 0 0 .5rem; }
-.scale { border-top: 1px solid; display: grid; grid-template-columns: 1fr 1fr 1fr; }
+.time { height: 1.5rem; }
+.scale { background: linear-gradient(currentColor, currentColor) 50% 0 / 1px .3rem no-repeat; border: 1px solid #8888; border-width: 1px 1px 0; display: grid; grid-template-columns: repeat(3, 1fr); padding: .2rem .2rem 0; }
 .scale :nth-child(2) { text-align: center; }
 .scale :last-child { text-align: right; }
 .key svg { display: inline; height: 1rem; vertical-align: middle; width: 1rem; }
@@ -86,6 +92,6 @@ path { stroke: light-dark(#9f1239, #fda4af); stroke-width: 3; vector-effect: non
 .bar { height: .8rem; }
 td:last-child { width: 50%; }
 table { border-collapse: collapse; font-variant-numeric: tabular-nums; width: 100%; }
-th, td { border-bottom: 1px solid; padding: .1rem .75rem .1rem 0; text-align: left; }
-pre { border: 1px solid; margin: 0 0 .5rem; padding: .5rem; white-space: pre-wrap; }
+th, td { border-bottom: 1px solid #8888; padding: .1rem .75rem .1rem 0; text-align: left; }
+pre { border: 1px solid #8888; margin: 0 0 .5rem; padding: .5rem; white-space: pre-wrap; }
 `;

@@ -3,13 +3,13 @@ import { isSignal } from "../core/signals.ts";
 import type { SupervisorEvent } from "../events.ts";
 import * as host from "../runtime/host.ts";
 import { loadRuntime } from "../runtime/runtime.ts";
-import { report } from "../report.ts";
+import { report, stateWord } from "../report.ts";
 import type { Answer, Request } from "./control.ts";
 import { CommandError } from "./exit.ts";
 import { parseText } from "./flags.ts";
 import type { ServerStatus } from "./status.ts";
 import { meant, odd, type Silent, type Target, targetsOf, withServers } from "./servers.ts";
-import { table } from "./table.ts";
+import { nameOf, table } from "./table.ts";
 import { type Option, parseWords } from "./words.ts";
 
 const watchMs = 500;
@@ -76,12 +76,12 @@ function shown({ server: { status }, program }: Target): ServerStatus {
   return { ...status, programs };
 }
 
-/** Shows the table again and again: in place on a terminal, else a line for each change; until no server is left. */
+/** Shows the table again and again, in place on a terminal, else what changes; until no server is left. */
 async function watch(name: string | undefined, json: boolean): Promise<number> {
   const { stdout } = host;
   const runtime = await loadRuntime();
   let lines = 0;
-  let told = "";
+  let told: Facts = new Map();
   let complained = "";
   for (let which = meant;; which = targetsOf) {
     const { servers, silent } = await look(name, which);
@@ -100,19 +100,41 @@ async function watch(name: string | undefined, json: boolean): Promise<number> {
       stdout.write(`${lines > 0 ? `\x1b[${lines}A` : ""}\x1b[J${text}`);
       lines = text.split("\n").length - 1;
     } else {
-      const text = servers.flatMap(({ programs }) =>
-        programs.map((program) =>
-          `${program.name} ${program.state} pid ${program.pid ?? "-"} restarts ${program.restarts}${
-            program.lastRecovery ? ` last ${program.lastRecovery.reason}` : ""
-          }\n`
-        )
-      ).join("");
-      if (text !== told) stdout.write(text);
-      told = text;
+      // A server that does not answer has not ended.
+      const now = new Map([...(silent.length > 0 ? told : []), ...factsOf(servers)]);
+      stdout.write(changes(told, now));
+      told = now;
     }
     if (servers.length === 0 && silent.length === 0) return 0;
     await new Promise<void>((resolve) => runtime.schedule(resolve, watchMs, true));
   }
+}
+
+/** What is told of each program, by its name. */
+type Facts = ReadonlyMap<string, readonly string[]>;
+
+function factsOf(servers: readonly ServerStatus[]): Facts {
+  return new Map(servers.flatMap((server) =>
+    server.programs.map((program) => {
+      const { pid, restarts, lastRecovery: last } = program;
+      return [nameOf(server, program, true), [
+        stateWord(program),
+        pid === null ? "no process" : `pid ${pid}`,
+        `restarts ${restarts}`,
+        last ? `last failure: ${last.reason} of instance ${last.instanceId}` : "",
+      ]];
+    })
+  ));
+}
+
+/** A line for each program that has changed, with the time and the facts that are new. */
+function changes(before: Facts, now: Facts): string {
+  const at = new Date().toISOString();
+  return [...new Set([...before.keys(), ...now.keys()])].map((name) => {
+    const facts = now.get(name) ?? ["no longer supervised"];
+    const fresh = facts.filter((fact, index) => fact !== (before.get(name)?.[index] ?? ""));
+    return fresh.length > 0 ? `${at} ${name}: ${fresh.join(", ")}\n` : "";
+  }).join("");
 }
 
 /** The first lines of a text, and how many more there are: what scrolls away cannot be drawn over. */
@@ -175,7 +197,12 @@ function readEvents(
 }
 
 /** An event that has no sentence of its own. */
-function brief({ type, at: _at, instanceId, ...rest }: SupervisorEvent): string {
+function brief(event: SupervisorEvent): string {
+  const { type, at: _at, instanceId, ...rest } = event;
+  if (event.type === "check") {
+    const found = event.healthy ? "passed its check" : `failed a check: ${event.detail}`;
+    return `instance ${instanceId} ${found}`;
+  }
   const { program: _program, ...facts } = rest as Record<string, unknown>;
   const said = Object.entries(facts).filter(([, value]) =>
     value !== null && typeof value !== "object"

@@ -1,5 +1,6 @@
 /** `sam status` for people: a table of programs. */
 import type { Output } from "../runtime/host.ts";
+import { stateWord } from "../report.ts";
 import * as host from "../runtime/host.ts";
 import type { ProgramStatus, ServerStatus } from "./status.ts";
 
@@ -30,9 +31,7 @@ export function table(servers: readonly ServerStatus[], output: Output): string 
   const rows: Cell[][] = [head.map((text) => [text, "dim"])];
   for (const server of servers) {
     for (const program of server.programs) {
-      const alone = server.programs.length === 1 && program.name === server.name;
-      const name = alone || !several ? program.name : `${server.name}/${program.name}`;
-      rows.push([[name], ...cells(program)]);
+      rows.push([[nameOf(server, program, several)], ...cells(program)]);
     }
   }
   const room = output.isTerminal ? output.columns - 1 : Infinity;
@@ -45,6 +44,12 @@ export function table(servers: readonly ServerStatus[], output: Output): string 
   const colour = output.isTerminal && host.variable("NO_COLOR") === undefined &&
     host.variable("TERM") !== "dumb";
   return rows.map((row) => line(row, widths, room, colour)).join("");
+}
+
+/** The name of a program; with that of its server where there are several. */
+export function nameOf(server: ServerStatus, { name }: ProgramStatus, several: boolean): string {
+  const alone = server.programs.length === 1 && name === server.name;
+  return alone || !several ? name : `${server.name}/${name}`;
 }
 
 function widthsOf(rows: readonly (readonly Cell[])[]): number[] {
@@ -68,10 +73,10 @@ function line(
 }
 
 function cells(program: ProgramStatus): Cell[] {
-  const { state, pid, uptime, restarts, heartbeatAge, slack, memory, lastRecovery } = program;
-  const well = state === "started" || state === "launched" || state === "registered";
+  const { pid, uptime, restarts, heartbeatAge, slack, memory, lastRecovery } = program;
+  const word = stateWord(program);
   return [
-    [state, well ? "green" : state === "finished" ? "dim" : "yellow"],
+    [word, word === "ready" ? "green" : word === "finished" ? "dim" : "yellow"],
     [String(pid ?? "-")],
     [uptime === null ? "-" : span(uptime)],
     [String(restarts), restarts > 0 ? "yellow" : undefined],

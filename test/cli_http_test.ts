@@ -1,11 +1,10 @@
 // `sam run --metrics`: metrics, probes and the status page of a server that runs, and who may read them.
 import { assert, assertEquals, assertMatch, assertStringIncludes } from "@std/assert";
-import { writeFileSync } from "node:fs";
 import { type IncomingMessage, request } from "node:http";
 import { type AddressInfo, connect, createServer, type Socket } from "node:net";
-import { join } from "node:path";
 import { addressOf } from "../src/cli/address.ts";
 import { type Entry, Journal } from "../src/cli/journal.ts";
+import { Live } from "../src/cli/live.ts";
 import { pieces, reportAt } from "../src/cli/page.ts";
 import type { ProgramStatus, ServerStatus } from "../src/cli/status.ts";
 import { SlackCounter } from "../src/core/slack.ts";
@@ -14,7 +13,7 @@ import type { LastRecovery, SamError, SupervisorEvent } from "../mod.ts";
 import { type Command, commandTest } from "./support/command.ts";
 import { test } from "./support/harness.ts";
 import { type HttpStream, serveHttp } from "../src/runtime/http.ts";
-import type { Runtime } from "../src/runtime/runtime.ts";
+import { loadRuntime, type Runtime } from "../src/runtime/runtime.ts";
 import { eventually } from "./support/processes.ts";
 import { currentRuntime } from "./support/runtimes.ts";
 import { parsePrometheus } from "./support/prometheus.ts";
@@ -150,12 +149,19 @@ function failure(
   instanceId: number,
   agoMs: number,
   stack?: string,
-  type: "recovery" | "observed" = "recovery",
+  detail = "no heartbeat for 1000 ms",
 ): Entry {
   const ended = { detail: "", exitCode: 7, signal: null, heartbeatAge: null };
-  const silent = { ...ended, detail: "no heartbeat for 1000 ms", exitCode: null, stack };
+  const silent = { ...ended, detail, exitCode: null, stack };
   const [reason, evidence] = stack ? ["timeout", silent] : ["exit", ended];
-  const event = { type, reason, evidence, delay: 0, instanceId, at: Date.now() - agoMs };
+  const event = {
+    type: "recovery",
+    reason,
+    evidence,
+    delay: 0,
+    instanceId,
+    at: Date.now() - agoMs,
+  };
   return { program, event: event as unknown as SupervisorEvent };
 }
 
@@ -228,11 +234,12 @@ test(
     );
     const detail = "answered 500\nmore";
     const event = { type: "check", healthy: false, detail, at: 0, instanceId: 1 } as const;
+    const seen = failure("seen", 1, 1000, "at f");
     const shown = pieces(status, [
       ...[1, 2, 3].map((id) => failure("loops", id, 10_000 * (4 - id))),
       failure("past", 1, 600_000),
       failure("done", 1, 1000),
-      failure("seen", 1, 1000, "at f", "observed"),
+      { ...seen, event: { ...seen.event, type: "observed" } as SupervisorEvent },
       { program: "ill", event },
     ]);
     assertEquals(shown.get("programs"), "p3 p4 p5 p0 p1 p2");
@@ -325,35 +332,44 @@ commandTest("there are 256 connections, and another when one of them has ended",
   await Promise.all([run.exited, ...readers.slice(1).map((each) => next(each, "close"))]);
 });
 
-commandTest(
-  "a reader who does not read is cut off, and nobody else",
-  async (sam, { directory }) => {
-    // Reports of 48 KiB, as long as they can be, many times a second.
-    const output = join(directory, "output");
-    writeFileSync(output, '"'.repeat(8192));
-    const fails = { program: "sh", args: ["-c", 'cat "$0"; exit 1', output], stdio: "tee" };
-    const config = join(directory, "sam.config.json");
-    const restart = { intensity: 1_000_000, maxDelay: 0 };
-    const programs = Object.fromEntries(
-      Array.from("abcdefgh", (name) => [name, { ...fails, restart }]),
-    );
-    writeFileSync(config, JSON.stringify({ programs }));
-    const run = sam(["run", "--json", "--metrics", "0", "--config", config]);
-    const url = await urlOf(run);
-    const [idle, busy] = [reader(url).pause(), reader(url)];
+test("a reader who does not read is cut off, and nobody else", async () => {
+  const names = Array.from("abcdefghijklmnopqrst");
+  let [round, happens] = [0, () => {}];
+  const journal = {
+    status: serverOf(...names.map((name) => programAs(name))),
+    get entries() { // rows as long as they can be, and new ones each time
+      round += 20;
+      return names.flatMap((name) =>
+        Array.from({ length: 20 }, (_, at) => failure(name, round + at, 0, "at f", '"'.repeat(200)))
+      );
+    },
+    follow: (follower: () => void) => (happens = follower, () => true),
+  };
+  const live = new Live(await loadRuntime(), journal as unknown as Journal);
+  const server = await serveHttp("127.0.0.1", 0, () => ({
+    status: 200,
+    type: "text/event-stream",
+    body: (stream) => live.add(stream),
+  }));
+  const [idle, busy] = [reader(server.url).pause(), reader(server.url)];
+  try {
     let [got, told] = [0, 0];
     busy.on("data", ({ length }) => told += length);
     const most = 16 * 2 ** 20; // 4 MiB here, and what the kernel keeps for both sides
-    await eventually("all that can wait", () => told > most);
+    await eventually("all that can wait", () => (happens(), told > most));
     idle.on("data", ({ length }) => got += length).resume();
     await next(idle, "close");
     assert(got < most, `${got}`);
     const before = told;
-    await eventually("more for who reads", () => told > before);
-    run.kill("SIGTERM");
-    await Promise.all([run.exited, next(busy, "close")]);
-  },
-);
+    await eventually("more for who reads", () => (happens(), told > before));
+    const closed = next(busy, "close");
+    server.close();
+    await closed;
+  } finally {
+    server.close();
+    for (const each of [idle, busy]) each.destroy();
+  }
+});
 
 commandTest("a port that is taken ends the command before anything is started", async (sam) => {
   const other = createServer();

@@ -2,7 +2,7 @@
 // breaks no rule of its own.
 //
 //   npm run test:page          needs chromium; as root it installs that with apt, else it is skipped
-//   npm run test:page page.png also takes a picture of it
+//   npm run test:page page.png also takes pictures of it: page-390.png, and so on
 //
 // The last line is `N passed, N failed`.
 
@@ -33,22 +33,31 @@ writeFileSync(
 const { writeFileSync } = require("node:fs");
 const server = createServer(({ url }, response) => {
   while (url === "/hang");
+  if (url === "/exit") process.exit(3);
   response.end();
 }).listen(0, "127.0.0.1", () => writeFileSync(process.argv[2], String(server.address().port)));
 `,
 );
 const patient = 2000; // the stack is waited for as long, which on a busy machine is not to be short
-const line = 'echo "<script>alert(1)</script>"; read word < "$0"; exit 7';
-writeFileSync(
-  join(directory, "sam.config.json"),
-  JSON.stringify({
-    programs: {
-      exits: { program: "sh", args: ["-c", line, fifo], stdio: "tee" },
-      hangs: { program: "./server.js", args: [portFile], timeInterval: patient },
-      waits: { program: "false", restart: { initialDelay: 60_000 } },
-    },
-  }),
-);
+const line = `echo "<script>alert(1)</script> ${"x".repeat(200)}"; read word < "$0"; exit 7`;
+const sick = join(directory, "sick");
+const restart = { initialDelay: 0, maxDelay: 0 };
+const programs = {
+  calm: { program: "sleep", args: ["60"], check: { command: "true" } },
+  exits: { program: "sh", args: ["-c", line, fifo], stdio: "tee", restart },
+  hangs: { program: "./server.js", args: [portFile], timeInterval: patient, restart },
+  waits: { program: "false", restart: { initialDelay: 60_000 } },
+  done: { program: "true" },
+  ill: {
+    program: "sleep",
+    args: ["60"],
+    check: { command: `test ! -e ${sick}`, period: 200, failureThreshold: 1000 },
+  },
+};
+writeFileSync(join(directory, "sam.config.json"), JSON.stringify({ programs }));
+/** The number of a program in the ids of the page. */
+const numberOf = (name) => Object.keys(programs).indexOf(name);
+const idOf = (name, part) => `p${numberOf(name)}-${part}`;
 
 // What the browser leaves in these two is removed.
 const env = { ...process.env, HOME: directory, TMPDIR: directory };
@@ -82,88 +91,222 @@ function legibility() {
   const root = document.documentElement;
   root.style.outlineColor = "Canvas"; // what lies behind all
   const backmost = [getComputedStyle(root).outlineColor, 1];
-  const texts = [...document.querySelectorAll(".state, h1, p, dt, dd, td, pre")].map((element) => {
-    const styles = [];
-    for (let at = element; at; at = at.parentElement) styles.unshift(getComputedStyle(at));
-    const behind = [backmost, ...styles.map(({ backgroundColor }) => [backgroundColor, 1])];
-    const opacity = styles.reduce((product, { opacity }) => product * opacity, 1);
-    const [dark, light] = [
-      luminance(behind),
-      luminance([...behind, [styles.at(-1).color, opacity]]),
-    ].sort((a, b) => a - b);
-    return {
-      of: `${element.localName}.${element.className}`,
-      text: element.checkVisibility() ? element.textContent : "",
-      contrast: (light + 0.05) / (dark + 0.05),
-    };
-  });
+  const texts = [...document.querySelectorAll(".state, h1, h2, h3, p, b, span, dt, dd, td, pre")]
+    .map((element) => {
+      const styles = [];
+      for (let at = element; at; at = at.parentElement) styles.unshift(getComputedStyle(at));
+      const behind = [backmost, ...styles.map(({ backgroundColor }) => [backgroundColor, 1])];
+      const opacity = styles.reduce((product, { opacity }) => product * opacity, 1);
+      const [dark, light] = [
+        luminance(behind),
+        luminance([...behind, [styles.at(-1).color, opacity]]),
+      ].sort((a, b) => a - b);
+      return {
+        of: `${element.localName}.${element.className}`,
+        text: element.checkVisibility() ? element.textContent : "",
+        contrast: (light + 0.05) / (dark + 0.05),
+      };
+    });
   return { background: luminance([backmost]), texts };
+}
+
+/** The words of the programs' states, in the order of the page. */
+const states = async () => (await page.locator(".state").allTextContents()).join(" ");
+
+/** In the page: what is wider than its place, or beyond the edge; what is folded is of no size. */
+function cut() {
+  const beyond = (element) => {
+    const { left, right } = element.getBoundingClientRect();
+    return left < 0 || right > innerWidth || element.scrollWidth > element.clientWidth + 1 &&
+        getComputedStyle(element).display !== "inline";
+  };
+  return [...document.querySelectorAll("body *")].filter(beyond)
+    .map(({ localName, id, textContent }) => `${localName}#${id} ${textContent.slice(0, 50)}`);
+}
+
+/** Waits until the page is as it is to be. */
+const becomes = (what, ask, argument) =>
+  page.waitForFunction(ask, argument).catch(() => must(false, what));
+
+/** Folds the details of a program out, or in, by the keyboard. */
+async function toggle(name) {
+  await page.locator(`#${idOf(name, "row")}`).focus();
+  await page.keyboard.press("Enter");
 }
 
 /** Looks at the page of a `sam` that runs, up to its end. */
 async function visit(sam) {
   const [, url] = await sam.said(/status page is at (\S+)/);
   await page.goto(url);
-  await check("it is live", () => says("live", /^live$/));
+  await check("it is live", async () => {
+    const clock = await page.textContent("#clock");
+    await becomes(
+      "its clock goes",
+      (clock) => document.getElementById("clock").textContent !== clock,
+      clock,
+    );
+  });
   await check(
-    "an instance that ends is there, with its reason and its last output, without a reload",
+    "one compact row for each program: all of them fit on one screen, with their details folded",
     async () => {
-      writeFileSync(fifo, "go\n");
-      await says("p0-instances", /exit/);
-      await says("p0-report", /exit code 7[^]*<script>alert\(1\)<\/script>/);
+      await says("summary", /^Needs attention: waits · /);
+      await says(idOf("hangs", "row"), /^ready/);
+      must(await page.locator("details[open]").count() === 0, "details are open");
+      const height = await page.evaluate(() => document.documentElement.scrollHeight);
+      must(height <= phone.height, `${height} pixels high`);
     },
   );
-  await check("near misses are rows with bars", async () => {
-    await says("p1-slack", /least left: -?\d+ ms[^]*or more\d/);
-    const widths = await page.locator("#p1-slack rect")
-      .evaluateAll((bars) => bars.map((bar) => bar.getBoundingClientRect().width));
-    must(Math.max(...widths) > 0, `widths: ${widths}`);
+  await check("a check that fails is trouble, and says why in the row", async () => {
+    writeFileSync(sick, "");
+    await says(idOf("ill", "row"), /^unhealthy.*test ! -e .* ended with 1/);
+    await says("summary", /^Needs attention: waits, ill · /);
   });
-  await check("the report on a hang has its stack, with the line", async () => {
-    const port = await sam.until(
-      "port",
-      () => existsSync(portFile) && readFileSync(portFile, "utf8"),
-    );
-    await fetch(`http://127.0.0.1:${port}/hang`).catch(() => {}); // it is killed
-    await says("p1-report", /\(timeout\)[^]*it was\n\s+at .*server\.js:4/);
-    await says("p1-now", /^started/);
-  });
-  await check("it fits the width of a phone", async () => {
-    const [wide, room] = await page.evaluate(() => [
-      document.documentElement.scrollWidth,
-      innerWidth,
-    ]);
-    must(wide <= room && room === phone.width, `${wide} pixels wide, in ${room}`);
-  });
-  for (const [where, media, query] of looks) {
-    await check(`it can be read ${where}`, async () => {
-      await page.emulateMedia(media);
-      must(await page.evaluate((query) => matchMedia(query).matches, query), "it is not so");
-      const { background, texts } = await page.evaluate(legibility);
-      const { colorScheme } = media;
+  await check(
+    "restarts of the last minutes are trouble, though the program is ready, and its row is among the first",
+    async () => {
+      for (let at = 1; at <= 3; at++) {
+        writeFileSync(fifo, "go\n");
+        await says(
+          idOf("exits", "row"),
+          new RegExp(`${at} failures? in 5 min, last .*exit code 7`),
+        );
+        await says(idOf("exits", "row"), /^ready/);
+      }
+      await says("summary", /^Needs attention: exits, waits, ill · /);
+      const words = await states();
+      must(words === "ready backoff unhealthy ready ready finished", words);
+      const title = await page.title();
+      must(title.startsWith("(3) "), title);
+    },
+  );
+  await check(
+    "an instance that ended has a row with its own report and last output, without a reload",
+    async () => {
+      await toggle("exits");
+      const rows = page.locator(`#${idOf("exits", "instances")} details`);
+      must(await rows.count() === 3, `${await rows.count()} rows`);
+      await rows.last().locator("summary").click();
+      await says(
+        idOf("exits", "instances"),
+        /instance 1 ended with exit code 7[^]*<script>alert\(1\)<\/script>/,
+      );
       must(
-        !(colorScheme === "light" && background < 0.9 ||
-          colorScheme === "dark" && background > 0.1),
-        `the background is ${background}`,
+        await rows.locator("pre", { hasText: "instance 2" }).count() === 0,
+        "that of another one",
       );
-      const states = texts.filter(({ of }) => of.includes(".state")).map(({ of, text }) =>
-        of + text
-      );
-      const all = "p.state welllaunched p.state wellstarted p.state illbackoff";
-      must(states.join(" ") === all, states.join(" "));
-      const faint = texts.filter(({ text, contrast }) => text !== "" && contrast < 4.5);
-      must(faint.length === 0, JSON.stringify(faint));
+    },
+  );
+  await check("near misses are one line while there are none", async () => {
+    await toggle("hangs");
+    await says(
+      idOf("hangs", "now"),
+      /No near miss(es)? in \d+ heartbeats?: the least time left was \d+ ms$/,
+    );
+    must(await page.locator(`#${idOf("hangs", "now")} table`).count() === 0, "a table");
+  });
+  await check(
+    "a hang has its stack, with the line, and an exit after it does not take its place",
+    async () => {
+      const port = () =>
+        sam.until("port", () => existsSync(portFile) && readFileSync(portFile, "utf8"));
+      const ask = async (path) => {
+        const number = await port();
+        rmSync(portFile);
+        await fetch(`http://127.0.0.1:${number}/${path}`).catch(() => {}); // it ends
+      };
+      await ask("hang");
+      await port();
+      await ask("exit");
+      const id = idOf("hangs", "instances");
+      await says(id, /3running.*2exit code 3.*1timeout: no heartbeat/);
+      await page.locator(`#${id} details`).last().locator("summary").click();
+      await says(id, /\(timeout\)[^]*it was\n\s+at .*server\.js:4/);
+    },
+  );
+  await check("what is open stays open, with the focus, when another instance comes", async () => {
+    const open = () => page.locator("details[open]").count();
+    must(await open() === 4, `${await open()} are open`);
+    await page.locator(`#${idOf("exits", "instances")} details[open] summary`).focus();
+    writeFileSync(fifo, "go\n");
+    await says(idOf("exits", "instances"), /5running.*4exit code 7/);
+    must(await open() === 4, `${await open()} are open`);
+    const focused = await page.evaluate(() => document.activeElement.textContent);
+    must(/^1exit code 7/.test(focused), `the focus is at ${focused}`);
+    await says(idOf("exits", "instances"), /instance 1 ended with exit code 7/);
+  });
+  await check("the time line has a scale and says what its marks are", async () => {
+    const clock = String.raw`\d\d:\d\d:\d\d`;
+    const key = "running\\s+failed · gap: no process";
+    await says(idOf("exits", "time"), new RegExp(`^\\s*${clock}${clock}now\\s*${key}\\s*$`));
+    const widths = await page.locator(`#${idOf("exits", "time")} .time rect`)
+      .evaluateAll((bars) => bars.map((bar) => bar.getBoundingClientRect().width));
+    must(widths.length === 5 && Math.min(...widths) > 0, `widths: ${widths}`);
+    must(
+      await page.locator(`#${idOf("exits", "time")} .time path`).count() === 4,
+      "not 4 failures",
+    );
+  });
+  for (const viewport of [phone, { width: 390, height: 844 }, { width: 1280, height: 800 }]) {
+    await check(`nothing is cut at ${viewport.width} pixels`, async () => {
+      await page.setViewportSize(viewport);
+      must(await page.evaluate(() => innerWidth) === viewport.width, "it is wider");
+      const all = await page.evaluate(cut);
+      must(all.length === 0, all.join("\n"));
     });
+    const picture = process.argv.slice(2).find((word) => !word.startsWith("--"));
+    if (picture !== undefined) {
+      await page.screenshot({
+        path: picture.replace(/(?=\.\w+$)/, `-${viewport.width}`),
+        fullPage: true,
+      });
+    }
   }
-  const picture = process.argv.slice(2).find((word) => !word.startsWith("--"));
-  if (picture !== undefined) await page.screenshot({ path: picture, fullPage: true });
+  for (const [where, media, query] of looks) {
+    await check(`it can be read ${where}`, () => readable(media, query));
+  }
   await check("it keeps its own rules", () => {
     must(complaintsOfThePage.length === 0, complaintsOfThePage.join("\n"));
   });
-  await check("it says when sam has ended", async () => {
+  const lost = /^Connection lost: sam has ended or cannot be reached\. This is how it was at /;
+  const isGrey = () => page.evaluate(() => getComputedStyle(document.querySelector("main")).filter);
+  const server = Number(/\d+/.exec(await page.textContent("#server"))[0]);
+  await check(
+    "a sam that answers no more: a banner, all grey, still to be read; and no more of it when it goes on",
+    async () => {
+      process.kill(server, "SIGSTOP");
+      try {
+        await says("lost", lost);
+        must(await isGrey() === "grayscale(1)", await isGrey());
+        for (const [, media, query] of looks) await readable(media, query);
+      } finally {
+        process.kill(server, "SIGCONT");
+      }
+      await says("lost", /^$/);
+      must(await isGrey() === "none", await isGrey());
+    },
+  );
+  await check("it says when sam has ended, and is grey", async () => {
     await sam.interrupt();
-    await says("live", /^not connected/);
+    await says("lost", lost);
+    must(await isGrey() === "grayscale(1)", await isGrey());
   });
+  return url;
+}
+
+/** Whether every text has contrast enough, and the background is as the user likes it. */
+async function readable(media, query) {
+  await page.emulateMedia(media);
+  must(await page.evaluate((query) => matchMedia(query).matches, query), "it is not so");
+  const { background, texts } = await page.evaluate(legibility);
+  const { colorScheme } = media;
+  must(
+    !(colorScheme === "light" && background < 0.9 ||
+      colorScheme === "dark" && background > 0.1),
+    `the background is ${background}`,
+  );
+  must(texts.length > 50, `${texts.length} texts`);
+  const faint = texts.filter(({ text, contrast }) => text !== "" && contrast < 4.5);
+  must(faint.length === 0, JSON.stringify(faint));
 }
 
 const looks = [
@@ -178,10 +321,23 @@ const looks = [
 const shell = new Shell({ ...process.env, XDG_RUNTIME_DIR: directory });
 const cli = `"${process.execPath}" "${join(root, "dist/cli.js")}"`;
 try {
+  const run = (words) => `${cli} run --name a-server-with-a-long-name ${words}`;
+  let url;
+  await shell.during(run("--metrics 0"), directory, async (sam) => url = await visit(sam));
   await shell.during(
-    `${cli} run --metrics 0 --name a-server-with-a-long-name`,
+    run(`--metrics ${new URL(url).port} --quiet sleep 60`),
     directory,
-    visit,
+    async (sam) => {
+      await check(
+        "a page that was left open shows the next sam, with other programs, by itself",
+        async () => {
+          await says("summary", /^Nothing needs attention · 1 ready$/);
+          await says("p0-row", /^readysleep/);
+          await says("lost", /^$/);
+        },
+      );
+      await sam.interrupt();
+    },
   );
 } finally {
   await browser.close();

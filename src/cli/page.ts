@@ -130,7 +130,7 @@ function viewOf(program: ProgramStatus, at: number, entries: readonly Entry[]): 
         span(now - event.at)
       } ago: ${cause(event)}`;
     } else if (event.type === "warn" || (event.type === "check" && !event.healthy)) {
-      problem = firstLine(event.detail);
+      problem = headline(event.detail);
     } else if (event.type === "check" && failures === 0) problem = "";
   }
   const isTroubled = word !== "finished" &&
@@ -252,7 +252,12 @@ function cause(
   const { detail, exitCode, signal } = evidence;
   if (reason === "exit") return `exit code ${exitCode}`;
   if (reason === "signal") return String(signal);
-  return detail === "" ? reason : `${reason}: ${firstLine(detail)}`;
+  return detail === "" ? reason : `${reason}: ${headline(detail)}`;
+}
+
+/** The first words of a detail. The report has all of them; a page of many programs has to stay small. */
+function headline(detail: string): string {
+  return firstLine(detail).slice(0, 200);
 }
 
 /** A bar for each instance on a line of time, with its scale and what its marks mean. */

@@ -272,7 +272,10 @@ test("near misses are one line while there are none", () => {
   counter.add(260);
   assertMatch(shown(), /<p>No near misses in 2 heartbeats: the least time left was 260 ms<\/p>$/);
   counter.add(240);
-  assertMatch(shown(), /<p class="ill">1 near miss in 3 heartbeats: .* 240 ms<\/p>\n<table>/);
+  assertMatch(
+    shown(),
+    /<p class="ill">1 near miss in 3 heartbeats: .* 240 ms<\/p><dl>.*<dt>1\/8 or more left<\/dt><dd>1</,
+  );
 }, anywhere);
 
 async function output(command: Command): Promise<string> {

@@ -122,20 +122,21 @@ function viewOf(program: ProgramStatus, at: number, entries: readonly Entry[]): 
   const lives = livesOf(program, entries);
   const word = stateWord(program);
   const now = Date.now();
-  let [problem, failures] = ["", 0];
+  let [wrong, recent, failures] = ["", "", 0];
   for (const { program: name, event } of entries) {
     if (name !== program.name) continue;
-    if (isFailure(event) && event.at > now - recentMinutes * 60_000) {
-      problem = `${counted(++failures, "failure")} in ${recentMinutes} min, last ${
-        span(now - event.at)
-      } ago: ${cause(event)}`;
-    } else if (event.type === "warn" || (event.type === "check" && !event.healthy)) {
-      problem = headline(event.detail);
-    } else if (event.type === "check" && failures === 0) problem = "";
+    if (isFailure(event)) {
+      wrong = "";
+      if (event.at < now - recentMinutes * 60_000) continue;
+      const last = `last ${span(now - event.at)} ago: ${cause(event)}`;
+      recent = `${counted(++failures, "failure")} in ${recentMinutes} min, ${last}`;
+    } else if (event.type === "warn" || event.type === "check") {
+      wrong = headline(event.detail); // empty where a check has passed
+    }
   }
-  const isTroubled = word !== "finished" &&
+  const isTroubled = !["finished", "stopped"].includes(word) &&
     (failures > 0 || ["unhealthy", "recovering", "backoff"].includes(word));
-  return { at, program, lives, word, isTroubled, problem };
+  return { at, program, lives, word, isTroubled, problem: wrong || recent };
 }
 
 function isFailure(event: SupervisorEvent): event is Failure {
@@ -173,19 +174,22 @@ function counted(count: number, noun: string): string {
 /** How a program is now. */
 function facts(program: ProgramStatus): string {
   const { pid, instanceId, heartbeatAge, dataSize, standby, slack } = program;
-  const shown: readonly (readonly [string, string | null])[] = [
-    ["process", pid === null ? null : String(pid)],
-    ["instance", String(instanceId)],
+  return list([
+    ["process", pid],
+    ["instance", instanceId],
     ["last heartbeat", heartbeatAge === null ? null : `${Math.round(heartbeatAge)} ms ago`],
     ["stored data", dataSize === 0 ? null : `${dataSize} bytes`],
     ["spare", standby?.state ?? null],
-  ];
-  const list = shown.filter(([, value]) => value !== null)
-    .map(([name, value]) => `<div><dt>${name}</dt><dd>${value}</dd></div>`);
-  return `<dl>${list.join("")}</dl>${nearMisses(slack)}`;
+  ]) + nearMisses(slack);
 }
 
-/** One line while there are no near misses, else how often which share of the time interval was left. */
+function list(facts: readonly (readonly [name: string, value: string | number | null])[]): string {
+  const items = facts.filter(([, value]) => value !== null)
+    .map(([name, value]) => `<div><dt>${name}</dt><dd>${value}</dd></div>`);
+  return `<dl>${items.join("")}</dl>`;
+}
+
+/** One line while there are no near misses, else also how often which share of the time interval was left. */
 function nearMisses({ count, min, buckets }: ProgramStatus["slack"]): string {
   if (count === 0) return "";
   const near = buckets.slice(firstNearMiss).reduce((sum, { count }) => sum + count, 0);
@@ -193,15 +197,12 @@ function nearMisses({ count, min, buckets }: ProgramStatus["slack"]): string {
     counted(count, "heartbeat")
   }: the least time left was ${Math.round(min!)} ms`;
   if (near === 0) return `<p>No ${text}</p>`;
-  const rows = buckets.map(({ from, count: each }) => {
-    const share = from === null ? "none (late)" : from === 0 ? "less" : `1/${1 / from} or more`;
-    const width = (each / count * 100).toFixed(1);
-    return `<tr><td>${share}</td><td>${each}</td><td><svg class="bar" viewBox="0 0 100 10" preserveAspectRatio="none" aria-hidden="true"><rect width="${width}" height="10"></rect></svg></td></tr>`;
-  });
-  return `<p class="ill">${near} ${text}</p>
-<table><thead><tr><th>left of the interval</th><th>heartbeats</th><th></th></tr></thead><tbody>${
-    rows.join("")
-  }</tbody></table>`;
+  return `<p class="ill">${near} ${text}</p>${
+    list(buckets.map(({ from, count }) => [
+      from === null ? "late" : from === 0 ? "less left" : `1/${1 / from} or more left`,
+      count,
+    ]))
+  }`;
 }
 
 /** The last instances of a program, the oldest first, and before them the last one with a stack. */

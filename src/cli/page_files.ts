@@ -68,11 +68,11 @@ summary { cursor: pointer; grid-template-columns: .75rem 7rem 12rem 1fr auto; pa
 summary::before, .live::before { content: "▸"; }
 [open] > summary::before { content: "▾"; }
 .live::before { content: ""; }
-div > details > summary, .live { grid-template-columns: .75rem 2.5rem 1fr auto; padding: .15rem 0; }
+div > details > summary, .live { column-gap: .5rem; grid-template-columns: .75rem 2rem 1fr auto; padding: .15rem 0; }
 @media (max-width: 50rem) {
   summary { grid-template-columns: .75rem 7rem 1fr; }
   main > details > summary > :nth-child(n + 3) { grid-column: 2 / -1; }
-  div > details > summary, .live { grid-template-columns: .75rem 2.5rem 1fr; }
+  div > details > summary, .live { grid-template-columns: .75rem 2rem 1fr; }
   div > details > summary > :last-child, .live > :last-child { grid-column: 3; }
 }
 .state { border: 2px solid; border-radius: .3rem; font-weight: bold; justify-self: start; padding: 0 .4rem; }
@@ -89,9 +89,5 @@ svg { display: block; fill: currentColor; width: 100%; }
 .key svg { display: inline; height: 1rem; vertical-align: middle; width: 1rem; }
 rect { fill-opacity: .35; stroke: currentColor; vector-effect: non-scaling-stroke; }
 path { stroke: light-dark(#9f1239, #fda4af); stroke-width: 3; vector-effect: non-scaling-stroke; }
-.bar { height: .8rem; }
-td:last-child { width: 50%; }
-table { border-collapse: collapse; font-variant-numeric: tabular-nums; width: 100%; }
-th, td { border-bottom: 1px solid #8888; padding: .1rem .75rem .1rem 0; text-align: left; }
 pre { border: 1px solid #8888; margin: 0 0 .5rem; padding: .5rem; white-space: pre-wrap; }
 `;

@@ -76,7 +76,7 @@ function cells(program: ProgramStatus): Cell[] {
   const { pid, uptime, restarts, heartbeatAge, slack, memory, lastRecovery } = program;
   const word = stateWord(program);
   return [
-    [word, word === "ready" ? "green" : word === "finished" ? "dim" : "yellow"],
+    [word, word === "ready" ? "green" : ["finished", "stopped"].includes(word) ? "dim" : "yellow"],
     [String(pid ?? "-")],
     [uptime === null ? "-" : span(uptime)],
     [String(restarts), restarts > 0 ? "yellow" : undefined],

@@ -272,10 +272,16 @@ test("near misses are one line while there are none", () => {
   counter.add(260);
   assertMatch(shown(), /<p>No near misses in 2 heartbeats: the least time left was 260 ms<\/p>$/);
   counter.add(240);
-  assertMatch(
-    shown(),
-    /<p class="ill">1 near miss in 3 heartbeats: .* 240 ms<\/p><dl>.*<dt>1\/8 or more left<\/dt><dd>1</,
-  );
+  assertMatch(shown(), /<p class="ill">1 near miss in 3 heartbeats: .* 240 ms<\/p><dl>/);
+  counter.add(-20);
+  assertMatch(shown(), />2 near misses in 4 heartbeats: the latest came 20 ms late</);
+  const shares = [...shown().matchAll(/<dt>([^<]*left|late)<\/dt><dd>(\d+)/g)];
+  assertEquals(shares.map(([, share, count]) => `${share}: ${count}`), [
+    "1/2 or more left: 1",
+    "1/4 or more left: 1",
+    "1/8 or more left: 1",
+    "late: 1",
+  ]);
 }, anywhere);
 
 async function output(command: Command): Promise<string> {

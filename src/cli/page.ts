@@ -193,14 +193,15 @@ function list(facts: readonly (readonly [name: string, value: string | number | 
 function nearMisses({ count, min, buckets }: ProgramStatus["slack"]): string {
   if (count === 0) return "";
   const near = buckets.slice(firstNearMiss).reduce((sum, { count }) => sum + count, 0);
-  const text = `near ${near === 1 ? "miss" : "misses"} in ${
-    counted(count, "heartbeat")
-  }: the least time left was ${Math.round(min!)} ms`;
+  const left = min! < 0
+    ? `the latest came ${Math.round(-min!)} ms late`
+    : `the least time left was ${Math.round(min!)} ms`;
+  const text = `near ${near === 1 ? "miss" : "misses"} in ${counted(count, "heartbeat")}: ${left}`;
   if (near === 0) return `<p>No ${text}</p>`;
   return `<p class="ill">${near} ${text}</p>${
     list(buckets.map(({ from, count }) => [
       from === null ? "late" : from === 0 ? "less left" : `1/${1 / from} or more left`,
-      count,
+      count || null,
     ]))
   }`;
 }

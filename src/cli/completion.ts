@@ -6,7 +6,7 @@ import { flagOf, optionFlags, programFlags } from "./flags.ts";
 import { remoteOptions } from "./remote.ts";
 import { runOptions } from "./run.ts";
 
-/** With and without SIG, as `sam signal` takes them. */
+/** The names of signals with and without SIG: `sam signal` takes both. */
 const signalWords = [...signals.map((signal) => signal.slice(3)), ...signals].join(" ");
 const commands = ["run", ...Object.keys(remoteOptions), "completion"];
 /** The names of the servers, as a shell finds them. */

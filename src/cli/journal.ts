@@ -27,7 +27,7 @@ export class Journal {
   readonly #fleet: Fleet;
   readonly #identity: Identity;
   readonly #kept: Entry[] = [];
-  /** Of each program the last failure with a stack: hours of other events do not push it out. */
+  /** The last failure with a stack of each program: it is kept however many events follow. */
   readonly #stacks = new Map<string, Entry>();
   readonly #followers = new Set<(entry: Entry) => void>();
 

@@ -1,4 +1,4 @@
-/** The status page, rendered here in pieces: a browser replaces the content of each place by its id, and knows nothing else. */
+/** The status page, in pieces: the browser puts the content of each piece into the element with its id. */
 import type { Evidence, RecoveryReason } from "../core/server_types.ts";
 import type { SupervisorEvent } from "../events.ts";
 import { firstLine, report, stateWord } from "../report.ts";
@@ -6,9 +6,9 @@ import type { Entry } from "./journal.ts";
 import type { ProgramStatus, ServerStatus } from "./status.ts";
 import { span } from "./table.ts";
 
-/** How many instances of a program are shown. */
+/** The most instances of a program that are shown. */
 const maxLives = 20;
-/** Failures in this time are trouble, whatever the state of the program is now. */
+/** A program that failed in this time needs attention, whatever its state is now. */
 const recentMinutes = 5;
 /** A heartbeat with less than a quarter of the time interval left is a near miss: see the buckets of `Slack`. */
 const firstNearMiss = 2;
@@ -19,10 +19,10 @@ type Failure = SupervisorEvent & { readonly type: "recovery" | "observed" };
 interface Life {
   readonly instanceId: number;
   pid: number | null;
-  /** When it was started; null when that event is not kept any more. */
+  /** The time of its start; null when that event is not kept any more. */
   from: number | null;
   to: number | null;
-  /** Why it ended; empty while it runs. */
+  /** The reason of its end; empty while it runs. */
   end: string;
   failure: Failure | null;
 }
@@ -34,11 +34,11 @@ interface View {
   readonly lives: readonly Life[];
   readonly word: string;
   readonly isTroubled: boolean;
-  /** What is wrong, or was in the last minutes. */
+  /** The present problem, else the last one of the recent minutes; may be empty. */
   readonly problem: string;
 }
 
-/** Since when this server has been running. */
+/** The start of this server. */
 const begun = Date.now();
 
 /** The pieces of the page, by their ids. Their order is that of the page. */
@@ -153,7 +153,7 @@ function summary(views: readonly View[], troubled: readonly View[]): string {
   }</b> · ${[...counts].map(([word, count]) => `${count} ${word}`).join(", ")}`;
 }
 
-/** What is seen of a program whose details are folded. */
+/** The row of a program, to be seen while its details are folded. */
 function row({ program, problem, word, isTroubled }: View): string {
   const { name, uptime, memory, restarts } = program;
   const shown = [
@@ -171,7 +171,7 @@ function counted(count: number, noun: string): string {
   return `${count} ${noun}${count === 1 ? "" : "s"}`;
 }
 
-/** How a program is now. */
+/** The figures of a program, and its near misses. */
 function facts(program: ProgramStatus): string {
   const { pid, instanceId, heartbeatAge, dataSize, standby, slack } = program;
   return list([
@@ -247,7 +247,7 @@ function livesOf(program: ProgramStatus, entries: readonly Entry[]): readonly Li
   return [...(stack ? [stack] : []), ...all.slice(-maxLives)];
 }
 
-/** Why an instance was, or would have been, replaced. */
+/** The reason for which an instance was, or would have been, replaced. */
 function cause(
   { reason, evidence }: { readonly reason: RecoveryReason; readonly evidence: Evidence },
 ): string {
@@ -262,7 +262,7 @@ function headline(detail: string): string {
   return firstLine(detail).slice(0, 200);
 }
 
-/** A bar for each instance on a line of time, with its scale and what its marks mean. */
+/** A bar for each instance on a line of time, with a scale and a legend. */
 function timeline(all: readonly Life[], until: number): string {
   const lives = all.slice(-maxLives).filter(({ from }) => from !== null);
   if (lives.length === 0) return "";

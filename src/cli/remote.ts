@@ -110,7 +110,7 @@ async function watch(name: string | undefined, json: boolean): Promise<number> {
   }
 }
 
-/** What is told of each program, by its name. */
+/** The facts about each program, by its name. */
 type Facts = ReadonlyMap<string, readonly string[]>;
 
 function factsOf(servers: readonly ServerStatus[]): Facts {

@@ -2,7 +2,7 @@
 import { SamError } from "./errors.ts";
 import type { SupervisorEvent } from "./events.ts";
 import type { Log } from "./options.ts";
-import { report } from "./report.ts";
+import { printable, report } from "./report.ts";
 
 /** An event as one line of JSON. */
 export function eventText(program: string, event: SupervisorEvent): string {
@@ -33,6 +33,8 @@ export function logger(
     };
   }
   return (event) => {
-    for (const line of log === "text" ? report(event) : []) write(`sam: ${label}${line}`);
+    for (const line of log === "text" ? report(event) : []) {
+      write(`sam: ${printable(label)}${line}`);
+    }
   };
 }

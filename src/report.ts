@@ -22,8 +22,21 @@ export function stateWord(
   }
 }
 
-/** The lines for an event that matters to whoever reads standard error; none for the others. */
+/** The lines for an event that matters to whoever reads standard error; none for the others. Safe to show on a terminal. */
 export function report(event: SupervisorEvent): readonly string[] {
+  return linesOf(event).map(printable);
+}
+
+/**
+ * A text with its control characters escaped (`\x1b`), line ends too. Notes, errors and output come from the program: they must
+ * neither change the terminal of whoever reads them nor look like further lines of ours.
+ */
+export function printable(text: string): string {
+  const code = (sign: string) => sign.charCodeAt(0).toString(16).padStart(2, "0");
+  return text.replace(/(?!\t)\p{Cc}/gu, (sign) => `\\x${code(sign)}`);
+}
+
+function linesOf(event: SupervisorEvent): readonly string[] {
   const who = `instance ${event.instanceId}`;
   switch (event.type) {
     case "warn":

@@ -3,7 +3,7 @@ import { isSignal } from "../core/signals.ts";
 import type { SupervisorEvent } from "../events.ts";
 import * as host from "../runtime/host.ts";
 import { loadRuntime } from "../runtime/runtime.ts";
-import { report, stateWord } from "../report.ts";
+import { printable, report, stateWord } from "../report.ts";
 import type { Answer, Request } from "./control.ts";
 import { CommandError } from "./exit.ts";
 import { parseText } from "./flags.ts";
@@ -156,7 +156,7 @@ export async function events(words: readonly string[]): Promise<number> {
         if (is("--json")) return host.stdout.write(`${JSON.stringify(event)}\n`);
         const at = new Date(event.at).toISOString();
         const who = several || target.server.status.programs.length > 1 ? `${event.program}: ` : "";
-        host.stdout.write(`${at} ${who}${report(event)[0] ?? brief(event)}\n`);
+        host.stdout.write(`${printable(`${at} ${who}${report(event)[0] ?? brief(event)}`)}\n`);
       })
     );
     // The end of one is not the end of the others.

@@ -1,6 +1,6 @@
 /** `sam status` for people: a table of programs. */
 import type { Output } from "../runtime/host.ts";
-import { stateWord } from "../report.ts";
+import { printable, stateWord } from "../report.ts";
 import * as host from "../runtime/host.ts";
 import type { ProgramStatus, ServerStatus } from "./status.ts";
 
@@ -46,10 +46,10 @@ export function table(servers: readonly ServerStatus[], output: Output): string 
   return rows.map((row) => line(row, widths, room, colour)).join("");
 }
 
-/** The name of a program; with that of its server where there are several. */
+/** The name of a program, safe to show on a terminal; with that of its server where there are several. */
 export function nameOf(server: ServerStatus, { name }: ProgramStatus, several: boolean): string {
   const alone = server.programs.length === 1 && name === server.name;
-  return alone || !several ? name : `${server.name}/${name}`;
+  return printable(alone || !several ? name : `${server.name}/${name}`);
 }
 
 function widthsOf(rows: readonly (readonly Cell[])[]): number[] {

@@ -1,0 +1,99 @@
+// What a program says reaches the terminal of whoever watches it as text: its control characters are escaped.
+import { assert, assertEquals, assertStringIncludes } from "@std/assert";
+import type { SupervisorEvent } from "../mod.ts";
+import type { Output } from "../src/runtime/host.ts";
+import type { ServerStatus } from "../src/cli/status.ts";
+import { table } from "../src/cli/table.ts";
+import { SlackCounter } from "../src/core/slack.ts";
+import { logger } from "../src/log.ts";
+import { report } from "../src/report.ts";
+import { commandTest } from "./support/command.ts";
+import { test } from "./support/harness.ts";
+
+/** Sets the title of a terminal, clears it, and overwrites a line; the last one is a control sequence in one character. */
+const hostile = "a\x1b]0;title\x07b\x1b[2Jc\rd\x7f\x9b2J";
+const escaped = "a\\x1b]0;title\\x07b\\x1b[2Jc\\x0dd\\x7f\\x9b2J";
+/** A line of ours, forged. */
+const forged = `${hostile}\nsam: all is well`;
+const control = /(?![\t\n])\p{Cc}/u;
+
+const evidence = {
+  detail: forged,
+  exitCode: 1,
+  signal: null,
+  heartbeatAge: 1,
+  stack: forged,
+  noStack: hostile,
+  note: { text: forged, age: 1 },
+  output: [hostile],
+};
+const error = { code: "LIBRARY", message: forged };
+const details: readonly object[] = [
+  { type: "warn", reason: "unhealthy", detail: forged, signal: "SIGTERM" },
+  { type: "observed", reason: "unhealthy", evidence },
+  { type: "recovery", reason: "unhealthy", evidence, delay: 0 },
+  { type: "recovery", reason: "startup", evidence: { ...evidence, exitCode: null }, delay: 0 },
+  { type: "failed", reason: "unhealthy", evidence },
+  { type: "finish", status: { error } },
+  { type: "fallback", side: "program", detail: forged },
+  { type: "problem", error },
+];
+
+test("the report on each event has the program's words with their control characters escaped", () => {
+  for (const detail of details) {
+    const event = { ...detail, at: 0, instanceId: 1 } as unknown as SupervisorEvent;
+    const written: string[] = [];
+    logger("text", hostile, `${hostile}: `, (line) => written.push(line))(event);
+    for (const line of [...report(event), ...written]) {
+      assert(!control.test(line) && !line.includes("\n"), JSON.stringify(line));
+    }
+    assert(written.length > 0 && written.every((line) => line.startsWith(`sam: ${escaped}: `)));
+    assertStringIncludes(report(event).join("\n"), escaped);
+  }
+});
+
+test("what cannot harm a terminal is shown as it is", () => {
+  const output = ["\tKöln 東京 🙂 \\x1b"];
+  const event = { type: "recovery", reason: "exit", at: 0, instanceId: 1, delay: 0 };
+  const shown = report({ ...event, evidence: { ...evidence, output } } as SupervisorEvent);
+  assertEquals(shown.at(-1), `    ${output[0]}`);
+});
+
+test("the table of programs has names with their control characters escaped", () => {
+  const program = { name: hostile, slack: new SlackCounter(0).snapshot, state: "started" };
+  const now = { uptime: null, heartbeatAge: null, memory: null, lastRecovery: null };
+  const servers = [{ name: "s", programs: [{ ...program, ...now }] }];
+  const text = table(servers as unknown as ServerStatus[], { isTerminal: false } as Output);
+  assert(!control.test(text), JSON.stringify(text));
+  assertStringIncludes(text, escaped);
+});
+
+commandTest(
+  "the log and sam events escape what a check and a program say; JSON has it whole",
+  async (sam) => {
+    const [said, shown] = ["\x1b[31mred\x1b[0m\rover", "\\x1b[31mred\\x1b[0m\\x0dover"];
+    const run = sam(
+      ["run", "--name", "p", "--stdio", "tee", "--check-command", `: '${said}'; exit 1`]
+        .concat(["--startup-timeout", "100ms", "--restart-initial-delay", "60s"])
+        .concat(["--", "sh", "-c", `echo '${said}'; sleep 60`]),
+    );
+    await run.text(/its last output\n.*\n/, "stderr");
+    const log = run.stderr.split("\n").filter((line) => line.startsWith("sam: "));
+    assert(!control.test(log.join("\n")), JSON.stringify(log));
+    assertEquals(log.filter((line) => line.includes(shown)).length, 2, JSON.stringify(log));
+    for (const [command, times] of [["events", 1], ["status", 0]] as const) {
+      const asked = sam([command, "p"]);
+      assertEquals(await asked.exited, 0, asked.stderr);
+      assert(!control.test(asked.stdout), JSON.stringify(asked.stdout));
+      assertEquals(asked.stdout.split(shown).length - 1, times, asked.stdout);
+    }
+    const json = sam(["events", "p", "--json"]);
+    assertEquals(await json.exited, 0, json.stderr);
+    const events = json.stdout.split("\n").slice(0, -1).map((line) => JSON.parse(line));
+    const { evidence } = events.find(({ type }) => type === "recovery");
+    assertEquals(evidence.output, [said]);
+    assertStringIncludes(evidence.detail, said);
+    run.kill("SIGTERM");
+    await run.exited;
+  },
+);

@@ -2,6 +2,8 @@
 import { assert, assertEquals, assertMatch, assertStringIncludes } from "@std/assert";
 import { type IncomingMessage, request } from "node:http";
 import { type AddressInfo, connect, createServer, type Socket } from "node:net";
+import { hostname } from "node:os";
+import { join } from "node:path";
 import { addressOf } from "../src/cli/address.ts";
 import { type Entry, Journal } from "../src/cli/journal.ts";
 import { Live } from "../src/cli/live.ts";
@@ -304,6 +306,28 @@ commandTest(
     const head = await ask(url, "/livez", { method: "HEAD" });
     assertEquals([head.status, head.body], [200, ""]);
     assertStringIncludes(String(head.headers["content-security-policy"]), "default-src 'none'");
+    run.kill("SIGTERM");
+    await run.exited;
+  },
+);
+
+commandTest(
+  "a server on every interface shows what programs say under its own names only, metrics and probes under any",
+  async (sam) => {
+    const run = sam(["run", "--json", "--metrics", "0.0.0.0:0", "sleep", "60"]);
+    const url = (await urlOf(run)).replace("0.0.0.0", "127.0.0.1");
+    const as = (host: string, path: string) => ask(url, path, { headers: { host } });
+    for (const path of ["/", "/live", "/page.js", "/nothing"]) {
+      const refused = await as("Evil.example:80", path);
+      assertEquals(refused.status, 421, path);
+      assertMatch(refused.body, /"evil\.example".*localhost.*--metrics NAME:PORT/);
+    }
+    for (const own of ["10.0.0.7:80", "[fe80::1]", "localhost:9464", hostname()]) {
+      assertEquals((await as(own, "/")).status, 200, own);
+    }
+    for (const path of ["/metrics", "/livez", "/readyz"]) {
+      assertEquals((await as("web:9464", path)).status, 200, path);
+    }
     run.kill("SIGTERM");
     await run.exited;
   },

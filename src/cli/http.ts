@@ -1,7 +1,7 @@
 /** `sam run --metrics HOST:PORT`: metrics, the probes of Kubernetes, and the status page. */
 import type { Fleet } from "../fleet.ts";
 import { PrometheusText, prometheusType } from "../metrics/prometheus.ts";
-import { type HttpAnswer, type HttpServer, serveHttp } from "../runtime/http.ts";
+import { type HttpAnswer, type HttpRequest, type HttpServer, serveHttp } from "../runtime/http.ts";
 import type { Runtime } from "../runtime/runtime.ts";
 import type { Address } from "./address.ts";
 import { CommandError } from "./exit.ts";
@@ -13,10 +13,15 @@ import { script, style } from "./page_files.ts";
 const text = "text/plain; charset=utf-8";
 const html = "text/html; charset=utf-8";
 
+/** What has no stack, note or output: for Prometheus and Kubernetes, which may know this machine by any name. */
+const open = ["/metrics", "/livez", "/readyz"];
+
 /** The endpoints, listening; they answer 503 until there is something to tell. */
 export class Endpoints {
   readonly #server: HttpServer;
   #pages: ((path: string) => HttpAnswer | undefined) | null = null;
+  /** The name of this machine. */
+  #machine: string | undefined;
 
   private constructor(server: HttpServer) {
     this.#server = server;
@@ -26,7 +31,7 @@ export class Endpoints {
   static async open({ host, port }: Address): Promise<Endpoints> {
     let endpoints: Endpoints | undefined;
     try {
-      const server = await serveHttp(host, port, ({ path }) => endpoints!.#answer(path));
+      const server = await serveHttp(host, port, (request) => endpoints!.#answer(request));
       return endpoints = new Endpoints(server);
     } catch (cause) {
       const { message, code } = cause as { message?: string; code?: string };
@@ -47,6 +52,7 @@ export class Endpoints {
 
   /** Has something to tell from now on. */
   serve(runtime: Runtime, fleet: Fleet, journal: Journal): void {
+    this.#machine = runtime.systemText("/proc/sys/kernel/hostname")?.trim().toLowerCase();
     const live = new Live(runtime, journal);
     const metrics = new PrometheusText();
     for (const name of fleet.names) metrics.meters.add(name, fleet.supervisor(name));
@@ -70,8 +76,14 @@ export class Endpoints {
     };
   }
 
-  #answer(path: string): HttpAnswer {
+  #answer({ path, foreignName }: HttpRequest): HttpAnswer {
     if (this.#pages === null) return { status: 503, type: text, body: "starting\n" };
+    if (foreignName !== undefined && foreignName !== this.#machine && !open.includes(path)) {
+      const body =
+        `this server does not know the name "${foreignName}": ask for it by its address, as localhost, or ` +
+        "start sam with --metrics NAME:PORT\n";
+      return { status: 421, type: text, body };
+    }
     return this.#pages(path) ?? { status: 404, type: text, body: "not found\n" };
   }
 

@@ -6,6 +6,8 @@ import { type AddressInfo, isIP, type Socket } from "node:net";
 export interface HttpRequest {
   /** The path, without what follows a question mark. */
   readonly path: string;
+  /** The name that the request has for this server, in lower case, where it may be anybody's; see `nameOfOthers`. */
+  readonly foreignName: string | undefined;
 }
 
 /** What is answered: a text, or one that goes on until either side ends it. */
@@ -54,7 +56,12 @@ export function serveHttp(
 ): Promise<HttpServer> {
   const server = createServer({ maxHeaderSize: 16 * 1024 }, (request, response) => {
     request.resume();
-    respond(request, response, isLoopback ? host : undefined, answer);
+    const foreignName = nameOfOthers(request.headers.host, host);
+    if (isLoopback && foreignName !== undefined) {
+      const text = "this server listens on the loopback interface: ask for it as localhost";
+      return refuse(response, 421, text);
+    }
+    respond(request, response, foreignName, answer);
   });
   let isLoopback = true;
   const sockets = new Set<Socket>();
@@ -83,33 +90,38 @@ export function serveHttp(
 /** The connections that end with what is being sent. */
 const streaming = new WeakSet<object>();
 
+function refuse(
+  response: ServerResponse,
+  status: number,
+  text: string,
+  more: Record<string, string> = {},
+): void {
+  response.writeHead(status, { ...headers, ...more, "content-type": "text/plain" });
+  response.end(`${text}\n`);
+}
+
 function respond(
   request: IncomingMessage,
   response: ServerResponse,
-  onlyAs: string | undefined,
+  foreignName: string | undefined,
   answer: (request: HttpRequest) => HttpAnswer,
 ): void {
-  const { method, url = "/", headers: { host } } = request;
-  const refuse = (status: number, text: string, more: Record<string, string> = {}) => {
-    response.writeHead(status, { ...headers, ...more, "content-type": "text/plain" });
-    response.end(`${text}\n`);
-  };
+  const { method, url = "/" } = request;
   if (method !== "GET" && method !== "HEAD") {
-    return refuse(405, "only GET and HEAD", { allow: "GET, HEAD" });
-  }
-  if (onlyAs !== undefined && host !== undefined && !isOurs(host, onlyAs)) {
-    return refuse(421, "this server listens on the loopback interface: ask for it as localhost");
+    return refuse(response, 405, "only GET and HEAD", { allow: "GET, HEAD" });
   }
   let given: HttpAnswer;
   try {
-    given = answer({ path: url.split("?", 1)[0]! });
+    given = answer({ path: url.split("?", 1)[0]!, foreignName });
   } catch (error) {
-    return refuse(500, error instanceof Error ? error.message : String(error));
+    return refuse(response, 500, error instanceof Error ? error.message : String(error));
   }
   const { status, type, body } = given;
   // The next answer of a connection would wait for the end of this one, which has none, and keep all that it is told.
   const isStream = typeof body !== "string" && method === "GET";
-  if (isStream && streaming.has(request.socket)) return refuse(503, "this connection has a stream");
+  if (isStream && streaming.has(request.socket)) {
+    return refuse(response, 503, "this connection has a stream");
+  }
   if (isStream) streaming.add(request.socket);
   response.writeHead(status, { ...headers, "content-type": type });
   if (typeof body === "string" || method === "HEAD") {
@@ -127,11 +139,13 @@ function respond(
 }
 
 /**
- * Whether a server on the loopback interface is meant by the name that a browser has for it. A page of any site can have its
- * own name point to 127.0.0.1, and would then read our answers as its own (DNS rebinding).
+ * The name that a browser has for this server, unless it is an address, `localhost`, or the name where it was to listen. A page
+ * of any site can have its own name point to our address, and would then read our answers as its own (DNS rebinding).
  */
-function isOurs(host: string, asked: string): boolean {
+function nameOfOthers(host: string | undefined, asked: string): string | undefined {
+  if (host === undefined) return undefined; // no browser
   const name = host.replace(/:\d+$/, "").replace(/^\[(.*)\]$/, "$1").toLowerCase();
-  return isIP(name) !== 0 || name === "localhost" || name.endsWith(".localhost") ||
+  const isOurs = isIP(name) !== 0 || name === "localhost" || name.endsWith(".localhost") ||
     name === asked.toLowerCase();
+  return isOurs ? undefined : name;
 }

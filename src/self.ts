@@ -17,6 +17,7 @@ const sameMs = 500;
 /** Serves until supervision is over, and ends the process then. Rejects when the first instance cannot be started. */
 export async function serve(runtime: Runtime, options: CheckedOptions): Promise<never> {
   const self = await runtime.self();
+  await runtime.yieldInspector?.(self.flags);
   const program: CheckedProgram = {
     name: self.module ?? "the program",
     isCommand: false,

@@ -4,8 +4,11 @@ import { spawnSync } from "node:child_process";
 import { closeSync, openSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { createServer } from "node:http";
 import { basename } from "node:path";
+import { loopbackPorts } from "../src/proc.ts";
+import { loadRuntime } from "../src/runtime/runtime.ts";
 import { commandTest, page, runtimeName, samCommand } from "./support/command.ts";
 import { test } from "./support/harness.ts";
+import { freePorts } from "./support/ports.ts";
 import { eventually } from "./support/processes.ts";
 import { currentRuntime, quickFixture as fixture, sourceFixture } from "./support/runtimes.ts";
 
@@ -369,3 +372,19 @@ test("standard output that takes no more is an error", () => {
   assertEquals(status, 74, stderr);
   assertStringIncludes(stderr, "sam: standard output takes no more: ");
 });
+
+commandTest(
+  "with --inspect in NODE_OPTIONS, the debugger is the program's, and not that of sam",
+  async (sam) => {
+    const [port] = await freePorts(1);
+    const env = { NODE_OPTIONS: `--inspect=127.0.0.1:${port}` };
+    const run = sam(["run", "--json", fixture("cli_server")], env);
+    const { pid } = await run.event("spawn");
+    const runtime = await loadRuntime();
+    await eventually("the program's inspector", () => loopbackPorts(runtime, pid)!.has(port!));
+    assert(!loopbackPorts(runtime, run.child.pid!)!.has(port!));
+    run.kill("SIGTERM");
+    await run.exited;
+  },
+  { skip: runtimeName !== "node" && "a variable of Node's" },
+);

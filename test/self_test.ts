@@ -1,7 +1,10 @@
 // The process that becomes a server runs its own program again: as it was started, and whatever the program did before.
 import { basename, dirname } from "node:path";
 import { assert, assertEquals } from "@std/assert";
-import { eventually, processTest } from "./support/processes.ts";
+import { loopbackPorts } from "../src/proc.ts";
+import { loadRuntime } from "../src/runtime/runtime.ts";
+import { freePorts } from "./support/ports.ts";
+import { eventually, processTest, type Stage } from "./support/processes.ts";
 import { currentRuntime, fixture, runtimePath } from "./support/runtimes.ts";
 
 const flags = {
@@ -141,3 +144,35 @@ processTest(
     assertEquals((await server.exited).code, 137);
   },
 );
+
+/** Whether the server's inspector, and that of each of two instances, is at `port`. */
+async function inspectorsAt(port: number, stage: Stage, server: { readonly pid: number }) {
+  const runtime = await loadRuntime();
+  const portsOf = (pid: number) => [...loopbackPorts(runtime, pid)!];
+  const portOf = (pid: number) => eventually("an inspector", () => portsOf(pid)[0]);
+  const first = (await stage.line("started")).pid;
+  const found = [await portOf(first)];
+  process.kill(first, "SIGKILL");
+  found.push(await portOf((await stage.line("started", 2)).pid));
+  return [portsOf(server.pid).includes(port), ...found.map((each) => each === port)];
+}
+
+processTest(
+  "with --inspect, the debugger is the program's, after a restart, too",
+  async (stage) => {
+    const [port] = await freePorts(1);
+    const inspect = `--inspect=127.0.0.1:${port}`;
+    const runs = currentRuntime === "deno" ? ["run", "-A", "--no-config"] : [];
+    const server = stage.run("faults_program", { flags: [...runs, inspect] });
+    // Bun cannot close it: the program has another port, which it prints.
+    const expected = currentRuntime === "bun" ? [true, false, false] : [false, true, true];
+    assertEquals(await inspectorsAt(port!, stage, server), expected, server.stderr());
+  },
+);
+
+processTest("with --inspect in NODE_OPTIONS, the debugger is the program's", async (stage) => {
+  const [port] = await freePorts(1);
+  const env = { NODE_OPTIONS: `--inspect=127.0.0.1:${port}` };
+  const server = stage.run("faults_program", { env });
+  assertEquals(await inspectorsAt(port!, stage, server), [false, true, true], server.stderr());
+}, { skip: !currentRuntime.startsWith("node") && "a variable of Node's" });

@@ -44,6 +44,7 @@ const logFlags: Readonly<Record<string, string>> = { "--json": "json", "--quiet"
 export async function run(words: readonly string[]): Promise<number> {
   const plan = await planOf(words);
   const runtime = await loadRuntime();
+  await runtime.yieldInspector?.([]);
   const several = plan.programs.length > 1;
   const loggers = new Map(plan.programs.map(({ name, options }) => {
     return [name, logger(options.log, name, several ? `${name}: ` : "", writeLine)];

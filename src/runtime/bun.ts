@@ -62,6 +62,13 @@ const Bun = (globalThis as unknown as { Bun: BunLike }).Bun;
 /** As it is now: the program may put a fake in its place. */
 const now = performance.now.bind(performance);
 
+/** A flag for the debugger, with a port that is free: this process cannot give up its own, and without one Bun does not start. */
+function withFreePort(flag: string): string {
+  const [, name, host = "localhost"] =
+    /^(--inspect(?:-brk|-wait)?)(?:=(?:(.*):)?[^:]*)?$/.exec(flag) ?? [];
+  return name === undefined ? flag : `${name}=${host}:0`;
+}
+
 /** The adapter for Bun. */
 export const bun: Runtime = {
   name: "bun",
@@ -86,11 +93,13 @@ export const bun: Runtime = {
 
   spawn: start,
   async self() {
+    const { flags, ...rest } = ownArguments();
     return await Promise.resolve({
       file: process.execPath,
       runtime: "bun" as const,
       cwd: birth.cwd,
-      ...ownArguments(),
+      flags: flags.map(withFreePort),
+      ...rest,
     });
   },
   defaultFlags: () => Promise.resolve(moduleFlags()),

@@ -265,6 +265,11 @@ export const deno: Runtime = {
 
   stackAccess: () => "flags",
 
+  async yieldInspector(flags) {
+    if (flags.some((flag) => flag.startsWith("--inspect"))) {
+      (await import("node:inspector")).close();
+    }
+  },
   onSignal(signal, listener) {
     Deno.addSignalListener(signal, listener);
     return () => Deno.removeSignalListener(signal, listener);

@@ -37,9 +37,7 @@ export function ownWords(): Promise<readonly string[]> {
           "a program from standard input cannot be run again: put it into a file",
         );
       }
-      return found.filter((word, at) => at > script || !/^--watch/.test(word))
-        // Our inspector has its port already.
-        .map((word, at) => at < script && /^--inspect(=|$)/.test(word) ? anyInspector : word);
+      return found.filter((word, at) => at > script || !/^--watch/.test(word));
     }
     throw new SamError(
       "NOT_SUPPORTED",
@@ -70,7 +68,10 @@ async function commandLine(): Promise<string> {
 /** The flags that a module gets where the user names none: ours. */
 export async function moduleFlags(): Promise<readonly string[]> {
   if (Deno.build.standalone) return ["run"];
-  return flagsOf(await ownWords()).map((flag) => absolute(flag, birth.cwd));
+  return flagsOf(await ownWords()).map((flag) =>
+    // Our inspector has its port already.
+    /^--inspect(=|$)/.test(flag) ? anyInspector : absolute(flag, birth.cwd)
+  );
 }
 
 /** Where the module stands on a command line that begins with the executable; its length where there is none. */

@@ -1,5 +1,6 @@
 /** The adapter for Node.js: `child_process.fork` for Node programs, `spawn` for others. */
 import type * as ChildProcesses from "node:child_process";
+import type * as Inspector from "node:inspector";
 import type * as Modules from "node:module";
 import type * as Net from "node:net";
 import type * as PerfHooks from "node:perf_hooks";
@@ -167,6 +168,10 @@ export const node: Runtime = {
     return `signal ${process.debugPort}`;
   },
 
+  yieldInspector(flags) {
+    if (!/(^|\s)--inspect/.test([...flags, process.env.NODE_OPTIONS].join(" "))) return;
+    (process.getBuiltinModule("node:inspector") as typeof Inspector | undefined)?.close();
+  },
   onSignal,
   takeOver,
   exit,

@@ -198,6 +198,12 @@ export interface Runtime {
    */
   stackAccess(): string;
 
+  /**
+   * Closes the inspector of this process, a server, where a program with these flags, or by our environment, opens its own at the
+   * same port: the debugger is for the program.
+   */
+  yieldInspector?(flags: readonly string[]): void | Promise<void>;
+
   /** Whether this is the thread the program began in. */
   readonly isMainThread: boolean;
   /** Whether standard input is a terminal. */

@@ -1,5 +1,6 @@
 /** What Linux says about processes in /proc. Nothing is known elsewhere, and where Deno may not read it (without `-A`). */
 import type { ProcessState } from "./core/server_types.ts";
+import { type Signal, signalNumber } from "./core/signals.ts";
 import type { Runtime } from "./runtime/runtime.ts";
 
 /** So many steps of the clock that /proc counts processor time with are a second, on every Linux there is. */
@@ -108,10 +109,20 @@ export function zombiesOf(runtime: Runtime, pid: number): readonly number[] | un
 }
 
 /** Whether a process handles a signal, so that it does not die of it. */
-export function handles(runtime: Runtime, pid: number, signalNumber: number): boolean {
+export function handles(runtime: Runtime, pid: number, signal: Signal): boolean {
+  return isInMask(runtime, pid, "SigCgt", signal);
+}
+
+/** Whether a process ignores a signal, as one that was started by nohup does with SIGHUP; false where that is not known. */
+export function ignores(runtime: Runtime, pid: number, signal: Signal): boolean {
+  return isInMask(runtime, pid, "SigIgn", signal);
+}
+
+function isInMask(runtime: Runtime, pid: number, name: string, signal: Signal): boolean {
   const status = runtime.systemText(`/proc/${pid}/status`) ?? "";
-  const caught = /^SigCgt:\s+([0-9a-f]+)$/m.exec(status)?.[1];
-  return caught !== undefined && (BigInt(`0x${caught}`) >> BigInt(signalNumber - 1) & 1n) === 1n;
+  const mask = new RegExp(`^${name}:\\s+([0-9a-f]+)$`, "m").exec(status)?.[1];
+  return mask !== undefined &&
+    (BigInt(`0x${mask}`) >> BigInt(signalNumber(signal) - 1) & 1n) === 1n;
 }
 
 /** What the descriptors of a process are; none where that is not known. */

@@ -4,6 +4,7 @@ import type { SupervisorEvent } from "./events.ts";
 import type { CheckedOptions } from "./options.ts";
 import type { CheckedProgram } from "./program.ts";
 import { logger } from "./log.ts";
+import { ignores } from "./proc.ts";
 import type { Runtime } from "./runtime/runtime.ts";
 import { Supervision } from "./supervise.ts";
 import type { Notifier, NotifierParts } from "./systemd.ts";
@@ -82,8 +83,12 @@ export function onEnding(
   end: (signal: Signal, delivered: boolean) => void,
 ): (() => void)[] {
   let heard = -Infinity;
+  // Who started this process by nohup wants it to outlive the terminal.
+  const outlives = ignores(runtime, runtime.pid, "SIGHUP");
   return endings.map((signal) =>
     runtime.onSignal(signal, () => {
+      // Deno, which listens for all of them where we listen for one, would end here.
+      if (signal === "SIGHUP" && outlives) return;
       // One Ctrl-C may arrive twice: from the terminal, and passed on by npm or a shell. A second one is a wish of its own.
       if (runtime.now() - heard < sameMs) return;
       heard = runtime.now();

@@ -2,7 +2,6 @@
  * The stack of a process whose event loop is blocked. On Node the inspector is opened by SIGUSR1, for as long as it takes;
  * on Deno it must have been opened at the start (`--inspect`); Bun has none.
  */
-import { signalNumber } from "./core/signals.ts";
 import { type InspectorEnd, InspectorSession } from "./inspector.ts";
 import { descriptorsOf, handles, loopbackPorts, processState } from "./proc.ts";
 import type { Runtime } from "./runtime/runtime.ts";
@@ -144,7 +143,7 @@ class Attempt {
     const before = this.#ports();
     if (before.has(port)) return await this.#over(port, "keep");
     // Without a handler it would die of it: --disable-sigusr1, or a listener that was removed.
-    if (!handles(runtime, pid, signalNumber("SIGUSR1"))) {
+    if (!handles(runtime, pid, "SIGUSR1")) {
       throw new Error("SIGUSR1, which opens Node's inspector, is disabled in this process");
     }
     const sockets = new Set(this.#descriptors());

@@ -2,6 +2,7 @@
 import { assert, assertEquals } from "@std/assert";
 import { setTimeout as sleep } from "node:timers/promises";
 import { eventually, processTest } from "./support/processes.ts";
+import { currentRuntime } from "./support/runtimes.ts";
 
 /** Longer than the half second in which signals are taken for one. */
 const apartMs = 700;
@@ -85,3 +86,21 @@ processTest("an application that is stopped is warned, killed and replaced", asy
   await eventually("the second instance", () => watched.supervisor.status.instanceId === 2);
   assert(watched.supervisor.status.pid !== pid);
 });
+
+// Node takes back what nohup did, in every Node program, before any code of it runs.
+processTest(
+  "under nohup the end of a terminal does not end supervision",
+  async (stage) => {
+    const server = stage.run("faults_program", { within: ["nohup"] });
+    const { pid } = await stage.line("started");
+    server.kill("SIGHUP");
+    process.kill(pid, "SIGKILL");
+    const next = await stage.line("started", 2);
+    server.kill("SIGTERM");
+    assertEquals(await server.exited, { code: 5, signal: null }, server.stderr());
+    assertEquals(stage.lines("signal").map((line) => [line.pid, line["signal"]]), [
+      [next.pid, "SIGTERM"],
+    ]);
+  },
+  { skip: currentRuntime.startsWith("node") && "Node does not know that it was started by nohup" },
+);

@@ -71,6 +71,8 @@ export async function notifierOf(
   parts: NotifierParts,
   onProblem: (error: unknown) => void,
 ): Promise<Notifier | undefined> {
+  // A program gets no descriptor of systemd's sockets, and must not take another one for them.
+  for (const name of ["FDS", "PID", "FDNAMES"]) runtime.takeVariable(`LISTEN_${name}`);
   const path = runtime.takeVariable("NOTIFY_SOCKET");
   if (path === undefined) return undefined;
   const { openNotifier } = await import("./systemd.ts");

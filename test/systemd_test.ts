@@ -1,6 +1,7 @@
 // What a server tells systemd: in virtual time what it says when; then by real datagrams, which only its own process sends.
 import { assert, assertEquals, assertMatch } from "@std/assert";
 import { spawnSync } from "node:child_process";
+import { readFileSync } from "node:fs";
 import type { SupervisorEvent, SupervisorStatus } from "../mod.ts";
 import { alarmOf } from "../src/alarm.ts";
 import { loadRuntime } from "../src/runtime/runtime.ts";
@@ -129,6 +130,23 @@ processTest("a program that is its own server: systemd hears of the server only"
   assert(receiver.lines.includes("READY=1"), receiver.lines.join());
   assertEquals([...new Set(receiver.notices.slice(1).map(({ pid }) => pid))], [server.pid]);
 }, { skip: noReceiver });
+
+const listenVariables = { LISTEN_FDS: "1", LISTEN_PID: "4711", LISTEN_FDNAMES: "web" };
+
+commandTest("a program is not told of sockets of systemd's, which it does not get", async (sam) => {
+  const line = 'echo "[$LISTEN_FDS$LISTEN_PID$LISTEN_FDNAMES]"';
+  const run = sam(["run", "sh", "-c", line], listenVariables);
+  assertEquals([await run.exited, run.stdout], [0, "[]\n"], run.stderr);
+});
+
+processTest("a program that is its own server is not told of them either", async (stage) => {
+  const server = stage.run("faults_program", { env: listenVariables });
+  const { pid } = await stage.line("started");
+  const told = readFileSync(`/proc/${pid}/environ`, "utf8").split("\0");
+  assertEquals(told.filter((variable) => variable.startsWith("LISTEN_")), []);
+  server.kill("SIGTERM");
+  await server.exited;
+});
 
 const hasNotify = spawnSync("systemd-notify", ["--version"]).status === 0;
 processTest(

@@ -5,6 +5,7 @@ import type { Evidence, Note, Problem, ServerInput } from "./core/server_types.t
 import type { Signal } from "./core/signals.ts";
 import { SamError } from "./errors.ts";
 import { familyVariable, type Guard, type Ward } from "./guard.ts";
+import { heapDetail } from "./heap_limit.ts";
 import { descends, processState } from "./proc.ts";
 import { linkVariable } from "./runtime/birth.ts";
 import type { Child, Command, Runtime } from "./runtime/runtime.ts";
@@ -89,8 +90,9 @@ export class Instance {
     let leads = false;
     let family = "";
     let expected: Ward | null = null;
+    let asked: Command;
     try {
-      const asked = await Promise.resolve().then(command);
+      asked = await Promise.resolve().then(command);
       // At a terminal it stays in the foreground, where Ctrl-C reaches it, and where it may read.
       leads = guard !== undefined && !(asked.stdio[0] === "inherit" && runtime.stdinIsTerminal);
       if (guard && killMode === "group") family = familyVariable(runtime.pid);
@@ -135,7 +137,8 @@ export class Instance {
       await new Promise<void>((resolve) => runtime.schedule(resolve, ctrlCMs, true));
     }
     this.#takeKept();
-    this.#sink.input({ type: "exit", ...exit });
+    const detail = heapDetail(asked, exit, this.#tail?.lines);
+    this.#sink.input({ type: "exit", ...exit, detail });
   }
 
   /** What is not permitted is for the user to permit; what the system has no room for may be had in another way. */

@@ -56,13 +56,16 @@ function linesOf(event: SupervisorEvent): readonly string[] {
       ];
     }
     case "recovery": {
+      const { reason, evidence: { detail } } = event;
+      // Of other reasons, the detail was told with the warning.
+      const cause = reason === "signal" && detail ? `: ${firstLine(detail)}` : "";
       const next = event.delay === null
         ? "none follows"
         : event.delay === 0
         ? "the next one starts at once"
         : `the next one starts in ${Math.round(event.delay)} ms`;
       return [
-        `${who} ${endOf(event.evidence)} (${event.reason}); ${next}`,
+        `${who} ${endOf(event.evidence)} (${event.reason}${cause}); ${next}`,
         ...details(event.evidence),
       ];
     }

@@ -3,6 +3,7 @@ import { readFileSync } from "node:fs";
 import { writeFile } from "node:fs/promises";
 import { assert, assertEquals, assertMatch } from "@std/assert";
 import type { SuperviseOptions } from "../mod.ts";
+import { report } from "../src/report.ts";
 import {
   eventually,
   processTest,
@@ -10,7 +11,13 @@ import {
   transports,
   type Watched,
 } from "./support/processes.ts";
-import { currentRuntime, fixtureFor, quickFixture, type RuntimeName } from "./support/runtimes.ts";
+import {
+  currentRuntime,
+  fixtureFor,
+  quickFixture,
+  type RuntimeName,
+  runtimePath,
+} from "./support/runtimes.ts";
 
 const isNode = currentRuntime.startsWith("node");
 const restart = { recoveryPolicy: "restart" } as const;
@@ -98,6 +105,51 @@ processTest(
     if (currentRuntime === "bun") assertMatch(module.noStack!, /Bun/);
     else assert(isInLoop(module.stack ?? "", currentRuntime), JSON.stringify(module));
     assertEquals([command.stack, command.noStack], [undefined, undefined]);
+  },
+);
+
+processTest(
+  "the end of a program at V8's heap limit says so, for certain where its standard error is read",
+  async (stage) => {
+    const detailOf = async (runtime: RuntimeName, stdio: "tee" | "ignore") => {
+      const limit = "--max-old-space-size=32";
+      const flags = runtime === "deno" ? ["--no-config", `--v8-flags=${limit}`] : [limit];
+      const heap = { ...stage.program("evidence_heap", { runtime, flags }), stdio };
+      const failed = stage.supervise(heap, {
+        timeInterval: 0,
+        recoveryPolicy: "quit",
+        restart: { on: "failure" },
+      });
+      const event = await failed.event("recovery");
+      assertEquals(event.reason, "signal");
+      const [line] = report(event);
+      assert(line!.includes(`(signal: ${event.evidence.detail}); `), line);
+      return event.evidence.detail;
+    };
+    for (const runtime of [isNode ? currentRuntime : "node24", "deno"] as const) {
+      const details = [await detailOf(runtime, "tee"), await detailOf(runtime, "ignore")];
+      const certain = "JavaScript heap out of memory";
+      assertEquals(details, [
+        certain,
+        `probably ${certain}: its standard error says, which stdio "tee" would show here`,
+      ]);
+    }
+  },
+);
+
+processTest(
+  "another end by the same signal is not taken for one at the heap limit",
+  async (stage) => {
+    const [node, deno] = [isNode ? currentRuntime : "node24", "deno"] as const;
+    const ends = [
+      [{ command: "sh", args: ["-c", "kill -ABRT $$"] }, "SIGABRT"],
+      [{ command: runtimePath(node), args: ["-e", "process.abort()"], stdio: "tee" }, "SIGABRT"],
+      [{ command: runtimePath(deno), args: ["eval", "Deno.exit(133)"] }, null],
+    ] as const;
+    for (const [command, signal] of ends) {
+      const { evidence } = await stage.supervise(command, restart).event("recovery");
+      assertEquals([evidence.signal, evidence.detail], [signal, ""]);
+    }
   },
 );
 

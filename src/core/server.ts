@@ -47,7 +47,7 @@ const mapUpdateMs = { least: 10, most: 1000 };
 type Deadline = "liveness" | "check" | "startup" | "grace" | "drain" | "lostLink" | "backoff";
 type Message<T extends ClientMessage["type"]> = ClientMessage & { readonly type: T };
 type Input<T extends ServerInput["type"]> = ServerInput & { readonly type: T };
-type Exit = Pick<Input<"exit">, "code" | "signal">;
+type Exit = Pick<Input<"exit">, "code" | "signal" | "detail">;
 // deno-lint-ignore no-explicit-any
 type Action = (server: Server, input: any, now: number) => void;
 
@@ -676,7 +676,7 @@ export class Server {
   #noteExit(input: Input<"exit">, now: number): void {
     if (this.#exited) return;
     this.#deadlines.clear();
-    this.#exited = { code: input.code, signal: input.signal };
+    this.#exited = { code: input.code, signal: input.signal, detail: input.detail };
     this.#emit({ type: "exit", code: input.code, signal: input.signal });
     if (this.#linked) this.#deadlines.set("drain", now + drainMs);
     else this.#judge(now);
@@ -684,7 +684,7 @@ export class Server {
 
   /** The instance is gone, and all it said is known: what now? */
   #judge(now: number): void {
-    const { signal } = this.#exited!;
+    const { signal, detail = "" } = this.#exited!;
     const status = statusOf(this.#exited!);
     this.#effects.push({ type: "bury" });
     this.pid = null;
@@ -702,13 +702,13 @@ export class Server {
     const { on } = this.#settings.restart;
     if (on !== "started" && !this.#judgesItself) {
       if (on === "failure" && status === 0 && !this.#unaware) return this.#finish(0, null, "exit");
-      return this.#recover(ended, "", now);
+      return this.#recover(ended, detail, now);
     }
     switch (this.state) {
       case "launched":
       case "registered":
         if (this.#settings.startedAtSpawn && !this.#registered) {
-          return this.#recover(ended, "", now);
+          return this.#recover(ended, detail, now);
         }
         // What ended as the spare that it was says nothing about the program: an exit code of 0 does not end it.
         if (this.#replacement && !this.#startedOnce && (status !== 0 || this.#unaware)) {
@@ -719,7 +719,7 @@ export class Server {
         return this.#finish(status, signal, "exit");
       case "waiting":
       case "started":
-        return this.#recover(ended, "", now);
+        return this.#recover(ended, detail, now);
     }
   }
 

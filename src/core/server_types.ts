@@ -56,7 +56,10 @@ export interface Note {
 
 /** What was known about an instance when it was given up. What is not known is left out. */
 export interface Evidence {
-  /** For people: what was missed, or what the health check said, with the stack of its error below; may be empty. */
+  /**
+   * For people: what was missed, or what the health check said, with the stack of its error below; for an end at the heap limit of
+   * V8, that it was one. May be empty.
+   */
   readonly detail: string;
   /** The exit code, or null when it was ended by a signal or could not be started. */
   readonly exitCode: number | null;
@@ -127,7 +130,13 @@ export type ServerInput =
   | { readonly type: "begin" }
   | { readonly type: "spawned"; readonly pid: number }
   | { readonly type: "spawnFailed"; readonly error: Problem }
-  | { readonly type: "exit"; readonly code: number | null; readonly signal: Signal | null }
+  /** `detail`: what else is known about the end, for people. */
+  | {
+    readonly type: "exit";
+    readonly code: number | null;
+    readonly signal: Signal | null;
+    readonly detail?: string | undefined;
+  }
   | { readonly type: "linkEnd" }
   | { readonly type: "heartbeat" }
   | { readonly type: "message"; readonly message: ClientMessage }

@@ -3,7 +3,6 @@ import { assert, assertEquals, assertMatch, assertStringIncludes } from "@std/as
 import { type IncomingMessage, request } from "node:http";
 import { type AddressInfo, connect, createServer, type Socket } from "node:net";
 import { hostname } from "node:os";
-import { join } from "node:path";
 import { addressOf } from "../src/cli/address.ts";
 import { type Entry, Journal } from "../src/cli/journal.ts";
 import { Live } from "../src/cli/live.ts";

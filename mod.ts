@@ -45,7 +45,7 @@ export type {
   RuntimeChoice,
 } from "./src/program.ts";
 export type { RestartOptions } from "./src/core/restart.ts";
-export type { Signal } from "./src/core/signals.ts";
+export type { EndSignal, Signal } from "./src/core/signals.ts";
 export type { Slack, SlackBucket } from "./src/core/slack.ts";
 export type {
   Evidence,

@@ -1,7 +1,7 @@
 /** `supervise()`: one program under supervision, as its owner sees it. */
 import { loadTransport } from "../transports/named.ts";
 import type { Evidence, FinishReason, RecoveryReason } from "./core/server_types.ts";
-import type { Signal } from "./core/signals.ts";
+import type { EndSignal, Signal } from "./core/signals.ts";
 import type { Checker } from "./check.ts";
 import { SlackCounter } from "./core/slack.ts";
 import type { Driver, DriverEvent } from "./driver.ts";
@@ -33,7 +33,7 @@ export interface ExitStatus {
   /** What a SAM server would exit with: the program's exit code, or 128 + the number of the signal that ended it. */
   readonly code: number;
   /** The signal that ended the program, or null. */
-  readonly signal: Signal | null;
+  readonly signal: EndSignal | null;
   /**
    * `exit`: it ended while it was not started. `stopped`: it was asked to. `quit`: a failure under the policy `quit`.
    * `restart-limit`: too many failures. `failed`: `markFailed()`. `spawn`: it could not be started.

@@ -169,7 +169,10 @@ commandTest("a spare of an unmodified program waits ahead of it, and takes over"
 commandTest(
   "a command: its status is sam's, and a failure is restarted within the limit",
   async (sam) => {
-    const ends = [["exit 0", 0], ["exit 7", 7], ["kill -9 $$", 137]] as const;
+    const ends = [["exit 0", 0], ["exit 7", 7], ["kill -9 $$", 137], [
+      "kill -34 $$",
+      162,
+    ]] as const;
     for (const [line, code] of ends) {
       const run = sam([
         "run",
@@ -188,6 +191,18 @@ commandTest(
     assertEquals(await sam(["run", "--restart", "never", "sh", "-c", "exit 5"]).exited, 5);
     const always = sam(["run", "--restart", "always", "--restart-intensity", "1", "true"]);
     assertEquals([await always.exited, always.stderr.includes("giving up")], [1, true]);
+  },
+);
+
+commandTest(
+  "a command that a real-time signal ends has failed, with 128 + its number",
+  async (sam) => {
+    const limit = ["--restart-intensity", "1"];
+    const run = sam(["run", "--json", ...limit, "sh", "-c", "kill -34 $$; exec sleep 60"]);
+    const { reason, evidence, delay } = await run.event("recovery");
+    assertEquals([reason, evidence.signal, evidence.exitCode, delay], ["signal", "SIG34", null, 0]);
+    const { code, signal } = (await run.event("finish")).status;
+    assertEquals([await run.exited, code, signal], [162, 162, "SIG34"]);
   },
 );
 

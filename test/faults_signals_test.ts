@@ -1,7 +1,8 @@
 // Signals to the server, and from a terminal, and an application that is stopped.
-import { assert, assertEquals } from "@std/assert";
+import { assert, assertEquals, assertMatch } from "@std/assert";
+import { spawnSync } from "node:child_process";
 import { setTimeout as sleep } from "node:timers/promises";
-import { eventually, processTest } from "./support/processes.ts";
+import { eventually, processTest, transports } from "./support/processes.ts";
 import { currentRuntime } from "./support/runtimes.ts";
 
 /** Longer than the half second in which signals are taken for one. */
@@ -103,4 +104,34 @@ processTest(
     ]);
   },
   { skip: currentRuntime.startsWith("node") && "Node does not know that it was started by nohup" },
+);
+
+/** Real-time signals have no name by which `process.kill` would send them. */
+function sendNumber(number: number, pid: number): void {
+  spawnSync("sh", ["-c", `kill -${number} ${pid}`]);
+}
+
+for (const transport of transports) {
+  processTest(
+    `an application over ${transport} that a real-time signal ends has failed, and is replaced`,
+    async (stage) => {
+      const server = stage.run("faults_program", { args: [transport] });
+      const first = await stage.line("started");
+      sendNumber(34, first.pid);
+      const second = await stage.line("started", 2);
+      assertMatch(server.stderr(), /instance 1 ended by SIG34 \(signal\); the next one starts/);
+      assert(second.pid !== first.pid);
+    },
+  );
+}
+
+processTest(
+  "the server of an application that a real-time signal ends ends with 128 + its number",
+  async (stage) => {
+    const server = stage.run("faults_program", {
+      env: { SAM_TEST_OPTIONS: JSON.stringify({ recoveryPolicy: "quit" }) },
+    });
+    sendNumber(64, (await stage.line("started")).pid);
+    assertEquals(await server.exited, { code: 192, signal: null }, server.stderr());
+  },
 );

@@ -14,7 +14,7 @@ import { type Slack, SlackCounter } from "./slack.ts";
 import { Spare } from "./spare.ts";
 import { StoredData } from "./stored_data.ts";
 import { type ActionName, type ServerEventName, table } from "./server_table.ts";
-import { isSignal, type Signal, signalNumber } from "./signals.ts";
+import { type EndSignal, isSignal, type Signal, signalNumber } from "./signals.ts";
 import type {
   Evidence,
   ExitStatus,
@@ -788,7 +788,7 @@ export class Server {
 
   #finish(
     code: number,
-    signal: Signal | null,
+    signal: EndSignal | null,
     reason: FinishReason,
     error?: ExitStatus["error"],
   ): void {

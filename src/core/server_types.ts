@@ -2,7 +2,7 @@
 import type { SamErrorCode } from "../errors.ts";
 import type { ClientMessage, ServerMessage } from "./frame.ts";
 import type { RestartOptions } from "./restart.ts";
-import type { Signal } from "./signals.ts";
+import type { EndSignal, Signal } from "./signals.ts";
 
 /** Where a supervised program is in its life. */
 export type ServerState =
@@ -64,7 +64,7 @@ export interface Evidence {
   /** The exit code, or null when it was ended by a signal or could not be started. */
   readonly exitCode: number | null;
   /** The signal that ended it, or null. */
-  readonly signal: Signal | null;
+  readonly signal: EndSignal | null;
   /** Milliseconds between the last sign of life and the decision; null when there was none. */
   readonly heartbeatAge: number | null;
   /** The process when it was given up; a process that ended by itself cannot be looked at any more. */
@@ -82,7 +82,7 @@ export interface Evidence {
 /** How a server ended, as the core knows it. */
 export interface ExitStatus {
   readonly code: number;
-  readonly signal: Signal | null;
+  readonly signal: EndSignal | null;
   readonly reason: FinishReason;
   readonly error?: Problem | undefined;
 }
@@ -134,7 +134,7 @@ export type ServerInput =
   | {
     readonly type: "exit";
     readonly code: number | null;
-    readonly signal: Signal | null;
+    readonly signal: EndSignal | null;
     readonly detail?: string | undefined;
   }
   | { readonly type: "linkEnd" }
@@ -201,7 +201,7 @@ export type ServerEvent =
   | { readonly type: "stopping"; readonly signal: Signal }
   /** SIGKILL was sent. */
   | { readonly type: "kill" }
-  | { readonly type: "exit"; readonly code: number | null; readonly signal: Signal | null }
+  | { readonly type: "exit"; readonly code: number | null; readonly signal: EndSignal | null }
   /** An instance was given up; the next one starts in `delay` milliseconds, or never (null). */
   | {
     readonly type: "recovery";

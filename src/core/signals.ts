@@ -34,6 +34,9 @@ export type Signal =
   | "SIGPWR"
   | "SIGSYS";
 
+/** A signal that ended a process. Real-time signals have no name that all systems share, only a number: `"SIG34"`. */
+export type EndSignal = Signal | `SIG${number}`;
+
 const numbers: Readonly<Record<Signal, number>> = {
   SIGHUP: 1,
   SIGINT: 2,
@@ -77,6 +80,6 @@ export function isSignal(value: unknown): value is Signal {
 }
 
 /** The number of a signal, as in `128 + number`. */
-export function signalNumber(signal: Signal): number {
-  return numbers[signal];
+export function signalNumber(signal: EndSignal): number {
+  return numbers[signal as Signal] ?? Number(signal.slice("SIG".length));
 }

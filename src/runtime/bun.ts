@@ -38,7 +38,8 @@ interface BunLike {
     readonly pid: number;
     readonly exited: Promise<number>;
     readonly exitCode: number | null;
-    readonly signalCode: Signal | null;
+    /** A number for a real-time signal, whatever the documentation says. */
+    readonly signalCode: Signal | number | null;
     readonly stdio: readonly (number | null)[];
     readonly stdout: ReadableStream<Uint8Array>;
     readonly stderr: ReadableStream<Uint8Array>;
@@ -170,11 +171,11 @@ async function start(
   } catch (error) {
     throw spawnError(command, error);
   }
-  const exited = child.exited.then((): Exit =>
-    child.signalCode
-      ? { code: null, signal: child.signalCode }
-      : { code: child.exitCode, signal: null }
-  );
+  const exited = child.exited.then((): Exit => {
+    const { exitCode, signalCode } = child;
+    if (!signalCode) return { code: exitCode, signal: null };
+    return { code: null, signal: typeof signalCode === "number" ? `SIG${signalCode}` : signalCode };
+  });
   const connected = link && connectStream({ fd: child.stdio[descriptor] }).catch((error) => {
     child.kill("SIGKILL"); // it cannot be talked to
     throw spawnError(command, error);

@@ -16,7 +16,7 @@ import {
   temporaryDirectory,
 } from "./deno_permissions.ts";
 import { privatePrefix, strayDirectories, type Surroundings } from "./private_directory.ts";
-import type { Child, Command, RandomFile, Runtime, Stdio, Stream } from "./runtime.ts";
+import type { Child, Command, Exit, RandomFile, Runtime, Stdio, Stream } from "./runtime.ts";
 
 // The parts of the global `Deno` that are used here, so that the library needs no type package.
 interface DenoLike {
@@ -385,23 +385,31 @@ async function start(
     });
     throw spawnError(command, error);
   }
+  let isGone = false; // which Deno itself does not note where it refuses to tell the status
   return {
     pid: child.pid,
-    exited: child.status.then(({ code, signal }) =>
-      signal ? { code: null, signal } : { code, signal: null }
-    ),
+    exited: child.status.then(
+      ({ code, signal }): Exit => signal ? { code: null, signal } : { code, signal: null },
+      exitOfUnnamed,
+    ).finally(() => isGone = true),
     stream: extra ? pipeStream(internal!, internal!.getExtraPipeRids!(child)[0]!) : null,
     outputs: webOutput
       ? outputs.map((each) => webOutput(each, each === 1 ? child.stdout : child.stderr))
       : [],
     kill(signal) {
       try {
-        child.kill(signal);
+        if (!isGone) child.kill(signal);
       } catch {
         // it has ended
       }
     },
   };
+}
+
+/** The exit of a process that a real-time signal ended: Deno throws in place of a status, with the number in the message. */
+function exitOfUnnamed({ message }: Error): Exit {
+  const [, number] = /signal: (\d+)/.exec(message) ?? [];
+  return number ? { code: null, signal: `SIG${Number(number)}` } : { code: 1, signal: null };
 }
 
 /**

@@ -5,7 +5,7 @@ import type * as Modules from "node:module";
 import type * as Net from "node:net";
 import type * as PerfHooks from "node:perf_hooks";
 import type * as Workers from "node:worker_threads";
-import type { Signal } from "../core/signals.ts";
+import type { EndSignal, Signal } from "../core/signals.ts";
 import { mapPage } from "../ffi/node.ts";
 import { birth } from "./birth.ts";
 import { socketStream } from "./node_stream.ts";
@@ -188,6 +188,26 @@ function connectStream(where: Net.NetConnectOpts): Promise<Stream> {
   });
 }
 
+/**
+ * Node reports exit code 0 for a process that a real-time signal ended. Only the kernel knows the difference, and only until Node
+ * reaps the process. So each process inherits a socket at this number. Node reads the end of that socket before it reaps the
+ * process: that is the moment to look. The number is one that programs seldom use, and that a Node program does not hand on.
+ */
+const endDescriptor = 15;
+
+/** The real-time signal that is ending a process; undefined for every other end. */
+function unnamedSignal(pid: number): EndSignal | undefined {
+  const stat = systemText(`/proc/${pid}/stat`);
+  const status = stat?.slice(stat.lastIndexOf(")") + 2).split(" ")[exitStatusAt];
+  const number = Number(status) & 127;
+  return number >= leastRealTime ? `SIG${number}` : undefined;
+}
+
+/** The field `exit_code` of proc_pid_stat(5), counted from the state. */
+const exitStatusAt = 49;
+/** The first signal of Linux without a name. */
+const leastRealTime = 32;
+
 async function start(
   command: Command,
   link?: (descriptor: number) => Readonly<Record<string, string>>,
@@ -199,7 +219,9 @@ async function start(
     ...command.stdio.map((stdio) => stdio === "tee" ? "pipe" : stdio),
     ...(forked ? ["ipc"] : []),
     ...(link ? ["pipe"] : []),
-  ] as ("pipe" | "ipc")[];
+  ] as ("pipe" | "ipc" | "ignore")[];
+  while (stdio.length < endDescriptor) stdio.push("ignore");
+  const endAt = stdio.push("pipe") - 1;
   const options = { cwd: command.cwd, env, stdio, detached: command.ownGroup === true };
   const { fork, spawn } = process.getBuiltinModule("node:child_process") as typeof ChildProcesses;
   let child: ChildProcesses.ChildProcess;
@@ -218,8 +240,15 @@ async function start(
   } catch (error) {
     throw spawnError(command, error);
   }
+  const end = (child.stdio as readonly unknown[] | undefined)?.[endAt] as Net.Socket | undefined;
+  let unnamed: EndSignal | undefined;
+  end?.on("end", () => unnamed = unnamedSignal(child.pid!)).on("error", () => {}).resume().unref();
   const exited = new Promise<Exit>((resolve) => {
-    child.once("exit", (code, signal) => resolve({ code, signal: signal as Signal | null }));
+    child.once("exit", (code, signal) => {
+      end?.destroy();
+      if (code === 0 && unnamed) resolve({ code: null, signal: unnamed });
+      else resolve({ code, signal: signal as Signal | null });
+    });
   });
   // Where there are no more descriptors, there are no streams; the error follows.
   const socket = link ? child.stdio?.[descriptor] as Net.Socket | undefined : undefined;

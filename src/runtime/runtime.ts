@@ -3,7 +3,7 @@
  * library, except `src/ffi`, touches a global or a module of a runtime.
  * @module
  */
-import type { Signal } from "../core/signals.ts";
+import type { EndSignal, Signal } from "../core/signals.ts";
 
 /** The runtimes there are adapters for. */
 export type RuntimeName = "node" | "deno" | "bun";
@@ -43,7 +43,7 @@ export interface Exit {
   /** The exit code, or null. */
   readonly code: number | null;
   /** The signal that ended it, or null. */
-  readonly signal: Signal | null;
+  readonly signal: EndSignal | null;
 }
 
 /** An output stream of a started process that we read. */

@@ -123,6 +123,11 @@ export class Driver implements Sleeper {
     this.#feed({ type: "restart" });
   }
 
+  /** Ends the program until a restart is asked for. */
+  halt(): void {
+    this.#feed({ type: "halt" });
+  }
+
   /** Sends a signal to the present instance, which is nobody's business but its own. */
   signal(signal: Signal): void {
     this.#instance?.signal(signal);

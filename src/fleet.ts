@@ -35,8 +35,10 @@ interface Member extends FleetProgram {
   up: boolean;
   /** It is to end before anything is started: another one has failed. */
   mustEnd: boolean;
-  /** It was stopped, alone or with all: it is not started any more. */
+  /** It was stopped, alone or with all: it is not started until `restartOne()` asks for it. */
   stopped: boolean;
+  /** It has been ready once. */
+  reached: boolean;
   status: ExitStatus | null;
 }
 
@@ -84,6 +86,7 @@ export class Fleet {
         up: false,
         mustEnd: false,
         stopped: false,
+        reached: false,
         status: null,
       });
     }
@@ -108,9 +111,20 @@ export class Fleet {
     return isReady(this.#member(name));
   }
 
-  /** Whether a program waits for those that come before it. */
-  waits(name: string): boolean {
-    return this.#waiters.some((waiter) => waiter.name === name);
+  /** Whether all programs can be built on, or have done their work, but for those that were stopped alone. */
+  get allReady(): boolean {
+    return !this.#stopping && this.#members.every((member) => member.stopped || isReady(member));
+  }
+
+  /** Whether a program was stopped, and not started again. */
+  isStopped(name: string): boolean {
+    return this.#member(name).stopped;
+  }
+
+  /** The programs that a program waits for; undefined where it does not wait to be started. */
+  waitsFor(name: string): readonly string[] | undefined {
+    const waits = this.#waiters.some((waiter) => waiter.name === name);
+    return waits ? this.#heldUpBy(this.#member(name)) : undefined;
   }
 
   /** One program, as its owner sees it. */
@@ -129,11 +143,25 @@ export class Fleet {
     else void this.#stop(signal, delivered);
   }
 
-  /** Ends one program, also one that waits to be started; the others go on. */
+  /** Ends one program, also one that waits to be started; the others go on. The end of the last one is the end of all. */
   async stopOne(name: string): Promise<void> {
     const member = this.#member(name);
-    this.#shutdown(member, null);
-    await member.supervision.finished;
+    if (this.#members.every((each) => each === member || isAtRest(each))) {
+      this.stop(null);
+      await member.supervision.finished;
+      return;
+    }
+    member.stopped = true;
+    const halted = member.supervision.halt();
+    this.#open();
+    await halted;
+  }
+
+  /** Ends the present instance of one program and starts the next; starts a program that was stopped. */
+  async restartOne(name: string): Promise<void> {
+    const member = this.#member(name);
+    member.stopped = this.#stopping;
+    await member.supervision.restart();
   }
 
   async #stop(signal: Signal | null, delivered: boolean): Promise<void> {
@@ -165,13 +193,30 @@ export class Fleet {
         this.#ended(member);
         break;
       case "recovery":
-        if (event.delay !== null) this.#spread(member);
+        if (event.delay === null) break;
+        this.#spread(member);
+        event = { ...event, ...this.#waitOf(member) };
         break;
       case "finish":
         member.status = event.status; // before anybody asks whether it is ready
     }
+    member.reached ||= isReady(member);
     for (const listener of this.#listeners) listener(member.name, event);
+    if (event.type === "stopped") this.#stopIfIdle();
     this.#open();
+  }
+
+  /** What the next instance of a program that has failed waits for; nothing where a spare has taken over already. */
+  #waitOf(failed: Member): { readonly waitsFor?: readonly string[]; readonly delay?: null } {
+    if (this.#stopping) return { delay: null };
+    if (failed.supervision.status.state === "launched") return {};
+    const waitsFor = this.#heldUpBy(failed);
+    return waitsFor.length > 0 ? { waitsFor } : {};
+  }
+
+  /** Where nothing runs any more, nobody is to find a server without a program. */
+  #stopIfIdle(): void {
+    if (!this.#stopping && this.#members.every(isAtRest)) this.stop(null);
   }
 
   #end(member: Member, status: ExitStatus): void {
@@ -185,6 +230,7 @@ export class Fleet {
       // A program that is given up takes the others with it, so that whoever started the server learns it.
       if (!alone) this.stop(null);
     }
+    this.#stopIfIdle();
     this.#open();
   }
 
@@ -203,6 +249,7 @@ export class Fleet {
   #endNext(): void {
     if (this.#ending) return;
     this.#ending = this.#members.findLast(({ mustEnd }) => mustEnd) ?? null;
+    if (this.#ending?.stopped) return; // it is being ended already, and is not to start again
     this.#ending?.supervision.restart().catch(() => {}); // it has ended for good meanwhile
   }
 
@@ -225,29 +272,34 @@ export class Fleet {
 
   #open(): void {
     for (const waiter of this.#waiters) {
-      const stopped = this.#members.find(({ name }) => name === waiter.name)?.stopped;
-      if (stopped) {
+      const member = this.#members.find(({ name }) => name === waiter.name);
+      if (member?.stopped) {
         const why = this.#stopping ? "sam stops" : "it was stopped";
         waiter.reject(new SamError("INTERRUPT", `${waiter.name} was not started: ${why}`));
-      } else if (this.#mayStart(waiter.name)) waiter.resolve();
-      else continue;
+      } else if (member && !this.#stopping && this.#heldUpBy(member).length === 0) waiter.resolve();
+      else continue; // also where the others are not there yet
       this.#waiters = this.#waiters.filter((each) => each !== waiter);
     }
   }
 
-  #mayStart(name: string): boolean {
-    if (this.#stopping || this.#members.some(({ mustEnd }) => mustEnd)) return false;
-    const self = this.#members.findIndex((member) => member.name === name);
-    if (self < 0) return false; // the others are not there yet
+  /** The programs that must end, or be ready, before a program may start. One that was stopped alone is not waited for. */
+  #heldUpBy(member: Member): readonly string[] {
     const before = this.#strategy === "one_for_one"
-      ? this.#members[self]!.after.map((each) => this.#member(each))
-      : this.#members.slice(0, self);
-    return before.every((member) => isReady(member) && !member.stopped);
+      ? member.after.map((each) => this.#member(each))
+      : this.#members.slice(0, this.#members.indexOf(member));
+    return this.#members.filter((each) =>
+      each.mustEnd ||
+      (before.includes(each) && !(each.stopped ? each.reached : isReady(each)))
+    ).map(({ name }) => name);
   }
 }
 
 function isReady({ supervision, status }: Member): boolean {
   return status === null ? supervision.ready : true;
+}
+
+function isAtRest({ supervision, status }: Member): boolean {
+  return status !== null || supervision.status.state === "stopped";
 }
 
 /** Dependencies first, and else as given. Throws INVALID_PARAM for dependencies that nothing can satisfy. */

@@ -59,16 +59,13 @@ function linesOf(event: SupervisorEvent): readonly string[] {
       const { reason, evidence: { detail } } = event;
       // Of other reasons, the detail was told with the warning.
       const cause = reason === "signal" && detail ? `: ${firstLine(detail)}` : "";
-      const next = event.delay === null
-        ? "none follows"
-        : event.delay === 0
-        ? "the next one starts at once"
-        : `the next one starts in ${Math.round(event.delay)} ms`;
       return [
-        `${who} ${endOf(event.evidence)} (${event.reason}${cause}); ${next}`,
+        `${who} ${endOf(event.evidence)} (${reason}${cause}); ${nextOf(event)}`,
         ...details(event.evidence),
       ];
     }
+    case "stopped":
+      return ["stopped; sam restart starts it again"];
     case "failed": {
       const { reason, evidence } = event;
       const why = reason === "failed"
@@ -86,6 +83,14 @@ function linesOf(event: SupervisorEvent): readonly string[] {
     default:
       return [];
   }
+}
+
+function nextOf({ delay, waitsFor }: SupervisorEvent & { readonly type: "recovery" }): string {
+  if (delay === null) return "none follows";
+  const wait = waitsFor ? `waits for ${waitsFor.join(", ")}` : "";
+  if (delay === 0) return `the next one ${wait || "starts at once"}`;
+  const start = `the next one starts in ${Math.round(delay)} ms`;
+  return wait ? `${start} at the earliest, and ${wait}` : start;
 }
 
 function endOf({ exitCode, signal, detail }: Evidence): string {

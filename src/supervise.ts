@@ -165,6 +165,8 @@ export class Supervision implements Supervisor {
   #check: SupervisorStatus["check"] = null;
   #spawnedAt: number | null = null;
   #stopEarly: { signal: Signal | null } | null = null;
+  #haltEarly = false;
+  #halting: (() => void)[] = [];
   #restarting: { resolve: () => void; reject: (error: SamError) => void }[] = [];
 
   constructor(
@@ -222,6 +224,7 @@ export class Supervision implements Supervisor {
         failed: (reason, detail) => this.#driver!.unhealthy(reason, detail),
       });
     }
+    if (this.#haltEarly) this.#driver.halt();
     if (this.#stopEarly) this.#driver.shutdown(this.#stopEarly.signal);
     else this.#driver.begin();
     if (runtime.pid === 1) await this.#reapOrphans(runtime);
@@ -296,7 +299,18 @@ export class Supervision implements Supervisor {
         return reject(new SamError("BAD_HANDLE", "supervision is over: call supervise() again"));
       }
       this.#restarting.push({ resolve, reject });
+      this.#haltEarly = false;
       this.#driver?.restart();
+    });
+  }
+
+  /** Ends the program until `restart()`. Resolved when its process is gone, or supervision is over. */
+  halt(): Promise<void> {
+    return new Promise((resolve) => {
+      if (this.#status || this.#driver?.server.state === "stopped") return resolve();
+      this.#halting.push(resolve);
+      if (this.#driver) this.#driver.halt();
+      else this.#haltEarly = true;
     });
   }
 
@@ -334,26 +348,30 @@ export class Supervision implements Supervisor {
     if (event.type === "spawn" || (event.type === "standby" && event.state === "promoted")) {
       this.#spawnedAt = stamped.at;
       this.#checker?.begin();
-      for (const { resolve } of this.#restarting.splice(0)) {
-        resolve();
-      }
+      for (const { resolve } of this.#restarting.splice(0)) resolve();
     }
+    if (event.type === "stopped") this.#interruptRestarts("the program was stopped");
     this.#tell(stamped);
+    if (event.type === "stopped" || event.type === "spawn") this.#endHalts();
   }
 
   #finish(status: ExitStatus): void {
     this.#status = status;
     this.#tell(this.#stamped({ type: "finish", status }));
     this.#log.close();
-    for (const { reject } of this.#restarting.splice(0)) {
-      reject(
-        new SamError(
-          "INTERRUPT",
-          `supervision ended (${status.reason}) before the next instance was there`,
-        ),
-      );
-    }
+    this.#interruptRestarts(`supervision ended (${status.reason})`);
+    this.#endHalts();
     this.#settle(status);
+  }
+
+  #interruptRestarts(why: string): void {
+    for (const { reject } of this.#restarting.splice(0)) {
+      reject(new SamError("INTERRUPT", `${why} before the next instance was there`));
+    }
+  }
+
+  #endHalts(): void {
+    for (const resolve of this.#halting.splice(0)) resolve();
   }
 
   #tell(event: SupervisorEvent): void {

@@ -50,7 +50,7 @@ commandTest(
     assertEquals(await events.exited, 0);
     assertStringIncludes(
       events.stdout,
-      "instance 1 ended with exit code 7 (exit); the next one starts at once\n",
+      "instance 1 ended with exit code 7 (exit); the next one waits for web\n",
     );
     assertEquals(await sam(["restart", "web"]).exited, 0);
     await run.event("spawn", 3, "web");
@@ -77,10 +77,15 @@ commandTest(
     const followed = sam(["events", "--follow", "--json"]);
     await followed.text(/"recovery"/);
     assertEquals(await sam(["stop", "web"]).exited, 0);
-    assertEquals((await run.event("finish", 1, "web")).status.reason, "stopped");
+    await run.event("stopped", 1, "web");
     const half = sam(["status"]);
     assertEquals(await half.exited, 0);
-    assertMatch(half.stdout, /\nstore +ready [^]*\nweb +finished /);
+    assertMatch(half.stdout, /\nstore +ready [^]*\nweb +stopped /);
+    assertEquals(await sam(["restart"]).exited, 0); // of all that was not stopped
+    await run.event("spawn", 3, "store");
+    assertEquals(await sam(["restart", "web"]).exited, 0);
+    await run.event("spawn", 5, "web");
+    assertEquals(await sam(["stop", "web"]).exited, 0);
     assertEquals(await sam(["stop"]).exited, 0);
     assertEquals(await piped.exited, 0);
     assertEquals([await run.exited, await followed.exited], [0, 0], run.stderr);

@@ -79,6 +79,36 @@ commandTest("metrics and probes of programs that fail, are ready, and are not", 
 });
 
 commandTest(
+  "a program that was stopped alone is not called ready, and takes nothing from the others",
+  async (sam, { directory }) => {
+    const sleep = { program: "sleep", args: ["60"] };
+    const ill = { ...sleep, check: { command: "false" } };
+    const late = { ...sleep, after: ["ill"] };
+    const file = join(directory, "sam.config.json");
+    writeFileSync(file, JSON.stringify({ programs: { worker: sleep, web: sleep, ill, late } }));
+    const run = sam(["run", "--json", "--metrics", "0", "--config", file]);
+    await run.event("spawn", 1, "web");
+    await run.event("spawn", 1, "ill");
+    const url = await urlOf(run);
+    assertEquals(await sam(["stop", "worker"]).exited, 0);
+    const some = await ask(url, "/readyz");
+    assertEquals([some.status, some.body.split("\n").slice(0, -1)], [503, [
+      "stopped: worker (stopped)",
+      "ready: web (launched)",
+      "not ready: ill (launched)",
+      "not ready: late (spawning, waits for ill)",
+    ]]);
+    assertEquals(await sam(["stop", "ill"]).exited, 0);
+    assertEquals(await sam(["stop", "late"]).exited, 0);
+    assertEquals((await ask(url, "/readyz")).status, 200);
+    assertEquals(await sam(["restart", "worker"]).exited, 0);
+    assertMatch((await ask(url, "/readyz")).body, /^ready: worker \(launched\)/);
+    assertEquals(await sam(["stop"]).exited, 0);
+    await run.exited;
+  },
+);
+
+commandTest(
   "the status page: what is, what was, and what comes, as text without markup",
   async (sam) => {
     const line = "trap \"echo '<b>&'; exit 7\" USR1; while :; do sleep 0.05; done";

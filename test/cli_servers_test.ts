@@ -307,7 +307,7 @@ commandTest(
     assertEquals(done.stderr, "sam: done has finished: only a new sam run starts it again\n");
     const waits = sam(["restart", "waits"]);
     assertEquals(await waits.exited, 69);
-    assertEquals(waits.stderr, "sam: waits waits for what comes before it\n");
+    assertEquals(waits.stderr, "sam: waits waits for ill\n");
     const restart = sam(["restart"]);
     assertEquals([await restart.exited, restart.stderr], [0, ""]);
     await run.event("spawn", 2, "web");

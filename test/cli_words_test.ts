@@ -356,6 +356,7 @@ test("docs/events.md knows every event, and which of them are told", () => {
     failed: true,
     observed: true,
     stopping: true,
+    stopped: true,
     standby: true,
     quorum: true,
     fallback: true,

@@ -123,11 +123,26 @@ const situations: Readonly<Record<string, Situation>> = {
   "stopping before register": { state: "stopping", reach: (b) => b.launch().feed(stop) },
   "stopping, killed": { state: "stopping", reach: (b) => (b.start().feed(stop), b.feed(stop)) },
   "stopping, exited": { state: "stopping", reach: (b) => (b.start().feed(stop), b.feed(crash)) },
+  "stopping to rest": { state: "stopping", reach: (b) => b.start().feed({ type: "halt" }) },
   "stopping to restart": { state: "stopping", reach: (b) => b.start().feed({ type: "restart" }) },
   "backoff": {
     state: "backoff",
     reach: (b) => instanceTwo(b).start().exit(0),
     settings: { recoveryPolicy: "restart" },
+  },
+  "spawning, halt asked": {
+    state: "spawning",
+    reach: (b) => {
+      b.feed({ type: "begin" });
+      b.feed({ type: "halt" });
+    },
+  },
+  "stopped": {
+    state: "stopped",
+    reach: (b) => {
+      b.start().feed({ type: "halt" });
+      b.exit(0);
+    },
   },
   "finished": { state: "finished", reach: (b) => b.launch().exit(0) },
 };
@@ -157,6 +172,7 @@ const inputs: readonly ServerInput[] = [
   { type: "shutdown", signal: "SIGINT", delivered: true },
   { type: "shutdown", signal: "SIGKILL" },
   { type: "restart" },
+  { type: "halt" },
   { type: "unhealthy", reason: "unhealthy", detail: "no answer" },
   { type: "unhealthy", reason: "startup", detail: "never an answer" },
   says({ type: "hello", version: 1, id: 91, pid: 9, notice: "" }),

@@ -1,9 +1,10 @@
 // Several programs: the order of their start and end, and what the failure of one means for the others.
 import { assertEquals, assertThrows } from "@std/assert";
-import { existsSync, writeFileSync } from "node:fs";
+import { existsSync, rmSync, writeFileSync } from "node:fs";
 import type { CheckOptions, SamError, SupervisorEvent } from "../mod.ts";
 import { Fleet, inOrder, type Strategy } from "../src/fleet.ts";
 import { checkProgram } from "../src/program.ts";
+import { report } from "../src/report.ts";
 import { checkSuperviseOptions } from "../src/supervise.ts";
 import { eventually, killQuietly, processTest } from "./support/processes.ts";
 import { test } from "./support/harness.ts";
@@ -124,13 +125,18 @@ processTest(
       b: [`trap "${wait}; exit" TERM; : >${up}; ${wait}`, "a"],
     });
     let refused = 0;
-    fleet.subscribe((_, { type }) => void (type === "spawnFailed" && refused++));
+    const texts: string[] = [];
+    fleet.subscribe((_, event) => {
+      if (event.type === "spawnFailed") refused++;
+      texts.push(...report(event));
+    });
     await eventually("b", () => existsSync(up));
     fleet.stop(null);
     killQuietly(fleet.supervisor("a").status.pid!);
     await reached("exit a1");
     writeFileSync(go, "");
     assertEquals([await fleet.finished, refused], [0, 1]);
+    assertEquals(texts, ["instance 1 ended by SIGKILL (signal); none follows"]);
     assertEquals(said(), ["spawn a1", "spawn b1", "exit a1", "exit b1"]);
   },
 );
@@ -145,12 +151,97 @@ for (const [stopped, what] of stoppedAlone) {
     const { fleet, said, reached } = fleetOf("one_for_one", { a: [sleep], b: [sleep, "a"] }, never);
     await reached("spawn a1");
     await fleet.stopOne(stopped);
-    assertEquals([fleet.waits("a"), fleet.waits("b")], [false, stopped === "a"]);
+    const waitsFor = [fleet.waitsFor("a"), fleet.waitsFor("b")];
+    assertEquals(waitsFor, [undefined, stopped === "a" ? ["a"] : undefined]);
     fleet.stop(null);
     assertEquals(await fleet.finished, 0);
     assertEquals(said(), ["spawn a1", "exit a1"]);
   });
 }
+
+for (const strategy of ["rest_for_one", "one_for_all"] as const) {
+  processTest(
+    `${strategy}: a program that was stopped alone stays so, holds up no other, and starts again when asked`,
+    async () => {
+      const { fleet, said, reached } = fleetOf(strategy, {
+        a: [sleep],
+        b: [sleep, "a"],
+        c: [sleep, "b"],
+      });
+      await reached("spawn c1");
+      await fleet.stopOne("b");
+      assertEquals([fleet.isStopped("b"), fleet.isReady("b"), fleet.allReady], [true, false, true]);
+      killQuietly(fleet.supervisor("a").status.pid!);
+      await reached("spawn c2");
+      assertEquals(said().slice(3), ["exit b1", "exit a1", "exit c1", "spawn a2", "spawn c2"]);
+      await fleet.restartOne("b");
+      assertEquals([fleet.isStopped("b"), fleet.supervisor("b").status.instanceId], [false, 2]);
+      killQuietly(fleet.supervisor("a").status.pid!);
+      await reached("spawn c3");
+      assertEquals(said().slice(-3), ["spawn a3", "spawn b3", "spawn c3"]);
+      fleet.stop(null);
+      assertEquals(await fleet.finished, 0);
+    },
+  );
+}
+
+processTest(
+  "a program that is being stopped is not started again with the others, but at once when that is asked for",
+  async (stage) => {
+    const [up, go] = [`${stage.directory}/up`, `${stage.directory}/go`];
+    const wait = `while [ ! -e ${go} ]; do sleep 0.02; done`;
+    const slow = `trap "${wait}; exit" TERM; : >${up}; ${wait}`;
+    const { fleet, said, reached } = fleetOf("one_for_all", { a: [sleep], b: [slow, "a"] });
+    await eventually("b", () => existsSync(up));
+    const stopped = fleet.stopOne("b");
+    killQuietly(fleet.supervisor("a").status.pid!);
+    await reached("exit a1");
+    writeFileSync(go, "");
+    await stopped;
+    await reached("spawn a2");
+    assertEquals(said(), ["spawn a1", "spawn b1", "exit a1", "exit b1", "spawn a2"]);
+    rmSync(go);
+    rmSync(up);
+    await fleet.restartOne("b");
+    await eventually("b again", () => existsSync(up));
+    const again = fleet.stopOne("b");
+    const restarted = fleet.restartOne("b");
+    writeFileSync(go, "");
+    await Promise.all([again, restarted]);
+    assertEquals(said().slice(5, 8), ["spawn b2", "exit b2", "spawn b3"]);
+    fleet.stop(null);
+    await fleet.finished;
+  },
+);
+
+processTest("a restart waits, as is said, until those that must end have ended", async (stage) => {
+  const [up, go] = [`${stage.directory}/up`, `${stage.directory}/go`];
+  const wait = `while [ ! -e ${go} ]; do sleep 0.02; done`;
+  const slow = `trap "${wait}; exit" TERM; : >${up}; ${wait}`;
+  const { fleet, said, reached } = fleetOf("rest_for_one", { a: [sleep], b: [slow, "a"] });
+  const texts: string[] = [];
+  fleet.subscribe((_, event) => void texts.push(...report(event)));
+  await eventually("b", () => existsSync(up));
+  killQuietly(fleet.supervisor("a").status.pid!);
+  await reached("exit a1");
+  await eventually("its report", () => texts.length > 0);
+  assertEquals(texts, ["instance 1 ended by SIGKILL (signal); the next one waits for b"]);
+  writeFileSync(go, "");
+  await reached("spawn a2");
+  killQuietly(fleet.supervisor("a").status.pid!); // with b at its end, or waiting: nothing is there to wait for
+  await reached("spawn a3");
+  assertEquals(said().slice(0, 5), ["spawn a1", "spawn b1", "exit a1", "exit b1", "spawn a2"]);
+  fleet.stop(null);
+  await fleet.finished;
+});
+
+processTest("the last program that is stopped alone ends all", async () => {
+  const { fleet, reached } = fleetOf("one_for_one", { a: [sleep], b: [sleep], c: ["exit 0"] });
+  await reached("spawn b1");
+  await reached("exit c1");
+  await Promise.all([fleet.stopOne("a"), fleet.stopOne("b")]);
+  assertEquals(await fleet.finished, 0);
+});
 
 processTest("whoever hears that a program has done its work finds it ready", async () => {
   const { fleet } = fleetOf("one_for_one", { a: [sleep], seed: ["exit 0"] });

@@ -181,12 +181,16 @@ export class Control {
           return;
         case "restart": {
           const { program } = request;
-          if (program !== undefined && fleet.waits(program)) {
-            throw new SamError("BAD_HANDLE", `${program} waits for what comes before it`);
+          const waitsFor = program !== undefined && fleet.waitsFor(program);
+          if (waitsFor) {
+            throw new SamError("BAD_HANDLE", `${program} waits for ${waitsFor.join(", ")}`);
           }
+          // Without a name, what was stopped on purpose stays so.
+          const isMeant = (name: string) =>
+            program !== undefined || !(fleet.waitsFor(name) || fleet.isStopped(name));
           await Promise.all(
-            named(fleet, program).filter((name) => !fleet.waits(name)).map((name) =>
-              fleet.supervisor(name).restart().catch((error: SamError) => {
+            named(fleet, program).filter(isMeant).map((name) =>
+              fleet.restartOne(name).catch((error: SamError) => {
                 if (error.code !== "BAD_HANDLE") throw error;
                 if (program === undefined) return; // it has done its work
                 throw new SamError(

@@ -10,7 +10,7 @@ export const help = `sam keeps programs alive: it runs, watches, warns, kills an
 
   sam status [NAME] [--json] [--watch|-w]      what runs, and how it is
   sam events [NAME] [--json] [--follow|-f]     what has happened
-  sam restart|stop [NAME]                      in an orderly manner
+  sam restart|stop [NAME]                      orderly; restart also undoes stop
   sam signal SIGNAL [NAME]                     to the program
   sam completion bash|zsh|fish                 for the shell
   sam --version

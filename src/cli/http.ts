@@ -92,11 +92,12 @@ export class Endpoints {
   }
 }
 
-/** 200 when every program is ready or has done its work, else 503; a line for each says how it is. */
+/** 200 when every program is ready, has done its work or was stopped alone, else 503; a line for each says how it is. */
 function readiness(fleet: Fleet, journal: Journal): HttpAnswer {
-  const lines = journal.status.programs.map(({ name, state }) =>
-    `${fleet.isReady(name) ? "ready" : "not ready"}: ${name} (${state})\n`
-  );
-  const all = fleet.names.every((name) => fleet.isReady(name));
-  return { status: all ? 200 : 503, type: text, body: lines.join("") };
+  const lines = journal.status.programs.map(({ name, state }) => {
+    const how = fleet.isStopped(name) ? "stopped" : fleet.isReady(name) ? "ready" : "not ready";
+    const waitsFor = fleet.waitsFor(name);
+    return `${how}: ${name} (${state}${waitsFor ? `, waits for ${waitsFor.join(", ")}` : ""})\n`;
+  });
+  return { status: fleet.allReady ? 200 : 503, type: text, body: lines.join("") };
 }

@@ -74,7 +74,7 @@ export async function run(words: readonly string[]): Promise<number> {
         settings,
         status: fleet.supervisor(name).status,
       })),
-    isReady: () => fleet.names.every((name) => fleet.isReady(name)),
+    isReady: () => fleet.allReady,
   }, (error) => host.stderr.write(`sam: systemd cannot be told: ${(error as Error).message}\n`));
   const fleet = new Fleet(plan.programs, plan.strategy);
   fleet.subscribe((name, event) => {

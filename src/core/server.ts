@@ -105,7 +105,7 @@ export class Server {
   #startRequest: number | null = null;
   #exited: Exit | null = null;
   #planned: { reason: RecoveryReason; detail: string; at: number } | null = null;
-  #goal: "stop" | "restart" | null = null;
+  #goal: "stop" | "restart" | "halt" | null = null;
   #goalSignal: Signal | null = null;
   /** Asked to stop twice while it was being started. */
   #hastened = false;
@@ -122,7 +122,6 @@ export class Server {
     acknowledge: (server, message: { id: number }) =>
       server.#send({ type: "done", id: message.id }),
     spawn: (server, _input, now) => server.#spawn(now),
-    endSpare: (server) => server.#spare.end(), // it holds old code
     spawnAfresh: (server, _input, now) => {
       server.#spare.end(); // it holds old code
       server.#spawn(now);
@@ -162,6 +161,10 @@ export class Server {
     leaveOnceSpawned: (server, input: Input<"shutdown">) => server.#leaveOnceSpawned(input.signal),
     makeFinal: (server) => server.#makeFinal(),
     renew: (server, _input, now) => server.#leave("restart", null, now),
+    renewOnceEnded: (server) => server.#renewOnceEnded(),
+    halt: (server, _input, now) => server.#leave("halt", null, now),
+    haltOnceEnded: (server) => server.#haltOnceEnded(),
+    rest: (server) => server.#rest(),
     finish: (server, input: Input<"shutdown">) => server.#finishBetween(input.signal),
   };
 
@@ -361,8 +364,9 @@ export class Server {
     this.#spawnedAt = now;
     this.#emit({ type: "spawn", pid });
     this.#limitStartup(now);
-    if (this.#goal !== "stop") return;
-    this.#leave("stop", this.#hastened ? "SIGKILL" : this.#goalSignal, now);
+    if (this.#goal === "restart") this.#goal = null; // it is new enough
+    if (this.#goal === null) return;
+    this.#leave(this.#goal, this.#hastened ? "SIGKILL" : this.#goalSignal, now);
   }
 
   /** A process that is to call `start()` has so long; a command need not call it, and has so long once it has registered. */
@@ -378,6 +382,8 @@ export class Server {
     this.#effects.push({ type: "bury" });
     this.#emit({ type: "spawnFailed", error });
     if (this.#goal === "stop") return this.#finishBetween(this.#goalSignal);
+    if (this.#goal === "halt") return this.#rest();
+    if (this.#goal === "restart") return this.#spawn(now);
     if (!this.#replacement) return this.#finish(1, null, "spawn", error);
     this.#lastExit ??= { code: 1, signal: null };
     this.#spawnedAt = now; // it never ran
@@ -621,7 +627,12 @@ export class Server {
   }
 
   /** An orderly end: warn now, kill after `stopTimeout`. */
-  #leave(goal: "stop" | "restart", signal: Signal | null, now: number, delivered = false): void {
+  #leave(
+    goal: "stop" | "restart" | "halt",
+    signal: Signal | null,
+    now: number,
+    delivered = false,
+  ): void {
     this.#goal = goal;
     this.#goalSignal = signal;
     this.#spare.end(); // asked to stop, it has no use; asked to restart, it holds old code
@@ -632,8 +643,10 @@ export class Server {
     this.#map({ state: "stopped" }, now);
     this.#emit({ type: "stopping", signal: sent });
     if (this.#linked) {
-      this.#send({ type: "warn", reason: goal, detail: `the server was asked to ${goal}` });
-      this.#interruptStart(`the server was asked to ${goal}`);
+      const reason = goal === "halt" ? "stop" : goal;
+      const detail = `the server was asked to ${reason}`;
+      this.#send({ type: "warn", reason, detail });
+      this.#interruptStart(detail);
     }
     if (sent === "SIGKILL") return this.#kill();
     if (!delivered) this.#effects.push({ type: "signal", signal: sent });
@@ -652,6 +665,28 @@ export class Server {
     if (this.#goal === "stop") this.#kill();
     this.#goal = "stop";
     this.#spare.end();
+  }
+
+  /** Asked to halt while the process is being started, or its end is under way; asked a second time, the wait is over. */
+  #haltOnceEnded(): void {
+    if (this.#goal === "stop") return;
+    if (this.#goal === "halt" && this.state !== "spawning") this.#kill();
+    this.#goal = "halt";
+    this.#spare.end();
+  }
+
+  /** Asked to restart in the same situation: the next process is new enough. */
+  #renewOnceEnded(): void {
+    if (this.state !== "spawning") this.#spare.end(); // it holds old code
+    if (this.#goal === "halt") this.#goal = "restart";
+  }
+
+  /** No process is there, and none is started until a restart is asked for. */
+  #rest(): void {
+    this.#deadlines.clear();
+    this.#spare.end();
+    this.state = "stopped";
+    this.#emit({ type: "stopped" });
   }
 
   #kill(): void {
@@ -693,9 +728,9 @@ export class Server {
     // What marked itself failed is not started again, whatever else was asked meanwhile.
     if (planned?.reason === "failed") return this.#recover("failed", planned.detail, now);
     if (this.#goal === "stop") return this.#finish(status, signal, "stopped");
-    if (this.#goal === "restart") {
+    if (this.#goal !== null) {
       this.#restart.ran(now - this.#spawnedAt, this.#healthyMs(now));
-      return this.#spawn(now);
+      return this.#goal === "halt" ? this.#rest() : this.#spawn(now);
     }
     if (planned) return this.#recover(planned.reason, planned.detail, now);
     const ended: RecoveryReason = signal === null ? "exit" : "signal";

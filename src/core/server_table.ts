@@ -18,7 +18,6 @@ export type ActionName =
   | "acknowledge"
   | "spawn"
   | "spawnAfresh"
-  | "endSpare"
   | "launch"
   | "failSpawn"
   | "welcome"
@@ -44,6 +43,10 @@ export type ActionName =
   | "leaveOnceSpawned"
   | "makeFinal"
   | "renew"
+  | "renewOnceEnded"
+  | "halt"
+  | "haltOnceEnded"
+  | "rest"
   | "finish";
 
 type Row = Readonly<Record<ServerEventName, ActionName>>;
@@ -59,6 +62,7 @@ const silent: Row = {
   quorumFailed: "failQuorum",
   shutdown: "ignore",
   restart: "ignore",
+  halt: "ignore",
   unhealthy: "ignore",
   heartbeat: "ignore",
   starved: "ignore",
@@ -81,6 +85,7 @@ const alive: Row = {
   linkEnd: "endLink",
   shutdown: "leave",
   restart: "renew",
+  halt: "halt",
   unhealthy: "recover",
   hello: "refuse",
   start: "refuse",
@@ -111,17 +116,20 @@ const ending: Row = {
   markFailed: "markFailed",
   shutdown: "makeFinal",
   unhealthy: "ignore",
-  restart: "endSpare",
+  restart: "renewOnceEnded",
+  halt: "haltOnceEnded",
 };
 
 /** The table. */
 export const table: Readonly<Record<ServerState, Row>> = {
-  idle: { ...silent, begin: "spawn", shutdown: "finish" },
+  idle: { ...silent, begin: "spawn", shutdown: "finish", halt: "rest" },
   spawning: {
     ...silent,
     spawned: "launch",
     spawnFailed: "failSpawn",
     shutdown: "leaveOnceSpawned",
+    restart: "renewOnceEnded",
+    halt: "haltOnceEnded",
   },
   launched: { ...alive, hello: "welcome" },
   // A request may be repeated after its answer came too late: it has been granted, so it is again.
@@ -143,6 +151,7 @@ export const table: Readonly<Record<ServerState, Row>> = {
   warned: ending,
   killing: ending,
   stopping: ending,
-  backoff: { ...silent, shutdown: "finish", restart: "spawnAfresh" },
+  backoff: { ...silent, shutdown: "finish", restart: "spawnAfresh", halt: "rest" },
+  stopped: { ...silent, shutdown: "finish", restart: "spawnAfresh" },
   finished: { ...silent, quorum: "ignore" },
 };

@@ -17,6 +17,7 @@ export type ServerState =
   | "killing"
   | "stopping"
   | "backoff"
+  | "stopped"
   | "finished";
 
 /** Why an instance was, or had to be, replaced. */
@@ -151,6 +152,8 @@ export type ServerInput =
   /** `delivered`: the process got this signal from elsewhere (a terminal sends it to all). */
   | { readonly type: "shutdown"; readonly signal: Signal | null; readonly delivered?: boolean }
   | { readonly type: "restart" }
+  /** End the process, and start no other until a restart is asked for. */
+  | { readonly type: "halt" }
   /** Somebody other than the process found that it is not healthy, or did not become so in time. */
   | {
     readonly type: "unhealthy";
@@ -201,6 +204,8 @@ export type ServerEvent =
   | { readonly type: "stopping"; readonly signal: Signal }
   /** SIGKILL was sent. */
   | { readonly type: "kill" }
+  /** The program was stopped by `sam stop NAME`: it starts again when a restart is asked for. */
+  | { readonly type: "stopped" }
   | { readonly type: "exit"; readonly code: number | null; readonly signal: EndSignal | null }
   /** An instance was given up; the next one starts in `delay` milliseconds, or never (null). */
   | {
@@ -208,6 +213,8 @@ export type ServerEvent =
     readonly reason: RecoveryReason;
     readonly evidence: Evidence;
     readonly delay: number | null;
+    /** Under `sam run`: the programs that must end, or be ready, before the next one starts; left out for none. */
+    readonly waitsFor?: readonly string[];
   }
   /** The program is given up for good: too many recoveries, or `markFailed()`. The last recovery's reason and evidence. */
   | { readonly type: "failed"; readonly reason: RecoveryReason; readonly evidence: Evidence }

@@ -53,6 +53,7 @@ const states: readonly ServerState[] = [
   "killing",
   "stopping",
   "backoff",
+  "stopped",
   "finished",
 ];
 

@@ -88,6 +88,9 @@ export class ProgramMeter {
         this.#orderly = false;
         this.#recovered(event.at);
         break;
+      case "stopped":
+        this.#downSince = null; // what was stopped on purpose need not recover
+        break;
       case "start":
       case "check":
         this.#recovered(event.at);

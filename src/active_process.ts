@@ -203,6 +203,7 @@ export class ActiveProcess implements Sam {
   heartbeat(): void {
     if (this.#client.state !== "started") this.#allow("heartbeat");
     if (this.#link === null) {
+      if (!this.#client.exitWhenLost) return; // it goes on unprotected, and its timer must not end it
       throw new SamError(
         "LIBRARY",
         "the server of this process is gone: nobody sees this heartbeat",

@@ -71,7 +71,8 @@ export interface Sam {
   stop(): Promise<void>;
   /**
    * "I am healthy now." Synchronous, also in a loop that never yields. Throws BAD_HANDLE (not started; while `stop()` is on its
-   * way it is allowed), and LIBRARY when the server is gone. Source: `sam_hc_send(3)`.
+   * way it is allowed), and LIBRARY when the server is gone; with `serverLost: "continue"` it does nothing then.
+   * Source: `sam_hc_send(3)`.
    */
   heartbeat(): void;
   /**

@@ -50,7 +50,7 @@ for (const transport of transports) {
       const { pid } = await stage.line("started");
       program.kill("SIGKILL");
       assertEquals((await stage.line("goes on")).pid, pid);
-      assertEquals(stage.lines("heartbeat").map(({ code }) => code), ["LIBRARY"]);
+      assertEquals(stage.lines("heartbeat").map(({ code }) => code), ["none"]);
       await program.exited;
       await eventually("the end of the application", () => !lives(pid));
     },

@@ -63,6 +63,8 @@ interface Request {
   readonly then: (answer: ServerMessage, now: number) => void;
   /** Undoes what the call had begun, when it fails. */
   readonly otherwise: (now: number) => void;
+  /** The message that takes the call back at a server that carries it out after its TIMEOUT. */
+  readonly undo?: "start" | "stop" | undefined;
 }
 
 /** The server has this long to answer; `start()` while it waits for quorum has no limit. */
@@ -98,6 +100,8 @@ export class Client {
   hasClusterMap: boolean | undefined;
   /** Whether the server wants to know how the stack of a blocked loop can be had. */
   captureStack = false;
+  /** Whether the process is to end when the server is gone. */
+  exitWhenLost = true;
   /** Whether a health check was ever set. */
   hadHealthCheck = false;
 
@@ -106,7 +110,6 @@ export class Client {
   #requests = new Map<number, Request>();
   #lastId = 0;
   #hasQuorum = false;
-  #exitWhenLost = true;
   #linked = false;
   /** The link keeps data without a message. */
   #keeps = false;
@@ -247,7 +250,7 @@ export class Client {
       this.hasClusterMap = answer.hasClusterMap;
       this.captureStack = answer.captureStack;
       this.#hasQuorum = answer.hasQuorum;
-      this.#exitWhenLost = answer.exitWhenLost;
+      this.exitWhenLost = answer.exitWhenLost;
       if (answer.first) this.#handOver(call, then);
       else this.#fetch(call, data, 0, then);
     }, back);
@@ -340,6 +343,7 @@ export class Client {
       () => {
         if (this.state === "starting") this.state = "registered";
       },
+      "stop",
     );
   }
 
@@ -371,7 +375,7 @@ export class Client {
       if (this.state !== "stopping") return;
       this.state = "started";
       if (this.#linked) this.#health.begin(this.timeInterval, then);
-    });
+    }, "start");
   }
 
   #finalize(call: number, now: number): void {
@@ -475,6 +479,7 @@ export class Client {
     for (const [id, request] of this.#requests) {
       if (request.deadline > now) continue;
       this.#requests.delete(id);
+      if (request.undo) this.#send({ type: request.undo, id: this.#nextId() });
       request.otherwise(now);
       if (request.call !== null) {
         this.#reject(
@@ -495,15 +500,24 @@ export class Client {
     now: number,
     then: Request["then"],
     otherwise: Request["otherwise"] = () => {},
+    undo?: Request["undo"],
   ): void {
     if (!this.#linked) {
       otherwise(now);
       if (call !== null) this.#rejectLost(call);
       return;
     }
-    const id = this.#lastId = this.#lastId >= 2 ** 32 - 1 ? 1 : this.#lastId + 1;
-    this.#requests.set(id, { call, deadline: now + answerMs, then, otherwise });
-    this.#effects.push({ type: "send", message: message(id) });
+    const id = this.#nextId();
+    this.#requests.set(id, { call, deadline: now + answerMs, then, otherwise, undo });
+    this.#send(message(id));
+  }
+
+  #nextId(): number {
+    return this.#lastId = this.#lastId >= 2 ** 32 - 1 ? 1 : this.#lastId + 1;
+  }
+
+  #send(message: ClientMessage): void {
+    this.#effects.push({ type: "send", message });
   }
 
   #receive(message: ServerMessage, now: number): void {
@@ -558,7 +572,7 @@ export class Client {
       code: "LIBRARY",
       message: `the server of this process is gone (${detail})`,
     });
-    if (this.#exitWhenLost) this.#effects.push({ type: "exit" });
+    if (this.exitWhenLost) this.#effects.push({ type: "exit" });
   }
 
   #rejectAll(code: SamErrorCode, message: string, now: number): void {

@@ -97,6 +97,7 @@ export class Checker {
     const { period, failureThreshold } = this.#check;
     let failures = 0;
     let ready = false;
+    let late = false;
     for (;;) {
       const asked = this.#runtime.now();
       const problem = await this.#ask();
@@ -108,14 +109,16 @@ export class Checker {
         failures = 0;
       } else if (ready) {
         this.#sink.changed(false, problem);
-        if (++failures >= failureThreshold) {
+        if (++failures === failureThreshold) {
           const times = failures === 1 ? "" : `, ${failures} times in a row`;
-          return this.#sink.failed("unhealthy", problem + times);
+          this.#sink.failed("unhealthy", problem + times);
         }
-      } else if (this.#startupTimeout > 0 && now - begun >= this.#startupTimeout) {
+      } else if (!late && this.#startupTimeout > 0 && now - begun >= this.#startupTimeout) {
+        late = true;
         const since = `it was not healthy within ${this.#startupTimeout} ms`;
-        return this.#sink.failed("startup", `${since}: ${problem}`);
+        this.#sink.failed("startup", `${since}: ${problem}`);
       }
+      if (round !== this.#round) return; // it is recovered; with `observe` it is not, and may become healthy again
       await this.#pause(Math.max(0, asked + period - now));
       if (round !== this.#round) return;
     }

@@ -346,6 +346,7 @@ export class Supervision implements Supervisor {
     if (event.type === "check") this.#check = event.healthy ? "passing" : "failing";
     if (event.type === this.#readyBy) this.#ready = event.type !== "check" || event.healthy;
     if (event.type === "spawn" || (event.type === "standby" && event.state === "promoted")) {
+      this.#ready ||= this.#readyBy === "spawn";
       this.#spawnedAt = stamped.at;
       this.#checker?.begin();
       for (const { resolve } of this.#restarting.splice(0)) resolve();

@@ -2,13 +2,13 @@
 import { assert, assertEquals, assertStringIncludes } from "@std/assert";
 import { spawn } from "node:child_process";
 import { once } from "node:events";
-import { readFileSync, writeFileSync } from "node:fs";
+import { readFileSync, rmSync, writeFileSync } from "node:fs";
 import { createServer, type Server } from "node:http";
 import { connect, type Socket } from "node:net";
 import { setTimeout as sleep } from "node:timers/promises";
 import { commandTest } from "./support/command.ts";
 import { taggedProcesses } from "./support/leaks.ts";
-import { eventually, killQuietly } from "./support/processes.ts";
+import { eventually, killQuietly, processTest } from "./support/processes.ts";
 import { runtimePath } from "./support/runtimes.ts";
 
 /** The processes of this test whose command line is `words`. */
@@ -122,6 +122,31 @@ commandTest("a check of a port that swallows connections leaves none behind", as
     assertStringIncludes(evidence.detail, "no answer within 200 ms");
     await run.exited;
   });
+});
+
+processTest("observe: a check goes on after the failure that it reported", async (stage) => {
+  const file = `${stage.directory}/healthy`;
+  const watched = stage.supervise({ command: "sleep", args: ["60"] }, {
+    recoveryPolicy: "restart",
+    observe: true,
+    startupTimeout: 100,
+    check: { command: `test -e ${file}`, period: 20, failureThreshold: 2 },
+  });
+  assertEquals((await watched.event("observed")).reason, "startup");
+  for (let failures = 1; failures <= 2; failures++) {
+    writeFileSync(file, "");
+    await eventually("health", () => watched.supervisor.status.ready);
+    rmSync(file);
+    await eventually("a failure", () => watched.all("observed").length > failures);
+    const seen = watched.all("check").length;
+    await eventually(
+      "more checks, which report none",
+      () => watched.all("check").length > seen + 3,
+    );
+  }
+  const reasons = watched.all("observed").map(({ reason }) => reason);
+  assertEquals(reasons, ["startup", "unhealthy", "unhealthy"]);
+  assertEquals(watched.supervisor.status.ready, false);
 });
 
 commandTest(

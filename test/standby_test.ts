@@ -64,6 +64,22 @@ processTest(
   },
 );
 
+processTest("standby: a command is ready again when its spare is promoted", async (stage) => {
+  const [command, ...args] = stage.commandOf("standby_program", { args: ["unix", "stays"] });
+  const { env } = stage.program("standby_program");
+  const watched = stage.supervise({ command: command!, args, env: env! }, options);
+  await watched.event("spawn");
+  const isReady = () => watched.supervisor.status.ready;
+  assertEquals(isReady(), true);
+  await eventually("a parked spare", () => watched.supervisor.status.standby?.state === "parked");
+  process.kill(watched.supervisor.status.pid!, "SIGKILL");
+  await eventually(
+    "the promotion",
+    () => watched.all("standby").some(({ state }) => state === "promoted"),
+  );
+  assertEquals(isReady(), true);
+});
+
 processTest("standby: restart() ends the spare too, and starts afresh", async (stage) => {
   const watched = stage.supervise("standby_program", options, { args: ["unix", "stays"] });
   await stage.line("started");

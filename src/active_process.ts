@@ -152,6 +152,12 @@ export class ActiveProcess implements Sam {
     }
   }
 
+  /** Tells the server that the event loop turns. */
+  confirm(): void {
+    if (this.#link?.confirm) this.#link.confirm();
+    else this.#link?.heartbeat();
+  }
+
   /** Leaves the link to a program that registers itself; what was begun here is over then, and nobody's business. */
   offer(): void {
     const { transport } = this.#server as ServerAddress;
@@ -341,8 +347,7 @@ export class ActiveProcess implements Sam {
         this.#keep(effect.id, effect.bytes);
         break;
       case "confirm":
-        if (this.#link?.confirm) this.#link.confirm();
-        else this.#link?.heartbeat();
+        this.confirm();
         break;
       case "check":
         void this.#runCheck();

@@ -211,7 +211,10 @@ export class Driver implements Sleeper {
         this.#killSpare();
         break;
       case "examine":
-        this.#instance?.examine(effect.stackMs);
+        this.#instance?.examine(
+          effect.stackMs,
+          this.#starvation.isBusySince(this.server.lastHeartbeat),
+        );
         break;
       case "signal":
         this.#instance?.signal(effect.signal);

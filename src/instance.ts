@@ -321,18 +321,25 @@ export class Instance {
     return this.#below ?? this.#child?.pid;
   }
 
-  /** Looks at the process, which is about to be ended; takes its stack within `stackMs`, unless that is 0. */
-  examine(stackMs: number): void {
+  /**
+   * Looks at the process, which is about to be ended; takes its stack within `stackMs`, unless that is 0. A stack shows that
+   * its event loop is blocked, and so does a main thread that never pauses (`isBusy`).
+   */
+  examine(stackMs: number, isBusy: boolean): void {
     const { pid } = this;
     if (pid === undefined || this.#attempt) return;
     const { runtime } = this.#parts;
     const state = processState(runtime, pid);
     this.#findings = { ...(state && { processState: state }), ...this.#noteBefore(Date.now()) };
-    if (stackMs === 0 || (this.#stackAccess === null && !this.#isModule)) return;
+    const judge = (isBlocked: boolean) => isBlocked && this.#sink.input({ type: "blocked" });
+    if (stackMs === 0 || (this.#stackAccess === null && !this.#isModule)) return void judge(isBusy);
     const target = { pid, access: this.#stackAccess, words: this.#words, before: this.#before };
     const attempt = this.#attempt = takeStack(runtime, target, stackMs);
     this.#late = null;
-    this.#examined = attempt.found.then((finding) => this.#endExamination(attempt, finding));
+    this.#examined = attempt.found.then((finding) => {
+      this.#endExamination(attempt, finding);
+      judge(isBusy || "stack" in finding);
+    });
   }
 
   #endExamination(attempt: StackAttempt, finding: StackFinding): void {

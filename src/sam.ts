@@ -136,9 +136,7 @@ export async function initialize(options: SamOptions): Promise<Sam> {
  * For a preload: registers this process ahead of its program, which takes the link when it registers itself. Undefined
  * where no server started this process; else as `initialize` and `register`.
  */
-export async function registerAhead(): Promise<
-  Sam & { readonly timeInterval: number } | undefined
-> {
+export async function registerAhead(): Promise<ActiveProcess | undefined> {
   if (birth.link === undefined && !birth.denied) return undefined;
   const sam = await begin({ timeInterval: 0, recoveryPolicy: "restart" }); // the server's win
   await sam.register();

@@ -12,6 +12,9 @@ import type { Runtime } from "./runtime/runtime.ts";
 /** With less than this share of a processor, a process is slowed down by others more than by itself. */
 const leastShare = 1 / 4;
 
+/** A thread that has run, or waited for a processor, for this share of the time has not paused. */
+const busyShare = 9 / 10;
+
 /** A process that waits for the disk gets no more than that in all. */
 const longestDiskMs = 5000;
 
@@ -55,6 +58,21 @@ export class Starvation {
   /** The process is still in doubt, and has until `deadline`. */
   postpone(deadline: number): void {
     this.#deadline = deadline;
+  }
+
+  /**
+   * Whether the main thread has not paused since the process came into doubt, after its last sign of life: an event loop that
+   * turned would have confirmed that in the time that it has run.
+   */
+  isBusySince(lastSign: number | null): boolean {
+    const then = this.#main;
+    if (!then || this.#since < (lastSign ?? Infinity)) return false;
+    const now = threadOf(this.#runtime, this.#pid);
+    const passedMs = this.#runtime.now() - this.#since;
+    if (now?.state !== "running" || passedMs < this.#timeInterval / 8) return false;
+    const ranMs = now.ranMs - then.ranMs;
+    const waitedMs = now.waitedMs - then.waitedMs;
+    return ranMs + waitedMs >= passedMs * busyShare && !this.#hasHardlyRun(ranMs);
   }
 
   /** `deadline` is near: how many milliseconds more process `pid` is to be given, because it could not run; 0 for none. */

@@ -4,9 +4,10 @@ import { spawnSync } from "node:child_process";
 import { closeSync, openSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { createServer } from "node:http";
 import { basename } from "node:path";
+import { setTimeout as sleep } from "node:timers/promises";
 import { loopbackPorts } from "../src/proc.ts";
 import { loadRuntime } from "../src/runtime/runtime.ts";
-import { commandTest, page, runtimeName, samCommand } from "./support/command.ts";
+import { type Command, commandTest, page, runtimeName, samCommand } from "./support/command.ts";
 import { test } from "./support/harness.ts";
 import { freePorts } from "./support/ports.ts";
 import { eventually } from "./support/processes.ts";
@@ -103,6 +104,49 @@ commandTest(
     assertEquals(await run.exited, 0, run.stderr);
     assertEquals(run.events().filter(({ type }) => type === "warn"), []);
     await run.text(/loaded\ndone/);
+  },
+);
+
+commandTest("a program whose event loop turns, but in long pieces, has started", async (sam) => {
+  const limits = ["--time-interval", "800", "--startup-timeout", "1200"];
+  const how = ["--runtime", runtimeName, ...limits, "--restart", "never"];
+  const run = sam(["run", "--json", ...how, fixture("cli_blocks"), "in pieces", "450", "2500"]);
+  await run.event("start");
+  assertEquals(await run.exited, 0, run.stderr);
+  assertEquals(run.events().filter(({ type }) => type === "warn"), []);
+});
+
+/** The time between the warning of an instance, which does not end of it, and its kill. */
+async function graceOf(run: Command, instance: number): Promise<number> {
+  const [warn, kill] = [await run.event("warn", instance), await run.event("kill", instance)];
+  return kill.at - warn.at;
+}
+
+commandTest(
+  "a loop that hangs is killed soon, though the program has a handler for the warn signal",
+  async (sam) => {
+    const limits = ["--time-interval", "1s", "--restart-max-delay", "0"];
+    const how = ["--runtime", runtimeName, ...limits];
+    const run = sam(["run", "--json", ...how, fixture("cli_blocks"), "hangs", "0"]);
+    // Where the machine is busy, the stack may come too late, and the loop may get too little of a core to show by that.
+    for (let instance = 1; await graceOf(run, instance) >= 900; instance++);
+    run.kill("SIGTERM");
+    await run.exited;
+  },
+);
+
+commandTest(
+  "a loop that hangs, and turns again after its warning, has its whole grace period",
+  async (sam, stage) => {
+    const file = `${stage.directory}/turns`;
+    const how = ["--runtime", runtimeName, "--time-interval", "2s", "--restart", "never"];
+    const run = sam(["run", "--json", ...how, fixture("cli_blocks"), "hangs", "1000", file]);
+    await run.event("warn");
+    await sleep(150); // the loop is found to be blocked
+    writeFileSync(file, "");
+    await run.text(/closed/);
+    await run.exited;
+    assertEquals(run.events().filter(({ type }) => type === "kill"), []);
   },
 );
 

@@ -1,7 +1,7 @@
 // A program that a preload has registered ahead of it, the ends that are failures, and a check from outside.
 import { assertEquals } from "@std/assert";
 import { restartDefaults } from "../src/core/restart.ts";
-import { Bench, T } from "./support/core_bench.ts";
+import { Bench, stopTimeout, T } from "./support/core_bench.ts";
 import { test } from "./support/harness.ts";
 
 const on = (rule: "failure" | "always") => ({ ...restartDefaults, jitter: 0, on: rule });
@@ -97,4 +97,145 @@ test("core server: given up after a warning, exit code 0 is no success; under li
   const own = new Bench({ ...quit, restart: on("failure") }).start().exit(0);
   assertEquals(own.status()?.code, 0, "nobody asked it to end");
   assertEquals(new Bench({ ...quit, restart: on("always") }).launch().exit(0).status()?.code, 1);
+});
+
+const turns = { type: "heartbeat" } as const;
+const blocked = { type: "blocked" } as const;
+
+test("core server: a preloaded program whose loop turns is watched when its time to start is over", () => {
+  const bench = new Bench({ ...preloaded, startupTimeout: 10 * T });
+  bench.register().pass(9 * T + 1);
+  bench.feed(turns);
+  bench.pass(T);
+  assertEquals([bench.state, bench.events("start").length], ["started", 1]);
+  bench.feed(turns);
+  bench.pass(T - 1);
+  assertEquals(bench.ask("start")?.type, "done", "it may have been free at last");
+  bench.pass(1);
+  assertEquals(bench.events("warn")[0]?.reason, "timeout");
+});
+
+test("core server: a program whose loop no longer turns, or that registers itself, has to start in time", () => {
+  const options = { ...preloaded, startupTimeout: 10 * T };
+  const hung = new Bench(options);
+  hung.register().pass(9 * T);
+  hung.feed(turns);
+  hung.pass(T);
+  const own = new Bench(options);
+  own.register().hello();
+  own.pass(10 * T - 1);
+  own.feed(turns);
+  own.pass(1);
+  const next = new Bench(options);
+  next.register().feed(turns);
+  next.exit(1);
+  next.register().pass(10 * T);
+  for (const bench of [hung, own, next]) {
+    assertEquals(bench.events("warn")[0]?.reason, "startup");
+  }
+});
+
+test("core server: where quorum is missing, a loop that turns is given the time to start once more", () => {
+  const bench = new Bench({ ...preloaded, startupTimeout: T, hasQuorum: true });
+  bench.register().pass(T - 1);
+  for (let n = 0; n < 5; n++) {
+    bench.feed(turns);
+    bench.pass(T);
+    assertEquals(bench.state, "registered");
+  }
+  bench.feed(turns);
+  bench.feed({ type: "quorum", quorate: true });
+  bench.pass(T);
+  assertEquals(bench.state, "started");
+});
+
+/** Warned for its silence; the time since is 0. */
+const warned = (some: object = {}) => {
+  const bench = new Bench({ ...preloaded, ...some });
+  bench.start().pass(T);
+  assertEquals(bench.state, "warned");
+  return bench;
+};
+
+test("core server: a loop that is shown to be blocked has a quarter of the time interval after its warning", () => {
+  const bench = warned();
+  bench.pass(10);
+  bench.feed(blocked);
+  bench.pass(T / 4 - 1);
+  assertEquals(bench.state, "warned");
+  bench.pass(1);
+  assertEquals([bench.state, bench.signals()], ["killing", ["SIGKILL"]]);
+  const late = warned();
+  late.pass(T - 1);
+  late.feed(blocked);
+  late.pass(1);
+  assertEquals(late.state, "killing", "never later than without");
+});
+
+test("core server: a blocked loop that turns again has its whole grace period from then on, once", () => {
+  const bench = warned();
+  bench.feed(blocked);
+  bench.pass(T / 4 - 1);
+  bench.feed(turns);
+  bench.pass(T / 2);
+  bench.feed(turns);
+  bench.feed(blocked);
+  bench.pass(T / 2 - 1);
+  assertEquals(bench.state, "warned");
+  bench.pass(1);
+  assertEquals(bench.state, "killing");
+});
+
+test("core server: the whole grace period is left to a loop that turns, and to programs that register themselves", () => {
+  const turned = warned();
+  turned.feed(turns);
+  turned.pass(T * 3 / 4);
+  turned.feed(blocked);
+  const own = new Bench(preloaded);
+  own.start().hello();
+  own.ask("start");
+  own.pass(T);
+  own.feed(blocked);
+  own.pass(T * 3 / 4);
+  const other = new Bench();
+  other.start().pass(T);
+  other.feed(blocked);
+  other.pass(T * 3 / 4);
+  const unlinked = warned();
+  unlinked.feed({ type: "linkEnd" });
+  unlinked.feed(blocked);
+  unlinked.pass(T * 3 / 4);
+  for (const bench of [turned, own, other, unlinked]) {
+    bench.pass(T / 4 - 1);
+    assertEquals(bench.state, "warned");
+    bench.pass(1);
+    assertEquals(bench.state, "killing");
+  }
+});
+
+test("core server: found unhealthy by others, a loop counts as blocked once it has been silent for half the time interval", () => {
+  const unhealthy = { type: "unhealthy", reason: "unhealthy", detail: "no answer" } as const;
+  for (const [silentMs, graceMs] of [[T / 2 - 1, T], [T / 2, T / 4]] as const) {
+    const bench = new Bench(preloaded).start();
+    bench.pass(silentMs);
+    bench.feed(unhealthy);
+    bench.feed(blocked);
+    bench.pass(graceMs - 1);
+    assertEquals(bench.state, "warned");
+    bench.pass(1);
+    assertEquals(bench.state, "killing");
+  }
+});
+
+test("core server: a loop that blocks before it ever turns has the short grace period, too; with time interval 0 none has", () => {
+  const loading = new Bench({ ...preloaded, startupTimeout: 10 * T });
+  loading.register().pass(10 * T);
+  loading.feed(blocked);
+  loading.pass(T / 4);
+  assertEquals(loading.state, "killing");
+  const unlimited = new Bench({ ...preloaded, startupTimeout: T, timeInterval: 0 });
+  unlimited.register().pass(T);
+  unlimited.feed(blocked);
+  unlimited.pass(stopTimeout - 1);
+  assertEquals(unlimited.state, "warned");
 });

@@ -99,6 +99,14 @@ const situations: Readonly<Record<string, Situation>> = {
       b.feed(stop);
     },
   },
+  "warned, blocked": {
+    state: "warned",
+    reach: (b) => {
+      b.start().pass(T);
+      b.feed({ type: "blocked" });
+    },
+    settings: { preloaded: true },
+  },
   "warned, exited": {
     state: "warned",
     reach: (b) => {
@@ -165,6 +173,7 @@ const inputs: readonly ServerInput[] = [
   { type: "linkEnd" },
   { type: "heartbeat" },
   { type: "starved", waitMs: 5 },
+  { type: "blocked" },
   { type: "quorum", quorate: true },
   { type: "quorum", quorate: false },
   { type: "quorumFailed", problem: { code: "ACCESS", message: "denied" } },

@@ -186,6 +186,25 @@ test("starvation: a thread that reads or writes files excuses nobody who sleeps"
   assertEquals(ready, soon, "nor does it hide one that waits to be run");
 });
 
+test("starvation: busy is who has run, or waited for a processor, all the time since its last sign of life", () => {
+  const isBusy = (state: "R" | "S" | "D", ranMs: number, waitedMs: number, sinceMs = 100) => {
+    const scene = new Scene({ [pid]: ["S", 50, 40] });
+    scene.now += sinceMs;
+    scene.threads = { [pid]: [state, 50 + ranMs, 40 + waitedMs] };
+    return scene.starvation.isBusySince(999);
+  };
+  assertEquals([isBusy("R", 90, 0), isBusy("R", 89, 0), isBusy("S", 100, 0)], [true, false, false]);
+  assertEquals([isBusy("R", 26, 70), isBusy("R", 25, 75)], [true, false], "that it hardly ran");
+  assertEquals([isBusy("D", 100, 0), isBusy("R", 49, 0, 49)], [false, false], "too short a look");
+  const scene = new Scene({ [pid]: ["R", 50, 0] });
+  scene.now += 100;
+  scene.threads = { [pid]: ["R", 150, 0] };
+  const signs = [1000, 1001, null].map((at) => scene.starvation.isBusySince(at));
+  assertEquals(signs, [true, false, false], "the look began before the last sign");
+  scene.threads = {};
+  assertEquals(scene.starvation.isBusySince(1000), false);
+});
+
 test("starvation: another process, another deadline, and what is not known excuse nobody", () => {
   const starving: Threads = { [pid]: ["R", 50, 0] };
   const { starvation } = new Scene(starving);

@@ -101,6 +101,10 @@ export class Server {
   /** It was a spare, and nothing that it said shows that it knows of its promotion. */
   #unaware = false;
   #healthySince: number | null = null;
+  /** When its event loop last showed, before it was watched or after it was warned, that it turns. */
+  #turnedAt: number | null = null;
+  /** Its event loop is blocked, so that its grace period ends early, unless the loop turns again. */
+  #hastyGrace = false;
   #linked = false;
   #startRequest: number | null = null;
   #exited: Exit | null = null;
@@ -141,6 +145,8 @@ export class Server {
     markFailed: (server, message: Message<"markFailed">, now) =>
       server.#markFailed(message.id, now),
     confirm: (server, _input, now) => server.#confirm(now),
+    noteTurn: (server, _input, now) => server.#noteTurn(now),
+    shortenGrace: (server, _input, now) => server.#shortenGrace(now),
     wait: (server, input: Input<"starved">, now) => server.#wait(input.waitMs, now),
     beginCheck: (server, _input, now) => server.#beginCheck(now),
     endCheck: (server, message: Message<"checkEnd">, now) => server.#endCheck(message, now),
@@ -270,13 +276,7 @@ export class Server {
     if (due("drain")) return this.#judge(now);
     if (due("backoff")) return this.#advance(now);
     if (due("grace")) return this.#kill();
-    if (due("startup")) {
-      return this.#plan(
-        "startup",
-        `not started within ${this.#settings.startupTimeout} ms`,
-        now,
-      );
-    }
+    if (due("startup")) return this.#endStartup(now);
     const { timeInterval } = this.#settings;
     if (due("liveness")) return this.#plan("timeout", `no heartbeat for ${timeInterval} ms`, now);
     if (due("check")) {
@@ -344,9 +344,11 @@ export class Server {
       this.#linked =
       this.#credited =
       this.#starved =
+      this.#hastyGrace =
       this.#hastened =
         false;
     this.#healthySince =
+      this.#turnedAt =
       this.#startRequest =
       this.#exited =
       this.#planned =
@@ -375,6 +377,17 @@ export class Server {
     if (startedAtSpawn && !this.#registered) return;
     if (startupTimeout === 0 || this.#deadlines.has("startup")) return;
     this.#deadlines.set("startup", now + startupTimeout);
+  }
+
+  /** The time to start is over. A preloaded program whose event loop turns, but is never free, is watched from now on. */
+  #endStartup(now: number): void {
+    const { startupTimeout, timeInterval } = this.#settings;
+    const turns = this.#turnedAt !== null && now - this.#turnedAt < (timeInterval || Infinity);
+    if (!this.#preloaded || !turns) {
+      return this.#plan("startup", `not started within ${startupTimeout} ms`, now);
+    }
+    if (this.#quorate) this.#watch(now);
+    else this.#deadlines.set("startup", now + startupTimeout);
   }
 
   /** The process could not be started: fatal for the first, a failed recovery for a later one. */
@@ -470,7 +483,7 @@ export class Server {
     this.#confirm(now, true);
     this.#emit({ type: "start" });
     if (this.#policy === "restart") this.#spare.want(now);
-    this.#send({ type: "done", id: this.#startRequest! });
+    if (this.#startRequest !== null) this.#send({ type: "done", id: this.#startRequest });
     this.#startRequest = null;
   }
 
@@ -531,6 +544,31 @@ export class Server {
     const { least, most } = mapUpdateMs;
     const moves = Math.max(least, Math.min(timeInterval / 8, most));
     if (now - this.#mapUpdated >= moves) this.#map({}, now);
+  }
+
+  /** The event loop turns, of a process that is not watched yet, or that is warned. */
+  #noteTurn(now: number): void {
+    this.#turnedAt = now;
+    if (!this.#hastyGrace || !this.#deadlines.has("grace")) return;
+    this.#hastyGrace = false;
+    this.#deadlines.set("grace", now + this.#settings.timeInterval);
+  }
+
+  /**
+   * As long as its event loop is blocked, no handler of the warn signal can run in a warned process: a quarter of the time
+   * interval is enough. Not for programs that register themselves: they are promised a whole time interval.
+   */
+  #shortenGrace(now: number): void {
+    const { timeInterval } = this.#settings;
+    const turnedAt = Math.max(this.lastHeartbeat ?? -Infinity, this.#turnedAt ?? -Infinity);
+    // Loops that turn confirm themselves four times in a time interval; one that has turned since the warning has its grace.
+    const isSilent = turnedAt < this.#planned!.at && now - turnedAt >= timeInterval / 2;
+    const end = this.#deadlines.at("grace");
+    if (!this.#preloaded || !this.#linked || timeInterval === 0 || !isSilent || end === undefined) {
+      return;
+    }
+    this.#hastyGrace = true;
+    this.#deadlines.set("grace", Math.min(end, now + timeInterval / 4));
   }
 
   /** The process could not run: it is given more time, and then looked at again. */

@@ -28,6 +28,8 @@ export type ActionName =
   | "finalize"
   | "markFailed"
   | "confirm"
+  | "noteTurn"
+  | "shortenGrace"
   | "wait"
   | "beginCheck"
   | "endCheck"
@@ -66,6 +68,7 @@ const silent: Row = {
   unhealthy: "ignore",
   heartbeat: "ignore",
   starved: "ignore",
+  blocked: "ignore",
   hello: "ignore",
   start: "ignore",
   stop: "ignore",
@@ -133,7 +136,13 @@ export const table: Readonly<Record<ServerState, Row>> = {
   },
   launched: { ...alive, hello: "welcome" },
   // A request may be repeated after its answer came too late: it has been granted, so it is again.
-  registered: { ...linked, start: "start", stop: "acknowledge", markFailed: "markFailed" },
+  registered: {
+    ...linked,
+    start: "start",
+    stop: "acknowledge",
+    markFailed: "markFailed",
+    heartbeat: "noteTurn",
+  },
   // A stop() here is a start() that was called off.
   waiting: { ...linked, quorum: "startIfQuorate", stop: "stop" },
   started: {
@@ -148,7 +157,7 @@ export const table: Readonly<Record<ServerState, Row>> = {
     quorum: "recoverUnlessQuorate",
   },
   finalized: { ...alive, unhealthy: "ignore" },
-  warned: ending,
+  warned: { ...ending, heartbeat: "noteTurn", blocked: "shortenGrace" },
   killing: ending,
   stopping: ending,
   backoff: { ...silent, shutdown: "finish", restart: "spawnAfresh", halt: "rest" },

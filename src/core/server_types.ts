@@ -144,6 +144,8 @@ export type ServerInput =
   | { readonly type: "tick" }
   /** The active process is silent because it could not run: see `Server.doubtAt`. It is given so many milliseconds more. */
   | { readonly type: "starved"; readonly waitMs: number }
+  /** The event loop of the active process, which is silent, was found to be blocked: its JavaScript runs without a pause. */
+  | { readonly type: "blocked" }
   /** The process, at its end, has left these bytes where the server finds them: its last stored data. */
   | { readonly type: "kept"; readonly bytes: Uint8Array }
   | { readonly type: "quorum"; readonly quorate: boolean }

@@ -383,7 +383,7 @@ export class Server {
   #endStartup(now: number): void {
     const { startupTimeout, timeInterval } = this.#settings;
     const turns = this.#turnedAt !== null && now - this.#turnedAt < (timeInterval || Infinity);
-    if (!this.#preloaded || !turns) {
+    if (!this.#preloaded || !this.#linked || !turns) {
       return this.#plan("startup", `not started within ${startupTimeout} ms`, now);
     }
     if (this.#quorate) this.#watch(now);

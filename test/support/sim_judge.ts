@@ -53,6 +53,9 @@ export class Judge {
   /** So much more time the instance was given because it could not run, and so much of it since the last sign. */
   #excused = { ms: 0, sinceSign: 0 };
   #warned: { at: number; reason: string } | null = null;
+  /** Since its warning the instance was found to be blocked, and has shown that its loop turns. */
+  #blockedAt: number | null = null;
+  #turnedAt: number | null = null;
   #launched: number | null = null;
   #runningMs = 0;
   #recoveries: number[] = [];
@@ -91,6 +94,7 @@ export class Judge {
   decided(input: ServerInput, effects: readonly ServerEffect[]): void {
     if (input.type === "shutdown" || input.type === "restart") this.#asked = true;
     if (input.type === "starved") this.#excuse(input.waitMs);
+    if (input.type === "blocked" && this.#server.state === "warned") this.#blockedAt ??= this.#now;
     for (const effect of effects) this.#decided(input, effect);
   }
 
@@ -137,8 +141,21 @@ export class Judge {
         this.active = null;
         return;
       case "emit":
+        if (effect.event.type === "kill" && input.type === "tick") this.#lookAtGrace();
         return this.#event(effect.event);
     }
+  }
+
+  /** The grace period is over: a quarter of the time interval where a preloaded program has not turned since its warning. */
+  #lookAtGrace(): void {
+    if (!this.#warned || this.#warned.at === this.#now) return; // by the signal SIGKILL
+    const { timeInterval, stopTimeout, preloaded } = this.#settings;
+    const whole = timeInterval || stopTimeout;
+    const mayBeBlocked = preloaded && this.#blockedAt !== null;
+    // What arrives at the last moment may come too late.
+    const turned = this.#turnedAt !== null && this.#now - this.#turnedAt > slackMs;
+    const least = this.#warned.at + (mayBeBlocked && !turned ? whole / 4 : whole);
+    assert(this.#now >= least - 1e-6, "killed before its grace period was over");
   }
 
   #start(role: Start["role"]): Start {
@@ -153,7 +170,7 @@ export class Judge {
     this.#onlyOne();
     assertEquals(instanceId, this.#expectedId++, "instance ids rise by one");
     this.instances++;
-    this.#sign = this.#check = this.#warned = null;
+    this.#sign = this.#check = this.#warned = this.#blockedAt = this.#turnedAt = null;
     this.#excused = { ms: 0, sinceSign: 0 };
     this.#unhealthy =
       this.#registeredOnce =
@@ -243,7 +260,10 @@ export class Judge {
           assert(this.#unhealthy || !this.#isStarved, "given no processor, yet warned");
           assert(this.#unhealthy || since(this.#check) >= timeInterval, "an answer in time");
         } else if (reason === "startup") {
-          assert(since(this.#launched) >= startupTimeout && this.#sign === null, "started");
+          assert(since(this.#launched) >= startupTimeout && !this.#startedOnce, "started");
+          const turns = this.#sign !== null && since(this.#sign) < (timeInterval || Infinity);
+          const isWatched = this.#settings.preloaded && this.#isLinked() && turns;
+          assert(!isWatched, "its loop turns, yet it has not started");
         } else if (reason === "quorum") assert(!this.quorate, "quorate");
         else assertEquals(reason, "exit");
         return;
@@ -291,8 +311,9 @@ export class Judge {
     const truth = signal === null ? code! : 128 + signalNumber(signal);
     const betweenInstances = status.reason === "stopped" && [0, 130, 143].includes(status.code);
     const limit = status.reason === "restart-limit" && truth === 0;
-    // Where exit code 0 is the end of the work, it is no answer to a warning, of a program that does not register.
-    const noSuccess = truth === 0 && status.reason === "quit" && !this.#registeredOnce &&
+    // Where exit code 0 is the end of the work, it is no answer to a warning, of a program that does not register itself.
+    const judgesItself = this.#registeredOnce && !this.#settings.preloaded;
+    const noSuccess = truth === 0 && status.reason === "quit" && !judgesItself &&
       this.#settings.restart.on !== "started";
     if (!betweenInstances) assertEquals(status.code, limit || noSuccess ? 1 : truth, status.reason);
   }
@@ -320,6 +341,7 @@ export class Judge {
     const { active } = this;
     if (sign === null || active?.address !== String(wire)) return;
     if (sign === "heartbeat" || sign === "healthy") this.#sign = this.#now;
+    if (sign === "heartbeat" && this.#warned) this.#turnedAt = this.#now;
     this.#excused.sinceSign = 0;
     if (sign === "check begins") this.#check = this.#now;
     else if (sign === "healthy" || sign === "unhealthy") this.#check = null;
@@ -376,7 +398,7 @@ export class Judge {
   }
 
   #lookForSilence(): void {
-    const { timeInterval, heartbeatWindow, stopTimeout } = this.#settings;
+    const { timeInterval, heartbeatWindow, stopTimeout, preloaded } = this.#settings;
     const sampleMs = this.#world.plan.sampled ? Math.max(1, timeInterval / 16) + 1 : 0;
     const slack = 2 * this.stalledMs + slackMs + sampleMs;
     const { state } = this.#server;
@@ -390,7 +412,13 @@ export class Judge {
     }
     if (state === "warned") {
       const grace = timeInterval || stopTimeout;
-      assert(now - this.#warned!.at <= grace + slack, "warned, and not killed");
+      const [warnedAt, turnedAt] = [this.#warned!.at, this.#turnedAt];
+      const mayTurn = preloaded ? grace / 4 : 0; // and then has its whole grace period
+      assert(now - warnedAt <= grace + mayTurn + slack, "warned, and not killed");
+      const isBlocked = this.#blockedAt !== null && turnedAt === null && this.#isLinked();
+      if (preloaded && isBlocked && this.#warned!.reason === "timeout") {
+        assert(now - this.#blockedAt! <= grace / 4 + slack, "blocked, and not killed");
+      }
     }
   }
 

@@ -159,6 +159,7 @@ export function drawPlan(seed: number): Plan {
       maxDataSize: 1e6,
       standby: dice.oneOf(0, 1, 1),
       startedAtSpawn: dice.once(20),
+      preloaded: seed % 3 === 0,
       hasQuorum,
       hasClusterMap: dice.oneOf(true, false),
       heartbeatWindow: dice.oneOf(0, Math.min(0.5, timeInterval / 200)),

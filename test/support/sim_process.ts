@@ -217,7 +217,11 @@ export class Process {
 
   #beat(): void {
     if (this.#beatMs === 0) return;
-    if (this.client.state === "started" && !this.#closed) this.#heartbeat();
+    const { state } = this.client;
+    // A preload tells of each turn of the loop before the program is started.
+    const tells = state === "started" ||
+      (state === "registered" && this.#world.plan.settings.preloaded);
+    if (tells && !this.#closed) this.#heartbeat();
     this.#loop(this.#world.now + this.#beatMs, () => this.#beat());
   }
 

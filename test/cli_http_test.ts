@@ -1,8 +1,10 @@
 // `sam run --metrics`: metrics, probes and the status page of a server that runs, and who may read them.
 import { assert, assertEquals, assertMatch, assertStringIncludes } from "@std/assert";
+import { writeFileSync } from "node:fs";
 import { type IncomingMessage, request } from "node:http";
 import { type AddressInfo, connect, createServer, type Socket } from "node:net";
 import { hostname } from "node:os";
+import { join } from "node:path";
 import { addressOf } from "../src/cli/address.ts";
 import { type Entry, Journal } from "../src/cli/journal.ts";
 import { Live } from "../src/cli/live.ts";

@@ -217,7 +217,16 @@ export class Driver implements Sleeper {
         );
         break;
       case "signal":
-        this.#instance?.signal(effect.signal);
+        this.#instance?.end(effect.signal);
+        break;
+      case "delivered":
+        this.#instance?.noteDelivered();
+        break;
+      case "passOn":
+        this.#instance?.passOn();
+        break;
+      case "letGo":
+        this.#instance?.letGo();
         break;
       case "send":
         this.#instance?.send(effect.message);
@@ -277,6 +286,8 @@ export class Driver implements Sleeper {
       case "exit":
       case "linkEnd":
         return this.#feed({ type: "spare", input });
+      case "orphaned":
+        return this.#feed({ type: "spare", input: { type: "exit" } });
       case "message":
         if (input.message.type === "hello") {
           this.#feed({ type: "spare", input: { type: "hello", message: input.message } });

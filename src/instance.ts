@@ -6,7 +6,8 @@ import type { Signal } from "./core/signals.ts";
 import { SamError } from "./errors.ts";
 import { familyVariable, type Guard, type Ward } from "./guard.ts";
 import { heapDetail } from "./heap_limit.ts";
-import { descends, processState } from "./proc.ts";
+import { processState } from "./proc.ts";
+import { ProcessTree } from "./process_tree.ts";
 import { linkVariable } from "./runtime/birth.ts";
 import type { Child, Command, Runtime } from "./runtime/runtime.ts";
 import { type StackAttempt, type StackFinding, type StackTarget, takeStack } from "./stack.ts";
@@ -51,8 +52,8 @@ export class Instance {
   #endpoint: Endpoint | null = null;
   #child: Child | null = null;
   #link: Link | null = null;
-  /** The process that registered, where it is not the one that was spawned (a wrapper stands between). */
-  #below: number | null = null;
+  /** Its processes; null before there is one. */
+  #tree: ProcessTree | null = null;
   /** What the guard knows of it; null when it is not, or no longer, guarded. */
   #ward: Ward | null = null;
   #sampled = 0;
@@ -76,6 +77,9 @@ export class Instance {
   #held: Signal[] = [];
   #doomed = false;
   #buried = false;
+  #abandon: () => void = () => {};
+  /** Resolved when it cannot be killed. */
+  readonly #abandoned = new Promise<void>((resolve) => this.#abandon = resolve);
 
   /** Starts the process. */
   constructor(parts: InstanceParts, sink: InstanceSink) {
@@ -117,8 +121,18 @@ export class Instance {
       this.#sink.input({ type: "spawnFailed", error: problemOf(error) });
       return;
     }
+    const tree = this.#tree = new ProcessTree(runtime, child, {
+      mayBeWrapper: !this.#isModule && killMode === "group",
+      family: family && `${family}=1`,
+    }, {
+      problem: (error, what) => this.#sink.problem(error, what),
+      unkillable: (problem) => {
+        this.#abandon();
+        this.#sink.input({ type: "unkillable", problem });
+      },
+    });
     if (child.outputs.length > 0) this.#tail = new Tail(runtime, child.outputs);
-    if (this.#doomed) child.kill("SIGKILL");
+    if (this.#doomed) tree.signal("SIGKILL");
     this.#watch({ pid: child.pid, leads: leads && killMode === "group", family });
     if (expected) guard!.remove(expected);
     this.#sink.input({ type: "spawned", pid: child.pid });
@@ -126,16 +140,17 @@ export class Instance {
       this.#endpoint!.accept(child, (link) => this.#linked(link));
     } catch (error) {
       this.#sink.problem(error, "the transport cannot accept the program, which is killed");
-      child.kill("SIGKILL");
+      tree.signal("SIGKILL");
     }
     const exit = await child.exited;
+    if ((exit.signal === "SIGINT" || exit.code === 130) && runtime.stdinIsTerminal) {
+      await new Promise<void>((resolve) => runtime.schedule(resolve, ctrlCMs, true));
+    }
+    await tree.gone(() => this.#sink.input({ type: "orphaned", ...exit }));
     this.#sweep();
     this.#attempt?.abandon("the process ended before it could be taken");
     await this.#examined;
     await this.#tail?.drained(lastOutputMs);
-    if ((exit.signal === "SIGINT" || exit.code === 130) && runtime.stdinIsTerminal) {
-      await new Promise<void>((resolve) => runtime.schedule(resolve, ctrlCMs, true));
-    }
     this.#takeKept();
     const detail = heapDetail(asked, exit, this.#tail?.lines);
     this.#sink.input({ type: "exit", ...exit, detail });
@@ -192,8 +207,8 @@ export class Instance {
   }
 
   /** It goes on without us. */
-  #letGo(): void {
-    this.#below = null; // it may outlive what was spawned
+  letGo(): void {
+    if (this.#tree) this.#tree.isFree = true;
     if (this.#ward) this.#parts.guard!.remove(this.#ward);
     this.#ward = null;
   }
@@ -229,17 +244,13 @@ export class Instance {
       }
       if (message.type === "hello") {
         if (message.notice) this.#sink.fallback("program", message.notice);
-        const { pid } = this.#child!;
-        if (message.pid !== pid && descends(this.#parts.runtime, message.pid, pid)) {
-          this.#below = message.pid;
-        }
+        this.#tree!.noteProgram(message.pid);
       }
       // A process that sends data after it has kept some had no room for more, and keeps none any more.
       if (message.type === "store" && this.#kept) {
         this.#takeKept();
         this.#outdated = true;
       }
-      if (message.type === "finalize") this.#letGo();
       // Heartbeats before a start or an answer are older than it: they are counted first.
       this.sample();
       this.#sink.input({ type: "message", message });
@@ -306,19 +317,31 @@ export class Instance {
     this.#link?.send(encodeServer(message));
   }
 
-  /** Sends a signal to the process, and to the one below it that registered. Waits while its stack is taken. */
+  /** Sends the signal by which the process is to end. */
+  end(signal: Signal): void {
+    if (this.#tree) this.#tree.ending = signal;
+    this.signal(signal);
+  }
+
+  /** Sends a signal to the program. Waits while its stack is taken. */
   signal(signal: Signal): void {
-    if (this.#attempt) {
-      this.#held.push(signal);
-      return;
-    }
-    this.#child?.kill(signal);
-    this.#signalBelow(signal);
+    if (this.#attempt) this.#held.push(signal);
+    else this.#tree?.signal(signal);
+  }
+
+  /** The program has got the signal by which it is to end. */
+  noteDelivered(): void {
+    if (this.#tree) this.#tree.isDelivered = true;
+  }
+
+  /** The wrapper has ended: the program below it gets the wrapper's signal. */
+  passOn(): void {
+    this.#tree?.passOn();
   }
 
   /** The process that registered; before that the one that was spawned, and undefined before there is one. */
   get pid(): number | undefined {
-    return this.#below ?? this.#child?.pid;
+    return this.#tree?.pid;
   }
 
   /**
@@ -369,25 +392,12 @@ export class Instance {
     return note ? { note: { text: note.text, age: Math.max(0, now - note.at) } } : {};
   }
 
-  /** While its link is there, the process below lives; after that its number may be another's. */
-  #signalBelow(signal: Signal): void {
-    const pid = this.#below;
-    if (pid === null || this.#link === null) return;
-    try {
-      this.#parts.runtime.kill(pid, signal);
-    } catch (error) {
-      this.#sink.problem(
-        error,
-        `cannot send ${signal} to process ${pid}, which registered below the one that was spawned`,
-      );
-    }
-  }
-
   /** The process has ended: gives back what belonged to it. Returns what the rest of its output waits for. */
   bury(): Promise<void> | undefined {
     if (this.#buried) return;
     this.#buried = true;
-    this.#signalBelow("SIGKILL");
+    this.#tree?.release();
+    this.#sweep();
     if (this.#link) this.#close(this.#link);
     else this.#close(this.#child?.stream);
     this.#close(this.#endpoint);
@@ -406,8 +416,8 @@ export class Instance {
   /** Ends a process that is not the active one, wherever it is in its life, and buries it. */
   async destroy(): Promise<void> {
     this.#doomed = true;
-    this.signal("SIGKILL");
-    await this.ended;
+    this.end("SIGKILL");
+    await Promise.race([this.ended, this.#abandoned]);
     await this.bury();
   }
 }

@@ -100,6 +100,33 @@ export function descends(runtime: Runtime, pid: number, ancestor: number): boole
   return false;
 }
 
+/** When a process began, in the kernel's words: with its number, that names it for ever. Undefined when it has ended. */
+export function beginningOf(runtime: Runtime, pid: number): string | undefined {
+  const stat = statOf(runtime, pid);
+  return stat && states[stat[0]!] !== "ended" ? stat[19] : undefined;
+}
+
+/** The children of all threads of a process. */
+export function childrenOf(runtime: Runtime, pid: number): readonly number[] {
+  const tasks = `/proc/${pid}/task`;
+  return runtime.systemNames(tasks).flatMap((thread) =>
+    (runtime.systemText(`${tasks}/${thread}/children`) ?? "").split(" ").map(Number)
+      .filter((child) => child > 0)
+  );
+}
+
+/** How often the main thread of a process was given a processor; undefined where that is not known. */
+export function turnsOf(runtime: Runtime, pid: number): string | undefined {
+  return runtime.systemText(`/proc/${pid}/task/${pid}/schedstat`)?.split(" ")[2];
+}
+
+/** The processes that have a variable in the environment they were started with. */
+export function withVariable(runtime: Runtime, variable: string): readonly number[] {
+  return runtime.systemNames("/proc").map(Number).filter((pid) =>
+    pid > 0 && runtime.systemText(`/proc/${pid}/environ`)?.split("\0").includes(variable)
+  );
+}
+
 /** The children of a process that have ended and were not reaped; undefined where that is not known. */
 export function zombiesOf(runtime: Runtime, pid: number): readonly number[] | undefined {
   const children = runtime.systemText(`/proc/${pid}/task/${pid}/children`);
@@ -116,6 +143,11 @@ export function handles(runtime: Runtime, pid: number, signal: Signal): boolean 
 /** Whether a process ignores a signal, as one that was started by nohup does with SIGHUP; false where that is not known. */
 export function ignores(runtime: Runtime, pid: number, signal: Signal): boolean {
   return isInMask(runtime, pid, "SigIgn", signal);
+}
+
+/** Whether a signal waits for a process to take it. */
+export function awaits(runtime: Runtime, pid: number, signal: Signal): boolean {
+  return isInMask(runtime, pid, "ShdPnd", signal);
 }
 
 function isInMask(runtime: Runtime, pid: number, name: string, signal: Signal): boolean {

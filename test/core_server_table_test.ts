@@ -92,6 +92,14 @@ const situations: Readonly<Record<string, Situation>> = {
     reach: (b) => b.launch().pass(50),
     settings: { startupTimeout: 50 },
   },
+  "warned for its wrapper": {
+    state: "warned",
+    reach: (b) => b.start().feed({ type: "orphaned", code: null, signal: "SIGTERM" }),
+  },
+  "warned for its wrapper before start()": {
+    state: "warned",
+    reach: (b) => b.register().feed({ type: "orphaned", code: 3, signal: null }),
+  },
   "warned, stop asked": {
     state: "warned",
     reach: (b) => {
@@ -170,6 +178,9 @@ const inputs: readonly ServerInput[] = [
   { type: "exit", code: 0, signal: null },
   { type: "exit", code: 3, signal: null },
   { type: "exit", code: null, signal: "SIGSEGV" },
+  { type: "orphaned", code: 0, signal: null },
+  { type: "orphaned", code: null, signal: "SIGKILL" },
+  { type: "unkillable", problem: { code: "ACCESS", message: "of another user" } },
   { type: "linkEnd" },
   { type: "heartbeat" },
   { type: "starved", waitMs: 5 },

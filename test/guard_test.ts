@@ -96,7 +96,7 @@ class Guards {
     let acknowledge!: (bytes: Uint8Array) => void;
     const read = (onData: (bytes: Uint8Array) => void) => acknowledge = onData;
     const stream = { idle: true, unsent: 0, write, read, hold() {}, close() {} };
-    return { pid: 1000, exited, stream, outputs: [], kill() {} };
+    return { pid: 1000, exited, stream, outputs: [], kill() {}, release() {} };
   }
 }
 

@@ -108,6 +108,8 @@ export class Server {
   #linked = false;
   #startRequest: number | null = null;
   #exited: Exit | null = null;
+  /** The state in which a wrapper ended and left the program behind; its end is judged by that. */
+  #orphanedIn: ServerState | null = null;
   #planned: { reason: RecoveryReason; detail: string; at: number } | null = null;
   #goal: "stop" | "restart" | "halt" | null = null;
   #goalSignal: Signal | null = null;
@@ -162,6 +164,9 @@ export class Server {
       server.#plan(input.reason, input.detail, now),
     endLink: (server, _input, now) => server.#endLink(now),
     noteExit: (server, input: Input<"exit">, now) => server.#noteExit(input, now),
+    endOrphan: (server, input: Input<"orphaned">, now) => server.#endOrphan(input, now),
+    passOn: (server) => server.#effects.push({ type: "passOn" }),
+    abandon: (server, input: Input<"unkillable">, now) => server.#abandon(input.problem, now),
     leave: (server, input: Input<"shutdown">, now) =>
       server.#leave("stop", input.signal, now, input.delivered),
     leaveOnceSpawned: (server, input: Input<"shutdown">) => server.#leaveOnceSpawned(input.signal),
@@ -351,6 +356,7 @@ export class Server {
       this.#turnedAt =
       this.#startRequest =
       this.#exited =
+      this.#orphanedIn =
       this.#planned =
       this.#goal =
       this.#goalSignal =
@@ -496,11 +502,12 @@ export class Server {
     this.#send({ type: "done", id });
   }
 
-  /** No longer watched, for good. */
+  /** No longer watched, for good. (Where its end is planned, finalize() is acknowledged, and lets nothing go.) */
   #finalize(id: number, now: number): void {
     this.#interruptStart("finalize() was called");
     this.#unwatch(now);
     this.state = "finalized";
+    this.#effects.push({ type: "letGo" });
     this.#spare.end();
     this.#emit({ type: "finalize" });
     this.#send({ type: "done", id });
@@ -645,23 +652,31 @@ export class Server {
   /** A recovery is due: warn now, kill one time interval later. `silent`: its event loop may be blocked. */
   #plan(reason: RecoveryReason, detail: string, now: number, silent = true): void {
     if (this.#exited) return; // the end has come already: it is judged as soon as all it said is known
-    const graceMs = this.#settings.timeInterval || this.#settings.stopTimeout;
+    const graceMs = this.#recoveryGraceMs;
     const stackMs = silent && this.#settings.captureStack ? Math.min(maxStackMs, graceMs) : 0;
     if (this.#settings.observe) {
       this.#effects.push({ type: "examine", stackMs });
       return this.#emit({ type: "observed", reason, evidence: this.#evidence(detail, now) });
     }
     this.#planned = { reason, detail, at: now };
-    this.#deadlines.clear();
     this.#map({ state: "failed" }, now);
-    const signal = this.#warnSignal;
     this.#effects.push({ type: "examine", stackMs }); // before it wakes up to hear of it
+    this.#warn(reason, detail, now);
+  }
+
+  get #recoveryGraceMs(): number {
+    return this.#settings.timeInterval || this.#settings.stopTimeout;
+  }
+
+  #warn(reason: RecoveryReason, detail: string, now: number): void {
+    const signal = this.#warnSignal;
+    this.#deadlines.clear();
     this.#emit({ type: "warn", reason, detail, signal });
     if (this.#linked) this.#send({ type: "warn", reason, detail });
     if (signal === "SIGKILL") return this.#kill();
     this.state = "warned";
     this.#effects.push({ type: "signal", signal });
-    this.#deadlines.set("grace", now + graceMs);
+    this.#deadlines.set("grace", now + this.#recoveryGraceMs);
   }
 
   /** An orderly end: warn now, kill after `stopTimeout`. */
@@ -687,7 +702,7 @@ export class Server {
       this.#interruptStart(detail);
     }
     if (sent === "SIGKILL") return this.#kill();
-    if (!delivered) this.#effects.push({ type: "signal", signal: sent });
+    this.#effects.push(delivered ? { type: "delivered" } : { type: "signal", signal: sent });
     this.#deadlines.set("grace", now + this.#settings.stopTimeout);
   }
 
@@ -745,6 +760,28 @@ export class Server {
     }
   }
 
+  /** A wrapper ended by itself: the program below it is warned, and its end is judged as the wrapper's. */
+  #endOrphan(input: Input<"orphaned">, now: number): void {
+    if (this.#exited) return;
+    this.#orphanedIn = this.state;
+    this.#interruptStart("the process that was started ended");
+    const how = input.signal === null ? `with exit code ${input.code}` : `by ${input.signal}`;
+    this.#warn(
+      input.signal === null ? "exit" : "signal",
+      `the wrapper ended ${how}, and the program below it lives on`,
+      now,
+    );
+  }
+
+  /** It cannot be killed, so no other instance can follow it: supervision ends, and it lives on. */
+  #abandon(error: Problem, now: number): void {
+    if (this.#exited) return;
+    this.#effects.push({ type: "bury" });
+    this.pid = null;
+    this.#map({ state: "failed" }, now);
+    this.#finish(1, null, this.#goal === "stop" ? "stopped" : "failed", error);
+  }
+
   /** The process has exited; what it wrote before may still be on its way. */
   #noteExit(input: Input<"exit">, now: number): void {
     if (this.#exited) return;
@@ -777,7 +814,7 @@ export class Server {
       if (on === "failure" && status === 0 && !this.#unaware) return this.#finish(0, null, "exit");
       return this.#recover(ended, detail, now);
     }
-    switch (this.state) {
+    switch (this.#orphanedIn ?? this.state) {
       case "launched":
       case "registered":
         if (this.#settings.startedAtSpawn && !this.#registered) {

@@ -41,6 +41,9 @@ export type ActionName =
   | "recover"
   | "endLink"
   | "noteExit"
+  | "endOrphan"
+  | "passOn"
+  | "abandon"
   | "leave"
   | "leaveOnceSpawned"
   | "makeFinal"
@@ -59,6 +62,8 @@ const silent: Row = {
   spawned: "ignore",
   spawnFailed: "ignore",
   exit: "ignore",
+  orphaned: "ignore",
+  unkillable: "ignore",
   linkEnd: "ignore",
   quorum: "noteQuorum",
   quorumFailed: "failQuorum",
@@ -85,6 +90,8 @@ const silent: Row = {
 const alive: Row = {
   ...silent,
   exit: "noteExit",
+  orphaned: "endOrphan",
+  unkillable: "abandon",
   linkEnd: "endLink",
   shutdown: "leave",
   restart: "renew",
@@ -117,6 +124,7 @@ const ending: Row = {
   stop: "acknowledge",
   finalize: "acknowledge",
   markFailed: "markFailed",
+  orphaned: "passOn",
   shutdown: "makeFinal",
   unhealthy: "ignore",
   restart: "renewOnceEnded",

@@ -138,6 +138,10 @@ export type ServerInput =
     readonly signal: EndSignal | null;
     readonly detail?: string | undefined;
   }
+  /** A wrapper has ended so, and the program below it lives on. `exit` follows when that is gone too. */
+  | { readonly type: "orphaned"; readonly code: number | null; readonly signal: EndSignal | null }
+  /** SIGKILL is not permitted: the process belongs to another user. */
+  | { readonly type: "unkillable"; readonly problem: Problem }
   | { readonly type: "linkEnd" }
   | { readonly type: "heartbeat" }
   | { readonly type: "message"; readonly message: ClientMessage }
@@ -241,6 +245,12 @@ export type ServerEffect =
   /** The process is about to be ended: look at it. Signals wait for its stack, at most so long; 0: take none. */
   | { readonly type: "examine"; readonly stackMs: number }
   | { readonly type: "signal"; readonly signal: Signal }
+  /** The process has got its signal from elsewhere (a terminal sends it to all). */
+  | { readonly type: "delivered" }
+  /** Of the processes below a wrapper that has ended, those that have not got its signal get it now. */
+  | { readonly type: "passOn" }
+  /** The process has finalized: it and its helpers go on when supervision ends. */
+  | { readonly type: "letGo" }
   | { readonly type: "send"; readonly message: ServerMessage }
   | { readonly type: "spawnSpare" }
   /** The spare is the instance from now on. */

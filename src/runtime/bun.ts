@@ -44,6 +44,7 @@ interface BunLike {
     readonly stdout: ReadableStream<Uint8Array>;
     readonly stderr: ReadableStream<Uint8Array>;
     kill(signal: Signal): void;
+    unref(): void;
   };
   listen(options: object): { stop(closeActive: boolean): void };
   connect(options: object): Promise<BunSocket>;
@@ -188,7 +189,10 @@ async function start(
       ...(command.stdio[1] === "tee" ? [webOutput(1, child.stdout)] : []),
       ...(command.stdio[2] === "tee" ? [webOutput(2, child.stderr)] : []),
     ],
-    kill: (signal) => child.kill(signal),
+    kill(signal) {
+      if (child.exitCode === null && child.signalCode === null) kill(child.pid, signal);
+    },
+    release: () => child.unref(),
   };
 }
 

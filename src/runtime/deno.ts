@@ -69,6 +69,7 @@ interface DenoChild {
   readonly stdout: ReadableStream<Uint8Array>;
   readonly stderr: ReadableStream<Uint8Array>;
   kill(signal: Signal): void;
+  unref(): void;
 }
 /** What `Deno.Command` knows of further descriptors; not documented, and asked for before it is used. */
 interface DenoInternal {
@@ -152,7 +153,7 @@ export const deno: Runtime = {
     try {
       Deno.kill(pid, signal);
     } catch (error) {
-      if ((error as Error).name !== "NotFound") throw error;
+      if ((error as Error).name !== "NotFound") throw denial(error) ?? error;
     }
   },
   systemText: (path) => inProc(() => Deno.readTextFileSync(path)),
@@ -287,6 +288,14 @@ export const deno: Runtime = {
   exit,
 };
 
+/** The error for a signal that may not be sent; undefined where it failed otherwise. */
+function denial(cause: unknown): SamError | undefined {
+  const { name, message } = cause as Error;
+  if (name === "NotCapable") return new SamError("ACCESS", message, { cause });
+  if (name !== "PermissionDenied") return undefined;
+  return new SamError("ACCESS", "it runs as another user", { cause });
+}
+
 /** The limit of an answer, which hardly ever passes: kept by V8, without the cost of `setTimeout`. */
 function scheduleFar(callback: () => void, delayMs: number): () => void {
   const cell = new Int32Array(new SharedArrayBuffer(4));
@@ -399,10 +408,12 @@ async function start(
     kill(signal) {
       try {
         if (!isGone) child.kill(signal);
-      } catch {
-        // it has ended
+      } catch (error) {
+        const denied = denial(error);
+        if (denied) throw denied; // else it has ended
       }
     },
+    release: () => child.unref(),
   };
 }
 

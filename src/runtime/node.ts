@@ -268,7 +268,11 @@ async function start(
     stream,
     outputs: ([1, 2] as const).filter((descriptor) => command.stdio[descriptor] === "tee")
       .map((descriptor) => outputOf(descriptor, child.stdio[descriptor] as Stdout)),
-    kill: (signal) => void child.kill(signal),
+    kill(signal) {
+      // Its own kill() does not say where it is not permitted.
+      if (child.exitCode === null && child.signalCode === null) kill(child.pid!, signal);
+    },
+    release: () => child.unref(),
   };
 }
 

@@ -224,8 +224,9 @@ export async function writeOutput(descriptor: 1 | 2, bytes: Uint8Array): Promise
 export function kill(pid: number, signal: Signal): void {
   try {
     process.kill(pid, signal);
-  } catch (error) {
-    if ((error as { code?: string }).code !== "ESRCH") throw error;
+  } catch (cause) {
+    if (isDenied(cause)) throw new SamError("ACCESS", "it runs as another user", { cause });
+    if ((cause as { code?: string }).code !== "ESRCH") throw cause;
   }
 }
 

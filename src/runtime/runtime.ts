@@ -66,8 +66,10 @@ export interface Child {
   readonly stream: Stream | null;
   /** Those of its standard streams that are `"tee"`. */
   readonly outputs: readonly Output[];
-  /** Sends a signal; a process that has ended is left alone. */
+  /** Sends a signal; a process that has ended is left alone. Throws ACCESS where that is not permitted. */
   kill(signal: Signal): void;
+  /** It is waited for no longer, and does not keep the event loop alive. */
+  release(): void;
 }
 
 /** A connected byte stream. */
@@ -145,7 +147,7 @@ export interface Runtime {
   readonly executable: string;
   /** Whether there is a file at `path`; true where that may not be known. */
   exists(path: string): boolean;
-  /** Sends a signal to a process that is not our child, or to the group -`pid`; what has ended is left alone. */
+  /** Sends a signal to a process that is not our child, or to the group -`pid`; what has ended is left alone. Throws ACCESS. */
   kill(pid: number, signal: Signal): void;
   /** The text of a file in /proc; undefined where there is none, or it may not be read. */
   systemText(path: string): string | undefined;

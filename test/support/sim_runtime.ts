@@ -64,6 +64,7 @@ export function simulatedRuntime(world: World, timers: Set<object>): Runtime {
               world.attempt(() => world.judge.signalled(start, signal));
               process!.signal(signal);
             },
+            release() {},
           }));
       });
     },

@@ -23,7 +23,8 @@ export class StepRules {
   /** One step; throws when it breaks a rule. */
   step(input: ServerInput, now: number): readonly ServerEffect[] {
     if (input.type === "spawned" && this.#process === "spawning") this.#process = "alive";
-    if (input.type === "exit" && this.#process === "alive") this.#process = "exited";
+    const ended = input.type === "exit" || input.type === "unkillable";
+    if (ended && this.#process === "alive") this.#process = "exited";
     if (input.type === "spare" && input.input.type === "spawned" && this.#spare === "spawning") {
       this.#spare = "alive";
     }

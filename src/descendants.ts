@@ -1,0 +1,105 @@
+/**
+ * The processes below one that was started, where that may be a wrapper (`npm start`, `npx tsx`, `sh -c`). A program that gets a
+ * signal twice often ends in the middle of its work, and one that does not get it works on. Some wrappers pass a signal on and
+ * wait, some pass it on and end, some just die of it. So only the topmost process gets a signal. Each process that it leaves
+ * behind gets the signal then, unless it may have it already.
+ *
+ * A process cannot have it where its parent did not handle the signal, for then the parent died of it. Nor where it does not
+ * handle the signal itself, for then it would be dead. Nor where its main thread, which takes a signal first, has not run since.
+ */
+import type { Signal } from "./core/signals.ts";
+import { awaits, beginningOf, childrenOf, descends, handles, turnsOf } from "./proc.ts";
+import type { Runtime } from "./runtime/runtime.ts";
+
+/** A process that cannot be mistaken for a later one with its number. */
+export interface Known {
+  readonly pid: number;
+  readonly beginning: string;
+}
+
+interface Descendant extends Known {
+  readonly parent: Known | undefined;
+  readonly parentHandles: boolean;
+  readonly turns: string | undefined;
+  /** It was seen to that it has the signal. */
+  done: boolean;
+}
+
+/** The processes below one; none where /proc cannot be read. */
+export class Descendants {
+  readonly #runtime: Runtime;
+  readonly #known = new Map<number, Descendant>();
+
+  constructor(runtime: Runtime) {
+    this.#runtime = runtime;
+  }
+
+  /** Whether none is known. */
+  get none(): boolean {
+    return this.#known.size === 0;
+  }
+
+  /** Those that live. */
+  get living(): readonly Known[] {
+    return [...this.#known.values()].filter((each) => lives(this.#runtime, each));
+  }
+
+  /** Notes all that are below `pid`, which is about to get a signal. */
+  look(pid: number, signal: Signal): void {
+    const parent = knownProcess(this.#runtime, pid);
+    if (!parent) return;
+    const parentHandles = handles(this.#runtime, pid, signal);
+    for (const child of childrenOf(this.#runtime, pid)) {
+      const turns = turnsOf(this.#runtime, child);
+      this.#add(child, { parent, parentHandles, turns, done: false });
+      this.look(child, signal);
+    }
+  }
+
+  /** Notes processes that have the signal. */
+  addDone(pids: readonly number[]): void {
+    const rest = { parent: undefined, parentHandles: true, turns: undefined, done: true };
+    for (const pid of pids) this.#add(pid, rest);
+  }
+
+  #add(pid: number, rest: Omit<Descendant, keyof Known>): void {
+    const known = knownProcess(this.#runtime, pid);
+    if (known && this.#known.get(pid)?.beginning !== known.beginning) {
+      this.#known.set(pid, { ...known, ...rest });
+    }
+  }
+
+  /** The topmost process has ended: sends the signal to each that lost its parent and cannot have it. */
+  passOn(signal: Signal, send: (pid: number) => void): void {
+    for (const each of this.#known.values()) {
+      if (!lives(this.#runtime, each)) continue;
+      this.look(each.pid, signal); // it may have started more since
+      if (each.done || (each.parent && lives(this.#runtime, each.parent))) continue;
+      each.done = true;
+      if (!this.#mayHave(each, signal)) send(each.pid);
+    }
+  }
+
+  #mayHave({ pid, parentHandles, turns }: Descendant, signal: Signal): boolean {
+    if (!parentHandles || !handles(this.#runtime, pid, signal)) return false;
+    return awaits(this.#runtime, pid, signal) || turns === undefined ||
+      turnsOf(this.#runtime, pid) !== turns;
+  }
+}
+
+/** A process as it is now; undefined when it has ended, and where /proc cannot be read. */
+export function knownProcess(runtime: Runtime, pid: number): Known | undefined {
+  const beginning = beginningOf(runtime, pid);
+  return beginning === undefined ? undefined : { pid, beginning };
+}
+
+/** The program `pid` that registered, where it is below the process that was started. */
+export function programBelow(runtime: Runtime, pid: number, started: number): Known | null {
+  if (pid === started || !descends(runtime, pid, started)) return null;
+  return knownProcess(runtime, pid) ?? null;
+}
+
+/** Whether a process has not ended. */
+export function lives(runtime: Runtime, { pid, beginning }: Known): boolean {
+  return beginningOf(runtime, pid) === beginning;
+}

@@ -518,12 +518,12 @@ function describeThrown(error: unknown): string {
 }
 
 function linkError(error: unknown, transport: string): SamError {
-  if (error instanceof SamError) return error;
+  if (error instanceof SamError && error.code !== "LIBRARY") return error;
   const message = error instanceof Error ? error.message : String(error);
   const code: SamErrorCode = (error as { code?: string }).code === "EACCES" ? "ACCESS" : "LIBRARY";
   return new SamError(
     code,
-    `cannot reach the server of this process over "${transport}" (${message}); has it ended?`,
+    `cannot reach the server of this process over "${transport}" (${message}). Either the server has ended, or another process of the same program has registered, and a server watches only one: start each with a "sam run" or supervise() of its own, or without SAM_LINK in its environment`,
     {
       cause: error,
     },

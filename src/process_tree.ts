@@ -43,6 +43,8 @@ export class ProcessTree {
   #isReaped = false;
   /** No one waits for the processes any more. */
   #isOver = false;
+  /** Each ends one wait before its time. */
+  readonly #waits = new Set<() => void>();
 
   constructor(
     runtime: Runtime,
@@ -135,6 +137,7 @@ export class ProcessTree {
    */
   async gone(onOrphans: () => void): Promise<void> {
     this.#isReaped = true;
+    this.#endWaits();
     if (this.isDelivered && this.#mayBeWrapper && !this.isFree && this.#family) {
       this.#descendants.addDone(withVariable(this.#runtime, this.#family));
     }
@@ -162,12 +165,25 @@ export class ProcessTree {
   }
 
   #pass(ms: number): Promise<void> {
-    return new Promise((resolve) => this.#runtime.schedule(resolve, ms, true));
+    return new Promise((resolve) => {
+      const end = () => {
+        cancel();
+        this.#waits.delete(end);
+        resolve();
+      };
+      const cancel = this.#runtime.schedule(end, ms, true);
+      this.#waits.add(end);
+    });
+  }
+
+  #endWaits(): void {
+    for (const end of this.#waits) end();
   }
 
   /** Nobody waits for the processes any more, whether they have ended or cannot be killed. */
   release(): void {
     this.#isOver = true;
+    this.#endWaits();
     if (!this.#isReaped) this.#child.release();
   }
 }

@@ -251,8 +251,8 @@ processTest(
 processTest(
   "below a wrapper that is killed, the program does not live on beside the next",
   async (stage) => {
-    const watched = stage.supervise(wrapped(stage, "hang"), {
-      timeInterval: 20_000,
+    const watched = stage.supervise(wrapped(stage, "stubborn"), {
+      timeInterval: 1000,
       recoveryPolicy: "restart",
       restart: { maxDelay: 0 },
       stopTimeout: 200,

@@ -566,10 +566,12 @@ export class Server {
    * interval is enough. Not for programs that register themselves: they are promised a whole time interval.
    */
   #shortenGrace(now: number): void {
+    const planned = this.#planned;
+    if (planned === null) return; // its wrapper has ended, and nothing says that it hangs
     const { timeInterval } = this.#settings;
     const turnedAt = Math.max(this.lastHeartbeat ?? -Infinity, this.#turnedAt ?? -Infinity);
     // Loops that turn confirm themselves four times in a time interval; one that has turned since the warning has its grace.
-    const isSilent = turnedAt < this.#planned!.at && now - turnedAt >= timeInterval / 2;
+    const isSilent = turnedAt < planned.at && now - turnedAt >= timeInterval / 2;
     const end = this.#deadlines.at("grace");
     if (!this.#preloaded || !this.#linked || timeInterval === 0 || !isSilent || end === undefined) {
       return;

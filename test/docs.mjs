@@ -260,19 +260,17 @@ const scenes = {
         if (line !== bunx) mustTell(output, `sam:     at file:///${file}:4:36`);
       }
     },
-    async (http, tcp, command) => {
+    async (http, command) => {
       const files = { "web.cjs": serving, server: "#!/bin/sh\nexec node web.cjs\n" };
       const serveHealth = (running) => ready(running, "server");
       await shell.during(http, folder(files), serveHealth);
       if (noRedis !== undefined) skip(`redis: ${noRedis}`);
-      for (const line of [tcp, command]) {
-        await shell.during(line, folder({}), async (running) => {
-          await ready(running, "redis-server");
-          process.kill(await running.activeProcess("redis-server *:"), "SIGKILL");
-          await running.said(/instance 1 ended by SIGKILL/);
-          await ready(running, "redis-server");
-        });
-      }
+      await shell.during(command, folder({}), async (running) => {
+        await ready(running, "redis-server");
+        process.kill(await running.activeProcess("redis-server *:"), "SIGKILL");
+        await running.said(/instance 1 ended by SIGKILL/);
+        await ready(running, "redis-server");
+      });
     },
     async (status, watch, events, restart, signal, stop) => {
       const cwd = folder({

@@ -46,13 +46,17 @@ export class Descendants {
 
   /** Notes all that are below `pid`, which is about to get a signal. */
   look(pid: number, signal: Signal): void {
-    const parent = knownProcess(this.#runtime, pid);
-    if (!parent) return;
-    const parentHandles = handles(this.#runtime, pid, signal);
-    for (const child of childrenOf(this.#runtime, pid)) {
-      const turns = turnsOf(this.#runtime, child);
-      this.#add(child, { parent, parentHandles, turns, done: false });
-      this.look(child, signal);
+    const root = knownProcess(this.#runtime, pid);
+    if (root) this.#addChildren(root, signal);
+    for (const each of this.#known.values()) this.#addChildren(each, signal);
+  }
+
+  #addChildren(parent: Known, signal: Signal): void {
+    const children = childrenOf(this.#runtime, parent.pid).filter((pid) => !this.#known.has(pid));
+    if (children.length === 0) return;
+    const parentHandles = handles(this.#runtime, parent.pid, signal);
+    for (const pid of children) {
+      this.#add(pid, { parent, parentHandles, turns: turnsOf(this.#runtime, pid), done: false });
     }
   }
 
@@ -64,16 +68,14 @@ export class Descendants {
 
   #add(pid: number, rest: Omit<Descendant, keyof Known>): void {
     const known = knownProcess(this.#runtime, pid);
-    if (known && this.#known.get(pid)?.beginning !== known.beginning) {
-      this.#known.set(pid, { ...known, ...rest });
-    }
+    if (known) this.#known.set(pid, { ...known, ...rest });
   }
 
   /** The topmost process has ended: sends the signal to each that lost its parent and cannot have it. */
   passOn(signal: Signal, send: (pid: number) => void): void {
     for (const each of this.#known.values()) {
       if (!lives(this.#runtime, each)) continue;
-      this.look(each.pid, signal); // it may have started more since
+      this.#addChildren(each, signal); // it may have started more since
       if (each.done || (each.parent && lives(this.#runtime, each.parent))) continue;
       each.done = true;
       if (!this.#mayHave(each, signal)) send(each.pid);

@@ -8,8 +8,8 @@ import type { Child, Runtime } from "./runtime/runtime.ts";
 
 /** A wrapper ends so soon after its program, and a program so soon after a wrapper that was killed together with it. */
 const followMs = 100;
-/** How often it is looked whether processes below a wrapper have ended. */
-const lookMs = 20;
+/** How often it is looked whether processes below a wrapper have ended: at first, and after some seconds. */
+const lookMs = { least: 20, most: 200 };
 
 /** Who hears of the processes. */
 export interface ProcessTreeSink {
@@ -92,7 +92,7 @@ export class ProcessTree {
 
   /** A wrapper ends by itself after its program; one that goes on gets the signal then. */
   async #signalSpawnedLater(signal: Signal): Promise<void> {
-    while (this.#programLives && !this.#isReaped && !this.#isOver) await this.#pass(lookMs);
+    while (this.#programLives && !this.#isReaped && !this.#isOver) await this.#pass(lookMs.least);
     if (!this.#isReaped) await this.#pass(followMs);
     if (this.ending === signal && !this.#isOver) this.#signalSpawned(signal);
   }
@@ -148,9 +148,10 @@ export class ProcessTree {
   }
 
   async #orphansGone(limitMs: number): Promise<void> {
-    const end = this.#runtime.now() + limitMs;
-    while (this.#hasOrphans && !this.#isOver && this.#runtime.now() < end) {
-      await this.#pass(lookMs);
+    const begin = this.#runtime.now();
+    for (let waited = 0; waited < limitMs && this.#hasOrphans && !this.#isOver;) {
+      await this.#pass(Math.min(Math.max(lookMs.least, waited / 10), lookMs.most));
+      waited = this.#runtime.now() - begin;
       this.#passOn();
     }
   }

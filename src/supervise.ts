@@ -36,10 +36,10 @@ export interface ExitStatus {
   readonly signal: EndSignal | null;
   /**
    * `exit`: it ended while it was not started. `stopped`: it was asked to. `quit`: a failure under the policy `quit`.
-   * `restart-limit`: too many failures. `failed`: `markFailed()`. `spawn`: it could not be started.
+   * `restart-limit`: too many failures. `failed`: `markFailed()`, or it could not be killed. `spawn`: it could not be started.
    */
   readonly reason: FinishReason;
-  /** Why the program never came to life. */
+  /** Why the program never came to life, or could not be killed. */
   readonly error?: SamError;
 }
 

@@ -19,7 +19,7 @@ import {
   type Stage,
   transports,
 } from "./support/processes.ts";
-import { newest, runtimePath } from "./support/runtimes.ts";
+import { currentRuntime, newest, runtimePath } from "./support/runtimes.ts";
 import { terminal } from "./support/terminal.ts";
 
 const long: SuperviseOptions = { recoveryPolicy: "quit", stopTimeout: 20_000 };
@@ -310,3 +310,26 @@ for (const asks of ["stop", "recovery"]) {
     );
   }
 }
+
+processTest(
+  "where the server may not read /proc, a program below a wrapper ends with the wrapper",
+  async (stage) => {
+    const server = stage.run("wrapper_server", {
+      flags: [
+        "run",
+        "--no-config",
+        "--allow-env",
+        "--allow-read",
+        "--allow-write",
+        "--allow-net",
+        "--allow-run=sh",
+      ],
+      args: ["stop", "sh", "-c", "sleep 609; exit $?"],
+    });
+    const { code, signal, reason } = await stage.line("finished");
+    assertEquals([code, signal, reason], [143, "SIGTERM", "stopped"]);
+    assertEquals((await server.exited).code, 0);
+    await eventually("the end of all", () => taggedProcesses().length === 0);
+  },
+  { skip: currentRuntime === "deno" ? false : "Deno's permissions" },
+);

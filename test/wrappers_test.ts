@@ -50,7 +50,6 @@ const shells: Readonly<Record<string, (line: string) => string>> = {
   "that passes it on and waits": (line) =>
     `trap 'kill -TERM $!' TERM; ${line} & wait $!; wait $!; exit $?`,
   "that passes it on and ends": (line) => `trap 'kill -TERM $!; exit 1' TERM; ${line} & wait $!`,
-  "that handles it and ends": (line) => `trap 'exit 1' TERM; ${line} & wait $!`,
 };
 
 for (const [name, shell] of Object.entries(shells)) {

@@ -85,12 +85,15 @@ export class Driver implements Sleeper {
   #finished = false;
   /** The sink has been told of the end, the last that it hears. */
   #over = false;
+  readonly #onGuardLimit = (detail: string) => {
+    if (this.#parts.killMode === "process") return; // no helper is to be ended
+    this.#emit({ type: "fallback", side: "server", detail });
+  };
 
   constructor(parts: DriverParts, sink: DriverSink) {
     this.#parts = parts;
     this.#sink = sink;
     this.#alarm = alarmOf(parts.runtime);
-    parts.guard?.enter();
     const { timeInterval } = parts.settings;
     this.#starvation = new Starvation(parts.runtime, timeInterval);
     this.#nearMs = Math.min(1, timeInterval / 16 || 1);
@@ -104,6 +107,7 @@ export class Driver implements Sleeper {
         (error, what) => this.report(error, what),
       )
       : null;
+    parts.guard?.enter(this.#onGuardLimit);
   }
 
   /** Starts the first instance. */
@@ -322,7 +326,7 @@ export class Driver implements Sleeper {
     this.#alarm.remove(this);
     this.#bury();
     const over = Promise.all([this.#cluster?.end(), ...this.#doomed])
-      .then(() => this.#parts.guard?.leave());
+      .then(() => this.#parts.guard?.leave(this.#onGuardLimit));
     void over.then(() => {
       this.#over = true;
       this.#sink.finish(status);

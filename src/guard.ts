@@ -6,6 +6,7 @@
  * The kernel could do the first (PR_SET_PDEATHSIG), but each start would then pay for another `exec`, or for loading an FFI;
  * it would end a wrapper and leave the program below it; and a program that has finalized could not be let go again.
  */
+import { pageName, socketName } from "./runtime/private_directory.ts";
 import type { Child, Runtime } from "./runtime/runtime.ts";
 
 /**
@@ -33,7 +34,12 @@ export interface Ward {
  * Reads orders from descriptor 3: "+" and "-" a ward, "k" kill what families have left behind, which it acknowledges by an empty
  * line, "q" end. When the orders end
  * without that, the server is no more; all wards are killed, after a moment in which one that is not blocked ends by itself,
- * and the private directories of the server, whose names begin with the arguments, are removed.
+ * and the private directories of the server, whose names begin with the arguments, are removed. Like the server, the guard leaves
+ * a directory alone if its name, its type, owner and mode, or anything in it differs from what the server makes.
+ *
+ * grep reads all environments, in one process. The variables in them end with NUL bytes: GNU grep is told so by -z; BusyBox has no
+ * -z in most builds, and takes a NUL byte for the end of a line anyway. Which of the two holds is tried out on the environment of
+ * grep itself. A guard that cannot look for families says so by "x".
  *
  * A process that becomes another program (exec) has no environment for a moment, and may have lost what was just read of its
  * old one: a family is gone when nothing of it was found twice, and between the two nobody was in that moment.
@@ -42,7 +48,13 @@ export interface Ward {
  * no /proc, by their number only). The number of a group is nobody else's while there is a process in it.
  */
 const script = `
+unset SAM_GUARD
+echo sam-guard >/proc/self/comm
 trap '' HUP INT TERM QUIT PIPE
+for split in -z -s no; do
+  [ "$(SAM_A= SAM_B= grep -csx $split -e 'SAM_[AB]=' /proc/self/environ)" != 2 ] || break
+done
+[ $split != no ] || printf x >&3
 wards=
 since() {
   since=gone
@@ -54,7 +66,7 @@ since() {
   since=$1
 }
 unclear() {
-  for each in $(grep -Lsz . /proc/[0-9]*/environ); do
+  for each in $(grep -Ls $split . /proc/[0-9]*/environ); do
     [ ! -e "\${each%environ}exe" ] || return 0
   done
   return 1
@@ -62,10 +74,10 @@ unclear() {
 family() {
   names=
   for each; do names="$names -e $each=1"; done
-  [ -n "$names" ] || return
+  [ -n "$names" ] && [ $split != no ] || return
   calm=
   for round in 1 2 3 4 5 6; do
-    found=$(grep -lszx $names /proc/[0-9]*/environ)
+    found=$(grep -lsx $split $names /proc/[0-9]*/environ)
     for each in $found; do each=\${each#/proc/}; kill -9 "\${each%/environ}"; done
     if [ -n "$found" ]; then calm=
     elif unclear; then calm=; sleep 0.01
@@ -82,7 +94,7 @@ while read -r order words; do
     q) exit ;;
   esac
 done <&3
-sleep 0.06
+sleep 0.06 || sleep 1
 for ward in $wards; do
   since "\${ward%%,*}"
   [ "$since" = gone ] || [ "$since" = "\${ward##*,}" ] || continue
@@ -93,7 +105,23 @@ done
 families=
 for ward in $wards; do ward=\${ward%,*}; families="$families \${ward##*,}"; done
 family $families
-for prefix; do rm -r "$prefix"*; done
+for prefix; do
+  for each in "$prefix"*; do
+    case \${each#"$prefix"} in *[!0-9A-Za-z]*) continue ;; esac
+    case $(ls -ld -- "$each") in drwx--[-S]---*) ;; *) continue ;; esac
+    [ -O "$each" ] || continue
+    for name in $(ls -A -- "$each"); do
+      [ ! -L "$each/$name" ] || continue 2
+      case $name in
+        ${socketName}) [ -S "$each/$name" ] ;;
+        ${pageName}) [ -f "$each/$name" ] ;;
+        *) false ;;
+      esac || continue 2
+    done
+    rm -f -- "$each/${socketName}" "$each/${pageName}"
+    rmdir -- "$each"
+  done
+done
 `;
 
 /** A guard that is to end has so long for its last orders. */
@@ -105,6 +133,13 @@ const sweepMs = 100;
 /** A guard that somebody killed is replaced at once, but no more often than this. */
 const replaceMs = 1000;
 
+/** The byte by which a guard acknowledges an order to look for families. */
+const acknowledgment = 10;
+
+/** What a guard that cannot look for families means to the user. */
+const blindness =
+  "helpers that leave the program's process group are not ended with it: the guard needs /proc, and a grep of GNU or BusyBox";
+
 /** The guard of all that one process supervises. */
 export class Guard {
   readonly #runtime: Runtime;
@@ -114,6 +149,9 @@ export class Guard {
   /** Calls off the next look for families; null where the last one was long ago. */
   #cancelSweep: (() => void) | null = null;
   #users = 0;
+  /** Called with what the guard cannot do. */
+  readonly #listeners = new Set<(detail: string) => void>();
+  #blind = false;
   #starting: Promise<void> | null = null;
   #child: Child | null = null;
   /** Calls off the start of the next guard, while that is planned. */
@@ -125,13 +163,17 @@ export class Guard {
     this.#runtime = runtime;
   }
 
-  /** There is somebody to guard for, until `leave()`. */
-  enter(): void {
+  /** There is somebody to guard for, until `leave()`. Calls `listener` once with what the guard cannot do, if anything. */
+  enter(listener?: (detail: string) => void): void {
     this.#users++;
+    if (!listener) return;
+    if (this.#blind) listener(blindness);
+    else this.#listeners.add(listener);
   }
 
   /** Resolved when the last orders have been carried out. */
-  async leave(): Promise<void> {
+  async leave(listener?: (detail: string) => void): Promise<void> {
+    if (listener) this.#listeners.delete(listener);
     if (--this.#users > 0) return;
     this.#cancelReplacement?.();
     this.#cancelReplacement = null;
@@ -202,13 +244,16 @@ export class Guard {
       const child = await this.#runtime.spawn({
         file: "sh",
         flags: [],
-        args: ["-c", script, "sam-guard", ...this.#runtime.privatePrefixes()],
-        env: {},
+        // By a variable, so that `ps` does not show all of the script.
+        args: ["-c", 'eval "$SAM_GUARD"', "sam-guard", ...this.#runtime.privatePrefixes()],
+        env: { SAM_GUARD: script },
         stdio: ["ignore", "ignore", "ignore"],
         ownGroup: true,
       }, () => ({}));
-      child.stream!.read(({ length }) => {
-        if (this.#child === child) this.#unswept.splice(0, length);
+      child.stream!.read((bytes) => {
+        const acknowledged = bytes.filter((byte) => byte === acknowledgment).length;
+        if (acknowledged < bytes.length) this.#tellBlindness();
+        if (this.#child === child) this.#unswept.splice(0, acknowledged);
       }, () => {});
       this.#child = child;
       void child.exited.then(() => {
@@ -229,6 +274,12 @@ export class Guard {
     // Where there can be none any more, the next ward says so.
     const start = () => void this.ready().catch(() => {});
     this.#cancelReplacement = this.#runtime.schedule(start, delay, false);
+  }
+
+  #tellBlindness(): void {
+    this.#blind = true;
+    for (const listener of this.#listeners) listener(blindness);
+    this.#listeners.clear();
   }
 
   #order(order: string): void {

@@ -1,13 +1,7 @@
 // Where libsam fails and this library must not: what server and application are to each other.
 import { setTimeout as sleep } from "node:timers/promises";
 import { assert, assertEquals } from "@std/assert";
-import { spawnSync } from "node:child_process";
-import { existsSync, mkdirSync, rmSync, statSync, utimesSync, writeFileSync } from "node:fs";
-import { join } from "node:path";
 import { eventually, killQuietly, lives, processTest, transports } from "./support/processes.ts";
-
-/** The number of a process that is no more. */
-const endedPid = spawnSync("true").pid;
 
 for (const transport of transports) {
   processTest(`a helper that holds the link delays nothing, ${transport}`, async (stage) => {
@@ -120,37 +114,5 @@ processTest(
     assertEquals(instances.length, 4);
     assertEquals(stage.lines("exit handler").map(({ pid }) => pid), instances);
     assert(!instances.includes(program.pid));
-  },
-);
-
-processTest(
-  "what a killed server has left is removed, but not what another one is about to listen on",
-  async (stage) => {
-    // A file where the socket should be: as with a socket on which nobody listens, a connection is refused.
-    const [old, young] = ["old", "young"].map((name) => {
-      const directory = join(process.env["TMPDIR"]!, `sam-${name}`);
-      mkdirSync(directory);
-      writeFileSync(join(directory, "s"), "");
-      return directory;
-    }) as [string, string];
-    const { ino } = statSync("/proc/self/ns/pid");
-    const [dead, empty] = ["dead", "empty"].map((name) => {
-      const directory = join(
-        process.env["TMPDIR"]!,
-        `sam-${ino.toString(36)}-${endedPid.toString(36)}-${name}`,
-      );
-      mkdirSync(directory);
-      return directory;
-    }) as [string, string];
-    writeFileSync(join(dead, "s"), "");
-    const hourAgo = Date.now() / 1000 - 3600;
-    utimesSync(old, hourAgo, hourAgo);
-    const server = stage.run("standby_program", { args: ["unix", "stays"] });
-    await stage.line("started");
-    await eventually("the removal", () => ![old, dead, empty].some((path) => existsSync(path)));
-    server.kill("SIGTERM");
-    await server.exited;
-    assert(existsSync(young));
-    rmSync(young, { recursive: true });
   },
 );

@@ -4,6 +4,7 @@
  * is there.
  */
 import { SamError } from "../src/errors.ts";
+import { isPrivateName, pageName, socketName } from "../src/runtime/private_directory.ts";
 import type { Page, Runtime, Stream } from "../src/runtime/runtime.ts";
 import { atEnd } from "./paged_link.ts";
 import { streamLink } from "./stream_link.ts";
@@ -36,7 +37,7 @@ export async function openSocket(
 ): Promise<Socket> {
   const path = socketIn(directory);
   const remove = () => removeNames(runtime, directory);
-  swept ??= sweep(runtime, directory);
+  swept ??= sweep(runtime, directory).catch(() => {}); // a server does not end because it could not tidy up
   const pathBytes = new TextEncoder().encode(path).length;
   if (pathBytes > maxPathBytes) {
     remove();
@@ -122,26 +123,23 @@ async function openCheck(runtime: Runtime): Promise<(stream: Stream) => boolean>
 
 let swept: Promise<void> | undefined;
 
-/**
- * Removes what killed servers have left. One whose owner cannot be asked for is old, and goes when nobody listens there, or
- * when there is no socket in it: between the making of the two hardly any time passes.
- */
+/** Removes the private directories that killed servers have left. */
 async function sweep(runtime: Runtime, own: string): Promise<void> {
-  for (const { path, dead } of runtime.strayDirectories()) {
-    if (path === own) continue;
-    if (dead) removeNames(runtime, path);
+  for (const { path, abandoned } of runtime.strayDirectories(own)) {
+    if (abandoned) removeNames(runtime, path);
     else {
       try {
         (await runtime.connect(socketIn(path))).close();
       } catch (error) {
         if (isRefusal(error)) removeNames(runtime, path);
-        else runtime.remove(path); // nothing happens where there is something in it
       }
     }
   }
 }
 
+/** Removes a private directory, one name after the other. An address may name another directory: that stays. */
 function removeNames(runtime: Runtime, directory: string): void {
+  if (!isPrivateName(directory)) return;
   runtime.remove(socketIn(directory), pageIn(directory), directory);
 }
 
@@ -175,17 +173,17 @@ function pathOf(address: string): string {
 
 /** The directory in an address. */
 export function directoryOf(address: string): string {
-  return pathOf(address).slice(0, -"/s".length);
+  return pathOf(address).slice(0, -`/${socketName}`.length);
 }
 
 /** The path of the socket in a directory. */
 function socketIn(directory: string): string {
-  return `${directory}/s`;
+  return `${directory}/${socketName}`;
 }
 
 /** The path of the page in a directory. */
 export function pageIn(directory: string): string {
-  return `${directory}/p`;
+  return `${directory}/${pageName}`;
 }
 
 /** Compares in a time that does not depend on where the first difference is. */

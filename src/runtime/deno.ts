@@ -38,7 +38,12 @@ interface DenoLike {
   readonly stdout: { write(bytes: Uint8Array): Promise<number> };
   readonly stderr: { write(bytes: Uint8Array): Promise<number> };
   readDirSync(path: string): Iterable<{ readonly name: string }>;
-  statSync(path: string): { readonly mtime: Date | null; readonly ino: number | null };
+  statSync(path: string): { readonly ino: number | null };
+  lstatSync(path: string): {
+    readonly mode: number | null;
+    readonly uid: number | null;
+    readonly mtime: Date | null;
+  };
   readTextFileSync(path: string): string;
   openSync(path: string, options: object): DenoFile;
   listen(
@@ -187,7 +192,7 @@ export const deno: Runtime = {
     return await allowed(make, what, cure);
   },
   privatePrefixes: () => parents().map((parent) => `${parent}/${privatePrefix(surroundings)}`),
-  strayDirectories: () => strayDirectories(parents(), surroundings),
+  strayDirectories: (own) => strayDirectories(parents(), own, surroundings),
   remove(...paths) {
     for (const path of paths) {
       try {
@@ -344,11 +349,20 @@ const surroundings: Surroundings = {
       return [];
     }
   },
-  changedAt(path) {
+  lstat(path) {
     try {
-      return Deno.statSync(path).mtime?.getTime() ?? 0;
+      const { mode, uid, mtime } = Deno.lstatSync(path);
+      return { mode: mode ?? 0, uid: uid ?? -1, mtimeMs: mtime?.getTime() ?? Infinity };
     } catch {
       return undefined;
+    }
+  },
+  hasEnded(pid) {
+    try {
+      Deno.statSync(`/proc/${pid}`);
+      return false;
+    } catch (error) {
+      return (error as Error).name === "NotFound";
     }
   },
 };

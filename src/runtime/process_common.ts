@@ -28,7 +28,7 @@ export interface ProcessLike {
   getBuiltinModule(name: string): unknown;
   hrtime(): [number, number];
   emitWarning(warning: string): void;
-  kill(pid: number, signal: string): boolean;
+  kill(pid: number, signal: string | 0): boolean;
   exit: (code: number) => never;
   on(event: string, listener: (...args: never[]) => void): void;
   off(event: string, listener: (...args: never[]) => void): void;
@@ -118,7 +118,15 @@ const surroundings: Surroundings = {
       return [];
     }
   },
-  changedAt: (path) => fs().statSync(path, { throwIfNoEntry: false })?.mtimeMs,
+  lstat: (path) => unlessGone(() => fs().lstatSync(path)),
+  hasEnded(pid) {
+    try {
+      process.kill(pid, 0);
+      return false;
+    } catch (error) {
+      return (error as { code?: string }).code === "ESRCH";
+    }
+  },
 };
 
 function temporaryDirectory(): string {
@@ -151,8 +159,8 @@ export function privatePrefixes(): readonly string[] {
 }
 
 /** The private directories that may have been left behind. */
-export function strayDirectories(): ReturnType<Runtime["strayDirectories"]> {
-  return straysIn(["/dev/shm", temporaryDirectory()], surroundings);
+export function strayDirectories(own: string): ReturnType<Runtime["strayDirectories"]> {
+  return straysIn(["/dev/shm", temporaryDirectory()], own, surroundings);
 }
 
 /** Removes files and empty directories, in this order. */
@@ -196,7 +204,7 @@ export function systemLink(path: string): string | undefined {
   return unlessGone(() => fs().readlinkSync(path));
 }
 
-/** What is in /proc may be gone at any time. */
+/** What is in /proc or in a directory of others may be gone at any time, or may not be looked at. */
 function unlessGone<T>(look: () => T): T | undefined {
   try {
     return look();

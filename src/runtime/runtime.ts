@@ -166,10 +166,10 @@ export interface Runtime {
   /** What the paths of all private directories of this process begin with. */
   privatePrefixes(): readonly string[];
   /**
-   * The private directories that other processes have, or may have, left behind; none where that may not be known. `dead`: the
-   * owner has ended. Otherwise it is only old, and its owner may still listen there.
+   * The private directories that other processes of this user have, or may have, left behind; none where that may not be known.
+   * `own`: a private directory of this process. `abandoned`: nobody listens there. Otherwise the directory is only old.
    */
-  strayDirectories(): readonly { readonly path: string; readonly dead: boolean }[];
+  strayDirectories(own: string): readonly { readonly path: string; readonly abandoned: boolean }[];
   /** Removes files and an empty directory, in this order; what is missing is passed over. */
   remove(...paths: string[]): void;
   /** Listens on a Unix socket. */

@@ -84,6 +84,7 @@ export class Control {
   /** Those of them who want what happens, too, and how many bytes may wait for them. */
   readonly #followers = new Map<Lines, number>();
   #listener: Listener | null = null;
+  #identity: string | undefined;
   #fleet: Fleet | null = null;
   #journal!: Journal;
   #onLastReader: () => void = () => {};
@@ -112,6 +113,7 @@ export class Control {
         if (this.#fleet) this.#serve(client, this.#fleet);
       });
       host.makePrivate(this.#path);
+      this.#identity = host.identityOf(this.#path);
       return true;
     } catch (error) {
       this.#listener?.close();
@@ -140,8 +142,8 @@ export class Control {
 
   /** Closes; those who read events get the last of them before. */
   async close(): Promise<void> {
-    host.removeFile(this.#path); // first, so that nobody finds a socket that refuses
-    this.#listener?.close();
+    host.removeFile(this.#path, this.#identity); // first, so that nobody finds a socket that refuses
+    host.closeKeeping(this.#path, () => this.#listener?.close());
     for (const follower of this.#followers.keys()) follower.send({ ok: null });
     this.#followers.clear();
     if (this.#readers.size > 0) {

@@ -55,13 +55,14 @@ export function serverNames(): readonly string[] {
 export async function connect(runtime: Runtime, name: string): Promise<Lines | undefined> {
   const path = socketOf(name);
   if (!host.isSocket(path)) return undefined;
+  const identity = host.identityOf(path);
   try {
     return new Lines(await runtime.connect(path));
   } catch (cause) {
     const code = host.systemCode(cause);
     if (code === "ENOENT") return undefined; // it has just ended
     if (code === "ECONNREFUSED" && !host.isBound(path)) {
-      host.removeFile(path); // nobody listens
+      host.removeFile(path, identity); // nobody listens
       return undefined;
     }
     if (cause instanceof SamError && cause.code === "ACCESS") throw cause;

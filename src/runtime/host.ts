@@ -185,7 +185,49 @@ export function makePrivate(path: string): void {
   fs.chmodSync(path, 0o600);
 }
 
-/** Removes a file that may be missing. */
-export function removeFile(path: string): void {
-  fs.rmSync(path, { force: true });
+/** What tells a file from another one that has its name later. */
+export function identityOf(path: string): string | undefined {
+  const stat = fs.lstatSync(path, { throwIfNoEntry: false });
+  return stat && `${stat.ino} ${stat.mtimeMs}`;
+}
+
+/**
+ * Removes the file of this identity. Another process may put another file in its place at any time. So the file gets a name of its
+ * own first; a wrong one gets its old name back.
+ */
+export function removeFile(path: string, identity: string | undefined): void {
+  if (identity === undefined || identityOf(path) !== identity) return;
+  const aside = asideOf(path);
+  try {
+    fs.renameSync(path, aside);
+  } catch {
+    return; // another process has removed it
+  }
+  if (identityOf(aside) === identity) fs.unlinkSync(aside);
+  else giveBack(aside, path);
+}
+
+/** Closes a listener of ours whose name another server may have taken over: Node removes the name, whoever has it. */
+export function closeKeeping(path: string, close: () => void): void {
+  const aside = asideOf(path);
+  try {
+    fs.linkSync(path, aside);
+  } catch {
+    return close(); // nobody has the name
+  }
+  close();
+  giveBack(aside, path);
+}
+
+function asideOf(path: string): string {
+  return `${path}.${process.pid}`;
+}
+
+function giveBack(aside: string, path: string): void {
+  try {
+    fs.linkSync(aside, path);
+  } catch {
+    // the name is there, or has been taken again
+  }
+  fs.unlinkSync(aside);
 }

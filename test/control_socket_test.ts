@@ -1,0 +1,78 @@
+// The names of control sockets: several servers may start, and end, under the same one.
+import { assertEquals } from "@std/assert";
+import { existsSync, mkdirSync, readdirSync, renameSync, rmSync } from "node:fs";
+import { createServer, type Server } from "node:net";
+import { Control } from "../src/cli/control.ts";
+import { connect } from "../src/cli/socket.ts";
+import { loadRuntime } from "../src/runtime/runtime.ts";
+import { processTest } from "./support/processes.ts";
+
+/** A server that gets its name in the end, as one does whose directory has two paths. */
+async function listening(path: string): Promise<Server> {
+  const server = createServer((socket) => socket.destroy());
+  await new Promise<void>((resolve) => server.listen(`${path}~`, resolve));
+  renameSync(`${path}~`, path);
+  return server;
+}
+
+async function closed(server: Server): Promise<void> {
+  await new Promise((resolve) => server.close(resolve));
+}
+
+/** The path of the socket of a server named "web", in a directory of this test alone. */
+async function withSocket(directory: string, act: (path: string) => Promise<void>): Promise<void> {
+  const around = process.env["XDG_RUNTIME_DIR"];
+  process.env["XDG_RUNTIME_DIR"] = directory;
+  mkdirSync(`${directory}/sam`, { mode: 0o700 });
+  try {
+    await act(`${directory}/sam/web.sock`);
+  } finally {
+    if (around === undefined) delete process.env["XDG_RUNTIME_DIR"];
+    else process.env["XDG_RUNTIME_DIR"] = around;
+  }
+}
+
+processTest(
+  "who finds a dead server's socket does not remove the one that replaces it meanwhile",
+  (stage) =>
+    withSocket(stage.directory, async (path) => {
+      const runtime = await loadRuntime();
+      await closed(await listening(path));
+      let other: Server | undefined;
+      const refused = Object.assign(new Error("connection refused"), { code: "ECONNREFUSED" });
+      const slow = {
+        ...runtime,
+        async connect() {
+          rmSync(path);
+          other = await listening(path);
+          throw refused;
+        },
+      };
+      assertEquals(await connect(slow, "web"), undefined);
+      const lines = await connect(runtime, "web");
+      assertEquals(lines !== undefined, true, "the living server has lost its socket");
+      lines!.close();
+      await closed(other!);
+      assertEquals(await connect(runtime, "web"), undefined);
+      assertEquals(readdirSync(`${stage.directory}/sam`), []);
+    }),
+);
+
+processTest(
+  "a server that ends leaves the socket of another one that has its name by now",
+  (stage) =>
+    withSocket(stage.directory, async (path) => {
+      const runtime = await loadRuntime();
+      const first = await Control.open(runtime, "web");
+      rmSync(path); // as when the user logs out
+      const other = await listening(path);
+      await first!.close();
+      assertEquals(readdirSync(`${stage.directory}/sam`), ["web.sock"]);
+      (await connect(runtime, "web"))!.close();
+      await closed(other);
+      const second = await Control.open(runtime, "web");
+      assertEquals(existsSync(path), true);
+      await second!.close();
+      assertEquals(readdirSync(`${stage.directory}/sam`), []);
+    }),
+);

@@ -49,7 +49,7 @@ export interface Ward {
  */
 const script = `
 unset SAM_GUARD
-echo sam-guard >/proc/self/comm
+printf sam-guard >/proc/self/comm
 trap '' HUP INT TERM QUIT PIPE
 for split in -z -s no; do
   [ "$(SAM_A= SAM_B= grep -csx $split -e 'SAM_[AB]=' /proc/self/environ)" != 2 ] || break

@@ -6,7 +6,7 @@ import type { Signal } from "./core/signals.ts";
 import { SamError } from "./errors.ts";
 import { checkOptions, type SamOptions } from "./options.ts";
 import { birth, linkVariable, type OpenedLink, openedLink } from "./runtime/birth.ts";
-import { loadRuntime } from "./runtime/runtime.ts";
+import { checkPlatform, loadRuntime } from "./runtime/runtime.ts";
 
 /**
  * Called again and again in the active process. Healthy: it returns, or resolves to, `undefined`, `true`, `0` or anything
@@ -116,8 +116,8 @@ let initialized = false;
  * console.log(`instance ${instanceId} runs`);
  * ```
  *
- * Rejects with BAD_HANDLE (called before), INVALID_PARAM, NOT_SUPPORTED (a worker thread), ACCESS (Deno without
- * `--allow-env=SAM_LINK`). One that fails does not use up the call. Source: `sam_initialize(3)`.
+ * Rejects with BAD_HANDLE (called before), INVALID_PARAM, NOT_SUPPORTED (a worker thread; neither Linux nor macOS), ACCESS (Deno
+ * without `--allow-env=SAM_LINK`). One that fails does not use up the call. Source: `sam_initialize(3)`.
  */
 export async function initialize(options: SamOptions): Promise<Sam> {
   if (initialized) {
@@ -145,6 +145,7 @@ export async function registerAhead(): Promise<ActiveProcess | undefined> {
 }
 
 async function begin(options: SamOptions): Promise<ActiveProcess> {
+  checkPlatform();
   const checked = checkOptions(options);
   const address = serverAddress(checked.transport);
   // The active process knows its transport now; a server's is loaded with the server.

@@ -25,7 +25,7 @@ import {
   type SamOptions,
 } from "./options.ts";
 import { type CheckedProgram, checkProgram, type Program } from "./program.ts";
-import { loadRuntime, type Runtime } from "./runtime/runtime.ts";
+import { checkPlatform, loadRuntime, type Runtime } from "./runtime/runtime.ts";
 import type { ServerEvent } from "./core/server_types.ts";
 
 /** How supervision ended. */
@@ -96,10 +96,11 @@ export interface Supervisor {
  * console.log((await sleeper.finished).reason); // "stopped"
  * ```
  *
- * Throws INVALID_PARAM for an argument that is wrong, NOT_SUPPORTED for an option that is not there yet. Whatever fails
- * later is in `finished`. Source: the SAM server of `sam_overview(8)`.
+ * Throws INVALID_PARAM for an argument that is wrong, NOT_SUPPORTED for an option that is not there yet, and where the system is
+ * neither Linux nor macOS. Whatever fails later is in `finished`. Source: the SAM server of `sam_overview(8)`.
  */
 export function supervise(program: Program, options: SuperviseOptions): Supervisor {
+  checkPlatform();
   const checked = checkProgram(program, options?.captureStack !== false);
   const { log, ...rest } = checkSuperviseOptions(options, checked);
   return new Supervision(

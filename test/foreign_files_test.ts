@@ -164,7 +164,7 @@ processTest(
     const temporary = process.env["TMPDIR"]!;
     const loops = ["sam-loop", `${dead}isLoop`].map((name) => `${temporary}/${name}`);
     for (const path of loops) symlinkSync(path, path);
-    const host = stage.run("foreign_host");
+    const host = stage.run("guard_host", { args: ["true"] });
     assertEquals(await host.exited, { code: 0, signal: null }, host.stderr());
     assertEquals(stage.lines("finished").map(({ reason }) => reason), ["quit"]);
     for (const path of loops) rmSync(path);

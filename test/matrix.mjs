@@ -41,7 +41,12 @@ const faults = [];
 const list = (values) => (values ?? []).flatMap((value) => value.split(","));
 
 /** What some tests compare with; where it cannot be installed, they are skipped. */
-const tools = { "/usr/bin/promtool": "prometheus", "/usr/bin/zsh": "zsh", "/usr/bin/fish": "fish" };
+const tools = {
+  "/usr/bin/promtool": "prometheus",
+  "/usr/bin/zsh": "zsh",
+  "/usr/bin/fish": "fish",
+  "/bin/busybox": "busybox",
+};
 const scripts = ["consumers", "docs", "page", "containers"];
 /** A suite is a folder; `prepare` resolves to why it cannot run here, or undefined; `enter` is where its legs run. */
 const suites = {

@@ -11,7 +11,7 @@
  * @module
  */
 import * as host from "../runtime/host.ts";
-import { loadRuntime } from "../runtime/runtime.ts";
+import { checkPlatform, loadRuntime } from "../runtime/runtime.ts";
 import { CommandError, exitCodeOf, exitCodes } from "./exit.ts";
 import { help, runHelp } from "./help.ts";
 import type * as Remote from "./remote.ts";
@@ -62,6 +62,7 @@ async function main(words: readonly string[]): Promise<number> {
   const { carryOut, options } = await load();
   const asked = helpAsked(rest, options, name === "run");
   if (asked !== undefined) return print(name === "run" ? runHelp(asked === "--help-all") : help);
+  checkPlatform();
   return await carryOut(rest);
 }
 

@@ -342,11 +342,11 @@ const surroundings: Surroundings = {
     }
   },
   list(directory) {
-    if (!grantedMostly("read", directory)) return [];
+    if (!grantedMostly("read", directory)) return undefined;
     try {
       return Array.from(Deno.readDirSync(directory), ({ name }) => name);
     } catch {
-      return [];
+      return undefined;
     }
   },
   lstat(path) {

@@ -43,12 +43,19 @@ export function ownWords(): Promise<readonly string[]> {
       "NOT_SUPPORTED",
       found.length > 1
         ? "process.title has overwritten the command line of this program: set it after register()"
-        : "this system does not tell the command line of a process (/proc): use supervise()",
+        : "this system does not tell the command line of a process (no /proc), so a program cannot become its own server: run it with `sam run`, or call supervise() in another program",
     );
   })();
 }
 
-async function commandLine(): Promise<string> {
+let line: Promise<string> | undefined;
+
+/** The command line of this process, each word with a NUL after it; empty where the system does not tell it. */
+function commandLine(): Promise<string> {
+  return line ??= readCommandLine();
+}
+
+async function readCommandLine(): Promise<string> {
   if (birth.commandLine !== undefined) return birth.commandLine;
   if (grantedAll()) {
     try {
@@ -68,6 +75,14 @@ async function commandLine(): Promise<string> {
 /** The flags that a module gets where the user names none: ours. */
 export async function moduleFlags(): Promise<readonly string[]> {
   if (Deno.build.standalone) return ["run"];
+  // On macOS, and where /proc is not mounted: all permissions are what a program gets from Node and Bun, too.
+  if (await commandLine() === "") {
+    if (grantedAll()) return ["run", "-A"];
+    throw new SamError(
+      "NOT_SUPPORTED",
+      `this system does not tell the flags of this program (no /proc): say which the program gets, as in { module, runtime: { name: "deno", flags: ["--allow-net"] } }`,
+    );
+  }
   return flagsOf(await ownWords()).map((flag) =>
     // Our inspector has its port already.
     /^--inspect(=|$)/.test(flag) ? anyInspector : absolute(flag, birth.cwd)

@@ -28,8 +28,8 @@ export interface Surroundings {
   readonly pid: number;
   /** The inode of our process namespace; undefined where /proc may not be read, or shows another one. */
   readonly namespace: number | undefined;
-  /** The names in a directory; none where it may not be read. */
-  list(directory: string): readonly string[];
+  /** The names in a directory; undefined where it cannot be read. */
+  list(directory: string): readonly string[] | undefined;
   /** Looks at a file, or at a link itself; undefined where there is none, or where it may not be looked at. */
   lstat(path: string): FileStatus | undefined;
   /** True if there is no process with this id; false where that is not known. */
@@ -84,7 +84,7 @@ export function strayDirectories(
 ): ReturnType<Runtime["strayDirectories"]> {
   const uid = surroundings.lstat(own)?.uid;
   return parents.flatMap((parent) =>
-    surroundings.list(parent).flatMap((name) => {
+    (surroundings.list(parent) ?? []).flatMap((name) => {
       const path = `${parent}/${name}`;
       const [, where, pid] = namePattern.exec(name) ?? [];
       if (where === undefined || path === own) return [];
@@ -110,7 +110,7 @@ function filesIn(
 ): readonly string[] | undefined {
   if ((directory.mode & (typeBits | 0o777)) !== directoryMode) return undefined;
   const files = list(path);
-  const areOurs = files.every((name) => {
+  const areOurs = files?.every((name) => {
     const file = lstat(`${path}/${name}`);
     return file !== undefined && (file.mode & typeBits) === fileTypes[name];
   });

@@ -111,13 +111,7 @@ const surroundings: Surroundings = {
       return undefined;
     }
   },
-  list(directory) {
-    try {
-      return fs().readdirSync(directory);
-    } catch {
-      return [];
-    }
-  },
+  list: (directory) => unlessGone(() => fs().readdirSync(directory)),
   lstat: (path) => unlessGone(() => fs().lstatSync(path)),
   hasEnded(pid) {
     try {

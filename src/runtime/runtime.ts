@@ -4,11 +4,10 @@
  * @module
  */
 import type { EndSignal, Signal } from "../core/signals.ts";
+import { SamError } from "../errors.ts";
 
 /** The runtimes there are adapters for. */
 export type RuntimeName = "node" | "deno" | "bun";
-
-export const youngMs = 60_000;
 
 /**
  * What a standard stream of a started program is: ours, none, or, for output and error, `"tee"`: passed on to ours, and the
@@ -219,14 +218,31 @@ export interface Runtime {
 }
 
 interface Globals {
-  readonly Deno?: unknown;
+  readonly Deno?: { readonly build: { readonly os: string } };
   readonly Bun?: unknown;
+  readonly process: { readonly platform: string };
 }
 
 /** Which runtime we are in. */
 export function runtimeName(): RuntimeName {
-  const { Deno, Bun } = globalThis as Globals;
+  const { Deno, Bun } = globalThis as unknown as Globals;
   return Deno !== undefined ? "deno" : Bun !== undefined ? "bun" : "node";
+}
+
+/** The operating system, as `process.platform` or `Deno.build.os` names it. */
+function platformName(): string {
+  const { Deno, process } = globalThis as unknown as Globals;
+  return Deno ? Deno.build.os : process.platform; // a mere look at `process` costs Deno 13 ms
+}
+
+/** Throws NOT_SUPPORTED on an operating system on which SAM does not work. */
+export function checkPlatform(platform: string = platformName()): void {
+  if (platform === "linux" || platform === "darwin") return;
+  const name = /^win/.test(platform) ? "Windows" : platform;
+  throw new SamError(
+    "NOT_SUPPORTED",
+    `SAM does not run on ${name}: use Linux (on Windows in WSL 2 or a container), or macOS, on which it is not tested`,
+  );
 }
 
 let loaded: Promise<Runtime> | undefined;

@@ -29,6 +29,9 @@ export interface ConformanceOptions {
 }
 
 const maxFrameBytes = 64 * 1024;
+/** More than the kernel has room for. */
+const fullFrames = 5;
+const fullHeartbeats = 1000;
 
 /** What the server's side asks of the peer: a letter, then a number. */
 const ask = {
@@ -36,6 +39,8 @@ const ask = {
   heartbeats: "h",
   loop: "l",
   frames: "f",
+  fullOfHeartbeats: "u",
+  fullOfFrames: "v",
   close: "c",
   idle: "i",
   keep: "k",
@@ -123,6 +128,23 @@ export function transportConformance(
       for (const end = pair.runtime.now() + 400; pair.runtime.now() < end;); // this very process is the server
       await pair.next();
     });
+
+    for (const what of ["heartbeats", "frames"] as const) {
+      check(`heartbeats in such a loop go on after ${what} have filled the buffer`, async (pair) => {
+        const { [what]: full } = { heartbeats: "fullOfHeartbeats", frames: "fullOfFrames" } as const;
+        pair.ask("heartbeats", 1);
+        await pair.next(); // it runs
+        await pair.untilHealthy();
+        pair.ask(full, 800);
+        for (const end = pair.runtime.now() + 200; pair.runtime.now() < end;);
+        for (let seen = 0; seen < 5; seen++) {
+          await pair.untilHealthy();
+          if (pair.isOver) fail(`only ${seen} signs of life came before the loop was over`);
+          await pair.pause(40);
+        }
+        for (let more = what === "frames" ? fullFrames : 0; more >= 0; more--) await pair.next();
+      });
+    }
 
     check("the death of the process ends the link", async (pair) => {
       pair.child!.kill("SIGKILL");
@@ -248,6 +270,12 @@ function answer(link: Link, runtime: Runtime, ownProcess: boolean): Promise<void
         case ask.heartbeats:
           for (let count = 0; count < number; count++) link.heartbeat();
           return link.send(numbered(number));
+        case ask.fullOfHeartbeats:
+          for (let count = 0; count < fullHeartbeats; count++) link.heartbeat();
+          return obey(ask.loop, number);
+        case ask.fullOfFrames:
+          for (let count = 0; count < fullFrames; count++) link.send(new Uint8Array(maxFrameBytes));
+          return obey(ask.loop, number);
         case ask.loop:
           for (const end = runtime.now() + number, last = { at: 0 }; runtime.now() < end;) {
             if (runtime.now() - last.at < 1) continue;
@@ -331,6 +359,8 @@ interface Pair {
   atEnd(act: () => void): void;
   /** Frames that have arrived and were not asked for. */
   readonly waiting: number;
+  /** Whether the last that has arrived is a short frame, as after a loop. */
+  readonly isOver: boolean;
   receive(): void;
   ask(what: keyof typeof ask, number: number): void;
   /** The next frame. */
@@ -416,6 +446,9 @@ async function openPair(transport: Transport, options: ConformanceOptions): Prom
     },
     get waiting() {
       return frames.length;
+    },
+    get isOver() {
+      return (frames.at(-1)?.length ?? maxFrameBytes) < maxFrameBytes;
     },
     ask(what, number) {
       const frame = new Uint8Array(5);

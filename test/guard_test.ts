@@ -95,7 +95,7 @@ class Guards {
     };
     let acknowledge!: (bytes: Uint8Array) => void;
     const read = (onData: (bytes: Uint8Array) => void) => acknowledge = onData;
-    const stream = { idle: true, unsent: 0, write, read, hold() {}, close() {} };
+    const stream = { unsent: 0, write, offer: () => true, read, hold() {}, close() {} };
     return { pid: 1000, exited, stream, outputs: [], kill() {}, release() {} };
   }
 }

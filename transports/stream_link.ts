@@ -36,9 +36,8 @@ export function streamLink(stream: Stream, overflow?: Page): Link {
   );
   return {
     heartbeat() {
-      // Where earlier bytes wait, the reader has not caught up: a heartbeat is pending already.
-      if (stream.idle) stream.write(heartbeatByte);
-      else overflow?.add();
+      // A full kernel holds heartbeats that the server has yet to read: one more would say nothing new.
+      if (!stream.offer(heartbeatByte)) overflow?.add();
     },
     send: (frame) => stream.write(envelope(frame)),
     receive(to) {

@@ -19,6 +19,7 @@ interface DenoFfi {
       ): object | null;
       munmap(at: object, size: bigint): number;
       fcntl(descriptor: number, command: number, value: number): number;
+      send(descriptor: number, bytes: Uint8Array, size: number, flags: number): number;
     };
   };
   readonly UnsafePointer: { value(pointer: object | null): bigint };
@@ -31,6 +32,8 @@ const openReadWrite = 2;
 const openCloseOnExec = 0o2000000;
 const setDescriptorFlags = 2;
 const closeOnExecFlag = 1;
+/** MSG_DONTWAIT and MSG_NOSIGNAL. */
+const sendFlags = 0x4040;
 
 let libc: ReturnType<DenoFfi["dlopen"]>["symbols"] | undefined;
 
@@ -46,6 +49,7 @@ function load(): typeof libc {
       mmap: { parameters: ["pointer", "usize", "i32", "i32", "i32", "i64"], result: "pointer" },
       munmap: { parameters: ["pointer", "usize"], result: "i32" },
       fcntl: { parameters: ["i32", "i32", "i32"], result: "i32" },
+      send: { parameters: ["i32", "buffer", "usize", "i32"], result: "i32" },
     }).symbols;
   } catch {
     return undefined;
@@ -55,6 +59,13 @@ function load(): typeof libc {
 /** Keeps a descriptor from the programs that this one starts, where that can be done. */
 export function closeOnExec(descriptor: number): void {
   load()?.fcntl(descriptor, setDescriptorFlags, closeOnExecFlag);
+}
+
+/** Writes to a socket without blocking, and returns how many bytes the kernel took; undefined where that cannot be done. */
+export function sender(): ((descriptor: number, bytes: Uint8Array) => number) | undefined {
+  const send = load()?.send;
+  return send &&
+    ((descriptor, bytes) => Math.max(0, send(descriptor, bytes, bytes.length, sendFlags)));
 }
 
 /** Maps the page at `path`; undefined where nothing can be mapped. */

@@ -209,10 +209,6 @@ class SocketStream implements Stream {
     this.#socket = socket;
   }
 
-  get idle(): boolean {
-    return this.#ended === null && this.#waiting.length === 0;
-  }
-
   get unsent(): number {
     return this.#waiting.reduce((sum, { length }) => sum + length, 0);
   }
@@ -229,6 +225,12 @@ class SocketStream implements Stream {
     }
     const written = Math.max(0, this.#socket.write(bytes));
     if (written < bytes.length) this.#waiting.push(bytes.slice(written));
+  }
+
+  offer(byte: Uint8Array): boolean {
+    if (this.#ended !== null) return false;
+    if (this.#waiting.length > 0) this.drain();
+    return this.#waiting.length === 0 && this.#socket.write(byte) > 0;
   }
 
   read(onData: (bytes: Uint8Array) => void, onEnd: (detail: string) => void): void {

@@ -103,6 +103,8 @@ interface AtomicsWithWaitAsync {
 }
 /** A timer that holds no event loop and is no earlier than this may be some milliseconds late. */
 const farMs = 1000;
+/** What the kernel has no room for is offered to it again after so long. */
+const fullMs = 5;
 /** A connection that could not be accepted, for want of a descriptor, say, is tried again after so long. */
 const acceptAgainMs = 100;
 
@@ -252,10 +254,14 @@ export const deno: Runtime = {
       return connectionStream(await Deno.connect({ hostname, port }));
     }, "open the inspector of the program"),
   async inherited(descriptor) {
-    (await import("../ffi/deno.ts")).closeOnExec(descriptor);
+    const { closeOnExec, sender } = await import("../ffi/deno.ts");
+    closeOnExec(descriptor);
+    const put = sender();
+    const later = (callback: () => void) => void setTimeout(callback, fullMs);
     const { socketStream } = await import("./node_stream.ts");
     const { Socket } = await import("node:net");
-    return socketStream(new Socket({ fd: descriptor, readable: true, writable: true }), false);
+    const socket = new Socket({ fd: descriptor, readable: true, writable: true });
+    return socketStream(socket, put && { put, later });
   },
   openFile(path, create) {
     const what = `open the shared file ${path}`;
@@ -489,13 +495,15 @@ function connectionStream(connection: DenoConn): Stream {
     );
   };
   return {
-    get idle() {
-      return !ended && !behind && unyielded < maxUnyieldedWrites;
-    },
     get unsent() {
       return (behind ?? []).reduce((sum, { length }) => sum + length, ended ? 0 : unsent);
     },
     write,
+    offer(byte) {
+      if (ended || behind || unyielded >= maxUnyieldedWrites) return false;
+      write(byte);
+      return true;
+    },
     read(onData, whenEnded) {
       onEnd = whenEnded;
       (async () => {
@@ -537,20 +545,22 @@ function pipeStream(internal: DenoInternal, rid: number): Stream {
     writer.close().catch(() => {});
     onEnd(detail);
   };
+  const write = (bytes: Uint8Array) => {
+    if (ended) return;
+    unsent += bytes.length;
+    writer.write(bytes).then(
+      () => unsent -= bytes.length,
+      (error: Error) => end(error.message),
+    );
+  };
   return {
-    get idle() {
-      return !ended;
-    },
     get unsent() {
       return unsent;
     },
-    write(bytes) {
-      if (ended) return;
-      unsent += bytes.length;
-      writer.write(bytes).then(
-        () => unsent -= bytes.length,
-        (error: Error) => end(error.message),
-      );
+    write,
+    offer(byte) {
+      write(byte); // a server sends no heartbeats
+      return !ended;
     },
     read(onData, whenEnded) {
       onEnd = whenEnded;

@@ -8,7 +8,7 @@ import type * as Workers from "node:worker_threads";
 import type { EndSignal, Signal } from "../core/signals.ts";
 import { mapPage } from "../ffi/node.ts";
 import { birth } from "./birth.ts";
-import { socketStream } from "./node_stream.ts";
+import { type DirectWrites, socketStream } from "./node_stream.ts";
 import {
   clearTimeout,
   environment,
@@ -33,6 +33,7 @@ import {
   systemText,
   takeOver,
   takeVariable,
+  fullMs,
   writeOutput,
 } from "./process_common.ts";
 import type { Child, Command, Exit, Output, Runtime, Stream } from "./runtime.ts";
@@ -143,7 +144,7 @@ export const node: Runtime = {
   connectPort: (port) => connectStream({ host: "127.0.0.1", port, noDelay: true }),
   inherited(descriptor) {
     return Promise.resolve().then(() =>
-      socketStream(new (net().Socket)({ fd: descriptor, readable: true, writable: true }))
+      socketStream(new (net().Socket)({ fd: descriptor, readable: true, writable: true }), direct)
     );
   },
   reach,
@@ -183,7 +184,7 @@ function connectStream(where: Net.NetConnectOpts): Promise<Stream> {
     socket.once("error", reject);
     socket.once("connect", () => {
       socket.off("error", reject);
-      resolve(socketStream(socket));
+      resolve(socketStream(socket, direct));
     });
   });
 }
@@ -207,6 +208,19 @@ function unnamedSignal(pid: number): EndSignal | undefined {
 const exitStatusAt = 49;
 /** The first signal of Linux without a name. */
 const leastRealTime = 32;
+
+/** As it is now: the program may put a fake in its place. */
+const { writeSync } = fs();
+const direct: DirectWrites = {
+  put(descriptor, bytes) {
+    try {
+      return writeSync(descriptor, bytes, 0, bytes.length);
+    } catch {
+      return 0;
+    }
+  },
+  later: (callback) => void setTimeout(callback, fullMs),
+};
 
 async function start(
   command: Command,

@@ -15,15 +15,44 @@ export interface SocketLike {
 }
 
 /**
- * Makes a stream of a socket. With `direct`, `writableLength` tells whether a write went to the kernel; without, it
- * cannot be asked in a loop that never yields (Deno), and every write is taken to go there at once.
+ * Writes past the socket, whose own queue moves only when the event loop turns: a loop that never yields would leave
+ * there what the kernel had no room for.
  */
-export function socketStream(socket: SocketLike, direct = true): Stream {
+export interface DirectWrites {
+  /** Writes without blocking; returns how many bytes the kernel took, 0 on any failure: reading reports the end. */
+  put(descriptor: number, bytes: Uint8Array): number;
+  /** Calls back after a moment in which the kernel may have got room. */
+  later(callback: () => void): void;
+}
+
+/** Makes a stream of a socket. With `direct`, what the kernel does not take at once waits here, and not in the socket. */
+export function socketStream(socket: SocketLike, direct?: DirectWrites): Stream {
   let ended: string | null = null;
+  let waiting: Uint8Array[] = [];
+  let retrying = false;
+  const put = (bytes: Uint8Array) => direct!.put(socket._handle?.fd ?? -1, bytes);
+  /** True if nothing waits any more. */
+  const flush = () => {
+    while (waiting.length > 0) {
+      const [first] = waiting as [Uint8Array];
+      const taken = put(first);
+      if (taken < first.length) {
+        waiting[0] = first.subarray(taken);
+        return false;
+      }
+      waiting.shift();
+    }
+    return true;
+  };
+  const retry = () => {
+    retrying = !flush();
+    if (retrying) direct!.later(retry);
+  };
   let onEnd: (detail: string) => void = () => {};
   const end = (detail: string) => {
     if (ended !== null) return;
     ended = detail;
+    waiting = [];
     socket.destroy();
     onEnd(detail);
   };
@@ -31,17 +60,23 @@ export function socketStream(socket: SocketLike, direct = true): Stream {
   socket.on("end", () => end("the peer closed it"));
   socket.on("close", () => end("closed"));
   return {
-    get idle() {
-      return ended === null && (!direct || socket.writableLength === 0);
-    },
     get unsent() {
-      return ended === null ? socket.writableLength : 0;
+      return waiting.reduce((sum, { length }) => sum + length, ended ? 0 : socket.writableLength);
     },
     get descriptor() {
       return socket._handle?.fd ?? -1;
     },
     write(bytes) {
-      if (ended === null) socket.write(bytes);
+      if (ended !== null) return;
+      if (!direct) return void socket.write(bytes);
+      waiting.push(bytes);
+      if (!retrying) retry();
+    },
+    offer(byte) {
+      if (ended !== null) return false;
+      if (direct) return flush() && put(byte) > 0;
+      socket.write(byte);
+      return true;
     },
     read(onData, whenEnded) {
       if (ended !== null) return whenEnded(ended);

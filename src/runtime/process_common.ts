@@ -207,8 +207,8 @@ function unlessGone<T>(look: () => T): T | undefined {
   }
 }
 
-/** Where our own output is a pipe that is full, and does not block, it is tried again so much later. */
-const fullPipeMs = 5;
+/** What the kernel has no room for is offered to it again after so long. */
+export const fullMs = 5;
 
 /** Writes to our standard output or error, without blocking the event loop. */
 export async function writeOutput(descriptor: 1 | 2, bytes: Uint8Array): Promise<void> {
@@ -218,7 +218,7 @@ export async function writeOutput(descriptor: 1 | 2, bytes: Uint8Array): Promise
     );
     if (typeof result === "number") rest = rest.subarray(result);
     else if (result !== "EAGAIN") return; // nobody reads it any more
-    else await new Promise((resolve) => setTimeout(resolve, fullPipeMs));
+    else await new Promise((resolve) => setTimeout(resolve, fullMs));
   }
 }
 

@@ -73,14 +73,17 @@ export interface Child {
 
 /** A connected byte stream. */
 export interface Stream {
-  /** Whether a byte written now goes to the kernel now: none waits before it in user space, and the runtime lets it. */
-  readonly idle: boolean;
   /** How many bytes were written, and wait because the kernel has no room for them. */
   readonly unsent: number;
   /** The kernel's number of it, where the runtime tells that; -1 when it is closed. */
   readonly descriptor?: number;
   /** Writes, at once as far as the kernel takes it. */
   write(bytes: Uint8Array): void;
+  /**
+   * Writes one byte, behind what waits, if the kernel takes all of that now, also in a loop that never yields. False: the
+   * byte was not written, and does not wait.
+   */
+  offer(byte: Uint8Array): boolean;
   /** Begins to read. `onEnd` is called once, after the last data, also after `close()`. Called once. */
   read(onData: (bytes: Uint8Array) => void, onEnd: (detail: string) => void): void;
   /** Whether this stream keeps the event loop alive. */
@@ -185,7 +188,7 @@ export interface Runtime {
   openFile(path: string, create: boolean): Promise<RandomFile>;
   /** Maps the first page of a file; undefined where nothing can be mapped. */
   mapPage(path: string): Promise<Page | undefined>;
-  /** Whether only so many writes reach the kernel in a loop that never yields (see `Stream.idle`). */
+  /** Whether only so many writes reach the kernel in a loop that never yields (see `Stream.offer`). */
   readonly limitsWrites: boolean;
   /** Whether a stream of `listen()` has a `descriptor`. */
   readonly tellsDescriptors: boolean;

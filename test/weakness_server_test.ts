@@ -83,6 +83,19 @@ for (const transport of transports) {
       assertEquals(stage.lines("registered").map(({ instance }) => instance), [1]);
     },
   );
+
+  processTest(
+    `a program that never yields outlives a server that stalled until the buffer was full, ${transport}`,
+    async (stage) => {
+      const program = stage.run("weakness_stalled_server", { args: [transport] });
+      await stage.line("ready stalled");
+      program.kill("SIGSTOP");
+      stage.go("stalled");
+      await stage.line("full").finally(() => program.kill("SIGCONT"));
+      assertEquals(await program.exited, { code: 0, signal: null }, program.stderr());
+      assertEquals(stage.lines("registered").map(({ instance }) => instance), [1]);
+    },
+  );
 }
 
 processTest(

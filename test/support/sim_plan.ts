@@ -80,6 +80,8 @@ export interface Plan {
   readonly maxDelay: number;
   /** The share of heartbeats that never arrive. */
   readonly loss: number;
+  /** So many heartbeats that the server has not read have room; further ones are left out. */
+  readonly room: number;
   /** Heartbeats wake nobody. */
   readonly sampled: boolean;
   /** Data are left without a message. */
@@ -201,6 +203,7 @@ export function drawPlan(seed: number): Plan {
     timerMs: dice.oneOf(0, 2),
     timersFirst: dice.oneOf(true, false),
     cluster: dice.oneOf("sound", "sound", "sound", "sound", "fails", "fails late", "hangs"),
+    room: dice.oneOf(Infinity, Infinity, 1, 3),
   };
 }
 

@@ -1,5 +1,5 @@
-// The memory transport in a simulated world: what is under way takes its time, heartbeats get lost or wake nobody, data are
-// left without a message, endpoints do not open or do not accept. It knows what is still open.
+// The memory transport in a simulated world: what is under way takes its time, heartbeats get lost or wake nobody, or find no
+// room while the server does not read, data are left without a message, endpoints do not open or do not accept. It knows what is still open.
 
 import { decodeClient } from "../../src/core/frame.ts";
 import { memoryTransport } from "../../transports/memory.ts";
@@ -19,6 +19,8 @@ class Wire {
   #last = { up: 0, down: 0 };
   readonly #toServer: (() => void)[] = [];
   #heartbeats = 0;
+  /** Heartbeats that the server has not read yet. */
+  #unread = 0;
   #kept: Uint8Array | null = null;
 
   constructor(world: World, id: number) {
@@ -34,9 +36,13 @@ class Wire {
     this.#last[way] = at;
     if (way === "down") return void clock.at(at, deliver);
     const sign = this.#sign;
+    if (sign === "heartbeat") this.#unread++;
     clock.at(at, () => {
       this.#world.judge.arrived(this.id, sign);
-      this.#toServer.push(deliver);
+      this.#toServer.push(() => {
+        if (sign === "heartbeat") this.#unread--;
+        deliver();
+      });
       this.#world.toServer(at, () => this.#toServer.shift()!());
     });
   }
@@ -48,14 +54,17 @@ class Wire {
       [this.#up, this.#sign] = [true, sign];
       act();
     };
+    const beat = () => {
+      if (this.#unread < plan.room) up("heartbeat", () => link.heartbeat());
+    };
     return {
       ...bound(link),
       heartbeat: () => {
-        if (!plan.sampled) return up("heartbeat", () => link.heartbeat());
+        if (!plan.sampled) return beat();
         this.#heartbeats++;
         judge.arrived(this.id, "heartbeat");
       },
-      confirm: () => up("heartbeat", () => link.heartbeat()),
+      confirm: beat,
       send: (frame) => up(signOf(frame), () => link.send(frame)),
       close: () => up(null, () => link.close()),
       ...(plan.keeps && { keep: (bytes: Uint8Array) => void (this.#kept = bytes.slice()) }),

@@ -1,6 +1,7 @@
 // Where libsam fails and this library must not: what server and application are to each other.
 import { setTimeout as sleep } from "node:timers/promises";
 import { assert, assertEquals } from "@std/assert";
+import { memoryOf } from "../src/runtime/host.ts";
 import { eventually, killQuietly, lives, processTest, transports } from "./support/processes.ts";
 
 for (const transport of transports) {
@@ -97,6 +98,21 @@ for (const transport of transports) {
     },
   );
 }
+
+processTest(
+  "what a program sends by process.send() does not fill the server's memory",
+  async (stage) => {
+    const program = stage.run("weakness_sends");
+    await stage.line("started");
+    const before = memoryOf(program.pid)!;
+    stage.go("send");
+    await stage.line("sent");
+    const grown = memoryOf(program.pid)! - before;
+    stage.go("end");
+    assertEquals((await program.exited).code, 0);
+    assert(grown < 100e6, `${grown} bytes more, of 200,000,000 that were sent`);
+  },
+);
 
 processTest(
   "the server passes SIGTERM on, and exits with the status of the application",

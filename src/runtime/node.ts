@@ -14,6 +14,7 @@ import {
   environment,
   exit,
   fs,
+  fullMs,
   kill,
   makePrivateDirectory,
   moduleFlags,
@@ -33,7 +34,6 @@ import {
   systemText,
   takeOver,
   takeVariable,
-  fullMs,
   writeOutput,
 } from "./process_common.ts";
 import type { Child, Command, Exit, Output, Runtime, Stream } from "./runtime.ts";
@@ -123,7 +123,10 @@ export const node: Runtime = {
   systemText,
   systemLink,
   systemNames,
-  writeOutput,
+  async writeOutput(descriptor, bytes) {
+    const module = await import("./node_output.ts").catch(() => null); // no descriptor is left to load it with, say
+    await (module?.writeOutput ?? writeOutput)(descriptor, bytes);
+  },
   takeVariable,
 
   makePrivateDirectory: (inMemory) => Promise.resolve().then(() => makePrivateDirectory(inMemory)),
@@ -275,6 +278,11 @@ async function start(
     });
   });
   child.on("error", () => {}); // a signal or message that could not be delivered: the exit tells all
+  // Without a listener, Node keeps what the program sends by `process.send()`, for one that may come.
+  child.on("message", (_message, handle) => {
+    if (handle && "destroy" in handle) handle.destroy();
+    else handle?.close();
+  });
   child.channel?.unref();
   return {
     pid: child.pid!,

@@ -41,6 +41,8 @@ const heartbeat: ServerInput = { type: "heartbeat" };
 const lastOutputMs = 50;
 /** Output is passed on for so long after an instance was buried: a helper may still write. */
 const restOfOutputMs = 1000;
+/** The same, where whoever reads our own output is slow. */
+const slowReaderMs = 10_000;
 
 /** One process of the program. */
 export class Instance {
@@ -402,7 +404,7 @@ export class Instance {
     else this.#close(this.#child?.stream);
     this.#close(this.#endpoint);
     const tail = this.#tail;
-    return tail?.drained(restOfOutputMs).then(() => tail.close());
+    return tail?.drained(restOfOutputMs, slowReaderMs).then(() => tail.close());
   }
 
   #close(what: { close(): void } | null | undefined): void {

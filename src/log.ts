@@ -3,6 +3,57 @@ import { SamError } from "./errors.ts";
 import type { SupervisorEvent } from "./events.ts";
 import type { Log } from "./options.ts";
 import { printable, report } from "./report.ts";
+import type { Runtime } from "./runtime/runtime.ts";
+
+/** So many characters may wait for a standard error that is not read; further lines are counted, and dropped. */
+const maxWaiting = 256 * 1024;
+/** At its end, supervision waits so long for whoever reads standard error. */
+const lastLinesMs = 5000;
+
+/** Lines on standard error. One that nobody reads holds up nothing. */
+export class Lines {
+  readonly #runtime: Runtime;
+  readonly #encoder = new TextEncoder();
+  #waiting = "";
+  #dropped = 0;
+  #writing: Promise<void> | null = null;
+
+  constructor(runtime: Runtime) {
+    this.#runtime = runtime;
+  }
+
+  /** Writes a line. */
+  readonly write = (line: string): void => {
+    // Once one was dropped, all are, until the line that counts them is in its place.
+    if (this.#dropped > 0 || this.#waiting.length + line.length > maxWaiting) this.#dropped++;
+    else this.#waiting += `${line}\n`;
+    this.#writing ??= this.#writeAll();
+  };
+
+  async #writeAll(): Promise<void> {
+    for (;;) {
+      let text = this.#waiting;
+      this.#waiting = "";
+      if (text === "") {
+        if (this.#dropped === 0) break;
+        text = `sam: ${this.#dropped} lines are missing here: nobody read standard error\n`;
+        this.#dropped = 0;
+      }
+      await this.#runtime.writeOutput(2, this.#encoder.encode(text));
+    }
+    this.#writing = null;
+  }
+
+  /** Resolved when all lines have been taken, or nobody takes them in time. */
+  async written(): Promise<void> {
+    let cancel = () => {};
+    const limit = new Promise<void>((resolve) =>
+      cancel = this.#runtime.schedule(resolve, lastLinesMs, true)
+    );
+    await Promise.race([this.#writing, limit]);
+    cancel();
+  }
+}
 
 /** An event as one line of JSON. */
 export function eventText(program: string, event: SupervisorEvent): string {

@@ -3,7 +3,7 @@ import type { Signal } from "./core/signals.ts";
 import type { SupervisorEvent } from "./events.ts";
 import type { CheckedOptions } from "./options.ts";
 import type { CheckedProgram } from "./program.ts";
-import { logger } from "./log.ts";
+import { Lines, logger } from "./log.ts";
 import { ignores } from "./proc.ts";
 import type { Runtime } from "./runtime/runtime.ts";
 import { Supervision } from "./supervise.ts";
@@ -25,7 +25,8 @@ export async function serve(runtime: Runtime, options: CheckedOptions): Promise<
     command: () => Promise.resolve({ ...self, env: {}, stdio: ["inherit", "inherit", "inherit"] }),
   };
   let cancel: (() => void)[] = [];
-  const log = logger(options.log, program.name, "", (line) => console.error(line));
+  const lines = new Lines(runtime);
+  const log = logger(options.log, program.name, "", lines.write);
   const untold: SupervisorEvent[] = [];
   let cancelTell: (() => void) | null = null;
   const tell = () => {
@@ -62,6 +63,7 @@ export async function serve(runtime: Runtime, options: CheckedOptions): Promise<
     for (const each of cancel) each();
     throw status.error!;
   }
+  await lines.written();
   return runtime.exit(status.code);
 }
 

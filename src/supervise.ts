@@ -111,14 +111,21 @@ export function supervise(program: Program, options: SuperviseOptions): Supervis
 }
 
 /** Tells what happens, by code that an active process, which imports this module, too, need not load. */
-function told(log: Log, { name }: CheckedProgram): (event: SupervisorEvent) => void {
-  const loading = import("./log.ts")
-    .then(({ logger }) => logger(log, name, `${name}: `, console.error))
+function told(log: Log, { name }: CheckedProgram): (event: SupervisorEvent) => Promise<void> {
+  const loading = Promise.all([import("./log.ts"), loadRuntime()])
+    .then(([{ Lines, logger }, runtime]) => {
+      const lines = new Lines(runtime);
+      const tell = logger(log, name, `${name}: `, lines.write);
+      return (event: SupervisorEvent) => {
+        tell(event);
+        return event.type === "finish" ? lines.written() : undefined;
+      };
+    })
     .catch((error) => {
       console.error(`sam: ${name}: its events are not told: ${error.message}`); // no descriptor is left to load it with, say
       return () => {};
     });
-  return (event) => void loading.then((tell) => tell(event));
+  return (event) => loading.then((tell) => tell(event));
 }
 
 /** The options of `supervise`, checked and complete. */
@@ -156,7 +163,7 @@ export class Supervision implements Supervisor {
   /** What is to be seen of an instance before others may build on it. */
   readonly #readyBy: "check" | "start" | "spawn";
   readonly #log = new EventLog();
-  readonly #onEvent: ((event: SupervisorEvent) => void) | undefined;
+  readonly #onEvent: ((event: SupervisorEvent) => Promise<void> | void) | undefined;
   #driver: Driver | null = null;
   #checker: Checker | null = null;
   #status: ExitStatus | null = null;
@@ -173,7 +180,7 @@ export class Supervision implements Supervisor {
   constructor(
     program: CheckedProgram,
     options: CheckedSuperviseOptions,
-    onEvent?: (event: SupervisorEvent) => void,
+    onEvent?: (event: SupervisorEvent) => Promise<void> | void,
   ) {
     this.#options = options;
     this.#onEvent = onEvent;
@@ -359,11 +366,13 @@ export class Supervision implements Supervisor {
 
   #finish(status: ExitStatus): void {
     this.#status = status;
-    this.#tell(this.#stamped({ type: "finish", status }));
+    const told = this.#tell(this.#stamped({ type: "finish", status }));
     this.#log.close();
     this.#interruptRestarts(`supervision ended (${status.reason})`);
     this.#endHalts();
-    this.#settle(status);
+    // What ends the process when supervision is over does not cut the last lines.
+    if (told) void told.then(() => this.#settle(status));
+    else this.#settle(status);
   }
 
   #interruptRestarts(why: string): void {
@@ -376,9 +385,9 @@ export class Supervision implements Supervisor {
     for (const resolve of this.#halting.splice(0)) resolve();
   }
 
-  #tell(event: SupervisorEvent): void {
+  #tell(event: SupervisorEvent): Promise<void> | void {
     this.#log.push(event);
-    this.#onEvent?.(event);
+    return this.#onEvent?.(event);
   }
 
   #stamped(

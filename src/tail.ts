@@ -11,6 +11,8 @@ export class Tail {
   readonly #ended: Promise<unknown>;
   readonly #lines: string[] = [];
   #characters = 0;
+  /** How many writes to our own streams are under way. */
+  #writing = 0;
   /** What each stream has said of a line that is not complete. */
   readonly #partial: string[] = [];
 
@@ -28,7 +30,9 @@ export class Tail {
       if (bytes === null) return;
       this.#keep(at, decoder.decode(bytes, { stream: true }));
       // The next are read when these have been taken: who does not read our output brakes the program, as without us.
+      this.#writing++;
       await this.#runtime.writeOutput(descriptor, bytes);
+      this.#writing--;
     }
   }
 
@@ -49,14 +53,24 @@ export class Tail {
     return [...this.#lines, ...this.#partial.filter((line) => line !== "")].slice(-maxLines);
   }
 
-  /** Resolved when all has been read, and at the latest after `limitMs`: a helper may hold a stream open. */
-  async drained(limitMs: number): Promise<void> {
+  /**
+   * Resolved when all has been passed on, and at the latest after `limitMs`: a helper may hold a stream open. While our own
+   * reader is what holds it up, only after `slowReaderMs`.
+   */
+  async drained(limitMs: number, slowReaderMs: number = 0): Promise<void> {
+    for (let waited = limitMs; !await this.#endsWithin(limitMs); waited += limitMs) {
+      if (this.#writing === 0 || waited >= slowReaderMs) return;
+    }
+  }
+
+  async #endsWithin(limitMs: number): Promise<boolean> {
     let cancel = () => {};
-    const limit = new Promise<void>((resolve) =>
-      cancel = this.#runtime.schedule(resolve, limitMs, true)
+    const limit = new Promise<boolean>((resolve) =>
+      cancel = this.#runtime.schedule(() => resolve(false), limitMs, true)
     );
-    await Promise.race([this.#ended, limit]);
+    const ended = await Promise.race([this.#ended.then(() => true), limit]);
     cancel();
+    return ended;
   }
 
   /** Gives the streams back. */

@@ -133,7 +133,7 @@ commandTest("a follower that does not read is cut off", async (sam, stage) => {
   process.env["XDG_RUNTIME_DIR"] = stage.directory;
   const runtime = await loadRuntime();
   let tell: Parameters<Journal["follow"]>[0] = () => {};
-  const control = (await openControl(runtime, "chatty", "chatty"))!;
+  const control = (await openControl(runtime, "chatty", "chatty", () => {}))!;
   try {
     const journal = {
       status: JSON.parse(statusOf("chatty")).ok,

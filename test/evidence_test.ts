@@ -304,6 +304,17 @@ processTest(
 );
 
 processTest(
+  "a reader that comes back more than a second after the end gets all of the output",
+  async (stage) => {
+    const got = `${stage.directory}/got`;
+    const server = stage.commandOf("evidence_tee", { args: ["head -c 120000 /dev/zero"] });
+    const late = `"$@" | { sleep 1.7; wc -c >${got}; }`;
+    await stage.runCommand("sh", { args: ["-c", late, "sh", ...server] }).exited;
+    assertEquals(Number(readFileSync(got, "utf8")), 120_000);
+  },
+);
+
+processTest(
   "what is held of the output is bounded, and one stream alone can be held",
   async (stage) => {
     const script = "head -c 3000000 /dev/zero | tr '\\0' x >&2; echo out; exit 3";

@@ -1,10 +1,15 @@
 // The option `log`: who is told what happens, by the server of a program and by supervise().
 import { assert, assertEquals, assertMatch } from "@std/assert";
-import { spawnSync } from "node:child_process";
-import { cpSync, rmSync, writeFileSync } from "node:fs";
+import { spawn, spawnSync } from "node:child_process";
+import { cpSync, existsSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { fileURLToPath } from "node:url";
 import { supervise, type SupervisorEvent } from "../mod.ts";
-import { processTest } from "./support/processes.ts";
+import { Lines } from "../src/log.ts";
+import { loadRuntime } from "../src/runtime/runtime.ts";
+import { samCommand } from "./support/command.ts";
+import { test } from "./support/harness.ts";
+import { taggedProcesses } from "./support/leaks.ts";
+import { eventually, killQuietly, processTest } from "./support/processes.ts";
 import { currentRuntime, runtimePath } from "./support/runtimes.ts";
 
 const line = "instance 1 ended with exit code 3 (exit); the next one starts at once";
@@ -52,19 +57,21 @@ processTest("log: of supervise(), which says nothing where it is not asked", asy
   assertEquals(told.map(({ type }) => type), ["spawn", "exit", "recovery", "finish"]);
   assertEquals(lines, ["instance 1 ended with exit code 3 (exit); none follows"]);
 
-  const written: unknown[] = [];
-  const { error } = console;
-  console.error = (text: unknown) => void written.push(text);
+  const written: string[] = [];
+  const runtime = await loadRuntime();
+  const { writeOutput } = runtime;
+  runtime.writeOutput = (_descriptor, bytes) =>
+    Promise.resolve(void written.push(new TextDecoder().decode(bytes)));
   try {
     await supervise(program, { recoveryPolicy: "quit", log: "text" }).finished;
     const own = written.splice(0);
     await supervise(program, { recoveryPolicy: "quit" }).finished;
-    assertEquals(own, ["sam: sh: instance 1 ended with exit code 3 (exit); none follows"]);
+    assertEquals(own, ["sam: sh: instance 1 ended with exit code 3 (exit); none follows\n"]);
     assertEquals(written, []);
     await supervise({ command: "/no/such" }, { recoveryPolicy: "quit", log: "text" }).finished;
     assert(String(written).startsWith("sam: /no/such: cannot start"), String(written));
   } finally {
-    console.error = error;
+    runtime.writeOutput = writeOutput;
   }
 });
 
@@ -94,3 +101,71 @@ processTest("a server whose log cannot be loaded says so, and goes on", (stage) 
   assertMatch(stderr, /^sam: sh: its events are not told: .+$/m);
   return Promise.resolve();
 });
+
+test("lines that nobody reads are bounded, and counted where they are missing", async () => {
+  let take = () => {};
+  let text = "";
+  const runtime = {
+    ...await loadRuntime(),
+    writeOutput: (_descriptor: 1 | 2, bytes: Uint8Array) => {
+      text += new TextDecoder().decode(bytes);
+      return new Promise<void>((resolve) => take = resolve);
+    },
+  };
+  const lines = new Lines(runtime);
+  const line = "x".repeat(999);
+  for (let number = 0; number < 1000; number++) lines.write(line);
+  lines.write("short, and later than what is missing");
+  await eventually("all that was kept", () => {
+    take();
+    return text.includes("missing");
+  });
+  const kept = text.split("\n").filter((each) => each === line).length;
+  assert(kept > 200 && kept < 600, `${kept}`);
+  assert(text.endsWith(`sam: ${1001 - kept} lines are missing here: nobody read standard error\n`));
+  lines.write("the reader is back");
+  take();
+  await eventually("the next line", () => text.endsWith("\nthe reader is back\n"));
+  take();
+  await lines.written();
+});
+
+for (const kind of ["pipe", "socket"]) {
+  processTest(
+    `sam run goes on while nobody reads its standard error, a ${kind}, and tells it all later`,
+    async (stage) => {
+      const [runs, pid, go, told] = ["runs", "pid", "go", "told"].map((name) =>
+        `${stage.directory}/${name}`
+      ) as [string, string, string, string];
+      const program = 'trap "echo term >>$0; exit 0" TERM; echo run >>"$0"; ' +
+        '[ "$(wc -l <"$0")" -gt 1 ] || exit 1; while :; do sleep 0.05; done';
+      const words = [...samCommand(), "run", "--stdio", "ignore", "sh", "-c", program, runs];
+      const full = `timeout 0.3 cat /dev/zero >&2; echo $$ >${pid}; exec "$@"`;
+      const piped = `sh -c '${full}' sh "$@" 2>&1 >/dev/null | ` +
+        `{ until [ -e ${go} ]; do sleep 0.05; done; tr -d "\\0" >${told}; }`;
+      const child = spawn("sh", ["-c", kind === "pipe" ? piped : full, "sh", ...words], {
+        stdio: ["ignore", "ignore", "pipe"],
+        env: { ...process.env, XDG_RUNTIME_DIR: stage.directory },
+      });
+      let text = "";
+      const exited = new Promise((resolve) => child.on("close", (code) => resolve(code)));
+      const read = (path: string) => existsSync(path) ? readFileSync(path, "utf8") : "";
+      try {
+        await eventually("the next instance", () => read(runs).split("run").length > 2);
+        process.kill(Number(read(pid)), "SIGTERM");
+        await eventually("the program's end", () => read(runs).includes("term"));
+        writeFileSync(go, "");
+        child.stderr!.setEncoding("utf8").on("data", (more: string) => text += more);
+        await exited;
+        text = text.replaceAll("\0", "") + read(told);
+        assertEquals(
+          text,
+          "sam: instance 1 ended with exit code 1 (exit); the next one starts at once\n",
+        );
+      } finally {
+        for (const pid of taggedProcesses()) killQuietly(pid);
+        await exited;
+      }
+    },
+  );
+}

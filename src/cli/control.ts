@@ -38,6 +38,7 @@ export async function openControl(
   runtime: Runtime,
   given: string | undefined,
   made: string,
+  writeLine: (line: string) => void,
 ): Promise<Control | undefined> {
   try {
     for (let number = 1;; number++) {
@@ -54,7 +55,7 @@ export async function openControl(
     const isTheirs = error instanceof CommandError && error.code === "INVALID_PARAM";
     if (isTheirs && given !== undefined) throw error;
     const { message } = error as Error;
-    host.stderr.write(`sam: no control socket, so sam status cannot see this server: ${message}\n`);
+    writeLine(`sam: no control socket, so sam status cannot see this server: ${message}`);
     return undefined;
   }
 }

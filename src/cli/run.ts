@@ -3,7 +3,7 @@ import { Fleet, type FleetProgram } from "../fleet.ts";
 import type { SamError } from "../errors.ts";
 import { loadRuntime, type RuntimeName } from "../runtime/runtime.ts";
 import * as host from "../runtime/host.ts";
-import { logger } from "../log.ts";
+import { Lines, logger } from "../log.ts";
 import { notifierOf, onEnding } from "../self.ts";
 import { type Address, addressOf } from "./address.ts";
 import { checkConfig, type CheckedConfig, nameOf } from "./config.ts";
@@ -45,9 +45,10 @@ export async function run(words: readonly string[]): Promise<number> {
   const plan = await planOf(words);
   const runtime = await loadRuntime();
   await runtime.yieldInspector?.([]);
+  const lines = new Lines(runtime);
   const several = plan.programs.length > 1;
   const loggers = new Map(plan.programs.map(({ name, options }) => {
-    return [name, logger(options.log, name, several ? `${name}: ` : "", writeLine)];
+    return [name, logger(options.log, name, several ? `${name}: ` : "", lines.write)];
   }));
   for (const each of plan.programs) {
     const detail = unwatched(each);
@@ -62,11 +63,12 @@ export async function run(words: readonly string[]): Promise<number> {
   }
   let spawnError: SamError | undefined;
   const made = plan.programs.length === 1 ? plan.programs[0]!.name : "sam";
-  const control = await openControl(runtime, plan.name, made);
-  const http = plan.metrics && await openEndpoints(plan.metrics, plan).catch(async (error) => {
-    await control?.close();
-    throw error;
-  });
+  const control = await openControl(runtime, plan.name, made, lines.write);
+  const http = plan.metrics &&
+    await openEndpoints(plan.metrics, plan, lines.write).catch(async (error) => {
+      await control?.close();
+      throw error;
+    });
   const notifier = await notifierOf(runtime, {
     programs: () =>
       plan.programs.map(({ name, options: { settings } }) => ({
@@ -75,14 +77,14 @@ export async function run(words: readonly string[]): Promise<number> {
         status: fleet.supervisor(name).status,
       })),
     isReady: () => fleet.allReady,
-  }, (error) => host.stderr.write(`sam: systemd cannot be told: ${(error as Error).message}\n`));
+  }, (error) => lines.write(`sam: systemd cannot be told: ${(error as Error).message}`));
   const fleet = new Fleet(plan.programs, plan.strategy);
   fleet.subscribe((name, event) => {
     notifier?.hear(name, event);
     if (event.type === "finish" && event.status.reason === "spawn") spawnError = event.status.error;
     loggers.get(name)!(event);
   });
-  runtime.takeOver((error) => host.stderr.write(`sam: a problem of sam's own: ${String(error)}\n`));
+  runtime.takeOver((error) => lines.write(`sam: a problem of sam's own: ${String(error)}`));
   onEnding(runtime, (signal, delivered) => {
     notifier?.stopping();
     fleet.stop(signal, delivered);
@@ -99,6 +101,7 @@ export async function run(words: readonly string[]): Promise<number> {
   await control?.close();
   http?.close();
   await notifier?.close();
+  await lines.written();
   return spawnError === undefined ? code : exitCodeOfSpawn(spawnError);
 }
 
@@ -111,12 +114,12 @@ function unwatched({ program, options }: FleetProgram): string | undefined {
     "program below it calls register(): name that program itself (sam run server.js), or add a check";
 }
 
-function writeLine(line: string): void {
-  host.stderr.write(`${line}\n`);
-}
-
 /** Listens before anything is started: what cannot be served is found out at once. */
-async function openEndpoints(address: Address, { programs }: CheckedConfig) {
+async function openEndpoints(
+  address: Address,
+  { programs }: CheckedConfig,
+  writeLine: (line: string) => void,
+) {
   const { Endpoints } = await import("./http.ts");
   const endpoints = await Endpoints.open(address);
   const { url } = endpoints;

@@ -15,6 +15,11 @@ import {
 } from "./private_directory.ts";
 import type { RandomFile, Runtime } from "./runtime.ts";
 
+/** The part of a standard stream that is used here: Node's own handle. */
+interface StandardStream {
+  readonly _handle?: { setBlocking?(on: boolean): void } | null;
+}
+
 /** The part of `process` that is used here. */
 export interface ProcessLike {
   readonly pid: number;
@@ -33,6 +38,8 @@ export interface ProcessLike {
   on(event: string, listener: (...args: never[]) => void): void;
   off(event: string, listener: (...args: never[]) => void): void;
   debugPort: number;
+  readonly stdout: StandardStream;
+  readonly stderr: StandardStream;
   listenerCount(event: string): number;
   eventNames(): (string | symbol)[];
   listeners(event: string | symbol): ((...args: never[]) => void)[];

@@ -91,6 +91,10 @@ export async function moduleFlags(): Promise<readonly string[]> {
 
 /** Where the module stands on a command line that begins with the executable; its length where there is none. */
 function scriptAt(line: readonly string[]): number {
+  // Deno tells the arguments of the program that it runs; other subcommands have more words behind their flags.
+  if (line[1] === "run" || !subcommands.includes(line[1]!)) {
+    return line.length - 1 - Deno.args.length;
+  }
   const at = line.findIndex((word, at) =>
     at > 0 && !word.startsWith("-") && !(at === 1 && subcommands.includes(word)) &&
     !valued.includes(line[at - 1] ?? "")

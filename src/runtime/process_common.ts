@@ -78,7 +78,7 @@ export function ownArguments(): { flags: string[]; module: string | undefined; a
     );
   }
   return {
-    flags: process.execArgv.filter((flag) => !/^--(watch|hot)/.test(flag)),
+    flags: flagsWithout(/^--(watch|hot)/),
     module: single ? undefined : script,
     args,
   };
@@ -89,10 +89,21 @@ export function ownArguments(): { flags: string[]; module: string | undefined; a
  * (its tests, its reports, its debugger's port, a program given on the command line).
  */
 export function moduleFlags(): readonly string[] {
-  const flags = process.execArgv;
-  const own = /^(--(test|report|inspect|watch|hot|eval|print|check|interactive)|-[epci]$)/;
-  const valued = /^(--eval|--print|-[ep])$/;
-  return flags.filter((flag, at) => !own.test(flag) && !valued.test(flags[at - 1] ?? ""));
+  return flagsWithout(
+    /^(--(test|report|inspect|watch|hot|eval|print|check|interactive)|-[epci]+$)/,
+  );
+}
+
+/**
+ * Our flags without some, and their values. The runtime has told flags and program apart: a word among the flags that is no
+ * flag is the value of the one before it.
+ */
+function flagsWithout(some: RegExp): string[] {
+  let isKept = true;
+  return process.execArgv.filter((word) => {
+    if (word.startsWith("-")) isKept = !some.test(word);
+    return isKept;
+  });
 }
 
 /** The environment of this process with some variables more. */

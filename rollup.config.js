@@ -23,6 +23,7 @@ export default {
   external: /^node:/,
   plugins: [
     { name: "sources", load: withMap, generateBundle: linesOnly },
+    { name: "CommonJS", buildEnd: emitNodePreload },
     { name: "public types", writeBundle: removeInnerTypes },
   ],
   output: {
@@ -47,6 +48,13 @@ export default {
     },
   },
 };
+
+/** Node loads this file by `--require`, beside the others, as tsc has made it. */
+function emitNodePreload() {
+  const fileName = "runtime/preload_node.cjs";
+  const source = readFileSync(`${built}/src/${fileName}`, "utf8").replace(/^\/\/# source.*/m, "");
+  this.emitFile({ type: "asset", fileName, source });
+}
 
 /** A module, and the map that tsc has made of it. */
 function withMap(id) {
@@ -80,6 +88,6 @@ function removeInnerTypes() {
   for (const { types } of Object.values(exports)) need(join(types));
   for (const name of readdirSync("dist", { recursive: true })) {
     const file = join("dist", name);
-    if (file.endsWith(".d.ts") && !needed.has(file)) rmSync(file);
+    if (/\.d\.c?ts$/.test(file) && !needed.has(file)) rmSync(file);
   }
 }

@@ -114,7 +114,8 @@ export class Instance {
         expected = { pid: 0, leads: false, family };
         await guard!.add(expected).catch(() => {}); // said when it is there
       }
-      const variable = (text: string) => ({ [linkVariable]: `${transport.name}:${text}` });
+      const variable = (text: string): Record<string, string> =>
+        asked.unlinked ? {} : { [linkVariable]: `${transport.name}:${text}` };
       child = this.#child = typeof address === "string"
         ? await runtime.spawn({ ...line, env: { ...line.env, ...variable(address) } })
         : await runtime.spawn(line, (descriptor) => variable(address(descriptor)));

@@ -27,7 +27,7 @@ export interface ProgramOptions {
    */
   readonly stdio?: Stdio | readonly [Stdio, Stdio, Stdio];
   /**
-   * Watches the event loop of a program that need not know of SAM: a module is loaded ahead of it (`--import`, `--preload`),
+   * Watches the event loop of a program that need not know of SAM: a module is loaded ahead of it (`--require`, `--preload`),
    * which registers the process, and has it watched as soon as its event loop turns freely. A program that calls
    * `register()` itself goes on from there. For modules, and for the commands `node`, `deno` and `bun`. Default false.
    */
@@ -69,6 +69,8 @@ export interface CheckedProgram {
   readonly isCommand: boolean;
   /** Whether a preload registers it. */
   readonly preload?: boolean;
+  /** Whether the runtime starts the program again by itself (`--watch`), and so gets no link. */
+  readonly restarts?: boolean;
   /** The command line, once the runtime we are in is there. */
   command(runtime: Runtime): Promise<Command>;
 }
@@ -94,20 +96,29 @@ export function checkProgram(program: unknown, captureStack = true): CheckedProg
   const preload = oneOf("program.preload", or(given["preload"], false), [true, false]);
   if (isCommand) {
     const file = text("program.command", given["command"]);
-    const line = preload ? preloadedCommand(file, args, captureStack) : [...args];
+    const found = commandLine(file, args);
+    const restarts = found !== undefined && restartsItself(found.flags);
+    if (preload) checkPreload(file, found);
     return {
       name: file,
       isCommand,
       preload,
-      command: () => Promise.resolve({ file, flags: [], ...rest, args: line }),
+      restarts,
+      async command() {
+        const line = preload ? await preloadedCommand(found!, args, captureStack) : [...args];
+        return { file, flags: [], ...rest, args: line, unlinked: restarts };
+      },
     };
   }
   const module = modulePath(given["module"]);
   const choice = checkRuntime(given["runtime"]);
+  const restarts = restartsItself(choice.flags ?? []);
+  if (preload && restarts) throw watcher();
   return {
     name: module,
-    isCommand,
+    isCommand: restarts,
     preload,
+    restarts,
     async command(runtime) {
       const name = choice.name ?? runtime.name;
       if (
@@ -122,18 +133,26 @@ export function checkProgram(program: unknown, captureStack = true): CheckedProg
       const flags = await flagsFor(name, choice.flags, cwd, runtime);
       return {
         file: choice.path ?? (name === runtime.name ? runtime.executable : name),
-        flags: preload ? [...flags, ...preloadFlags(name, flags, captureStack)] : flags,
+        flags: [
+          ...flags,
+          ...captureStack && !restarts ? await inspectorFlags(name, flags, preload) : [],
+          ...preload ? preloadFlags(name) : [],
+        ],
         module,
         runtime: name,
+        unlinked: restarts,
         ...rest,
       };
     },
   };
 }
 
+const isSource = import.meta.url.endsWith(".ts");
 /** The module that is loaded ahead of a program. */
-const preloadModule = new URL(
-  import.meta.url.endsWith(".ts") ? "./preload.ts" : "./preload.js",
+const preloadModule = new URL(isSource ? "./preload.ts" : "./preload.js", import.meta.url);
+/** The CommonJS file by which Node loads that module. */
+const nodePreload = new URL(
+  `./runtime/preload_node.${isSource ? "cts" : "cjs"}`,
   import.meta.url,
 );
 
@@ -141,31 +160,55 @@ const preloadModule = new URL(
 interface CommandLine {
   readonly runtime: RuntimeName;
   readonly flagsAt: number;
+  /** The flags of the runtime. */
+  readonly flags: readonly string[];
+  /** The program; undefined where it is not a file. */
+  readonly file: string | undefined;
 }
 
 /** The runtime whose command line a command is, where it is one that can load a module ahead of a program. */
 export function runtimeOf(command: string, args: readonly string[]): RuntimeName | undefined {
-  return commandLine(command, args)?.runtime;
+  const found = commandLine(command, args);
+  return found && !restartsItself(found.flags) ? found.runtime : undefined;
 }
 
 function commandLine(command: string, args: readonly string[]): CommandLine | undefined {
-  const name = command.slice(command.lastIndexOf("/") + 1);
-  if (name === "node") {
-    const first = args[firstWord(args, 0, nodeValued, isNodeScript)] ?? "";
-    return isNodeScript.test(first) ? undefined : { runtime: name, flagsAt: 0 };
-  }
-  if (name === "deno") return args[0] === "run" ? { runtime: name, flagsAt: 1 } : undefined;
-  if (name !== "bun") return undefined;
-  const first = firstWord(args, 0, bunValued, isCode);
-  const runs = args[first] === "run";
-  const program = args[runs ? firstWord(args, first + 1, bunValued, isCode) : first] ?? "";
-  if (!isFile.test(program) && !isCode.test(program)) return undefined;
-  return { runtime: name, flagsAt: runs ? first + 1 : 0 };
+  const runtime = command.slice(command.lastIndexOf("/") + 1);
+  let flagsAt = 0;
+  let at: number;
+  if (runtime === "node") {
+    at = firstWord(args, 0, nodeValued, isNodeScript);
+    if (isNodeScript.test(args[at] ?? "")) return undefined;
+  } else if (runtime === "deno") {
+    if (args[0] !== "run") return undefined;
+    flagsAt = 1;
+    at = firstWord(args, 1, denoValued, /^$/);
+  } else if (runtime === "bun") {
+    at = firstWord(args, 0, bunValued, isCode);
+    if (args[at] === "run") {
+      flagsAt = at + 1;
+      at = firstWord(args, flagsAt, bunValued, isCode);
+    }
+    const program = args[at] ?? "";
+    if (!isFile.test(program) && !isCode.test(program)) return undefined;
+  } else return undefined;
+  const flags = args.slice(0, at);
+  const isText = args[at] === "-" || flags.some((flag) => isCode.test(flag));
+  return { runtime, flagsAt, flags, file: isText ? undefined : args[at] };
+}
+
+/** Whether some flags of a runtime have it start the program again by itself when a file is edited. */
+export function restartsItself(flags: readonly string[]): boolean {
+  return flags.some((flag) => /^--(watch|hot)(=|-path|-hmr|$)/.test(flag));
+}
+
+function watcher(): SamError {
+  return invalid("program.preload", true, "false beside --watch or --hot");
 }
 
 /** Any other word is one of Bun's own commands, or a script of package.json, whose program is another process. */
 const isFile = /^\.|\/|\.[cm]?[jt]sx?$/;
-const isCode = /^(-e|-p|--eval|--print)(=|$)/;
+const isCode = /^(-[ep]+|--eval|--print)(=|$)/;
 /** Flags of Bun whose value may be the next word. */
 const bunValued =
   /^(-[rdlF]|--(preload|require|import|cwd|port|env-file|define|loader|filter|shell|install|tsconfig-override))$/;
@@ -173,7 +216,10 @@ const bunValued =
 const isNodeScript = /^--run(=|$)/;
 /** Flags of Node whose value may be the next word. */
 const nodeValued =
-  /^(-[rC]|--(require|import|conditions|experimental-loader|loader|title|inspect-port|disable-warning))$/;
+  /^(-[rC]|--(require|import|conditions|(experimental-)?loader|title|(inspect|debug)-port|disable-warning|watch-(path|kill-signal)|test-(name-pattern|reporter(-destination)?)|(report|diagnostic|cpu-prof|heap-prof)-(dir(ectory)?|filename|name|signal)|stack-trace-limit|env-file(-if-exists)?))$/;
+/** Flags of `deno run` whose value may be the next word. */
+const denoValued =
+  /^(-[cL]|--(config|import-map|cert|lock|location|seed|preload|import|require|conditions|ext|log-level|inspect-publish-uid))$/;
 
 /** Where, from `at` on, the first argument is that is no flag, nor the value of one, or that `counts` all the same. */
 function firstWord(args: readonly string[], at: number, valued: RegExp, counts: RegExp): number {
@@ -188,12 +234,15 @@ export function canPreload(runtime: RuntimeName): boolean {
   return preloadModule.protocol === "file:" || runtime === "deno";
 }
 
-/** The flags that load our module ahead of the program, and on Deno those that its stack takes, unless they are there. */
-function preloadFlags(
-  runtime: RuntimeName,
-  given: readonly string[],
-  captureStack: boolean,
-): readonly string[] {
+/** Flags for the program's inspector. An active process, which imports this module, too, never loads what knows them. */
+async function inspectorFlags(
+  ...given: readonly [name: RuntimeName, flags: readonly string[], open: boolean]
+): Promise<readonly string[]> {
+  return (await import("./runtime/inspector_flags.ts")).inspectorFlags(...given);
+}
+
+/** The flags that load our module ahead of the program, which may be a text on the command line. */
+function preloadFlags(runtime: RuntimeName, isFile = true): readonly string[] {
   if (!canPreload(runtime)) {
     throw new SamError(
       "NOT_SUPPORTED",
@@ -202,32 +251,38 @@ function preloadFlags(
   }
   switch (runtime) {
     case "node":
-      return ["--import", preloadModule.href];
-    case "deno": {
-      const inspects = given.some((flag) => /^--inspect(-|=|$)/.test(flag));
-      const inspect = captureStack && !inspects ? ["--inspect=127.0.0.1:0"] : [];
-      return [...inspect, "--preload", preloadModule.href];
-    }
+      // Only a file waits for what is loaded by --require; a text (`node -e`) is never loaded as an ES module.
+      return isFile
+        ? ["--require", decodeURIComponent(nodePreload.pathname)]
+        : ["--import", preloadModule.href];
+    case "deno":
+      return ["--preload", preloadModule.href];
     case "bun":
       return ["--preload", decodeURIComponent(preloadModule.pathname)];
   }
 }
 
-/** The arguments of a command that is a runtime, with the flags. */
-function preloadedCommand(
-  command: string,
-  args: readonly string[],
-  captureStack: boolean,
-): readonly string[] {
-  const line = commandLine(command, args);
+/** Throws for a command ahead of whose program no module can be loaded. */
+function checkPreload(command: string, line: CommandLine | undefined): void {
   if (line === undefined) {
     throw new SamError(
       "INVALID_PARAM",
       `program.preload is true, but ${command} is none of the commands "node", "deno run" and "bun FILE"; leave it out`,
     );
   }
-  const { runtime, flagsAt: at } = line;
-  return [...args.slice(0, at), ...preloadFlags(runtime, args, captureStack), ...args.slice(at)];
+  if (restartsItself(line.flags)) throw watcher();
+  preloadFlags(line.runtime);
+}
+
+/** The arguments of a command that is a runtime, with the flags. */
+async function preloadedCommand(
+  { runtime, flagsAt: at, flags, file }: CommandLine,
+  args: readonly string[],
+  captureStack: boolean,
+): Promise<readonly string[]> {
+  const inspect = captureStack ? await inspectorFlags(runtime, flags, true) : [];
+  const more = [...inspect, ...preloadFlags(runtime, file !== undefined)];
+  return [...args.slice(0, at), ...more, ...args.slice(at)];
 }
 
 async function flagsFor(

@@ -5,6 +5,7 @@ import type { CheckedOptions } from "./options.ts";
 import type { CheckedProgram } from "./program.ts";
 import { Lines, logger } from "./log.ts";
 import { ignores } from "./proc.ts";
+import { inspectorFlags } from "./runtime/inspector_flags.ts";
 import type { Runtime } from "./runtime/runtime.ts";
 import { Supervision } from "./supervise.ts";
 import type { Notifier, NotifierParts } from "./systemd.ts";
@@ -17,8 +18,12 @@ const sameMs = 500;
 
 /** Serves until supervision is over, and ends the process then. Rejects when the first instance cannot be started. */
 export async function serve(runtime: Runtime, options: CheckedOptions): Promise<never> {
-  const self = await runtime.self();
-  await runtime.yieldInspector?.(self.flags);
+  const own = await runtime.self();
+  await runtime.yieldInspector?.(own.flags);
+  const inspect = options.settings.captureStack
+    ? inspectorFlags(own.runtime, own.flags, false)
+    : [];
+  const self = { ...own, flags: [...own.flags, ...inspect] };
   const program: CheckedProgram = {
     name: self.module ?? "the program",
     isCommand: false,

@@ -126,7 +126,7 @@ class Attempt {
       throw new Error("Deno gives it only with the flag --inspect=127.0.0.1:0");
     }
     const state = processState(this.#runtime, pid);
-    if (!state) throw new Error("the server may not read /proc; on Deno that takes -A");
+    if (!state) throw new Error(this.#whyUnseen);
     if (state.state === "stopped") throw new Error("the process was stopped by a signal");
     if (/^(do_epoll_wait|ep_poll)$/.test(state.waitsIn ?? "")) {
       throw new Error("no JavaScript was running: its event loop waited for events");
@@ -134,6 +134,13 @@ class Attempt {
     if (how === "signal") return await this.#afterSignal(Number(rest));
     if (how === "flags") return await this.#open();
     throw new Error(`the program offers an unknown way in, "${how}"`);
+  }
+
+  /** Why nothing is known of the process. */
+  get #whyUnseen(): string {
+    const { name, pid } = this.#runtime;
+    if (processState(this.#runtime, pid)) return `process ${this.#target.pid} has ended`;
+    return `the server cannot read /proc${name === "deno" ? ", for which Deno needs -A" : ""}`;
   }
 
   /** Node: `port` is where its inspector is, if it is open already. */

@@ -1,9 +1,13 @@
 // Why did it die? What a server knows, and says, about an instance that it has given up.
+import { spawnSync } from "node:child_process";
 import { readFileSync } from "node:fs";
 import { writeFile } from "node:fs/promises";
 import { assert, assertEquals, assertMatch } from "@std/assert";
 import type { SuperviseOptions } from "../mod.ts";
 import { report } from "../src/report.ts";
+import { loadRuntime } from "../src/runtime/runtime.ts";
+import { takeStack } from "../src/stack.ts";
+import { test } from "./support/harness.ts";
 import {
   eventually,
   processTest,
@@ -218,6 +222,8 @@ processTest("the report of a program that serves itself is on standard error", a
   server.kill("SIGTERM");
   await server.exited;
   const told = server.stderr();
+  // The inspector that the server opens does not announce itself; that of Deno is the user's own.
+  assertEquals(/Debugger listening/.test(told), currentRuntime === "deno", told);
   assertMatch(
     told,
     /^sam: instance 1 is given up \(timeout: no heartbeat for 1000 ms\); warned by SIGTERM$/m,
@@ -325,3 +331,10 @@ processTest(
     assertEquals(server.stderr().length, 3_000_000);
   },
 );
+
+test("the stack of a process that has ended: the reason is its end, and no permission", async () => {
+  const { pid } = spawnSync("true");
+  const target = { pid, access: "signal 0", words: [], before: { ports: null } };
+  const { found } = takeStack(await loadRuntime(), target, 10_000);
+  assertEquals(await found, { noStack: `process ${pid} has ended` });
+});

@@ -8,6 +8,8 @@ import type { Link } from "../../transports/transport.ts";
 
 /** The variable that tells an active process how to reach its server. */
 export const linkVariable = "SAM_LINK";
+/** The flag of a Node program that keeps its inspector from announcing itself on standard error. */
+export const silentInspector = "--inspect-publish-uid=http";
 
 /** How this process came into the world. */
 export interface Birth {
@@ -43,6 +45,8 @@ function read(): Birth {
     const { process } = globalThis as unknown as { process: ProcessGlobal };
     const link = process.env[linkVariable];
     delete process.env[linkVariable];
+    const silent = link === undefined ? -1 : process.execArgv.indexOf(silentInspector);
+    if (silent >= 0) process.execArgv.splice(silent, 1); // the server's, and for no child of the program
     return { link, denied: undefined, cwd: attempt(() => process.cwd()) };
   }
   const cwd = attempt(() => Deno.cwd());
@@ -103,7 +107,7 @@ export function offerLink(opened: OpenedLink): void {
   Object.defineProperty(globalThis, meeting, { value: opened });
 }
 
-/** Takes the flag that loaded a module ahead of the program out of those that the program hands on to its children. */
+/** Takes the flag that loaded a module ahead of the program out of those that the program hands on to its children (Bun, `node -e`). */
 export function forgetPreload(module: string): void {
   if ("Deno" in globalThis) return; // which tells no program its flags
   const { execArgv } = (globalThis as unknown as { process: ProcessGlobal }).process;

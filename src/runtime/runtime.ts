@@ -35,6 +35,8 @@ export interface Command {
   readonly stdio: readonly [Stdio, Stdio, Stdio];
   /** It leads a session, and so a process group, of its own. */
   readonly ownGroup?: boolean;
+  /** It starts its program again by itself, so that no process is told how to reach the server: each could do so only once. */
+  readonly unlinked?: boolean;
 }
 
 /** How a process ended: exactly one of the two is not null. */

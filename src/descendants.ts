@@ -52,8 +52,8 @@ export class Descendants {
   }
 
   #addChildren(parent: Known, signal: Signal): void {
-    const children = childrenOf(this.#runtime, parent.pid).filter((pid) => !this.#known.has(pid));
-    if (children.length === 0) return;
+    const children = childrenOf(this.#runtime, parent.pid)?.filter((pid) => !this.#known.has(pid));
+    if (!children?.length) return;
     const parentHandles = handles(this.#runtime, parent.pid, signal);
     for (const pid of children) {
       this.#add(pid, { parent, parentHandles, turns: turnsOf(this.#runtime, pid), done: false });

@@ -24,6 +24,8 @@ export interface FleetProgram {
   readonly options: CheckedSuperviseOptions;
   /** The names of the programs that must be ready before it is started. */
   readonly after: readonly string[];
+  /** What the user can do so that the event loop is watched, where a wrapper that is known prevents it. */
+  readonly instead?: string | undefined;
 }
 
 /** Is told what happens to which program. */

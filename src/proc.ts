@@ -106,13 +106,14 @@ export function beginningOf(runtime: Runtime, pid: number): string | undefined {
   return stat && states[stat[0]!] !== "ended" ? stat[19] : undefined;
 }
 
-/** The children of all threads of a process. */
-export function childrenOf(runtime: Runtime, pid: number): readonly number[] {
+/** The children of all threads of a process; undefined where they are not known. */
+export function childrenOf(runtime: Runtime, pid: number): readonly number[] | undefined {
   const tasks = `/proc/${pid}/task`;
-  return runtime.systemNames(tasks).flatMap((thread) =>
-    (runtime.systemText(`${tasks}/${thread}/children`) ?? "").split(" ").map(Number)
-      .filter((child) => child > 0)
+  const known = runtime.systemNames(tasks).flatMap((thread) =>
+    runtime.systemText(`${tasks}/${thread}/children`) ?? []
   );
+  if (known.length === 0) return undefined;
+  return known.flatMap((children) => children.split(" ").map(Number).filter((child) => child > 0));
 }
 
 /** How often the main thread of a process was given a processor; undefined where that is not known. */
@@ -129,9 +130,14 @@ export function withVariable(runtime: Runtime, variable: string): readonly numbe
 
 /** The children of a process that have ended and were not reaped; undefined where that is not known. */
 export function zombiesOf(runtime: Runtime, pid: number): readonly number[] | undefined {
-  const children = runtime.systemText(`/proc/${pid}/task/${pid}/children`);
-  return children?.split(" ").map(Number).filter((child) =>
-    child > 0 && statOf(runtime, child)?.[0] === "Z"
+  return childrenOf(runtime, pid)?.filter((child) => statOf(runtime, child)?.[0] === "Z");
+}
+
+/** A child of a process that runs the same executable; undefined for none, and where that is not known. */
+export function twinOf(runtime: Runtime, pid: number): number | undefined {
+  const executable = runtime.systemLink(`/proc/${pid}/exe`);
+  return childrenOf(runtime, pid)?.find((child) =>
+    executable !== undefined && runtime.systemLink(`/proc/${child}/exe`) === executable
   );
 }
 

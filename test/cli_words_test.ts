@@ -1,5 +1,5 @@
 // The words of a command line, texts that become values, and what PROGRAM is: without a process.
-import { assert, assertEquals, assertStringIncludes, assertThrows } from "@std/assert";
+import { assert, assertEquals, assertMatch, assertStringIncludes, assertThrows } from "@std/assert";
 import { SamError, type SupervisorEvent } from "../mod.ts";
 import {
   flagOf,
@@ -180,7 +180,11 @@ function build(
 ) {
   const settings = new Settings();
   for (const [key, value] of Object.entries(given)) settings.add(key, value, source({ key }));
-  const files = { exists: (path: string) => !path.includes("missing"), firstLine: () => "" };
+  const files = {
+    exists: (path: string) => !path.includes("missing"),
+    firstLine: () => "",
+    mainOf: () => undefined,
+  };
   return buildProgram({ name: "p", program, args, after: [] }, settings, {
     cwd: "/d",
     runtime: "node",
@@ -236,6 +240,23 @@ test("a command line of Bun is watched where it runs a file, and has the flag wh
     assertEquals(build({}, "node", words.split(" ")).program.preload, false, words);
   }
   assertEquals(build({}, "node", ["server.js", "--run"]).program.preload, true);
+  for (
+    const [command, words] of [
+      ["node", "--report-directory /d --watch x.js"],
+      ["node", "--watch-path /d x.js"],
+      ["deno", "run --config c.json --watch=a,b x.ts"],
+      ["bun", "--hot x.ts"],
+      ["bun", "run --watch x.ts"],
+    ] as const
+  ) {
+    const { program, instead, options } = build({}, command, words.split(" "));
+    const { preload, restarts } = program;
+    assertEquals([preload, restarts, options.settings.timeInterval], [false, true, 0], words);
+    assertMatch(instead!, /^leave out --watch/);
+  }
+  assertEquals(build({}, "node", ["x.js", "--watch"]).program.preload, true);
+  const watched = build({ runtimeFlags: ["--watch"] }, "x.js");
+  assertEquals([watched.program.preload, watched.options.settings.timeInterval], [false, 0]);
   const refused = () => build({ preload: true }, "bun", ["run", "start"]);
   assertThrows(refused, SamError, "bun is no module, and none of the commands");
 });
@@ -302,6 +323,7 @@ test("the runtime of a module: its first line, then the nearest files beside it"
     which(program, "/a/b", {
       exists: (path) => path in files,
       firstLine: (path) => files[path] ?? "",
+      mainOf: () => undefined,
     });
   assertEquals(found("x.js", {}), { isModule: true });
   assertEquals(found("x.ts", { "/a/deno.lock": "" }), { isModule: true, runtime: "deno" });
@@ -436,7 +458,11 @@ test("TypeScript is refused where Node cannot load it, and nothing else would", 
   ) => {
     const settings = new Settings();
     for (const [key, value] of Object.entries(given)) settings.add(key, value, flagOf({ key }));
-    const files = { exists: (path: string) => path.startsWith("/d/x."), firstLine: () => "" };
+    const files = {
+      exists: (path: string) => path.startsWith("/d/x."),
+      firstLine: () => "",
+      mainOf: () => undefined,
+    };
     const around = { cwd: "/d", runtime, withoutTypes: true, files };
     return buildProgram({ name: "p", program, args: [], after: [] }, settings, around).program.name;
   };

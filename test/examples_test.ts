@@ -80,7 +80,7 @@ test("every configuration in docs and doc comments is one that sam takes", async
   assertGreater(configurations.length, 2);
   for (const { name, file } of configurations) {
     const { default: config } = await import(fixture(`../generated/${name}`));
-    const files = { exists: () => true, firstLine: () => "" };
+    const files = { exists: () => true, firstLine: () => "", mainOf: () => undefined };
     const around = { cwd: "/d", runtime: "node", files } as const;
     const { programs } = checkConfig(file, config, [], () => new Settings(), around);
     assertGreater(programs.length, 0);

@@ -3,12 +3,13 @@ import { corosyncClusterMap, corosyncQuorum } from "../corosync.ts";
 import { SamError } from "../errors.ts";
 import type { FleetProgram } from "../fleet.ts";
 import { checkCheck, checkOptions, type SamOptions } from "../options.ts";
-import { canPreload, checkProgram, type Program, runtimeOf } from "../program.ts";
+import { canPreload, checkProgram, type Program, restartsItself, runtimeOf } from "../program.ts";
 import type { RuntimeName } from "../runtime/runtime.ts";
 import { checkSuperviseOptions, type SuperviseOptions } from "../supervise.ts";
 import { CommandError } from "./exit.ts";
 import { flagOf, optionFlags, type Settings } from "./flags.ts";
 import { type Files, which } from "./which.ts";
+import { insteadOfWatch, insteadOfWrapper } from "./wrappers.ts";
 
 /** What a program is made in. */
 export interface Surroundings {
@@ -37,7 +38,7 @@ export interface ProgramWords {
 
 /** Makes a program of what was said about it; throws INVALID_PARAM that names the flag, the variable or the key. */
 export function buildProgram(
-  words: ProgramWords,
+  given: ProgramWords,
   settings: Settings,
   around: Surroundings,
 ): FleetProgram {
@@ -47,6 +48,7 @@ export function buildProgram(
     : cwd.startsWith("/")
     ? cwd
     : `${around.cwd}/${cwd}`;
+  const words = { ...given, program: fileOf(given, directory, around.files) };
   const found = which(words.program, directory, around.files);
   const runtime = settings.value("runtime", found.runtime ?? around.runtime) as RuntimeName;
   const isModule = found.isModule || settings.has("runtime");
@@ -71,17 +73,18 @@ export function buildProgram(
         "or name what loads it, as in --runtime-flag=--import=tsx",
     );
   }
-  const target = isModule ? runtime : runtimeOf(words.program, words.args);
+  const flags = settings.value("runtimeFlags", found.flags) as readonly string[] | undefined;
+  const restarts = isModule && restartsItself(flags ?? []);
+  const target = !isModule ? runtimeOf(words.program, words.args) : restarts ? undefined : runtime;
   const preload = settings.value("preload", target !== undefined && canPreload(target)) as boolean;
   if (preload && target === undefined) {
     throw mistake(
       `${
         settings.source("preload")
-      }: ${words.program} is no module, and none of the commands node, deno run and bun FILE`,
+      }: ${words.program} is no module, and none of the commands node, deno run and bun FILE without --watch or --hot`,
       settings.source("preload"),
     );
   }
-  const flags = settings.value("runtimeFlags", found.flags) as readonly string[] | undefined;
   const common = {
     args: words.args,
     preload,
@@ -94,12 +97,32 @@ export function buildProgram(
     : { ...common, command: words.program };
   checkEach(settings);
   const checked = checkProgram(program, settings.value("captureStack", true) as boolean);
+  const isPlain = !isModule && target === undefined;
   return {
     name: words.name,
     after: words.after,
     program: checked,
-    options: checkSuperviseOptions(optionsOf(settings, preload, isModule), checked),
+    instead: checked.restarts
+      ? insteadOfWatch
+      : isPlain
+      ? insteadOfWrapper(words.program, words.args)
+      : undefined,
+    options: checkSuperviseOptions(optionsOf(settings, preload, isModule && !restarts), checked),
   };
+}
+
+/** PROGRAM, or where that is a directory, the file for which it stands. */
+function fileOf({ program, source = "" }: ProgramWords, directory: string, files: Files): string {
+  if (!/^\.\.?$|\//.test(program) || /^\w+:/.test(program)) return program;
+  try {
+    return files.mainOf(absolute(program, directory)) ?? program;
+  } catch {
+    const what = `${source}${program}`;
+    throw new CommandError(
+      "noInput",
+      `${what} is a directory without a program: name a file, or write "main" into its package.json`,
+    );
+  }
 }
 
 function absolute(path: string, directory: string): string {

@@ -1,6 +1,7 @@
 /** `sam run`: supervises a program, or those of a configuration file, and ends as they end. */
 import { Fleet, type FleetProgram } from "../fleet.ts";
 import type { SamError } from "../errors.ts";
+import { twinOf } from "../proc.ts";
 import { loadRuntime, type RuntimeName } from "../runtime/runtime.ts";
 import * as host from "../runtime/host.ts";
 import { Lines, logger } from "../log.ts";
@@ -50,17 +51,13 @@ export async function run(words: readonly string[]): Promise<number> {
   const loggers = new Map(plan.programs.map(({ name, options }) => {
     return [name, logger(options.log, name, several ? `${name}: ` : "", lines.write)];
   }));
-  for (const each of plan.programs) {
-    const detail = unwatched(each);
-    if (detail === undefined) continue;
-    loggers.get(each.name)!({
-      type: "fallback",
-      side: "server",
-      detail,
-      at: Date.now(),
-      instanceId: 1,
-    });
-  }
+  const warn = (name: string, detail: string | undefined, instanceId = 1) => {
+    const at = Date.now();
+    if (detail) loggers.get(name)!({ type: "fallback", side: "server", detail, at, instanceId });
+  };
+  for (const each of plan.programs) warn(each.name, unwatched(each));
+  /** Programs for which processes that are not watched are still to be looked for. */
+  const unseen = new Set(plan.programs.filter(isPreloaded).map(({ name }) => name));
   let spawnError: SamError | undefined;
   const made = plan.programs.length === 1 ? plan.programs[0]!.name : "sam";
   const control = await openControl(runtime, plan.name, made, lines.write);
@@ -83,11 +80,25 @@ export async function run(words: readonly string[]): Promise<number> {
     notifier?.hear(name, event);
     if (event.type === "finish" && event.status.reason === "spawn") spawnError = event.status.error;
     loggers.get(name)!(event);
+    if (event.type !== "start" || !unseen.delete(name)) return;
+    runtime.schedule(
+      () => {
+        const { pid } = fleet.supervisor(name).status;
+        const twin = pid === null ? undefined : twinOf(runtime, pid);
+        if (twin !== undefined) warn(name, unwatchedChild(pid!, twin), event.instanceId);
+      },
+      childrenAfterMs,
+      false,
+    );
   });
   runtime.takeOver((error) => lines.write(`sam: a problem of sam's own: ${String(error)}`));
   onEnding(runtime, (signal, delivered) => {
     notifier?.stopping();
     fleet.stop(signal, delivered);
+  });
+  host.onNpmEnd(() => {
+    writeLine("sam: npm, which started sam, has ended: the programs are stopped");
+    fleet.stop("SIGTERM");
   });
   const { strategy } = plan;
   const journal = new Journal(runtime, fleet, {
@@ -105,13 +116,32 @@ export async function run(words: readonly string[]): Promise<number> {
   return spawnError === undefined ? code : exitCodeOfSpawn(spawnError);
 }
 
-/** Why a time interval that was asked for will be without effect, unless what a command runs registers itself. */
-function unwatched({ program, options }: FleetProgram): string | undefined {
+/** Says that nobody watches the event loop of a program, where its user may expect that; undefined otherwise. */
+function unwatched({ program, options, instead }: FleetProgram): string | undefined {
   const { timeInterval } = options.settings;
-  const isPlain = program.isCommand && !program.preload;
-  if (timeInterval === 0 || !isPlain || options.check !== undefined) return undefined;
-  return `only the end of ${program.name} is watched, and the time interval of ${timeInterval} ms without effect, unless the ` +
-    "program below it calls register(): name that program itself (sam run server.js), or add a check";
+  const { name, isCommand, preload, restarts } = program;
+  if (!isCommand || preload || options.check !== undefined) return undefined;
+  if (timeInterval === 0 && instead === undefined) return undefined;
+  const unless = restarts ? "" : ", unless the program below it calls register()";
+  const interval = timeInterval > 0 &&
+    `, and the time interval of ${timeInterval} ms has no effect${unless}`;
+  return `only the end of ${name} is watched, not the event loop of the program that it runs${
+    interval || ""
+  }: ` +
+    `${instead ?? "name that program itself (sam run server.js)"}, or add a check`;
+}
+
+/** A process that a program starts at its own start, to do the work, is there so long after that. */
+const childrenAfterMs = 1500;
+
+/** True if SAM watches the event loop of one process, and nobody watches another one. */
+function isPreloaded({ program, options }: FleetProgram): boolean {
+  return program.preload === true && options.check === undefined;
+}
+
+function unwatchedChild(pid: number, child: number): string {
+  return `process ${pid} has started process ${child} of the same runtime, whose event loop is not watched: if that one ` +
+    "does the work, run its program by itself, or add a check (--check-http)";
 }
 
 /** Listens before anything is started: what cannot be served is found out at once. */
@@ -172,7 +202,8 @@ async function planOf(words: readonly string[]): Promise<CheckedConfig> {
       `what is to be run? name a program, or write a ${configFiles[0]}; see sam run --help`,
     );
   }
-  const own = program.replace(/\/+$/, "").replace(/^.*\//, "").replace(/\.[cm]?[jt]sx?$/, "");
+  const path = program === "." ? host.workingDirectory() : program;
+  const own = path.replace(/\/+$/, "").replace(/^.*\//, "").replace(/\.[cm]?[jt]sx?$/, "");
   return {
     name,
     metrics: asked,

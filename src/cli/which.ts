@@ -6,6 +6,8 @@ export interface Files {
   exists(path: string): boolean;
   /** The first line of a file; empty where it cannot be read. */
   firstLine(path: string): string;
+  /** The file for which a directory stands; undefined for no directory. Throws for one that has no such file. */
+  mainOf(path: string): string | undefined;
 }
 
 /** PROGRAM, understood. */

@@ -3,6 +3,7 @@
  * Node that each has. Loaded by the command alone: it is on nobody's hot path.
  */
 import * as fs from "node:fs";
+import { createRequire } from "node:module";
 import * as os from "node:os";
 import process from "node:process";
 import { runtimeName } from "./runtime.ts";
@@ -25,9 +26,34 @@ export function workingDirectory(): string {
   return process.cwd();
 }
 
+/** How often the parent process is looked at. */
+const parentMs = 500;
+
+/**
+ * Calls back when npm or npx, if one of them runs `sam` and nothing else, has ended. SIGTERM ends npm and its shell, and does
+ * not reach this process.
+ */
+export function onNpmEnd(listener: () => void): void {
+  // A script that has more to do, as in "sam run server.js &", may leave this process to itself.
+  if (!/^\W*sam\b[^&|;]*$/.test(variable("npm_lifecycle_script") ?? "")) return;
+  const { ppid } = process;
+  const timer = setInterval(() => {
+    if (process.ppid === ppid) return;
+    clearInterval(timer);
+    listener();
+  }, parentMs);
+  timer.unref();
+}
+
 /** Whether there is a file or directory. */
 export function exists(path: string): boolean {
   return fs.existsSync(path);
+}
+
+/** The file for which a directory stands, as Node has it ("main" in package.json, index.js); undefined for no directory. */
+export function mainOf(path: string): string | undefined {
+  if (!fs.statSync(path, { throwIfNoEntry: false })?.isDirectory()) return undefined;
+  return createRequire(`${path}/`).resolve("./");
 }
 
 /** The text of a file; throws what the system says. */

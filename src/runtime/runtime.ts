@@ -236,8 +236,9 @@ export function runtimeName(): RuntimeName {
 
 /** The operating system, as `process.platform` or `Deno.build.os` names it. */
 function platformName(): string {
-  const { Deno, process } = globalThis as unknown as Globals;
-  return Deno ? Deno.build.os : process.platform; // a mere look at `process` costs Deno 13 ms
+  const globals = globalThis as unknown as Globals;
+  // In Deno a mere look at `process` loads the Node layer (13 ms).
+  return globals.Deno ? globals.Deno.build.os : globals.process.platform;
 }
 
 /** Throws NOT_SUPPORTED on an operating system on which SAM does not work. */

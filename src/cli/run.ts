@@ -97,7 +97,7 @@ export async function run(words: readonly string[]): Promise<number> {
     fleet.stop(signal, delivered);
   });
   host.onNpmEnd(() => {
-    writeLine("sam: npm, which started sam, has ended: the programs are stopped");
+    lines.write("sam: npm, which started sam, has ended: the programs are stopped");
     fleet.stop("SIGTERM");
   });
   const { strategy } = plan;

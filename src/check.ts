@@ -62,6 +62,9 @@ export interface CheckSink {
   failed(reason: "unhealthy" | "startup", detail: string): void;
 }
 
+/** A check that is late is told so, and has so long to end. */
+const endMs = 1000;
+
 /** Checks one instance of a program after the other. */
 export class Checker {
   readonly #runtime: Runtime;
@@ -72,6 +75,8 @@ export class Checker {
   #round = 0;
   /** Ends the pause between two checks, or the check that is under way. */
   #cancel: (() => void) | null = null;
+  /** A check that was killed sits in the kernel (a dead network disk): no other is begun beside it. */
+  #stuck = false;
 
   constructor(runtime: Runtime, check: CheckedCheck, startupTimeout: number, sink: CheckSink) {
     this.#runtime = runtime;
@@ -127,18 +132,33 @@ export class Checker {
   /** Checks once: undefined for healthy, else what is wrong. */
   async #ask(): Promise<string | undefined> {
     const { kind, target, timeout } = this.#check;
+    const isStuck =
+      `${target} took longer than ${timeout} ms, and has not ended though it was killed`;
+    if (this.#stuck) return isStuck;
     const over = new AbortController();
     const abort = () => over.abort();
     const cancelTimer = this.#runtime.schedule(abort, timeout, false);
+    let cancelEnd = () => {};
     this.#cancel = abort;
     try {
-      return await ask[kind](target, this.#runtime, over.signal, timeout);
+      const asking = ask[kind](target, this.#runtime, over.signal, timeout);
+      const late = new Promise<string>((resolve) => {
+        cancelEnd = this.#runtime.schedule(() => resolve(isStuck), timeout + endMs, false);
+      });
+      const found = await Promise.race([asking, late]);
+      if (found === isStuck) {
+        this.#stuck = true;
+        const end = () => void (this.#stuck = false);
+        asking.then(end, end);
+      }
+      return found;
     } catch (error) {
       const { name, message, cause } = error as Error;
       if (name === "AbortError") return `no answer within ${timeout} ms`;
       return cause instanceof Error && cause.message !== "" ? cause.message : message;
     } finally {
       cancelTimer();
+      cancelEnd();
     }
   }
 

@@ -105,6 +105,7 @@ export class Driver implements Sleeper {
       ? new ServerCluster(
         { quorum, clusterMap, runtime },
         (error, what) => this.report(error, what),
+        (input) => this.#feed(input),
       )
       : null;
     parts.guard?.enter(this.#onGuardLimit);
@@ -113,7 +114,7 @@ export class Driver implements Sleeper {
   /** Starts the first instance. */
   begin(): void {
     this.#alarm.add(this);
-    void this.#cluster?.watch((input) => this.#feed(input));
+    this.#cluster?.watch();
     this.#feed({ type: "begin" });
   }
 
@@ -144,12 +145,16 @@ export class Driver implements Sleeper {
 
   /** Reports what went wrong without harm to supervision. */
   report(error: unknown, what: string): void {
-    const message = error instanceof Error ? error.message : String(error);
-    const code = error instanceof SamError ? error.code : "LIBRARY";
-    this.#emit({
-      type: "problem",
-      error: new SamError(code, `${what}: ${message}`, { cause: error }),
-    });
+    try {
+      const message = error instanceof Error ? error.message : String(error);
+      const code = error instanceof SamError ? error.code : "LIBRARY";
+      this.#emit({
+        type: "problem",
+        error: new SamError(code, `${what}: ${message}`, { cause: error }),
+      });
+    } catch {
+      // Nobody can be told, least of all whoever reported it: supervision goes on.
+    }
   }
 
   /** Milliseconds since the last heartbeat; null when there was none, or no more are expected. */

@@ -387,7 +387,13 @@ export class Supervision implements Supervisor {
 
   #tell(event: SupervisorEvent): Promise<void> | void {
     this.#log.push(event);
-    return this.#onEvent?.(event);
+    try {
+      return this.#onEvent?.(event);
+    } catch (error) {
+      if (event.type !== "problem") {
+        this.report(error, `whoever was told of "${event.type}" failed`);
+      }
+    }
   }
 
   #stamped(

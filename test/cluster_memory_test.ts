@@ -36,9 +36,8 @@ test("a cluster map that does not answer is closed all the same, and written to 
   };
   const told: string[] = [];
   const runtime = await loadRuntime();
-  const cluster = new ServerCluster({ quorum: undefined, clusterMap, runtime }, (_, what) => {
-    told.push(what);
-  });
+  const report = (_: unknown, what: string) => void told.push(what);
+  const cluster = new ServerCluster({ quorum: undefined, clusterMap, runtime }, report, () => {});
   cluster.map({ state: "running", recovery: "quit" });
   await cluster.end();
   await sleep(100); // in which what is wanted would be written

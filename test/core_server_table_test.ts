@@ -173,6 +173,7 @@ const says = (message: (ServerInput & { type: "message" })["message"]): ServerIn
 const inputs: readonly ServerInput[] = [
   { type: "begin" },
   { type: "tick" },
+  { type: "mapped" },
   { type: "spawned", pid: 9 },
   { type: "spawnFailed", error: { code: "LIBRARY", message: "no such program" } },
   { type: "exit", code: 0, signal: null },
@@ -310,6 +311,7 @@ test("core server: an input that is ignored changes no deadline", () => {
       const event = input.type === "message" ? input.message.type : input.type;
       if (
         event === "tick" || event === "spare" || event === "kept" || event === "note" ||
+        event === "mapped" ||
         event === "stackAccess" ||
         table[state][event] !== "ignore"
       ) continue;

@@ -1,6 +1,8 @@
 // What a server is given from outside may fail, and does not keep it from its work or its end.
 import { assert, assertEquals } from "@std/assert";
 import type { SuperviseOptions, Transport } from "../mod.ts";
+import { checkProgram } from "../src/program.ts";
+import { checkSuperviseOptions, Supervision } from "../src/supervise.ts";
 import { unix } from "../transports/unix.ts";
 import { processTest } from "./support/processes.ts";
 
@@ -76,3 +78,20 @@ processTest(
     assert(watched.all("problem").length > 0);
   },
 );
+
+processTest("a listener that throws at each event keeps nothing from its end", async () => {
+  const program = checkProgram({ command: "false" });
+  const options = checkSuperviseOptions({
+    recoveryPolicy: "restart",
+    restart: { on: "failure", intensity: 2, maxDelay: 0 },
+  }, program);
+  const heard: string[] = [];
+  const supervision = new Supervision(program, options, (event) => {
+    heard.push(event.type);
+    throw Object.create(null); // which is no text either
+  });
+  const { code, reason } = await supervision.finished;
+  assertEquals([code, reason], [1, "restart-limit"]);
+  assertEquals(heard.filter((type) => type === "spawn" || type === "recovery").length, 6);
+  assertEquals(heard.at(-1), "finish");
+});

@@ -1,12 +1,56 @@
 // libsam's own tests, told again: quorum and cluster map, here in memory, so the server is this process.
 import { setTimeout as sleep } from "node:timers/promises";
 import { assert, assertEquals } from "@std/assert";
-import { memoryClusterMap, memoryQuorum } from "../src/testing.ts";
+import { type MemoryClusterMap, memoryClusterMap, memoryQuorum } from "../src/testing.ts";
 import { eventually, processTest, transports } from "./support/processes.ts";
 
 const key = (name: string) => `resources.process.${process.pid}.${name}`;
 
+/** A cluster map whose answers take so long; undefined: for ever. */
+function slowMap(ms?: number): MemoryClusterMap {
+  const map = memoryClusterMap();
+  return {
+    ...map,
+    async set(key, value) {
+      await (ms === undefined ? new Promise(() => {}) : sleep(ms));
+      await map.set(key, value);
+    },
+  };
+}
+
 for (const transport of transports) {
+  processTest(
+    `libsam cluster map, ${transport}: all keys are there when register() resolves, for each instance`,
+    async (stage) => {
+      const clusterMap = slowMap(100);
+      const options = { timeInterval: 2000, recoveryPolicy: "restart", transport } as const;
+      const program = stage.supervise("libsam_cluster_map", { ...options, clusterMap });
+      const keys = ["recovery", "poll_period", "state"];
+      const values = () => keys.map((name) => clusterMap.entries.get(key(name)));
+      await stage.line("ready to start 1");
+      assertEquals(values(), ["restart", 2000n, "stopped"]);
+      stage.go("to start 1");
+      await stage.line("started");
+      void program.supervisor.restart();
+      await stage.line("ready to start 2");
+      assertEquals(values(), ["restart", 2000n, "stopped"]);
+    },
+  );
+
+  processTest(
+    `libsam cluster map, ${transport}: a map that never answers delays the first register() alone`,
+    async (stage) => {
+      const options = { timeInterval: 2000, recoveryPolicy: "restart", transport } as const;
+      const program = stage.supervise("libsam_cluster_map", { ...options, clusterMap: slowMap() });
+      await stage.line("ready to start 1");
+      const [first, hello] = [program.all("spawn")[0]!.at, program.all("register")[0]!.at];
+      assert(Date.now() - first >= 1000 && hello - first < 1000, "it is the answer that waits");
+      void program.supervisor.restart();
+      await stage.line("ready to start 2");
+      assertEquals(program.all("problem"), []);
+    },
+  );
+
   processTest(
     `libsam quorum, ${transport}: an end while waiting is a recovery, a loss is one too`,
     async (stage) => {

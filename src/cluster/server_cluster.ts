@@ -28,6 +28,7 @@ type Wanted = MapKeys[keyof MapKeys] | null;
 export class ServerCluster {
   readonly #parts: ClusterParts;
   readonly #report: (error: unknown, what: string) => void;
+  readonly #feed: (input: ServerInput) => void;
   #ended = false;
   #watching: Promise<(() => void | Promise<void>) | undefined> = Promise.resolve(undefined);
   /** What the map is to show and does not yet; null: the key is to go. Only the newest value of a key counts. */
@@ -39,14 +40,20 @@ export class ServerCluster {
   /** A failure of the map is told once until it works again. */
   #mapFails = false;
 
-  constructor(parts: ClusterParts, report: (error: unknown, what: string) => void) {
+  constructor(
+    parts: ClusterParts,
+    report: (error: unknown, what: string) => void,
+    feed: (input: ServerInput) => void,
+  ) {
     this.#parts = parts;
     this.#report = report;
+    this.#feed = feed;
   }
 
   /** Watches quorum, where there is a source. */
-  watch(feed: (input: ServerInput) => void): void {
+  watch(): void {
     const { quorum } = this.#parts;
+    const feed = this.#feed;
     if (!quorum) return;
     const begin = async () =>
       await quorum.watch(
@@ -96,6 +103,7 @@ export class ServerCluster {
       }
     }
     this.#writing = null; // at once: what is wanted in the next moment must find nobody at work
+    this.#feed({ type: "mapped" });
   }
 
   #next(): [string, Wanted] | undefined {

@@ -44,7 +44,18 @@ const maxStackMs = 2000;
 /** Heartbeats move `last_updated` in the cluster map at most once in so many milliseconds, or in an eighth of the time interval. */
 const mapUpdateMs = { least: 10, most: 1000 };
 
-type Deadline = "liveness" | "check" | "startup" | "grace" | "drain" | "lostLink" | "backoff";
+/** `register()` waits so long for a cluster map that does not answer. */
+const maxMapMs = 1000;
+
+type Deadline =
+  | "liveness"
+  | "check"
+  | "startup"
+  | "grace"
+  | "drain"
+  | "lostLink"
+  | "backoff"
+  | "map";
 type Message<T extends ClientMessage["type"]> = ClientMessage & { readonly type: T };
 type Input<T extends ServerInput["type"]> = ServerInput & { readonly type: T };
 type Exit = Pick<Input<"exit">, "code" | "signal" | "detail">;
@@ -85,6 +96,8 @@ export class Server {
   #replacement = false;
   #everRegistered = false;
   #mapUpdated = -Infinity;
+  /** It has not answered for too long: nobody waits for it until it does. */
+  #mapIsSilent = false;
   /** The state that the cluster map shows; null before it shows any. */
   #mapped: MapKeys["state"] | null = null;
   /** The exit of an instance that has not ended for good yet stands here until the next one is spawned. */
@@ -107,6 +120,8 @@ export class Server {
   #hastyGrace = false;
   #linked = false;
   #startRequest: number | null = null;
+  /** The answer to `register()`, which waits until the cluster map shows the process. */
+  #heldWelcome: ServerMessage | null = null;
   #exited: Exit | null = null;
   /** The state in which a wrapper ended and left the program behind; its end is judged by that. */
   #orphanedIn: ServerState | null = null;
@@ -257,7 +272,10 @@ export class Server {
   step(input: ServerInput, now: number): readonly ServerEffect[] {
     if (input.type === "tick") this.#tick(now);
     else if (input.type === "kept") this.#data.replace(input.bytes);
-    else if (input.type === "spare") this.#spare.step(input.input, now);
+    else if (input.type === "mapped") {
+      this.#mapIsSilent = false;
+      this.#sendWelcome();
+    } else if (input.type === "spare") this.#spare.step(input.input, now);
     else if (input.type === "message") {
       if (input.message.type === "note" || input.message.type === "stackAccess") return [];
       if (input.message.type !== "hello") this.#unaware = false;
@@ -281,6 +299,10 @@ export class Server {
     if (due("drain")) return this.#judge(now);
     if (due("backoff")) return this.#advance(now);
     if (due("grace")) return this.#kill();
+    if (due("map")) {
+      this.#mapIsSilent = true;
+      return this.#sendWelcome();
+    }
     if (due("startup")) return this.#endStartup(now);
     const { timeInterval } = this.#settings;
     if (due("liveness")) return this.#plan("timeout", `no heartbeat for ${timeInterval} ms`, now);
@@ -355,6 +377,7 @@ export class Server {
     this.#healthySince =
       this.#turnedAt =
       this.#startRequest =
+      this.#heldWelcome =
       this.#exited =
       this.#orphanedIn =
       this.#planned =
@@ -431,7 +454,8 @@ export class Server {
       this.state = "registered";
       this.#limitStartup(now);
     }
-    this.#send({
+    this.#sendWelcome(); // a preload's, which its program has overtaken
+    this.#heldWelcome = {
       type: "welcome",
       version: protocolVersion,
       id: message.id,
@@ -446,13 +470,22 @@ export class Server {
       captureStack: settings.captureStack,
       hasQuorum: settings.hasQuorum,
       hasClusterMap: settings.hasClusterMap,
-    });
+    };
+    if (!settings.hasClusterMap || this.#mapIsSilent) this.#sendWelcome();
+    else this.#deadlines.set("map", now + maxMapMs);
     this.#map({
       recovery: this.#policy,
       pollPeriod: BigInt(settings.timeInterval),
       state: "stopped",
     });
     this.#emit({ type: "register", pid: message.pid });
+  }
+
+  /** Answers `register()`, where that has not been done yet. */
+  #sendWelcome(): void {
+    this.#deadlines.clear("map");
+    if (this.#heldWelcome) this.#send(this.#heldWelcome);
+    this.#heldWelcome = null;
   }
 
   /** The program registers itself: what a preload had begun for it is over. */
@@ -672,6 +705,7 @@ export class Server {
 
   #warn(reason: RecoveryReason, detail: string, now: number): void {
     const signal = this.#warnSignal;
+    this.#sendWelcome();
     this.#deadlines.clear();
     this.#emit({ type: "warn", reason, detail, signal });
     if (this.#linked) this.#send({ type: "warn", reason, detail });
@@ -692,6 +726,7 @@ export class Server {
     this.#goalSignal = signal;
     this.#spare.end(); // asked to stop, it has no use; asked to restart, it holds old code
     if (this.#exited) return; // it is gone already: what is left is to judge it
+    this.#sendWelcome();
     this.#deadlines.clear();
     this.state = "stopping";
     const sent = signal ?? this.#warnSignal;
@@ -800,6 +835,7 @@ export class Server {
     const status = statusOf(this.#exited!);
     this.#effects.push({ type: "bury" });
     this.pid = null;
+    this.#heldWelcome = null;
     this.#lastExit = this.#exited;
     const planned = this.#planned;
     // What marked itself failed is not started again, whatever else was asked meanwhile.

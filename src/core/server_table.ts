@@ -8,7 +8,7 @@ import type { ServerInput, ServerState } from "./server_types.ts";
 
 /** What can happen: inputs, and the messages of the active process by their type. The others are the same in every state. */
 export type ServerEventName =
-  | Exclude<ServerInput["type"], "message" | "spare" | "tick" | "kept">
+  | Exclude<ServerInput["type"], "message" | "spare" | "tick" | "kept" | "mapped">
   | Exclude<ClientMessage["type"], "note" | "stackAccess">;
 
 /** What can be done. */

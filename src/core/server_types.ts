@@ -158,6 +158,8 @@ export type ServerInput =
   /** `delivered`: the process got this signal from elsewhere (a terminal sends it to all). */
   | { readonly type: "shutdown"; readonly signal: Signal | null; readonly delivered?: boolean }
   | { readonly type: "restart" }
+  /** The cluster map shows all that it was to show, or cannot be reached. */
+  | { readonly type: "mapped" }
   /** End the process, and start no other until a restart is asked for. */
   | { readonly type: "halt" }
   /** Somebody other than the process found that it is not healthy, or did not become so in time. */

@@ -99,6 +99,44 @@ clusterTest(
   },
 );
 
+clusterTest("all keys are there when register() resolves", async (stage, node) => {
+  const program = stage.run("cluster_program", {
+    args: [JSON.stringify({
+      timeInterval: 5000,
+      recoveryPolicy: "restart",
+      clusterMap: true,
+      steps: ["start", "exit"],
+    })],
+    env: { SAM_TEST_READS_MAP: "1" },
+  });
+  const { keys } = await stage.line("registered");
+  assertEquals(keys, { recovery: "restart", poll_period: "5000", state: "stopped" });
+  stage.go("1.1 start");
+  await stage.line("ready 1.2 exit");
+  await node.kill(); // and from here on the daemon is away: nothing waits for it
+  stage.go("1.2 exit");
+  await stage.line("registered", 2);
+  program.kill("SIGTERM");
+  await program.exited;
+});
+
+clusterTest(
+  "a daemon that does not answer delays register() by its limit",
+  async (stage, node) => {
+    const program = stage.run("cluster_program", {
+      args: [JSON.stringify({ timeInterval: 0, recoveryPolicy: "restart", clusterMap: true })],
+    });
+    await stage.line("start");
+    node.freeze();
+    process.kill((await stage.line("start")).pid, "SIGKILL");
+    await stage.line("start", 2);
+    node.thaw();
+    await eventually("the keys", async () => {
+      return (await node.processes())[program.pid]?.["state"] === "running";
+    });
+  },
+);
+
 clusterTest("a key is gone though a reader stood at it when the next was set", async (_, node) => {
   const map = corosyncClusterMap();
   await map.set(keyOf(1, "recovery"), "quit");

@@ -87,7 +87,10 @@ export class Bench {
   }
 
   hello(version: number = protocolVersion): ServerMessage {
-    return this.say({ type: "hello", version, id: this.id(), pid: 7, notice: "" })[0]!;
+    this.say({ type: "hello", version, id: this.id(), pid: 7, notice: "" });
+    const effects = this.last;
+    this.last = [...effects, ...this.feed({ type: "mapped" })];
+    return this.sent()[0]!;
   }
 
   store(bytes: Uint8Array, total: number = bytes.length, offset = 0): ServerMessage {

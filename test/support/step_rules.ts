@@ -30,11 +30,11 @@ export class StepRules {
     }
     const before = this.#server.state;
     const effects = this.#step(input, now);
-    this.#check(input, before, effects);
+    this.#check(input, before, effects, now);
     return effects;
   }
 
-  #check(input: ServerInput, before: string, effects: readonly ServerEffect[]): void {
+  #check(input: ServerInput, before: string, effects: readonly ServerEffect[], now: number): void {
     const { state, standby, deadline } = this.#server;
     const must = (holds: boolean, what: string) => {
       if (holds) return;
@@ -94,7 +94,11 @@ export class StepRules {
         ? [effect.message]
         : []
     );
-    const later = type === "start" && before === "registered" && state === "waiting";
+    const waitsForMap = type === "hello" && replies.length === 0 &&
+      effects.some((effect) => effect.type === "map");
+    must(!waitsForMap || deadline! <= now + 1000, "a welcome that waits without a limit");
+    const later = waitsForMap ||
+      (type === "start" && before === "registered" && state === "waiting");
     must(replies.length === (later ? 0 : 1), "one answer per request");
     must(replies.every((reply) => answers.includes(reply.type)), "an answer");
   }

@@ -1,0 +1,53 @@
+// Checks that the server makes: one that cannot be ended, which no real process can be made to be at will.
+import { assert, assertEquals } from "@std/assert";
+import { Checker } from "../src/check.ts";
+import type { CheckedCheck } from "../src/options.ts";
+import { type Exit, loadRuntime } from "../src/runtime/runtime.ts";
+import { test } from "./support/harness.ts";
+import { eventually } from "./support/processes.ts";
+
+test("a check by command that cannot be killed has failed, and none is begun beside it", async () => {
+  const ends: ((exit: Exit) => void)[] = [];
+  let begun = 0;
+  let stuck = false;
+  const runtime = {
+    ...await loadRuntime(),
+    kill() {},
+    spawn() {
+      begun++;
+      const exited = stuck
+        ? new Promise<Exit>((resolve) => ends.push(resolve))
+        : Promise.resolve({ code: 0, signal: null });
+      return Promise.resolve({ pid: 7, exited, stream: null, outputs: [], kill() {}, release() {} });
+    },
+  };
+  const check: CheckedCheck = {
+    kind: "command",
+    target: "probe",
+    period: 10,
+    timeout: 20,
+    failureThreshold: 3,
+  };
+  const failures: string[] = [];
+  let healthy = 0;
+  const problems: string[] = [];
+  const checker = new Checker(runtime, check, 0, {
+    changed: (isHealthy, detail) => void (isHealthy ? healthy++ : problems.push(detail)),
+    failed: (reason, detail) => void failures.push(`${reason}: ${detail}`),
+  });
+  checker.begin();
+  await eventually("a healthy answer", () => healthy > 0);
+  stuck = true;
+  await eventually("the failure", () => failures.length > 0);
+  const killed = "probe took longer than 20 ms, and has not ended though it was killed";
+  assertEquals(problems, [killed, killed, killed]);
+  assertEquals(failures, [`unhealthy: ${killed}, 3 times in a row`]);
+  assertEquals(ends.length, 1);
+  stuck = false;
+  for (const end of ends) end({ code: null, signal: "SIGKILL" });
+  const before = begun;
+  checker.begin();
+  await eventually("the next check", () => healthy > 1);
+  assert(begun > before);
+  checker.end();
+});

@@ -18,7 +18,14 @@ test("a check by command that cannot be killed has failed, and none is begun bes
       const exited = stuck
         ? new Promise<Exit>((resolve) => ends.push(resolve))
         : Promise.resolve({ code: 0, signal: null });
-      return Promise.resolve({ pid: 7, exited, stream: null, outputs: [], kill() {}, release() {} });
+      return Promise.resolve({
+        pid: 7,
+        exited,
+        stream: null,
+        outputs: [],
+        kill() {},
+        release() {},
+      });
     },
   };
   const check: CheckedCheck = {

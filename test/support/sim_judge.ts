@@ -170,7 +170,12 @@ export class Judge {
     this.#onlyOne();
     assertEquals(instanceId, this.#expectedId++, "instance ids rise by one");
     this.instances++;
-    this.#sign = this.#check = this.#warned = this.#blockedAt = this.#turnedAt = null;
+    this.#sign =
+      this.#check =
+      this.#warned =
+      this.#blockedAt =
+      this.#turnedAt =
+        null;
     this.#excused = { ms: 0, sinceSign: 0 };
     this.#unhealthy =
       this.#registeredOnce =

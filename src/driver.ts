@@ -376,12 +376,14 @@ export class Driver implements Sleeper {
   wake(): void {
     this.#nextSample = Infinity;
     this.sample();
-    // A timer may fire a little early.
-    if (this.#doubtAt <= this.#parts.runtime.now() + 1) {
-      this.#starvation.watch(this.#instance?.pid, this.server.silenceAt);
-    }
+    this.#watchDoubt();
     if (this.#isNear) void this.#meet();
     else this.#arm();
+  }
+
+  #watchDoubt(): void {
+    const soon = this.#parts.runtime.now() + 1; // timers may be early
+    if (this.#doubtAt <= soon) this.#starvation.watch(this.#instance?.pid, this.server.silenceAt);
   }
 
   get #isNear(): boolean {
@@ -404,12 +406,15 @@ export class Driver implements Sleeper {
       // Looked at before what has arrived is read: what the process did before it fell asleep has arrived.
       if (silenceAt !== seen && this.#comes(silenceAt)) {
         seen = silenceAt;
+        this.#watchDoubt();
         waitMs = this.#starvation.excuse(this.#instance?.pid, silenceAt);
       }
       await runtime.settle();
       this.sample();
       if (this.server.deadline! > runtime.now()) continue;
-      const isSilent = this.server.silenceAt === seen && seen <= runtime.now();
+      const isSilent = this.server.silenceAt <= runtime.now();
+      // A sign of life came, and this server got no CPU time for a whole time interval after it: look at the process anew.
+      if (isSilent && this.server.silenceAt !== seen) continue;
       if (!isSilent || waitMs === 0) this.#feed(tick);
       else {
         this.#feed({ type: "starved", waitMs });

@@ -31,6 +31,8 @@ export class Starvation {
   #waitsForThread = false;
   /** So much more it was given since then for the disk. */
   #diskMs = 0;
+  /** The look began so much too late, because this server itself got no CPU time: what happened before was not seen. */
+  #lateMs = 0;
   /** Once since then it slept, and no thread of it waited. */
   #isServed = false;
 
@@ -50,6 +52,7 @@ export class Starvation {
     this.#pid = pid ?? 0;
     this.#since = this.#runtime.now();
     this.#diskMs = 0;
+    this.#lateMs = Math.min(this.#since - deadline, 0) + this.#timeInterval / 4;
     this.#isServed = this.#waitsForThread = false;
     this.#main = pid === undefined ? undefined : threadOf(this.#runtime, pid);
     this.#others = this.#main ? otherThreadsOf(this.#runtime, this.#pid) : new Map();
@@ -82,6 +85,9 @@ export class Starvation {
     const now = threadOf(runtime, pid);
     if (!now) return 0;
     const ranMs = now.ranMs - then.ranMs;
+    const lateMs = this.#lateMs;
+    this.#lateMs = 0;
+    if (lateMs >= this.#soonMs) return lateMs;
     if (now.state === "running" || now.state === "blocked") {
       return this.#hasHardlyRun(ranMs) ? this.#more(now) : 0;
     }

@@ -32,7 +32,7 @@ class Scene {
       } as Partial<Runtime> as Runtime,
       timeInterval,
     );
-    this.starvation.watch(pid, this.now + T / 4);
+    this.starvation.watch(pid, this.now + timeInterval / 4);
   }
 
   #text(path: string): string | undefined {
@@ -144,7 +144,7 @@ test("starvation: who waits for the disk is excused, for five seconds in all", (
   }
   assertEquals(scene.after(soon, { [pid]: ["R", 51, 0] }), soon);
   assertEquals(scene.after(soon, { [pid]: ["D", 51, 0] }), 0);
-  scene.starvation.watch(pid, scene.starvation.deadline);
+  scene.starvation.watch(pid, scene.now + T / 4);
   assertEquals(
     scene.after(100, { [pid]: ["D", 51, 0] }),
     soon,
@@ -184,6 +184,23 @@ test("starvation: a thread that reads or writes files excuses nobody who sleeps"
   assertEquals(apart.after(100, paging), 0, "nor does one that it does not wait for");
   const ready = new Scene(start).after(100, { ...start, [other]: ["R", 1, 0] });
   assertEquals(ready, soon, "nor does it hide one that waits to be run");
+});
+
+test("starvation: a look that began late, because the server got no CPU time, is made as long as it should be", () => {
+  const look = (lateMs: number) => {
+    const scene = new Scene({ [pid]: ["S", 50, 40] });
+    scene.starvation.watch(pid, scene.now + T / 4 - lateMs);
+    return scene;
+  };
+  for (const state of ["S", "R"] as const) {
+    const scene = look(80);
+    const after = (ms: number, ranMs: number) =>
+      scene.after(ms, { [pid]: [state, 50 + ranMs, 40] });
+    assertEquals([after(21, 10), after(80, 40)], [80, 0]);
+  }
+  const missed = look(T).after(1, { [pid]: ["S", 50, 40] });
+  assertEquals(missed, T / 4, "the server came when the deadline had long passed");
+  assertEquals(look(soon - 1).after(T / 4, { [pid]: ["S", 50, 40] }), 0);
 });
 
 test("starvation: busy is who has run, or waited for a processor, all the time since its last sign of life", () => {

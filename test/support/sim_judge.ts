@@ -318,7 +318,7 @@ export class Judge {
     const limit = status.reason === "restart-limit" && truth === 0;
     // Where exit code 0 is the end of the work, it is no answer to a warning, of a program that does not register itself.
     const judgesItself = this.#registeredOnce && !this.#settings.preloaded;
-    const noSuccess = truth === 0 && status.reason === "quit" && !judgesItself &&
+    const noSuccess = truth === 0 && ["quit", "failed"].includes(status.reason) && !judgesItself &&
       this.#settings.restart.on !== "started";
     if (!betweenInstances) assertEquals(status.code, limit || noSuccess ? 1 : truth, status.reason);
   }

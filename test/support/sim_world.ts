@@ -24,6 +24,8 @@ const awaited: ReadonlySet<ServerEffect["type"]> = new Set([
   "spawn",
   "spawnSpare",
   "killSpare",
+  "map",
+  "unmap",
   "finish",
 ]);
 /** After a stall, what was due meanwhile happens in this order, so many milliseconds apart. */

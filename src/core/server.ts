@@ -329,6 +329,7 @@ export class Server {
     // When it began is not known: where it was long, none of the time since then is held against the process.
     const shift = late + Math.min(late, due - this.#punctualAt);
     this.#deadlines.shift(shift);
+    if (this.#turnedAt !== null) this.#turnedAt = Math.min(now, this.#turnedAt + shift);
     this.#emit({ type: "stall", lateMs: late });
   }
 

@@ -33,7 +33,7 @@ echo "start: $(show ActiveState), $(show StatusText), restarts by systemd: $(sho
 first=$(show MainPID)
 touch "$1/hang"
 reach StatusText '*1 restart*'
-reach StatusText 'started*'
+reach StatusText 'ready*'
 echo "hang: $(show ActiveState), $(show StatusText), restarts by systemd: $(show NRestarts)"
 [ "$(show MainPID)" = "$first" ] && echo "the same server"
 kill -STOP "$first"
@@ -87,11 +87,11 @@ processTest(
     child.stderr.setEncoding("utf8").on("data", (text: string) => complaints += text);
     const code = await new Promise((resolve) => child.on("close", resolve));
     assertEquals(said.trim().split("\n"), [
-      "start: active, started, restarts by systemd: 0",
-      "hang: active, started, 1 restart, the last for timeout, restarts by systemd: 0",
+      "start: active, ready, restarts by systemd: 0",
+      "hang: active, ready, 1 restart, the last for timeout, restarts by systemd: 0",
       "the same server",
-      "stuck server: active, started",
-      "killed server: active, started",
+      "stuck server: active, ready",
+      "killed server: active, ready",
       "processes: 2",
       "stop: inactive, success, processes: 0",
     ], complaints);

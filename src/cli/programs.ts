@@ -114,15 +114,15 @@ export function buildProgram(
 /** PROGRAM, or where that is a directory, the file for which it stands. */
 function fileOf({ program, source = "" }: ProgramWords, directory: string, files: Files): string {
   if (!/^\.\.?$|\//.test(program) || /^\w+:/.test(program)) return program;
-  try {
-    return files.mainOf(absolute(program, directory)) ?? program;
-  } catch {
+  const main = files.mainOf(absolute(program, directory));
+  if (main === "") {
     const what = `${source}${program}`;
     throw new CommandError(
       "noInput",
       `${what} is a directory without a program: name a file, or write "main" into its package.json`,
     );
   }
+  return main ?? program;
 }
 
 function absolute(path: string, directory: string): string {

@@ -50,10 +50,17 @@ export function exists(path: string): boolean {
   return fs.existsSync(path);
 }
 
-/** The file for which a directory stands, as Node has it ("main" in package.json, index.js); undefined for no directory. */
+/**
+ * The file for which a directory stands, as Node has it ("main" in package.json, index.js): empty where it has none, undefined for
+ * no directory. Throws what the system says.
+ */
 export function mainOf(path: string): string | undefined {
   if (!fs.statSync(path, { throwIfNoEntry: false })?.isDirectory()) return undefined;
-  return createRequire(`${path}/`).resolve("./");
+  try {
+    return createRequire(`${path}/`).resolve("./");
+  } catch {
+    return "";
+  }
 }
 
 /** The text of a file; throws what the system says. */

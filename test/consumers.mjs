@@ -91,7 +91,7 @@ await check("npm pack: types, no tests, no more than it says", async () => {
   const [{ filename, files, unpackedSize }] = JSON.parse(text.slice(text.indexOf("[\n")));
   tarball = join(directory, filename);
   const odd = files.map(({ path }) => path).filter((path) =>
-    !/^(package\.json|README\.md|LICENSE|dist\/.*\.(js|js\.map|d\.ts))$/.test(path)
+    !/^(package\.json|README\.md|LICENSE|dist\/.*\.(js|cjs|js\.map|d\.ts))$/.test(path)
   );
   must(odd.length === 0, `it holds ${odd.join(", ")}`);
   must(unpackedSize <= maxUnpackedBytes, `${unpackedSize} bytes, at most ${maxUnpackedBytes}`);

@@ -197,7 +197,7 @@ try {
   await check("docker exec … status, also with no more to write on than /tmp", async () => {
     for (const [name, restarts] of [["web", 1], ["init", 0]]) {
       const said = await good(sam(name, "status"));
-      must(RegExp(`^server +started +\\d+ +\\d+ s +${restarts} `, "m").test(said), said);
+      must(RegExp(`^server +ready +\\d+ +\\d+ s +${restarts} `, "m").test(said), said);
     }
   });
   await check("docker stop ends it before its patience does", async () => {

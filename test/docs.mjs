@@ -272,16 +272,16 @@ const scenes = {
         await ready(running, "redis-server");
       });
     },
-    async (status, watch, events, restart, signal, stop) => {
+    async (status, watch, events, restart, signal, stopOne, stop) => {
       const cwd = folder({
         "web.js": 'process.on("SIGHUP", () => console.log("hung up"));\n' + working,
       });
       await shell.during("sam run web.js", cwd, async (running) => {
         await ready(running, "web");
         const table = await shell.done(status, cwd);
-        must(/^web +started +\d+ /m.test(table), table);
+        must(/^web +ready +\d+ /m.test(table), table);
         await shell.during(watch, cwd, async (watching) => {
-          await watching.said(/^web .*started/m);
+          await watching.said(/ web: ready, pid \d+/);
           await shell.during(events, cwd, async (following) => {
             await following.said(/instance 1: start/);
             await shell.done(signal, cwd);
@@ -289,10 +289,14 @@ const scenes = {
             await shell.done(restart, cwd);
             await following.said(/instance 2: start/);
             await ready(running, "web");
-            await watching.said(/^web .*started[^]*^web .*started/m);
+            await watching.said(/ web: .*restarts 1$/m);
           });
         });
         await shell.done(stop, cwd);
+      });
+      await shell.during("sam run web.js", cwd, async (running) => {
+        await ready(running, "web");
+        await shell.done(stopOne, cwd);
       });
     },
   ],
@@ -304,7 +308,7 @@ const scenes = {
     async (local, others) => {
       const cwd = folder({ "server.js": server });
       await shell.during(local, cwd, async (running) => {
-        must(/<title>/.test(await answers(running, 9464)), "it is no page");
+        must(/<title\b/.test(await answers(running, 9464)), "it is no page");
         must(await get(9464, "/", address) === undefined, `${address} is served as well`);
       });
       await shell.during(others, cwd, (running) => answers(running, 9464, "/", address));

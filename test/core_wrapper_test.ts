@@ -42,6 +42,21 @@ test("core server: a program that is not started is judged by the end of its wra
   assertEquals(bench.exit(3).status(), { code: 3, signal: null, reason: "exit" });
 });
 
+test("core server: a restart that is asked for after the end of a wrapper is carried out, also where that end would be final", () => {
+  const launched = new Bench().launch();
+  for (const bench of [launched, new Bench().register(), new Bench().start()]) {
+    bench.feed(ended);
+    bench.feed({ type: "restart" });
+    bench.exit(3);
+    assertEquals(bench.state, "spawning");
+  }
+  const stopped = new Bench().register();
+  stopped.feed(ended);
+  stopped.feed({ type: "restart" });
+  stopped.feed({ type: "shutdown", signal: "SIGTERM" });
+  assertEquals(stopped.exit(3).status()?.reason, "stopped");
+});
+
 test("core server: while the end is planned, the end of a wrapper leaves the grace period as it is", () => {
   const stopping = new Bench().start();
   stopping.feed({ type: "shutdown", signal: "SIGTERM" });

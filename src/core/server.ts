@@ -766,10 +766,11 @@ export class Server {
     this.#spare.end();
   }
 
-  /** Asked to restart in the same situation: the next process is new enough. */
+  /** Asked to restart in the same situation: the next process is new enough. After the end of a wrapper there may be none. */
   #renewOnceEnded(): void {
     if (this.state !== "spawning") this.#spare.end(); // it holds old code
-    if (this.#goal === "halt") this.#goal = "restart";
+    const isOrphan = this.#orphanedIn !== null && this.#goal === null;
+    if (this.#goal === "halt" || isOrphan) this.#goal = "restart";
   }
 
   /** No process is there, and none is started until a restart is asked for. */

@@ -135,7 +135,7 @@ export class Instance {
       },
     });
     if (child.outputs.length > 0) this.#tail = new Tail(runtime, child.outputs);
-    if (this.#doomed) tree.signal("SIGKILL");
+    if (this.#doomed) this.end("SIGKILL");
     this.#watch({ pid: child.pid, leads: leads && killMode === "group", family });
     if (expected) guard!.remove(expected);
     this.#sink.input({ type: "spawned", pid: child.pid });
@@ -143,7 +143,7 @@ export class Instance {
       this.#endpoint!.accept(child, (link) => this.#linked(link));
     } catch (error) {
       this.#sink.problem(error, "the transport cannot accept the program, which is killed");
-      tree.signal("SIGKILL");
+      this.end("SIGKILL");
     }
     const exit = await child.exited;
     if ((exit.signal === "SIGINT" || exit.code === 130) && runtime.stdinIsTerminal) {

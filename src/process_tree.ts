@@ -69,6 +69,7 @@ export class ProcessTree {
   noteProgram(pid: number): void {
     if (pid === this.#child.pid) this.#mayBeWrapper = false;
     else this.#program = programBelow(this.#runtime, pid, this.#child.pid) ?? this.#program;
+    if (this.ending === "SIGKILL") this.#kill(); // the wrapper was killed before its program was known
   }
 
   /** Sends a signal to the program: the process that registered, or else the one that was spawned. */
@@ -124,7 +125,7 @@ export class ProcessTree {
       else this.#runtime.kill(pid, signal);
     } catch (cause) {
       this.#sink.problem(cause, `cannot send ${signal} to process ${pid}`);
-      if (signal !== "SIGKILL") return;
+      if (signal !== "SIGKILL" || this.ending !== "SIGKILL") return; // it need not end
       const message =
         `process ${pid} cannot be killed and lives on: end it as its user, or as root`;
       const code = cause instanceof SamError ? cause.code : "LIBRARY";

@@ -1,0 +1,62 @@
+// The processes of an instance on a machine in memory: what the signals of its end reach, and what cannot be ended.
+import { assertEquals } from "@std/assert";
+import type { Problem } from "../src/core/server_types.ts";
+import type { Signal } from "../src/core/signals.ts";
+import { SamError } from "../src/errors.ts";
+import { ProcessTree } from "../src/process_tree.ts";
+import type { Child, Runtime } from "../src/runtime/runtime.ts";
+import { test } from "./support/harness.ts";
+
+/** Process 1 was spawned; each other has a parent. `denies` refuses every signal. */
+function treeOf(parents: Map<number, number>, denies = false) {
+  const sent: string[] = [];
+  const unkillable: Problem[] = [];
+  const problems: string[] = [];
+  const kill = (pid: number, signal: Signal) => {
+    if (denies) throw new SamError("ACCESS", "it runs as another user");
+    sent.push(`${signal} ${pid}`);
+  };
+  const runtime: Partial<Runtime> = {
+    now: () => 0,
+    kill,
+    schedule: () => () => {},
+    systemNames: () => [],
+    systemText(path) {
+      const pid = Number(path.split("/")[2]);
+      const parent = parents.get(pid);
+      return path.endsWith("/stat") && parent !== undefined
+        ? `${pid} (a) S ${parent} ${"0 ".repeat(17)}${pid} 0`
+        : undefined;
+    },
+  };
+  const child = { pid: 10, kill: (signal: Signal) => kill(10, signal), release() {} };
+  const tree = new ProcessTree(
+    runtime as Runtime,
+    child as unknown as Child,
+    { mayBeWrapper: true, family: "" },
+    {
+      problem: (_error, what) => void problems.push(what),
+      unkillable: (problem) => void unkillable.push(problem),
+    },
+  );
+  return { tree, sent, problems, unkillable };
+}
+
+test("process tree: a SIGKILL that is not permitted gives nobody up who was not to end", () => {
+  const { tree, problems, unkillable } = treeOf(new Map([[10, 1]]), true);
+  tree.signal("SIGKILL");
+  assertEquals([problems, unkillable.length], [["cannot send SIGKILL to process 10"], 0]);
+  tree.ending = "SIGKILL";
+  tree.signal("SIGKILL");
+  assertEquals([problems.length, unkillable.map(({ code }) => code)], [2, ["ACCESS"]]);
+});
+
+test("process tree: a program that registers after the SIGKILL is killed as well, and not waited for without end", () => {
+  const parents = new Map([[10, 1]]);
+  const { tree, sent } = treeOf(parents);
+  tree.ending = "SIGKILL";
+  tree.signal("SIGKILL");
+  parents.set(11, 10);
+  tree.noteProgram(11);
+  assertEquals(sent.includes("SIGKILL 11"), true, `${sent}`);
+});

@@ -161,8 +161,11 @@ export class Fleet {
 
   /** Ends the present instance of one program and starts the next; starts a program that was stopped. */
   async restartOne(name: string): Promise<void> {
+    if (this.#stopping) {
+      throw new SamError("INTERRUPT", `${name} is not restarted: sam is stopping all programs`);
+    }
     const member = this.#member(name);
-    member.stopped = this.#stopping;
+    member.stopped = false;
     await member.supervision.restart();
   }
 
@@ -211,7 +214,8 @@ export class Fleet {
   /** What the next instance of a program that has failed waits for; nothing where a spare has taken over already. */
   #waitOf(failed: Member): { readonly waitsFor?: readonly string[]; readonly delay?: null } {
     if (this.#stopping) return { delay: null };
-    if (failed.supervision.status.state === "launched") return {};
+    const { state } = failed.supervision.status;
+    if (state !== "spawning" && state !== "backoff") return {};
     const waitsFor = this.#heldUpBy(failed);
     return waitsFor.length > 0 ? { waitsFor } : {};
   }

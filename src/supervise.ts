@@ -361,7 +361,9 @@ export class Supervision implements Supervisor {
     }
     if (event.type === "stopped") this.#interruptRestarts("the program was stopped");
     this.#tell(stamped);
-    if (event.type === "stopped" || event.type === "spawn") this.#endHalts();
+    // A process that is to halt is not gone when it has just been started; a restart calls the halt off.
+    const isCalledOff = event.type === "spawn" && this.#driver!.server.state === "launched";
+    if (event.type === "stopped" || isCalledOff) this.#endHalts();
   }
 
   #finish(status: ExitStatus): void {

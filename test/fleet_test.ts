@@ -1,11 +1,11 @@
 // Several programs: the order of their start and end, and what the failure of one means for the others.
-import { assertEquals, assertThrows } from "@std/assert";
+import { assertEquals, assertRejects, assertThrows } from "@std/assert";
 import { existsSync, rmSync, writeFileSync } from "node:fs";
-import type { CheckOptions, SamError, SupervisorEvent } from "../mod.ts";
+import { type CheckOptions, SamError, type SupervisorEvent } from "../mod.ts";
 import { Fleet, inOrder, type Strategy } from "../src/fleet.ts";
-import { checkProgram } from "../src/program.ts";
+import { type CheckedProgram, checkProgram } from "../src/program.ts";
 import { report } from "../src/report.ts";
-import { checkSuperviseOptions } from "../src/supervise.ts";
+import { checkSuperviseOptions, Supervision } from "../src/supervise.ts";
 import { eventually, killQuietly, processTest } from "./support/processes.ts";
 import { test } from "./support/harness.ts";
 
@@ -214,6 +214,55 @@ processTest(
   },
 );
 
+processTest(
+  "a restart that is asked for while all are being stopped is refused, and cuts the end of no program short",
+  async (stage) => {
+    const [up, go] = [`${stage.directory}/up`, `${stage.directory}/go`];
+    const wait = `while [ ! -e ${go} ]; do sleep 0.02; done`;
+    const slow = `trap "${wait}; exit" TERM; : >${up}; ${wait}`;
+    const { fleet, said, reached } = fleetOf("one_for_one", { a: [sleep], b: [slow] });
+    await eventually("b", () => existsSync(up));
+    await reached("spawn a1");
+    fleet.stop(null);
+    const { code } = await assertRejects(() => fleet.restartOne("a"), SamError);
+    assertEquals([code, said()], ["INTERRUPT", ["spawn a1", "spawn b1"]]);
+    writeFileSync(go, "");
+    assertEquals(await fleet.finished, 0);
+    assertEquals(said().slice(2), ["exit b1", "exit a1"]);
+  },
+);
+
+processTest(
+  "a program that is stopped while it is being started is gone when that is answered",
+  async (stage) => {
+    const up = `${stage.directory}/up`;
+    const command = checkProgram({
+      command: "sh",
+      args: ["-c", `trap "sleep 0.2; exit" TERM; while :; do sleep 0.02; done`],
+      stdio: "ignore",
+    });
+    let go = () => {};
+    const held = new Promise<void>((resolve) => go = resolve);
+    const program: CheckedProgram = {
+      ...command,
+      async command(runtime) {
+        writeFileSync(up, "");
+        await held;
+        return await command.command(runtime);
+      },
+    };
+    const options = checkSuperviseOptions({ recoveryPolicy: "restart" }, program);
+    const supervision = new Supervision(program, options);
+    await eventually("its start", () => existsSync(up));
+    const halted = supervision.halt();
+    go();
+    await halted;
+    const { state, pid } = supervision.status;
+    await supervision.stop();
+    assertEquals([state, pid], ["stopped", null]);
+  },
+);
+
 processTest("a restart waits, as is said, until those that must end have ended", async (stage) => {
   const [up, go] = [`${stage.directory}/up`, `${stage.directory}/go`];
   const wait = `while [ ! -e ${go} ]; do sleep 0.02; done`;
@@ -233,6 +282,36 @@ processTest("a restart waits, as is said, until those that must end have ended",
   assertEquals(said().slice(0, 5), ["spawn a1", "spawn b1", "exit a1", "exit b1", "spawn a2"]);
   fleet.stop(null);
   await fleet.finished;
+});
+
+processTest("where a parked spare takes over, nothing is said to be waited for", async (stage) => {
+  const healthy = `${stage.directory}/healthy`;
+  writeFileSync(healthy, "");
+  const check = { command: `test -e ${healthy}`, period: 20, failureThreshold: 1000 };
+  const shell = checkProgram({ command: "sh", args: ["-c", sleep], stdio: "ignore" });
+  const a = checkSuperviseOptions({ recoveryPolicy: "restart", check }, shell);
+  const spared = checkProgram(stage.program("standby_program", { args: ["unix", "stays"] }));
+  const b = checkSuperviseOptions({
+    timeInterval: 5000,
+    recoveryPolicy: "restart",
+    standby: 1,
+  }, spared);
+  const fleet = new Fleet([
+    { name: "a", program: shell, options: a, after: [] },
+    { name: "b", program: spared, options: b, after: ["a"] },
+  ], "one_for_one");
+  const waits: unknown[] = [];
+  fleet.subscribe((name, event) => {
+    if (name === "b" && event.type === "recovery") waits.push(event.waitsFor);
+  });
+  await eventually("a spare", () => fleet.supervisor("b").status.standby?.state === "parked");
+  rmSync(healthy);
+  await eventually("a is not ready", () => !fleet.isReady("a"));
+  killQuietly(fleet.supervisor("b").status.pid!);
+  await eventually("the recovery", () => waits.length > 0);
+  fleet.stop(null);
+  await fleet.finished;
+  assertEquals(waits, [undefined]);
 });
 
 processTest("the last program that is stopped alone ends all", async () => {

@@ -118,6 +118,11 @@ export class Fleet {
     return !this.#stopping && this.#members.every((member) => member.stopped || isReady(member));
   }
 
+  /** True once all programs are being ended, or have ended. */
+  get isStopping(): boolean {
+    return this.#stopping;
+  }
+
   /** Whether a program was stopped, and not started again. */
   isStopped(name: string): boolean {
     return this.#member(name).stopped;

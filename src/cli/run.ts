@@ -97,6 +97,8 @@ export async function run(words: readonly string[]): Promise<number> {
     fleet.stop(signal, delivered);
   });
   host.onNpmEnd(() => {
+    // A second stop kills the programs. They got the first one together with npm: the terminal was closed, say.
+    if (fleet.isStopping) return;
     lines.write("sam: npm, which started sam, has ended: the programs are stopped");
     fleet.stop("SIGTERM");
   });

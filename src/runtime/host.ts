@@ -40,7 +40,8 @@ export function onNpmEnd(listener: () => void): void {
   const timer = setInterval(() => {
     if (process.ppid === ppid) return;
     clearInterval(timer);
-    listener();
+    // What ended npm may reach this process as well, in a moment.
+    setTimeout(listener, parentMs).unref();
   }, parentMs);
   timer.unref();
 }

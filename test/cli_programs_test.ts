@@ -252,3 +252,55 @@ commandTest(
     assertStringIncludes(output, "sam: npm, which started sam, has ended");
   },
 );
+
+commandTest(
+  "a signal that ends npm and reaches sam as well leaves the program its whole grace period",
+  async (_sam, stage) => {
+    const { directory } = stage;
+    const program = `${directory}/slow.mjs`;
+    writeFileSync(
+      program,
+      `import process from "node:process";
+      process.on("SIGTERM", () => setTimeout(() => { console.log("done"); process.exit(0); }, 2500));
+      setInterval(() => {}, 1000);
+      console.log("up");`,
+    );
+    const env = {
+      ...process.env,
+      npm_lifecycle_script: "sam run slow.mjs",
+      XDG_RUNTIME_DIR: directory,
+    };
+    const line = [...samCommand(), "run", "--runtime", runtimeName, program];
+    const shell = spawn("sh", ["-c", '"$@" & echo "sam $!"; wait', "sh", ...line], {
+      env,
+      stdio: ["ignore", "pipe", "pipe"],
+    });
+    let output = "";
+    for (const stream of [shell.stdout, shell.stderr]) {
+      stream.setEncoding("utf8").on("data", (text: string) => output += text);
+    }
+    const closed = new Promise((resolve) => shell.on("close", resolve));
+    await eventually("the program", () => /^up$/m.test(output));
+    process.kill(Number(/^sam (\d+)$/m.exec(output)![1]), "SIGTERM");
+    process.kill(shell.pid!, "SIGTERM");
+    await closed;
+    assertMatch(output, /^done$/m);
+  },
+);
+
+commandTest(
+  "a worker thread of a program does not hand on the flags that sam gave the program",
+  async (sam, { directory }) => {
+    const program = `${directory}/threads.cjs`;
+    writeFileSync(
+      program,
+      `const { Worker } = require("node:worker_threads");
+      new Worker("console.log(JSON.stringify(process.execArgv))", { eval: true });`,
+    );
+    const words = ["run", "--restart", "never"];
+    const threads = sam([...words, runtime, "--no-warnings", program]);
+    await threads.exited;
+    assertEquals(JSON.parse(threads.stdout), ["--no-warnings"]);
+  },
+  { skip: !isNode && "the flags are Node's" },
+);

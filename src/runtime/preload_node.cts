@@ -13,13 +13,15 @@ const { process } = globalThis as unknown as { process: NodeProcess };
 const { env, execArgv } = process;
 const link = env["SAM_LINK"];
 
+// The server's flags are for no child process of the program, and of its worker threads, which load this file, too.
+const end = execArgv.indexOf(__filename) + 1;
+const length = execArgv[end - 3] === "--inspect-publish-uid=http" ? 3 : 2;
+if (end >= length) execArgv.splice(end - length, length);
+
 // Not in a worker thread, nor in a child process of the program.
 if (link !== undefined) {
-  // A hook that is loaded after this file may start processes, which inherit neither the link nor the server's flags.
+  // A hook that is loaded after this file may start processes, which do not inherit the link.
   delete env["SAM_LINK"];
-  const end = execArgv.indexOf(__filename) + 1;
-  const length = execArgv[end - 3] === "--inspect-publish-uid=http" ? 3 : 2;
-  if (end >= length) execArgv.splice(end - length, length);
   let preloading: Promise<unknown> | undefined;
   const preload = () => {
     if (preloading === undefined) env["SAM_LINK"] = link; // which the preload takes

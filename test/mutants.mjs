@@ -51,7 +51,7 @@ const mutants = [
   {
     name: "a spare that is ended while it is being started lives on",
     file: "src/instance.ts",
-    from: 'if (this.#doomed) tree.signal("SIGKILL");',
+    from: 'if (this.#doomed) this.end("SIGKILL");',
     to: "",
   },
   {

@@ -193,10 +193,11 @@ export class Supervision implements Supervisor {
   async #begin(program: CheckedProgram): Promise<void> {
     const { settings, killMode, quorum, clusterMap, check } = this.#options;
     // Loaded here, so that an active process, which imports the same module, starts without it.
-    const [runtime, { Driver, guardOf }, transport] = await Promise.all([
+    const [runtime, { Driver, guardOf }, transport, checks] = await Promise.all([
       loadRuntime(),
       import("./driver.ts"),
       loadTransport(this.#options.transport),
+      check && import("./check.ts"),
     ]);
     const heartbeatWindow = transport.coalesces ? Math.min(settings.timeInterval / 200, 1) : 0;
     this.#driver = new Driver({
@@ -225,9 +226,8 @@ export class Supervision implements Supervisor {
         });
       },
     });
-    if (check) {
-      const { Checker } = await import("./check.ts");
-      this.#checker = new Checker(runtime, check, settings.startupTimeout, {
+    if (check && checks) {
+      this.#checker = new checks.Checker(runtime, check, settings.startupTimeout, {
         changed: (healthy, detail) => this.#event({ type: "check", healthy, detail }),
         failed: (reason, detail) => this.#driver!.unhealthy(reason, detail),
       });
@@ -368,6 +368,8 @@ export class Supervision implements Supervisor {
 
   #finish(status: ExitStatus): void {
     this.#status = status;
+    this.#ready = false;
+    this.#checker?.end(); // the exit of a process that cannot be killed was not seen
     const told = this.#tell(this.#stamped({ type: "finish", status }));
     this.#log.close();
     this.#interruptRestarts(`supervision ended (${status.reason})`);

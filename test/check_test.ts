@@ -1,10 +1,11 @@
-// Checks that the server makes: one that cannot be ended, which no real process can be made to be at will.
+// Checks that the server makes: one that cannot be ended, which no real process can be made to be at will, and an early stop.
 import { assert, assertEquals } from "@std/assert";
+import { supervise } from "../mod.ts";
 import { Checker } from "../src/check.ts";
 import type { CheckedCheck } from "../src/options.ts";
 import { type Exit, loadRuntime } from "../src/runtime/runtime.ts";
 import { test } from "./support/harness.ts";
-import { eventually } from "./support/processes.ts";
+import { eventually, processTest } from "./support/processes.ts";
 
 test("a check by command that cannot be killed has failed, and none is begun beside it", async () => {
   const ends: ((exit: Exit) => void)[] = [];
@@ -58,3 +59,29 @@ test("a check by command that cannot be killed has failed, and none is begun bes
   assert(begun > before);
   checker.end();
 });
+
+processTest(
+  "supervision of a checked program that is stopped at any moment of its start leaves nothing",
+  async () => {
+    for (let moment = 0; moment < 40; moment++) {
+      let watchers = 0;
+      const quorum = {
+        watch() {
+          watchers++;
+          return () => void watchers--;
+        },
+      };
+      const supervisor = supervise({ command: "sleep", args: ["60"] }, {
+        recoveryPolicy: "quit",
+        quorum,
+        check: { command: "true" },
+      });
+      for (let turn = 0; turn < moment; turn++) await null;
+      void supervisor.stop();
+      void supervisor.stop(); // killed at once
+      await supervisor.finished;
+      for (let turn = 0; turn < 50; turn++) await null;
+      assertEquals(watchers, 0, `stopped after ${moment} turns`);
+    }
+  },
+);

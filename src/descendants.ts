@@ -34,11 +34,6 @@ export class Descendants {
     this.#runtime = runtime;
   }
 
-  /** Whether none is known. */
-  get none(): boolean {
-    return this.#known.size === 0;
-  }
-
   /** Those that live. */
   get living(): readonly Known[] {
     return [...this.#known.values()].filter((each) => lives(this.#runtime, each));

@@ -22,31 +22,31 @@ export {
   type SamData,
   type SamState,
   type StartOptions,
-} from "./src/sam.ts";
+} from "./src/active/initialize.ts";
 export {
   type ExitStatus,
   type LastRecovery,
   supervise,
   type SuperviseOptions,
   type Supervisor,
-} from "./src/supervise.ts";
+} from "./src/supervisor/supervise.ts";
 export type {
   CheckEvent,
   SupervisorEvent,
   SupervisorEventDetail,
   SupervisorStatus,
-} from "./src/events.ts";
-export type { CheckOptions, Log, SamOptions, TransportName } from "./src/options.ts";
+} from "./src/api/events.ts";
+export type { CheckOptions, Log, SamOptions, TransportName } from "./src/api/options.ts";
 export type {
   CommandProgram,
   ModuleProgram,
   Program,
   ProgramOptions,
   RuntimeChoice,
-} from "./src/program.ts";
-export type { RestartOptions } from "./src/core/restart.ts";
+} from "./src/api/program.ts";
+export type { RestartOptions } from "./src/core/server/restart_policy.ts";
 export type { EndSignal, Signal } from "./src/core/signals.ts";
-export type { Slack, SlackBucket } from "./src/core/slack.ts";
+export type { Slack, SlackBucket } from "./src/core/server/slack.ts";
 export type {
   Evidence,
   FinishReason,
@@ -57,9 +57,9 @@ export type {
   ServerEvent,
   ServerState,
   SpareStatus,
-} from "./src/core/server_types.ts";
-export type { DriverEvent } from "./src/driver.ts";
-export type { ClusterMap, QuorumSource } from "./src/cluster/cluster.ts";
+} from "./src/core/server/types.ts";
+export type { DriverEvent } from "./src/supervisor/driver.ts";
+export type { ClusterMap, QuorumSource } from "./src/api/cluster.ts";
 export type {
   Child,
   Command,

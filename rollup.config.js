@@ -11,14 +11,14 @@ const always = new Set();
 export default {
   input: {
     mod: `${built}/mod.js`,
-    testing: `${built}/src/testing.js`,
-    metrics: `${built}/src/metrics.js`,
-    otel: `${built}/src/otel.js`,
-    corosync: `${built}/src/corosync.js`,
+    testing: `${built}/src/testing/mod.js`,
+    metrics: `${built}/src/metrics/mod.js`,
+    otel: `${built}/src/metrics/otel.js`,
+    corosync: `${built}/src/corosync/mod.js`,
     // A worker: found by its name, beside the chunk that starts it.
-    corosync_thread: `${built}/src/cluster/corosync_thread.js`,
+    corosync_thread: `${built}/src/corosync/daemon/corosync_thread.js`,
     cli: `${built}/src/cli/main.js`,
-    preload: `${built}/src/preload.js`,
+    preload: `${built}/src/active/preload.js`,
   },
   external: /^node:/,
   plugins: [
@@ -51,14 +51,16 @@ export default {
 
 /** Node loads this file by `--require`, beside the others, as tsc has made it. */
 function emitNodePreload() {
-  const fileName = "runtime/preload_node.cjs";
-  const source = readFileSync(`${built}/src/${fileName}`, "utf8").replace(/^\/\/# source.*/m, "");
+  const fileName = "preload_node.cjs";
+  const source = readFileSync(`${built}/src/active/${fileName}`, "utf8")
+    .replace(/^\/\/# source.*/m, "");
   this.emitFile({ type: "asset", fileName, source });
 }
 
-/** A module, and the map that tsc has made of it. */
+/** A module, and the map that tsc has made of it. What it finds by its URL is beside it in the package. */
 function withMap(id) {
-  return { code: readFileSync(id, "utf8"), map: readFileSync(`${id}.map`, "utf8") };
+  const code = readFileSync(id, "utf8").replaceAll("`../active/preload", "`./preload");
+  return { code, map: readFileSync(`${id}.map`, "utf8") };
 }
 
 /** Of each map what a stack trace needs: for each line the line it comes from. Columns would make it four times as large. */

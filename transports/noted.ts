@@ -1,5 +1,5 @@
 /** What a program notes before it does something, in a page that its server has open too. */
-import { maxNoteBytes } from "../src/core/frame.ts";
+import { maxNoteBytes } from "../src/core/wire.ts";
 import type { RandomFile } from "../src/runtime/runtime.ts";
 
 /** Behind the counter of heartbeats and the record of the data. */

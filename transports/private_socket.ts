@@ -4,7 +4,7 @@
  * is there.
  */
 import { SamError } from "../src/errors.ts";
-import { isPrivateName, pageName, socketName } from "../src/runtime/private_directory.ts";
+import { isPrivateName, pageName, socketName } from "../src/runtime/private_directories.ts";
 import type { Page, Runtime, Stream } from "../src/runtime/runtime.ts";
 import { atEnd } from "./paged_link.ts";
 import { streamLink } from "./stream_link.ts";
@@ -117,7 +117,7 @@ function peerCheck(runtime: Runtime): Promise<(stream: Stream) => boolean> {
 
 async function openCheck(runtime: Runtime): Promise<(stream: Stream) => boolean> {
   if (!runtime.tellsDescriptors) return () => true;
-  const check = await (await import("../src/ffi/peer.ts")).openPeerCheck();
+  const check = await (await import("../src/ffi/peer_credentials.ts")).openPeerCheck();
   return ({ descriptor = -1 }) => check(descriptor);
 }
 

@@ -8,7 +8,7 @@ import type { Page, RandomFile, Runtime } from "../src/runtime/runtime.ts";
 import { keeper } from "./keep.ts";
 import { noted, noter } from "./noted.ts";
 import { filePage, servedLink, type Shared, sharingLink } from "./paged_link.ts";
-import { connectSocket, directoryOf, openSocket, pageIn } from "./socket.ts";
+import { connectSocket, directoryOf, openSocket, pageIn } from "./private_socket.ts";
 import type { Endpoint, Link, Transport } from "./transport.ts";
 
 function unmappedNotice(runtime: Runtime): string {

@@ -1,5 +1,5 @@
 /** A link over a byte stream: what the Unix socket, the pipe and the control side of shared memory have in common. */
-import { envelope, FrameReader, heartbeatByte } from "../src/core/frame.ts";
+import { envelope, FrameReader, heartbeatByte } from "../src/core/wire.ts";
 import type { Page, Stream } from "../src/runtime/runtime.ts";
 import type { Link, LinkSink } from "./transport.ts";
 

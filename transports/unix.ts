@@ -7,7 +7,7 @@
 import type { Runtime } from "../src/runtime/runtime.ts";
 import { keeper } from "./keep.ts";
 import { filePage, servedLink, type Shared, sharingLink } from "./paged_link.ts";
-import { connectSocket, directoryOf, openSocket, pageIn } from "./socket.ts";
+import { connectSocket, directoryOf, openSocket, pageIn } from "./private_socket.ts";
 import type { Endpoint, Link, Transport } from "./transport.ts";
 
 async function openShared(runtime: Runtime, directory: string, create: boolean): Promise<Shared> {

@@ -1,7 +1,7 @@
 // What data.store() takes until the data are with the server, in a loop. Beside it, where messages are needed (pipe): two
 // bare runtimes, one of which sends as much over a Unix socket, and the other answers when all is there, or each part; and
 // what it takes later, when the runtime has compiled what it needs for it.
-import { chunkBytes } from "../../src/core/frame.ts";
+import { chunkBytes } from "../../src/core/wire.ts";
 import {
   type BenchRuntime,
   peerSamples,

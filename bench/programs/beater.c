@@ -1,5 +1,5 @@
 // The smallest application there is, so that a thousand fit on one machine: it registers and starts over the link it was
-// given (docs/transports.md, src/core/frame.ts) and hands that link to a heart, one process that sends the heartbeats of them
+// given (docs/transports.md, src/core/wire.ts) and hands that link to a heart, one process that sends the heartbeats of them
 // all, ten a second each; then it sleeps until the link ends. Not a peer: the server is what is measured.
 //
 //   beater PATH        such an application; PATH is the heart's

@@ -11,7 +11,7 @@ import { rmSync } from "node:fs";
 import { createServer } from "node:http";
 import process from "node:process";
 import { initialize } from "../../mod.ts"; // in your program: "@x/sam"
-import { corosyncGroup, corosyncQuorum } from "../../src/corosync.ts"; // "@x/sam/corosync"
+import { corosyncGroup, corosyncQuorum } from "../../src/corosync/mod.ts"; // "@x/sam/corosync"
 import { Replica } from "./replica.ts";
 
 const sam = await initialize({

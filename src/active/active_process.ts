@@ -1,14 +1,14 @@
 /** The process that is watched: what carries out what the core of the active side decides. */
-import type { Link, Transport } from "../transports/transport.ts";
-import { type Call, callable, Client } from "./core/client.ts";
-import type { ClientEffect, ClientInput } from "./core/client_types.ts";
-import { decodeServer, encodeClient, maxNoteBytes } from "./core/frame.ts";
-import type { Signal } from "./core/signals.ts";
-import { SamError, type SamErrorCode } from "./errors.ts";
-import { type CheckedOptions, checkObject, checkSignal, invalid } from "./options.ts";
-import { offerLink, type OpenedLink } from "./runtime/birth.ts";
-import type { Runtime } from "./runtime/runtime.ts";
-import type { HealthCheck, Sam, SamData, SamState, StartOptions } from "./sam.ts";
+import type { Link, Transport } from "../../transports/transport.ts";
+import { type Call, callable, Client } from "../core/client/machine.ts";
+import type { ClientEffect, ClientInput } from "../core/client/types.ts";
+import { decodeServer, encodeClient, maxNoteBytes } from "../core/wire.ts";
+import type { Signal } from "../core/signals.ts";
+import { SamError, type SamErrorCode } from "../errors.ts";
+import { type CheckedOptions, checkObject, checkSignal, invalid } from "../api/options.ts";
+import { offerLink, type OpenedLink } from "../runtime/launch.ts";
+import type { Runtime } from "../runtime/runtime.ts";
+import type { HealthCheck, Sam, SamData, SamState, StartOptions } from "./initialize.ts";
 
 /** How to reach the server that started this process. */
 export interface ServerAddress {
@@ -98,7 +98,7 @@ export class ActiveProcess implements Sam {
     this.#allow("register");
     if (!this.#server) {
       this.#isServer = true;
-      const { serve } = await import("./self.ts"); // not in the active process, whose start it would delay
+      const { serve } = await import("../supervisor/own_process/serve_self.ts"); // not in the active process, whose start it would delay
       await serve(this.#runtime, this.#options).catch((error) => {
         this.#isServer = false;
         throw error;

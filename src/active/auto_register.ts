@@ -1,7 +1,7 @@
 /** What a preload does for a program that does not call `initialize()`: its event loop is watched once it turns freely. */
 import type { ActiveProcess } from "./active_process.ts";
-import { loadRuntime } from "./runtime/runtime.ts";
-import { registerAhead } from "./sam.ts";
+import { loadRuntime } from "../runtime/runtime.ts";
+import { registerAhead } from "./initialize.ts";
 
 /** The event loop is looked at so often … */
 const turnMs = 50;

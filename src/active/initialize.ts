@@ -1,12 +1,12 @@
 /** `initialize()` and `Sam`: what a program calls to be watched. */
-import { isTransportName, loadTransport, type TransportName } from "../transports/named.ts";
-import type { Transport } from "../transports/transport.ts";
+import { isTransportName, loadTransport, type TransportName } from "../../transports/builtin.ts";
+import type { Transport } from "../../transports/transport.ts";
 import { ActiveProcess } from "./active_process.ts";
-import type { Signal } from "./core/signals.ts";
-import { SamError } from "./errors.ts";
-import { checkOptions, type SamOptions } from "./options.ts";
-import { birth, linkVariable, type OpenedLink, openedLink } from "./runtime/birth.ts";
-import { checkPlatform, loadRuntime } from "./runtime/runtime.ts";
+import type { Signal } from "../core/signals.ts";
+import { SamError } from "../errors.ts";
+import { checkOptions, type SamOptions } from "../api/options.ts";
+import { birth, linkVariable, type OpenedLink, openedLink } from "../runtime/launch.ts";
+import { checkPlatform, loadRuntime } from "../runtime/runtime.ts";
 
 /**
  * Called again and again in the active process. Healthy: it returns, or resolves to, `undefined`, `true`, `0` or anything

@@ -3,9 +3,9 @@
  * has it watched from its own event loop. Does nothing in a process that no server started: a worker thread, say.
  * @module
  */
-import { birth, forgetPreload } from "./runtime/birth.ts";
+import { birth, forgetPreload } from "../runtime/launch.ts";
 
 forgetPreload(import.meta.url);
 if (birth.link !== undefined || birth.denied !== undefined) {
-  await (await import("./attach.ts")).attach();
+  await (await import("./auto_register.ts")).attach();
 }

@@ -1,8 +1,8 @@
 /** What happens to a supervised program, for as many readers as want to know. */
-import type { DriverEvent } from "./driver.ts";
-import type { Slack } from "./core/slack.ts";
-import type { ServerEvent, ServerState, SpareStatus } from "./core/server_types.ts";
-import type { ExitStatus, LastRecovery } from "./supervise.ts";
+import type { DriverEvent } from "../supervisor/driver.ts";
+import type { Slack } from "../core/server/slack.ts";
+import type { ServerEvent, ServerState, SpareStatus } from "../core/server/types.ts";
+import type { ExitStatus, LastRecovery } from "../supervisor/supervise.ts";
 
 /** A supervised program at one moment. */
 export interface SupervisorStatus {

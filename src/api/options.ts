@@ -1,14 +1,14 @@
 /** The options of a server: what the user may say, what holds otherwise, and the check of every value. */
-import { isTransportName, type TransportName } from "../transports/named.ts";
-import type { Transport } from "../transports/transport.ts";
-import type { ClusterMap, QuorumSource } from "./cluster/cluster.ts";
-import { restartDefaults, type RestartOptions } from "./core/restart.ts";
-import type { ServerSettings } from "./core/server_types.ts";
+import { isTransportName, type TransportName } from "../../transports/builtin.ts";
+import type { Transport } from "../../transports/transport.ts";
+import type { ClusterMap, QuorumSource } from "./cluster.ts";
+import { restartDefaults, type RestartOptions } from "../core/server/restart_policy.ts";
+import type { ServerSettings } from "../core/server/types.ts";
 import type { SupervisorEvent } from "./events.ts";
-import { isSignal, type Signal } from "./core/signals.ts";
-import { SamError } from "./errors.ts";
+import { isSignal, type Signal } from "../core/signals.ts";
+import { SamError } from "../errors.ts";
 
-export type { TransportName } from "../transports/named.ts";
+export type { TransportName } from "../../transports/builtin.ts";
 
 /**
  * How a program is supervised. Times are integer milliseconds, 0 to 2^31-1.

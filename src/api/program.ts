@@ -1,7 +1,7 @@
 /** From what the user calls a program to the command line that starts it. */
 import { checkObject, invalid, oneOf, or } from "./options.ts";
-import type { Command, Runtime, RuntimeName, Stdio } from "./runtime/runtime.ts";
-import { SamError } from "./errors.ts";
+import type { Command, Runtime, RuntimeName, Stdio } from "../runtime/runtime.ts";
+import { SamError } from "../errors.ts";
 
 /** A runtime, where its name alone does not say enough. */
 export interface RuntimeChoice {
@@ -147,14 +147,11 @@ export function checkProgram(program: unknown, captureStack = true): CheckedProg
   };
 }
 
-const isSource = import.meta.url.endsWith(".ts");
-/** The module that is loaded ahead of a program. */
-const preloadModule = new URL(isSource ? "./preload.ts" : "./preload.js", import.meta.url);
+const scriptExtension = import.meta.url.endsWith(".ts") ? "ts" : "js";
+/** The module that is loaded ahead of a program. In the npm package all files are side by side: rollup.config.js. */
+const preloadModule = new URL(`../active/preload.${scriptExtension}`, import.meta.url);
 /** The CommonJS file by which Node loads that module. */
-const nodePreload = new URL(
-  `./runtime/preload_node.${isSource ? "cts" : "cjs"}`,
-  import.meta.url,
-);
+const nodePreload = new URL(`../active/preload_node.c${scriptExtension}`, import.meta.url);
 
 /** A runtime, and before which of the command's arguments flags for the program go. */
 interface CommandLine {
@@ -238,7 +235,7 @@ export function canPreload(runtime: RuntimeName): boolean {
 async function inspectorFlags(
   ...given: readonly [name: RuntimeName, flags: readonly string[], open: boolean]
 ): Promise<readonly string[]> {
-  return (await import("./runtime/inspector_flags.ts")).inspectorFlags(...given);
+  return (await import("../runtime/inspector_flags.ts")).inspectorFlags(...given);
 }
 
 /** The flags that load our module ahead of the program, which may be a text on the command line. */

@@ -10,16 +10,16 @@
  *
  * @module
  */
-import * as host from "../runtime/host.ts";
+import * as host from "./host/host.ts";
 import { checkPlatform, loadRuntime } from "../runtime/runtime.ts";
-import { CommandError, exitCodeOf, exitCodes } from "./exit.ts";
-import { help, runHelp } from "./help.ts";
-import type * as Remote from "./remote.ts";
-import { version } from "./version.ts";
-import { helpAsked, type Option } from "./words.ts";
+import { CommandError, exitCodeOf, exitCodes } from "./command_line/exit.ts";
+import { help, runHelp } from "./command_line/help.ts";
+import type * as Remote from "./ask/remote.ts";
+import { version } from "./command_line/version.ts";
+import { helpAsked, type Option } from "./command_line/words.ts";
 
-export type { ProgramConfig, SamConfig } from "./config.ts";
-export type { ProgramStatus, ServerStatus } from "./status.ts";
+export type { ProgramConfig, SamConfig } from "./run/config.ts";
+export type { ProgramStatus, ServerStatus } from "./serve/status.ts";
 
 interface Command {
   readonly carryOut: (words: readonly string[]) => Promise<number>;
@@ -27,13 +27,13 @@ interface Command {
 }
 
 const remote = (name: keyof typeof Remote.remoteOptions) => async (): Promise<Command> => {
-  const { [name]: carryOut, remoteOptions } = await import("./remote.ts");
+  const { [name]: carryOut, remoteOptions } = await import("./ask/remote.ts");
   return { carryOut, options: remoteOptions[name] };
 };
 
 const commands: Readonly<Record<string, () => Promise<Command>>> = {
   run: async () => {
-    const { run, runOptions } = await import("./run.ts");
+    const { run, runOptions } = await import("./run/run.ts");
     return { carryOut: run, options: runOptions };
   },
   status: remote("status"),
@@ -42,7 +42,7 @@ const commands: Readonly<Record<string, () => Promise<Command>>> = {
   stop: remote("stop"),
   signal: remote("signal"),
   completion: async () => {
-    const { completion } = await import("./completion.ts");
+    const { completion } = await import("./command_line/completion.ts");
     return { carryOut: completion, options: [] };
   },
 };

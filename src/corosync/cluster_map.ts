@@ -1,7 +1,7 @@
 /** Corosync's cluster map, with a memory: a daemon that comes back is told again what was set. */
 import type { SamError } from "../errors.ts";
-import type { ClusterMap } from "./cluster.ts";
-import { connect } from "./corosync_connection.ts";
+import type { ClusterMap } from "../api/cluster.ts";
+import { connect } from "./daemon/connection.ts";
 
 /** Opens the map, which `signal` closes; rejects where waiting for the daemon would not help. */
 export async function openClusterMap(signal: AbortSignal): Promise<Required<ClusterMap>> {

@@ -1,8 +1,8 @@
 /** The membership of this process in a group of Corosync's: its events, what it sends, and its end. */
 import { SamError } from "../errors.ts";
-import { checkObject, integerFrom, invalid } from "../options.ts";
+import { checkObject, integerFrom, invalid } from "../api/options.ts";
 import { loadRuntime, type Runtime } from "../runtime/runtime.ts";
-import { connect, type Connection } from "./corosync_connection.ts";
+import { connect, type Connection } from "./daemon/connection.ts";
 import {
   type GroupAddress,
   type GroupJoin,
@@ -10,7 +10,7 @@ import {
   type GroupServiceEvent,
   maxNameBytes,
   queuedBytesOf,
-} from "./corosync_group_service.ts";
+} from "./daemon/group_service.ts";
 import type {
   CorosyncGroup,
   GroupEvent,
@@ -18,7 +18,7 @@ import type {
   GroupMember,
   GroupOptions,
   SendOptions,
-} from "./group.ts";
+} from "./group_types.ts";
 import { interruptible, Outbox } from "./group_outbox.ts";
 
 const defaultQueuedBytes = 64 * 1024 * 1024;

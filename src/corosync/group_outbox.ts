@@ -1,6 +1,6 @@
 /** What a member of a group has yet to send: handed over in order, as fast as it is taken. */
 import { SamError } from "../errors.ts";
-import { queuedBytesOf } from "./corosync_group_service.ts";
+import { queuedBytesOf } from "./daemon/group_service.ts";
 
 /** What an outbox works with. */
 export interface OutboxParts {

@@ -19,11 +19,11 @@
  *
  * @module
  */
-import type { ClusterMap, QuorumSource } from "./cluster/cluster.ts";
-import type { CorosyncGroup, GroupOptions } from "./cluster/group.ts";
-import { checkObject, integerFrom } from "./options.ts";
+import type { ClusterMap, QuorumSource } from "../api/cluster.ts";
+import type { CorosyncGroup, GroupOptions } from "./group_types.ts";
+import { checkObject, integerFrom } from "../api/options.ts";
 
-export type { ClusterMap, QuorumSource } from "./cluster/cluster.ts";
+export type { ClusterMap, QuorumSource } from "../api/cluster.ts";
 export type {
   CorosyncGroup,
   GroupEvent,
@@ -31,7 +31,7 @@ export type {
   GroupMember,
   GroupOptions,
   SendOptions,
-} from "./cluster/group.ts";
+} from "./group_types.ts";
 
 /** How Corosync's quorum is watched. */
 export interface CorosyncQuorumOptions {
@@ -60,7 +60,7 @@ export function corosyncQuorum(options: CorosyncQuorumOptions = {}): QuorumSourc
   const answerTimeout = integerFrom(100, "answerTimeout", given["answerTimeout"] ?? 2000);
   return {
     async watch(onChange, onProblem) {
-      const { watchQuorum } = await import("./cluster/corosync_quorum.ts");
+      const { watchQuorum } = await import("./quorum.ts");
       return await watchQuorum(answerTimeout, onChange, onProblem);
     },
   };
@@ -85,7 +85,7 @@ export function corosyncClusterMap(): ClusterMap {
   let closing = new AbortController();
   const opened = () => {
     const { signal } = closing;
-    return opening ??= import("./cluster/corosync_map.ts")
+    return opening ??= import("./cluster_map.ts")
       .then(({ openClusterMap }) => openClusterMap(signal));
   };
   return {
@@ -126,6 +126,6 @@ export async function corosyncGroup(
   name: string,
   options: GroupOptions = {},
 ): Promise<CorosyncGroup> {
-  const { joinGroup } = await import("./cluster/corosync_group.ts");
+  const { joinGroup } = await import("./group.ts");
   return await joinGroup(name, options);
 }

@@ -1,8 +1,8 @@
 /** Corosync's quorum, watched: what the daemon tells, and whether it still answers. */
 import { SamError } from "../errors.ts";
 import { loadRuntime } from "../runtime/runtime.ts";
-import { connect } from "./corosync_connection.ts";
-import type { QuorumEvent } from "./corosync_quorum_service.ts";
+import { connect } from "./daemon/connection.ts";
+import type { QuorumEvent } from "./daemon/quorum_service.ts";
 
 /** The daemon is asked so often within the time that it has for an answer. */
 const questions = 4;

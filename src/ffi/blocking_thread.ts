@@ -46,7 +46,7 @@ export async function startThread(
   sink: ThreadSink,
 ): Promise<Thread> {
   if (runtimeName() === "deno") {
-    return (await import("./thread_deno.ts")).runHere(await load(), sink);
+    return (await import("./blocking_thread_deno.ts")).runHere(await load(), sink);
   }
-  return (await import("./thread_worker.ts")).startWorker(url, sink);
+  return (await import("./blocking_thread_worker.ts")).startWorker(url, sink);
 }

@@ -1,6 +1,12 @@
 /** A place for calls that block, on Deno: calls that block run on threads of Deno's, so the code itself may run here. */
-import { denoNative } from "./native_deno.ts";
-import { farewell, type Thread, type ThreadBody, type ThreadSink, wakeUp } from "./thread.ts";
+import { denoNative } from "./c_library_deno.ts";
+import {
+  farewell,
+  type Thread,
+  type ThreadBody,
+  type ThreadSink,
+  wakeUp,
+} from "./blocking_thread.ts";
 
 /** Runs `body` beside its owner. */
 export function runHere(body: ThreadBody, sink: ThreadSink): Thread {

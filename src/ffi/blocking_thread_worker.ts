@@ -3,10 +3,16 @@
  * cannot be ended, and Node waits for its workers before it exits: then the process is ended at once.
  */
 import type * as Workers from "node:worker_threads";
-import { fs, onExit, process } from "../runtime/process_common.ts";
+import { fs, onExit, process } from "../runtime/node_api.ts";
 import { runtimeName } from "../runtime/runtime.ts";
-import { nodeNative } from "./native_node.ts";
-import { farewell, type Thread, type ThreadBody, type ThreadSink, wakeUp } from "./thread.ts";
+import { nodeNative } from "./c_library_node.ts";
+import {
+  farewell,
+  type Thread,
+  type ThreadBody,
+  type ThreadSink,
+  wakeUp,
+} from "./blocking_thread.ts";
 
 /** A worker that is not blocked has ended so long after it was told to. */
 const endMs = 200;

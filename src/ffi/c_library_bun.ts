@@ -1,7 +1,13 @@
 /** C libraries for Bun: `bun:ffi`. */
 import { SamError } from "../errors.ts";
-import { process } from "../runtime/process_common.ts";
-import type { Functions, Native, NativeFunction, NativeSignature, NativeType } from "./native.ts";
+import { process } from "../runtime/node_api.ts";
+import type {
+  Functions,
+  Native,
+  NativeFunction,
+  NativeSignature,
+  NativeType,
+} from "./load_c_library.ts";
 
 interface BunFfi {
   dlopen(

@@ -1,6 +1,6 @@
 /** C libraries for Deno: `Deno.dlopen`, where `--allow-ffi` allows it. What blocks is called on a thread of Deno's. */
 import { SamError } from "../errors.ts";
-import type { Functions, Native, NativeFunction, NativeSignature } from "./native.ts";
+import type { Functions, Native, NativeFunction, NativeSignature } from "./load_c_library.ts";
 
 interface DenoFfi {
   readonly build: { readonly os: string };

@@ -1,8 +1,8 @@
 /** C libraries for Node: `node:ffi` (Node 26), else the npm package `koffi`. */
 import type * as Modules from "node:module";
 import { SamError } from "../errors.ts";
-import { process } from "../runtime/process_common.ts";
-import type { Functions, Native, NativeSignature, NativeType } from "./native.ts";
+import { process } from "../runtime/node_api.ts";
+import type { Functions, Native, NativeSignature, NativeType } from "./load_c_library.ts";
 
 type Function = (...args: readonly (number | bigint)[]) => number | bigint;
 

@@ -54,10 +54,10 @@ export interface Native {
 export async function loadNative(): Promise<Native> {
   switch (runtimeName()) {
     case "deno":
-      return (await import("./native_deno.ts")).denoNative();
+      return (await import("./c_library_deno.ts")).denoNative();
     case "bun":
-      return await (await import("./native_bun.ts")).bunNative();
+      return await (await import("./c_library_bun.ts")).bunNative();
     case "node":
-      return (await import("./native_node.ts")).nodeNative();
+      return (await import("./c_library_node.ts")).nodeNative();
   }
 }

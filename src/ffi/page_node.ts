@@ -1,5 +1,5 @@
 /** Shared memory for Node: `node:ffi` (Node 26), else the npm package `koffi` where the program has it, else none. */
-import { fs, process } from "../runtime/process_common.ts";
+import { fs, process } from "../runtime/node_api.ts";
 import type { Page } from "../runtime/runtime.ts";
 import { mappedPage, pageBytes } from "./mapped_page.ts";
 

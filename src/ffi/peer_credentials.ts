@@ -1,6 +1,6 @@
 /** Who is at the other end of a Unix socket, as the kernel noted it when the connection was made. */
-import { allocate } from "./memory.ts";
-import { loadNative } from "./native.ts";
+import { allocate } from "./c_memory.ts";
+import { loadNative } from "./load_c_library.ts";
 
 /** Whether the process that has made a connection is of this user, or root's. */
 export type PeerCheck = (descriptor: number) => boolean;

@@ -1,7 +1,7 @@
 /** Datagrams to a Unix socket, which no runtime sends by itself: by calls of the C library, on Linux. */
 import { SamError } from "../errors.ts";
-import { allocate } from "./memory.ts";
-import { loadNative } from "./native.ts";
+import { allocate } from "./c_memory.ts";
+import { loadNative } from "./load_c_library.ts";
 
 /** One way to one socket. */
 export interface Datagrams {

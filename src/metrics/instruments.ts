@@ -1,6 +1,6 @@
 /** What is measured, as data: one table for Prometheus and OpenTelemetry, whose names and units these are. */
-import type { ServerState } from "../core/server_types.ts";
-import type { SupervisorStatus } from "../events.ts";
+import type { ServerState } from "../core/server/types.ts";
+import type { SupervisorStatus } from "../api/events.ts";
 
 /** A unit of OpenTelemetry (UCUM); in braces what is counted. */
 export type Unit = "s" | "By" | `{${string}}`;

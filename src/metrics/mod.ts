@@ -13,10 +13,10 @@
  *
  * @module
  */
-import { PrometheusText, prometheusType } from "./metrics/prometheus.ts";
-import type { Supervisor } from "./supervise.ts";
+import { PrometheusText, prometheusType } from "./prometheus_text.ts";
+import type { Supervisor } from "../supervisor/supervise.ts";
 
-export type { Supervisor } from "./supervise.ts";
+export type { Supervisor } from "../supervisor/supervise.ts";
 
 /** Programs, measured for Prometheus. */
 export interface PrometheusMetrics {

@@ -20,12 +20,12 @@ import {
   durations,
   type Instrument,
   instruments,
-} from "./metrics/instruments.ts";
-import { Meters } from "./metrics/program_meter.ts";
-import { invalid } from "./options.ts";
-import type { Supervisor } from "./supervise.ts";
+} from "./instruments.ts";
+import { Meters } from "./program_meter.ts";
+import { invalid } from "../api/options.ts";
+import type { Supervisor } from "../supervisor/supervise.ts";
 
-export type { Supervisor } from "./supervise.ts";
+export type { Supervisor } from "../supervisor/supervise.ts";
 
 /** How an instrument is described to a meter. */
 export interface InstrumentOptions {

@@ -1,10 +1,10 @@
 /** What is counted of one program from its events, beside what its status says. */
 import { SamError } from "../errors.ts";
-import type { SupervisorEvent } from "../events.ts";
-import { invalid } from "../options.ts";
-import { processState } from "../proc.ts";
+import type { SupervisorEvent } from "../api/events.ts";
+import { invalid } from "../api/options.ts";
+import { processState } from "../runtime/procfs.ts";
 import { loadRuntime, type Runtime } from "../runtime/runtime.ts";
-import type { Supervisor } from "../supervise.ts";
+import type { Supervisor } from "../supervisor/supervise.ts";
 import { detection, type DurationInstrument, type Reading, recovery } from "./instruments.ts";
 
 /** What is asked of a `Supervisor`. */

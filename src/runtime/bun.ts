@@ -1,7 +1,7 @@
 /** The adapter for Bun: `Bun.spawn`, `Bun.listen`, `Bun.connect`; of Node's modules only `node:fs`, on the server's side. */
 import type { Signal } from "../core/signals.ts";
-import { mapPage } from "../ffi/bun.ts";
-import { birth } from "./birth.ts";
+import { mapPage } from "../ffi/page_bun.ts";
+import { birth } from "./launch.ts";
 import {
   clearTimeout,
   environment,
@@ -26,7 +26,7 @@ import {
   takeOver,
   takeVariable,
   writeOutput,
-} from "./process_common.ts";
+} from "./node_api.ts";
 import type { Child, Command, Exit, Runtime, Stream } from "./runtime.ts";
 import { spawnError } from "./spawn_error.ts";
 import { webOutput } from "./web_output.ts";

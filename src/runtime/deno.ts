@@ -4,7 +4,7 @@
  */
 import { SamError } from "../errors.ts";
 import type { Signal } from "../core/signals.ts";
-import { birth, interception } from "./birth.ts";
+import { birth, interception } from "./launch.ts";
 import {
   allowed,
   demand,
@@ -15,7 +15,7 @@ import {
   refuseMore,
   temporaryDirectory,
 } from "./deno_permissions.ts";
-import { privatePrefix, strayDirectories, type Surroundings } from "./private_directory.ts";
+import { privatePrefix, strayDirectories, type Surroundings } from "./private_directories.ts";
 import type { Child, Command, Exit, RandomFile, Runtime, Stdio, Stream } from "./runtime.ts";
 
 // The parts of the global `Deno` that are used here, so that the library needs no type package.
@@ -254,7 +254,7 @@ export const deno: Runtime = {
       return connectionStream(await Deno.connect({ hostname, port }));
     }, "open the inspector of the program"),
   async inherited(descriptor) {
-    const { closeOnExec, sender } = await import("../ffi/deno.ts");
+    const { closeOnExec, sender } = await import("../ffi/page_deno.ts");
     closeOnExec(descriptor);
     const put = sender();
     const later = (callback: () => void) => void setTimeout(callback, fullMs);
@@ -272,7 +272,7 @@ export const deno: Runtime = {
     }, what);
   },
   async mapPage(path) {
-    return (await import("../ffi/deno.ts")).mapPage(path);
+    return (await import("../ffi/page_deno.ts")).mapPage(path);
   },
 
   stackAccess: () => "flags",

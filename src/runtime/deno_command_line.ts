@@ -1,6 +1,6 @@
 /** How this Deno program was started, which Deno itself does not tell in full. */
 import { SamError } from "../errors.ts";
-import { birth } from "./birth.ts";
+import { birth } from "./launch.ts";
 import { absolute, allowed, demand, grantedAll } from "./deno_permissions.ts";
 
 interface DenoLike {

@@ -1,5 +1,5 @@
 /** Which flags of a Node or Deno program have to do with its inspector. */
-import { silentInspector } from "./birth.ts";
+import { silentInspector } from "./launch.ts";
 import type { RuntimeName } from "./runtime.ts";
 
 /** True if the user has the inspector opened, by a flag or by `NODE_OPTIONS`, and reads what it says. */

@@ -6,8 +6,8 @@ import type * as Net from "node:net";
 import type * as PerfHooks from "node:perf_hooks";
 import type * as Workers from "node:worker_threads";
 import type { EndSignal, Signal } from "../core/signals.ts";
-import { mapPage } from "../ffi/node.ts";
-import { birth } from "./birth.ts";
+import { mapPage } from "../ffi/page_node.ts";
+import { birth } from "./launch.ts";
 import { type DirectWrites, socketStream } from "./node_stream.ts";
 import {
   clearTimeout,
@@ -35,7 +35,7 @@ import {
   takeOver,
   takeVariable,
   writeOutput,
-} from "./process_common.ts";
+} from "./node_api.ts";
 import type { Child, Command, Exit, Output, Runtime, Stream } from "./runtime.ts";
 import { spawnError } from "./spawn_error.ts";
 

@@ -12,7 +12,7 @@ import {
   privatePrefix,
   strayDirectories as straysIn,
   type Surroundings,
-} from "./private_directory.ts";
+} from "./private_directories.ts";
 import type { RandomFile, Runtime } from "./runtime.ts";
 
 /** The part of a standard stream that is used here: Node's own handle. */

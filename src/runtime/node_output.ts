@@ -2,7 +2,7 @@
  * Node's writes to our own standard output and error, which never block and never leave a thread behind in a write: Node would
  * wait for that thread when it exits. Loaded by a server alone.
  */
-import { fs, process, setTimeout, writeOutput as writeByThread } from "./process_common.ts";
+import { fs, process, setTimeout, writeOutput as writeByThread } from "./node_api.ts";
 
 /** Tries to write; returns how many bytes were taken, or the system's code of an error. */
 type Put = (bytes: Uint8Array) => number | string;

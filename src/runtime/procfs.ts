@@ -1,7 +1,7 @@
 /** What Linux says about processes in /proc. Nothing is known elsewhere, and where Deno may not read it (without `-A`). */
-import type { ProcessState } from "./core/server_types.ts";
-import { type Signal, signalNumber } from "./core/signals.ts";
-import type { Runtime } from "./runtime/runtime.ts";
+import type { ProcessState } from "../core/server/types.ts";
+import { type Signal, signalNumber } from "../core/signals.ts";
+import type { Runtime } from "./runtime.ts";
 
 /** So many steps of the clock that /proc counts processor time with are a second, on every Linux there is. */
 const ticksPerSecond = 100;

@@ -1,8 +1,8 @@
 /** The cluster, as a server uses it: what the quorum source tells becomes input, what the cluster map is to show is written. */
-import type { MapKeys, ServerInput } from "../core/server_types.ts";
+import type { MapKeys, ServerInput } from "../core/server/types.ts";
 import { SamError } from "../errors.ts";
 import type { Runtime } from "../runtime/runtime.ts";
-import type { ClusterMap, QuorumSource } from "./cluster.ts";
+import type { ClusterMap, QuorumSource } from "../api/cluster.ts";
 
 /** What a server uses. */
 export interface ClusterParts {

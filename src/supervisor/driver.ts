@@ -2,27 +2,27 @@
  * The loop around the server's core: input → `Server.step` → carry out the effects → arm one timer. It owns the process,
  * the endpoint and the link of the present instance.
  */
-import type { Transport } from "../transports/transport.ts";
-import { type Alarm, alarmOf, type Sleeper } from "./alarm.ts";
-import type { ClusterMap, QuorumSource } from "./cluster/cluster.ts";
-import { ServerCluster } from "./cluster/server_cluster.ts";
-import { Server } from "./core/server.ts";
+import type { Transport } from "../../transports/transport.ts";
+import { type Alarm, alarmOf, type Sleeper } from "./wake_timer.ts";
+import type { ClusterMap, QuorumSource } from "../api/cluster.ts";
+import { ServerCluster } from "./cluster_bridge.ts";
+import { Server } from "../core/server/machine.ts";
 import type {
   ExitStatus,
   ServerEffect,
   ServerEvent,
   ServerInput,
   ServerSettings,
-} from "./core/server_types.ts";
-import type { Signal } from "./core/signals.ts";
-import type { Slack } from "./core/slack.ts";
-import { SamError } from "./errors.ts";
-import type { Guard } from "./guard.ts";
-import { Instance } from "./instance.ts";
-import type { Command, Runtime } from "./runtime/runtime.ts";
-import { Starvation } from "./starvation.ts";
+} from "../core/server/types.ts";
+import type { Signal } from "../core/signals.ts";
+import type { Slack } from "../core/server/slack.ts";
+import { SamError } from "../errors.ts";
+import type { Guard } from "./instance/guard.ts";
+import { Instance } from "./instance/instance.ts";
+import type { Command, Runtime } from "../runtime/runtime.ts";
+import { Starvation } from "./instance/starvation.ts";
 
-export { guardOf } from "./guard.ts";
+export { guardOf } from "./instance/guard.ts";
 
 /** What a driver drives. */
 export interface DriverParts {

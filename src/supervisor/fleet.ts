@@ -2,10 +2,10 @@
  * The programs of one server: started in the order of their dependencies, restarted together where the strategy says so,
  * stopped in the reverse order. The strategies are OTP's.
  */
-import type { Signal } from "./core/signals.ts";
-import { SamError } from "./errors.ts";
-import type { SupervisorEvent } from "./events.ts";
-import type { CheckedProgram } from "./program.ts";
+import type { Signal } from "../core/signals.ts";
+import { SamError } from "../errors.ts";
+import type { SupervisorEvent } from "../api/events.ts";
+import type { CheckedProgram } from "../api/program.ts";
 import { type CheckedSuperviseOptions, type ExitStatus, Supervision } from "./supervise.ts";
 
 /**

@@ -1,6 +1,6 @@
 /** A health check from outside: made by the server, of any program, in the words of Kubernetes. */
-import type { CheckedCheck } from "./options.ts";
-import type { Runtime } from "./runtime/runtime.ts";
+import type { CheckedCheck } from "../api/options.ts";
+import type { Runtime } from "../runtime/runtime.ts";
 
 /** Resolves to undefined for healthy, else to what is wrong. `over` is aborted when it is late, or nobody waits for it any more. */
 type Ask = (

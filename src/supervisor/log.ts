@@ -1,9 +1,9 @@
 /** What the option `log` stands for: who is told what happens, and in which words. */
-import { SamError } from "./errors.ts";
-import type { SupervisorEvent } from "./events.ts";
-import type { Log } from "./options.ts";
+import { SamError } from "../errors.ts";
+import type { SupervisorEvent } from "../api/events.ts";
+import type { Log } from "../api/options.ts";
 import { printable, report } from "./report.ts";
-import type { Runtime } from "./runtime/runtime.ts";
+import type { Runtime } from "../runtime/runtime.ts";
 
 /** So many characters may wait for a standard error that is not read; further lines are counted, and dropped. */
 const maxWaiting = 256 * 1024;

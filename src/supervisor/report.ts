@@ -1,6 +1,6 @@
 /** What people read about a program: one line for most events, some more for a recovery. */
-import type { Evidence } from "./core/server_types.ts";
-import type { SupervisorEvent, SupervisorStatus } from "./events.ts";
+import type { Evidence } from "../core/server/types.ts";
+import type { SupervisorEvent, SupervisorStatus } from "../api/events.ts";
 
 /** The state of a program in one word. */
 export function stateWord(

@@ -1,18 +1,18 @@
 /** `supervise()`: one program under supervision, as its owner sees it. */
-import { loadTransport } from "../transports/named.ts";
-import type { Evidence, FinishReason, RecoveryReason } from "./core/server_types.ts";
-import type { EndSignal, Signal } from "./core/signals.ts";
-import type { Checker } from "./check.ts";
-import { SlackCounter } from "./core/slack.ts";
+import { loadTransport } from "../../transports/builtin.ts";
+import type { Evidence, FinishReason, RecoveryReason } from "../core/server/types.ts";
+import type { EndSignal, Signal } from "../core/signals.ts";
+import type { Checker } from "./health_check.ts";
+import { SlackCounter } from "../core/server/slack.ts";
 import type { Driver, DriverEvent } from "./driver.ts";
-import { SamError } from "./errors.ts";
+import { SamError } from "../errors.ts";
 import {
   type CheckEvent,
   EventLog,
   type SupervisorEvent,
   type SupervisorEventDetail,
   type SupervisorStatus,
-} from "./events.ts";
+} from "../api/events.ts";
 import {
   checkCheck,
   type CheckedCheck,
@@ -23,10 +23,10 @@ import {
   type Log,
   or,
   type SamOptions,
-} from "./options.ts";
-import { type CheckedProgram, checkProgram, type Program } from "./program.ts";
-import { checkPlatform, loadRuntime, type Runtime } from "./runtime/runtime.ts";
-import type { ServerEvent } from "./core/server_types.ts";
+} from "../api/options.ts";
+import { type CheckedProgram, checkProgram, type Program } from "../api/program.ts";
+import { checkPlatform, loadRuntime, type Runtime } from "../runtime/runtime.ts";
+import type { ServerEvent } from "../core/server/types.ts";
 
 /** How supervision ended. */
 export interface ExitStatus {
@@ -197,7 +197,7 @@ export class Supervision implements Supervisor {
       loadRuntime(),
       import("./driver.ts"),
       loadTransport(this.#options.transport),
-      check && import("./check.ts"),
+      check && import("./health_check.ts"),
     ]);
     const heartbeatWindow = transport.coalesces ? Math.min(settings.timeInterval / 200, 1) : 0;
     this.#driver = new Driver({
@@ -247,7 +247,7 @@ export class Supervision implements Supervisor {
 
   async #reapOrphans(runtime: Runtime): Promise<void> {
     try {
-      await (await import("./reaper.ts")).reapOrphans(runtime);
+      await (await import("./own_process/orphan_reaper.ts")).reapOrphans(runtime);
     } catch (error) {
       const why = error instanceof Error ? error.message : String(error);
       this.#event({

@@ -1,5 +1,5 @@
 /** One timer for all the programs that a process supervises. */
-import type { Runtime } from "./runtime/runtime.ts";
+import type { Runtime } from "../runtime/runtime.ts";
 
 /** Something to be woken at a time that may move. */
 export interface Sleeper {

@@ -2,9 +2,9 @@
  * What every quorum source and every cluster map must do, as lists of checks that any test runner can run.
  * @module
  */
-import { type ConformanceCheck, fail, within } from "../conformance.ts";
+import { type ConformanceCheck, fail, within } from "./transport_conformance.ts";
 import { loadRuntime } from "../runtime/runtime.ts";
-import type { ClusterMap, QuorumSource } from "./cluster.ts";
+import type { ClusterMap, QuorumSource } from "../api/cluster.ts";
 
 /** What `quorumConformance` is told. */
 export interface QuorumConformanceOptions {

@@ -1,5 +1,5 @@
 /** A cluster in this process, for tests of what depends on one. */
-import type { ClusterMap, QuorumSource } from "./cluster.ts";
+import type { ClusterMap, QuorumSource } from "../api/cluster.ts";
 
 /** A quorum source whose state the test sets. */
 export interface MemoryQuorum extends QuorumSource {

@@ -14,22 +14,22 @@ export {
   type ConformanceOptions,
   servePeer,
   transportConformance,
-} from "./conformance.ts";
+} from "./transport_conformance.ts";
 export {
   clusterMapConformance,
   type ClusterMapConformanceOptions,
   quorumConformance,
   type QuorumConformanceOptions,
-} from "./cluster/conformance.ts";
+} from "./cluster_conformance.ts";
 export {
   type MemoryClusterMap,
   memoryClusterMap,
   type MemoryQuorum,
   memoryQuorum,
-} from "./cluster/memory.ts";
-export { type MemoryOptions, memoryTransport } from "../transports/memory.ts";
-export type { ClusterMap, QuorumSource } from "./cluster/cluster.ts";
-export type { ModuleProgram, ProgramOptions, RuntimeChoice } from "./program.ts";
+} from "./memory_cluster.ts";
+export { type MemoryOptions, memoryTransport } from "../../transports/memory.ts";
+export type { ClusterMap, QuorumSource } from "../api/cluster.ts";
+export type { ModuleProgram, ProgramOptions, RuntimeChoice } from "../api/program.ts";
 export type {
   Child,
   Command,
@@ -41,6 +41,6 @@ export type {
   RuntimeName,
   Stdio,
   Stream,
-} from "./runtime/runtime.ts";
-export type { Endpoint, Kept, Link, LinkSink, Transport } from "../transports/transport.ts";
-export type { Signal } from "./core/signals.ts";
+} from "../runtime/runtime.ts";
+export type { Endpoint, Kept, Link, LinkSink, Transport } from "../../transports/transport.ts";
+export type { Signal } from "../core/signals.ts";

@@ -3,11 +3,11 @@
  * its own (`peer`), except for transports that live inside one process.
  * @module
  */
-import type { Endpoint, Link, Transport } from "../transports/transport.ts";
-import { SamError } from "./errors.ts";
-import { checkProgram, type ModuleProgram } from "./program.ts";
-import { birth, linkVariable } from "./runtime/birth.ts";
-import { type Child, loadRuntime, type Runtime } from "./runtime/runtime.ts";
+import type { Endpoint, Link, Transport } from "../../transports/transport.ts";
+import { SamError } from "../errors.ts";
+import { checkProgram, type ModuleProgram } from "../api/program.ts";
+import { birth, linkVariable } from "../runtime/launch.ts";
+import { type Child, loadRuntime, type Runtime } from "../runtime/runtime.ts";
 
 /** One check: `run` rejects when the transport does not pass it. */
 export interface ConformanceCheck {

@@ -2,13 +2,17 @@
 import { assert, assertEquals } from "@std/assert";
 import { existsSync, readdirSync } from "node:fs";
 import { fileURLToPath } from "node:url";
-import { processTest } from "./support/processes.ts";
-import { currentRuntime } from "./support/runtimes.ts";
+import { processTest } from "../support/processes.ts";
+import { currentRuntime } from "../support/runtimes.ts";
 
 processTest("an active process on Deno starts without Deno's Node layer", async (stage) => {
-  const watched = stage.supervise("start_light", { timeInterval: 60_000, recoveryPolicy: "quit" }, {
-    runtime: "deno",
-  });
+  const watched = stage.supervise(
+    "active/light",
+    { timeInterval: 60_000, recoveryPolicy: "quit" },
+    {
+      runtime: "deno",
+    },
+  );
   assertEquals((await stage.line("started"))["early"], []);
   assertEquals((await watched.finished()).code, 0);
 });
@@ -18,7 +22,7 @@ processTest(
   "a program that is killed has left its compiled code, where the user wants a cache",
   async (stage) => {
     const cache = `${stage.directory}/compiled`;
-    const server = stage.run("standby_program", {
+    const server = stage.run("supervisor/standby", {
       args: ["unix", "stays"],
       env: { NODE_COMPILE_CACHE: cache },
     });
@@ -31,14 +35,14 @@ processTest(
 );
 
 /** dist/, for sources and for their compiled copies in .build/test. */
-const dist = ["../dist/", "../../dist/"].map((path) =>
+const dist = ["../../dist/", "../../../dist/"].map((path) =>
   fileURLToPath(new URL(path, import.meta.url))
 )
   .find((path) => existsSync(`${path}mod.js`));
 
 processTest("the package of npm runs a program, watches it and starts it again", async (stage) => {
   assert(dist !== undefined, "dist/ is missing: npm run build");
-  const server = stage.run("package_program", { args: [`${dist}mod.js`] });
+  const server = stage.run("active/package", { args: [`${dist}mod.js`] });
   await stage.line("started", 2);
   const stopped = await stage.line("stopped");
   assertEquals([stopped["instance"], stopped["ofOurs"]], [2, true]);
@@ -46,10 +50,10 @@ processTest("the package of npm runs a program, watches it and starts it again",
 });
 
 processTest("the package's testing entry is one with its main entry", async () => {
-  const { SamError } = await import(`${dist}mod.js`) as typeof import("../mod.ts");
+  const { SamError } = await import(`${dist}mod.js`) as typeof import("../../mod.ts");
   const { memoryTransport, transportConformance } = await import(
     `${dist}testing.js`
-  ) as typeof import("../src/testing.ts");
+  ) as typeof import("../../src/testing/mod.ts");
   for (const check of transportConformance(memoryTransport())) await check.run();
   const error = await memoryTransport().connect("none", {} as never).catch((error) => error);
   assert(error instanceof SamError);

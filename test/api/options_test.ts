@@ -1,10 +1,10 @@
 // Bad input: every option of a server and every part of a program, each value that it may not have.
 import { assert, assertEquals, assertInstanceOf, assertRejects, assertThrows } from "@std/assert";
-import { initialize, type SamErrorCode, supervise, type Transport } from "../mod.ts";
-import { SamError } from "../mod.ts";
-import { checkCheck } from "../src/options.ts";
-import { unix } from "../transports/unix.ts";
-import { test } from "./support/harness.ts";
+import { initialize, type SamErrorCode, supervise, type Transport } from "../../mod.ts";
+import { SamError } from "../../mod.ts";
+import { checkCheck } from "../../src/api/options.ts";
+import { unix } from "../../transports/unix.ts";
+import { test } from "../support/harness.ts";
 
 const maxMs = 2 ** 31 - 1;
 const valid = { timeInterval: 1000, recoveryPolicy: "restart" };

@@ -5,11 +5,11 @@ import { chmodSync, mkdirSync, readdirSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { pathToFileURL } from "node:url";
 import { Worker } from "node:worker_threads";
-import type { Program, SamErrorCode, SuperviseOptions, Transport } from "../mod.ts";
-import { unix } from "../transports/unix.ts";
-import { test } from "./support/harness.ts";
-import { processTest, type Stage, transports } from "./support/processes.ts";
-import { currentRuntime, fixture } from "./support/runtimes.ts";
+import type { Program, SamErrorCode, SuperviseOptions, Transport } from "../../mod.ts";
+import { unix } from "../../transports/unix.ts";
+import { test } from "../support/harness.ts";
+import { processTest, type Stage, transports } from "../support/processes.ts";
+import { currentRuntime, fixture } from "../support/runtimes.ts";
 
 const options = { timeInterval: 5000, recoveryPolicy: "restart" } as const;
 const other = currentRuntime === "deno" ? "bun" : "deno";
@@ -52,13 +52,13 @@ processTest("a module that does not exist is named, and not tried again", async 
 
 processTest("a module that throws at import is named, and not started again", async (stage) => {
   const watched = stage.supervise(
-    { ...stage.program("input_throws"), stdio: "ignore" },
+    { ...stage.program("api/throws"), stdio: "ignore" },
     options,
   );
   const status = await watched.finished();
   assertEquals([status.reason, status.code, status.signal], ["exit", 1, null]);
   assertEquals(status.error?.code, "LIBRARY");
-  assert(status.error!.message.includes(fixture("input_throws")), status.error!.message);
+  assert(status.error!.message.includes(fixture("api/throws")), status.error!.message);
   assert(status.error!.message.includes("status 1"), status.error!.message);
   assertEquals(watched.all("spawn").length, 1);
   assertEquals(watched.all("recovery").length, 0);
@@ -68,7 +68,7 @@ processTest("a module that throws at import is named, and not started again", as
 processTest(
   "a program that throws at import ends its own server with its status",
   async (stage) => {
-    const program = stage.run("input_throws");
+    const program = stage.run("api/throws");
     assertEquals(await program.exited, { code: 1, signal: null });
     assertEquals(stage.lines("imported").length, 1);
     assertMatch(program.stderr(), /no good at import/);
@@ -97,7 +97,7 @@ processTest("a working directory that is not there is named", async (stage) => {
   await assertNeverSpawned(stage, { command: "true", cwd }, "LIBRARY", "true", cwd);
   await assertNeverSpawned(
     stage,
-    { module: fixture("input_throws"), cwd },
+    { module: fixture("api/throws"), cwd },
     "LIBRARY",
     cwd,
   );
@@ -110,7 +110,7 @@ processTest("a working directory that is a file is named", async (stage) => {
 });
 
 processTest("a runtime that is not installed is named", async (stage) => {
-  const module = fixture("input_throws");
+  const module = fixture("api/throws");
   const path = join(stage.directory, "no-runtime");
   for (const name of ["node", "deno", "bun"] as const) {
     await assertNeverSpawned(stage, { module, runtime: { name, path } }, "LIBRARY", path);
@@ -205,7 +205,7 @@ for (const [which, { of, codes, says }] of Object.entries(places)) {
         assertSays(error?.code, error!.message);
         assertEquals(watched.events.map(({ type }) => type), ["status", "spawnFailed", "finish"]);
       });
-      const program = stage.run("input_register", {
+      const program = stage.run("api/register", {
         args: [JSON.stringify(named)],
         env: { TMPDIR },
       });
@@ -222,7 +222,7 @@ for (const [which, { of, codes, says }] of Object.entries(places)) {
 }
 
 processTest("a pipe needs no TMPDIR", async (stage) => {
-  const program = stage.run("input_register", {
+  const program = stage.run("api/register", {
     args: [JSON.stringify({ ...options, transport: "pipe" })],
     env: { TMPDIR: join(stage.directory, "missing") },
   });
@@ -236,7 +236,7 @@ const quit = { timeInterval: 60_000, recoveryPolicy: "quit" } as const;
 const mine: Transport = { ...unix, name: "mine" };
 
 processTest("a transport of one's own carries all, when both sides bring it", async (stage) => {
-  const watched = stage.supervise("input_transport", { ...quit, transport: mine }, {
+  const watched = stage.supervise("api/transport", { ...quit, transport: mine }, {
     args: ["mine"],
   });
   const { reason, code } = await watched.finished();
@@ -253,7 +253,7 @@ processTest("a program with another transport than its server is told so", async
   ] as const;
   for (const { transport, program } of cases) {
     const watched = stage.supervise(
-      { ...stage.program("input_transport", { args: [program] }), stdio: "ignore" },
+      { ...stage.program("api/transport", { args: [program] }), stdio: "ignore" },
       { ...quit, transport },
     );
     const { reason, code, error } = await watched.finished();
@@ -273,7 +273,7 @@ processTest("a program that names a transport gets its server's", async (stage) 
   for (const transport of transports) {
     for (const own of transports) {
       const watched = stage.supervise(
-        "input_register",
+        "api/register",
         { ...quit, transport },
         { args: [JSON.stringify({ ...quit, transport: own })] },
       );
@@ -285,7 +285,7 @@ processTest("a program that names a transport gets its server's", async (stage) 
 
 processTest("a program that cannot connect gets LIBRARY, with the cause", async (stage) => {
   const watched = stage.supervise(
-    { ...stage.program("input_transport", { args: ["mine", "fail"] }), stdio: "ignore" },
+    { ...stage.program("api/transport", { args: ["mine", "fail"] }), stdio: "ignore" },
     { ...quit, transport: mine },
   );
   assertEquals((await watched.finished()).code, 4);
@@ -308,7 +308,7 @@ processTest("a transport that cannot open ends supervision with its error", asyn
 // Calls.
 
 test("initialize() in a worker thread is NOT_SUPPORTED", async () => {
-  const url = pathToFileURL(fixture("input_worker"));
+  const url = pathToFileURL(fixture("api/worker"));
   const { code, message } = await new Promise<{ code: string; message: string }>(
     (resolve, reject) => {
       if (currentRuntime === "deno") {
@@ -374,7 +374,7 @@ const stateNames = ["initialized", "registered", "started", "registered", "final
 for (const transport of transports) {
   processTest(`every call in every state, ${transport}`, async (stage) => {
     const server: SuperviseOptions = { ...quit, transport, maxDataSize: 10 };
-    const status = await stage.supervise("input_states", server).finished();
+    const status = await stage.supervise("api/states", server).finished();
     assertEquals([status.reason, status.code], ["exit", 0], JSON.stringify(stage.lines()));
     Object.keys(more).forEach((state, at) => {
       const [line] = stage.lines(state);
@@ -397,7 +397,7 @@ for (const transport of transports) {
 
 processTest("with a time interval of 0 there is no health check", async (stage) => {
   const server = { timeInterval: 0, recoveryPolicy: "quit" } as const;
-  assertEquals((await stage.supervise("input_no_limit", server).finished()).code, 0);
+  assertEquals((await stage.supervise("api/no_limit", server).finished()).code, 0);
   assertEquals(
     stage.lines().map(({ event, code }) => [event, code]),
     [["setHealthCheck", invalid], ["setHealthCheck(null)", invalid]],
@@ -408,7 +408,7 @@ processTest(
   "data over the server's maximum, stored before register(), are TOO_BIG there",
   async (stage) => {
     const server = { timeInterval: 0, recoveryPolicy: "quit", maxDataSize: 10 } as const;
-    const watched = stage.supervise("input_no_limit", server, { args: ["11"] });
+    const watched = stage.supervise("api/no_limit", server, { args: ["11"] });
     assertEquals((await watched.finished()).code, 0);
     assertEquals(
       stage.lines().map(({ event, code, state }) => [event, code, state]),

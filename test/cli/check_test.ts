@@ -6,10 +6,10 @@ import { readFileSync, rmSync, writeFileSync } from "node:fs";
 import { createServer, type Server } from "node:http";
 import { connect, type Socket } from "node:net";
 import { setTimeout as sleep } from "node:timers/promises";
-import { commandTest } from "./support/command.ts";
-import { taggedProcesses } from "./support/leaks.ts";
-import { eventually, killQuietly, processTest } from "./support/processes.ts";
-import { runtimePath } from "./support/runtimes.ts";
+import { commandTest } from "../support/command.ts";
+import { taggedProcesses } from "../support/leaks.ts";
+import { eventually, killQuietly, processTest } from "../support/processes.ts";
+import { runtimePath } from "../support/runtimes.ts";
 
 /** The processes of this test whose command line is `words`. */
 function running(words: string): number {

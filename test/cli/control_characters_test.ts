@@ -1,14 +1,14 @@
 // What a program says reaches the terminal of whoever watches it as text: its control characters are escaped.
 import { assert, assertEquals, assertStringIncludes } from "@std/assert";
-import type { SupervisorEvent } from "../mod.ts";
-import type { Output } from "../src/runtime/host.ts";
-import type { ServerStatus } from "../src/cli/status.ts";
-import { table } from "../src/cli/table.ts";
-import { SlackCounter } from "../src/core/slack.ts";
-import { logger } from "../src/log.ts";
-import { report } from "../src/report.ts";
-import { commandTest } from "./support/command.ts";
-import { test } from "./support/harness.ts";
+import type { SupervisorEvent } from "../../mod.ts";
+import type { Output } from "../../src/cli/host/host.ts";
+import type { ServerStatus } from "../../src/cli/serve/status.ts";
+import { table } from "../../src/cli/ask/table.ts";
+import { SlackCounter } from "../../src/core/server/slack.ts";
+import { logger } from "../../src/supervisor/log.ts";
+import { report } from "../../src/supervisor/report.ts";
+import { commandTest } from "../support/command.ts";
+import { test } from "../support/harness.ts";
 
 /** Sets the title of a terminal, clears it, and overwrites a line; the last one is a control sequence in one character. */
 const hostile = "a\x1b]0;title\x07b\x1b[2Jc\rd\x7f\x9b2J";

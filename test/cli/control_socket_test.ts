@@ -2,10 +2,10 @@
 import { assertEquals } from "@std/assert";
 import { existsSync, mkdirSync, readdirSync, renameSync, rmSync } from "node:fs";
 import { createServer, type Server } from "node:net";
-import { Control } from "../src/cli/control.ts";
-import { connect } from "../src/cli/socket.ts";
-import { loadRuntime } from "../src/runtime/runtime.ts";
-import { processTest } from "./support/processes.ts";
+import { Control } from "../../src/cli/serve/control.ts";
+import { connect } from "../../src/cli/host/socket.ts";
+import { loadRuntime } from "../../src/runtime/runtime.ts";
+import { processTest } from "../support/processes.ts";
 
 /** A server that gets its name in the end, as one does whose directory has two paths. */
 async function listening(path: string): Promise<Server> {

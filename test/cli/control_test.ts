@@ -2,14 +2,14 @@
 import { assert, assertEquals, assertMatch, assertStringIncludes } from "@std/assert";
 import { spawn, spawnSync } from "node:child_process";
 import { chmodSync, existsSync, mkdirSync, readdirSync, statSync, writeFileSync } from "node:fs";
-import type { ProgramStatus } from "../src/cli/status.ts";
-import { table } from "../src/cli/table.ts";
-import type { Output } from "../src/runtime/host.ts";
-import { type Command, commandTest, samCommand } from "./support/command.ts";
-import { test } from "./support/harness.ts";
-import { eventually } from "./support/processes.ts";
-import { currentRuntime } from "./support/runtimes.ts";
-import { terminal } from "./support/terminal.ts";
+import type { ProgramStatus } from "../../src/cli/serve/status.ts";
+import { table } from "../../src/cli/ask/table.ts";
+import type { Output } from "../../src/cli/host/host.ts";
+import { type Command, commandTest, samCommand } from "../support/command.ts";
+import { test } from "../support/harness.ts";
+import { eventually } from "../support/processes.ts";
+import { currentRuntime } from "../support/runtimes.ts";
+import { terminal } from "../support/terminal.ts";
 
 const config = {
   name: "shop",

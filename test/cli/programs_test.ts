@@ -2,12 +2,12 @@
 import { assert, assertEquals, assertMatch, assertStringIncludes } from "@std/assert";
 import { spawn, spawnSync } from "node:child_process";
 import { mkdirSync, writeFileSync } from "node:fs";
-import { insteadOfWrapper } from "../src/cli/wrappers.ts";
-import { restartsItself } from "../src/program.ts";
-import { type Command, commandTest, page, runtimeName, samCommand } from "./support/command.ts";
-import { test } from "./support/harness.ts";
-import { eventually } from "./support/processes.ts";
-import { currentRuntime, quickFixture as fixture, runtimePath } from "./support/runtimes.ts";
+import { insteadOfWrapper } from "../../src/cli/run/wrappers.ts";
+import { restartsItself } from "../../src/api/program.ts";
+import { type Command, commandTest, page, runtimeName, samCommand } from "../support/command.ts";
+import { test } from "../support/harness.ts";
+import { eventually } from "../support/processes.ts";
+import { currentRuntime, quickFixture as fixture, runtimePath } from "../support/runtimes.ts";
 
 const isNode = runtimeName === "node";
 const runtime = runtimePath(currentRuntime);
@@ -173,7 +173,7 @@ commandTest(
     const announced = /Debugger listening|For help|chrome:/;
     const hang = ["--runtime", runtimeName, "--time-interval", "500", "--restart", "never"];
     const flags = run.slice(1).map((flag) => `--runtime-flag=${flag}`);
-    const own = sam(["run", "--json", ...hang, ...flags, fixture("cli_server")]);
+    const own = sam(["run", "--json", ...hang, ...flags, fixture("cli/server")]);
     const [, port] = await own.text(/port (\d+)\n/);
     await own.event("start");
     await page(port!, "/hang");
@@ -181,12 +181,12 @@ commandTest(
     assert(!announced.test(own.stderr), own.stderr);
     if (runtimeName === "bun") return;
     const inspect = "--runtime-flag=--inspect=127.0.0.1:0";
-    const user = sam(["run", ...hang, ...flags, inspect, fixture("cli_server")]);
+    const user = sam(["run", ...hang, ...flags, inspect, fixture("cli/server")]);
     await user.text(announced, "stderr");
     await end(user);
     const options = { NODE_OPTIONS: "--inspect=127.0.0.1:0" };
     if (isNode) {
-      const variable = sam(["run", ...hang, fixture("cli_server")], options);
+      const variable = sam(["run", ...hang, fixture("cli/server")], options);
       await variable.text(/(Debugger listening[^]*){2}/, "stderr"); // sam's, and the program's
       await end(variable);
     }
@@ -204,7 +204,7 @@ test("a flag whose value is a word of its own is kept, or left out, together wit
     bun: [["--conditions", "some", "--smol"], ["--conditions", "some", "--smol"]],
   }[runtimeName as "node" | "deno" | "bun"]!;
   const main = words.length - 1;
-  const how = ["run", "--runtime", runtimeName, fixture("cli_flags")];
+  const how = ["run", "--runtime", runtimeName, fixture("cli/flags")];
   const line = [...words.slice(0, main), ...given!, words[main]!, ...how];
   const { stdout, stderr } = spawnSync(file!, line, { encoding: "utf8" });
   assertEquals(JSON.parse(stdout || "null"), kept, stderr);
@@ -236,7 +236,7 @@ commandTest(
       npm_lifecycle_script: "'sam' run server.js",
       XDG_RUNTIME_DIR: stage.directory,
     };
-    const line = [...samCommand(), "run", "--runtime", runtimeName, fixture("cli_server")];
+    const line = [...samCommand(), "run", "--runtime", runtimeName, fixture("cli/server")];
     const shell = spawn("sh", ["-c", '"$@"; exit $?', "sh", ...line], {
       env: { ...process.env, ...npm },
       stdio: ["ignore", "pipe", "pipe"],

@@ -5,15 +5,15 @@ import { closeSync, openSync, readFileSync, rmSync, writeFileSync } from "node:f
 import { createServer } from "node:http";
 import { basename } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
-import { loopbackPorts } from "../src/proc.ts";
-import { loadRuntime } from "../src/runtime/runtime.ts";
-import { type Command, commandTest, page, runtimeName, samCommand } from "./support/command.ts";
-import { test } from "./support/harness.ts";
-import { freePorts } from "./support/ports.ts";
-import { eventually } from "./support/processes.ts";
-import { currentRuntime, quickFixture as fixture, sourceFixture } from "./support/runtimes.ts";
+import { loopbackPorts } from "../../src/runtime/procfs.ts";
+import { loadRuntime } from "../../src/runtime/runtime.ts";
+import { type Command, commandTest, page, runtimeName, samCommand } from "../support/command.ts";
+import { test } from "../support/harness.ts";
+import { freePorts } from "../support/ports.ts";
+import { eventually } from "../support/processes.ts";
+import { currentRuntime, quickFixture as fixture, sourceFixture } from "../support/runtimes.ts";
 
-const server = ["--runtime", runtimeName, "--time-interval", "300", fixture("cli_server")];
+const server = ["--runtime", runtimeName, "--time-interval", "300", fixture("cli/server")];
 const port = (nth: number) => new RegExp(`(?:port (\\d+)\\n[^]*){${nth}}`);
 
 commandTest("an unmodified web server with an endless loop, a crash and an end", async (sam) => {
@@ -39,7 +39,7 @@ commandTest(
   "a program that has put its own timers and clocks in place is watched by the real ones",
   async (sam) => {
     const how = ["--runtime", runtimeName, "--time-interval", "300"];
-    const run = sam(["run", "--json", ...how, fixture("cli_fakes")]);
+    const run = sam(["run", "--json", ...how, fixture("cli/fakes")]);
     await run.event("start");
     const [, first] = await run.text(port(1));
     assertMatch(await page(first!, "/") ?? "", /^\d+$/);
@@ -51,9 +51,9 @@ commandTest(
   },
 );
 
-/** `cli_server.ts:15`, as the runtime has it. */
+/** `cli/server.ts:15`, as the runtime has it. */
 function lineOfTheLoop(): string {
-  const file = fixture("cli_server");
+  const file = fixture("cli/server");
   const lines = readFileSync(file, "utf8").split("\n");
   const at = lines.findIndex((line) => line.includes("for (;;)"));
   return `${basename(file)}:${at + 1}`;
@@ -64,7 +64,7 @@ commandTest(
   async (sam) => {
     // The stack is waited for as long as the time interval, which on a busy machine is not to be short.
     const patient = ["--time-interval", "2s", "--metrics", "0"];
-    const run = sam(["run", ...patient, "--runtime", runtimeName, fixture("cli_server")]);
+    const run = sam(["run", ...patient, "--runtime", runtimeName, fixture("cli/server")]);
     const [, first] = await run.text(port(1));
     await page(first!, "/crash");
     await run.text(
@@ -98,7 +98,7 @@ commandTest(
       runtimeName,
       "--time-interval",
       "400",
-      fixture("cli_slow"),
+      fixture("cli/slow"),
     ]);
     await run.event("start");
     assertEquals(await run.exited, 0, run.stderr);
@@ -110,7 +110,7 @@ commandTest(
 commandTest("a program whose event loop turns, but in long pieces, has started", async (sam) => {
   const limits = ["--time-interval", "800", "--startup-timeout", "1200"];
   const how = ["--runtime", runtimeName, ...limits, "--restart", "never"];
-  const run = sam(["run", "--json", ...how, fixture("cli_blocks"), "in pieces", "450", "2500"]);
+  const run = sam(["run", "--json", ...how, fixture("cli/blocks"), "in pieces", "450", "2500"]);
   await run.event("start");
   assertEquals(await run.exited, 0, run.stderr);
   assertEquals(run.events().filter(({ type }) => type === "warn"), []);
@@ -127,7 +127,7 @@ commandTest(
   async (sam) => {
     const limits = ["--time-interval", "1s", "--restart-max-delay", "0"];
     const how = ["--runtime", runtimeName, ...limits];
-    const run = sam(["run", "--json", ...how, fixture("cli_blocks"), "hangs", "0"]);
+    const run = sam(["run", "--json", ...how, fixture("cli/blocks"), "hangs", "0"]);
     // Where the machine is busy, the stack may come too late, and the loop may get too little of a core to show by that.
     for (let instance = 1; await graceOf(run, instance) >= 900; instance++) {
       assert(instance < 6, run.stderr);
@@ -142,7 +142,7 @@ commandTest(
   async (sam, stage) => {
     const file = `${stage.directory}/turns`;
     const how = ["--runtime", runtimeName, "--time-interval", "2s", "--restart", "never"];
-    const run = sam(["run", "--json", ...how, fixture("cli_blocks"), "hangs", "1000", file]);
+    const run = sam(["run", "--json", ...how, fixture("cli/blocks"), "hangs", "1000", file]);
     await run.event("warn");
     await sleep(150); // the loop is found to be blocked
     writeFileSync(file, "");
@@ -172,7 +172,7 @@ commandTest("a program that is never loaded is recovered when its time is over",
     "400",
     "--runtime",
     runtimeName,
-    fixture("cli_slow"),
+    fixture("cli/slow"),
     "for ever",
   ]);
   const recovery = await run.event("recovery");
@@ -188,7 +188,7 @@ for (const [whose, copy] of [["sam's", []], ["another", [otherCopy]]] as const) 
     `a program that calls initialize() of ${whose} copy takes over, with its data and its checks`,
     async (sam) => {
       const how = ["--runtime", runtimeName, "--time-interval", "300"];
-      const run = sam(["run", "--json", ...how, fixture("cli_own"), ...copy]);
+      const run = sam(["run", "--json", ...how, fixture("cli/own"), ...copy]);
       assertEquals((await run.event("recovery")).reason, "unhealthy");
       await run.text(/instance 1, early data\ninstance 2, stored data\n/);
       assertEquals(await run.exited, 0, run.stderr);
@@ -255,7 +255,7 @@ commandTest(
 commandTest("node, deno run, bun and bun run as commands are watched like modules", async (sam) => {
   const commands = { deno: ["deno run -A"], bun: ["bun", "bun run"] }[runtimeName] ?? [runtimeName];
   for (const command of commands) {
-    const words = [...command.split(" "), fixture("cli_server")];
+    const words = [...command.split(" "), fixture("cli/server")];
     const run = sam(["run", "--json", "--time-interval", "300", ...words]);
     await run.event("start");
     const [, first] = await run.text(port(1));
@@ -281,7 +281,7 @@ commandTest(
       assertEquals([await run.exited, run.stderr], [0, ""]);
     }
     const flags = runtimeName === "deno" ? ["run", "-A", "--no-config"] : [];
-    const line = ["env", runtimeName, ...flags, fixture("cli_own")];
+    const line = ["env", runtimeName, ...flags, fixture("cli/own")];
     const own = sam(["run", "--json", ...interval, ...line]);
     assertMatch((await own.event("fallback")).detail, /^only the end of env is watched/);
     assertEquals((await own.event("recovery")).reason, "unhealthy");
@@ -439,7 +439,7 @@ commandTest(
   async (sam) => {
     const [port] = await freePorts(1);
     const env = { NODE_OPTIONS: `--inspect=127.0.0.1:${port}` };
-    const run = sam(["run", "--json", fixture("cli_server")], env);
+    const run = sam(["run", "--json", fixture("cli/server")], env);
     const { pid } = await run.event("spawn");
     const runtime = await loadRuntime();
     await eventually("the program's inspector", () => loopbackPorts(runtime, pid)!.has(port!));

@@ -3,15 +3,15 @@
 import { assert, assertEquals, assertMatch, assertStringIncludes } from "@std/assert";
 import { existsSync, mkdirSync, writeFileSync } from "node:fs";
 import { connect, createServer, type Socket } from "node:net";
-import { openControl } from "../src/cli/control.ts";
-import type { Journal } from "../src/cli/journal.ts";
-import type { SupervisorEvent } from "../mod.ts";
-import type { Fleet } from "../src/fleet.ts";
-import { loadRuntime, type Stream } from "../src/runtime/runtime.ts";
-import { Lines } from "../src/cli/socket.ts";
-import { commandTest } from "./support/command.ts";
-import { test } from "./support/harness.ts";
-import { eventually, type Stage } from "./support/processes.ts";
+import { openControl } from "../../src/cli/serve/control.ts";
+import type { Journal } from "../../src/cli/serve/journal.ts";
+import type { SupervisorEvent } from "../../mod.ts";
+import type { Fleet } from "../../src/supervisor/fleet.ts";
+import { loadRuntime, type Stream } from "../../src/runtime/runtime.ts";
+import { Lines } from "../../src/cli/host/socket.ts";
+import { commandTest } from "../support/command.ts";
+import { test } from "../support/harness.ts";
+import { eventually, type Stage } from "../support/processes.ts";
 
 /** A server of this user's that answers each request as it is told; the link is ended with `null`. */
 async function fakeServer(

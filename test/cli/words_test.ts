@@ -1,6 +1,6 @@
 // The words of a command line, texts that become values, and what PROGRAM is: without a process.
 import { assert, assertEquals, assertMatch, assertStringIncludes, assertThrows } from "@std/assert";
-import { SamError, type SupervisorEvent } from "../mod.ts";
+import { SamError, type SupervisorEvent } from "../../mod.ts";
 import {
   flagOf,
   optionFlags,
@@ -9,19 +9,19 @@ import {
   Settings,
   valueOf,
   variableOf,
-} from "../src/cli/flags.ts";
-import { type CommandError, exitCodes } from "../src/cli/exit.ts";
-import { help, runHelp } from "../src/cli/help.ts";
-import { buildProgram } from "../src/cli/programs.ts";
-import { which } from "../src/cli/which.ts";
-import { helpAsked, type Option, parseWords } from "../src/cli/words.ts";
-import { restartDefaults } from "../src/core/restart.ts";
-import { checkNames, optionNames } from "../src/options.ts";
-import type { Runtime, RuntimeName } from "../src/runtime/runtime.ts";
-import { report } from "../src/report.ts";
+} from "../../src/cli/command_line/flags.ts";
+import { type CommandError, exitCodes } from "../../src/cli/command_line/exit.ts";
+import { help, runHelp } from "../../src/cli/command_line/help.ts";
+import { buildProgram } from "../../src/cli/run/programs.ts";
+import { which } from "../../src/cli/run/which.ts";
+import { helpAsked, type Option, parseWords } from "../../src/cli/command_line/words.ts";
+import { restartDefaults } from "../../src/core/server/restart_policy.ts";
+import { checkNames, optionNames } from "../../src/api/options.ts";
+import type { Runtime, RuntimeName } from "../../src/runtime/runtime.ts";
+import { report } from "../../src/supervisor/report.ts";
 import { readFileSync } from "node:fs";
-import { test } from "./support/harness.ts";
-import { sourceFixture } from "./support/runtimes.ts";
+import { test } from "../support/harness.ts";
+import { sourceFixture } from "../support/runtimes.ts";
 
 const options: readonly Option[] = [
   { flag: "--time-interval", takesValue: true },
@@ -112,7 +112,7 @@ test("every option of a server is a flag, a variable and a key", () => {
   for (const name of optionNames) {
     assert(
       objects.includes(name) || keys.includes(name),
-      `src/cli/flags.ts has no row for the option ${name}`,
+      `src/cli/command_line/flags.ts has no row for the option ${name}`,
     );
   }
   for (const key of Object.keys(restartDefaults)) assert(keys.includes(`restart.${key}`), key);

@@ -7,7 +7,7 @@ import { compiledProgram } from "../support/runtimes.ts";
 /** A program of ours and one of libsam's, which do the same steps. */
 function both(stage: Stage, recoveryPolicy: string, timeInterval: number, steps: string[]) {
   const plan = { timeInterval, recoveryPolicy, clusterMap: true, steps };
-  const ours = stage.run("cluster_program", { args: [JSON.stringify(plan)] });
+  const ours = stage.run("corosync/program", { args: [JSON.stringify(plan)] });
   const args = [recoveryPolicy, String(timeInterval), ...steps];
   return { ours, theirs: stage.runCommand(compiledProgram("libsam"), { args }) };
 }

@@ -1,6 +1,6 @@
 // Corosync passes the checks that are for every cluster.
-import { corosyncClusterMap, corosyncQuorum } from "../../src/corosync.ts";
-import { clusterMapConformance, quorumConformance } from "../../src/testing.ts";
+import { corosyncClusterMap, corosyncQuorum } from "../../src/corosync/mod.ts";
+import { clusterMapConformance, quorumConformance } from "../../src/testing/mod.ts";
 import { clusterTest } from "../support/corosync.ts";
 
 clusterTest("corosync passes the conformance checks of quorum sources", async (_stage, node) => {

@@ -67,11 +67,11 @@ class Cluster {
   }
 
   async start(): Promise<void> {
-    const { env } = this.#stage.program("cluster_stubborn");
+    const { env } = this.#stage.program("corosync/stubborn");
     for (const node of this.nodes) {
       const runtime = mixes[currentRuntime][node - 1]!;
       const counter = runtimeCommand(runtime, "examples/cluster/counter");
-      const stubborn = runtimeCommand(runtime, "test/fixtures/cluster_stubborn");
+      const stubborn = runtimeCommand(runtime, "test/fixtures/corosync/stubborn");
       // One after the other: twelve processes that start at once would keep two processors busy for long.
       const first = await this.#lab.run(node, counter, { PORT: this.#socket(node) });
       this.#programs.set(node, [first]);

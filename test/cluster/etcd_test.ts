@@ -2,7 +2,7 @@
 import { assert, assertEquals, assertThrows } from "@std/assert";
 import { etcdLock } from "../../examples/etcd/lock.ts";
 import { SamError } from "../../mod.ts";
-import { quorumConformance } from "../../src/testing.ts";
+import { quorumConformance } from "../../src/testing/mod.ts";
 import { type Etcd, etcdMissing, startEtcd } from "../support/etcd.ts";
 import { test } from "../support/harness.ts";
 import { eventually, lives, processTest, type Watched } from "../support/processes.ts";
@@ -18,7 +18,7 @@ processTest(
     const etcd = await startEtcd(stage.directory);
     try {
       const start = () =>
-        stage.supervise("etcd_program", {
+        stage.supervise("corosync/etcd", {
           timeInterval,
           recoveryPolicy: "restart",
           quorum: etcdLock("one", { endpoints: [etcd.url], ttl, handover }),

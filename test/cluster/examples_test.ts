@@ -2,7 +2,7 @@
 import { assertEquals } from "@std/assert";
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
-import { corosyncClusterMap } from "../../src/corosync.ts";
+import { corosyncClusterMap } from "../../src/corosync/mod.ts";
 import { clusterTest, tool } from "../support/corosync.ts";
 import { examples, runExample } from "../support/example.ts";
 import { eventually } from "../support/processes.ts";
@@ -18,7 +18,7 @@ clusterTest("the command of docs/cluster.md shows the keys of a process", async 
   const blocks = [...page.matchAll(/^```sh\n([^]*?)^```$/gm)].map(([, block]) => block!.trim());
   assertEquals(blocks.length, 1);
   const plan = { timeInterval: 0, recoveryPolicy: "quit", steps: ["start", "exit"] };
-  stage.supervise("cluster_program", {
+  stage.supervise("corosync/program", {
     timeInterval: 0,
     recoveryPolicy: "quit",
     clusterMap: corosyncClusterMap(),

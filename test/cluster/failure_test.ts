@@ -15,7 +15,7 @@ for (
   ] as const
 ) {
   clusterTest(`a process that watches a cluster ends when it ${name}`, async (stage, node) => {
-    const program = stage.run("cluster_exit", { args: [how] });
+    const program = stage.run("corosync/exit", { args: [how] });
     await stage.line("ready to end");
     if (freezes) node.freeze();
     stage.go("to end");
@@ -46,7 +46,7 @@ async function without(library: string, action: () => Promise<void>): Promise<vo
 
 processTest("start() without libquorum rejects with LIBRARY", async (stage) => {
   await without("libquorum.so.5", async () => {
-    const program = stage.run("cluster_program", { args: [plan] });
+    const program = stage.run("corosync/program", { args: [plan] });
     await refused(stage, "LIBRARY", "is it installed?");
     assertEquals((await program.exited).code, 4);
   });
@@ -57,7 +57,7 @@ processTest(
   async (stage) => {
     await without("libcmap.so.4", async () => {
       const options = { timeInterval: 0, recoveryPolicy: "quit", clusterMap: true, log: "json" };
-      const program = stage.run("cluster_program", { args: [JSON.stringify(options)] });
+      const program = stage.run("corosync/program", { args: [JSON.stringify(options)] });
       await stage.line("start");
       const [, code, message] = await eventually(
         "the problem",
@@ -71,7 +71,7 @@ processTest(
 
 processTest("corosyncGroup() without libcpg rejects with LIBRARY", async (stage) => {
   await without("libcpg.so.4", async () => {
-    const program = stage.run("cluster_group", { args: ["join"] });
+    const program = stage.run("corosync/group", { args: ["join"] });
     const { code, message } = await stage.line("group");
     assertEquals(code, "LIBRARY");
     assertStringIncludes(message, "is it installed?");
@@ -81,7 +81,7 @@ processTest("corosyncGroup() without libcpg rejects with LIBRARY", async (stage)
 
 processTest("start() on Deno without --allow-ffi rejects with ACCESS", async (stage) => {
   const flags = ["run", "--allow-all", "--deny-ffi", "--no-config"];
-  const program = stage.run("cluster_program", { runtime: "deno", flags, args: [plan] });
+  const program = stage.run("corosync/program", { runtime: "deno", flags, args: [plan] });
   await refused(stage, "ACCESS", "--allow-ffi");
   assertEquals((await program.exited).code, 4);
 }, { leg: "deno" });
@@ -100,9 +100,9 @@ clusterTest(
     ];
     const run = (plan: object) => {
       const options = JSON.stringify({ timeInterval: 0, recoveryPolicy: "quit", ...plan });
-      return stage.runCommand("setpriv", { args: command("cluster_program", options) });
+      return stage.runCommand("setpriv", { args: command("corosync/program", options) });
     };
-    const join = () => stage.runCommand("setpriv", { args: command("cluster_group", "join") });
+    const join = () => stage.runCommand("setpriv", { args: command("corosync/group", "join") });
     const program = run({ quorum: {} });
     await refused(stage, "ACCESS", "uidgid.d");
     assertEquals((await program.exited).code, 4, program.stderr());

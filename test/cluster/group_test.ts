@@ -1,6 +1,6 @@
 // Process groups of a real Corosync: three daemons on this machine, and members on this runtime.
 import { assert, assertEquals, assertGreater } from "@std/assert";
-import { corosyncGroup } from "../../src/corosync.ts";
+import { corosyncGroup } from "../../src/corosync/mod.ts";
 import { clusterTest } from "../support/corosync.ts";
 import type { TestOptions } from "../support/harness.ts";
 import { eventually, killQuietly, processTest, type Stage } from "../support/processes.ts";
@@ -28,8 +28,8 @@ class Scene {
   }
 
   start(node: NodeNumber, ...args: string[]): Promise<Inside> {
-    const program = this.stage.program("cluster_group");
-    const command = runtimeCommand(currentRuntime, "test/fixtures/cluster_group");
+    const program = this.stage.program("corosync/group");
+    const command = runtimeCommand(currentRuntime, "test/fixtures/corosync/group");
     return this.lab.run(node, [...command, ...args], program.env);
   }
 
@@ -143,7 +143,7 @@ clusterTest(
   "corosyncGroup: a message of another program may be longer than any of ours",
   async (stage) => {
     await using group = await corosyncGroup("long");
-    stage.run("cluster_long");
+    stage.run("corosync/long");
     for await (const event of group.events()) {
       if (event.type !== "message") continue;
       const isWhole = event.data.every((byte, at) => byte === at % 251);

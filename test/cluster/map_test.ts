@@ -3,9 +3,9 @@ import { assert, assertEquals } from "@std/assert";
 import { readFileSync } from "node:fs";
 import { setTimeout as sleep } from "node:timers/promises";
 import type { SuperviseOptions } from "../../mod.ts";
-import { corosyncClusterMap } from "../../src/corosync.ts";
-import { allocate } from "../../src/ffi/memory.ts";
-import { loadNative } from "../../src/ffi/native.ts";
+import { corosyncClusterMap } from "../../src/corosync/mod.ts";
+import { allocate } from "../../src/ffi/c_memory.ts";
+import { loadNative } from "../../src/ffi/load_c_library.ts";
 import { clusterTest, type Corosync } from "../support/corosync.ts";
 import { eventually, type Stage, type Watched } from "../support/processes.ts";
 
@@ -16,7 +16,7 @@ function supervise(
   ...steps: readonly string[]
 ): Watched {
   const plan = { timeInterval: 0, recoveryPolicy: "quit", steps };
-  return stage.supervise("cluster_program", {
+  return stage.supervise("corosync/program", {
     recoveryPolicy: "restart",
     restart: { maxDelay: 0 },
     clusterMap: corosyncClusterMap(),
@@ -100,7 +100,7 @@ clusterTest(
 );
 
 clusterTest("all keys are there when register() resolves", async (stage, node) => {
-  const program = stage.run("cluster_program", {
+  const program = stage.run("corosync/program", {
     args: [JSON.stringify({
       timeInterval: 5000,
       recoveryPolicy: "restart",
@@ -123,7 +123,7 @@ clusterTest("all keys are there when register() resolves", async (stage, node) =
 clusterTest(
   "a daemon that does not answer delays register() by its limit",
   async (stage, node) => {
-    const program = stage.run("cluster_program", {
+    const program = stage.run("corosync/program", {
       args: [JSON.stringify({ timeInterval: 0, recoveryPolicy: "restart", clusterMap: true })],
     });
     await stage.line("start");
@@ -174,7 +174,7 @@ clusterTest(
   "libsam cluster map, on corosync, restart: silent instances are replaced, markFailed() sets failed and quit",
   async (stage, node) => {
     const timeInterval = 1000; // so long `running` is there to be seen
-    const program = stage.supervise("libsam_cluster_map", {
+    const program = stage.supervise("libsam/cluster_map", {
       timeInterval,
       recoveryPolicy: "restart",
       restart: { maxDelay: 0 },
@@ -210,7 +210,7 @@ clusterTest(
 clusterTest(
   "corosync's watchdog acts on markFailed() and on silence; a healthy process with time interval 0 it leaves alone",
   async (stage, node) => {
-    const healthy = stage.run("cluster_program", {
+    const healthy = stage.run("corosync/program", {
       args: [JSON.stringify({ timeInterval: 0, recoveryPolicy: "restart", clusterMap: true })],
     });
     await stage.line("start");

@@ -2,10 +2,10 @@
 import { assert, assertEquals, assertStringIncludes } from "@std/assert";
 import { setTimeout as sleep } from "node:timers/promises";
 import type { SuperviseOptions } from "../../mod.ts";
-import { corosyncClusterMap, corosyncQuorum } from "../../src/corosync.ts";
-import type { Service } from "../../src/cluster/corosync_service.ts";
-import { type QuorumEvent, quorumService } from "../../src/cluster/corosync_quorum_service.ts";
-import { loadNative, type Native, type NativeFunction } from "../../src/ffi/native.ts";
+import { corosyncClusterMap, corosyncQuorum } from "../../src/corosync/mod.ts";
+import type { Service } from "../../src/corosync/daemon/service.ts";
+import { type QuorumEvent, quorumService } from "../../src/corosync/daemon/quorum_service.ts";
+import { loadNative, type Native, type NativeFunction } from "../../src/ffi/load_c_library.ts";
 import { clusterTest } from "../support/corosync.ts";
 import { currentRuntime } from "../support/runtimes.ts";
 import { eventually, lives, type Stage, type Watched } from "../support/processes.ts";
@@ -19,7 +19,7 @@ function supervise(
   plan: object = {},
 ): Watched {
   const own = { timeInterval: 0, recoveryPolicy: "quit", ...plan };
-  return stage.supervise("cluster_program", { ...policy, ...options }, {
+  return stage.supervise("corosync/program", { ...policy, ...options }, {
     args: [JSON.stringify(own)],
   });
 }
@@ -42,7 +42,7 @@ clusterTest(
   "libsam quorum, on corosync: an end while waiting is a recovery, a loss is one too",
   async (stage, node) => {
     await node.setQuorate(false);
-    const program = stage.supervise("libsam_quorum", {
+    const program = stage.supervise("libsam/quorum", {
       ...policy,
       timeInterval: 2000,
       quorum: corosyncQuorum(),
@@ -324,7 +324,7 @@ clusterTest(
   "a server of its own survives the end and the return of the daemon",
   async (stage, node) => {
     const plan = { ...policy, timeInterval: 0, stopTimeout: 500, quorum: {}, clusterMap: true };
-    const server = stage.run("cluster_program", { args: [JSON.stringify(plan)] });
+    const server = stage.run("corosync/program", { args: [JSON.stringify(plan)] });
     await stage.line("start");
     await node.kill();
     await stage.line("registered", 2);

@@ -1,10 +1,10 @@
 // Every state of the active process × every call × every input: no throw, and no call is left without an answer.
 
 import { assert, assertEquals } from "@std/assert";
-import { answerMs, callable } from "../src/core/client.ts";
-import type { ClientInput, ClientState } from "../src/core/client_types.ts";
-import { type Asked, ClientBench, T, welcome } from "./support/core_client_bench.ts";
-import { test } from "./support/harness.ts";
+import { answerMs, callable } from "../../src/core/client/machine.ts";
+import type { ClientInput, ClientState } from "../../src/core/client/types.ts";
+import { type Asked, ClientBench, T, welcome } from "../support/core_client_bench.ts";
+import { test } from "../support/harness.ts";
 
 const register = { type: "register", pid: 7, notice: "" } as const;
 const linkEnd = { type: "linkEnd", detail: "gone" } as const;

@@ -1,11 +1,11 @@
 // The active process's core: what may be called where, requests and their limits, the server's loss. In virtual time.
 
 import { assert, assertEquals, assertMatch } from "@std/assert";
-import { answerMs, callable } from "../src/core/client.ts";
-import type { ClientState } from "../src/core/client_types.ts";
-import { chunkBytes, protocolVersion } from "../src/core/frame.ts";
-import { type Asked, ClientBench, welcome } from "./support/core_client_bench.ts";
-import { test } from "./support/harness.ts";
+import { answerMs, callable } from "../../src/core/client/machine.ts";
+import type { ClientState } from "../../src/core/client/types.ts";
+import { chunkBytes, protocolVersion } from "../../src/core/wire.ts";
+import { type Asked, ClientBench, welcome } from "../support/core_client_bench.ts";
+import { test } from "../support/harness.ts";
 
 const register = { type: "register", pid: 7, notice: "slow" } as const;
 const bytes = (...values: number[]) => Uint8Array.from(values);

@@ -1,11 +1,11 @@
 // The server's core: what is looked at before a process is ended, near misses, and the dry run. In virtual time.
 
 import { assert, assertEquals } from "@std/assert";
-import type { RecoveryReason } from "../src/core/server_types.ts";
-import { SlackCounter } from "../src/core/slack.ts";
-import { original } from "../src/source_map.ts";
-import { Bench, stopTimeout, T } from "./support/core_bench.ts";
-import { test } from "./support/harness.ts";
+import type { RecoveryReason } from "../../src/core/server/types.ts";
+import { SlackCounter } from "../../src/core/server/slack.ts";
+import { original } from "../../src/supervisor/instance/source_map.ts";
+import { Bench, stopTimeout, T } from "../support/core_bench.ts";
+import { test } from "../support/harness.ts";
 
 const heartbeat = { type: "heartbeat" } as const;
 const lost = { type: "quorum", quorate: false } as const;

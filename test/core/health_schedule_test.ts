@@ -1,9 +1,9 @@
 // The active process's core: the two rhythms of a health check. In virtual time.
 
 import { assert, assertEquals } from "@std/assert";
-import { answerMs } from "../src/core/client.ts";
-import { ClientBench, T } from "./support/core_client_bench.ts";
-import { test } from "./support/harness.ts";
+import { answerMs } from "../../src/core/client/machine.ts";
+import { ClientBench, T } from "../support/core_client_bench.ts";
+import { test } from "../support/harness.ts";
 
 const healthy = { type: "checked", healthy: true, detail: "" } as const;
 

@@ -1,8 +1,8 @@
 // The server's core: one instance after another, their ids, the restart limit and the backoff. In virtual time.
 
 import { assert, assertEquals } from "@std/assert";
-import { Bench, settings } from "./support/core_bench.ts";
-import { test } from "./support/harness.ts";
+import { Bench, settings } from "../support/core_bench.ts";
+import { test } from "../support/harness.ts";
 
 type Restart = typeof settings.restart;
 const heartbeat = { type: "heartbeat" } as const;

@@ -2,9 +2,13 @@
 
 import { assert, assertEquals } from "@std/assert";
 import * as fc from "fast-check";
-import { restartDefaults, type RestartOptions, RestartPolicy } from "../src/core/restart.ts";
-import { test } from "./support/harness.ts";
-import { checked } from "./support/property.ts";
+import {
+  restartDefaults,
+  type RestartOptions,
+  RestartPolicy,
+} from "../../src/core/server/restart_policy.ts";
+import { test } from "../support/harness.ts";
+import { checked } from "../support/property.ts";
 
 const policy = (some: RestartOptions = {}, seed = 1) =>
   new RestartPolicy({ ...restartDefaults, jitter: 0, ...some }, seed);

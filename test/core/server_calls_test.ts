@@ -1,9 +1,9 @@
 // The server's core: orderly ends, what the active process may ask, quorum and the cluster map. In virtual time.
 
 import { assert, assertEquals, assertMatch } from "@std/assert";
-import type { ServerInput } from "../src/core/server_types.ts";
-import { Bench, settings, stopTimeout, T } from "./support/core_bench.ts";
-import { test } from "./support/harness.ts";
+import type { ServerInput } from "../../src/core/server/types.ts";
+import { Bench, settings, stopTimeout, T } from "../support/core_bench.ts";
+import { test } from "../support/harness.ts";
 
 const stop = { type: "shutdown", signal: null } as const;
 const terminate = { type: "shutdown", signal: "SIGTERM" } as const;

@@ -1,9 +1,9 @@
 // The server's core, rule by rule: deadlines, warnings, kills, ends and statuses. In virtual time.
 
 import { assert, assertEquals, assertMatch } from "@std/assert";
-import { isSignal, signalNumber, signals } from "../src/core/signals.ts";
-import { Bench, stopTimeout, T } from "./support/core_bench.ts";
-import { test } from "./support/harness.ts";
+import { isSignal, signalNumber, signals } from "../../src/core/signals.ts";
+import { Bench, stopTimeout, T } from "../support/core_bench.ts";
+import { test } from "../support/harness.ts";
 
 const tick = { type: "tick" } as const;
 const starved = { type: "starved", waitMs: T / 8 } as const;

@@ -2,8 +2,8 @@
 // leaves it behind. The bench sees to it that there is never more than one, and none after the end.
 
 import { assert, assertEquals } from "@std/assert";
-import { Bench, settings } from "./support/core_bench.ts";
-import { test } from "./support/harness.ts";
+import { Bench, settings } from "../support/core_bench.ts";
+import { test } from "../support/harness.ts";
 
 const patient = { standby: 1, timeInterval: 0 } as const;
 

@@ -1,10 +1,10 @@
 // The standby in virtual time: when it is started, how it takes over, and how its own failures are met.
 import { assert, assertEquals, assertGreaterOrEqual } from "@std/assert";
-import { protocolVersion } from "../src/core/frame.ts";
-import type { ServerInput } from "../src/core/server_types.ts";
-import { Client } from "../src/core/client.ts";
-import { Bench, settings, T } from "./support/core_bench.ts";
-import { test } from "./support/harness.ts";
+import { protocolVersion } from "../../src/core/wire.ts";
+import type { ServerInput } from "../../src/core/server/types.ts";
+import { Client } from "../../src/core/client/machine.ts";
+import { Bench, settings, T } from "../support/core_bench.ts";
+import { test } from "../support/harness.ts";
 
 const patient = { standby: 1, timeInterval: 0 } as const;
 

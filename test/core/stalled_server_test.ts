@@ -1,10 +1,10 @@
 // A server that is stopped for longer than a call waits for its answer, and then carries out what it finds. Both cores, in
 // virtual time.
 import { assertEquals } from "@std/assert";
-import { answerMs } from "../src/core/client.ts";
-import { Bench } from "./support/core_bench.ts";
-import { ClientBench } from "./support/core_client_bench.ts";
-import { test } from "./support/harness.ts";
+import { answerMs } from "../../src/core/client/machine.ts";
+import { Bench } from "../support/core_bench.ts";
+import { ClientBench } from "../support/core_client_bench.ts";
+import { test } from "../support/harness.ts";
 
 for (
   const [call, reach, before] of [["start", "register", false], ["stop", "start", true]] as const

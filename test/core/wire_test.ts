@@ -14,10 +14,10 @@ import {
   maxFrameBytes,
   protocolVersion,
   type ServerMessage,
-} from "../src/core/frame.ts";
-import { SamError } from "../src/errors.ts";
-import { test } from "./support/harness.ts";
-import { checked, runs } from "./support/property.ts";
+} from "../../src/core/wire.ts";
+import { SamError } from "../../src/errors.ts";
+import { test } from "../support/harness.ts";
+import { checked, runs } from "../support/property.ts";
 
 const u8 = fc.integer({ min: 0, max: 255 });
 const u32 = fc.nat({ max: 2 ** 32 - 1 });

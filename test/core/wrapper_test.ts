@@ -1,9 +1,9 @@
 // The server's core: the end of a wrapper and of the program below it, what finalize() lets go, and what cannot be killed.
 
 import { assertEquals } from "@std/assert";
-import type { ServerInput } from "../src/core/server_types.ts";
-import { Bench, stopTimeout, T } from "./support/core_bench.ts";
-import { test } from "./support/harness.ts";
+import type { ServerInput } from "../../src/core/server/types.ts";
+import { Bench, stopTimeout, T } from "../support/core_bench.ts";
+import { test } from "../support/harness.ts";
 
 const killed: ServerInput = { type: "orphaned", code: null, signal: "SIGKILL" };
 const ended: ServerInput = { type: "orphaned", code: 3, signal: null };

@@ -1,7 +1,7 @@
 // The replicas of examples/cluster, without a cluster: cuts, losses and restarts at random moments, a thousand in a second.
 import { assert, assertEquals } from "@std/assert";
-import { Replica } from "../examples/cluster/replica.ts";
-import { test } from "./support/harness.ts";
+import { Replica } from "../../examples/cluster/replica.ts";
+import { test } from "../support/harness.ts";
 
 const nodes = [1, 2, 3];
 

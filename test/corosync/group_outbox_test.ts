@@ -1,8 +1,8 @@
 // What a member of a group has yet to send: order, flow control, limits, withdrawal.
 import { assertEquals, assertRejects } from "@std/assert";
-import { Outbox } from "../src/cluster/group_outbox.ts";
-import { SamError } from "../src/errors.ts";
-import { test } from "./support/harness.ts";
+import { Outbox } from "../../src/corosync/group_outbox.ts";
+import { SamError } from "../../src/errors.ts";
+import { test } from "../support/harness.ts";
 
 /** An outbox whose messages are taken as `taken` says, one number per attempt; then all. */
 function outboxOf(taken: number[], maxBytes = 1000) {

@@ -2,7 +2,7 @@
 import { assertEquals } from "@std/assert";
 import { spawnSync } from "node:child_process";
 import { readFileSync } from "node:fs";
-import { eventually, lives, processTest } from "./support/processes.ts";
+import { eventually, lives, processTest } from "../support/processes.ts";
 
 const alone = ["unshare", "--pid", "--fork", "--mount-proc"];
 const [unshare, ...flags] = alone;
@@ -18,7 +18,7 @@ function childrenOf(pid: number): number[] {
 processTest("as process 1, the server reaps orphans and obeys signals", async (stage) => {
   // Each leaves an orphan, which ends a little later.
   const orphans = ["setsid -f sleep 1", "setsid -f sleep 1"];
-  const { pid, exited, stderr } = stage.run("faults_program", {
+  const { pid, exited, stderr } = stage.run("faults/program", {
     within: alone,
     args: ["unix", "helpers", ...orphans, "setsid -f sleep 604"],
   });

@@ -1,9 +1,9 @@
 // What the application started goes with it by default, wherever it went; an option keeps it.
 import { assert, assertEquals } from "@std/assert";
 import { readFileSync } from "node:fs";
-import type { SuperviseOptions } from "../mod.ts";
-import { taggedProcesses } from "./support/leaks.ts";
-import { eventually, killQuietly, processTest, type Stage } from "./support/processes.ts";
+import type { SuperviseOptions } from "../../mod.ts";
+import { taggedProcesses } from "../support/leaks.ts";
+import { eventually, killQuietly, processTest, type Stage } from "../support/processes.ts";
 
 /** Helpers by the argument of their `sleep`: in the application's group or in one of their own, and a daemon of nobody's. */
 const helpers = ["sleep 601", "setsid sleep 602", "setsid -f sleep 603"];
@@ -21,7 +21,7 @@ function living(): number[] {
 }
 
 async function begin(stage: Stage, options: Partial<SuperviseOptions>, manner = "helpers") {
-  const watched = stage.supervise("faults_program", {
+  const watched = stage.supervise("faults/program", {
     timeInterval: 0,
     recoveryPolicy: "quit",
     ...options,
@@ -60,7 +60,7 @@ processTest(
   "where standard input is no terminal, the application leads a process group and session",
   async (stage) => {
     for (const [nth, within] of [piped, []].entries()) {
-      const server = stage.run("faults_program", { within, env: quits });
+      const server = stage.run("faults/program", { within, env: quits });
       const { pid } = await stage.line("started", nth + 1);
       assertEquals(groupsOf(pid), { group: pid, session: pid, foreground: -1 });
       killQuietly(pid);
@@ -74,7 +74,7 @@ processTest(
   async (stage) => {
     const [inGroup, , daemon] = helpers;
     const args = ["unix", "helpers", inGroup!, daemon!];
-    const server = stage.runInTerminal("faults_program", { args, env: quits });
+    const server = stage.runInTerminal("faults/program", { args, env: quits });
     const { pid } = await stage.line("started");
     const { group, foreground } = groupsOf(pid);
     assert(group !== pid, "it leads a group");

@@ -2,8 +2,8 @@
 import { assert, assertEquals } from "@std/assert";
 import { spawnSync } from "node:child_process";
 import { chownSync } from "node:fs";
-import { eventually, processTest } from "./support/processes.ts";
-import { currentRuntime } from "./support/runtimes.ts";
+import { eventually, processTest } from "../support/processes.ts";
+import { currentRuntime } from "../support/runtimes.ts";
 
 spawnSync("true"); // Bun keeps what it opens for the first one
 
@@ -51,7 +51,7 @@ for (const { resource, few, enough, within, skip } of limits) {
     async (stage) => {
       if (within.length > 0) chownSync(process.env["TMPDIR"]!, nobody, nobody);
       const restart = { intensity: 1000, initialDelay: 50, factor: 1, maxDelay: 100 };
-      const server = stage.run("faults_program", {
+      const server = stage.run("faults/program", {
         within,
         args: ["default"],
         env: { SAM_TEST_OPTIONS: JSON.stringify({ restart }) },
@@ -82,7 +82,7 @@ for (
     `no descriptor is left for the first instance${what}: supervision ends and says so`,
     async (stage) => {
       const within = ["sh", "-c", 'ulimit -n 200; exec "$@"', "sh"];
-      const program = stage.run("no_descriptors", { args: [how], within });
+      const program = stage.run("faults/no_descriptors", { args: [how], within });
       assertEquals(await program.exited, { code: 0, signal: null }, program.stderr());
       const { reason, code } = await stage.line("without");
       assertEquals(reason, "spawn");
@@ -96,7 +96,7 @@ for (
 processTest(
   "a program that is given too little memory is given up, its server is not",
   async (stage) => {
-    const [file, ...words] = stage.commandOf("faults_program");
+    const [file, ...words] = stage.commandOf("faults/program");
     const watched = stage.supervise({
       command: "sh",
       args: ["-c", 'ulimit -v 50000; "$@" || exit 9', "sh", file!, ...words],

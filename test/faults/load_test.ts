@@ -3,9 +3,9 @@ import { assert, assertEquals } from "@std/assert";
 import { cpus, tmpdir } from "node:os";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
-import { type Limit, limitCpu, limitDisk } from "./support/cgroup.ts";
-import { killQuietly, processTest, type TransportName, transports } from "./support/processes.ts";
-import { newest } from "./support/runtimes.ts";
+import { type Limit, limitCpu, limitDisk } from "../support/cgroup.ts";
+import { killQuietly, processTest, type TransportName, transports } from "../support/processes.ts";
+import { newest } from "../support/runtimes.ts";
 
 /** `npm run test:faults` takes a minute. */
 const loadMs = Number(process.env["SAM_TEST_LOAD_MS"] ?? 10_000);
@@ -15,7 +15,7 @@ processTest(
   async (stage) => {
     const loops = cpus().map(() => stage.runCommand("sh", { args: ["-c", "while :; do :; done"] }));
     const all = transports.map((transport) =>
-      stage.supervise("faults_program", {
+      stage.supervise("faults/program", {
         timeInterval: 200,
         recoveryPolicy: "restart",
         transport,
@@ -41,7 +41,7 @@ processTest(
   "a program that is given no processor is not taken for one that hangs, and one that hangs is found all the same",
   async (stage) => {
     const start = (transport: TransportName, manner: string) =>
-      stage.supervise("faults_program", {
+      stage.supervise("faults/program", {
         timeInterval: 200,
         recoveryPolicy: "restart",
         transport,
@@ -82,7 +82,7 @@ processTest(
       // Past the cache: to be read from the disk.
       const args = ["if=/dev/zero", `of=${file}`, "bs=1M", "count=1", "oflag=direct"];
       assertEquals((await stage.runCommand("dd", { args }).exited).code, 0);
-      return stage.supervise("faults_program", {
+      return stage.supervise("faults/program", {
         timeInterval: 200,
         recoveryPolicy: "restart",
         transport,

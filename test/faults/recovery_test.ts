@@ -1,7 +1,7 @@
 // Where libsam fails and this library must not: how an instance ends, and how its failure is noticed.
 import { setTimeout as sleep } from "node:timers/promises";
 import { assert, assertEquals } from "@std/assert";
-import { processTest, transports } from "./support/processes.ts";
+import { processTest, transports } from "../support/processes.ts";
 
 processTest("a death by signal is exit status 128 + n, an exit is its own", async (stage) => {
   const cases = [
@@ -17,7 +17,7 @@ processTest("a death by signal is exit status 128 + n, an exit is its own", asyn
   ] as const;
   const seen = [];
   for (const [when, how] of cases) {
-    const { code, signal } = await stage.run("weakness_end", { args: [when, how] }).exited;
+    const { code, signal } = await stage.run("faults/end", { args: [when, how] }).exited;
     seen.push([when, how, code ?? signal]);
   }
   assertEquals(seen, cases.map((each) => [...each]));
@@ -26,7 +26,7 @@ processTest("a death by signal is exit status 128 + n, an exit is its own", asyn
 processTest(
   "a crash loop is braked: growing delays, then the server gives up with the status of the last instance",
   async (stage) => {
-    const program = stage.run("weakness_end", { args: ["started", "exit 7", "restart"] });
+    const program = stage.run("faults/end", { args: ["started", "exit 7", "restart"] });
     assertEquals(await program.exited, { code: 7, signal: null });
     assertEquals(stage.lines("registered").map(({ instance }) => instance), [1, 2, 3, 4]);
     const told = program.stderr();
@@ -47,7 +47,7 @@ processTest(
 );
 
 processTest("a crash loop of exits with 0 does not look like success", async (stage) => {
-  const program = stage.supervise("weakness_end", {
+  const program = stage.supervise("faults/end", {
     timeInterval: 0,
     recoveryPolicy: "restart",
     restart: { intensity: 2, maxDelay: 0 },
@@ -61,7 +61,7 @@ for (const transport of transports) {
   processTest(
     `a loop that never ends is noticed with a health check set, ${transport}`,
     async (stage) => {
-      const program = stage.supervise("weakness_hang", {
+      const program = stage.supervise("faults/hang", {
         timeInterval: 250,
         recoveryPolicy: "restart",
         transport,
@@ -74,7 +74,7 @@ for (const transport of transports) {
   processTest(
     `setWarnSignal() and data.store() every 20 ms do not keep a hung application alive, ${transport}`,
     async (stage) => {
-      const program = stage.supervise("weakness_hang", {
+      const program = stage.supervise("faults/hang", {
         timeInterval: 250,
         recoveryPolicy: "restart",
         transport,
@@ -92,7 +92,7 @@ processTest(
     for (
       const [manner, detail] of [["pending check", "no answer"], ["throwing check", "no disk"]]
     ) {
-      const program = stage.supervise("weakness_hang", {
+      const program = stage.supervise("faults/hang", {
         timeInterval: 250,
         recoveryPolicy: "restart",
       }, { args: [manner!] });
@@ -107,7 +107,7 @@ processTest(
 processTest(
   "a second recovery is warned again, and a heartbeat after the warning does not call it off",
   async (stage) => {
-    const program = stage.supervise("weakness_warned", {
+    const program = stage.supervise("faults/warned", {
       timeInterval: 200,
       recoveryPolicy: "restart",
     });
@@ -128,7 +128,7 @@ processTest(
 processTest(
   "an interval timer before register() does not keep the server from judging",
   async (stage) => {
-    const program = stage.run("weakness_hang", { args: ["timer before register"] });
+    const program = stage.run("faults/hang", { args: ["timer before register"] });
     assertEquals(await program.exited, { code: 0, signal: null });
     assertEquals(stage.lines("registered").map(({ instance }) => instance), [1, 2]);
   },
@@ -138,7 +138,7 @@ processTest(
   "a time interval of 1, 2 or 3 ms works, and does not make the server spin",
   async (stage) => {
     for (const timeInterval of [1, 2, 3]) {
-      const program = stage.supervise("weakness_tiny", {
+      const program = stage.supervise("faults/tiny", {
         timeInterval,
         recoveryPolicy: "restart",
         restart: { intensity: Infinity, initialDelay: 100, maxDelay: 100 },

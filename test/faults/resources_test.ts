@@ -2,7 +2,7 @@
 import { assert, assertEquals } from "@std/assert";
 import { spawnSync } from "node:child_process";
 import { readdirSync, readlinkSync, truncateSync } from "node:fs";
-import { eventually, processTest } from "./support/processes.ts";
+import { eventually, processTest } from "../support/processes.ts";
 
 const canMount = spawnSync("unshare", ["-m", "mount", "-t", "tmpfs", "none", "/mnt"]).status === 0;
 const skip = canMount ? false : "needs root and unshare";
@@ -28,7 +28,7 @@ for (
   processTest(
     `/dev/shm ${what}: a file elsewhere serves, and the server says so`,
     async (stage) => {
-      const server = stage.run("faults_program", { args: ["shm"], within: within(preparation) });
+      const server = stage.run("faults/program", { args: ["shm"], within: within(preparation) });
       const { pid } = await stage.line("started");
       const said = () =>
         server.stderr().match(/^sam: shared memory cannot be used \(.*\): \S+ is$/gm);
@@ -44,7 +44,7 @@ for (
 }
 
 processTest("/dev/shm has 64 KiB: shm works in it", async (stage) => {
-  const server = stage.run("faults_program", { args: ["shm"], within: within(small) });
+  const server = stage.run("faults/program", { args: ["shm"], within: within(small) });
   await stage.line("started");
   server.kill("SIGTERM");
   await server.exited;
@@ -55,19 +55,19 @@ processTest(
   "no room for a socket: the default is a pipe then, a chosen transport an error",
   async (stage) => {
     const env = { TMPDIR: "/nonexistent" };
-    const server = stage.run("faults_program", { args: ["default"], env });
+    const server = stage.run("faults/program", { args: ["default"], env });
     await stage.line("started");
     assert(server.stderr().includes('transport "pipe" is used instead'), server.stderr());
     server.kill("SIGTERM");
     assertEquals((await server.exited).code, 5);
-    const other = stage.run("faults_program", { args: ["unix"], env });
+    const other = stage.run("faults/program", { args: ["unix"], env });
     assertEquals((await other.exited).code !== 0, true);
     assert(other.stderr().includes("/nonexistent"), other.stderr());
   },
 );
 
 processTest("a program that cuts the shared file short does not end its server", async (stage) => {
-  const watched = stage.supervise("faults_program", {
+  const watched = stage.supervise("faults/program", {
     timeInterval: 300,
     recoveryPolicy: "restart",
     transport: "shm",

@@ -2,8 +2,8 @@
 import { assert, assertEquals } from "@std/assert";
 import { spawnSync } from "node:child_process";
 import { readdirSync, readFileSync } from "node:fs";
-import { eventually, killQuietly, lives, processTest, transports } from "./support/processes.ts";
-import { taggedProcesses } from "./support/leaks.ts";
+import { eventually, killQuietly, lives, processTest, transports } from "../support/processes.ts";
+import { taggedProcesses } from "../support/leaks.ts";
 
 /** What is promised must be kept at least once, when the machine has nothing else to do. */
 const promisedMs = 100;
@@ -40,7 +40,7 @@ for (const transport of transports) {
     async (stage) => {
       const took: number[] = [];
       do {
-        const server = stage.run("faults_program", {
+        const server = stage.run("faults/program", {
           args: [transport, "blocks"],
           env: { SAM_TEST_OPTIONS: JSON.stringify({ standby: 1 }) },
         });
@@ -60,7 +60,7 @@ for (const transport of transports) {
 }
 
 processTest("the helpers go as well when the server is killed", async (stage) => {
-  const server = stage.run("faults_program", {
+  const server = stage.run("faults/program", {
     args: ["unix", "helpers", "sleep 601", "setsid sleep 602", "setsid -f sleep 603"],
   });
   await stage.line("started");
@@ -69,7 +69,7 @@ processTest("the helpers go as well when the server is killed", async (stage) =>
 });
 
 processTest("a finalized application outlives its server", async (stage) => {
-  const server = stage.run("faults_program", { args: ["unix", "finalizes"] });
+  const server = stage.run("faults/program", { args: ["unix", "finalizes"] });
   const { pid } = await stage.line("finalized");
   await eventually("the guard", () => guards().length === 1);
   const [guard] = guards();
@@ -81,7 +81,7 @@ processTest("a finalized application outlives its server", async (stage) => {
 });
 
 processTest("a guard that was killed is replaced at once, and again", async (stage) => {
-  const server = stage.run("faults_program", {
+  const server = stage.run("faults/program", {
     args: ["unix", "helpers", "setsid -f sleep 603"],
   });
   const { pid } = await stage.line("started");

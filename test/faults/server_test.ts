@@ -1,12 +1,12 @@
 // Where libsam fails and this library must not: what server and application are to each other.
 import { setTimeout as sleep } from "node:timers/promises";
 import { assert, assertEquals } from "@std/assert";
-import { memoryOf } from "../src/runtime/host.ts";
-import { eventually, killQuietly, lives, processTest, transports } from "./support/processes.ts";
+import { memoryOf } from "../../src/cli/host/host.ts";
+import { eventually, killQuietly, lives, processTest, transports } from "../support/processes.ts";
 
 for (const transport of transports) {
   processTest(`a helper that holds the link delays nothing, ${transport}`, async (stage) => {
-    const program = stage.supervise("weakness_helper", {
+    const program = stage.supervise("faults/helper", {
       timeInterval: 0,
       recoveryPolicy: "restart",
       killMode: "process",
@@ -27,7 +27,7 @@ for (const transport of transports) {
   });
 
   processTest(`an application ends when its server was killed, ${transport}`, async (stage) => {
-    const program = stage.run("weakness_server_lost", { args: [transport, "ready"] });
+    const program = stage.run("faults/server_lost", { args: [transport, "ready"] });
     const { pid } = await stage.line("started");
     assert(pid !== program.pid);
     program.kill("SIGKILL");
@@ -41,7 +41,7 @@ for (const transport of transports) {
   processTest(
     `an application goes on without its server if it so wishes, ${transport}`,
     async (stage) => {
-      const program = stage.run("weakness_server_lost", { args: [transport, "ready", "continue"] });
+      const program = stage.run("faults/server_lost", { args: [transport, "ready", "continue"] });
       const { pid } = await stage.line("started");
       program.kill("SIGKILL");
       assertEquals((await stage.line("goes on")).pid, pid);
@@ -54,7 +54,7 @@ for (const transport of transports) {
   processTest(
     `1 MiB stored while heartbeats flow is not corrupted, ${transport}`,
     async (stage) => {
-      const program = stage.run("weakness_data", { args: [transport] });
+      const program = stage.run("faults/data", { args: [transport] });
       assertEquals(await program.exited, { code: 0, signal: null });
       assertEquals(
         stage.lines("restored").map(({ size, wrong }) => [size, wrong]),
@@ -66,7 +66,7 @@ for (const transport of transports) {
   processTest(
     `heartbeat() does not block while the server is stopped, nor is anything killed after it, ${transport}`,
     async (stage) => {
-      const program = stage.run("weakness_stopped_server", { args: [transport] });
+      const program = stage.run("faults/stopped_server", { args: [transport] });
       await stage.line("loops");
       program.kill("SIGSTOP");
       let looped;
@@ -88,7 +88,7 @@ for (const transport of transports) {
   processTest(
     `a program that never yields outlives a server that stalled until the buffer was full, ${transport}`,
     async (stage) => {
-      const program = stage.run("weakness_stalled_server", { args: [transport] });
+      const program = stage.run("faults/stalled_server", { args: [transport] });
       await stage.line("ready stalled");
       program.kill("SIGSTOP");
       stage.go("stalled");
@@ -102,7 +102,7 @@ for (const transport of transports) {
 processTest(
   "what a program sends by process.send() does not fill the server's memory",
   async (stage) => {
-    const program = stage.run("weakness_sends");
+    const program = stage.run("faults/sends");
     await stage.line("started");
     const before = memoryOf(program.pid)!;
     stage.go("send");
@@ -117,7 +117,7 @@ processTest(
 processTest(
   "the server passes SIGTERM on, and exits with the status of the application",
   async (stage) => {
-    const program = stage.run("weakness_server_lost", { args: ["unix", "ready"] });
+    const program = stage.run("faults/server_lost", { args: ["unix", "ready"] });
     await stage.line("started");
     program.kill("SIGTERM");
     assertEquals(await program.exited, { code: 5, signal: null });
@@ -127,7 +127,7 @@ processTest(
 );
 
 processTest("an application that ignores SIGTERM is killed after stopTimeout", async (stage) => {
-  const program = stage.run("weakness_server_lost", { args: ["unix", "deaf"] });
+  const program = stage.run("faults/server_lost", { args: ["unix", "deaf"] });
   const { pid } = await stage.line("started");
   program.kill("SIGTERM");
   assertEquals(await program.exited, { code: 137, signal: null });
@@ -137,7 +137,7 @@ processTest("an application that ignores SIGTERM is killed after stopTimeout", a
 processTest(
   "exit handlers of the program run in its instances, not in the server",
   async (stage) => {
-    const program = stage.run("weakness_end", { args: ["started", "exit 3", "restart"] });
+    const program = stage.run("faults/end", { args: ["started", "exit 3", "restart"] });
     assertEquals(await program.exited, { code: 3, signal: null });
     const instances = stage.lines("registered").map(({ pid }) => pid);
     assertEquals(instances.length, 4);

@@ -2,8 +2,8 @@
 import { assert, assertEquals, assertMatch } from "@std/assert";
 import { spawnSync } from "node:child_process";
 import { setTimeout as sleep } from "node:timers/promises";
-import { eventually, processTest, transports } from "./support/processes.ts";
-import { currentRuntime } from "./support/runtimes.ts";
+import { eventually, processTest, transports } from "../support/processes.ts";
+import { currentRuntime } from "../support/runtimes.ts";
 
 /** Longer than the half second in which signals are taken for one. */
 const apartMs = 700;
@@ -12,7 +12,7 @@ for (const signal of ["SIGTERM", "SIGINT", "SIGHUP", "SIGQUIT"] as const) {
   processTest(
     `${signal} to the server: the application gets it once, and its status is the server's`,
     async (stage) => {
-      const server = stage.run("faults_program");
+      const server = stage.run("faults/program");
       const { pid } = await stage.line("started");
       server.kill(signal);
       assertEquals(await server.exited, { code: 5, signal: null }, server.stderr());
@@ -26,7 +26,7 @@ for (const signal of ["SIGTERM", "SIGINT", "SIGHUP", "SIGQUIT"] as const) {
   processTest(
     `a second ${signal} to the server kills an application that does not end`,
     async (stage) => {
-      const server = stage.run("faults_program", {
+      const server = stage.run("faults/program", {
         args: ["unix", "deaf"],
         env: { SAM_TEST_OPTIONS: JSON.stringify({ stopTimeout: 600_000 }) },
       });
@@ -45,7 +45,7 @@ for (const signal of ["SIGTERM", "SIGINT", "SIGHUP", "SIGQUIT"] as const) {
 processTest(
   "Ctrl-C in a terminal reaches server and application: it ends cleanly, once",
   async (stage) => {
-    const run = stage.runInTerminal("faults_program", { args: ["unix", "waits"] });
+    const run = stage.runInTerminal("faults/program", { args: ["unix", "waits"] });
     await stage.line("started");
     run.keys("\x03");
     assertEquals(await run.exited, 5, run.output);
@@ -59,7 +59,7 @@ processTest(
 processTest(
   "Ctrl-C in a terminal ends an application that does not listen for it; no other one follows",
   async (stage) => {
-    const run = stage.runInTerminal("faults_program", { args: ["unix", "blocks"] });
+    const run = stage.runInTerminal("faults/program", { args: ["unix", "blocks"] });
     await stage.line("started");
     run.keys("\x03");
     assertEquals(await run.exited, 130, run.output);
@@ -68,7 +68,7 @@ processTest(
 );
 
 processTest("an application that is stopped is warned, killed and replaced", async (stage) => {
-  const watched = stage.supervise("faults_program", {
+  const watched = stage.supervise("faults/program", {
     timeInterval: 300,
     recoveryPolicy: "restart",
   }, { args: ["unix", "checked"] });
@@ -92,7 +92,7 @@ processTest("an application that is stopped is warned, killed and replaced", asy
 processTest(
   "under nohup the end of a terminal does not end supervision",
   async (stage) => {
-    const server = stage.run("faults_program", { within: ["nohup"] });
+    const server = stage.run("faults/program", { within: ["nohup"] });
     const { pid } = await stage.line("started");
     server.kill("SIGHUP");
     process.kill(pid, "SIGKILL");
@@ -115,7 +115,7 @@ for (const transport of transports) {
   processTest(
     `an application over ${transport} that a real-time signal ends has failed, and is replaced`,
     async (stage) => {
-      const server = stage.run("faults_program", { args: [transport] });
+      const server = stage.run("faults/program", { args: [transport] });
       const first = await stage.line("started");
       sendNumber(34, first.pid);
       const second = await stage.line("started", 2);
@@ -128,7 +128,7 @@ for (const transport of transports) {
 processTest(
   "the server of an application that a real-time signal ends ends with 128 + its number",
   async (stage) => {
-    const server = stage.run("faults_program", {
+    const server = stage.run("faults/program", {
       env: { SAM_TEST_OPTIONS: JSON.stringify({ recoveryPolicy: "quit" }) },
     });
     sendNumber(64, (await stage.line("started")).pid);

@@ -1,9 +1,9 @@
 // The short form of `npm run test:soak`: neither memory nor descriptors grow with recoveries, heartbeats and restarts.
 
 import { assertEquals } from "@std/assert";
-import { processTest } from "./support/processes.ts";
-import { currentRuntime } from "./support/runtimes.ts";
-import { growth, type Soak, soakFlags } from "./support/soak.ts";
+import { processTest } from "../support/processes.ts";
+import { currentRuntime } from "../support/runtimes.ts";
+import { growth, type Soak, soakFlags } from "../support/soak.ts";
 
 const soaks = {
   "500 recoveries, 100,000 heartbeats": ["memory", "500", "100000"],

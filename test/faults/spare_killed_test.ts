@@ -2,7 +2,7 @@
 // ids rise by one, what was stored is there, and so is, after a while, a spare; supervision ends when it is asked to, alone.
 import { assert, assertEquals, assertGreaterOrEqual } from "@std/assert";
 import { setTimeout as sleep } from "node:timers/promises";
-import { memoryClusterMap } from "../src/testing.ts";
+import { memoryClusterMap } from "../../src/testing/mod.ts";
 import {
   eventually,
   killQuietly,
@@ -10,10 +10,10 @@ import {
   processTest,
   type Stage,
   transports,
-} from "./support/processes.ts";
-import { seed } from "./support/property.ts";
-import { quickFixture } from "./support/runtimes.ts";
-import { casesTest, moments, programName, Scene, stateOf } from "./support/standby_scene.ts";
+} from "../support/processes.ts";
+import { seed } from "../support/property.ts";
+import { quickFixture } from "../support/runtimes.ts";
+import { casesTest, moments, programName, Scene, stateOf } from "../support/standby_scene.ts";
 
 /** The moments in which there is a spare with a process. */
 const withSpare = Object.keys(moments).filter((when) =>

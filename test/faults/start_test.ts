@@ -1,11 +1,11 @@
 // Instances that do not come to life, or not for long: backoff, limit, a loud end; and a start that succeeds at last.
 import { assert, assertEquals } from "@std/assert";
-import { processTest } from "./support/processes.ts";
+import { processTest } from "../support/processes.ts";
 
 processTest(
   "a program that dies at once, always: braked, then given up loudly, with the last reason",
   async (stage) => {
-    const server = stage.run("faults_program", {
+    const server = stage.run("faults/program", {
       args: ["unix", "dies at once"],
       env: { SAM_TEST_OPTIONS: JSON.stringify({ restart: { intensity: 3, maxDelay: 150 } }) },
     });
@@ -23,7 +23,7 @@ processTest(
 processTest(
   "a program that dies every now and then: the delays grow, vary and are limited, the limit binds",
   async (stage) => {
-    const watched = stage.supervise("faults_program", {
+    const watched = stage.supervise("faults/program", {
       timeInterval: 0,
       recoveryPolicy: "restart",
       restart: { intensity: 4, maxDelay: 150, jitter: 0.2 },
@@ -40,7 +40,7 @@ processTest(
 );
 
 processTest("a program that never reaches start() is recovered, reason startup", async (stage) => {
-  const watched = stage.supervise("faults_program", {
+  const watched = stage.supervise("faults/program", {
     timeInterval: 0,
     recoveryPolicy: "restart",
     startupTimeout: 1500,
@@ -52,7 +52,7 @@ processTest("a program that never reaches start() is recovered, reason startup",
 });
 
 processTest("a replacement that fails five times before start(), then succeeds", async (stage) => {
-  const watched = stage.supervise("faults_program", {
+  const watched = stage.supervise("faults/program", {
     timeInterval: 0,
     recoveryPolicy: "restart",
     restart: { intensity: 10, maxDelay: 20 },

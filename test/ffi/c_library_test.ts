@@ -1,9 +1,9 @@
 // Calls of C, made by more than one part of the library in one process, and beside an application's own.
 import { assertEquals } from "@std/assert";
 import { spawnSync } from "node:child_process";
-import { loadNative } from "../src/ffi/native.ts";
-import { test } from "./support/harness.ts";
-import { currentRuntime, fixture, runtimePath } from "./support/runtimes.ts";
+import { loadNative } from "../../src/ffi/load_c_library.ts";
+import { test } from "../support/harness.ts";
+import { currentRuntime, fixture, runtimePath } from "../support/runtimes.ts";
 
 test("a C library can be opened by one part after another", async () => {
   for (let part = 1; part <= 2; part++) {

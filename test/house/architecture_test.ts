@@ -1,8 +1,8 @@
 // The core is pure, and runtime globals stay in their rooms: read from the sources themselves.
 
 import { assert, assertEquals } from "@std/assert";
-import { test } from "./support/harness.ts";
-import { importsOf, namesIn, readSource, sourcesIn } from "./support/sources.ts";
+import { test } from "../support/harness.ts";
+import { importsOf, namesIn, readSource, sourcesIn } from "../support/sources.ts";
 
 const impure = [
   "Date",
@@ -66,7 +66,14 @@ test("the core imports only itself and errors.ts, and names no clock, timer, cha
 test("no runtime's globals and modules outside of src/runtime and src/ffi", () => {
   const files = [...sourcesIn("src"), ...sourcesIn("transports"), "mod.ts"]
     .filter((file) => !/^src\/(runtime|ffi)\//.test(file));
-  for (const file of ["src/driver.ts", "src/sam.ts", "transports/unix.ts", "mod.ts"]) {
+  for (
+    const file of [
+      "src/supervisor/driver.ts",
+      "src/active/initialize.ts",
+      "transports/unix.ts",
+      "mod.ts",
+    ]
+  ) {
     assert(files.includes(file), file);
   }
   for (const file of files) assertEquals(runtimeUses(readSource(file)), [], file);
@@ -74,11 +81,11 @@ test("no runtime's globals and modules outside of src/runtime and src/ffi", () =
 
 test("the check of purity finds what it is for", () => {
   const bad: readonly (readonly [string, string])[] = [
-    ['import { now } from "../runtime/node.ts";', "../runtime/node.ts"],
+    ['import { now } from "../../runtime/node.ts";', "../runtime/node.ts"],
     ['import fs from "node:fs";', "node:fs"],
     ["import 'node:fs'", "node:fs"],
-    ['export * from "../driver.ts";', "../driver.ts"],
-    ['import "./../driver.ts";', "./../driver.ts"],
+    ['export * from "../../driver.ts";', "../driver.ts"],
+    ['import "../../driver.ts";', "./../driver.ts"],
     ["const later = import(name);", "?"],
     ["const at = Date.now();", "Date"],
     ["const at = new Date;", "Date"],
@@ -105,8 +112,8 @@ test("the check of purity finds what it is for", () => {
     assert(impurities(source).includes(found), source);
   }
   const good = [
-    'import type { Signal } from "./signals.ts";',
-    'import { SamError } from "../errors.ts";',
+    'import type { Signal } from "../signals.ts";',
+    'import { SamError } from "../../errors.ts";',
     "// Date.now() would be impure\n/* setTimeout(f) */",
     'const text = "the process ended; Date and performance";',
     "const text = `the process ${name} has ended, process.exit()`;",
@@ -150,5 +157,8 @@ test("nothing of node: is loaded on Deno's default way", () => {
   for (const entry of ["mod.ts", "src/runtime/deno.ts", "transports/unix.ts"]) load(entry);
   assert(loaded.has("src/runtime/deno_permissions.ts"), [...loaded].join());
   assert(!loaded.has("src/runtime/node.ts"), "an adapter is loaded by name");
-  assert(!loaded.has("src/driver.ts"), "the server's side is loaded where there is a server");
+  assert(
+    !loaded.has("src/supervisor/driver.ts"),
+    "the server's side is loaded where there is a server",
+  );
 });

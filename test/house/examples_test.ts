@@ -2,18 +2,24 @@
 import { assert, assertGreater, assertMatch } from "@std/assert";
 import { readdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
-import { checkConfig } from "../src/cli/config.ts";
-import { flagOf, optionFlags, parseText, programFlags, Settings } from "../src/cli/flags.ts";
-import { remoteOptions } from "../src/cli/remote.ts";
-import { runOptions } from "../src/cli/run.ts";
-import { parseWords } from "../src/cli/words.ts";
-import { examples, runExample } from "./support/example.ts";
-import { test } from "./support/harness.ts";
-import { withoutLeaks } from "./support/leaks.ts";
-import { documentation, fixture, newest, sourceFixture } from "./support/runtimes.ts";
+import { checkConfig } from "../../src/cli/run/config.ts";
+import {
+  flagOf,
+  optionFlags,
+  parseText,
+  programFlags,
+  Settings,
+} from "../../src/cli/command_line/flags.ts";
+import { remoteOptions } from "../../src/cli/ask/remote.ts";
+import { runOptions } from "../../src/cli/run/run.ts";
+import { parseWords } from "../../src/cli/command_line/words.ts";
+import { examples, runExample } from "../support/example.ts";
+import { test } from "../support/harness.ts";
+import { withoutLeaks } from "../support/leaks.ts";
+import { documentation, fixture, newest, sourceFixture } from "../support/runtimes.ts";
 
 test("there are examples in README, docs and doc comments", () => {
-  for (const part of ["README.md", "docs/errors.md", "mod.ts", "src/sam.ts"]) {
+  for (const part of ["README.md", "docs/errors.md", "mod.ts", "src/active/initialize.ts"]) {
     assertGreater(examples.filter(({ file }) => file === part).length, 0);
   }
 });
@@ -27,7 +33,9 @@ for (const example of examples) {
 
 test("an example that is not run here is used by another test", () => {
   const folder = join(documentation, "../test");
-  const tests = readdirSync(folder).filter((name) => name.endsWith("_test.ts"))
+  const tests = ["transports", "testing"].flatMap((room) =>
+    readdirSync(join(folder, room)).map((name) => join(room, name))
+  ).filter((name) => name.endsWith("_test.ts"))
     .map((name) => readFileSync(join(folder, name), "utf8")).join("");
   for (const { name, kind } of examples) {
     assert(kind !== "imported" || tests.includes(`generated/${name}`), name);

@@ -2,12 +2,12 @@
 import { assert, assertEquals, assertMatch } from "@std/assert";
 import { spawn } from "node:child_process";
 import { readFileSync } from "node:fs";
-import { page } from "./support/command.ts";
-import { test } from "./support/harness.ts";
-import { withoutLeaks } from "./support/leaks.ts";
-import { freePorts } from "./support/ports.ts";
-import { eventually } from "./support/processes.ts";
-import { currentRuntime, fixture, runtimePath, sourceFixture } from "./support/runtimes.ts";
+import { page } from "../support/command.ts";
+import { test } from "../support/harness.ts";
+import { withoutLeaks } from "../support/leaks.ts";
+import { freePorts } from "../support/ports.ts";
+import { eventually } from "../support/processes.ts";
+import { currentRuntime, fixture, runtimePath, sourceFixture } from "../support/runtimes.ts";
 
 /** The flags of the `deno run` line in the README. */
 function readmeFlags(): string[] {

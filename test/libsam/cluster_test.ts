@@ -1,8 +1,8 @@
 // libsam's own tests, told again: quorum and cluster map, here in memory, so the server is this process.
 import { setTimeout as sleep } from "node:timers/promises";
 import { assert, assertEquals } from "@std/assert";
-import { type MemoryClusterMap, memoryClusterMap, memoryQuorum } from "../src/testing.ts";
-import { eventually, processTest, transports } from "./support/processes.ts";
+import { type MemoryClusterMap, memoryClusterMap, memoryQuorum } from "../../src/testing/mod.ts";
+import { eventually, processTest, transports } from "../support/processes.ts";
 
 const key = (name: string) => `resources.process.${process.pid}.${name}`;
 
@@ -24,7 +24,7 @@ for (const transport of transports) {
     async (stage) => {
       const clusterMap = slowMap(100);
       const options = { timeInterval: 2000, recoveryPolicy: "restart", transport } as const;
-      const program = stage.supervise("libsam_cluster_map", { ...options, clusterMap });
+      const program = stage.supervise("libsam/cluster_map", { ...options, clusterMap });
       const keys = ["recovery", "poll_period", "state"];
       const values = () => keys.map((name) => clusterMap.entries.get(key(name)));
       await stage.line("ready to start 1");
@@ -41,7 +41,7 @@ for (const transport of transports) {
     `libsam cluster map, ${transport}: a map that never answers delays the first register() alone`,
     async (stage) => {
       const options = { timeInterval: 2000, recoveryPolicy: "restart", transport } as const;
-      const program = stage.supervise("libsam_cluster_map", { ...options, clusterMap: slowMap() });
+      const program = stage.supervise("libsam/cluster_map", { ...options, clusterMap: slowMap() });
       await stage.line("ready to start 1");
       const [first, hello] = [program.all("spawn")[0]!.at, program.all("register")[0]!.at];
       assert(Date.now() - first >= 1000 && hello - first < 1000, "it is the answer that waits");
@@ -55,7 +55,7 @@ for (const transport of transports) {
     `libsam quorum, ${transport}: an end while waiting is a recovery, a loss is one too`,
     async (stage) => {
       const quorum = memoryQuorum(false);
-      const program = stage.supervise("libsam_quorum", {
+      const program = stage.supervise("libsam/quorum", {
         timeInterval: 2000,
         recoveryPolicy: "restart",
         transport,
@@ -85,7 +85,7 @@ for (const transport of transports) {
       const clusterMap = memoryClusterMap();
       const state = () => clusterMap.entries.get(key("state"));
       const options = { timeInterval: 300, recoveryPolicy: "quit", transport, clusterMap } as const;
-      const walk = stage.supervise("libsam_cluster_map", { ...options, timeInterval: 2000 }, {
+      const walk = stage.supervise("libsam/cluster_map", { ...options, timeInterval: 2000 }, {
         args: ["walk"],
       });
       await stage.line("ready to start 1");
@@ -114,7 +114,7 @@ for (const transport of transports) {
       assertEquals((await walk.finished()).code, 0);
       assertEquals([...clusterMap.entries], []);
 
-      const silent = stage.supervise("libsam_cluster_map", options, { args: ["silence"] });
+      const silent = stage.supervise("libsam/cluster_map", options, { args: ["silence"] });
       stage.go("to start 1");
       await stage.line("ready to be silent");
       await sleep(3 * options.timeInterval);
@@ -124,7 +124,7 @@ for (const transport of transports) {
       assertEquals(state(), "failed");
       assertEquals(silent.all("recovery").map(({ reason }) => reason), ["timeout"]);
 
-      const third = stage.supervise("libsam_cluster_map", options, { args: ["mark failed"] });
+      const third = stage.supervise("libsam/cluster_map", options, { args: ["mark failed"] });
       await third.event("spawn");
       assertEquals(state(), "failed");
     },
@@ -135,7 +135,7 @@ for (const transport of transports) {
     async (stage) => {
       const clusterMap = memoryClusterMap();
       const state = () => clusterMap.entries.get(key("state"));
-      const program = stage.supervise("libsam_cluster_map", {
+      const program = stage.supervise("libsam/cluster_map", {
         timeInterval: 200,
         recoveryPolicy: "restart",
         transport,

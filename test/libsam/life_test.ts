@@ -1,12 +1,12 @@
 // libsam's own tests, told again: the life of an instance, its signals, its end. Each program is its own SAM server.
 import { assert, assertEquals } from "@std/assert";
-import { processTest, transports } from "./support/processes.ts";
+import { processTest, transports } from "../support/processes.ts";
 
 for (const transport of transports) {
   processTest(
     `libsam basics, ${transport}: silence ends an instance, stop() ends the watch, finalize() ends all`,
     async (stage) => {
-      const program = stage.run("libsam_basics", { args: [transport] });
+      const program = stage.run("libsam/basics", { args: [transport] });
       assertEquals(await program.exited, { code: 0, signal: null });
       assertEquals(stage.lines("registered").map(({ instance }) => instance), [1, 2, 3]);
       for (const instance of [1, 2]) {
@@ -25,7 +25,7 @@ for (const transport of transports) {
   processTest(
     `libsam signal, ${transport}: the handler of the warning runs, the kill follows, policy quit ends the server`,
     async (stage) => {
-      const program = stage.run("libsam_signal", { args: [transport] });
+      const program = stage.run("libsam/signal", { args: [transport] });
       assertEquals(await program.exited, { code: 137, signal: null });
       assertEquals(stage.lines().map(({ event }) => event), ["silent", "SIGTERM"]);
       assertEquals(stage.lines("SIGTERM").map(({ instance }) => instance), [1]);
@@ -37,7 +37,7 @@ for (const transport of transports) {
     `libsam smoke, ${transport}: ${deaths} deaths by SIGSEGV, and the next instance comes`,
     async (stage) => {
       const count = deaths + 1;
-      const program = stage.run("libsam_smoke", { args: [transport, String(count)] });
+      const program = stage.run("libsam/smoke", { args: [transport, String(count)] });
       assertEquals(await program.exited, { code: 0, signal: null });
       const instances = stage.lines("registered").map(({ instance }) => instance);
       assertEquals(instances, Array.from({ length: count }, (_, at) => at + 1));
@@ -48,7 +48,7 @@ for (const transport of transports) {
   processTest(
     `libsam warn signal, ${transport}: its handler may store data; SIGKILL is no warning`,
     async (stage) => {
-      const program = stage.run("libsam_warn_signal", { args: [transport] });
+      const program = stage.run("libsam/warn_signal", { args: [transport] });
       assertEquals(await program.exited, { code: 0, signal: null });
       assertEquals(
         stage.lines("registered").map(({ instance, restored }) => [instance, restored]),
@@ -62,7 +62,7 @@ for (const transport of transports) {
   processTest(
     `libsam finalize, ${transport}: finalize() at once after start() returns`,
     async (stage) => {
-      const program = stage.run("libsam_finalize", { args: [transport] });
+      const program = stage.run("libsam/finalize", { args: [transport] });
       assertEquals(await program.exited, { code: 0, signal: null });
       assertEquals(stage.lines("finalized").map(({ state }) => state), ["finalized"]);
       assert(!program.stderr().includes("sam:"), program.stderr());

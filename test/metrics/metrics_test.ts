@@ -10,15 +10,15 @@ import {
 import { spawn, spawnSync } from "node:child_process";
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
-import type { SamError, Supervisor, SupervisorEvent, SupervisorStatus } from "../mod.ts";
-import { SlackCounter } from "../src/core/slack.ts";
-import { EventLog } from "../src/events.ts";
-import { prometheusMetrics } from "../src/metrics.ts";
-import { durations, instruments } from "../src/metrics/instruments.ts";
-import { openTelemetryMetrics } from "../src/otel.ts";
-import { test } from "./support/harness.ts";
-import { parsePrometheus } from "./support/prometheus.ts";
-import { documentation } from "./support/runtimes.ts";
+import type { SamError, Supervisor, SupervisorEvent, SupervisorStatus } from "../../mod.ts";
+import { SlackCounter } from "../../src/core/server/slack.ts";
+import { EventLog } from "../../src/api/events.ts";
+import { prometheusMetrics } from "../../src/metrics/mod.ts";
+import { durations, instruments } from "../../src/metrics/instruments.ts";
+import { openTelemetryMetrics } from "../../src/metrics/otel.ts";
+import { test } from "../support/harness.ts";
+import { parsePrometheus } from "../support/prometheus.ts";
+import { documentation } from "../support/runtimes.ts";
 
 const page = readFileSync(join(documentation, "metrics.md"), "utf8");
 

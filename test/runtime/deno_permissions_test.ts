@@ -3,11 +3,11 @@ import { assert, assertEquals } from "@std/assert";
 import { spawn } from "node:child_process";
 import { existsSync, mkdirSync, realpathSync, symlinkSync, writeFileSync } from "node:fs";
 import { dirname, join } from "node:path";
-import { processTest, transports } from "./support/processes.ts";
-import { runtimePath, sourceFixture } from "./support/runtimes.ts";
+import { processTest, transports } from "../support/processes.ts";
+import { runtimePath, sourceFixture } from "../support/runtimes.ts";
 
 const deno = runtimePath("deno");
-const program = sourceFixture("input_deno");
+const program = sourceFixture("runtime/deno");
 
 /** The programs of these tests are Deno's on each leg. */
 const denoTest: typeof processTest = (name, body, options = {}) =>

@@ -1,10 +1,10 @@
 // Operating systems other than Linux: what the library says there, as far as that can be seen on Linux.
 import { assert, assertEquals, assertThrows } from "@std/assert";
-import { SamError } from "../mod.ts";
-import { checkPlatform } from "../src/runtime/runtime.ts";
-import { test } from "./support/harness.ts";
-import { processTest } from "./support/processes.ts";
-import { currentRuntime } from "./support/runtimes.ts";
+import { SamError } from "../../mod.ts";
+import { checkPlatform } from "../../src/runtime/runtime.ts";
+import { test } from "../support/harness.ts";
+import { processTest } from "../support/processes.ts";
+import { currentRuntime } from "../support/runtimes.ts";
 
 test("SAM runs on Linux and macOS; elsewhere it is NOT_SUPPORTED, and the message says what works", () => {
   checkPlatform();
@@ -18,7 +18,7 @@ test("SAM runs on Linux and macOS; elsewhere it is NOT_SUPPORTED, and the messag
 });
 
 processTest("on Windows initialize() and supervise() are NOT_SUPPORTED", async (stage) => {
-  const program = stage.run("platform_program", { args: ["win32"] });
+  const program = stage.run("runtime/platform", { args: ["win32"] });
   assertEquals(await program.exited, { code: 0, signal: null }, program.stderr());
   assertEquals(stage.lines("result").map(({ call, code }) => [call, code]), [
     ["initialize", "NOT_SUPPORTED"],
@@ -27,17 +27,17 @@ processTest("on Windows initialize() and supervise() are NOT_SUPPORTED", async (
 });
 
 processTest("on Windows the sam command says what works, and still gives help", async (stage) => {
-  const sam = stage.run("platform_program", { args: ["win32", "run", "--", "true"] });
+  const sam = stage.run("runtime/platform", { args: ["win32", "run", "--", "true"] });
   assertEquals((await sam.exited).code, 69, sam.stderr());
   assert(sam.stderr().startsWith("sam: SAM does not run on Windows: use Linux"), sam.stderr());
-  const help = stage.run("platform_program", { args: ["win32", "run", "--help"] });
+  const help = stage.run("runtime/platform", { args: ["win32", "run", "--help"] });
   assertEquals(await help.exited, { code: 0, signal: null }, help.stderr());
 });
 
 processTest(
   "without /proc an unrestricted program on Deno supervises a module with all permissions",
   async (stage) => {
-    const program = stage.run("platform_program", { args: ["linux without /proc"] });
+    const program = stage.run("runtime/platform", { args: ["linux without /proc"] });
     assertEquals(await program.exited, { code: 0, signal: null }, program.stderr());
     assertEquals(stage.lines("imported").length, 1);
   },

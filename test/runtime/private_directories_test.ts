@@ -16,11 +16,11 @@ import {
   writeFileSync,
 } from "node:fs";
 import { createServer, type Server } from "node:net";
-import { isPrivateName } from "../src/runtime/private_directory.ts";
-import { loadRuntime } from "../src/runtime/runtime.ts";
-import { connectSocket } from "../transports/socket.ts";
-import { taggedProcesses } from "./support/leaks.ts";
-import { eventually, processTest } from "./support/processes.ts";
+import { isPrivateName } from "../../src/runtime/private_directories.ts";
+import { loadRuntime } from "../../src/runtime/runtime.ts";
+import { connectSocket } from "../../transports/private_socket.ts";
+import { taggedProcesses } from "../support/leaks.ts";
+import { eventually, processTest } from "../support/processes.ts";
 
 const isRoot = process.getuid!() === 0;
 const hourAgo = Date.now() / 1000 - 3600;
@@ -147,7 +147,7 @@ processTest("a server that starts removes nothing that no server has made", asyn
     const before = foreign.left;
     const ours = directory(`${temporary}/${dead}remove`);
     await staleSocket(`${ours}/s`);
-    const server = stage.run("standby_program", { args: ["unix", "stays"] });
+    const server = stage.run("supervisor/standby", { args: ["unix", "stays"] });
     await stage.line("started");
     await eventually("the sweep", () => !existsSync(ours));
     server.kill("SIGTERM");
@@ -164,7 +164,7 @@ processTest(
     const temporary = process.env["TMPDIR"]!;
     const loops = ["sam-loop", `${dead}isLoop`].map((name) => `${temporary}/${name}`);
     for (const path of loops) symlinkSync(path, path);
-    const host = stage.run("guard_host", { args: ["true"] });
+    const host = stage.run("supervisor/guard_host", { args: ["true"] });
     assertEquals(await host.exited, { code: 0, signal: null }, host.stderr());
     assertEquals(stage.lines("finished").map(({ reason }) => reason), ["quit"]);
     for (const path of loops) rmSync(path);
@@ -209,7 +209,7 @@ processTest(
     ];
     const listener = await listening(`${stays[2]}/s`);
     age(stays[2]!);
-    const server = stage.run("standby_program", { args: ["unix", "stays"] });
+    const server = stage.run("supervisor/standby", { args: ["unix", "stays"] });
     await stage.line("started");
     await eventually(
       "the sweep",
@@ -230,7 +230,7 @@ processTest(
   async (stage) => {
     const temporary = process.env["TMPDIR"]!;
     const foreign = await Foreign.beside(stage.directory);
-    const server = stage.run("standby_program", { args: ["unix", "stays"] });
+    const server = stage.run("supervisor/standby", { args: ["unix", "stays"] });
     await stage.line("started");
     try {
       const prefix = `sam-${ino.toString(36)}-${idOf(server.pid)}-`;

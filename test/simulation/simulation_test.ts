@@ -5,10 +5,10 @@
 // endpoint, link, timer or listener. `npm run test:mutants` shows that it finds what it is for.
 
 import { assert, assertEquals } from "@std/assert";
-import { test } from "./support/harness.ts";
-import { type Line, processTest } from "./support/processes.ts";
-import { currentRuntime, runtimeNames } from "./support/runtimes.ts";
-import { runWorld } from "./support/sim_run.ts";
+import { test } from "../support/harness.ts";
+import { type Line, processTest } from "../support/processes.ts";
+import { currentRuntime, runtimeNames } from "../support/runtimes.ts";
+import { runWorld } from "../support/sim_run.ts";
 
 const worlds = Number(process.env["SAM_TEST_WORLDS"] ?? 100_000);
 const repeated = process.env["SAM_TEST_SEED"];

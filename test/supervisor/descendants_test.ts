@@ -1,8 +1,8 @@
 // Which processes below a wrapper get the signal that the wrapper got, by what /proc says of them.
 import { assertEquals } from "@std/assert";
-import { Descendants } from "../src/descendants.ts";
-import type { Runtime } from "../src/runtime/runtime.ts";
-import { test } from "./support/harness.ts";
+import { Descendants } from "../../src/supervisor/instance/descendants.ts";
+import type { Runtime } from "../../src/runtime/runtime.ts";
+import { test } from "../support/harness.ts";
 
 interface Entry {
   parent: number;

@@ -1,10 +1,10 @@
 // What a server is given from outside may fail, and does not keep it from its work or its end.
 import { assert, assertEquals } from "@std/assert";
-import type { SuperviseOptions, Transport } from "../mod.ts";
-import { checkProgram } from "../src/program.ts";
-import { checkSuperviseOptions, Supervision } from "../src/supervise.ts";
-import { unix } from "../transports/unix.ts";
-import { processTest } from "./support/processes.ts";
+import type { SuperviseOptions, Transport } from "../../mod.ts";
+import { checkProgram } from "../../src/api/program.ts";
+import { checkSuperviseOptions, Supervision } from "../../src/supervisor/supervise.ts";
+import { unix } from "../../transports/unix.ts";
+import { processTest } from "../support/processes.ts";
 
 const broken: Readonly<Record<string, Partial<SuperviseOptions>>> = {
   "a quorum source that does not end": {
@@ -47,7 +47,7 @@ function failing(
 
 for (const [name, options] of Object.entries(broken)) {
   processTest(`${name} is a problem, and no more`, async (stage) => {
-    const watched = stage.supervise("input_instance", {
+    const watched = stage.supervise("api/instance", {
       timeInterval: 60_000,
       recoveryPolicy: "quit",
       ...options,

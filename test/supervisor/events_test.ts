@@ -2,10 +2,10 @@
 import { assert, assertEquals, assertGreaterOrEqual, assertLess, assertRejects } from "@std/assert";
 import { writeFileSync } from "node:fs";
 import { join } from "node:path";
-import { SamError, supervise, type SuperviseOptions, type SupervisorEvent } from "../mod.ts";
-import { EventLog } from "../src/events.ts";
-import { test } from "./support/harness.ts";
-import { processTest, type Stage, type Watched } from "./support/processes.ts";
+import { SamError, supervise, type SuperviseOptions, type SupervisorEvent } from "../../mod.ts";
+import { EventLog } from "../../src/api/events.ts";
+import { test } from "../support/harness.ts";
+import { processTest, type Stage, type Watched } from "../support/processes.ts";
 
 const quit = { timeInterval: 20_000, recoveryPolicy: "quit" } as const;
 const restart: SuperviseOptions = {
@@ -32,7 +32,7 @@ async function collect(events: AsyncIterable<SupervisorEvent>): Promise<Supervis
 
 /** A program that is up: registered, started, healthy. */
 async function up(stage: Stage, mode: string, options = restart): Promise<Watched> {
-  const watched = stage.supervise("input_instance", options, { args: [mode] });
+  const watched = stage.supervise("api/instance", options, { args: [mode] });
   await stage.line("started");
   return watched;
 }
@@ -44,7 +44,7 @@ async function assertCode(code: string, action: () => Promise<unknown>): Promise
 // Events.
 
 processTest("events: a status, then all that happens in order, then finish", async (stage) => {
-  const watched = stage.supervise("input_instance", {
+  const watched = stage.supervise("api/instance", {
     ...restart,
     restart: { intensity: 1, maxDelay: 0 },
   }, { args: ["crash"] });
@@ -188,7 +188,7 @@ test("what is lost is counted anew each time", async () => {
 // The status.
 
 processTest("the status follows the program through its life", async (stage) => {
-  const watched = stage.supervise("input_instance", { ...restart, transport: "pipe" }, {
+  const watched = stage.supervise("api/instance", { ...restart, transport: "pipe" }, {
     args: ["keeper"],
   });
   const { supervisor } = watched;
@@ -245,7 +245,7 @@ processTest("the status follows the program through its life", async (stage) => 
 });
 
 processTest("a silent program: warn, exit, recovery, with the evidence", async (stage) => {
-  const watched = stage.supervise("input_instance", { ...quit, timeInterval: 300 }, {
+  const watched = stage.supervise("api/instance", { ...quit, timeInterval: 300 }, {
     args: ["silent"],
   });
   assertEquals(await watched.finished(), { code: 143, signal: "SIGTERM", reason: "quit" });
@@ -340,7 +340,7 @@ processTest("asyncDispose stops and waits", async (stage) => {
 processTest(
   "finished: an exit before start() is an exit, with the program's status",
   async (stage) => {
-    const watched = stage.supervise("input_instance", restart, { args: ["early"] });
+    const watched = stage.supervise("api/instance", restart, { args: ["early"] });
     assertEquals(await watched.finished(), { code: 6, signal: null, reason: "exit" });
     assertEquals(typesOf(watched.events), ["status", "spawn", "register", "exit", "finish"]);
   },

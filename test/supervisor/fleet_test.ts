@@ -1,13 +1,13 @@
 // Several programs: the order of their start and end, and what the failure of one means for the others.
 import { assertEquals, assertRejects, assertThrows } from "@std/assert";
 import { existsSync, rmSync, writeFileSync } from "node:fs";
-import { type CheckOptions, SamError, type SupervisorEvent } from "../mod.ts";
-import { Fleet, inOrder, type Strategy } from "../src/fleet.ts";
-import { type CheckedProgram, checkProgram } from "../src/program.ts";
-import { report } from "../src/report.ts";
-import { checkSuperviseOptions, Supervision } from "../src/supervise.ts";
-import { eventually, killQuietly, processTest } from "./support/processes.ts";
-import { test } from "./support/harness.ts";
+import { type CheckOptions, SamError, type SupervisorEvent } from "../../mod.ts";
+import { Fleet, inOrder, type Strategy } from "../../src/supervisor/fleet.ts";
+import { type CheckedProgram, checkProgram } from "../../src/api/program.ts";
+import { report } from "../../src/supervisor/report.ts";
+import { checkSuperviseOptions, Supervision } from "../../src/supervisor/supervise.ts";
+import { eventually, killQuietly, processTest } from "../support/processes.ts";
+import { test } from "../support/harness.ts";
 
 interface Told {
   readonly name: string;
@@ -290,7 +290,7 @@ processTest("where a parked spare takes over, nothing is said to be waited for",
   const check = { command: `test -e ${healthy}`, period: 20, failureThreshold: 1000 };
   const shell = checkProgram({ command: "sh", args: ["-c", sleep], stdio: "ignore" });
   const a = checkSuperviseOptions({ recoveryPolicy: "restart", check }, shell);
-  const spared = checkProgram(stage.program("standby_program", { args: ["unix", "stays"] }));
+  const spared = checkProgram(stage.program("supervisor/standby", { args: ["unix", "stays"] }));
   const b = checkSuperviseOptions({
     timeInterval: 5000,
     recoveryPolicy: "restart",

@@ -9,8 +9,8 @@ import {
   symlinkSync,
   writeFileSync,
 } from "node:fs";
-import { taggedProcesses } from "./support/leaks.ts";
-import { eventually, killQuietly, processTest, type Stage } from "./support/processes.ts";
+import { taggedProcesses } from "../support/leaks.ts";
+import { eventually, killQuietly, processTest, type Stage } from "../support/processes.ts";
 
 const busybox = process.env["SAM_TEST_BUSYBOX"] ??
   ["/bin/busybox", "/usr/bin/busybox"].find((path) => existsSync(path));
@@ -79,7 +79,7 @@ function helpers(): number {
 for (const { name, make, skip } of toolboxes) {
   processTest(`the guard finds helpers and cleans up with ${name}`, async (stage) => {
     const PATH = `${make(stage)}:${process.env["PATH"]}`;
-    const server = stage.run("faults_program", {
+    const server = stage.run("faults/program", {
       args: ["unix", "helpers", `${toolPath("setsid")} -f ${toolPath("sleep")} 603`],
       env: { PATH },
     });
@@ -102,7 +102,7 @@ for (const { name, make, skip } of toolboxes) {
 processTest("where helpers cannot be looked for, the server says so", async (stage) => {
   const names = ["sh", "sleep", "ls", "rm", "rmdir"];
   const PATH = tools(stage, Object.fromEntries(names.map((name) => [name, toolPath(name)])));
-  const host = stage.run("guard_host", { args: ["sleep", "60"], env: { PATH } });
+  const host = stage.run("supervisor/guard_host", { args: ["sleep", "60"], env: { PATH } });
   assertEquals(await host.exited, { code: 0, signal: null }, host.stderr());
   assertEquals(stage.lines("fallback").map(({ detail }) => detail.split(":")[0]), [
     "helpers that leave the program's process group are not ended with it",

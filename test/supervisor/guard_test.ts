@@ -1,10 +1,10 @@
 // The guard process of a server: one for all that is supervised in it, and none when that is over.
 import { assert, assertEquals, assertNotEquals } from "@std/assert";
-import { familyVariable, Guard } from "../src/guard.ts";
-import type { Child, Command, Exit, Runtime } from "../src/runtime/runtime.ts";
-import { test } from "./support/harness.ts";
-import { taggedProcesses } from "./support/leaks.ts";
-import { eventually, processTest } from "./support/processes.ts";
+import { familyVariable, Guard } from "../../src/supervisor/instance/guard.ts";
+import type { Child, Command, Exit, Runtime } from "../../src/runtime/runtime.ts";
+import { test } from "../support/harness.ts";
+import { taggedProcesses } from "../support/leaks.ts";
+import { eventually, processTest } from "../support/processes.ts";
 
 const wards = Array.from({ length: 9 }, (_, pid) => ({ pid, leads: true, family: `F${pid}` }));
 const ward = (pid: number) => wards[pid]!;
@@ -254,7 +254,7 @@ test("no two servers give the same name to a family, also where their random num
 processTest(
   "a server that is killed while it starts a program leaves nothing of it",
   async (stage) => {
-    const server = stage.run("guard_expected");
+    const server = stage.run("supervisor/guard_expected");
     await stage.line("started");
     await server.exited;
     await eventually("the end of all", () => taggedProcesses().length === 0);

@@ -1,11 +1,11 @@
 // Checks that the server makes: one that cannot be ended, which no real process can be made to be at will, and an early stop.
 import { assert, assertEquals } from "@std/assert";
-import { supervise } from "../mod.ts";
-import { Checker } from "../src/check.ts";
-import type { CheckedCheck } from "../src/options.ts";
-import { type Exit, loadRuntime } from "../src/runtime/runtime.ts";
-import { test } from "./support/harness.ts";
-import { eventually, processTest } from "./support/processes.ts";
+import { supervise } from "../../mod.ts";
+import { Checker } from "../../src/supervisor/health_check.ts";
+import type { CheckedCheck } from "../../src/api/options.ts";
+import { type Exit, loadRuntime } from "../../src/runtime/runtime.ts";
+import { test } from "../support/harness.ts";
+import { eventually, processTest } from "../support/processes.ts";
 
 test("a check by command that cannot be killed has failed, and none is begun beside it", async () => {
   const ends: ((exit: Exit) => void)[] = [];

@@ -3,20 +3,20 @@ import { assert, assertEquals, assertMatch } from "@std/assert";
 import { spawn, spawnSync } from "node:child_process";
 import { cpSync, existsSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { fileURLToPath } from "node:url";
-import { supervise, type SupervisorEvent } from "../mod.ts";
-import { Lines } from "../src/log.ts";
-import { loadRuntime } from "../src/runtime/runtime.ts";
-import { samCommand } from "./support/command.ts";
-import { test } from "./support/harness.ts";
-import { taggedProcesses } from "./support/leaks.ts";
-import { eventually, killQuietly, processTest } from "./support/processes.ts";
-import { currentRuntime, runtimePath } from "./support/runtimes.ts";
+import { supervise, type SupervisorEvent } from "../../mod.ts";
+import { Lines } from "../../src/supervisor/log.ts";
+import { loadRuntime } from "../../src/runtime/runtime.ts";
+import { samCommand } from "../support/command.ts";
+import { test } from "../support/harness.ts";
+import { taggedProcesses } from "../support/leaks.ts";
+import { eventually, killQuietly, processTest } from "../support/processes.ts";
+import { currentRuntime, runtimePath } from "../support/runtimes.ts";
 
 const line = "instance 1 ended with exit code 3 (exit); the next one starts at once";
 
 for (const log of ["default", "none", "json", "function", "throws", "rejects"]) {
   processTest(`log: ${log}`, async (stage) => {
-    const program = stage.run("log_program", { args: [log] });
+    const program = stage.run("supervisor/log", { args: [log] });
     assertEquals(await program.exited, { code: 0, signal: null }, program.stderr());
     const said = program.stderr().trimEnd().split("\n");
     const told = stage.lines("told");
@@ -78,10 +78,10 @@ processTest("log: of supervise(), which says nothing where it is not asked", asy
 processTest("a server whose log cannot be loaded says so, and goes on", (stage) => {
   const extension = import.meta.url.slice(import.meta.url.lastIndexOf("."));
   for (const part of ["src", "transports", `mod${extension}`]) {
-    const from = fileURLToPath(new URL(`../${part}`, import.meta.url));
+    const from = fileURLToPath(new URL(`../../${part}`, import.meta.url));
     cpSync(from, `${stage.directory}/${part}`, { recursive: true });
   }
-  rmSync(`${stage.directory}/src/log${extension}`);
+  rmSync(`${stage.directory}/src/supervisor/log${extension}`);
   writeFileSync(`${stage.directory}/package.json`, '{ "type": "module" }');
   const program = `${stage.directory}/program${extension}`;
   const options = '{ recoveryPolicy: "quit", timeInterval: 0, log: "text" }';

@@ -1,11 +1,11 @@
 // The processes of an instance on a machine in memory: what the signals of its end reach, and what cannot be ended.
 import { assertEquals } from "@std/assert";
-import type { Problem } from "../src/core/server_types.ts";
-import type { Signal } from "../src/core/signals.ts";
-import { SamError } from "../src/errors.ts";
-import { ProcessTree } from "../src/process_tree.ts";
-import type { Child, Runtime } from "../src/runtime/runtime.ts";
-import { test } from "./support/harness.ts";
+import type { Problem } from "../../src/core/server/types.ts";
+import type { Signal } from "../../src/core/signals.ts";
+import { SamError } from "../../src/errors.ts";
+import { ProcessTree } from "../../src/supervisor/instance/process_tree.ts";
+import type { Child, Runtime } from "../../src/runtime/runtime.ts";
+import { test } from "../support/harness.ts";
 
 /** Process 1 was spawned; each other has a parent. `denies` refuses every signal. */
 function treeOf(parents: Map<number, number>, denies = false) {

@@ -1,11 +1,11 @@
 // The process that becomes a server runs its own program again: as it was started, and whatever the program did before.
 import { basename, dirname } from "node:path";
 import { assert, assertEquals } from "@std/assert";
-import { loopbackPorts } from "../src/proc.ts";
-import { loadRuntime } from "../src/runtime/runtime.ts";
-import { freePorts } from "./support/ports.ts";
-import { eventually, processTest, type Stage } from "./support/processes.ts";
-import { currentRuntime, fixture, runtimePath } from "./support/runtimes.ts";
+import { loopbackPorts } from "../../src/runtime/procfs.ts";
+import { loadRuntime } from "../../src/runtime/runtime.ts";
+import { freePorts } from "../support/ports.ts";
+import { eventually, processTest, type Stage } from "../support/processes.ts";
+import { currentRuntime, fixture, runtimePath } from "../support/runtimes.ts";
 
 const flags = {
   node: ["--stack-trace-limit=7", "--max-old-space-size=256"],
@@ -17,7 +17,7 @@ processTest(
   "register() never resolves in the server, and early code of the program does not end supervision",
   async (stage) => {
     const report = "sam: code from before register() failed in the server: ";
-    const program = stage.run("self_early");
+    const program = stage.run("supervisor/self_early");
     const { pid } = await stage.line("started");
     await stage.line("timer");
     await stage.line("rejection");
@@ -39,7 +39,7 @@ processTest(
 );
 
 processTest("signal listeners from before register() do not run in the server", async (stage) => {
-  const program = stage.run("self_early");
+  const program = stage.run("supervisor/self_early");
   const { pid } = await stage.line("started");
   program.kill("SIGTERM");
   assertEquals(await program.exited, { code: 5, signal: null });
@@ -53,7 +53,7 @@ processTest(
   "the program runs again with its flags, arguments, directory and environment",
   async (stage) => {
     const words = ["stay", "", "a b", "--flag=1", "ä'\"$x"];
-    const program = stage.run("self_again", {
+    const program = stage.run("supervisor/self_again", {
       flags,
       args: words,
       cwd: stage.directory,
@@ -79,11 +79,11 @@ processTest(
 processTest(
   "a program named by a relative path runs again after it changed its directory and its title",
   async (stage) => {
-    const program = stage.run("self_again", {
+    const program = stage.run("supervisor/self_again", {
       flags,
-      script: `./${basename(fixture("self_again"))}`,
+      script: `./${basename(fixture("supervisor/self_again"))}`,
       args: ["move"],
-      cwd: dirname(fixture("self_again")),
+      cwd: dirname(fixture("supervisor/self_again")),
     });
     assertEquals(await program.exited, { code: 0, signal: null }, program.stderr());
     const [server, instance] = stage.lines("began");
@@ -96,7 +96,7 @@ processTest(
 processTest(
   "a restricted Deno program runs again with the permissions it has, and no more",
   async (stage) => {
-    const program = stage.run("self_restricted", {
+    const program = stage.run("supervisor/self_restricted", {
       runtime: "deno",
       flags: [
         "run",
@@ -133,7 +133,7 @@ processTest(
 processTest(
   "a signal that arrives twice at once is one; another one later kills",
   async (stage) => {
-    const server = stage.run("self_stubborn");
+    const server = stage.run("supervisor/self_stubborn");
     await stage.line("started");
     server.kill("SIGTERM");
     server.kill("SIGTERM");
@@ -163,7 +163,7 @@ processTest(
     const [port] = await freePorts(1);
     const inspect = `--inspect=127.0.0.1:${port}`;
     const runs = currentRuntime === "deno" ? ["run", "-A", "--no-config"] : [];
-    const server = stage.run("faults_program", { flags: [...runs, inspect] });
+    const server = stage.run("faults/program", { flags: [...runs, inspect] });
     // Bun cannot close it: the program has another port, which it prints.
     const expected = currentRuntime === "bun" ? [true, false, false] : [false, true, true];
     assertEquals(await inspectorsAt(port!, stage, server), expected, server.stderr());
@@ -173,6 +173,6 @@ processTest(
 processTest("with --inspect in NODE_OPTIONS, the debugger is the program's", async (stage) => {
   const [port] = await freePorts(1);
   const env = { NODE_OPTIONS: `--inspect=127.0.0.1:${port}` };
-  const server = stage.run("faults_program", { env });
+  const server = stage.run("faults/program", { env });
   assertEquals(await inspectorsAt(port!, stage, server), [false, true, true], server.stderr());
 }, { skip: !currentRuntime.startsWith("node") && "a variable of Node's" });

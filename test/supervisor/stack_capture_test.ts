@@ -3,29 +3,29 @@ import { spawnSync } from "node:child_process";
 import { readFileSync } from "node:fs";
 import { writeFile } from "node:fs/promises";
 import { assert, assertEquals, assertMatch } from "@std/assert";
-import type { SuperviseOptions } from "../mod.ts";
-import { report } from "../src/report.ts";
-import { loadRuntime } from "../src/runtime/runtime.ts";
-import { takeStack } from "../src/stack.ts";
-import { test } from "./support/harness.ts";
+import type { SuperviseOptions } from "../../mod.ts";
+import { report } from "../../src/supervisor/report.ts";
+import { loadRuntime } from "../../src/runtime/runtime.ts";
+import { takeStack } from "../../src/supervisor/instance/stack_capture.ts";
+import { test } from "../support/harness.ts";
 import {
   eventually,
   processTest,
   type Stage,
   transports,
   type Watched,
-} from "./support/processes.ts";
+} from "../support/processes.ts";
 import {
   currentRuntime,
   fixtureFor,
   quickFixture,
   type RuntimeName,
   runtimePath,
-} from "./support/runtimes.ts";
+} from "../support/runtimes.ts";
 
 const isNode = currentRuntime.startsWith("node");
 const restart = { recoveryPolicy: "restart" } as const;
-const program = "evidence_program";
+const program = "supervisor/hangs";
 
 /** What is known about the first instance, in the event and in the status. */
 async function evidenceOf(watched: Watched) {
@@ -118,7 +118,7 @@ processTest(
     const detailOf = async (runtime: RuntimeName, stdio: "tee" | "ignore") => {
       const limit = "--max-old-space-size=32";
       const flags = runtime === "deno" ? ["--no-config", `--v8-flags=${limit}`] : [limit];
-      const heap = { ...stage.program("evidence_heap", { runtime, flags }), stdio };
+      const heap = { ...stage.program("supervisor/heap", { runtime, flags }), stdio };
       const failed = stage.supervise(heap, {
         timeInterval: 0,
         recoveryPolicy: "quit",
@@ -300,7 +300,7 @@ processTest(
   "the last lines of the output are evidence, and all of it is passed on",
   async (stage) => {
     const script = 'for n in $(seq 60); do echo "line $n"; done; printf "last words" >&2; exit 7';
-    const server = stage.run("evidence_tee", { args: [script] });
+    const server = stage.run("supervisor/tee", { args: [script] });
     assertEquals(await server.exited, { code: 7, signal: null });
     const { output } = await stage.line("recovery");
     assertEquals(output.length, 50);
@@ -313,7 +313,7 @@ processTest(
   "a reader that comes back more than a second after the end gets all of the output",
   async (stage) => {
     const got = `${stage.directory}/got`;
-    const server = stage.commandOf("evidence_tee", { args: ["head -c 120000 /dev/zero"] });
+    const server = stage.commandOf("supervisor/tee", { args: ["head -c 120000 /dev/zero"] });
     const late = `"$@" | { sleep 1.7; wc -c >${got}; }`;
     await stage.runCommand("sh", { args: ["-c", late, "sh", ...server] }).exited;
     assertEquals(Number(readFileSync(got, "utf8")), 120_000);
@@ -324,7 +324,7 @@ processTest(
   "what is held of the output is bounded, and one stream alone can be held",
   async (stage) => {
     const script = "head -c 3000000 /dev/zero | tr '\\0' x >&2; echo out; exit 3";
-    const server = stage.run("evidence_tee", { args: [script, "error"] });
+    const server = stage.run("supervisor/tee", { args: [script, "error"] });
     assertEquals((await server.exited).code, 3);
     const { output } = await stage.line("recovery");
     assert(output.length === 1 && output[0] === "x".repeat(8192), `${output[0].length}`);

@@ -1,9 +1,9 @@
 // The standby on real processes: it takes over, its own death harms nobody, and no end leaves it behind.
 import { assert, assertEquals, assertNotEquals } from "@std/assert";
-import type { Endpoint, Link, LinkSink, Transport } from "../mod.ts";
-import { unix } from "../transports/unix.ts";
-import { taggedProcesses } from "./support/leaks.ts";
-import { eventually, processTest, transports } from "./support/processes.ts";
+import type { Endpoint, Link, LinkSink, Transport } from "../../mod.ts";
+import { unix } from "../../transports/unix.ts";
+import { taggedProcesses } from "../support/leaks.ts";
+import { eventually, processTest, transports } from "../support/processes.ts";
 
 const options = {
   timeInterval: 0,
@@ -16,7 +16,7 @@ for (const transport of transports) {
   processTest(
     `standby, ${transport}: the parked process is the next instance, and has the data`,
     async (stage) => {
-      const watched = stage.supervise("standby_program", { ...options, transport }, {
+      const watched = stage.supervise("supervisor/standby", { ...options, transport }, {
         args: [transport, "ends"],
       });
       for (const instance of [1, 2]) {
@@ -39,7 +39,7 @@ for (const transport of transports) {
   processTest(
     `standby, ${transport}: a program that is its own server has one, and takes it along`,
     async (stage) => {
-      const server = stage.run("standby_program", { args: [transport, "stays"] });
+      const server = stage.run("supervisor/standby", { args: [transport, "stays"] });
       await stage.line("started");
       await stage.line("born", 3); // the server, the active process, the spare
       server.kill("SIGTERM");
@@ -52,7 +52,7 @@ for (const transport of transports) {
 processTest(
   "standby: killed, it is replaced, and the active process has not noticed",
   async (stage) => {
-    const watched = stage.supervise("standby_program", options, { args: ["unix", "stays"] });
+    const watched = stage.supervise("supervisor/standby", options, { args: ["unix", "stays"] });
     const { pid } = await stage.line("started");
     const parked = () => watched.all("standby").filter(({ state }) => state === "parked");
     const first = await eventually("a spare", () => parked()[0]);
@@ -65,8 +65,8 @@ processTest(
 );
 
 processTest("standby: a command is ready again when its spare is promoted", async (stage) => {
-  const [command, ...args] = stage.commandOf("standby_program", { args: ["unix", "stays"] });
-  const { env } = stage.program("standby_program");
+  const [command, ...args] = stage.commandOf("supervisor/standby", { args: ["unix", "stays"] });
+  const { env } = stage.program("supervisor/standby");
   const watched = stage.supervise({ command: command!, args, env: env! }, options);
   await watched.event("spawn");
   const isReady = () => watched.supervisor.status.ready;
@@ -81,7 +81,7 @@ processTest("standby: a command is ready again when its spare is promoted", asyn
 });
 
 processTest("standby: restart() ends the spare too, and starts afresh", async (stage) => {
-  const watched = stage.supervise("standby_program", options, { args: ["unix", "stays"] });
+  const watched = stage.supervise("supervisor/standby", options, { args: ["unix", "stays"] });
   await stage.line("started");
   const spare = await eventually("a spare", () => {
     const { standby } = watched.supervisor.status;
@@ -95,7 +95,7 @@ processTest("standby: restart() ends the spare too, and starts afresh", async (s
 });
 
 processTest("standby: when the server is killed, the spare ends as well", async (stage) => {
-  const server = stage.run("standby_program", { args: ["unix", "stays"] });
+  const server = stage.run("supervisor/standby", { args: ["unix", "stays"] });
   await stage.line("started");
   await stage.line("born", 3);
   server.kill("SIGKILL");
@@ -116,7 +116,7 @@ processTest(
       },
     };
     const watched = stage.supervise(
-      "standby_program",
+      "supervisor/standby",
       { ...options, transport, warnSignal: "SIGWINCH" }, // which does nothing: only the link tells
       { args: ["unix", "obeys"] },
     );

@@ -1,8 +1,8 @@
 // Who is silent because it cannot run, by what /proc says of its threads.
 import { assertEquals } from "@std/assert";
-import type { Runtime } from "../src/runtime/runtime.ts";
-import { Starvation } from "../src/starvation.ts";
-import { test } from "./support/harness.ts";
+import type { Runtime } from "../../src/runtime/runtime.ts";
+import { Starvation } from "../../src/supervisor/instance/starvation.ts";
+import { test } from "../support/harness.ts";
 
 const T = 400;
 /** Whoever waits is looked at again so much later. */

@@ -3,9 +3,9 @@ import { assertEquals, assertNotEquals } from "@std/assert";
 import { existsSync, mkdirSync, readFileSync, realpathSync, writeFileSync } from "node:fs";
 import { basename, join } from "node:path";
 import { pathToFileURL } from "node:url";
-import type { ProgramOptions, SuperviseOptions } from "../mod.ts";
-import { eventually, processTest, type Stage } from "./support/processes.ts";
-import { currentRuntime, fixture, runtimePath } from "./support/runtimes.ts";
+import type { ProgramOptions, SuperviseOptions } from "../../mod.ts";
+import { eventually, processTest, type Stage } from "../support/processes.ts";
+import { currentRuntime, fixture, runtimePath } from "../support/runtimes.ts";
 
 const quit = { recoveryPolicy: "quit" } as const;
 /** Kept from starting again within the time of a test. */
@@ -85,7 +85,7 @@ processTest("arguments, environment and directory reach a command unchanged", as
 });
 
 processTest("arguments and working directory reach a module unchanged", async (stage) => {
-  const watched = stage.supervise("input_instance", { timeInterval: 20_000, ...quit }, {
+  const watched = stage.supervise("api/instance", { timeInterval: 20_000, ...quit }, {
     args: ["early", ...odd],
     cwd: realpathSync(stage.directory),
   });
@@ -141,8 +141,8 @@ processTest("a module whose name begins with a dash is a module, not a flag", as
 
 processTest("a runtime by its name is looked up on PATH, by its path not at all", async (stage) => {
   const name = currentRuntime === "deno" || currentRuntime === "bun" ? currentRuntime : "node";
-  const module = fixture("input_instance");
-  const { env } = stage.program("input_instance");
+  const module = fixture("api/instance");
+  const { env } = stage.program("api/instance");
   const choices = [
     name,
     { name },
@@ -194,11 +194,11 @@ const deno = currentRuntime === "deno" ? "run -A --no-config" : "";
 
 /** `sh` around a program of test/fixtures; `trap` is what the shell does on SIGTERM. */
 function wrapped(stage: Stage, mode: string, trap = "") {
-  const run = `"${runtimePath(currentRuntime)}" ${deno} "${fixture("input_instance")}" ${mode}`;
+  const run = `"${runtimePath(currentRuntime)}" ${deno} "${fixture("api/instance")}" ${mode}`;
   return {
     command: "sh",
     args: ["-c", `${trap} ${run}; exit $?`],
-    env: stage.program("input_instance").env!,
+    env: stage.program("api/instance").env!,
   };
 }
 

@@ -2,15 +2,19 @@
 import { assert, assertEquals, assertMatch } from "@std/assert";
 import { spawnSync } from "node:child_process";
 import { readFileSync } from "node:fs";
-import type { SupervisorEvent, SupervisorStatus } from "../mod.ts";
-import { alarmOf } from "../src/alarm.ts";
-import { loadRuntime } from "../src/runtime/runtime.ts";
-import { Notifier, programChannel, sender } from "../src/systemd.ts";
-import { commandTest } from "./support/command.ts";
-import { test } from "./support/harness.ts";
-import { noReceiver, NotifyReceiver } from "./support/notify_receiver.ts";
-import { eventually, processTest } from "./support/processes.ts";
-import { Clock } from "./support/timers.ts";
+import type { SupervisorEvent, SupervisorStatus } from "../../mod.ts";
+import { alarmOf } from "../../src/supervisor/wake_timer.ts";
+import { loadRuntime } from "../../src/runtime/runtime.ts";
+import {
+  Notifier,
+  programChannel,
+  sender,
+} from "../../src/supervisor/own_process/systemd_notifier.ts";
+import { commandTest } from "../support/command.ts";
+import { test } from "../support/harness.ts";
+import { noReceiver, NotifyReceiver } from "../support/notify_receiver.ts";
+import { eventually, processTest } from "../support/processes.ts";
+import { Clock } from "../support/timers.ts";
 
 /** A notifier whose channel is an array. */
 function notifierOn(clock: Clock, watchdogMs?: number) {
@@ -123,7 +127,9 @@ commandTest(
 processTest("a program that is its own server: systemd hears of the server only", async (stage) => {
   const path = `${stage.directory}/notify`;
   await using receiver = await listening(path);
-  const server = stage.run("self_again", { env: { NOTIFY_SOCKET: path, SAM_TEST_VARIABLE: "x" } });
+  const server = stage.run("supervisor/self_again", {
+    env: { NOTIFY_SOCKET: path, SAM_TEST_VARIABLE: "x" },
+  });
   assertEquals((await server.exited).code, 0, server.stderr());
   const { pid } = await receiver.notice(/^STOPPING=1$/);
   assertEquals(pid, server.pid);
@@ -140,7 +146,7 @@ commandTest("a program is not told of sockets of systemd's, which it does not ge
 });
 
 processTest("a program that is its own server is not told of them either", async (stage) => {
-  const server = stage.run("faults_program", { env: listenVariables });
+  const server = stage.run("faults/program", { env: listenVariables });
   const { pid } = await stage.line("started");
   const told = readFileSync(`/proc/${pid}/environ`, "utf8").split("\0");
   assertEquals(told.filter((variable) => variable.startsWith("LISTEN_")), []);

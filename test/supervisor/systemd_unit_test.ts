@@ -3,9 +3,9 @@ import { assertEquals } from "@std/assert";
 import { spawn, spawnSync } from "node:child_process";
 import { mkdirSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
-import { runtimeName, samCommand } from "./support/command.ts";
-import { processTest } from "./support/processes.ts";
-import { documentation, newest, quickFixture } from "./support/runtimes.ts";
+import { runtimeName, samCommand } from "../support/command.ts";
+import { processTest } from "../support/processes.ts";
+import { documentation, newest, quickFixture } from "../support/runtimes.ts";
 
 /** So it takes seconds, not minutes, until systemd sees that a server is stuck, and does something about it. */
 const hastened = ["WatchdogSec=3", "TimeoutAbortSec=1", "StandardError=inherit"];
@@ -62,7 +62,7 @@ function unit(directory: string): string {
   const words = [
     ...samCommand(),
     ...["run", "--time-interval", "500", "--runtime", runtimeName],
-    ...[quickFixture("systemd_program"), `${directory}/hang`],
+    ...[quickFixture("supervisor/systemd"), `${directory}/hang`],
   ];
   return text!.replace(/^ExecStart=.*/m, `ExecStart=${words.join(" ")}`)
     .replaceAll("/srv/web", directory)

@@ -1,8 +1,8 @@
 // One timer for many sleepers, on a clock that the test moves.
 import { assertEquals } from "@std/assert";
-import { Alarm, type Sleeper } from "../src/alarm.ts";
-import { test } from "./support/harness.ts";
-import { Clock } from "./support/timers.ts";
+import { Alarm, type Sleeper } from "../../src/supervisor/wake_timer.ts";
+import { test } from "../support/harness.ts";
+import { Clock } from "../support/timers.ts";
 
 class Program implements Sleeper {
   readonly woken: number[] = [];

@@ -8,9 +8,9 @@ import {
   readFileSync,
   writeFileSync,
 } from "node:fs";
-import type { SuperviseOptions } from "../mod.ts";
-import { samCommand } from "./support/command.ts";
-import { taggedProcesses } from "./support/leaks.ts";
+import type { SuperviseOptions } from "../../mod.ts";
+import { samCommand } from "../support/command.ts";
+import { taggedProcesses } from "../support/leaks.ts";
 import {
   eventually,
   killQuietly,
@@ -18,9 +18,9 @@ import {
   processTest,
   type Stage,
   transports,
-} from "./support/processes.ts";
-import { currentRuntime, newest, runtimePath } from "./support/runtimes.ts";
-import { terminal } from "./support/terminal.ts";
+} from "../support/processes.ts";
+import { currentRuntime, newest, runtimePath } from "../support/runtimes.ts";
+import { terminal } from "../support/terminal.ts";
 
 const long: SuperviseOptions = { recoveryPolicy: "quit", stopTimeout: 20_000 };
 
@@ -34,7 +34,7 @@ function supervise(
   [command, ...args]: readonly string[],
   options: SuperviseOptions = long,
 ) {
-  const { env } = stage.program("wrapper_plain");
+  const { env } = stage.program("supervisor/wrapped_plain");
   return stage.supervise({
     command: command!,
     args,
@@ -56,7 +56,11 @@ for (const [name, shell] of Object.entries(shells)) {
   processTest(
     `below a wrapper ${name}, a program gets the signal once and finishes its work`,
     async (stage) => {
-      const watched = supervise(stage, ["sh", "-c", shell(words(stage, "wrapper_plain", "300"))]);
+      const watched = supervise(stage, [
+        "sh",
+        "-c",
+        shell(words(stage, "supervisor/wrapped_plain", "300")),
+      ]);
       await stage.line("up");
       assertEquals((await watched.supervisor.stop()).reason, "stopped");
       assertEquals(stage.lines("signal").length, 1);
@@ -75,7 +79,7 @@ for (const [name, command] of Object.entries(packaged)) {
   processTest(
     `below ${name} a program gets the signal once and finishes its work`,
     async (stage) => {
-      const start = words(stage, "wrapper_plain", "300");
+      const start = words(stage, "supervisor/wrapped_plain", "300");
       writeFileSync(`${stage.directory}/package.json`, JSON.stringify({ scripts: { start } }));
       const watched = supervise(stage, command);
       await stage.line("up");
@@ -90,7 +94,7 @@ for (const [name, command] of Object.entries(packaged)) {
 processTest(
   "below a wrapper the stop ends with the grace, and with all processes",
   async (stage) => {
-    const line = words(stage, "wrapper_plain", "60000");
+    const line = words(stage, "supervisor/wrapped_plain", "60000");
     const watched = supervise(stage, ["sh", "-c", `${line}; exit $?`], {
       ...long,
       stopTimeout: 300,
@@ -115,7 +119,7 @@ processTest("a stop is over as soon as nothing of the command is left", async (s
 processTest(
   "helpers of a program that ends in order are not waited for",
   async (stage) => {
-    const watched = stage.supervise("faults_program", { ...long, timeInterval: 0 }, {
+    const watched = stage.supervise("faults/program", { ...long, timeInterval: 0 }, {
       args: ["unix", "helpers", "sh -c trap\\ :\\ TERM;\\ sleep\\ 606".replaceAll("\\", "")],
     });
     await stage.line("started");
@@ -128,7 +132,7 @@ processTest(
 processTest(
   "below a wrapper that is warned, the next instance waits for the program",
   async (stage) => {
-    const line = words(stage, "wrapper_plain", "500");
+    const line = words(stage, "supervisor/wrapped_plain", "500");
     const watched = supervise(stage, ["sh", "-c", `${line}; exit $?`], {
       recoveryPolicy: "restart",
       restart: { maxDelay: 0 },
@@ -147,7 +151,7 @@ processTest(
 processTest(
   'with killMode "process" only the process that was started is ended',
   async (stage) => {
-    const line = words(stage, "wrapper_plain", "100");
+    const line = words(stage, "supervisor/wrapped_plain", "100");
     const watched = supervise(stage, ["sh", "-c", `${line}; exit $?`], {
       ...long,
       killMode: "process",
@@ -163,7 +167,7 @@ for (const transport of transports) {
   processTest(
     `${transport}: when a wrapper is killed, what its program still stores is kept`,
     async (stage) => {
-      const line = words(stage, "wrapper_registered", transport, "works");
+      const line = words(stage, "supervisor/wrapped_registered", transport, "works");
       const watched = supervise(stage, ["sh", "-c", `${line}; exit $?`], {
         recoveryPolicy: "restart",
         restart: { maxDelay: 0 },
@@ -188,7 +192,7 @@ for (const transport of transports) {
 processTest(
   "a program below a wrapper that registered is warned alone, and its exit code counts",
   async (stage) => {
-    const line = words(stage, "wrapper_registered", "unix", "works");
+    const line = words(stage, "supervisor/wrapped_registered", "unix", "works");
     const watched = supervise(stage, ["sh", "-c", `${line}; exit $?`]);
     await stage.line("started");
     assertEquals(await watched.supervisor.stop(), { code: 3, signal: null, reason: "stopped" });
@@ -199,7 +203,7 @@ processTest(
 processTest(
   "a wrapper that goes on after its program gets the signal too",
   async (stage) => {
-    const line = words(stage, "wrapper_registered", "unix", "works");
+    const line = words(stage, "supervisor/wrapped_registered", "unix", "works");
     const watched = supervise(stage, ["sh", "-c", `${line}; sleep 607; exit 1`]);
     await stage.line("started");
     assertEquals((await watched.supervisor.stop()).signal, "SIGTERM");
@@ -210,7 +214,7 @@ processTest(
 processTest(
   "a warned program that calls finalize() is not let go, nor are its helpers",
   async (stage) => {
-    const line = words(stage, "wrapper_registered", "unix", "finalizes");
+    const line = words(stage, "supervisor/wrapped_registered", "unix", "finalizes");
     const watched = supervise(stage, ["sh", "-c", `trap : TERM; ${line}; exit $?`], {
       recoveryPolicy: "restart",
       restart: { maxDelay: 0 },
@@ -232,7 +236,7 @@ processTest(
 processTest(
   "a second program below one command is told why it cannot register",
   async (stage) => {
-    const line = words(stage, "wrapper_registered", "unix", "waits");
+    const line = words(stage, "supervisor/wrapped_registered", "unix", "waits");
     const script =
       `${line} & while [ ! -e first ]; do sleep 0.02; done; ${line} 2>second; touch over; wait`;
     supervise(stage, ["sh", "-c", script]);
@@ -250,10 +254,10 @@ processTest(
   "Ctrl-C at a terminal: the program below a wrapper finishes its work",
   async (stage) => {
     const sam = samCommand().map((word) => `'${word}'`).join(" ");
-    const line = words(stage, "wrapper_plain", "300");
+    const line = words(stage, "supervisor/wrapped_plain", "300");
     writeFileSync(`${stage.directory}/wrapper.sh`, `${line}; exit $?`);
     const run = terminal(`${sam} run --stop-timeout 20s sh '${stage.directory}/wrapper.sh'`, {
-      ...stage.program("wrapper_plain").env,
+      ...stage.program("supervisor/wrapped_plain").env,
       XDG_RUNTIME_DIR: stage.directory,
     });
     await stage.line("up");
@@ -287,7 +291,7 @@ for (const asks of ["stop", "recovery"]) {
         const becomesRoot = `${stage.directory}/becomes-root`;
         copyFileSync("/usr/bin/setpriv", becomesRoot);
         chmodSync(becomesRoot, 0o4755);
-        const server = stage.run("wrapper_server", {
+        const server = stage.run("supervisor/wrapped_server", {
           args: [asks, ...wrapper, becomesRoot, "--reuid=0", "--clear-groups", "sleep", "608"],
           within: asNobody,
         });
@@ -313,7 +317,7 @@ for (const asks of ["stop", "recovery"]) {
 processTest(
   "where the server may not read /proc, a program below a wrapper ends with the wrapper",
   async (stage) => {
-    const server = stage.run("wrapper_server", {
+    const server = stage.run("supervisor/wrapped_server", {
       flags: [
         "run",
         "--no-config",

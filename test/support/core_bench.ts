@@ -2,10 +2,10 @@
 
 // Not of @std/assert: programs of test/fixtures, which have no import map, use this, too.
 import { deepStrictEqual as assertEquals, ok as assert } from "node:assert/strict";
-import type { ClientMessage, ServerMessage } from "../../src/core/frame.ts";
-import { protocolVersion } from "../../src/core/frame.ts";
-import { restartDefaults } from "../../src/core/restart.ts";
-import { Server } from "../../src/core/server.ts";
+import type { ClientMessage, ServerMessage } from "../../src/core/wire.ts";
+import { protocolVersion } from "../../src/core/wire.ts";
+import { restartDefaults } from "../../src/core/server/restart_policy.ts";
+import { Server } from "../../src/core/server/machine.ts";
 import type {
   ExitStatus,
   MapKeys,
@@ -14,7 +14,7 @@ import type {
   ServerInput,
   ServerSettings,
   SpareInput,
-} from "../../src/core/server_types.ts";
+} from "../../src/core/server/types.ts";
 import type { Signal } from "../../src/core/signals.ts";
 import { StepRules } from "./step_rules.ts";
 

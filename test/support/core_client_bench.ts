@@ -1,14 +1,14 @@
 // The active process's core on a virtual clock, with the server's answers given by hand or by a patient stand-in.
 
 import { assert, fail } from "@std/assert";
-import { Client } from "../../src/core/client.ts";
-import type { ClientEffect, ClientInput } from "../../src/core/client_types.ts";
+import { Client } from "../../src/core/client/machine.ts";
+import type { ClientEffect, ClientInput } from "../../src/core/client/types.ts";
 import {
   chunkBytes,
   type ClientMessage,
   protocolVersion,
   type ServerMessage,
-} from "../../src/core/frame.ts";
+} from "../../src/core/wire.ts";
 
 export const T = 100;
 

@@ -4,7 +4,7 @@ import { type ChildProcess, execFile, spawn } from "node:child_process";
 import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { corosyncQuorum } from "../../src/corosync.ts";
+import { corosyncQuorum } from "../../src/corosync/mod.ts";
 import { aloneIn } from "./corosync_conf.ts";
 import type { TestOptions } from "./harness.ts";
 import { eventually, killQuietly, processTest, type Stage } from "./processes.ts";

@@ -1,5 +1,5 @@
 // Every TypeScript example of the README, the docs and the doc comments becomes a program in test/generated/, with the
-// package's name replaced by its sources. The compiler checks all of them; test/examples_test.ts runs them.
+// package's name replaced by its sources. The compiler checks all of them; test/house/examples_test.ts runs them.
 //   ```ts            runs to its end, with exit status 0
 //   ```ts serves     says something, and goes on until it is told to end, or ends by itself
 //   ```ts cluster    the same on a node of Corosync (test/cluster/examples_test.ts)
@@ -37,7 +37,8 @@ export function extractExamples(root) {
         line.startsWith(margin.trimEnd()) ? line.slice(margin.length) : line
       );
       const code = lines.join("\n")
-        .replace(/"@x\/sam\/(corosync|metrics|otel|testing)"/g, '"../../src/$1.ts"')
+        .replace(/"@x\/sam\/(corosync|metrics|testing)"/g, '"../../src/$1/mod.ts"')
+        .replaceAll('"@x/sam/otel"', '"../../src/metrics/otel.ts"')
         .replaceAll('"@x/sam/cli"', '"../../src/cli/main.ts"')
         .replaceAll('"@x/sam"', '"../../mod.ts"');
       writeFileSync(join(target, `${name}.ts`), `${code}\nexport {};\n`);

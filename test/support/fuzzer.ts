@@ -10,7 +10,7 @@ import {
   encodeServer,
   envelope,
   FrameReader,
-} from "../../src/core/frame.ts";
+} from "../../src/core/wire.ts";
 import { SamError } from "../../src/errors.ts";
 import { Bench, settings } from "./core_bench.ts";
 import { Dice } from "./sim_plan.ts";

@@ -12,7 +12,7 @@ import { root } from "./setup.mjs";
 const json = (path) => JSON.parse(readFileSync(join(root, path), "utf8"));
 const hash = (name, bytes, encoding) => createHash(name).update(bytes).digest(encoding);
 
-/** What `deno publish` takes: test/check.mjs holds it to these. */
+/** What `deno publish` takes: test/tools/check.mjs holds it to these. */
 function sources() {
   const folders = ["src", "transports"].flatMap((folder) =>
     readdirSync(join(root, folder), { recursive: true }).map((name) => `${folder}/${name}`)

@@ -2,13 +2,13 @@
 // driver's and the core's reasons, and throws when what must never happen does.
 
 import { deepStrictEqual as assertEquals, ok as assert } from "node:assert/strict";
-import type { Server } from "../../src/core/server.ts";
+import type { Server } from "../../src/core/server/machine.ts";
 import type {
   ExitStatus,
   ServerEffect,
   ServerInput,
   ServerSettings,
-} from "../../src/core/server_types.ts";
+} from "../../src/core/server/types.ts";
 import { type Signal, signalNumber } from "../../src/core/signals.ts";
 import type { Exit } from "../../src/runtime/runtime.ts";
 import type { Script } from "./sim_plan.ts";

@@ -1,7 +1,7 @@
 // What a simulated world is made of, drawn from a seed: the same seed, the same plan.
 
-import { restartDefaults } from "../../src/core/restart.ts";
-import type { ServerSettings } from "../../src/core/server_types.ts";
+import { restartDefaults } from "../../src/core/server/restart_policy.ts";
+import type { ServerSettings } from "../../src/core/server/types.ts";
 
 /** What an instance does, one thing after the other, and what befalls it. */
 export interface Script {

@@ -1,8 +1,8 @@
 // A process of a simulated world: the core of the active side, a script to follow, and one end of a link.
 
-import { callable, Client } from "../../src/core/client.ts";
-import type { ClientEffect, ClientInput } from "../../src/core/client_types.ts";
-import { decodeServer, encodeClient } from "../../src/core/frame.ts";
+import { callable, Client } from "../../src/core/client/machine.ts";
+import type { ClientEffect, ClientInput } from "../../src/core/client/types.ts";
+import { decodeServer, encodeClient } from "../../src/core/wire.ts";
 import type { Signal } from "../../src/core/signals.ts";
 import type { Exit } from "../../src/runtime/runtime.ts";
 import type { Link } from "../../transports/transport.ts";

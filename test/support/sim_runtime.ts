@@ -1,7 +1,7 @@
 // A runtime in virtual time: its processes follow scripts, its timers are late or early, its own process may be stalled.
 
 import type { Exit, Runtime } from "../../src/runtime/runtime.ts";
-import { linkVariable } from "../../src/runtime/birth.ts";
+import { linkVariable } from "../../src/runtime/launch.ts";
 import { Process } from "./sim_process.ts";
 import type { World } from "./sim_world.ts";
 

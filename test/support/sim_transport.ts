@@ -1,7 +1,7 @@
 // The memory transport in a simulated world: what is under way takes its time, heartbeats get lost or wake nobody, or find no
 // room while the server does not read, data are left without a message, endpoints do not open or do not accept. It knows what is still open.
 
-import { decodeClient } from "../../src/core/frame.ts";
+import { decodeClient } from "../../src/core/wire.ts";
 import { memoryTransport } from "../../transports/memory.ts";
 import type { Endpoint, Link, Transport } from "../../transports/transport.ts";
 import type { World } from "./sim_world.ts";

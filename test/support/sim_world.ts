@@ -2,10 +2,10 @@
 // wrong in it is in the plan, and the plan comes from a seed: a run that fails can be repeated.
 
 import { deepStrictEqual as assertEquals, ok as assert } from "node:assert/strict";
-import { memoryClusterMap, memoryQuorum } from "../../src/cluster/memory.ts";
-import type { ClusterMap } from "../../src/cluster/cluster.ts";
-import type { ServerEffect, ServerSettings } from "../../src/core/server_types.ts";
-import { Driver } from "../../src/driver.ts";
+import { memoryClusterMap, memoryQuorum } from "../../src/testing/memory_cluster.ts";
+import type { ClusterMap } from "../../src/api/cluster.ts";
+import type { ServerEffect, ServerSettings } from "../../src/core/server/types.ts";
+import { Driver } from "../../src/supervisor/driver.ts";
 import type { Runtime } from "../../src/runtime/runtime.ts";
 import { Judge } from "./sim_judge.ts";
 import { Dice, horizon, type Operation, type Plan } from "./sim_plan.ts";

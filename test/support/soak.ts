@@ -2,7 +2,7 @@
 
 import type { RuntimeName } from "./runtimes.ts";
 
-/** What test/fixtures/soak.ts says. */
+/** What test/fixtures/faults/soak.ts says. */
 export interface Soak {
   readonly seconds: number;
   readonly early: { readonly heap: number; readonly rss: number; readonly descriptors: number };

@@ -19,7 +19,7 @@ import {
 import { newest, quickFixture } from "./runtimes.ts";
 
 /** In test/fixtures. */
-export const programName = "standby_kill_program";
+export const programName = "faults/spare";
 
 /** A moment of the life of the first spare. */
 export interface Moment {

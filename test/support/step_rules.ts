@@ -1,9 +1,9 @@
 // What must hold of any step of the server's core, in any state.
 
 import { fail } from "node:assert/strict";
-import type { Server } from "../../src/core/server.ts";
-import { table } from "../../src/core/server_table.ts";
-import type { ServerEffect, ServerInput } from "../../src/core/server_types.ts";
+import type { Server } from "../../src/core/server/machine.ts";
+import { table } from "../../src/core/server/transitions.ts";
+import type { ServerEffect, ServerInput } from "../../src/core/server/types.ts";
 
 const answers: readonly string[] = ["done", "chunk", "refused", "welcome"];
 

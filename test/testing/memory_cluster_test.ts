@@ -4,12 +4,12 @@ import {
   memoryClusterMap,
   memoryQuorum,
   quorumConformance,
-} from "../src/testing.ts";
+} from "../../src/testing/mod.ts";
 import { assertEquals } from "@std/assert";
 import { setTimeout as sleep } from "node:timers/promises";
-import { ServerCluster } from "../src/cluster/server_cluster.ts";
-import { loadRuntime } from "../src/runtime/runtime.ts";
-import { test } from "./support/harness.ts";
+import { ServerCluster } from "../../src/supervisor/cluster_bridge.ts";
+import { loadRuntime } from "../../src/runtime/runtime.ts";
+import { test } from "../support/harness.ts";
 
 const quorum = memoryQuorum();
 const map = memoryClusterMap();

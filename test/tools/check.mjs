@@ -2,8 +2,8 @@
 // name, `npm run check -- tsc`, only what is so called is checked. `npm run docs` is one of the checks: the API reference,
 // in .build/docs.
 
-import { install, offlineDenoConfig, root, run, runtimesDir } from "./support/setup.mjs";
-import { extractExamples } from "./support/examples.mjs";
+import { install, offlineDenoConfig, root, run, runtimesDir } from "../support/setup.mjs";
+import { extractExamples } from "../support/examples.mjs";
 import { existsSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 
@@ -33,7 +33,7 @@ const checks = [
   ]],
   ["docs/performance.md says what was measured", deno, ["run", "-A", "bench/page.ts", "--check"]],
   ["deno publish --dry-run", deno, ["publish", "--dry-run", "--allow-dirty"]],
-  ["the mutants can still be made", "node", ["test/mutants.mjs", "--texts"]],
+  ["the mutants can still be made", "node", ["test/tools/mutants.mjs", "--texts"]],
   ["tsc (tests)", bin("tsc"), ["-p", "tsconfig.test.json", "--noEmit"]],
   ["tsc (package)", "npm", ["run", "build"]],
   ["tsc (a user without @types/node)", bin("tsc"), [

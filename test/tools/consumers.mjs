@@ -10,9 +10,9 @@
 import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { delimiter, dirname, join } from "node:path";
-import { check, conclude } from "./support/counted.mjs";
-import { install, root, run, runtimesDir } from "./support/setup.mjs";
-import { must, Shell } from "./support/shell.mjs";
+import { check, conclude } from "../support/counted.mjs";
+import { install, root, run, runtimesDir } from "../support/setup.mjs";
+import { must, Shell } from "../support/shell.mjs";
 
 /** What it has now; more needs a reason. */
 const maxUnpackedBytes = 720_000;

@@ -19,10 +19,10 @@ import {
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
-import { installPackages } from "./support/apt.mjs";
-import { check, conclude, skip, skipAll } from "./support/counted.mjs";
-import { install, root, run, runtimesDir } from "./support/setup.mjs";
-import { must } from "./support/shell.mjs";
+import { installPackages } from "../support/apt.mjs";
+import { check, conclude, skip, skipAll } from "../support/counted.mjs";
+import { install, root, run, runtimesDir } from "../support/setup.mjs";
+import { must } from "../support/shell.mjs";
 
 const limitMs = 30_000;
 if (process.platform !== "linux") skipAll(`podman runs on Linux, this is ${process.platform}`);

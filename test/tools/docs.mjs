@@ -25,11 +25,11 @@ import {
 import { createServer } from "node:net";
 import { networkInterfaces, tmpdir } from "node:os";
 import { delimiter, dirname, join, relative } from "node:path";
-import { installPackages } from "./support/apt.mjs";
-import { check, conclude, skip, skipAll } from "./support/counted.mjs";
-import { serveRegistries } from "./support/registries.mjs";
-import { install, root, run, runtimesDir } from "./support/setup.mjs";
-import { must, Shell } from "./support/shell.mjs";
+import { installPackages } from "../support/apt.mjs";
+import { check, conclude, skip, skipAll } from "../support/counted.mjs";
+import { serveRegistries } from "../support/registries.mjs";
+import { install, root, run, runtimesDir } from "../support/setup.mjs";
+import { must, Shell } from "../support/shell.mjs";
 
 const isShort = process.argv.includes("--short");
 /** Of this machine, for others; its own where it has no other. */
@@ -355,7 +355,10 @@ try {
       if (scene === undefined && scenes[name]?.length > at) continue; // another test has it
       const title = lines.map((line) => line.replace(/ +#.*/, "")).join("; ");
       await check(`${name}: ${title}`, async () => {
-        must(scene?.length === lines.length, `no scene in test/docs.mjs has ${lines.length} lines`);
+        must(
+          scene?.length === lines.length,
+          `no scene in test/tools/docs.mjs has ${lines.length} lines`,
+        );
         await scene(...lines);
       });
     }

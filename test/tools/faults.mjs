@@ -1,7 +1,7 @@
 // Kills servers, applications and spares at random moments, and looks at what is left.
 //
 //   npm run test:faults                                      1,000 kills on each of node26, deno and bun, some 6 minutes each;
-//                                                            then a minute with all cores busy (test/faults_load_test.ts)
+//                                                            then a minute with all cores busy (test/faults/load_test.ts)
 //   npm run test:faults -- --only deno --kills 50 --seed 7   fewer; the seed decides who is killed and when
 //   npm run test:faults -- --busy 0                          without the minute
 //
@@ -14,7 +14,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { parseArgs } from "node:util";
-import { build, install, root, runtimesDir } from "./support/setup.mjs";
+import { build, install, root, runtimesDir } from "../support/setup.mjs";
 
 const { values: options } = parseArgs({
   options: {
@@ -29,7 +29,7 @@ const waitMs = 30_000;
 await install(root);
 await install(runtimesDir);
 await build();
-const { fixtureFor, runtimePath } = await import("../.build/test/support/runtimes.js");
+const { fixtureFor, runtimePath } = await import("../../.build/test/support/runtimes.js");
 
 let state = Number(options.seed) >>> 0;
 const random = () => {
@@ -53,7 +53,15 @@ for (const path of [temporary, ...stray]) rmSync(path, { recursive: true, force:
 if (Number(options.busy) > 0) {
   const busy = spawnSync(
     process.execPath,
-    [join(root, "test/matrix.mjs"), "--jobs", "1", "--file", "faults_load", "--only", options.only],
+    [
+      join(root, "test/tools/matrix.mjs"),
+      "--jobs",
+      "1",
+      "--file",
+      "faults/load",
+      "--only",
+      options.only,
+    ],
     { env: { ...process.env, SAM_TEST_LOAD_MS: `${options.busy}000` }, stdio: "inherit" },
   );
   if (busy.status !== 0) failures++;
@@ -70,7 +78,7 @@ async function life(runtime, most) {
   const flags = runtime === "deno" ? ["run", "-A", "--no-config"] : [];
   const server = spawn(
     runtimePath(runtime),
-    [...flags, fixtureFor(runtime, "faults_program"), transport, "helpers", "sleep 600"],
+    [...flags, fixtureFor(runtime, "faults/program"), transport, "helpers", "sleep 600"],
     {
       env: {
         ...process.env,
@@ -116,7 +124,7 @@ async function life(runtime, most) {
       await sleep(random() * random() * 600);
       // Not what the server has forked and not yet made another program of: that may become its guard.
       const instances = tagged(tag).filter((pid) =>
-        commandOf(pid).includes("faults_program") &&
+        commandOf(pid).includes("faults/program") &&
         read(`/proc/${pid}/environ`).includes("SAM_LINK=")
       );
       const victim = done === most - 1 || random() < 0.2 || instances.length === 0

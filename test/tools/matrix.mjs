@@ -1,11 +1,11 @@
-// Runs a suite, test/*_test.ts or test/cluster/*_test.ts, on six runtimes, and checks that all of them ran the same tests.
+// Runs a suite, test/**/*_test.ts or test/cluster/*_test.ts, on six runtimes, and checks that all of them ran the same tests.
 // The suite `package` is scripts, once each: the package in its users' hands, README and docs as they say, the status page in
 // a browser, containers.
 //
 //   npm test                                      all of test/, and the package
 //   npm run test:cluster                          all of test/cluster/, which needs root, and installs Corosync with apt
 //   npm test -- --suite main,cluster --short      two suites; what does not depend on the runtime runs on one leg only, else on four
-//   npm test -- --only node20,deno --file smoke   some legs, some files (test/smoke_test.ts)
+//   npm test -- --only node20,deno --file cli/run,start   some legs, some files (test/cli/run_test.ts, test/*/start_test.ts)
 //   npm test -- --jobs 1                          one leg at a time (default 2)
 //   npm test -- --jsr                             Deno takes @std/assert from jsr.io, not from this folder
 //
@@ -17,9 +17,9 @@ import { createWriteStream, mkdirSync, readdirSync, readFileSync, rmSync } from 
 import { delimiter, dirname, join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { parseArgs } from "node:util";
-import { installPackages } from "./support/apt.mjs";
-import { enterLab, prepareLab } from "./support/lab.mjs";
-import { build, install, offlineDenoConfig, root, run, runtimesDir } from "./support/setup.mjs";
+import { installPackages } from "../support/apt.mjs";
+import { enterLab, prepareLab } from "../support/lab.mjs";
+import { build, install, offlineDenoConfig, root, run, runtimesDir } from "../support/setup.mjs";
 
 const legLimitMs = 15 * 60_000;
 const silenceLimitMs = 3 * 60_000;
@@ -48,15 +48,15 @@ const tools = {
   "/bin/busybox": "busybox",
 };
 const scripts = ["consumers", "docs", "page", "containers"];
-/** A suite is a folder; `prepare` resolves to why it cannot run here, or undefined; `enter` is where its legs run. */
+/** A suite is some folders of test/; `prepare` resolves to why it cannot run here, or undefined; `enter` is where its legs run. */
 const suites = {
   package: {},
   main: {
-    folder: "test",
+    folders: roomsOfTests(),
     prepare: async () => void await installPackages(tools),
     enter: (command) => command,
   },
-  cluster: { folder: "test/cluster", prepare: prepareLab, enter: enterLab },
+  cluster: { folders: ["cluster"], prepare: prepareLab, enter: enterLab },
 };
 const isPart = options.only !== undefined || options.file !== undefined;
 const suiteNames = options.suite ? list(options.suite) : isPart ? ["main"] : ["main", "package"];
@@ -70,17 +70,18 @@ if (complaints !== "") {
 }
 
 const { newest, runtimeNames, runtimePath } = await import(
-  "../.build/test/support/runtimes.js"
+  "../../.build/test/support/runtimes.js"
 );
 // With --short the newest run the most: they come first, so that none runs alone at the end.
 const legNames = options.only ? list(options.only) : [...new Set([...newest, ...runtimeNames])];
 mustKnow("leg", legNames, runtimeNames);
 mustKnow("suite", suiteNames, Object.keys(suites));
 const wanted = list(options.file).map((name) =>
-  name.replace(/^.*\//, "").replace(/(_test)?(\.ts)?$/, "")
+  name.replace(/^(\.\/)?test\//, "").replace(/(_test)?(\.ts)?$/, "")
 );
-const suitesWithFiles = suiteNames.filter((name) => suites[name].folder !== undefined);
-mustKnow("file", wanted, suitesWithFiles.flatMap((name) => testFilesIn(suites[name].folder)));
+const suitesWithFiles = suiteNames.filter((name) => suites[name].folders !== undefined);
+const known = suitesWithFiles.flatMap((name) => testFilesIn(suites[name].folders));
+mustKnow("file", wanted.filter((name) => !known.some((file) => isCalled(file, name))), known);
 
 mkdirSync(logs, { recursive: true });
 const offlineConfig = offlineDenoConfig(); // the programs that tests start take theirs from here, whatever the leg does
@@ -111,11 +112,28 @@ const skipped = [
 if (skipped.length > 0) console.log(`skipped: ${skipped.join(", ")}`);
 console.log(`${sum("passed")} passed, ${failed} failed`);
 
-/** The names of the test files in a folder, as `--file` takes them. */
-function testFilesIn(folder) {
-  return readdirSync(join(root, folder)).sort()
-    .filter((file) => file.endsWith("_test.ts"))
-    .map((file) => file.replace("_test.ts", ""));
+/** The test files in some folders, as `--file` takes them: `cli/run`. */
+function testFilesIn(folders) {
+  return folders.flatMap((folder) =>
+    readdirSync(join(root, "test", folder)).sort()
+      .filter((file) => file.endsWith("_test.ts"))
+      .map((file) => `${folder}/${file.replace("_test.ts", "")}`)
+  );
+}
+
+/** The name of a file with its folder, or without. */
+function isCalled(file, name) {
+  return `/${file}`.endsWith(`/${name}`);
+}
+
+/** The folders of test/ with tests that every leg runs. */
+function roomsOfTests() {
+  return readdirSync(join(root, "test"), { withFileTypes: true })
+    .filter((entry) => entry.isDirectory() && !["cluster", "runtimes"].includes(entry.name))
+    .map(({ name }) => name).sort()
+    .filter((room) =>
+      readdirSync(join(root, "test", room)).some((file) => file.endsWith("_test.ts"))
+    );
 }
 
 function mustKnow(what, names, known) {
@@ -140,7 +158,7 @@ async function runScripts() {
 
 /** A script counts what it checks, or says why it cannot. */
 async function runScript(name) {
-  const path = `test/${name}.mjs`;
+  const path = `test/tools/${name}.mjs`;
   const flags = ["--built", ...(options.short ? ["--short"] : [])];
   const { code, output } = await run(process.execPath, [join(root, path), ...flags]);
   const counts = /^(\d+) passed, (\d+) failed$/m.exec(output) ?? ["no count", 0, 0];
@@ -164,20 +182,21 @@ async function runSuite(suite, beside = []) {
 
 /** The legs of a suite, as jobs; none where it cannot run. What comes of them is added to `own`. */
 async function legsOf(suite, own) {
-  const { folder, prepare } = suites[suite];
-  const files = testFilesIn(folder).filter((name) => wanted.length === 0 || wanted.includes(name));
+  const { folders, prepare } = suites[suite];
+  const files = testFilesIn(folders)
+    .filter((file) => wanted.length === 0 || wanted.some((name) => isCalled(file, name)));
   if (files.length === 0) {
-    faults.push(`no test file in ${folder}`);
+    faults.push(`no test file of the suite ${suite} is so called`);
     return [];
   }
   const why = await prepare();
   if (why !== undefined) {
-    console.log(`SKIPPED  all of ${folder}: ${why}`);
-    skippedSuites.push(`all of ${folder}`);
+    console.log(`SKIPPED  all of the suite ${suite}: ${why}`);
+    skippedSuites.push(`all of the suite ${suite}`);
     return [];
   }
   return legNames.map((name) => async () => {
-    const leg = await runLeg(name, suite, files.map((name) => `./${folder}/${name}_test.ts`));
+    const leg = await runLeg(name, suite, files.map((name) => `./test/${name}_test.ts`));
     report(leg);
     own.push(leg);
   });

@@ -9,7 +9,7 @@
 import { spawn } from "node:child_process";
 import { cpSync, mkdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
-import { root } from "./support/setup.mjs";
+import { root } from "../support/setup.mjs";
 
 /** So many worlds each may take to be found: a fifth of what the suite runs. */
 const worlds = 20_000;
@@ -18,7 +18,7 @@ const limitMs = 120_000;
 const mutants = [
   {
     name: "a deadline is judged before what has arrived is read (settle)",
-    file: "src/driver.ts",
+    file: "src/supervisor/driver.ts",
     from:
       "await runtime.settle();\n      this.sample();\n      if (this.server.deadline! > runtime.now()) continue;",
     to:
@@ -26,116 +26,116 @@ const mutants = [
   },
   {
     name: "heartbeats that wake nobody are looked for at long intervals only (sample)",
-    file: "src/driver.ts",
+    file: "src/supervisor/driver.ts",
     from: "Math.max(1, timeInterval / 16)",
     to: "Math.max(1, timeInterval * 2)",
   },
   {
     name: "what a buried instance says is heard as its successor's",
-    file: "src/driver.ts",
+    file: "src/supervisor/driver.ts",
     from: "if (instance === this.#instance) return this.#feed(input);",
     to: "if (instance !== this.#spare) return this.#feed(input);",
   },
   {
     name: "a spare that is not wanted any more is forgotten, not ended",
-    file: "src/driver.ts",
+    file: "src/supervisor/driver.ts",
     from: "this.#await(spare.destroy());",
     to: "",
   },
   {
     name: "the end does not wait for spares that are being ended",
-    file: "src/driver.ts",
+    file: "src/supervisor/driver.ts",
     from: "Promise.all([this.#cluster?.end(), ...this.#doomed])",
     to: "Promise.all([this.#cluster?.end()])",
   },
   {
     name: "a spare that is ended while it is being started lives on",
-    file: "src/instance.ts",
+    file: "src/supervisor/instance/instance.ts",
     from: 'if (this.#doomed) this.end("SIGKILL");',
     to: "",
   },
   {
     name: "the endpoint of an instance that never connected stays open",
-    file: "src/instance.ts",
+    file: "src/supervisor/instance/instance.ts",
     from: "else this.#close(this.#child?.stream);\n    this.#close(this.#endpoint);",
     to: "else this.#close(this.#child?.stream);",
   },
   {
     name: "a link that something else holds open is not closed",
-    file: "src/instance.ts",
+    file: "src/supervisor/instance/instance.ts",
     from: "if (this.#link) this.#close(this.#link);",
     to: "if (this.#link) {}",
   },
   {
     name: "data that were left without a message are not looked at when the process ends",
-    file: "src/instance.ts",
+    file: "src/supervisor/instance/instance.ts",
     from: "        this.#takeKept();\n        this.#note = this.#lastNote;",
     to: "        this.#note = this.#lastNote;",
   },
   {
     name: "the quorum source is not told that it is over",
-    file: "src/cluster/server_cluster.ts",
+    file: "src/supervisor/cluster_bridge.ts",
     from: "await (await this.#watching)?.();",
     to: "await this.#watching;",
   },
   {
     name: "the timer outlives supervision",
-    file: "src/driver.ts",
+    file: "src/supervisor/driver.ts",
     from: "this.#alarm.remove(this);",
     to: "",
   },
   {
     name: "an alarm that fires too early is not set again",
-    file: "src/alarm.ts",
+    file: "src/supervisor/wake_timer.ts",
     from: "this.arm(next);",
     to: "",
   },
   {
     name: "the process that is to be replaced is not waited for (two)",
-    file: "src/core/server.ts",
+    file: "src/core/server/machine.ts",
     from: 'if (due("grace")) return this.#kill();',
     to:
       'if (due("grace")) {\n      this.#kill();\n      this.#exited = { code: null, signal: "SIGKILL" };\n      return this.#judge(now);\n    }',
   },
   {
     name: "a warned process is never killed",
-    file: "src/core/server.ts",
+    file: "src/core/server/machine.ts",
     from: 'if (due("grace")) return this.#kill();',
     to: "",
   },
   {
     name: "one recovery more than `intensity` is allowed",
-    file: "src/core/restart.ts",
+    file: "src/core/server/restart_policy.ts",
     from: "this.#recoveries.length >= intensity",
     to: "this.#recoveries.length > intensity",
   },
   {
     name: "the time that the server itself did not see counts (stall)",
-    file: "src/core/server.ts",
+    file: "src/core/server/machine.ts",
     from: "this.#forgiveStall(now);\n    const due",
     to: "const due",
   },
   {
     name: "a process that is given no processor is taken for one that hangs (starved)",
-    file: "src/driver.ts",
+    file: "src/supervisor/driver.ts",
     from: 'this.#feed({ type: "starved", waitMs });',
     to: "this.#feed(tick);",
   },
   {
     name: "who waits for a processor is excused for too short a time (starved)",
-    file: "src/starvation.ts",
+    file: "src/supervisor/instance/starvation.ts",
     from: 'if (now.state === "running" ||',
     to: 'if (now.state === "running" && this.#runtime.now() - this.#since < 40 ||',
   },
   {
     name: "data are acknowledged, and not kept",
-    file: "src/core/stored_data.ts",
+    file: "src/core/server/stored_data.ts",
     from: "if (this.#arrived === total) {",
     to: "if (this.#arrived === total && total < 30_000) {",
   },
   {
     name: "instance ids skip one after a restart that was asked for",
-    file: "src/core/server.ts",
+    file: "src/core/server/machine.ts",
     from: "this.#restart.ran(now - this.#spawnedAt, this.#healthyMs(now));",
     to: "this.instanceId++;",
   },

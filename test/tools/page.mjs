@@ -9,10 +9,10 @@
 import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { installPackages } from "./support/apt.mjs";
-import { check, conclude, skipAll } from "./support/counted.mjs";
-import { build, install, root, run } from "./support/setup.mjs";
-import { must, Shell } from "./support/shell.mjs";
+import { installPackages } from "../support/apt.mjs";
+import { check, conclude, skipAll } from "../support/counted.mjs";
+import { build, install, root, run } from "../support/setup.mjs";
+import { must, Shell } from "../support/shell.mjs";
 
 const executablePath = process.env.CHROME ?? "/usr/bin/chromium";
 const why = await installPackages({ [executablePath]: "chromium" });

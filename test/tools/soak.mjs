@@ -12,7 +12,7 @@ import { mkdtempSync, readFileSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { parseArgs } from "node:util";
-import { build, install, root, runtimesDir } from "./support/setup.mjs";
+import { build, install, root, runtimesDir } from "../support/setup.mjs";
 
 const { values: options } = parseArgs({
   options: {
@@ -27,8 +27,8 @@ if (complaints !== "") {
   console.error(complaints);
   process.exit(1);
 }
-const { fixtureFor, runtimePath } = await import("../.build/test/support/runtimes.js");
-const { growth, soakFlags } = await import("../.build/test/support/soak.js");
+const { fixtureFor, runtimePath } = await import("../../.build/test/support/runtimes.js");
+const { growth, soakFlags } = await import("../../.build/test/support/soak.js");
 
 const of = (whole) => String(Math.ceil(whole / Number(options.part)));
 const soaks = [

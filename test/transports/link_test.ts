@@ -1,12 +1,12 @@
 // The link between a server and its active process is theirs: nothing that the program starts inherits it.
 import { assert, assertEquals } from "@std/assert";
-import { processTest, transports } from "./support/processes.ts";
+import { processTest, transports } from "../support/processes.ts";
 
 for (const transport of transports) {
   processTest(
     `what a program starts inherits no link, and a SAM program among it is its own server, ${transport}`,
     async (stage) => {
-      const program = stage.run("link_private", { args: ["outer", transport] });
+      const program = stage.run("transports/private", { args: ["outer", transport] });
       assertEquals(await program.exited, { code: 0, signal: null });
       const [outer] = stage.lines("outer");
       assertEquals(

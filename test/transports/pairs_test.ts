@@ -1,13 +1,13 @@
 // Any runtime serves any other: this one as the server of a program of Node, Deno and Bun, over every transport.
 import { assert, assertEquals } from "@std/assert";
-import { processTest, transports } from "./support/processes.ts";
+import { processTest, transports } from "../support/processes.ts";
 
 for (const runtime of ["node26", "deno", "bun"] as const) {
   for (const transport of transports) {
     processTest(
       `a program of ${runtime} over ${transport}: heartbeats count, a hang is ended, data survives, stop() is orderly`,
       async (stage) => {
-        const program = stage.supervise("pairs_application", {
+        const program = stage.supervise("transports/application", {
           timeInterval: 300,
           recoveryPolicy: "restart",
           transport,

@@ -12,21 +12,21 @@ import {
   statSync,
 } from "node:fs";
 import { connect, type Socket } from "node:net";
-import { envelope } from "../src/core/frame.ts";
-import { loadRuntime } from "../src/runtime/runtime.ts";
-import { shm } from "../transports/shm.ts";
-import type { Endpoint, Link } from "../transports/transport.ts";
-import { unix } from "../transports/unix.ts";
-import { Decoding } from "./support/fuzzer.ts";
-import { test } from "./support/harness.ts";
+import { envelope } from "../../src/core/wire.ts";
+import { loadRuntime } from "../../src/runtime/runtime.ts";
+import { shm } from "../../transports/shm.ts";
+import type { Endpoint, Link } from "../../transports/transport.ts";
+import { unix } from "../../transports/unix.ts";
+import { Decoding } from "../support/fuzzer.ts";
+import { test } from "../support/harness.ts";
 import {
   eventually,
   lives,
   processTest,
   type Stage,
   type TransportName,
-} from "./support/processes.ts";
-import { currentRuntime, newest, runtimeNames } from "./support/runtimes.ts";
+} from "../support/processes.ts";
+import { currentRuntime, newest, runtimeNames } from "../support/runtimes.ts";
 
 spawnSync("true"); // Bun keeps what it opens for the first one
 
@@ -146,7 +146,7 @@ const needsRoot = process.getuid!() === root ? false : "needs root";
 /** Starts a server of a user's, to whose socket every user can connect; returns the address. */
 async function openToAll(stage: Stage, user: number): Promise<string> {
   chownSync(process.env["TMPDIR"]!, user, user);
-  stage.run("peer_server", { within: user === root ? [] : asNobody });
+  stage.run("transports/peer_server", { within: user === root ? [] : asNobody });
   return (await stage.line("open"))["address"] as string;
 }
 
@@ -186,7 +186,7 @@ processTest("root is admitted to the socket of another user", async (stage) => {
 
 /** A program that harms its server, recovered at most so many times. */
 function hostile(stage: Stage, transport: TransportName, intensity: number, args: string[]) {
-  return stage.supervise("hostile", {
+  return stage.supervise("transports/hostile", {
     timeInterval: 2000,
     recoveryPolicy: "restart",
     transport,
@@ -260,7 +260,7 @@ processTest(
   "a process that a program claims to be, and that does not descend from it, is never signalled",
   async (stage) => {
     const bystander = stage.runCommand("sleep", { args: ["600"] });
-    const watched = stage.supervise("hostile", {
+    const watched = stage.supervise("transports/hostile", {
       timeInterval: 300,
       recoveryPolicy: "quit",
     }, { args: ["claims", String(bystander.pid)] });
@@ -276,7 +276,7 @@ processTest(
 processTest(
   "what stays in /proc of the address is of no use: the nonce is taken, the names are gone",
   async (stage) => {
-    const watched = stage.supervise("input_instance", {
+    const watched = stage.supervise("api/instance", {
       timeInterval: 60_000,
       recoveryPolicy: "quit",
     });

@@ -1,17 +1,17 @@
 // Every transport passes the same checks, on this runtime for both sides; so does the one of docs/transports.md.
 import { assertEquals } from "@std/assert";
-import type { Transport } from "../mod.ts";
-import { loadRuntime, type Stream } from "../src/runtime/runtime.ts";
-import { memoryTransport, transportConformance } from "../src/testing.ts";
-import { pipe } from "../transports/pipe.ts";
-import { shm } from "../transports/shm.ts";
-import { unix } from "../transports/unix.ts";
-import { mine } from "./generated/my_transport.ts"; // the one in docs/transports.md
-import { fileShm } from "./support/file_shm.ts";
-import { test } from "./support/harness.ts";
-import { withoutLeaks } from "./support/leaks.ts";
-import { eventually, processTest } from "./support/processes.ts";
-import { currentRuntime, fixture } from "./support/runtimes.ts";
+import type { Transport } from "../../mod.ts";
+import { loadRuntime, type Stream } from "../../src/runtime/runtime.ts";
+import { memoryTransport, transportConformance } from "../../src/testing/mod.ts";
+import { pipe } from "../../transports/pipe.ts";
+import { shm } from "../../transports/shm.ts";
+import { unix } from "../../transports/unix.ts";
+import { mine } from "../generated/my_transport.ts"; // the one in docs/transports.md
+import { fileShm } from "../support/file_shm.ts";
+import { test } from "../support/harness.ts";
+import { withoutLeaks } from "../support/leaks.ts";
+import { eventually, processTest } from "../support/processes.ts";
+import { currentRuntime, fixture } from "../support/runtimes.ts";
 
 // The C library is opened once per process and stays: before the tests, so that it is no leak of the first.
 const runtime = await loadRuntime();
@@ -26,7 +26,7 @@ function peerOf(transport: Transport): Parameters<typeof transportConformance>[1
   const flags = currentRuntime === "deno" ? ["-A", "--no-check"] : [];
   const name = currentRuntime === "deno" || currentRuntime === "bun" ? currentRuntime : "node";
   const module = fixture(
-    transport === mine ? "../generated/my_transport_peer" : "transport_peer",
+    transport === mine ? "../generated/my_transport_peer" : "transports/peer",
   );
   return { peer: { module, args: [transport.name], runtime: { name, flags } } };
 }
@@ -92,7 +92,7 @@ test("a listener of Deno goes on when it was short of descriptors", () =>
   }), { skip: currentRuntime !== "deno" && "for Deno" });
 
 processTest("shm without memory: the same behaviour, and the program says so", async (stage) => {
-  const watched = stage.supervise("transport_fallback", {
+  const watched = stage.supervise("transports/fallback", {
     timeInterval: 300,
     recoveryPolicy: "restart",
     transport: fileShm,

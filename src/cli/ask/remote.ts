@@ -1,16 +1,16 @@
 /** `sam status`, `events`, `restart`, `stop`, `signal`: they ask the servers of this user over their control sockets. */
-import { isSignal } from "../core/signals.ts";
-import type { SupervisorEvent } from "../events.ts";
-import * as host from "../runtime/host.ts";
-import { loadRuntime } from "../runtime/runtime.ts";
-import { printable, report, stateWord } from "../report.ts";
-import type { Answer, Request } from "./control.ts";
-import { CommandError } from "./exit.ts";
-import { parseText } from "./flags.ts";
-import type { ServerStatus } from "./status.ts";
+import { isSignal } from "../../core/signals.ts";
+import type { SupervisorEvent } from "../../api/events.ts";
+import * as host from "../host/host.ts";
+import { loadRuntime } from "../../runtime/runtime.ts";
+import { printable, report, stateWord } from "../../supervisor/report.ts";
+import type { Answer, Request } from "../serve/control.ts";
+import { CommandError } from "../command_line/exit.ts";
+import { parseText } from "../command_line/flags.ts";
+import type { ServerStatus } from "../serve/status.ts";
 import { meant, odd, type Silent, type Target, targetsOf, withServers } from "./servers.ts";
 import { nameOf, table } from "./table.ts";
-import { type Option, parseWords } from "./words.ts";
+import { type Option, parseWords } from "../command_line/words.ts";
 
 const watchMs = 500;
 

@@ -1,10 +1,10 @@
 /** The servers of this user, as those see them who ask: who answers, who does not, and which of them a name means. */
-import { SamError } from "../errors.ts";
-import { loadRuntime, type Runtime } from "../runtime/runtime.ts";
-import type { Answer, Request } from "./control.ts";
-import { CommandError } from "./exit.ts";
-import type { ServerStatus } from "./status.ts";
-import { connect, type Lines, serverNames } from "./socket.ts";
+import { SamError } from "../../errors.ts";
+import { loadRuntime, type Runtime } from "../../runtime/runtime.ts";
+import type { Answer, Request } from "../serve/control.ts";
+import { CommandError } from "../command_line/exit.ts";
+import type { ServerStatus } from "../serve/status.ts";
+import { connect, type Lines, serverNames } from "../host/socket.ts";
 
 /** So long servers have for their first answer; … */
 const answerMs = 10_000;

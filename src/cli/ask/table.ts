@@ -1,8 +1,8 @@
 /** `sam status` for people: a table of programs. */
-import type { Output } from "../runtime/host.ts";
-import { printable, stateWord } from "../report.ts";
-import * as host from "../runtime/host.ts";
-import type { ProgramStatus, ServerStatus } from "./status.ts";
+import type { Output } from "../host/host.ts";
+import { printable, stateWord } from "../../supervisor/report.ts";
+import * as host from "../host/host.ts";
+import type { ProgramStatus, ServerStatus } from "../serve/status.ts";
 
 type Cell = readonly [text: string, colour?: Colour];
 type Colour = "red" | "yellow" | "green" | "dim";

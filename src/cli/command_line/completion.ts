@@ -1,10 +1,10 @@
 /** `sam completion bash|zsh|fish`: made of the same rows as the parser. */
-import { signals } from "../core/signals.ts";
-import * as host from "../runtime/host.ts";
+import { signals } from "../../core/signals.ts";
+import * as host from "../host/host.ts";
 import { CommandError } from "./exit.ts";
 import { flagOf, optionFlags, programFlags } from "./flags.ts";
-import { remoteOptions } from "./remote.ts";
-import { runOptions } from "./run.ts";
+import { remoteOptions } from "../ask/remote.ts";
+import { runOptions } from "../run/run.ts";
 
 /** The names of signals with and without SIG: `sam signal` takes both. */
 const signalWords = [...signals.map((signal) => signal.slice(3)), ...signals].join(" ");

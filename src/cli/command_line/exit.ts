@@ -1,5 +1,5 @@
 /** What the `sam` command ends with, besides the status of the program: sysexits(3), and the shell's 126 and 127. */
-import { SamError, type SamErrorCode } from "../errors.ts";
+import { SamError, type SamErrorCode } from "../../errors.ts";
 
 /** The exit codes, and when. */
 export const exitCodes = {

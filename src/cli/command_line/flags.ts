@@ -2,8 +2,8 @@
  * What `sam run` can be told about a program, as data: each row is a flag, an environment variable and a key of the
  * configuration file at once. The parser, the help, the completion and docs/cli.md are made of it.
  */
-import { invalid, or } from "../options.ts";
-import { signals } from "../core/signals.ts";
+import { invalid, or } from "../../api/options.ts";
+import { signals } from "../../core/signals.ts";
 
 /** How the text of a flag or of a variable becomes a value. */
 export type Kind =

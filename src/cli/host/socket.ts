@@ -1,8 +1,8 @@
 /** The control sockets of this user's servers: where they are, who lives, and lines of JSON over them. */
-import * as host from "../runtime/host.ts";
-import type { Runtime, Stream } from "../runtime/runtime.ts";
-import { SamError } from "../errors.ts";
-import { CommandError } from "./exit.ts";
+import * as host from "./host.ts";
+import type { Runtime, Stream } from "../../runtime/runtime.ts";
+import { SamError } from "../../errors.ts";
+import { CommandError } from "../command_line/exit.ts";
 
 const suffix = ".sock";
 /** The longest path the system takes. */

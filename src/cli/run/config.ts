@@ -1,13 +1,19 @@
 /** The configuration file: several programs, what they depend on, and their options. */
-import type { FleetProgram, Strategy } from "../fleet.ts";
-import { inOrder, strategies } from "../fleet.ts";
-import { checkObject, type CheckOptions, invalid, oneOf, type SamOptions } from "../options.ts";
-import { SamError } from "../errors.ts";
-import { checkVariables } from "../program.ts";
-import type { RuntimeName } from "../runtime/runtime.ts";
-import { type Address, addressOf } from "./address.ts";
-import { CommandError } from "./exit.ts";
-import { optionFlags, programFlags, type Settings } from "./flags.ts";
+import type { FleetProgram, Strategy } from "../../supervisor/fleet.ts";
+import { inOrder, strategies } from "../../supervisor/fleet.ts";
+import {
+  checkObject,
+  type CheckOptions,
+  invalid,
+  oneOf,
+  type SamOptions,
+} from "../../api/options.ts";
+import { SamError } from "../../errors.ts";
+import { checkVariables } from "../../api/program.ts";
+import type { RuntimeName } from "../../runtime/runtime.ts";
+import { type Address, addressOf } from "../command_line/address.ts";
+import { CommandError } from "../command_line/exit.ts";
+import { optionFlags, programFlags, type Settings } from "../command_line/flags.ts";
 import { buildProgram, type Surroundings } from "./programs.ts";
 
 /** A program of a configuration file. */

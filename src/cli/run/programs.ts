@@ -1,13 +1,19 @@
 /** From settings to a program of a fleet: what PROGRAM is, and every option checked under the name its user gave it. */
-import { corosyncClusterMap, corosyncQuorum } from "../corosync.ts";
-import { SamError } from "../errors.ts";
-import type { FleetProgram } from "../fleet.ts";
-import { checkCheck, checkOptions, type SamOptions } from "../options.ts";
-import { canPreload, checkProgram, type Program, restartsItself, runtimeOf } from "../program.ts";
-import type { RuntimeName } from "../runtime/runtime.ts";
-import { checkSuperviseOptions, type SuperviseOptions } from "../supervise.ts";
-import { CommandError } from "./exit.ts";
-import { flagOf, optionFlags, type Settings } from "./flags.ts";
+import { corosyncClusterMap, corosyncQuorum } from "../../corosync/mod.ts";
+import { SamError } from "../../errors.ts";
+import type { FleetProgram } from "../../supervisor/fleet.ts";
+import { checkCheck, checkOptions, type SamOptions } from "../../api/options.ts";
+import {
+  canPreload,
+  checkProgram,
+  type Program,
+  restartsItself,
+  runtimeOf,
+} from "../../api/program.ts";
+import type { RuntimeName } from "../../runtime/runtime.ts";
+import { checkSuperviseOptions, type SuperviseOptions } from "../../supervisor/supervise.ts";
+import { CommandError } from "../command_line/exit.ts";
+import { flagOf, optionFlags, type Settings } from "../command_line/flags.ts";
 import { type Files, which } from "./which.ts";
 import { insteadOfWatch, insteadOfWrapper } from "./wrappers.ts";
 

@@ -1,15 +1,15 @@
 /** `sam run`: supervises a program, or those of a configuration file, and ends as they end. */
-import { Fleet, type FleetProgram } from "../fleet.ts";
-import type { SamError } from "../errors.ts";
-import { twinOf } from "../proc.ts";
-import { loadRuntime, type RuntimeName } from "../runtime/runtime.ts";
-import * as host from "../runtime/host.ts";
-import { Lines, logger } from "../log.ts";
-import { notifierOf, onEnding } from "../self.ts";
-import { type Address, addressOf } from "./address.ts";
+import { Fleet, type FleetProgram } from "../../supervisor/fleet.ts";
+import type { SamError } from "../../errors.ts";
+import { twinOf } from "../../runtime/procfs.ts";
+import { loadRuntime, type RuntimeName } from "../../runtime/runtime.ts";
+import * as host from "../host/host.ts";
+import { Lines, logger } from "../../supervisor/log.ts";
+import { notifierOf, onEnding } from "../../supervisor/own_process/serve_self.ts";
+import { type Address, addressOf } from "../command_line/address.ts";
 import { checkConfig, type CheckedConfig, nameOf } from "./config.ts";
-import { openControl } from "./control.ts";
-import { CommandError, exitCodeOfSpawn } from "./exit.ts";
+import { openControl } from "../serve/control.ts";
+import { CommandError, exitCodeOfSpawn } from "../command_line/exit.ts";
 import {
   flagOf,
   optionFlags,
@@ -18,10 +18,10 @@ import {
   Settings,
   variableOf,
   variableOfFlag,
-} from "./flags.ts";
-import { Journal } from "./journal.ts";
+} from "../command_line/flags.ts";
+import { Journal } from "../serve/journal.ts";
 import { buildProgram, type Surroundings } from "./programs.ts";
-import { type Option, parseWords } from "./words.ts";
+import { type Option, parseWords } from "../command_line/words.ts";
 
 const rows = [...programFlags, ...optionFlags];
 
@@ -152,7 +152,7 @@ async function openEndpoints(
   { programs }: CheckedConfig,
   writeLine: (line: string) => void,
 ) {
-  const { Endpoints } = await import("./http.ts");
+  const { Endpoints } = await import("../serve/http.ts");
   const endpoints = await Endpoints.open(address);
   const { url } = endpoints;
   const logs = new Set(programs.map(({ options }) => options.log));

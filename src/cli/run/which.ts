@@ -1,5 +1,5 @@
 /** What PROGRAM is: a module, and which runtime is meant for it, or a command. */
-import type { RuntimeName } from "../runtime/runtime.ts";
+import type { RuntimeName } from "../../runtime/runtime.ts";
 
 /** What is asked of the file system. */
 export interface Files {

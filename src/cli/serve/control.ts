@@ -1,13 +1,13 @@
 /** The server's side of the control socket: what `sam status`, `events`, `restart`, `stop` and `signal` ask. */
-import { isSignal } from "../core/signals.ts";
-import { SamError, type SamErrorCode } from "../errors.ts";
-import type { Fleet } from "../fleet.ts";
-import * as host from "../runtime/host.ts";
-import type { Listener, Runtime } from "../runtime/runtime.ts";
-import { CommandError } from "./exit.ts";
-import { eventText } from "../log.ts";
+import { isSignal } from "../../core/signals.ts";
+import { SamError, type SamErrorCode } from "../../errors.ts";
+import type { Fleet } from "../../supervisor/fleet.ts";
+import * as host from "../host/host.ts";
+import type { Listener, Runtime } from "../../runtime/runtime.ts";
+import { CommandError } from "../command_line/exit.ts";
+import { eventText } from "../../supervisor/log.ts";
 import type { Entry, Journal } from "./journal.ts";
-import { connect, Lines, socketOf } from "./socket.ts";
+import { connect, Lines, socketOf } from "../host/socket.ts";
 
 /** So many bytes wait for a reader that does not read; then it is cut off. */
 const maxUnsentBytes = 4 * 1024 * 1024;

@@ -1,10 +1,10 @@
 /** `sam run --metrics HOST:PORT`: metrics, the probes of Kubernetes, and the status page. */
-import type { Fleet } from "../fleet.ts";
-import { PrometheusText, prometheusType } from "../metrics/prometheus.ts";
-import { type HttpAnswer, type HttpRequest, type HttpServer, serveHttp } from "../runtime/http.ts";
-import type { Runtime } from "../runtime/runtime.ts";
-import type { Address } from "./address.ts";
-import { CommandError } from "./exit.ts";
+import type { Fleet } from "../../supervisor/fleet.ts";
+import { PrometheusText, prometheusType } from "../../metrics/prometheus_text.ts";
+import { type HttpAnswer, type HttpRequest, type HttpServer, serveHttp } from "../host/http.ts";
+import type { Runtime } from "../../runtime/runtime.ts";
+import type { Address } from "../command_line/address.ts";
+import { CommandError } from "../command_line/exit.ts";
 import type { Journal } from "./journal.ts";
 import { Live } from "./live.ts";
 import { page, reportAt } from "./page.ts";

@@ -1,8 +1,8 @@
 /** What a `sam run` knows of its programs: how they are, and what has happened. Asked over the control socket and HTTP. */
-import type { SupervisorEvent } from "../events.ts";
-import type { Fleet, Strategy } from "../fleet.ts";
-import * as host from "../runtime/host.ts";
-import type { Runtime } from "../runtime/runtime.ts";
+import type { SupervisorEvent } from "../../api/events.ts";
+import type { Fleet, Strategy } from "../../supervisor/fleet.ts";
+import * as host from "../host/host.ts";
+import type { Runtime } from "../../runtime/runtime.ts";
 import type { ServerStatus } from "./status.ts";
 
 /** Which server this is. */

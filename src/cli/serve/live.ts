@@ -1,6 +1,6 @@
 /** Keeps the pages that are open up to date, by server-sent events: of all pieces, those that have changed. */
-import type { HttpStream } from "../runtime/http.ts";
-import type { Runtime } from "../runtime/runtime.ts";
+import type { HttpStream } from "../host/http.ts";
+import type { Runtime } from "../../runtime/runtime.ts";
 import type { Journal } from "./journal.ts";
 import { pieces } from "./page.ts";
 

@@ -1,6 +1,6 @@
 /** What `sam status --json` shows. */
-import type { SupervisorStatus } from "../events.ts";
-import type { SamConfig } from "./config.ts";
+import type { SupervisorStatus } from "../../api/events.ts";
+import type { SamConfig } from "../run/config.ts";
 
 /** A program, as `sam status --json` shows it. */
 export interface ProgramStatus extends SupervisorStatus {

@@ -2,7 +2,7 @@
  * The two rhythms of a health check: confirmations of the event loop, every quarter of the time interval; and calls of the
  * check, one time interval apart or at once when the last one took longer, never two at once.
  */
-import type { ClientEffect } from "./client_types.ts";
+import type { ClientEffect } from "./types.ts";
 
 /** When to confirm and when to call. */
 export class HealthRhythm {

@@ -7,11 +7,11 @@
  * like any other call out of turn. With a health check the machine also keeps the two rhythms of rule 7: confirmations
  * of the event loop, and calls of the check, never two at once.
  */
-import type { SamErrorCode } from "../errors.ts";
-import type { ClientEffect, ClientInput, ClientSettings, ClientState } from "./client_types.ts";
-import { chunkBytes, type ClientMessage, protocolVersion, type ServerMessage } from "./frame.ts";
-import { HealthRhythm } from "./health_rhythm.ts";
-import type { Signal } from "./signals.ts";
+import type { SamErrorCode } from "../../errors.ts";
+import type { ClientEffect, ClientInput, ClientSettings, ClientState } from "./types.ts";
+import { chunkBytes, type ClientMessage, protocolVersion, type ServerMessage } from "../wire.ts";
+import { HealthRhythm } from "./health_schedule.ts";
+import type { Signal } from "../signals.ts";
 
 /** The calls of `Sam` that depend on the state. */
 export type Call =

@@ -1,7 +1,7 @@
 /** What goes into the state machine of the active process, and what comes out. */
-import type { SamErrorCode } from "../errors.ts";
-import type { ClientMessage, ServerMessage } from "./frame.ts";
-import type { Signal } from "./signals.ts";
+import type { SamErrorCode } from "../../errors.ts";
+import type { ClientMessage, ServerMessage } from "../wire.ts";
+import type { Signal } from "../signals.ts";
 
 /** Where the active process is. The forms in -ing stand between a call and its answer. */
 export type ClientState =

@@ -8,13 +8,13 @@
  * deadlines live in one record, the earliest is `deadline`; a tick before it does nothing.
  */
 import { Deadlines } from "./deadlines.ts";
-import { chunkBytes, type ClientMessage, protocolVersion, type ServerMessage } from "./frame.ts";
-import { RestartPolicy } from "./restart.ts";
+import { chunkBytes, type ClientMessage, protocolVersion, type ServerMessage } from "../wire.ts";
+import { RestartPolicy } from "./restart_policy.ts";
 import { type Slack, SlackCounter } from "./slack.ts";
 import { Spare } from "./spare.ts";
 import { StoredData } from "./stored_data.ts";
-import { type ActionName, type ServerEventName, table } from "./server_table.ts";
-import { type EndSignal, isSignal, type Signal, signalNumber } from "./signals.ts";
+import { type ActionName, type ServerEventName, table } from "./transitions.ts";
+import { type EndSignal, isSignal, type Signal, signalNumber } from "../signals.ts";
 import type {
   Evidence,
   ExitStatus,
@@ -27,7 +27,7 @@ import type {
   ServerSettings,
   ServerState,
   SpareStatus,
-} from "./server_types.ts";
+} from "./types.ts";
 
 /** An exit is judged when the link has ended too, or this much later: a grandchild may hold the link open. */
 const drainMs = 50;

@@ -2,15 +2,15 @@
  * The standby: a second process, started a little after the active one, that parks inside `register()` with its modules
  * loaded. It is nobody's business until it is promoted; its own failures are met by a backoff of their own.
  */
-import { type ClientMessage, protocolVersion } from "./frame.ts";
-import { RestartPolicy } from "./restart.ts";
+import { type ClientMessage, protocolVersion } from "../wire.ts";
+import { RestartPolicy } from "./restart_policy.ts";
 import type {
   ServerEffect,
   ServerEvent,
   ServerSettings,
   SpareInput,
   SpareStatus,
-} from "./server_types.ts";
+} from "./types.ts";
 
 type Hello = ClientMessage & { readonly type: "hello" };
 

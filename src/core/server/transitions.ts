@@ -3,8 +3,8 @@
  * An input that means nothing in a state is ignored; a request that is not allowed is refused, with an answer, as long
  * as there is a process to answer.
  */
-import type { ClientMessage } from "./frame.ts";
-import type { ServerInput, ServerState } from "./server_types.ts";
+import type { ClientMessage } from "../wire.ts";
+import type { ServerInput, ServerState } from "./types.ts";
 
 /** What can happen: inputs, and the messages of the active process by their type. The others are the same in every state. */
 export type ServerEventName =

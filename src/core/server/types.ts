@@ -1,8 +1,8 @@
 /** What goes into the SAM server's state machine and what comes out of it. */
-import type { SamErrorCode } from "../errors.ts";
-import type { ClientMessage, ServerMessage } from "./frame.ts";
-import type { RestartOptions } from "./restart.ts";
-import type { EndSignal, Signal } from "./signals.ts";
+import type { SamErrorCode } from "../../errors.ts";
+import type { ClientMessage, ServerMessage } from "../wire.ts";
+import type { RestartOptions } from "./restart_policy.ts";
+import type { EndSignal, Signal } from "../signals.ts";
 
 /** Where a supervised program is in its life. */
 export type ServerState =

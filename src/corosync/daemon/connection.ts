@@ -1,8 +1,8 @@
 /** Connections to Corosync, for the code that uses them: one loop, in one thread, serves all connections of a process. */
-import { SamError } from "../errors.ts";
-import { startThread, type Thread } from "../ffi/thread.ts";
-import { loadRuntime, type Runtime } from "../runtime/runtime.ts";
-import type { LoopCommand, LoopMessage, PostedError, ServiceName } from "./corosync_loop.ts";
+import { SamError } from "../../errors.ts";
+import { startThread, type Thread } from "../../ffi/blocking_thread.ts";
+import { loadRuntime, type Runtime } from "../../runtime/runtime.ts";
+import type { LoopCommand, LoopMessage, PostedError, ServiceName } from "./loop.ts";
 
 /** What the user of a connection is told. */
 export interface ConnectionSink {
@@ -112,7 +112,7 @@ class Loop {
     const extension = import.meta.url.slice(import.meta.url.lastIndexOf(".")); // .ts, or .js where it is compiled
     loop.#thread = await startThread(
       new URL(`./corosync_thread${extension}`, import.meta.url),
-      async () => (await import("./corosync_loop.ts")).serveCorosync,
+      async () => (await import("./loop.ts")).serveCorosync,
       {
         message: (message) => loop.#hear(message as LoopMessage),
         ended: (error) => loop.#finish(error),

@@ -1,6 +1,6 @@
 /** Corosync's closed process groups, libcpg: joins one group, delivers its messages and changes, and multicasts. */
-import { SamError } from "../errors.ts";
-import { allocate } from "../ffi/memory.ts";
+import { SamError } from "../../errors.ts";
+import { allocate } from "../../ffi/c_memory.ts";
 import {
   checked,
   corosyncError,
@@ -9,7 +9,7 @@ import {
   little,
   type Service,
   type ServiceParts,
-} from "./corosync_service.ts";
+} from "./service.ts";
 
 /** A member as libcpg tells it, with the reason of a change (`cpg_reason_t`). */
 export interface GroupAddress {

@@ -2,14 +2,14 @@
  * The loop that talks to Corosync's daemon, in a place where calls may block: it connects each service, waits for what the
  * daemon says and for what the owner asks, and connects again when the daemon has gone.
  */
-import { SamError, type SamErrorCode } from "../errors.ts";
-import { allocate, type Memory } from "../ffi/memory.ts";
-import { loadNative, type Native } from "../ffi/native.ts";
-import { farewell, type ThreadPort } from "../ffi/thread.ts";
-import { isGone, little, type Service, type ServiceMaker } from "./corosync_service.ts";
-import { groupService } from "./corosync_group_service.ts";
-import { clusterMapService } from "./corosync_map_service.ts";
-import { quorumService } from "./corosync_quorum_service.ts";
+import { SamError, type SamErrorCode } from "../../errors.ts";
+import { allocate, type Memory } from "../../ffi/c_memory.ts";
+import { loadNative, type Native } from "../../ffi/load_c_library.ts";
+import { farewell, type ThreadPort } from "../../ffi/blocking_thread.ts";
+import { isGone, little, type Service, type ServiceMaker } from "./service.ts";
+import { groupService } from "./group_service.ts";
+import { clusterMapService } from "./map_service.ts";
+import { quorumService } from "./quorum_service.ts";
 
 /** The services there are. */
 export type ServiceName = "quorum" | "clusterMap" | "group";

@@ -1,6 +1,6 @@
 /** Corosync's cluster map, libcmap: sets and deletes keys, and reads numbers. */
-import { SamError } from "../errors.ts";
-import { allocate } from "../ffi/memory.ts";
+import { SamError } from "../../errors.ts";
+import { allocate } from "../../ffi/c_memory.ts";
 import {
   checked,
   csNotExist,
@@ -8,7 +8,7 @@ import {
   little,
   type Service,
   type ServiceParts,
-} from "./corosync_service.ts";
+} from "./service.ts";
 
 /** What `set` is given. */
 export interface MapEntry {

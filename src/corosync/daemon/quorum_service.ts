@@ -1,12 +1,6 @@
 /** Corosync's quorum service, libquorum: tells whether the cluster is quorate, first and at each change. */
-import { allocate } from "../ffi/memory.ts";
-import {
-  checked,
-  dispatchAll,
-  little,
-  type Service,
-  type ServiceParts,
-} from "./corosync_service.ts";
+import { allocate } from "../../ffi/c_memory.ts";
+import { checked, dispatchAll, little, type Service, type ServiceParts } from "./service.ts";
 
 /** What it tells, and what `probe` answers. */
 export interface QuorumEvent {

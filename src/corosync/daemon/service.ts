@@ -1,6 +1,6 @@
 /** What a service of Corosync (quorum, cluster map, process groups) is to the loop that runs them all. */
-import { SamError, type SamErrorCode } from "../errors.ts";
-import type { Native, NativeFunction } from "../ffi/native.ts";
+import { SamError, type SamErrorCode } from "../../errors.ts";
+import type { Native, NativeFunction } from "../../ffi/load_c_library.ts";
 
 /** One connection to a service of the daemon. All of it runs where calls may block. */
 export interface Service {

@@ -7,9 +7,16 @@
  * A process cannot have it where its parent did not handle the signal, for then the parent died of it. Nor where it does not
  * handle the signal itself, for then it would be dead. Nor where its main thread, which takes a signal first, has not run since.
  */
-import type { Signal } from "./core/signals.ts";
-import { awaits, beginningOf, childrenOf, descends, handles, turnsOf } from "./proc.ts";
-import type { Runtime } from "./runtime/runtime.ts";
+import type { Signal } from "../../core/signals.ts";
+import {
+  awaits,
+  beginningOf,
+  childrenOf,
+  descends,
+  handles,
+  turnsOf,
+} from "../../runtime/procfs.ts";
+import type { Runtime } from "../../runtime/runtime.ts";
 
 /** A process that cannot be mistaken for a later one with its number. */
 export interface Known {

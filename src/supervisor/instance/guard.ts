@@ -6,8 +6,8 @@
  * The kernel could do the first (PR_SET_PDEATHSIG), but each start would then pay for another `exec`, or for loading an FFI;
  * it would end a wrapper and leave the program below it; and a program that has finalized could not be let go again.
  */
-import { pageName, socketName } from "./runtime/private_directory.ts";
-import type { Child, Runtime } from "./runtime/runtime.ts";
+import { pageName, socketName } from "../../runtime/private_directories.ts";
+import type { Child, Runtime } from "../../runtime/runtime.ts";
 
 /**
  * A variable by whose name all that one instance of this process starts is found, for each inherits it. It is no secret. Its

@@ -1,5 +1,5 @@
 /** Tells the end of a program whose heap reached V8's limit from others by the same signal. */
-import type { Command, Exit } from "./runtime/runtime.ts";
+import type { Command, Exit } from "../../runtime/runtime.ts";
 
 const outOfMemory = "JavaScript heap out of memory";
 

@@ -3,7 +3,7 @@
  * process is. Written here because Node 20 has no WebSocket, and because the one of a browser could not do what
  * `acknowledge` does.
  */
-import type { Stream } from "./runtime/runtime.ts";
+import type { Stream } from "../../runtime/runtime.ts";
 import { original } from "./source_map.ts";
 
 /** A longer message is not waited for: source maps may come with it. */

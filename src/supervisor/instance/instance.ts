@@ -1,17 +1,22 @@
 /** One process of the program, with its endpoint and its link: what the driver starts, signals, hears of and buries. */
-import type { Endpoint, Kept, Link, Transport } from "../transports/transport.ts";
-import { decodeClient, encodeServer, type ServerMessage } from "./core/frame.ts";
-import type { Evidence, Note, Problem, ServerInput } from "./core/server_types.ts";
-import type { Signal } from "./core/signals.ts";
-import { SamError } from "./errors.ts";
+import type { Endpoint, Kept, Link, Transport } from "../../../transports/transport.ts";
+import { decodeClient, encodeServer, type ServerMessage } from "../../core/wire.ts";
+import type { Evidence, Note, Problem, ServerInput } from "../../core/server/types.ts";
+import type { Signal } from "../../core/signals.ts";
+import { SamError } from "../../errors.ts";
 import { familyVariable, type Guard, type Ward } from "./guard.ts";
 import { heapDetail } from "./heap_limit.ts";
-import { processState } from "./proc.ts";
+import { processState } from "../../runtime/procfs.ts";
 import { ProcessTree } from "./process_tree.ts";
-import { linkVariable } from "./runtime/birth.ts";
-import type { Child, Command, Runtime } from "./runtime/runtime.ts";
-import { type StackAttempt, type StackFinding, type StackTarget, takeStack } from "./stack.ts";
-import { Tail } from "./tail.ts";
+import { linkVariable } from "../../runtime/launch.ts";
+import type { Child, Command, Runtime } from "../../runtime/runtime.ts";
+import {
+  type StackAttempt,
+  type StackFinding,
+  type StackTarget,
+  takeStack,
+} from "./stack_capture.ts";
+import { Tail } from "./output_tail.ts";
 
 /** What an instance is started with. */
 export interface InstanceParts {

@@ -1,5 +1,5 @@
 /** What a program writes to streams that are `"tee"`: passed through, and the last lines kept as evidence. */
-import type { Output, Runtime } from "./runtime/runtime.ts";
+import type { Output, Runtime } from "../../runtime/runtime.ts";
 
 const maxLines = 50;
 const maxCharacters = 8 * 1024;

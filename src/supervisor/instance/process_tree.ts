@@ -1,10 +1,10 @@
 /** The processes of an instance: the one that was spawned, the program below it where that is a wrapper, and all between. */
-import type { Problem } from "./core/server_types.ts";
-import type { Signal } from "./core/signals.ts";
+import type { Problem } from "../../core/server/types.ts";
+import type { Signal } from "../../core/signals.ts";
 import { Descendants, type Known, lives, programBelow } from "./descendants.ts";
-import { SamError } from "./errors.ts";
-import { withVariable } from "./proc.ts";
-import type { Child, Runtime } from "./runtime/runtime.ts";
+import { SamError } from "../../errors.ts";
+import { withVariable } from "../../runtime/procfs.ts";
+import type { Child, Runtime } from "../../runtime/runtime.ts";
 
 /** A wrapper ends so soon after its program, and a program so soon after a wrapper that was killed together with it. */
 const followMs = 100;

@@ -3,8 +3,8 @@
  * on Deno it must have been opened at the start (`--inspect`); Bun has none.
  */
 import { type InspectorEnd, InspectorSession } from "./inspector.ts";
-import { descriptorsOf, handles, loopbackPorts, processState } from "./proc.ts";
-import type { Runtime } from "./runtime/runtime.ts";
+import { descriptorsOf, handles, loopbackPorts, processState } from "../../runtime/procfs.ts";
+import type { Runtime } from "../../runtime/runtime.ts";
 
 /** The process to be looked into. */
 export interface StackTarget {

@@ -6,8 +6,8 @@
  * who is ready to run, or waits for the disk, and has had less than a quarter of one is held up, until it has had as much as
  * the rest of the time interval. A disk excuses for some seconds only: what loops or is stuck in it hardly runs either.
  */
-import { otherThreadsOf, type Thread, threadOf, waitsForThread } from "./proc.ts";
-import type { Runtime } from "./runtime/runtime.ts";
+import { otherThreadsOf, type Thread, threadOf, waitsForThread } from "../../runtime/procfs.ts";
+import type { Runtime } from "../../runtime/runtime.ts";
 
 /** With less than this share of a processor, a process is slowed down by others more than by itself. */
 const leastShare = 1 / 4;

@@ -2,10 +2,10 @@
  * Process 1 of a container inherits the orphans of all the others, and no JavaScript runtime reaps what it did not start. So
  * a server that is process 1 does it, by `waitpid` of the C library.
  */
-import { SamError } from "./errors.ts";
-import { loadNative } from "./ffi/native.ts";
-import { zombiesOf } from "./proc.ts";
-import type { Runtime } from "./runtime/runtime.ts";
+import { SamError } from "../../errors.ts";
+import { loadNative } from "../../ffi/load_c_library.ts";
+import { zombiesOf } from "../../runtime/procfs.ts";
+import type { Runtime } from "../../runtime/runtime.ts";
 
 /** Who has ended is looked for so often. What is the runtime's own it has reaped long before it is seen twice. */
 const lookMs = 1000;

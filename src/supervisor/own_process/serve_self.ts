@@ -1,14 +1,14 @@
 /** The process that becomes a SAM server: it runs its own program again, watches it, and ends as it ended. */
-import type { Signal } from "./core/signals.ts";
-import type { SupervisorEvent } from "./events.ts";
-import type { CheckedOptions } from "./options.ts";
-import type { CheckedProgram } from "./program.ts";
-import { Lines, logger } from "./log.ts";
-import { ignores } from "./proc.ts";
-import { inspectorFlags } from "./runtime/inspector_flags.ts";
-import type { Runtime } from "./runtime/runtime.ts";
-import { Supervision } from "./supervise.ts";
-import type { Notifier, NotifierParts } from "./systemd.ts";
+import type { Signal } from "../../core/signals.ts";
+import type { SupervisorEvent } from "../../api/events.ts";
+import type { CheckedOptions } from "../../api/options.ts";
+import type { CheckedProgram } from "../../api/program.ts";
+import { Lines, logger } from "../log.ts";
+import { ignores } from "../../runtime/procfs.ts";
+import { inspectorFlags } from "../../runtime/inspector_flags.ts";
+import type { Runtime } from "../../runtime/runtime.ts";
+import { Supervision } from "../supervise.ts";
+import type { Notifier, NotifierParts } from "./systemd_notifier.ts";
 
 /** Signals that end a server: passed on to the program, which has `stopTimeout` to follow. */
 const endings: readonly Signal[] = ["SIGTERM", "SIGINT", "SIGHUP", "SIGQUIT"];
@@ -82,7 +82,7 @@ export async function notifierOf(
   for (const name of ["FDS", "PID", "FDNAMES"]) runtime.takeVariable(`LISTEN_${name}`);
   const path = runtime.takeVariable("NOTIFY_SOCKET");
   if (path === undefined) return undefined;
-  const { openNotifier } = await import("./systemd.ts");
+  const { openNotifier } = await import("./systemd_notifier.ts");
   return await openNotifier(runtime, path, parts, onProblem);
 }
 

@@ -2,11 +2,11 @@
  * What a server tells systemd about itself (sd_notify(3)): that its programs are ready, how they are, that supervision goes
  * on, how long it may take to start and to end. Loaded only where systemd, or another who speaks this, has said where.
  */
-import { type Alarm, alarmOf, type Sleeper } from "./alarm.ts";
-import type { SupervisorEvent, SupervisorStatus } from "./events.ts";
-import { stateWord } from "./report.ts";
-import type { Runtime } from "./runtime/runtime.ts";
-import type { ServerSettings } from "./core/server_types.ts";
+import { type Alarm, alarmOf, type Sleeper } from "../wake_timer.ts";
+import type { SupervisorEvent, SupervisorStatus } from "../../api/events.ts";
+import { stateWord } from "../report.ts";
+import type { Runtime } from "../../runtime/runtime.ts";
+import type { ServerSettings } from "../../core/server/types.ts";
 
 /** Carries lines to systemd. */
 export interface NotifyChannel {
@@ -25,7 +25,7 @@ async function openChannel(
   onProblem: (error: unknown) => void,
 ): Promise<NotifyChannel> {
   try {
-    const { openDatagrams } = await import("./ffi/datagrams.ts");
+    const { openDatagrams } = await import("../../ffi/unix_datagrams.ts");
     const datagrams = await openDatagrams(path);
     const channel = sender(runtime, (lines) => datagrams.send(lines.join("\n")), onProblem);
     return {

@@ -25,7 +25,7 @@ if (link !== undefined) {
   let preloading: Promise<unknown> | undefined;
   const preload = () => {
     if (preloading === undefined) env["SAM_LINK"] = link; // which the preload takes
-    return preloading ??= import("../preload.ts");
+    return preloading ??= import("./preload.ts");
   };
   const modules = process.getBuiltinModule("node:module");
   const { runMain } = modules;

@@ -23,15 +23,13 @@ export {
   type SamState,
   type StartOptions,
 } from "./src/active/initialize.ts";
-export {
-  type ExitStatus,
-  type LastRecovery,
-  supervise,
-  type SuperviseOptions,
-  type Supervisor,
-} from "./src/supervisor/supervise.ts";
+export { supervise, type SuperviseOptions } from "./src/supervisor/supervise.ts";
+export type { Supervisor } from "./src/api/supervisor.ts";
 export type {
   CheckEvent,
+  DriverEvent,
+  ExitStatus,
+  LastRecovery,
   SupervisorEvent,
   SupervisorEventDetail,
   SupervisorStatus,
@@ -58,7 +56,6 @@ export type {
   ServerState,
   SpareStatus,
 } from "./src/core/server/types.ts";
-export type { DriverEvent } from "./src/supervisor/driver.ts";
 export type { ClusterMap, QuorumSource } from "./src/api/cluster.ts";
 export type {
   Child,

@@ -1,8 +1,44 @@
-/** What happens to a supervised program, for as many readers as want to know. */
-import type { DriverEvent } from "../supervisor/driver.ts";
+/** What a supervised program's status and events say. */
 import type { Slack } from "../core/server/slack.ts";
-import type { ServerEvent, ServerState, SpareStatus } from "../core/server/types.ts";
-import type { ExitStatus, LastRecovery } from "../supervisor/supervise.ts";
+import type {
+  Evidence,
+  FinishReason,
+  RecoveryReason,
+  ServerEvent,
+  ServerState,
+  SpareStatus,
+} from "../core/server/types.ts";
+import type { EndSignal } from "../core/signals.ts";
+import type { SamError } from "../errors.ts";
+
+/** How supervision ended. */
+export interface ExitStatus {
+  /** What a SAM server would exit with: the program's exit code, or 128 + the number of the signal that ended it. */
+  readonly code: number;
+  /** The signal that ended the program, or null. */
+  readonly signal: EndSignal | null;
+  /**
+   * `exit`: it ended while it was not started. `stopped`: it was asked to. `quit`: a failure under the policy `quit`.
+   * `restart-limit`: too many failures. `failed`: `markFailed()`, or it could not be killed. `spawn`: it could not be started.
+   */
+  readonly reason: FinishReason;
+  /** Why the program never came to life, or could not be killed. */
+  readonly error?: SamError;
+}
+
+/** The last recovery of a program. */
+export interface LastRecovery {
+  /** Why. */
+  readonly reason: RecoveryReason;
+  /** When, in milliseconds since 1970. */
+  readonly at: number;
+  /** The instance that was given up. */
+  readonly instanceId: number;
+  /** What was known about it. */
+  readonly evidence: Evidence;
+  /** In how many milliseconds the next one was to start; null: never. */
+  readonly delay: number | null;
+}
 
 /** A supervised program at one moment. */
 export interface SupervisorStatus {
@@ -37,6 +73,13 @@ export interface SupervisorStatus {
   readonly transport: string;
 }
 
+/** What happens outside the core. */
+export type DriverEvent =
+  /** The transport works, but slower than it could. */
+  | { readonly type: "fallback"; readonly side: "server" | "program"; readonly detail: string }
+  /** Something failed that supervision survives: a signal, the cluster, a malformed frame, a stray error. */
+  | { readonly type: "problem"; readonly error: SamError };
+
 /** What the check of the server found: the program is healthy (again), or a check has failed. */
 export interface CheckEvent {
   /** Which event. */
@@ -66,85 +109,3 @@ export type SupervisorEvent = SupervisorEventDetail & {
   /** The instance it is about. */
   readonly instanceId: number;
 };
-
-const maxWaiting = 1024;
-
-/** Hands each event to every reader; keeps none for a reader that has not begun. */
-export class EventLog {
-  readonly #readers = new Set<Reader>();
-  #closed = false;
-
-  /** Hands an event to all readers. */
-  push(event: SupervisorEvent): void {
-    for (const reader of this.#readers) reader.push(event);
-  }
-
-  /** There will be no more. */
-  close(): void {
-    this.#closed = true;
-    for (const reader of this.#readers) reader.end();
-    this.#readers.clear();
-  }
-
-  /** A new reader, which gets `first` and then what happens from now on. */
-  read(first: readonly SupervisorEvent[]): AsyncIterableIterator<SupervisorEvent> {
-    const reader = new Reader(() => this.#readers.delete(reader));
-    for (const event of first) reader.push(event);
-    if (this.#closed) reader.end();
-    else this.#readers.add(reader);
-    return reader;
-  }
-}
-
-class Reader implements AsyncIterableIterator<SupervisorEvent> {
-  readonly #leave: () => void;
-  #waiting: SupervisorEvent[] = [];
-  #lost = 0;
-  #takers: ((result: IteratorResult<SupervisorEvent>) => void)[] = [];
-  #ended = false;
-
-  constructor(leave: () => void) {
-    this.#leave = leave;
-  }
-
-  [Symbol.asyncIterator](): this {
-    return this;
-  }
-
-  push(event: SupervisorEvent): void {
-    const taker = this.#takers.shift();
-    if (taker) return taker({ done: false, value: event });
-    this.#waiting.push(event);
-    if (this.#waiting.length > maxWaiting) {
-      this.#waiting.shift();
-      this.#lost++;
-    }
-  }
-
-  end(): void {
-    this.#ended = true;
-    for (const taker of this.#takers.splice(0)) taker({ done: true, value: undefined });
-  }
-
-  next(): Promise<IteratorResult<SupervisorEvent>> {
-    const [oldest] = this.#waiting;
-    if (this.#lost > 0 && oldest) {
-      const count = this.#lost;
-      this.#lost = 0;
-      return Promise.resolve({
-        done: false,
-        value: { type: "lost", count, at: oldest.at, instanceId: oldest.instanceId },
-      });
-    }
-    if (oldest) return Promise.resolve({ done: false, value: this.#waiting.shift()! });
-    if (this.#ended) return Promise.resolve({ done: true, value: undefined });
-    return new Promise((resolve) => this.#takers.push(resolve));
-  }
-
-  return(): Promise<IteratorResult<SupervisorEvent>> {
-    this.#leave();
-    this.#waiting = [];
-    this.end();
-    return Promise.resolve({ done: true, value: undefined });
-  }
-}

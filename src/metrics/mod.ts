@@ -14,9 +14,9 @@
  * @module
  */
 import { PrometheusText, prometheusType } from "./prometheus_text.ts";
-import type { Supervisor } from "../supervisor/supervise.ts";
+import type { Supervisor } from "../api/supervisor.ts";
 
-export type { Supervisor } from "../supervisor/supervise.ts";
+export type { Supervisor } from "../api/supervisor.ts";
 
 /** Programs, measured for Prometheus. */
 export interface PrometheusMetrics {

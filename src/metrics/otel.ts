@@ -23,9 +23,9 @@ import {
 } from "./instruments.ts";
 import { Meters } from "./program_meter.ts";
 import { invalid } from "../api/options.ts";
-import type { Supervisor } from "../supervisor/supervise.ts";
+import type { Supervisor } from "../api/supervisor.ts";
 
-export type { Supervisor } from "../supervisor/supervise.ts";
+export type { Supervisor } from "../api/supervisor.ts";
 
 /** How an instrument is described to a meter. */
 export interface InstrumentOptions {

@@ -4,7 +4,7 @@ import type { SupervisorEvent } from "../api/events.ts";
 import { invalid } from "../api/options.ts";
 import { processState } from "../runtime/procfs.ts";
 import { loadRuntime, type Runtime } from "../runtime/runtime.ts";
-import type { Supervisor } from "../supervisor/supervise.ts";
+import type { Supervisor } from "../api/supervisor.ts";
 import { detection, type DurationInstrument, type Reading, recovery } from "./instruments.ts";
 
 /** What is asked of a `Supervisor`. */

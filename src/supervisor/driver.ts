@@ -5,6 +5,7 @@
 import type { Transport } from "../../transports/transport.ts";
 import { type Alarm, alarmOf, type Sleeper } from "./wake_timer.ts";
 import type { ClusterMap, QuorumSource } from "../api/cluster.ts";
+import type { DriverEvent } from "../api/events.ts";
 import { ServerCluster } from "./cluster_bridge.ts";
 import { Server } from "../core/server/machine.ts";
 import type {
@@ -40,13 +41,6 @@ export interface DriverParts {
   /** Where chance begins (backoff varies by it); by chance itself, where a run need not be repeated. */
   readonly seed?: number;
 }
-
-/** What happens outside the core. */
-export type DriverEvent =
-  /** The transport works, but slower than it could. */
-  | { readonly type: "fallback"; readonly side: "server" | "program"; readonly detail: string }
-  /** Something failed that supervision survives: a signal, the cluster, a malformed frame, a stray error. */
-  | { readonly type: "problem"; readonly error: SamError };
 
 /** Who is told. */
 export interface DriverSink {

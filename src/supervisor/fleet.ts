@@ -6,7 +6,8 @@ import type { Signal } from "../core/signals.ts";
 import { SamError } from "../errors.ts";
 import type { SupervisorEvent } from "../api/events.ts";
 import type { CheckedProgram } from "../api/program.ts";
-import { type CheckedSuperviseOptions, type ExitStatus, Supervision } from "./supervise.ts";
+import { type CheckedSuperviseOptions, Supervision } from "./supervise.ts";
+import type { ExitStatus } from "../api/events.ts";
 
 /**
  * What the failure of one program means for the others: nothing (`one_for_one`), a restart of all (`one_for_all`), or of

@@ -1,18 +1,21 @@
 /** `supervise()`: one program under supervision, as its owner sees it. */
 import { loadTransport } from "../../transports/builtin.ts";
-import type { Evidence, FinishReason, RecoveryReason } from "../core/server/types.ts";
-import type { EndSignal, Signal } from "../core/signals.ts";
+import type { Signal } from "../core/signals.ts";
 import type { Checker } from "./health_check.ts";
 import { SlackCounter } from "../core/server/slack.ts";
-import type { Driver, DriverEvent } from "./driver.ts";
+import type { Driver } from "./driver.ts";
+import { EventLog } from "./event_log.ts";
 import { SamError } from "../errors.ts";
-import {
-  type CheckEvent,
-  EventLog,
-  type SupervisorEvent,
-  type SupervisorEventDetail,
-  type SupervisorStatus,
+import type {
+  CheckEvent,
+  DriverEvent,
+  ExitStatus,
+  LastRecovery,
+  SupervisorEvent,
+  SupervisorEventDetail,
+  SupervisorStatus,
 } from "../api/events.ts";
+import type { Supervisor } from "../api/supervisor.ts";
 import {
   checkCheck,
   type CheckedCheck,
@@ -27,61 +30,6 @@ import {
 import { type CheckedProgram, checkProgram, type Program } from "../api/program.ts";
 import { checkPlatform, loadRuntime, type Runtime } from "../runtime/runtime.ts";
 import type { ServerEvent } from "../core/server/types.ts";
-
-/** How supervision ended. */
-export interface ExitStatus {
-  /** What a SAM server would exit with: the program's exit code, or 128 + the number of the signal that ended it. */
-  readonly code: number;
-  /** The signal that ended the program, or null. */
-  readonly signal: EndSignal | null;
-  /**
-   * `exit`: it ended while it was not started. `stopped`: it was asked to. `quit`: a failure under the policy `quit`.
-   * `restart-limit`: too many failures. `failed`: `markFailed()`, or it could not be killed. `spawn`: it could not be started.
-   */
-  readonly reason: FinishReason;
-  /** Why the program never came to life, or could not be killed. */
-  readonly error?: SamError;
-}
-
-/** The last recovery of a program. */
-export interface LastRecovery {
-  /** Why. */
-  readonly reason: RecoveryReason;
-  /** When, in milliseconds since 1970. */
-  readonly at: number;
-  /** The instance that was given up. */
-  readonly instanceId: number;
-  /** What was known about it. */
-  readonly evidence: Evidence;
-  /** In how many milliseconds the next one was to start; null: never. */
-  readonly delay: number | null;
-}
-
-/** A program under supervision. */
-export interface Supervisor {
-  /** How things stand now. */
-  readonly status: SupervisorStatus;
-  /**
-   * What happens: first a `status`, then every event, at last `finish`. Any number of readers at once; one that is more
-   * than 1,024 events behind loses the oldest, and is told how many by `lost`.
-   */
-  events(): AsyncIterableIterator<SupervisorEvent>;
-  /** Resolved when supervision is over; never rejected. */
-  readonly finished: Promise<ExitStatus>;
-  /** Ends the program: warn signal, `stopTimeout`, SIGKILL. Called again, it kills at once. */
-  stop(): Promise<ExitStatus>;
-  /**
-   * Ends the present instance (the first one, while it is being started, is new enough) in the same manner and starts the next, without backoff and without counting it. Resolved
-   * when the next process is there. Rejects with INTERRUPT when supervision ends instead.
-   */
-  restart(): Promise<void>;
-  /** Sends a signal to the program, and does nothing else; a program that is not there is left alone. Throws INVALID_PARAM. */
-  signal(signal: Signal): void;
-  /** Somebody has found that the program is not healthy: recovered at once, reason `unhealthy`, while it is not finalized. */
-  reportUnhealthy(detail: string): void;
-  /** Stops, and waits for the end. */
-  [Symbol.asyncDispose](): Promise<void>;
-}
 
 /**
  * Runs a program under supervision.

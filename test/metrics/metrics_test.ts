@@ -12,7 +12,7 @@ import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import type { SamError, Supervisor, SupervisorEvent, SupervisorStatus } from "../../mod.ts";
 import { SlackCounter } from "../../src/core/server/slack.ts";
-import { EventLog } from "../../src/api/events.ts";
+import { EventLog } from "../../src/supervisor/event_log.ts";
 import { prometheusMetrics } from "../../src/metrics/mod.ts";
 import { durations, instruments } from "../../src/metrics/instruments.ts";
 import { openTelemetryMetrics } from "../../src/metrics/otel.ts";

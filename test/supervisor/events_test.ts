@@ -3,7 +3,7 @@ import { assert, assertEquals, assertGreaterOrEqual, assertLess, assertRejects }
 import { writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { SamError, supervise, type SuperviseOptions, type SupervisorEvent } from "../../mod.ts";
-import { EventLog } from "../../src/api/events.ts";
+import { EventLog } from "../../src/supervisor/event_log.ts";
 import { test } from "../support/harness.ts";
 import { processTest, type Stage, type Watched } from "../support/processes.ts";
 

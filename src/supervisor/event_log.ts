@@ -1,0 +1,84 @@
+/** The events of a program, for as many readers as want to know. */
+import type { SupervisorEvent } from "../api/events.ts";
+
+const maxWaiting = 1024;
+
+/** Hands each event to every reader; keeps none for a reader that has not begun. */
+export class EventLog {
+  readonly #readers = new Set<Reader>();
+  #closed = false;
+
+  /** Hands an event to all readers. */
+  push(event: SupervisorEvent): void {
+    for (const reader of this.#readers) reader.push(event);
+  }
+
+  /** There will be no more. */
+  close(): void {
+    this.#closed = true;
+    for (const reader of this.#readers) reader.end();
+    this.#readers.clear();
+  }
+
+  /** A new reader, which gets `first` and then what happens from now on. */
+  read(first: readonly SupervisorEvent[]): AsyncIterableIterator<SupervisorEvent> {
+    const reader = new Reader(() => this.#readers.delete(reader));
+    for (const event of first) reader.push(event);
+    if (this.#closed) reader.end();
+    else this.#readers.add(reader);
+    return reader;
+  }
+}
+
+class Reader implements AsyncIterableIterator<SupervisorEvent> {
+  readonly #leave: () => void;
+  #waiting: SupervisorEvent[] = [];
+  #lost = 0;
+  #takers: ((result: IteratorResult<SupervisorEvent>) => void)[] = [];
+  #ended = false;
+
+  constructor(leave: () => void) {
+    this.#leave = leave;
+  }
+
+  [Symbol.asyncIterator](): this {
+    return this;
+  }
+
+  push(event: SupervisorEvent): void {
+    const taker = this.#takers.shift();
+    if (taker) return taker({ done: false, value: event });
+    this.#waiting.push(event);
+    if (this.#waiting.length > maxWaiting) {
+      this.#waiting.shift();
+      this.#lost++;
+    }
+  }
+
+  end(): void {
+    this.#ended = true;
+    for (const taker of this.#takers.splice(0)) taker({ done: true, value: undefined });
+  }
+
+  next(): Promise<IteratorResult<SupervisorEvent>> {
+    const [oldest] = this.#waiting;
+    if (this.#lost > 0 && oldest) {
+      const count = this.#lost;
+      this.#lost = 0;
+      return Promise.resolve({
+        done: false,
+        value: { type: "lost", count, at: oldest.at, instanceId: oldest.instanceId },
+      });
+    }
+    if (oldest) return Promise.resolve({ done: false, value: this.#waiting.shift()! });
+    if (this.#ended) return Promise.resolve({ done: true, value: undefined });
+    return new Promise((resolve) => this.#takers.push(resolve));
+  }
+
+  return(): Promise<IteratorResult<SupervisorEvent>> {
+    this.#leave();
+    this.#waiting = [];
+    this.end();
+    return Promise.resolve({ done: true, value: undefined });
+  }
+}

@@ -12,7 +12,7 @@ const soaks = {
 
 for (const [name, args] of Object.entries(soaks)) {
   processTest(`memory and descriptors are flat: ${name}`, async (stage) => {
-    const program = stage.run("soak", { args, flags: soakFlags(currentRuntime) });
+    const program = stage.run("faults/soak", { args, flags: soakFlags(currentRuntime) });
     assertEquals(await program.exited, { code: 0, signal: null }, program.stderr());
     assertEquals(growth(stage.lines("done")[0] as unknown as Soak), []);
   });

@@ -44,7 +44,7 @@ processTest(
     if (repeated !== undefined) return void await runWorld(Number(repeated));
     const part = Math.ceil(worlds / runtimeNames.length);
     const first = runtimeNames.indexOf(currentRuntime) * part;
-    const program = stage.run("simulation", { args: [String(first), String(part)] });
+    const program = stage.run("simulation/simulation", { args: [String(first), String(part)] });
     assertEquals(await program.exited, { code: 0, signal: null }, program.stderr());
     const [{ tally }] = stage.lines("done") as [Line];
     for (const [what, times] of Object.entries(rarity)) {

@@ -24,7 +24,7 @@ for (const log of ["default", "none", "json", "function", "throws", "rejects"]) 
     if (log === "none") assertEquals(said, [""]);
     if (log === "json") {
       const events = said.map((text) => JSON.parse(text));
-      assertMatch(events[0].program, /log_program|^the program$/); // Deno does not tell
+      assertMatch(events[0].program, /supervisor\/log\.[jt]s$|^the program$/); // Deno does not tell
       const types = events.map(({ type }) => type);
       assertEquals([types[0], types.includes("register"), types.at(-1)], ["spawn", true, "finish"]);
       const { reason, evidence } = events.find(({ type }) => type === "recovery");

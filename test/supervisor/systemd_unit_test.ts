@@ -45,9 +45,9 @@ kill -KILL "$second"
 reach NRestarts 2
 reach SubState running
 echo "killed server: $(show ActiveState), $(show StatusText)"
-echo "processes: $(pgrep -cf "systemd_progra[m]")"
+echo "processes: $(pgrep -cf "supervisor/system[d]\\.")"
 systemctl --user stop web
-echo "stop: $(show ActiveState), $(show Result), processes: $(pgrep -cf "systemd_progra[m]")"
+echo "stop: $(show ActiveState), $(show Result), processes: $(pgrep -cf "supervisor/system[d]\\.")"
 systemctl --user exit
 wait
 `;

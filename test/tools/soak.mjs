@@ -44,7 +44,7 @@ async function soak(runtime, args) {
   const output = join(directory, "lines");
   const child = spawn(
     runtimePath(runtime),
-    [...soakFlags(runtime), fixtureFor(runtime, "soak"), ...args],
+    [...soakFlags(runtime), fixtureFor(runtime, "faults/soak"), ...args],
     { env: { ...process.env, SAM_TEST_OUTPUT: output }, stdio: ["ignore", "ignore", "inherit"] },
   );
   try {

@@ -1,24 +1,24 @@
-/** Named points in time, of which the earliest is the one to be woken for. */
+/** Named points in time. The server sets one timer for the earliest. */
 
 /** A set of deadlines, each of which is set or not. */
 export class Deadlines<Name extends string> {
   readonly #at = new Map<Name, number>();
 
-  /** The earliest; undefined where none is set. */
-  get next(): number | undefined {
-    let next: number | undefined;
-    for (const at of this.#at.values()) next = next === undefined ? at : Math.min(next, at);
+  /** The earliest deadline; Infinity if none is set. */
+  get next(): number {
+    let next = Infinity;
+    for (const at of this.#at.values()) if (at < next) next = at;
     return next;
   }
 
-  /** Whether a deadline is set. */
+  /** True if a deadline is set. */
   has(name: Name): boolean {
     return this.#at.has(name);
   }
 
-  /** When a deadline is; undefined where it is not set. */
-  at(name: Name): number | undefined {
-    return this.#at.get(name);
+  /** When a deadline passes; Infinity if it is not set. */
+  at(name: Name): number {
+    return this.#at.get(name) ?? Infinity;
   }
 
   /** Sets a deadline, or moves it. */
@@ -26,19 +26,19 @@ export class Deadlines<Name extends string> {
     this.#at.set(name, at);
   }
 
-  /** Takes deadlines away; all of them where none is named. */
+  /** Removes deadlines; all of them if none is named. */
   clear(...names: Name[]): void {
     if (names.length === 0) this.#at.clear();
     for (const name of names) this.#at.delete(name);
   }
 
-  /** Whether a deadline has passed; if so, it is taken away. */
+  /** Removes a deadline that has passed, and returns true; false if it has not. */
   due(name: Name, now: number): boolean {
     const at = this.#at.get(name);
     return at !== undefined && at <= now && this.#at.delete(name);
   }
 
-  /** Moves all deadlines by so much. */
+  /** Moves all deadlines by `ms` milliseconds. */
   shift(ms: number): void {
     for (const [name, at] of this.#at) this.#at.set(name, at + ms);
   }

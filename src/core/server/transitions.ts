@@ -1,5 +1,5 @@
 /**
- * What the SAM server does on each input in each state, as data: `table[state][event]` names an action of `server.ts`.
+ * What the SAM server does on each input in each state, as data: `table[state][event]` names an action of machine.ts, calls.ts or ending.ts.
  * An input that means nothing in a state is ignored; a request that is not allowed is refused, with an answer, as long
  * as there is a process to answer.
  */

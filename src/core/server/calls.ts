@@ -1,0 +1,211 @@
+/** What the active process asks for: `register()`, `start()`, `stop()`, `finalize()`, its data. And quorum, which `start()` waits for. */
+import { isSignal } from "../signals.ts";
+import { chunkBytes, protocolVersion } from "../wire.ts";
+import type { Input, Message, ProgramRecord } from "./program_record.ts";
+import type { Problem } from "./types.ts";
+
+// Registration.
+
+/** The process registers. A preload may have done so before: then the program takes over. */
+export function welcome(program: ProgramRecord, message: Message<"hello">, now: number): void {
+  if (message.version !== protocolVersion) {
+    return program.refuse(
+      message.id,
+      "MESSAGE_ERROR",
+      `the program speaks protocol ${message.version}, its server ${protocolVersion}: use one version of @x/sam`,
+    );
+  }
+  const { settings, instance, map } = program;
+  if (instance.isPreloaded) takeOver(program, now);
+  else if (instance.isRegistered) {
+    return program.refuse(message.id, "BAD_HANDLE", "this instance has registered already");
+  } else {
+    instance.isPreloaded = settings.preloaded ?? false;
+    instance.isFirst = !program.everRegistered;
+  }
+  instance.healthySince = null;
+  instance.isRegistered = instance.isLinked = program.everRegistered = true;
+  if (program.state === "launched") {
+    program.state = "registered";
+    instance.watch.limitStartup(now);
+  }
+  sendWelcome(program); // to a preload that its program has overtaken
+  map.holdWelcome({
+    type: "welcome",
+    version: protocolVersion,
+    id: message.id,
+    instanceId: instance.id,
+    first: instance.isFirst,
+    timeInterval: settings.timeInterval,
+    heartbeatWindow: settings.heartbeatWindow,
+    warnSignal: program.warnSignal,
+    dataSize: program.data.size,
+    maxDataSize: settings.maxDataSize,
+    exitWhenLost: settings.serverLost === "exit",
+    captureStack: settings.captureStack,
+    hasQuorum: settings.hasQuorum,
+    hasClusterMap: settings.hasClusterMap,
+  });
+  if (map.answers) instance.watch.awaitMap(now);
+  else sendWelcome(program);
+  map.showRegistered(program.policy);
+  program.emit({ type: "register", pid: message.pid });
+}
+
+/** Answers `register()`, unless that has been done. */
+export function sendWelcome(program: ProgramRecord): void {
+  program.instance.watch.endMap();
+  const message = program.map.takeWelcome();
+  if (message) program.send(message);
+}
+
+/** The program registers itself: what its preload had begun is over. */
+function takeOver(program: ProgramRecord, now: number): void {
+  const { instance } = program;
+  instance.isPreloaded = instance.hasStarted = false;
+  if (program.state !== "started" && program.state !== "waiting") return;
+  instance.startRequest = null;
+  unwatch(program, now);
+  program.emit({ type: "stop" });
+}
+
+// Start and stop.
+
+/** The process asks to be watched from now on. */
+export function start(program: ProgramRecord, { id }: Message<"start">, now: number): void {
+  const { instance, map, quorumProblem } = program;
+  if (quorumProblem) return program.refuse(id, quorumProblem.code, quorumProblem.message);
+  instance.startRequest = id;
+  if (program.isQuorate) return watch(program, now);
+  program.state = "waiting";
+  instance.watch.endStartup();
+  map.show({ state: "waiting for quorum" }, now);
+  program.emit({ type: "waiting" });
+}
+
+/** Watches the instance from now on. */
+export function watch(program: ProgramRecord, now: number): void {
+  const { instance } = program;
+  program.state = "started";
+  instance.hasStarted = true;
+  instance.healthySince ??= now;
+  instance.watch.begin(now);
+  program.map.show({ state: "running" }, now);
+  program.emit({ type: "start" });
+  if (program.policy === "restart") program.spare.want(now);
+  if (instance.startRequest !== null) program.send({ type: "done", id: instance.startRequest });
+  instance.startRequest = null;
+}
+
+/** The process asks not to be watched any more. */
+export function stop(program: ProgramRecord, { id }: Message<"stop">, now: number): void {
+  interruptStart(program, "stop() was called");
+  unwatch(program, now);
+  program.emit({ type: "stop" });
+  program.send({ type: "done", id });
+}
+
+/** The process asks never to be watched again. Once its end is planned, the table acknowledges this, and nothing changes. */
+export function finalize(program: ProgramRecord, { id }: Message<"finalize">, now: number): void {
+  interruptStart(program, "finalize() was called");
+  unwatch(program, now);
+  program.state = "finalized";
+  program.push({ type: "letGo" });
+  program.spare.end();
+  program.emit({ type: "finalize" });
+  program.send({ type: "done", id });
+}
+
+function unwatch(program: ProgramRecord, now: number): void {
+  program.state = "registered";
+  program.instance.watch.end();
+  program.map.show({ state: "stopped" }, now);
+}
+
+/** Answers a `start()` that waits for quorum: it will not be granted. */
+export function interruptStart(program: ProgramRecord, why: string): void {
+  refuseStart(program, "INTERRUPT", `${why} while start() waited for quorum`);
+}
+
+function refuseStart(program: ProgramRecord, code: string, message: string): void {
+  const { instance } = program;
+  if (instance.startRequest !== null) program.refuse(instance.startRequest, code, message);
+  instance.startRequest = null;
+}
+
+// Quorum.
+
+/** The cluster gained or lost quorum. */
+export function noteQuorum(program: ProgramRecord, { quorate }: Input<"quorum">): void {
+  if (quorate === program.isQuorate) return;
+  program.isQuorate = quorate;
+  program.emit({ type: "quorum", quorate });
+}
+
+/** A `start()` that waits is granted when the cluster has quorum. */
+export function startIfQuorate(program: ProgramRecord, input: Input<"quorum">, now: number): void {
+  noteQuorum(program, input);
+  if (input.quorate) watch(program, now);
+}
+
+/** Quorum will never be known: no `start()` waits for it any more. */
+export function failQuorum(
+  program: ProgramRecord,
+  { problem }: { readonly problem: Problem },
+  now: number,
+): void {
+  program.quorumProblem = problem;
+  if (program.state !== "waiting") return;
+  refuseStart(program, problem.code, problem.message);
+  unwatch(program, now);
+}
+
+// Requests that are allowed at any time.
+
+/** Answers a request that changes nothing. */
+export function acknowledge(program: ProgramRecord, { id }: { readonly id: number }): void {
+  program.send({ type: "done", id });
+}
+
+/** Answers a request that the state does not allow. */
+export function refuse(program: ProgramRecord, message: { type: string; id: number }): void {
+  const { type, id } = message;
+  program.refuse(id, "BAD_HANDLE", `${type}() is not allowed while ${program.state}`);
+}
+
+/** Sets the signal of the next warning. */
+export function setWarnSignal(program: ProgramRecord, message: Message<"setWarnSignal">): void {
+  if (!isSignal(message.signal)) {
+    return program.refuse(message.id, "INVALID_PARAM", `"${message.signal}" is no signal`);
+  }
+  program.warnSignal = message.signal;
+  program.send({ type: "done", id: message.id });
+}
+
+/** Takes a part of the data. */
+export function store(program: ProgramRecord, message: Message<"store">): void {
+  const problem = program.data.put(message.total, message.offset, message.bytes);
+  if (problem) program.refuse(message.id, problem.code, problem.message);
+  else program.send({ type: "done", id: message.id });
+}
+
+/** Hands out a part of the data. */
+export function fetch(program: ProgramRecord, { id, offset }: Message<"fetch">): void {
+  program.send({ type: "chunk", id, bytes: program.data.part(offset, chunkBytes) });
+}
+
+/** The actions of the table that are in this file. */
+export const actions = {
+  welcome,
+  start,
+  stop,
+  finalize,
+  noteQuorum,
+  startIfQuorate,
+  failQuorum,
+  acknowledge,
+  refuse,
+  setWarnSignal,
+  store,
+  fetch,
+};

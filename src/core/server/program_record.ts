@@ -1,0 +1,115 @@
+/**
+ * Everything the server knows about its program, whichever instance runs. Only the machine and its parts change it: they
+ * are functions that take the record first. Nothing outside of core/server sees it.
+ */
+import type { ClientMessage, ServerMessage } from "../wire.ts";
+import type { Signal } from "../signals.ts";
+import { type Exit, InstanceRecord, nextInstanceId } from "./instance_record.ts";
+import { MapWriter } from "./map_keys.ts";
+import { RestartPolicy } from "./restart_policy.ts";
+import { SlackCounter } from "./slack.ts";
+import { Spare } from "./spare.ts";
+import { StoredData } from "./stored_data.ts";
+import type {
+  Problem,
+  ServerEffect,
+  ServerEvent,
+  ServerInput,
+  ServerSettings,
+  ServerState,
+} from "./types.ts";
+import { Watch } from "./watch.ts";
+
+/** An input of one type. */
+export type Input<T extends ServerInput["type"]> = ServerInput & { readonly type: T };
+
+/** A message of the active process of one type. */
+export type Message<T extends ClientMessage["type"]> = ClientMessage & { readonly type: T };
+
+/** An action of the table. Each takes its input as narrow as its columns in the table guarantee. */
+// deno-lint-ignore no-explicit-any
+export type Action = (program: ProgramRecord, input: any, now: number) => void;
+
+/** One program under supervision. */
+export class ProgramRecord {
+  readonly settings: ServerSettings;
+  readonly restart: RestartPolicy;
+  readonly spare: Spare;
+  /** The bytes that the active process stored. */
+  readonly data: StoredData;
+  readonly slack: SlackCounter;
+  readonly map: MapWriter;
+
+  /** Where the program is in its life. */
+  state: ServerState = "idle";
+  /** The present instance; between two instances the last one. */
+  instance: InstanceRecord;
+  /** How many instances began after the first. */
+  restarts = 0;
+  policy: "quit" | "restart";
+  warnSignal: Signal;
+  isQuorate: boolean;
+  /** Why quorum cannot be known; null if it can. */
+  quorumProblem: Problem | null = null;
+  /** An instance has registered. */
+  everRegistered = false;
+  /** How the last instance ended. If the next one cannot be spawned, supervision ends with this. */
+  lastExit: Exit | null = null;
+  #effects: ServerEffect[] = [];
+
+  constructor(settings: ServerSettings, seed: number) {
+    const push = (effect: ServerEffect) => this.push(effect);
+    this.settings = settings;
+    this.restart = new RestartPolicy(settings.restart, seed);
+    this.spare = new Spare(settings, seed + 1, push, (event) => this.emit(event));
+    this.data = new StoredData(settings.maxDataSize);
+    this.slack = new SlackCounter(settings.timeInterval);
+    this.map = new MapWriter(settings, push);
+    this.instance = this.#newInstance(1, 0);
+    this.policy = settings.recoveryPolicy;
+    this.warnSignal = settings.warnSignal;
+    this.isQuorate = !settings.hasQuorum;
+  }
+
+  /** Replaces the record of the instance: nothing of the last instance holds for the next. */
+  beginInstance(now: number): void {
+    let { id } = this.instance;
+    if (this.state !== "idle") {
+      id = nextInstanceId(id);
+      this.restarts++;
+    }
+    this.slack.reset();
+    this.instance = this.#newInstance(id, now);
+  }
+
+  #newInstance(id: number, now: number): InstanceRecord {
+    return new InstanceRecord(id, new Watch(this.settings, this.slack, now), now);
+  }
+
+  /** Adds something that must be done. */
+  push(effect: ServerEffect): void {
+    this.#effects.push(effect);
+  }
+
+  /** Sends a message to the active process. */
+  send(message: ServerMessage): void {
+    this.#effects.push({ type: "send", message });
+  }
+
+  /** Answers a request of the active process with an error. */
+  refuse(id: number, code: string, message: string): void {
+    this.send({ type: "refused", id, code, message });
+  }
+
+  /** Tells that something happened to the present instance. */
+  emit(event: ServerEvent): void {
+    this.#effects.push({ type: "emit", event, instanceId: this.instance.id });
+  }
+
+  /** Returns the effects since the last call, in their order. */
+  takeEffects(): readonly ServerEffect[] {
+    const effects = this.#effects;
+    this.#effects = [];
+    return effects;
+  }
+}

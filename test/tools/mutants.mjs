@@ -93,15 +93,15 @@ const mutants = [
   {
     name: "the process that is to be replaced is not waited for (two)",
     file: "src/core/server/machine.ts",
-    from: 'if (due("grace")) return this.#kill();',
+    from: "return ending.kill(program);",
     to:
-      'if (due("grace")) {\n      this.#kill();\n      this.#exited = { code: null, signal: "SIGKILL" };\n      return this.#judge(now);\n    }',
+      'ending.kill(program);\n      program.instance.exit = { code: null, signal: "SIGKILL" };\n      return judge(program, now);',
   },
   {
     name: "a warned process is never killed",
     file: "src/core/server/machine.ts",
-    from: 'if (due("grace")) return this.#kill();',
-    to: "",
+    from: "return ending.kill(program);",
+    to: "return;",
   },
   {
     name: "one recovery more than `intensity` is allowed",
@@ -112,8 +112,8 @@ const mutants = [
   {
     name: "the time that the server itself did not see counts (stall)",
     file: "src/core/server/machine.ts",
-    from: "this.#forgiveStall(now);\n    const due",
-    to: "const due",
+    from: "forgiveStall(program, now);\n  switch",
+    to: "switch",
   },
   {
     name: "a process that is given no processor is taken for one that hangs (starved)",
@@ -136,8 +136,8 @@ const mutants = [
   {
     name: "instance ids skip one after a restart that was asked for",
     file: "src/core/server/machine.ts",
-    from: "this.#restart.ran(now - this.#spawnedAt, this.#healthyMs(now));",
-    to: "this.instanceId++;",
+    from: 'case "spawn":\n      program.restart.ran(instance.ranMs(now), instance.healthyMs(now));',
+    to: 'case "spawn":\n      program.beginInstance(now);',
   },
 ];
 

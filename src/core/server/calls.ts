@@ -1,4 +1,4 @@
-/** What the active process asks for: `register()`, `start()`, `stop()`, `finalize()`, its data. And quorum, which `start()` waits for. */
+/** The calls of the active process: `register()`, `start()`, which may wait for quorum, `stop()`, `finalize()`, and its data. */
 import { isSignal } from "../signals.ts";
 import { chunkBytes, protocolVersion } from "../wire.ts";
 import type { Input, Message, ProgramRecord } from "./program_record.ts";
@@ -189,8 +189,8 @@ export function store(program: ProgramRecord, message: Message<"store">): void {
   else program.send({ type: "done", id: message.id });
 }
 
-/** Hands out a part of the data. */
-export function fetch(program: ProgramRecord, { id, offset }: Message<"fetch">): void {
+/** Sends a part of the data. */
+export function sendData(program: ProgramRecord, { id, offset }: Message<"fetch">): void {
   program.send({ type: "chunk", id, bytes: program.data.part(offset, chunkBytes) });
 }
 
@@ -207,5 +207,5 @@ export const actions = {
   refuse,
   setWarnSignal,
   store,
-  fetch,
+  sendData,
 };

@@ -8,7 +8,7 @@ import type { Goal } from "./instance_record.ts";
 import type { Input, Message, ProgramRecord } from "./program_record.ts";
 import type { RecoveryReason } from "./types.ts";
 
-/** The signals that end an unresponsive process wait at most this long for its stack trace, and never longer than the grace period. */
+/** Signals wait at most this long for the stack trace of an unresponsive process, and never longer than the grace period. */
 const maxStackMs = 2000;
 
 // Failures.
@@ -117,12 +117,12 @@ export function kill(program: ProgramRecord): void {
 // Orders.
 
 /** A stop is asked for: no instance follows. */
-export function leave(program: ProgramRecord, input: Input<"shutdown">, now: number): void {
+export function shutDown(program: ProgramRecord, input: Input<"shutdown">, now: number): void {
   beginEnd(program, "stop", input.signal, now, input.delivered);
 }
 
 /** A restart is asked for. */
-export function renew(program: ProgramRecord, _input: unknown, now: number): void {
+export function restart(program: ProgramRecord, _input: unknown, now: number): void {
   beginEnd(program, "restart", null, now);
 }
 
@@ -161,7 +161,7 @@ export function beginEnd(
 }
 
 /** A stop is asked for while the process is being started. A second one kills the process. */
-export function leaveOnceSpawned(program: ProgramRecord, { signal }: Input<"shutdown">): void {
+export function shutDownOnceSpawned(program: ProgramRecord, { signal }: Input<"shutdown">): void {
   const { instance } = program;
   if (instance.goal === "stop") instance.isHastened = true;
   else instance.goalSignal = signal;
@@ -169,7 +169,7 @@ export function leaveOnceSpawned(program: ProgramRecord, { signal }: Input<"shut
 }
 
 /** A stop is asked for while the process is ending: no instance follows. A second stop kills the process. */
-export function makeFinal(program: ProgramRecord): void {
+export function shutDownOnceEnded(program: ProgramRecord): void {
   if (program.instance.goal === "stop") kill(program);
   program.instance.goal = "stop";
   program.spare.end();
@@ -185,7 +185,7 @@ export function haltOnceEnded(program: ProgramRecord): void {
 }
 
 /** A restart is asked for in these situations: the next process is new enough. After the end of a wrapper there may be none. */
-export function renewOnceEnded(program: ProgramRecord): void {
+export function restartOnceEnded(program: ProgramRecord): void {
   const { instance } = program;
   if (program.state !== "spawning") program.spare.end(); // it holds old code
   const isOrphan = instance.orphanedIn !== null && instance.goal === null;
@@ -200,11 +200,11 @@ export const actions = {
   shortenGrace,
   endOrphan,
   passOn,
-  leave,
-  leaveOnceSpawned,
-  makeFinal,
-  renew,
-  renewOnceEnded,
+  shutDown,
+  shutDownOnceSpawned,
+  shutDownOnceEnded,
+  restart,
+  restartOnceEnded,
   halt,
   haltOnceEnded,
 };

@@ -14,7 +14,7 @@ export interface Failure {
   readonly at: number;
 }
 
-/** What follows the orderly end of an instance: the end of supervision, the next instance, or a rest until a restart is asked for. */
+/** What follows an orderly end: the end of supervision, the next instance, or no instance until a restart is asked for. */
 export type Goal = "stop" | "restart" | "halt";
 
 /** One instance of the program. */

@@ -12,8 +12,8 @@
  *    supervision ends.
  *
  * This file has the beginning, the watching and the exit, in that order. transitions.ts is the table of what each input does in
- * each state: an action of this file, of calls.ts, or of ending.ts. All state is in one program_record.ts, which only these files
- * change. What holds for one instance only is in its instance_record.ts, which is replaced whole when the next one begins.
+ * each state: an action of this file, of calls.ts, or of ending.ts. All state is in a `ProgramRecord`, which only these files
+ * change. What holds for one instance is in its `InstanceRecord`, which is replaced whole when the next instance begins.
  *
  * The driver reads the getters of `Server`, feeds inputs, and carries out effects. It sets one timer for `deadline`. A tick
  * before that does nothing.
@@ -165,7 +165,7 @@ const actions: Readonly<Record<ActionName, Action>> = {
   failSpawn,
   confirm: (program, _input, now) => confirm(program, now),
   noteTurn: (program, _input, now) => program.instance.watch.noteTurn(now),
-  wait: giveTime,
+  giveTime,
   beginCheck: (program, _input, now) => program.instance.watch.beginCheck(now),
   endCheck,
   endLink,

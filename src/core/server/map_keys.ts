@@ -38,9 +38,7 @@ export class MapWriter {
    * looks at it. Infinity where heartbeats move it.
    */
   get refreshAt(): number {
-    return this.#hasMap && this.#timeInterval === 0
-      ? this.#updatedAt + updateMs.most
-      : Infinity;
+    return this.#hasMap && this.#timeInterval === 0 ? this.#updatedAt + updateMs.most : Infinity;
   }
 
   /** True if the answer to `register()` should wait for the map. */

@@ -1,17 +1,17 @@
 /**
- * What the SAM server does on each input in each state, as data: `table[state][event]` names an action of machine.ts, calls.ts or ending.ts.
- * An input that means nothing in a state is ignored; a request that is not allowed is refused, with an answer, as long
- * as there is a process to answer.
+ * What the SAM server does on each input in each state, as data: `table[state][event]` names an action of machine.ts, calls.ts
+ * or ending.ts. An input that means nothing in a state is ignored. A request that is not allowed is refused with an answer, as
+ * long as there is a process to answer.
  */
 import type { ClientMessage } from "../wire.ts";
 import type { ServerInput, ServerState } from "./types.ts";
 
-/** What can happen: inputs, and the messages of the active process by their type. The others are the same in every state. */
+/** The columns of the table: inputs, and messages of the active process by type. The others do the same in every state. */
 export type ServerEventName =
   | Exclude<ServerInput["type"], "message" | "spare" | "tick" | "kept" | "mapped">
   | Exclude<ClientMessage["type"], "note" | "stackAccess">;
 
-/** What can be done. */
+/** The actions of the table. */
 export type ActionName =
   | "ignore"
   | "refuse"
@@ -30,12 +30,12 @@ export type ActionName =
   | "confirm"
   | "noteTurn"
   | "shortenGrace"
-  | "wait"
+  | "giveTime"
   | "beginCheck"
   | "endCheck"
   | "setWarnSignal"
   | "store"
-  | "fetch"
+  | "sendData"
   | "noteQuorum"
   | "recoverUnlessQuorate"
   | "recover"
@@ -44,11 +44,11 @@ export type ActionName =
   | "endOrphan"
   | "passOn"
   | "abandon"
-  | "leave"
-  | "leaveOnceSpawned"
-  | "makeFinal"
-  | "renew"
-  | "renewOnceEnded"
+  | "shutDown"
+  | "shutDownOnceSpawned"
+  | "shutDownOnceEnded"
+  | "restart"
+  | "restartOnceEnded"
   | "halt"
   | "haltOnceEnded"
   | "rest"
@@ -56,7 +56,7 @@ export type ActionName =
 
 type Row = Readonly<Record<ServerEventName, ActionName>>;
 
-/** No process is there: nothing to be told, and nobody to answer. */
+/** There is no process to warn or to answer. */
 const silent: Row = {
   begin: "ignore",
   spawned: "ignore",
@@ -86,15 +86,15 @@ const silent: Row = {
   checkEnd: "ignore",
 };
 
-/** A process lives; it may not have said who it is. */
+/** A process lives. It may not have registered. */
 const alive: Row = {
   ...silent,
   exit: "noteExit",
   orphaned: "endOrphan",
   unkillable: "abandon",
   linkEnd: "endLink",
-  shutdown: "leave",
-  restart: "renew",
+  shutdown: "shutDown",
+  restart: "restart",
   halt: "halt",
   unhealthy: "recover",
   hello: "refuse",
@@ -107,17 +107,17 @@ const alive: Row = {
   fetch: "refuse",
 };
 
-/** The active process has registered: what it may ask in every state. Its own `hello` may follow that of a preload. */
+/** The process has registered: these requests are allowed in every state. The program's `hello` may follow its preload's. */
 const linked: Row = {
   ...alive,
   hello: "welcome",
   finalize: "finalize",
   setWarnSignal: "setWarnSignal",
   store: "store",
-  fetch: "fetch",
+  fetch: "sendData",
 };
 
-/** The end of the instance is planned: every call still works, none calls it off. */
+/** The end of the instance is planned: every call still works, and none changes that. */
 const ending: Row = {
   ...linked,
   start: "acknowledge",
@@ -125,9 +125,9 @@ const ending: Row = {
   finalize: "acknowledge",
   markFailed: "markFailed",
   orphaned: "passOn",
-  shutdown: "makeFinal",
+  shutdown: "shutDownOnceEnded",
   unhealthy: "ignore",
-  restart: "renewOnceEnded",
+  restart: "restartOnceEnded",
   halt: "haltOnceEnded",
 };
 
@@ -138,8 +138,8 @@ export const table: Readonly<Record<ServerState, Row>> = {
     ...silent,
     spawned: "launch",
     spawnFailed: "failSpawn",
-    shutdown: "leaveOnceSpawned",
-    restart: "renewOnceEnded",
+    shutdown: "shutDownOnceSpawned",
+    restart: "restartOnceEnded",
     halt: "haltOnceEnded",
   },
   launched: { ...alive, hello: "welcome" },
@@ -159,7 +159,7 @@ export const table: Readonly<Record<ServerState, Row>> = {
     stop: "stop",
     markFailed: "markFailed",
     heartbeat: "confirm",
-    starved: "wait",
+    starved: "giveTime",
     checkBegin: "beginCheck",
     checkEnd: "endCheck",
     quorum: "recoverUnlessQuorate",

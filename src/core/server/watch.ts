@@ -99,7 +99,8 @@ export class Watch {
 
   /** True if the event loop of a process that has not started turned within the last time interval. */
   isLoopTurning(now: number): boolean {
-    return this.#turnedAt !== null && now - this.#turnedAt < (this.#settings.timeInterval || Infinity);
+    return this.#turnedAt !== null &&
+      now - this.#turnedAt < (this.#settings.timeInterval || Infinity);
   }
 
   // Timers begin and end.
@@ -243,7 +244,9 @@ export class Watch {
     const { timeInterval } = this.#settings;
     const due = this.#deadlines.next;
     // Without a process there is nothing to forgive.
-    if (due === Infinity || this.#deadlines.has("drain") || this.#deadlines.has("backoff")) return 0;
+    if (due === Infinity || this.#deadlines.has("drain") || this.#deadlines.has("backoff")) {
+      return 0;
+    }
     const lateMs = now - due;
     if (lateMs < Math.max(leastStallMs, Math.min(timeInterval / 4, sureStallMs))) return 0;
     if (this.#hasCredit && lateMs < Math.max(timeInterval, 2 * sureStallMs)) return 0;

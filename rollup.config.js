@@ -22,6 +22,7 @@ export default {
   },
   external: /^node:/,
   plugins: [
+    { name: "dependencies", resolveId: findDependency },
     { name: "sources", load: withMap, generateBundle: linesOnly },
     { name: "CommonJS", buildEnd: emitNodePreload },
     { name: "public types", writeBundle: removeInnerTypes },
@@ -30,7 +31,7 @@ export default {
     dir: "dist",
     sourcemap: true,
     sourcemapExcludeSources: true,
-    banner: (chunk) => chunk.name === "cli" ? "#!/usr/bin/env node" : "",
+    banner: (chunk) => chunk.name === "cli" ? "#!/usr/bin/env node" : licensesOf(chunk.moduleIds),
     chunkFileNames: "[name].js",
     manualChunks(id, { getModuleInfo }) {
       if (always.size === 0) {
@@ -57,19 +58,45 @@ function emitNodePreload() {
   this.emitFile({ type: "asset", fileName, source });
 }
 
+/** The package that reads source maps becomes a part of ours, with what it needs. */
+function findDependency(id) {
+  const [, name] = /^@jridgewell\/(.+)$/.exec(id) ?? [];
+  return name && join(process.cwd(), `node_modules/${id}/dist/${name}.mjs`);
+}
+
 /** A module, and the map that tsc has made of it. What it finds by its URL is beside it in the package. */
 function withMap(id) {
+  if (id.includes("/node_modules/")) return withoutComments(readFileSync(id, "utf8"));
   const code = readFileSync(id, "utf8").replaceAll("`../active/preload", "`./preload");
   return { code, map: readFileSync(`${id}.map`, "utf8") };
 }
 
-/** Of each map what a stack trace needs: for each line the line it comes from. Columns would make it four times as large. */
+/** The licenses of the dependencies among these modules, as a comment. A paragraph that they share stands there once. */
+function licensesOf(ids) {
+  const licenses = ids.filter((id) => id.includes("/node_modules/"))
+    .map((id) => readFileSync(join(dirname(id), "../LICENSE"), "utf8").trim());
+  const paragraphs = new Set(licenses.flatMap((text) => text.split(/\n{2,}/)));
+  return paragraphs.size === 0 ? "" : `/*\n${[...paragraphs].join("\n\n")}\n*/`;
+}
+
+/** The code of a dependency without the comments that have lines of their own, and without a source map. */
+function withoutComments(code) {
+  return { code: code.replace(/^\s*(\/\/.*|\/\*[^]*?\*\/)\n/gm, ""), map: { mappings: "" } };
+}
+
+/**
+ * Of each map what a stack trace needs: for each line with a word in it the line it comes from. Columns would make the map
+ * four times as large, lines of brackets alone a seventh larger.
+ */
 function linesOnly(_options, bundle) {
   for (const file of Object.values(bundle)) {
     if (!file.fileName.endsWith(".map")) continue;
     const map = JSON.parse(file.source);
-    const first = decode(map.mappings).map((line) =>
-      line.slice(0, 1).map(([column, ...from]) => [column, ...from.slice(0, 3)])
+    const code = bundle[file.fileName.slice(0, -".map".length)].code.split("\n");
+    const first = decode(map.mappings).map((line, at) =>
+      /\w/.test(code[at])
+        ? line.slice(0, 1).map(([column, ...from]) => [column, ...from.slice(0, 3)])
+        : []
     );
     const mappings = encode(first);
     file.source = JSON.stringify({ ...map, names: [], mappings });

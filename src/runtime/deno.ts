@@ -38,7 +38,11 @@ interface DenoLike {
   readonly stdout: { write(bytes: Uint8Array): Promise<number> };
   readonly stderr: { write(bytes: Uint8Array): Promise<number> };
   readDirSync(path: string): Iterable<{ readonly name: string }>;
-  statSync(path: string): { readonly ino: number | null };
+  statSync(path: string): {
+    readonly ino: number | null;
+    readonly isFile: boolean;
+    readonly size: number;
+  };
   lstatSync(path: string): {
     readonly mode: number | null;
     readonly uid: number | null;
@@ -161,6 +165,15 @@ export const deno: Runtime = {
       Deno.kill(pid, signal);
     } catch (error) {
       if ((error as Error).name !== "NotFound") throw denial(error) ?? error;
+    }
+  },
+  readText(path, maxBytes) {
+    if (!granted("read", path)) return undefined;
+    try {
+      const { isFile, size } = Deno.statSync(path);
+      return isFile && size <= maxBytes ? Deno.readTextFileSync(path) : undefined;
+    } catch {
+      return undefined;
     }
   },
   systemText: (path) => inProc(() => Deno.readTextFileSync(path)),

@@ -206,6 +206,14 @@ export function systemText(path: string): string | undefined {
   return unlessGone(() => fs().readFileSync(path, "utf8"));
 }
 
+/** See `Runtime`. */
+export function readText(path: string, maxBytes: number): string | undefined {
+  return unlessGone(() => {
+    const stat = fs().statSync(path);
+    return stat.isFile() && stat.size <= maxBytes ? fs().readFileSync(path, "utf8") : undefined;
+  });
+}
+
 /** The names in a directory of /proc. */
 export function systemNames(directory: string): readonly string[] {
   return unlessGone(() => fs().readdirSync(directory)) ?? [];

@@ -153,6 +153,8 @@ export interface Runtime {
   exists(path: string): boolean;
   /** Sends a signal to a process that is not our child, or to the group -`pid`; what has ended is left alone. Throws ACCESS. */
   kill(pid: number, signal: Signal): void;
+  /** Reads a text file; undefined for anything else, for a file over `maxBytes`, and where it may not be read. */
+  readText(path: string, maxBytes: number): string | undefined;
   /** The text of a file in /proc; undefined where there is none, or it may not be read. */
   systemText(path: string): string | undefined;
   /** The names in a directory of /proc; none where that may not be known. */

@@ -3,7 +3,6 @@
 import { assert, assertEquals } from "@std/assert";
 import type { RecoveryReason } from "../../src/core/server/types.ts";
 import { SlackCounter } from "../../src/core/server/slack.ts";
-import { original } from "../../src/supervisor/instance/source_map.ts";
 import { Bench, stopTimeout, T } from "../support/core_bench.ts";
 import { test } from "../support/harness.ts";
 
@@ -136,24 +135,5 @@ test("slack: every share falls into one bucket", () => {
       const inside = shares.filter((share) => share >= (bucket.from ?? -Infinity) && share < below);
       assertEquals(bucket.count, inside.length, `${timeInterval}: from ${bucket.from}`);
     }
-  }
-});
-
-test("source maps: a place in what Deno made of TypeScript is found in the source", () => {
-  const map = {
-    version: 3,
-    sources: ["file:///a/hang.ts"],
-    mappings:
-      "AAGA,SAAS,MAAM,CAAI;EACjB;AACF;AACA,SAAS;EAAU,MAAM;IAAE,GAAG;EAAE;AAAS;AACzC,WAAW,OAAO;AAClB,QAAQ,GAAG,CAAC",
-  };
-  const url = (text: string) => `data:application/json;charset=utf-8;base64,${btoa(text)}`;
-  const place = { file: "file:///a/hang.ts", line: 1, column: 2 };
-  const found = { file: "file:///a/hang.ts", line: 4, column: 2 };
-  assertEquals(original(place, url(JSON.stringify(map))), found);
-  assertEquals(original({ ...place, column: 9 }, url(JSON.stringify(map))), found);
-  const relative = { ...map, sources: ["../b/hang.ts"] };
-  assertEquals(original(place, url(JSON.stringify(relative))).file, "file:///b/hang.ts");
-  for (const bad of ["", "hang.js.map", url("no JSON"), url("{}"), url('{"mappings":"A"}')]) {
-    assertEquals(original(place, bad), place);
   }
 });

@@ -66,6 +66,11 @@ export const offlineDenoConfig: string = path(".build/deno/deno.json");
 /** dist/, the package. */
 export const distribution: string = path("dist/");
 
+/** A command of one of the packages that the tests use. */
+export function packageCommand(name: string): string {
+  return path(`node_modules/.bin/${name}`);
+}
+
 /** A program that lab.mjs has compiled. */
 export function compiledProgram(name: string): string {
   return path(`.build/cluster/${name}`);

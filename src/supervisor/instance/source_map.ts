@@ -1,75 +1,100 @@
-/** Source maps that lie inside the code, as Deno and compilers put them there: from a place in it to the source. */
+/**
+ * Finds the place in a source, in TypeScript for example, from which a place in a script was compiled. A source map tells
+ * it: inside the script as a `data:` URL, or a file of this machine. Only a server that has a stack loads this module,
+ * because it loads a package.
+ */
+import {
+  originalPositionFor,
+  type SectionedSourceMap,
+  type SourceMapInput,
+  TraceMap,
+} from "@jridgewell/trace-mapping";
+import type { Runtime } from "../../runtime/runtime.ts";
 
-/** A place: line and column count from 0. */
-export interface Place {
-  readonly file: string;
+/** Code that a runtime has loaded. */
+export interface Script {
+  /** Where it was loaded from. */
+  readonly url: string;
+  /** The value of its `sourceMappingURL`; empty without one. */
+  readonly mapUrl: string;
+}
+
+/** A place in a script. Lines and columns count from 0. */
+export interface ScriptPlace {
+  readonly script: Script;
   readonly line: number;
   readonly column: number;
 }
 
-interface SourceMap {
-  readonly sources: readonly string[];
-  readonly sourceRoot?: string;
-  readonly mappings: string;
+/** A place in a source. Lines and columns count from 0. */
+export interface SourcePlace {
+  readonly url: string;
+  readonly line: number;
+  readonly column: number;
 }
+
+/** A part of a script that has a source map of its own, and where the part begins. Usually the whole script. */
+interface Section {
+  readonly line: number;
+  readonly column: number;
+  readonly map: TraceMap;
+}
+
+/** Reads files; see `Runtime`. */
+type Files = Pick<Runtime, "readText">;
 
 const inline = /^data:application\/json[^,]*;base64,/;
-/** A longer map is left alone: to read it takes a server too long. */
-const maxMapCharacters = 1024 * 1024;
-const digits = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+/** A larger source map is not used: the server would do nothing else for too long. */
+const maxMapBytes = 8 * 1024 * 1024;
 
-/** Where a place comes from; the place itself where the map (the value of `sourceMappingURL`) does not tell. */
-export function original(place: Place, mapUrl: string): Place {
-  const prefix = inline.exec(mapUrl)?.[0];
-  if (prefix === undefined || mapUrl.length > maxMapCharacters) return place;
-  try {
-    const bytes = Uint8Array.from(atob(mapUrl.slice(prefix.length)), (char) => char.charCodeAt(0));
-    const map = JSON.parse(new TextDecoder().decode(bytes)) as SourceMap;
-    const found = find(map.mappings, place);
-    const source = found && map.sources[found.source];
-    if (source === undefined) return place;
-    const { href } = new URL(`${map.sourceRoot ?? ""}${source}`, place.file);
-    return { file: href, line: found!.line, column: found!.column };
-  } catch {
-    return place; // a map that makes no sense
-  }
-}
-
-/** The last segment at or before a place, in its line. */
-function find(
-  mappings: string,
-  place: Place,
-): { source: number; line: number; column: number } | undefined {
-  let [source, line, column] = [0, 0, 0];
-  let found: { source: number; line: number; column: number } | undefined;
-  for (const [at, segments] of mappings.split(";").entries()) {
-    if (at > place.line) break;
-    let generated = 0;
-    for (const segment of segments.split(",")) {
-      if (segment === "") continue;
-      const [moved, ...more] = numbersOf(segment) as [number, number?, number?, number?];
-      generated += moved;
-      if (more.length < 3) continue;
-      source += more[0]!;
-      line += more[1]!;
-      column += more[2]!;
-      if (at === place.line && generated <= place.column) found = { source, line, column };
+/** Finds the sources of places. A place without a usable source map is returned as a place in the script. */
+export function findSources(places: readonly ScriptPlace[], files: Files): SourcePlace[] {
+  const known = new Map<Script, readonly Section[]>();
+  return places.map(({ script, line, column }) => {
+    try {
+      const sections = known.get(script) ?? readSections(script, files);
+      known.set(script, sections);
+      const section = sections.findLast((each) =>
+        each.line < line || (each.line === line && each.column <= column)
+      );
+      const found = section && originalPositionFor(section.map, {
+        line: line - section.line + 1,
+        column: section.line === line ? column - section.column : column,
+      });
+      if (typeof found?.source === "string") {
+        return { url: new URL(found.source).href, line: found.line - 1, column: found.column };
+      }
+    } catch {
+      known.set(script, []); // The source map is invalid.
     }
-  }
-  return found;
+    return { url: script.url, line, column };
+  });
 }
 
-/** Base 64 VLQ: five bits a digit, the sixth says that more follow, the lowest bit of all is the sign. */
-function numbersOf(segment: string): number[] {
-  const numbers: number[] = [];
-  let [value, shift] = [0, 0];
-  for (const char of segment) {
-    const digit = digits.indexOf(char);
-    value += (digit & 31) << shift;
-    shift += 5;
-    if (digit & 32) continue;
-    numbers.push(value & 1 ? -(value >> 1) : value >> 1);
-    [value, shift] = [0, 0];
-  }
-  return numbers;
+function readSections({ url, mapUrl }: Script, files: Files): readonly Section[] {
+  if (mapUrl === "") return [];
+  const prefix = inline.exec(mapUrl)?.[0];
+  const at = prefix === undefined ? new URL(mapUrl, url) : new URL(url);
+  const text = prefix === undefined
+    ? readLocal(at, files)
+    : mapUrl.length <= maxMapBytes && decodeBase64(mapUrl.slice(prefix.length));
+  if (!text) return [];
+  const map = JSON.parse(text) as SectionedSourceMap | Exclude<SourceMapInput, string>;
+  const sections = "sections" in map ? map.sections : [{ offset: { line: 0, column: 0 }, map }];
+  return sections.map(({ offset, map }) => ({
+    ...offset,
+    map: new TraceMap(map as SourceMapInput, at.href),
+  }));
+}
+
+function readLocal({ protocol, host, pathname }: URL, files: Files): string | undefined {
+  if (protocol !== "file:" || host !== "") return undefined;
+  return files.readText(decodeURIComponent(pathname), maxMapBytes);
+}
+
+function decodeBase64(text: string): string {
+  const binary = atob(text);
+  const bytes = new Uint8Array(binary.length);
+  for (let at = 0; at < binary.length; at++) bytes[at] = binary.charCodeAt(at);
+  return new TextDecoder().decode(bytes);
 }

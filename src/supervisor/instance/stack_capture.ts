@@ -2,7 +2,8 @@
  * The stack of a process whose event loop is blocked. On Node the inspector is opened by SIGUSR1, for as long as it takes;
  * on Deno it must have been opened at the start (`--inspect`); Bun has none.
  */
-import { type InspectorEnd, InspectorSession } from "./inspector.ts";
+import { type InspectorEnd, InspectorSession, type StackFrame } from "./inspector.ts";
+import type { SourcePlace } from "./source_map.ts";
 import { descriptorsOf, handles, loopbackPorts, processState } from "../../runtime/procfs.ts";
 import type { Runtime } from "../../runtime/runtime.ts";
 
@@ -53,21 +54,55 @@ export function takeStack(runtime: Runtime, target: StackTarget, limitMs: number
       resolve(finding);
     };
     attempt.abandon = (why) => settle({ noStack: why });
+    let compiled: string | undefined;
     const cancel = runtime.schedule(
-      () => settle({ noStack: `${attempt.stage} within ${Math.round(limitMs)} ms` }),
+      () =>
+        settle(
+          compiled === undefined
+            ? { noStack: `${attempt.stage} within ${Math.round(limitMs)} ms` }
+            : { stack: compiled },
+        ),
       limitMs,
       true,
     );
     attempt.take().then(
-      (stack) => settle({ stack }),
-      (error: Error) => settle({ noStack: error.message }),
-    );
+      async (frames) => {
+        compiled = formatStack(frames);
+        settle({ stack: await formatSources(frames, runtime) ?? compiled });
+      },
+    ).catch((error: Error) => settle({ noStack: error.message }));
   });
   return {
     found,
     abandon: (why) => attempt.abandon(why),
     closeLate: () => attempt.closeLate(),
   };
+}
+
+/** The stack with the lines of the sources; undefined where no script has a source map. */
+async function formatSources(
+  frames: readonly StackFrame[],
+  runtime: Runtime,
+): Promise<string | undefined> {
+  if (frames.every(({ script }) => script.mapUrl === "")) return undefined;
+  try {
+    const { findSources } = await import("./source_map.ts");
+    return formatStack(frames, findSources(frames, runtime));
+  } catch {
+    return undefined; // Deno could not get the package that reads source maps.
+  }
+}
+
+/** One line for each frame. */
+function formatStack(
+  frames: readonly StackFrame[],
+  places: readonly SourcePlace[] = frames.map((frame) => ({ ...frame, url: frame.script.url })),
+): string {
+  return places.map(({ url, line, column }, at) => {
+    const { functionName } = frames[at]!;
+    const place = `${url}:${line + 1}:${column + 1}`;
+    return functionName === "" ? `at ${place}` : `at ${functionName} (${place})`;
+  }).join("\n");
 }
 
 class Attempt {
@@ -116,7 +151,7 @@ class Attempt {
     return this.#looks < lateLooks || now < this.#lastLook;
   }
 
-  async take(): Promise<string> {
+  async take(): Promise<StackFrame[]> {
     const { pid, access } = this.#target;
     if (access === null) throw new Error("the program had not registered");
     const [how, rest] = /^(\w+):? ?(.*)$/s.exec(access)?.slice(1) as [string, string] ??
@@ -144,7 +179,7 @@ class Attempt {
   }
 
   /** Node: `port` is where its inspector is, if it is open already. */
-  async #afterSignal(port: number): Promise<string> {
+  async #afterSignal(port: number): Promise<StackFrame[]> {
     const runtime = this.#runtime;
     const { pid } = this.#target;
     const before = this.#ports();
@@ -169,7 +204,7 @@ class Attempt {
   }
 
   /** Deno: one of its ports may be the inspector's. */
-  #open(): Promise<string> {
+  #open(): Promise<StackFrame[]> {
     this.stage = "the inspector did not answer";
     const ports = [...this.#ports()];
     if (ports.length === 0) throw new Error("the process listens on no port of 127.0.0.1");
@@ -186,7 +221,7 @@ class Attempt {
     return loopbackPorts(this.#runtime, this.#target.pid) ?? new Set();
   }
 
-  async #over(port: number, end: InspectorEnd): Promise<string> {
+  async #over(port: number, end: InspectorEnd): Promise<StackFrame[]> {
     const session = new InspectorSession(() => this.#runtime.connectPort(port), end);
     this.#sessions.add(session);
     if (this.#ended) session.leave();

@@ -313,10 +313,10 @@ processTest(
   "a reader that comes back more than a second after the end gets all of the output",
   async (stage) => {
     const got = `${stage.directory}/got`;
-    const server = stage.commandOf("supervisor/tee", { args: ["head -c 120000 /dev/zero"] });
+    const server = stage.commandOf("supervisor/tee", { args: ["head -c 138000 /dev/zero"] });
     const late = `"$@" | { sleep 1.7; wc -c >${got}; }`;
     await stage.runCommand("sh", { args: ["-c", late, "sh", ...server] }).exited;
-    assertEquals(Number(readFileSync(got, "utf8")), 120_000);
+    assertEquals(Number(readFileSync(got, "utf8")), 138_000);
   },
 );
 

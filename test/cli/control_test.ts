@@ -96,6 +96,48 @@ commandTest(
   },
 );
 
+type Sam = Parameters<Parameters<typeof commandTest>[1]>[0];
+
+/** Runs three programs, each of which starts after the one before, and stops the one in the middle. */
+async function withoutWorker(sam: Sam, directory: string): Promise<Command> {
+  const sleeper = { program: "sleep", args: ["60"], restart: { maxDelay: 50 } };
+  const programs = {
+    store: sleeper,
+    worker: { ...sleeper, after: ["store"] },
+    web: { ...sleeper, after: ["worker"] },
+  };
+  const file = { name: "shop", strategy: "rest_for_one", programs };
+  writeFileSync(`${directory}/sam.config.json`, JSON.stringify(file));
+  const run = sam(["run", "--json"], {}, directory);
+  await run.event("spawn", 1, "web");
+  assertEquals(await sam(["stop", "worker"]).exited, 0);
+  return run;
+}
+
+commandTest("sam restart starts a program that sam stop ended", async (sam, { directory }) => {
+  const run = await withoutWorker(sam, directory);
+  const restart = sam(["restart", "worker"]);
+  assertEquals(await restart.exited, 0, restart.stderr);
+  await run.event("spawn", 2, "worker");
+  assertEquals(await sam(["stop"]).exited, 0);
+  assertEquals(await run.exited, 0);
+});
+
+commandTest(
+  "a program that sam stop ended holds up no program that starts after it",
+  async (sam, { directory }) => {
+    const run = await withoutWorker(sam, directory);
+    process.kill((await run.event("spawn", 1, "store")).pid, "SIGKILL");
+    await run.event("spawn", 2, "web");
+    const workers = run.events().filter(({ type, program }) =>
+      type === "spawn" && program === "worker"
+    );
+    assertEquals(workers.length, 1);
+    assertEquals(await sam(["stop"]).exited, 0);
+    assertEquals(await run.exited, 0);
+  },
+);
+
 commandTest(
   "a program's state is a word for people: ready with a check that passes; a finished one has no heartbeat",
   async (sam, stage) => {

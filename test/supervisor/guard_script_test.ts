@@ -85,10 +85,10 @@ for (const { name, make, skip } of toolboxes) {
     });
     const { pid } = await stage.line("started");
     const shell = await eventually("the guard", guard);
-    const comm = `/proc/${shell}/comm`;
-    await eventually("its name", () => readFileSync(comm, "utf8") === "sam-guard\n");
     const command = commandOf(shell);
     assert(/^\S*sh -c eval "\$SAM_GUARD" sam-guard [^\n]*$/.test(command), command);
+    const comm = `/proc/${shell}/comm`;
+    await eventually("its name", () => readFileSync(comm, "utf8") === "sam-guard\n");
     killQuietly(pid);
     await stage.line("started", 2);
     await eventually("the end of the first helper", () => helpers() === 1);

@@ -84,11 +84,11 @@ commandTest(
     writeFileSync(program, text(1));
     const watch = [...run, "--watch", program];
     const watched = sam(["run", "--json", "--time-interval", "300", runtime, ...watch]);
-    assertMatch((await watched.event("fallback")).detail, /has no effect: leave out --watch/);
     await watched.text(/version 1 undefined 3\n/);
     writeFileSync(program, text(2));
     await watched.text(/version 2 undefined 12\n/);
     assertEquals(watched.events().map(({ type }) => type), ["fallback", "spawn"]);
+    assertMatch((await watched.event("fallback")).detail, /has no effect: leave out --watch/);
     await end(watched);
     const flags = run.slice(1).map((flag) => `--runtime-flag=${flag}`);
     const how = ["--runtime", runtimeName, ...flags, "--runtime-flag=--watch"];

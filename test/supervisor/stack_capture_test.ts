@@ -312,9 +312,10 @@ processTest(
 processTest(
   "a reader that comes back more than a second after the end gets all of the output",
   async (stage) => {
-    const got = `${stage.directory}/got`;
-    const server = stage.commandOf("supervisor/tee", { args: ["head -c 138000 /dev/zero"] });
-    const late = `"$@" | { sleep 1.7; wc -c >${got}; }`;
+    const [got, ended] = [`${stage.directory}/got`, `${stage.directory}/ended`];
+    const program = `head -c 138000 /dev/zero; : >${ended}`;
+    const server = stage.commandOf("supervisor/tee", { args: [program] });
+    const late = `"$@" | { until [ -e ${ended} ]; do sleep 0.05; done; sleep 1.7; wc -c >${got}; }`;
     await stage.runCommand("sh", { args: ["-c", late, "sh", ...server] }).exited;
     assertEquals(Number(readFileSync(got, "utf8")), 138_000);
   },

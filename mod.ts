@@ -15,14 +15,8 @@
  * @module
  */
 export { SamError, type SamErrorCode } from "./src/errors.ts";
-export {
-  type HealthCheck,
-  initialize,
-  type Sam,
-  type SamData,
-  type SamState,
-  type StartOptions,
-} from "./src/active/initialize.ts";
+export { initialize } from "./src/active/initialize.ts";
+export type { HealthCheck, Sam, SamData, SamState, StartOptions } from "./src/api/sam.ts";
 export { supervise, type SuperviseOptions } from "./src/supervisor/supervise.ts";
 export type { Supervisor } from "./src/api/supervisor.ts";
 export type {

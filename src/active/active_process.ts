@@ -1,84 +1,87 @@
-/** The process that is watched: what carries out what the core of the active side decides. */
-import type { Link, Transport } from "../../transports/transport.ts";
-import { type Call, callable, Client } from "../core/client/machine.ts";
-import type { ClientEffect, ClientInput } from "../core/client/types.ts";
+/**
+ * The shell of the active process: feeds the machine in `core/client` with calls, messages and time, and carries out its
+ * effects. It checks what is passed to a call, and decides nothing else.
+ */
+import type { Link } from "../../transports/transport.ts";
+import { Client } from "../core/client/machine.ts";
+import { serverGone } from "../core/client/requests.ts";
+import type { ClientEffect, ClientInput, ClientState } from "../core/client/types.ts";
 import { decodeServer, encodeClient, maxNoteBytes } from "../core/wire.ts";
 import type { Signal } from "../core/signals.ts";
-import { SamError, type SamErrorCode } from "../errors.ts";
+import { SamError } from "../errors.ts";
 import { type CheckedOptions, checkObject, checkSignal, invalid } from "../api/options.ts";
-import { offerLink, type OpenedLink } from "../runtime/launch.ts";
+import type { HealthCheck, Sam, SamData, SamState, StartOptions } from "../api/sam.ts";
+import type { OpenedLink } from "../runtime/launch.ts";
 import type { Runtime } from "../runtime/runtime.ts";
-import type { HealthCheck, Sam, SamData, SamState, StartOptions } from "./initialize.ts";
 
-/** How to reach the server that started this process. */
-export interface ServerAddress {
-  readonly transport: Transport;
-  readonly address: string;
+/** A link to the server, and the id of the last request on it, which a preload may have made. */
+export type Connection = ReturnType<OpenedLink["take"]>;
+
+/** The way to the server that started this process. */
+export interface ServerAccess {
+  /** The name of its transport. */
+  readonly transport: string;
+  connect(runtime: Runtime): Connection | Promise<Connection>;
 }
 
-/** So many notes may go to the server at once, and so many in a millisecond after them. */
-const noteBurst = 50;
-const notesPerMs = 1;
+type WaitingCall = { resolve: () => void; reject: (error: SamError) => void };
 
-type Settle = { resolve: () => void; reject: (error: SamError) => void };
+/** The state that the program sees. A call that waits for its answer has not changed it yet. */
+const visibleState: Readonly<Record<ClientState, SamState>> = {
+  initialized: "initialized",
+  serving: "initialized",
+  connecting: "initialized",
+  registering: "initialized",
+  registered: "registered",
+  starting: "registered",
+  started: "started",
+  stopping: "started",
+  finalizing: "finalized",
+  finalized: "finalized",
+};
 
 export class ActiveProcess implements Sam {
   readonly data: SamData;
+  /** Undefined in the first process of a program: `register()` makes it the server. */
+  readonly server: ServerAccess | undefined;
 
   readonly #runtime: Runtime;
   readonly #options: CheckedOptions;
-  readonly #server: ServerAddress | OpenedLink | undefined;
   readonly #client: Client;
   readonly #abort = new AbortController();
-  readonly #calls = new Map<number, Settle>();
+  readonly #calls = new Map<number, WaitingCall>();
   #lastCall = 0;
   #link: Link | null = null;
+  /** The link keeps the event loop alive. */
   #holding = false;
   #check: HealthCheck | null = null;
   #cancelTimer: (() => void) | null = null;
   #armedFor = Infinity;
-  #lastBeat = -Infinity;
-  #isServer = false;
-  #notes: Notes | null = null;
+  #lastHeartbeat = -Infinity;
 
-  constructor(
-    runtime: Runtime,
-    options: CheckedOptions,
-    server: ServerAddress | OpenedLink | undefined,
-  ) {
+  constructor(runtime: Runtime, options: CheckedOptions, server: ServerAccess | undefined) {
     this.#runtime = runtime;
     this.#options = options;
-    this.#server = server;
-    const { timeInterval, maxDataSize } = options.settings;
-    this.#client = new Client({ timeInterval, maxDataSize });
-    // deno-lint-ignore no-this-alias
-    const sam = this;
+    this.server = server;
+    const client = new Client(options.settings);
+    this.#client = client;
     this.data = {
       get size() {
-        sam.#allow("data.size");
-        return sam.#client.data.length;
+        client.checkCall("data.size");
+        return client.data.length;
       },
       store: (bytes) => this.#store(bytes),
       restore: () => {
-        this.#allow("data.restore");
-        return copyOf(this.#client.data);
+        client.checkCall("data.restore");
+        return client.copyData();
       },
     };
   }
 
+  // Queries.
+
   get state(): SamState {
-    switch (this.#client.state) {
-      case "registering":
-        return "initialized";
-      case "starting":
-        return "registered";
-      case "stopping":
-        return "started";
-      case "finalizing":
-        return "finalized";
-      default:
-        return this.#client.state;
-    }
+    return visibleState[this.#client.state];
   }
 
   get instanceId(): number | null {
@@ -87,29 +90,19 @@ export class ActiveProcess implements Sam {
 
   /** The time interval in force. */
   get timeInterval(): number {
-    return this.#client.timeInterval;
+    return this.#client.options.timeInterval;
   }
 
   get signal(): AbortSignal {
     return this.#abort.signal;
   }
 
+  // The calls of the program.
+
   async register(): Promise<number> {
-    this.#allow("register");
-    if (!this.#server) {
-      this.#isServer = true;
-      const { serve } = await import("../supervisor/own_process/serve_self.ts"); // not in the active process, whose start it would delay
-      await serve(this.#runtime, this.#options).catch((error) => {
-        this.#isServer = false;
-        throw error;
-      });
-    }
-    this.#client.state = "registering";
-    const { link, lastId } = await this.#connect(this.#server!);
-    if (this.#client.state as string !== "registering") {
-      link.close();
-      throw new SamError("INTERRUPT", "finalize() was called while register() connected");
-    }
+    this.#client.checkCall("register");
+    if (!this.server) return await this.#serve();
+    const { link, lastId } = await this.#connect(this.server);
     this.#link = link;
     link.receive({
       heartbeat() {},
@@ -128,64 +121,36 @@ export class ActiveProcess implements Sam {
       keeps: link.keep !== undefined,
       lastId,
     }));
-    this.#tellStackAccess();
     return this.#client.instanceId!;
   }
 
-  /** Says how the stack of a blocked loop can be had. */
-  #tellStackAccess(): void {
-    if (!this.#client.captureStack) return;
-    const how = this.#runtime.stackAccess();
-    this.#link?.send(encodeClient({ type: "stackAccess", how }));
-  }
-
-  async #connect(
-    server: ServerAddress | OpenedLink,
-  ): Promise<{ readonly link: Link; readonly lastId: number }> {
-    if ("take" in server) return server.take();
-    const { transport, address } = server;
+  async #connect(server: ServerAccess): Promise<Connection> {
+    this.#feed({ type: "connect" });
     try {
-      return { link: await transport.connect(address, this.#runtime), lastId: 0 };
+      return await server.connect(this.#runtime);
     } catch (error) {
-      if (this.#client.state as string === "registering") this.#client.state = "initialized";
-      throw linkError(error, transport.name);
+      this.#feed({ type: "registerFailed" });
+      throw error;
     }
   }
 
-  /** Tells the server that the event loop turns. */
-  confirm(): void {
-    if (this.#link?.confirm) this.#link.confirm();
-    else this.#link?.heartbeat();
-  }
-
-  /** Leaves the link to a program that registers itself; what was begun here is over then, and nobody's business. */
-  offer(): void {
-    const { transport } = this.#server as ServerAddress;
-    const client = this.#client;
-    const give = () => {
-      const link = this.#link!;
-      this.#link = null; // or it would be closed
-      client.step({ type: "linkEnd", detail: "the program has it" }, this.#runtime.now());
-      this.#disconnect();
-      client.state = "finalized";
-      link.receive(null);
-      return { link, lastId: client.lastId };
-    };
-    offerLink({
-      transport: transport.name,
-      get taken() {
-        return client.state === "finalized";
-      },
-      take: give,
-    });
+  async #serve(): Promise<never> {
+    this.#feed({ type: "serve" });
+    try {
+      // Imported here, because an active process must not wait for modules that only a server needs.
+      const { serve } = await import("../supervisor/own_process/serve_self.ts");
+      return await serve(this.#runtime, this.#options);
+    } catch (error) {
+      this.#feed({ type: "registerFailed" });
+      throw error;
+    }
   }
 
   async start(options: StartOptions = {}): Promise<void> {
-    this.#allow("start");
+    this.#client.checkCall("start");
     const signal = checkAbortSignal(options);
     if (signal?.aborted) throw interrupted(signal);
-    this.#runtime.keepCompiled?.(); // it may take a while: before anybody watches
-    this.#tellStackAccess(); // again: it may listen for SIGUSR1 since
+    this.#runtime.keepCompiled?.(); // this may block the event loop, which is not watched yet
     const started = this.#call((id) => ({ type: "start", id }));
     const id = this.#lastCall;
     const abort = () => this.#feed({ type: "interruptStart", id });
@@ -202,51 +167,38 @@ export class ActiveProcess implements Sam {
   }
 
   async stop(): Promise<void> {
-    this.#allow("stop");
+    this.#client.checkCall("stop");
     await this.#call((id) => ({ type: "stop", id }));
   }
 
   heartbeat(): void {
-    if (this.#client.state !== "started") this.#allow("heartbeat");
-    if (this.#link === null) {
-      if (!this.#client.exitWhenLost) return; // it goes on unprotected, and its timer must not end it
-      throw new SamError(
-        "LIBRARY",
-        "the server of this process is gone: nobody sees this heartbeat",
-      );
-    }
-    const window = this.#client.heartbeatWindow;
-    if (window > 0) {
+    const client = this.#client;
+    if (client.state !== "started") client.checkCall("heartbeat");
+    if (this.#link === null) return client.checkUnheardHeartbeat();
+    const { heartbeatWindow } = client.options;
+    if (heartbeatWindow > 0) {
       const now = this.#runtime.now();
-      if (now - this.#lastBeat < window) return;
-      this.#lastBeat = now;
+      if (now - this.#lastHeartbeat < heartbeatWindow) return;
+      this.#lastHeartbeat = now;
     }
     this.#link.heartbeat();
   }
 
   setHealthCheck(check: HealthCheck | null): void {
-    this.#allow("setHealthCheck");
+    this.#client.checkCall("setHealthCheck");
     if (check !== null && typeof check !== "function") {
       throw invalid("check", check, "a function, or null");
     }
-    if (this.#client.timeInterval === 0) {
-      throw new SamError(
-        "INVALID_PARAM",
-        "a health check needs a time interval: timeInterval is 0",
-      );
-    }
     if (check === null && !this.#client.hadHealthCheck) {
-      throw new SamError(
-        "INVALID_PARAM",
-        "check is null, but no health check was ever set; it must be a function",
-      );
+      const message = "check is null, but no health check was ever set; it must be a function";
+      throw new SamError("INVALID_PARAM", message);
     }
     this.#check = check;
     this.#feed({ type: "useHealthCheck", on: check !== null });
   }
 
   note(text: string): void {
-    this.#allow("note");
+    this.#client.checkCall("note");
     if (typeof text !== "string") throw invalid("text", text, "a text");
     if (text.length > maxNoteBytes / 3) {
       const { length } = new TextEncoder().encode(text);
@@ -255,61 +207,58 @@ export class ActiveProcess implements Sam {
       }
     }
     if (this.#link?.note) this.#link.note(text);
-    else if (this.#link) (this.#notes ??= new Notes(this.#runtime)).push(text, this.#link);
+    else this.#feed({ type: "note", text });
   }
 
   async setWarnSignal(signal: Signal): Promise<void> {
-    this.#allow("setWarnSignal");
+    this.#client.checkCall("setWarnSignal");
     checkSignal("signal", signal);
     await this.#call((id) => ({ type: "setWarnSignal", id, signal }));
   }
 
   async markFailed(): Promise<void> {
-    this.#allow("markFailed");
-    if (!this.#client.hasClusterMap) {
-      throw new SamError(
-        "INVALID_PARAM",
-        "markFailed() needs a cluster map: set the option clusterMap",
-      );
-    }
+    this.#client.checkCall("markFailed");
     await this.#call((id) => ({ type: "markFailed", id }));
   }
 
   async finalize(): Promise<void> {
-    this.#allow("finalize");
+    this.#client.checkCall("finalize");
     await this.#call((id) => ({ type: "finalize", id }));
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
-    if (callable.finalize.includes(this.#client.state) && !this.#isServer) await this.finalize();
+    if (this.#client.allows("finalize")) await this.finalize();
   }
 
   async #store(bytes: Uint8Array | null): Promise<void> {
-    this.#allow("data.store");
+    this.#client.checkCall("data.store");
     if (bytes !== null && !(bytes instanceof Uint8Array)) {
       throw invalid("bytes", bytes, "a Uint8Array, or null");
     }
-    const length = bytes?.length ?? 0;
-    if (length > this.#client.maxDataSize) {
-      throw new SamError(
-        "TOO_BIG",
-        `${length} bytes of data, ${this.#client.maxDataSize} allowed: store less or raise maxDataSize`,
-      );
-    }
-    const given = bytes ?? new Uint8Array(0);
-    const taken = this.#client.keepsAtOnce ? attached(given) : copyOf(given);
-    await this.#call((id) => ({ type: "store", id, bytes: taken }));
+    const stored = bytes ?? new Uint8Array(0);
+    if (isDetached(stored)) throw invalid("bytes", bytes, "a Uint8Array that is not detached");
+    await this.#call((id) => ({ type: "store", id, bytes: stored }));
   }
 
-  #allow(call: Call): void {
-    const { state } = this.#client;
-    if (callable[call].includes(state) && !this.#isServer) return;
-    const where = this.#isServer ? "in the process that became the server" : `while ${state}`;
-    throw new SamError(
-      "BAD_HANDLE",
-      `${call} is not allowed ${where}; it is allowed while ${callable[call].join(", ")}`,
-    );
+  // For a preload.
+
+  /** Tells the server that the event loop runs. */
+  confirm(): void {
+    if (this.#link?.confirm) this.#link.confirm();
+    else this.#link?.heartbeat();
   }
+
+  /** Gives the link to the program, which registers itself. This handle ends. */
+  handOver(): Connection {
+    const link = this.#link;
+    if (link === null) throw new SamError("LIBRARY", serverGone);
+    this.#link = null; // so that it stays open
+    link.receive(null);
+    this.#feed({ type: "handOver" });
+    return { link, lastId: this.#client.lastId };
+  }
+
+  // The machine and its effects.
 
   #call(input: (id: number) => ClientInput): Promise<void> {
     return new Promise((resolve, reject) => {
@@ -341,45 +290,27 @@ export class ActiveProcess implements Sam {
   #carryOut(effect: ClientEffect): void {
     switch (effect.type) {
       case "send":
-        this.#link?.send(encodeClient(effect.message));
-        break;
+        return this.#link?.send(encodeClient(effect.message));
       case "keep":
-        this.#keep(effect.id, effect.bytes);
-        break;
+        return this.#feed({ type: this.#isKept(effect.bytes) ? "kept" : "unkept", id: effect.id });
+      case "tellStackAccess":
+        return this.#link?.send(
+          encodeClient({ type: "stackAccess", how: this.#runtime.stackAccess() }),
+        );
       case "confirm":
-        this.confirm();
-        break;
+        return this.confirm();
       case "check":
-        void this.#runCheck();
-        break;
+        return void this.#runCheck();
       case "resolve":
-        this.#settle(effect.id, ({ resolve }) => resolve());
-        break;
+        return this.#takeCall(effect.id)?.resolve();
       case "reject":
-        this.#settle(effect.id, ({ reject }) => reject(new SamError(effect.code, effect.message)));
-        break;
+        return this.#takeCall(effect.id)?.reject(new SamError(effect.code, effect.message));
       case "abort":
-        this.#abort.abort(new SamError(effect.code, effect.message));
-        break;
+        return this.#abort.abort(new SamError(effect.code, effect.message));
       case "disconnect":
-        this.#disconnect();
-        break;
+        return this.#disconnect();
       case "exit":
         this.#runtime.exit(1);
-    }
-  }
-
-  #keep(id: number, bytes: Uint8Array): void {
-    const last = this.#client.data;
-    try {
-      // Nobody else has the last copy: where it is as long, it serves again.
-      const copy = last.length === bytes.length ? last : copyOf(bytes);
-      if (!this.#isKept(bytes)) return this.#feed({ type: "unkept", id, bytes: copyOf(bytes) });
-      if (copy === last) copy.set(bytes);
-      this.#client.data = copy;
-      this.#settle(id, ({ resolve }) => resolve());
-    } catch (error) {
-      this.#settle(id, ({ reject }) => reject(error as SamError)); // no memory for a copy
     }
   }
 
@@ -392,10 +323,10 @@ export class ActiveProcess implements Sam {
     }
   }
 
-  #settle(id: number, how: (settle: Settle) => void): void {
-    const settle = this.#calls.get(id);
+  #takeCall(id: number): WaitingCall | undefined {
+    const call = this.#calls.get(id);
     this.#calls.delete(id);
-    if (settle) how(settle);
+    return call;
   }
 
   #disconnect(): void {
@@ -408,15 +339,12 @@ export class ActiveProcess implements Sam {
   }
 
   async #runCheck(): Promise<void> {
-    const check = this.#check!;
     let healthy = true;
     let detail = "";
     try {
-      const answer = await check();
-      if (answer === false || (typeof answer === "number" && answer !== 0)) {
-        healthy = false;
-        detail = `the health check answered ${answer}`;
-      }
+      const answer = await this.#check!();
+      healthy = answer !== false && (typeof answer !== "number" || answer === 0);
+      if (!healthy) detail = `the health check answered ${answer}`;
     } catch (error) {
       healthy = false;
       detail = `the health check failed: ${describeThrown(error)}`;
@@ -425,52 +353,16 @@ export class ActiveProcess implements Sam {
   }
 
   #arm(): void {
-    const due = this.#client.deadline;
-    if (due === undefined || due >= this.#armedFor || due === Infinity) return;
+    const due = this.#client.deadline ?? Infinity;
+    if (due >= this.#armedFor) return;
     this.#cancelTimer?.();
     this.#armedFor = due;
-    this.#cancelTimer = this.#runtime.schedule(
-      () => {
-        this.#armedFor = Infinity;
-        this.#feed({ type: "tick" });
-      },
-      Math.max(0, due - this.#runtime.now()),
-      false,
-    );
-  }
-}
-
-/** Notes that go as messages: each at once, as long as there are not too many for the server. */
-class Notes {
-  readonly #runtime: Runtime;
-  #credit = noteBurst;
-  #creditedAt = 0;
-  #waiting: string | null = null;
-
-  constructor(runtime: Runtime) {
-    this.#runtime = runtime;
-  }
-
-  push(text: string, link: Link): void {
-    const now = this.#runtime.now();
-    this.#credit = Math.min(noteBurst, this.#credit + (now - this.#creditedAt) * notesPerMs);
-    this.#creditedAt = now;
-    if (this.#credit >= 1) {
-      this.#credit--;
-      this.#waiting = null;
-      return link.send(encodeClient({ type: "note", text }));
-    }
-    const idle = this.#waiting === null;
-    this.#waiting = text;
-    if (idle) {
-      this.#runtime.schedule(
-        () => {
-          if (this.#waiting !== null) this.push(this.#waiting, link);
-        },
-        noteBurst / notesPerMs,
-        false,
-      );
-    }
+    const tick = () => {
+      this.#armedFor = Infinity;
+      this.#feed({ type: "tick" });
+    };
+    const delay = Math.max(0, due - this.#runtime.now());
+    this.#cancelTimer = this.#runtime.schedule(tick, delay, false);
   }
 }
 
@@ -484,48 +376,25 @@ function checkAbortSignal(options: unknown): AbortSignal | undefined {
 }
 
 function interrupted(signal: AbortSignal): SamError {
-  return new SamError("INTERRUPT", "start() was ended by its AbortSignal", {
-    cause: signal.reason,
-  });
+  const message = "start() was ended by its AbortSignal";
+  return new SamError("INTERRUPT", message, { cause: signal.reason });
 }
 
-function copyOf(bytes: Uint8Array): Uint8Array {
-  try {
-    return new Uint8Array(attached(bytes));
-  } catch (cause) {
-    if (cause instanceof SamError) throw cause;
-    throw new SamError("NO_MEMORY", `no memory for a copy of ${bytes.length} bytes`, { cause });
-  }
-}
-
-/** `bytes`, which were not given away to a worker. */
-function attached(bytes: Uint8Array): Uint8Array {
+/** True if the bytes were given away to a worker. */
+function isDetached(bytes: Uint8Array): boolean {
   try {
     new Uint8Array(bytes.buffer, 0, 0);
-    return bytes;
+    return false;
   } catch {
-    throw invalid("bytes", bytes, "a Uint8Array that is not detached");
+    return true;
   }
 }
 
-/** What was thrown, for people; it may be anything. */
+/** A text for what the health check has thrown, which may be anything. */
 function describeThrown(error: unknown): string {
   try {
     return error instanceof Error ? error.stack ?? error.message : String(error);
   } catch {
     return "something that cannot be shown was thrown";
   }
-}
-
-function linkError(error: unknown, transport: string): SamError {
-  if (error instanceof SamError && error.code !== "LIBRARY") return error;
-  const message = error instanceof Error ? error.message : String(error);
-  const code: SamErrorCode = (error as { code?: string }).code === "EACCES" ? "ACCESS" : "LIBRARY";
-  return new SamError(
-    code,
-    `cannot reach the server of this process over "${transport}" (${message}). Either the server has ended, or another process of the same program has registered, and a server watches only one: start each with a "sam run" or supervise() of its own, or without SAM_LINK in its environment`,
-    {
-      cause: error,
-    },
-  );
 }

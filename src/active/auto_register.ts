@@ -1,21 +1,34 @@
-/** What a preload does for a program that does not call `initialize()`: its event loop is watched once it turns freely. */
+/** Registers the process of a program that does not call `initialize()`, and has its event loop watched. */
 import type { ActiveProcess } from "./active_process.ts";
-import { loadRuntime } from "../runtime/runtime.ts";
-import { registerAhead } from "./initialize.ts";
+import { offerLink } from "../runtime/launch.ts";
+import { loadRuntime, type Runtime } from "../runtime/runtime.ts";
+import { createActiveProcess } from "./initialize.ts";
 
-/** The event loop is looked at so often … */
+/** Milliseconds between two looks at the event loop. */
 const turnMs = 50;
-/** … and turns freely when it is little late, by the measure of the time interval, so many times in a row: loading and compiling the program are over. */
-const leastLateMs = 50;
-const turns = 5;
-/** Loading is over, too, when the loop has not been blocked for longer than the time interval for this long. */
+/** How late a look may be, in milliseconds, while the event loop turns freely. With a long time interval, a quarter of it. */
+const minLateMs = 50;
+/** After this many looks in a row that were not late, the program is loaded and compiled. */
+const freeTurns = 5;
+/** The program is also loaded when the event loop was not blocked for longer than the time interval for this long. */
 const settledMs = 5000;
 
-/** Registers this process, and has its event loop watched once the program is loaded. */
+/**
+ * Registers this process, which a server has started, ahead of its program. The program takes the link over when it
+ * registers itself.
+ */
 export async function attach(): Promise<void> {
   try {
-    const sam = await registerAhead();
-    if (sam) await watch(sam, sam.timeInterval);
+    const sam = await createActiveProcess({ timeInterval: 0, recoveryPolicy: "restart" }); // the server's options win
+    await sam.register();
+    offerLink({
+      transport: sam.server!.transport,
+      get taken() {
+        return sam.state === "finalized";
+      },
+      take: () => sam.handOver(),
+    });
+    startOnceLoaded(sam, await loadRuntime());
   } catch (error) {
     console.error(
       `sam: the event loop of this program is not watched: ${(error as Error).message}`,
@@ -23,25 +36,29 @@ export async function attach(): Promise<void> {
   }
 }
 
-async function watch(sam: ActiveProcess, timeInterval: number): Promise<void> {
-  const runtime = await loadRuntime();
-  if (timeInterval > 0) sam.setHealthCheck(() => true); // else its end alone is watched
-  const freeMs = turnMs + Math.max(leastLateMs, timeInterval / 4);
+/** Starts the watch when the program is loaded. Until then, tells the server of each turn of the event loop. */
+function startOnceLoaded(sam: ActiveProcess, runtime: Runtime): void {
+  const { timeInterval } = sam;
+  if (timeInterval > 0) sam.setHealthCheck(() => true); // without a time interval, only the end of the process is noticed
+  const freeMs = turnMs + Math.max(minLateMs, timeInterval / 4);
+  const blockedMs = turnMs + (timeInterval || Infinity);
   let free = 0;
   let last = runtime.now();
   let blockedAt = last;
-  const soon = () => void runtime.schedule(turn, turnMs, false);
+  const schedule = () => void runtime.schedule(turn, turnMs, false);
   const turn = () => {
     if (sam.state !== "registered") return; // the program has registered itself
     sam.confirm();
     const now = runtime.now();
-    free = now - last <= freeMs ? free + 1 : 0;
-    if (now - last > turnMs + (timeInterval || Infinity)) blockedAt = now;
+    const turnedAfter = now - last;
     last = now;
-    if (free < turns && now - blockedAt < settledMs) return soon();
+    free = turnedAfter <= freeMs ? free + 1 : 0;
+    if (turnedAfter > blockedMs) blockedAt = now;
+    if (free < freeTurns && now - blockedAt < settledMs) return schedule();
     sam.start().catch(({ code }) => {
-      if (code === "TIMEOUT") soon(); // else the server is gone, or the program has registered itself
+      // All other errors are final: the server is gone, or the program has registered itself.
+      if (code === "TIMEOUT") schedule();
     });
   };
-  soon();
+  schedule();
 }

@@ -1,7 +1,8 @@
 // Every state of the active process × every call × every input: no throw, and no call is left without an answer.
 
 import { assert, assertEquals } from "@std/assert";
-import { answerMs, callable } from "../../src/core/client/machine.ts";
+import { callable } from "../../src/core/client/machine.ts";
+import { answerMs } from "../../src/core/client/requests.ts";
 import type { ClientInput, ClientState } from "../../src/core/client/types.ts";
 import { type Asked, ClientBench, T, welcome } from "../support/core_client_bench.ts";
 import { test } from "../support/harness.ts";
@@ -12,6 +13,8 @@ const linkEnd = { type: "linkEnd", detail: "gone" } as const;
 test("core client: every state × every input is answered for, and every call is settled in the end", () => {
   const reaches: Readonly<Record<ClientState, (bench: ClientBench) => unknown>> = {
     initialized: () => {},
+    serving: (b) => b.feed({ type: "serve" }),
+    connecting: (b) => b.feed({ type: "connect" }),
     registering: (b) => b.call(register),
     registered: (b) => b.register(),
     starting: (b) => b.register().call({ type: "start" }),
@@ -32,6 +35,11 @@ test("core client: every state × every input is answered for, and every call is
   const inputs: readonly ClientInput[] = [
     { type: "tick" },
     linkEnd,
+    { type: "registerFailed" },
+    { type: "handOver" },
+    { type: "note", text: "here" },
+    { type: "kept", id: 0 },
+    { type: "unkept", id: 0 },
     { type: "checked", healthy: true, detail: "" },
     { type: "checked", healthy: false, detail: "bad" },
     ...[0, 1, 2, 3, 4, 2 ** 32 - 1].flatMap((id): ClientInput[] => [
@@ -66,6 +74,7 @@ test("core client: every state × every input is answered for, and every call is
           bench.pass(2 * answerMs);
           for (const id of bench.calls) assert(bench.settled.has(id), `${state} ${call} ${id}`);
           bench.feed(linkEnd);
+          bench.feed({ type: "registerFailed" });
           assert(!bench.state.endsWith("ing"), `${state} ${call} ${input.type}`);
           assertEquals(bench.client.deadline, undefined);
         }

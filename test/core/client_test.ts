@@ -1,7 +1,8 @@
 // The active process's core: what may be called where, requests and their limits, the server's loss. In virtual time.
 
 import { assert, assertEquals, assertMatch } from "@std/assert";
-import { answerMs, callable } from "../../src/core/client/machine.ts";
+import { callable } from "../../src/core/client/machine.ts";
+import { answerMs } from "../../src/core/client/requests.ts";
 import type { ClientState } from "../../src/core/client/types.ts";
 import { chunkBytes, protocolVersion } from "../../src/core/wire.ts";
 import { type Asked, ClientBench, welcome } from "../support/core_client_bench.ts";
@@ -55,8 +56,9 @@ test("core client: register() says hello with the version and takes over the ser
     hasClusterMap: true,
   });
   const { client } = bench;
-  assertEquals([client.state, client.instanceId, client.timeInterval], ["registered", 5, 70]);
-  assertEquals([client.maxDataSize, client.hasClusterMap], [9, true]);
+  const { timeInterval, maxDataSize, hasClusterMap } = client.options;
+  assertEquals([client.state, client.instanceId, timeInterval], ["registered", 5, 70]);
+  assertEquals([maxDataSize, hasClusterMap], [9, true]);
   assertEquals(bench.settled.get(call), "resolved");
   assertEquals(client.deadline, undefined);
 });
@@ -321,6 +323,12 @@ test("core client: the server lost rejects what waits, aborts, and ends the proc
 
 test("core client: where the link keeps data, a store is no message", () => {
   const bench = new ClientBench().register({}, true);
+  for (const stored of [bytes(1), bytes(4, 2), bytes(2, 4), bytes()]) {
+    const call = bench.call({ type: "store", bytes: stored });
+    assertEquals(bench.last, [{ type: "keep", id: call, bytes: stored }]);
+    bench.feed({ type: "kept", id: call });
+    assertEquals([bench.settled.get(call), bench.client.data], ["resolved", stored]);
+  }
   const sent = bench.unanswered.length;
   bench.call(store(1, 2));
   assertEquals(bench.last.map(({ type }) => type), ["keep"]);
@@ -333,7 +341,7 @@ test("core client: where the link keeps data, a store is no message", () => {
 test("core client: what the link has no room for goes by messages, as all after it", () => {
   const bench = new ClientBench().register({}, true);
   const first = bench.call(store(1, 2));
-  bench.feed({ type: "unkept", id: first, bytes: bytes(1, 2) });
+  bench.feed({ type: "unkept", id: first });
   assertEquals(bench.settled.get(first), undefined);
   const second = bench.call(store(3));
   for (const [call, stored] of [[first, bytes(1, 2)], [second, bytes(3)]] as const) {

@@ -1,7 +1,7 @@
 // The active process's core: the two rhythms of a health check. In virtual time.
 
 import { assert, assertEquals } from "@std/assert";
-import { answerMs } from "../../src/core/client/machine.ts";
+import { answerMs } from "../../src/core/client/requests.ts";
 import { ClientBench, T } from "../support/core_client_bench.ts";
 import { test } from "../support/harness.ts";
 

@@ -172,6 +172,7 @@ test("core standby: what is heard of a spare that is no more is nothing", () => 
 
 test("core standby: register() of a spare waits without limit, and ends with its server", () => {
   const client = new Client({ timeInterval: T, maxDataSize: 10 });
+  client.step({ type: "connect" }, 0);
   client.step({ type: "register", id: 1, pid: 8, notice: "" }, 0);
   client.step({ type: "message", message: { type: "parked", id: 1 } }, 5);
   assertEquals(client.deadline ?? Infinity, Infinity);

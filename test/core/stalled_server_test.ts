@@ -1,7 +1,7 @@
 // A server that is stopped for longer than a call waits for its answer, and then carries out what it finds. Both cores, in
 // virtual time.
 import { assertEquals } from "@std/assert";
-import { answerMs } from "../../src/core/client/machine.ts";
+import { answerMs } from "../../src/core/client/requests.ts";
 import { Bench } from "../support/core_bench.ts";
 import { ClientBench } from "../support/core_client_bench.ts";
 import { test } from "../support/harness.ts";

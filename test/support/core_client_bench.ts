@@ -73,6 +73,7 @@ export class ClientBench {
 
   /** Makes a call; returns its id. */
   call(asked: Asked): number {
+    if (asked.type === "register" && this.state === "initialized") this.feed({ type: "connect" });
     const id = ++this.#lastCall;
     this.calls.add(id);
     this.feed({ ...asked, id } as ClientInput);

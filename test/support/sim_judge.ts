@@ -371,7 +371,7 @@ export class Judge {
     this.#onlyOne(start);
     if (this.#firstRegistered === start) return this.#handedOver(bytes);
     // The data of a later instance is what was last acknowledged, or what was on its way when its predecessor ended.
-    const { data } = process.client;
+    const data = process.client.data.slice();
     const last = this.#stores.findLastIndex(({ acknowledged }) => acknowledged);
     const found = this.#stores.findLastIndex((store) => same(store.bytes, data));
     assert(

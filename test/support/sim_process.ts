@@ -123,7 +123,7 @@ export class Process {
         this.#beatMs = Math.max(1, n);
         return this.#beat();
       case "check":
-        if (state !== "registered" || this.client.timeInterval === 0) return;
+        if (state !== "registered" || this.client.options.timeInterval === 0) return;
         return this.feed({ type: "useHealthCheck", on: true });
       case "store":
       case "store and crash":
@@ -149,7 +149,7 @@ export class Process {
         this.#healthy = false;
         return;
       case "mark failed":
-        if (!this.client.hasClusterMap || !callable.markFailed.includes(state)) return;
+        if (!this.client.options.hasClusterMap || !callable.markFailed.includes(state)) return;
         return this.#call((id) => ({ type: "markFailed", id }));
       case "close link":
         return this.#close(0);
@@ -168,10 +168,11 @@ export class Process {
 
   #register(then: () => void): void {
     if (this.#closed) return;
+    this.feed({ type: "connect" });
     this.#world.transport.connect(this.#address).then((link) => {
       if (!this.alive) return link.close();
       this.#linked(link);
-      const { data } = this.client;
+      const data = this.client.data.slice();
       this.#world.judge.registering(this, data);
       this.#call((id) => ({
         type: "register",
@@ -226,7 +227,7 @@ export class Process {
   }
 
   #heartbeat(): void {
-    if (this.#world.now - this.#lastBeat < this.client.heartbeatWindow) return;
+    if (this.#world.now - this.#lastBeat < this.client.options.heartbeatWindow) return;
     this.#lastBeat = this.#world.now;
     this.#link?.heartbeat();
   }
@@ -255,8 +256,7 @@ export class Process {
         return;
       case "keep":
         this.#link!.keep!(effect.bytes);
-        this.client.data = effect.bytes.slice();
-        return this.#settle(effect.id, "resolve");
+        return this.feed({ type: "kept", id: effect.id });
       case "check":
         return this.#loop(
           this.#world.now + this.script.checkMs,

@@ -1,0 +1,131 @@
+// The active process's core: the data of the program, on their way from and to the server. In virtual time.
+
+import { assert, assertEquals } from "@std/assert";
+import { chunkBytes } from "../../src/core/wire.ts";
+import { ClientBench, welcome } from "../support/core_client_bench.ts";
+import { test } from "../support/harness.ts";
+
+const register = { type: "register", pid: 7, notice: "slow" } as const;
+const bytes = (...values: number[]) => Uint8Array.from(values);
+const store = (...values: number[]) => ({ type: "store", bytes: bytes(...values) }) as const;
+const linkEnd = { type: "linkEnd", detail: "gone" } as const;
+
+test("core client: a later instance gets its predecessor's data, not its own", () => {
+  for (const size of [0, 1, chunkBytes, 3 * chunkBytes + 5]) {
+    const data = Uint8Array.from({ length: size }, (_, at) => at * 7);
+    const bench = new ClientBench();
+    bench.call(store(1, 2, 3));
+    bench.call({ type: "setWarnSignal", signal: "SIGHUP" });
+    const call = bench.call(register);
+    bench.answerAll(data, { first: false, instanceId: 2 });
+    assertEquals(bench.settled.get(call), "resolved");
+    assertEquals(bench.client.data, data);
+  }
+});
+
+test("core client: a store goes in parts, each after the last is acknowledged", () => {
+  const bench = new ClientBench().start();
+  const data = Uint8Array.from({ length: 2 * chunkBytes + 1 }, (_, at) => at % 251);
+  const call = bench.call({ type: "store", bytes: data });
+  const got = new Uint8Array(data.length);
+  for (const [n, length] of [chunkBytes, chunkBytes, 1].entries()) {
+    const [part, more] = bench.ofType("store");
+    assertEquals(more, undefined);
+    assertEquals([part!.total, part!.offset, part!.bytes.length], [
+      data.length,
+      n * chunkBytes,
+      length,
+    ]);
+    got.set(part!.bytes, part!.offset);
+    assertEquals(bench.settled.has(call), false);
+    assertEquals(bench.client.data.length, 0, "not before it is acknowledged");
+    bench.answer();
+  }
+  assertEquals([got, bench.client.data], [data, data]);
+  assertEquals(bench.settled.get(call), "resolved");
+});
+
+test("core client: stores follow one another in order, also after one that failed", () => {
+  const bench = new ClientBench().start();
+  const calls = [bench.call(store(1)), bench.call(store(2)), bench.call(store())];
+  assertEquals(bench.unanswered.length, 1);
+  bench.answer();
+  assertEquals([bench.client.data, bench.unanswered.length], [bytes(1), 1]);
+  bench.refuse("NO_MEMORY");
+  assertEquals([bench.client.data, bench.unanswered.length], [bytes(1), 1]);
+  bench.answer();
+  assertEquals(bench.client.data, bytes());
+  assertEquals(calls.map((id) => bench.settled.get(id)), ["resolved", "NO_MEMORY", "resolved"]);
+});
+
+test("core client: where the link keeps data, a store is no message", () => {
+  const bench = new ClientBench().register({}, true);
+  for (const stored of [bytes(1), bytes(4, 2), bytes(2, 4), bytes()]) {
+    const call = bench.call({ type: "store", bytes: stored });
+    assertEquals(bench.last, [{ type: "keep", id: call, bytes: stored }]);
+    bench.feed({ type: "kept", id: call });
+    assertEquals([bench.settled.get(call), bench.client.data], ["resolved", stored]);
+  }
+  const sent = bench.unanswered.length;
+  bench.call(store(1, 2));
+  assertEquals(bench.last.map(({ type }) => type), ["keep"]);
+  assertEquals([bench.unanswered.length, bench.client.waiting], [sent, false]);
+  bench.feed(linkEnd);
+  const late = bench.call(store(3));
+  assertEquals(bench.settled.get(late), "LIBRARY");
+});
+
+test("core client: stores that waited for register() are kept one after the other", () => {
+  const bench = new ClientBench();
+  bench.call({ ...register, keeps: true });
+  const calls = [bench.call(store(1)), bench.call(store(2)), bench.call(store(3))];
+  bench.answer(welcome);
+  const kept = () => bench.last.flatMap((effect) => effect.type === "keep" ? [effect.id] : []);
+  assertEquals(kept(), [calls[0]]);
+  bench.feed({ type: "kept", id: calls[0]! });
+  assertEquals(kept(), [calls[1]]);
+  bench.feed({ type: "unkept", id: calls[1]! });
+  assertEquals([kept(), bench.ofType("store").length], [[], 1]);
+  bench.answerAll();
+  assertEquals(calls.map((id) => bench.settled.get(id)), ["resolved", "resolved", "resolved"]);
+  assertEquals(bench.client.data, bytes(3));
+});
+
+test("core client: a link that ends before it has kept a store rejects that store", () => {
+  const bench = new ClientBench().register({ exitWhenLost: false }, true);
+  const call = bench.call(store(1));
+  bench.feed(linkEnd);
+  assertEquals([bench.settled.get(call), bench.client.data], ["LIBRARY", bytes()]);
+  assertEquals(bench.feed({ type: "unkept", id: call }), []);
+});
+
+test("core client: a store is a copy, of at most as many bytes as the server allows", () => {
+  for (const keeps of [true, false]) {
+    const bench = new ClientBench().register({ maxDataSize: 2 }, keeps);
+    const finish = (id: number) =>
+      keeps ? void bench.feed({ type: "kept", id }) : bench.answerAll();
+    for (const start of [1, 5]) {
+      const given = bytes(start, 2);
+      finish(bench.call({ type: "store", bytes: given }));
+      given[0] = 9;
+      assertEquals(bench.client.data, bytes(start, 2));
+    }
+    const tooBig = bench.call(store(1, 2, 3));
+    assertEquals([bench.settled.get(tooBig), bench.client.data], ["TOO_BIG", bytes(5, 2)]);
+  }
+});
+
+test("core client: what the link has no room for goes by messages, as all after it", () => {
+  const bench = new ClientBench().register({}, true);
+  const first = bench.call(store(1, 2));
+  bench.feed({ type: "unkept", id: first });
+  assertEquals(bench.settled.get(first), undefined);
+  const second = bench.call(store(3));
+  for (const [call, stored] of [[first, bytes(1, 2)], [second, bytes(3)]] as const) {
+    const [request] = bench.unanswered;
+    assert(request?.type === "store");
+    assertEquals(request.bytes, stored);
+    bench.answer();
+    assertEquals([bench.settled.get(call), bench.client.data], ["resolved", stored]);
+  }
+});

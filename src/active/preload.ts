@@ -1,6 +1,6 @@
 /**
- * Loaded by the runtime ahead of a program that knows nothing of SAM (`--import`, `--preload`): registers the process, and
- * has it watched from its own event loop. Does nothing in a process that no server started: a worker thread, say.
+ * The runtime loads this module ahead of a program that does not use SAM itself (`--import`, `--preload`). It registers the
+ * process, and has its event loop watched. In a process that no server started, such as a worker thread, it does nothing.
  * @module
  */
 import { birth, forgetPreload } from "../runtime/launch.ts";

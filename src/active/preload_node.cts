@@ -2,7 +2,7 @@
  * Node loads this file ahead of a program, by `--require`. `--import` would make Node load the program as an ES module,
  * which bypasses the hooks of CommonJS loaders: ts-node, esbuild-register, `node -r ./hook.js app.foo`.
  *
- * The program itself is loaded when the preload has registered this process.
+ * The program is loaded when the preload has registered this process.
  */
 interface NodeProcess {
   readonly env: Record<string, string | undefined>;
@@ -13,18 +13,19 @@ const { process } = globalThis as unknown as { process: NodeProcess };
 const { env, execArgv } = process;
 const link = env["SAM_LINK"];
 
-// The server's flags are for no child process of the program, and of its worker threads, which load this file, too.
-const end = execArgv.indexOf(__filename) + 1;
-const length = execArgv[end - 3] === "--inspect-publish-uid=http" ? 3 : 2;
-if (end >= length) execArgv.splice(end - length, length);
+// Child processes of the program must not inherit the flags that the server has added. Nor must those of its worker threads,
+// which load this file as well.
+const flagsEnd = execArgv.indexOf(__filename) + 1;
+const flagCount = execArgv[flagsEnd - 3] === "--inspect-publish-uid=http" ? 3 : 2;
+if (flagsEnd >= flagCount) execArgv.splice(flagsEnd - flagCount, flagCount);
 
-// Not in a worker thread, nor in a child process of the program.
+// Worker threads and child processes of the program have no link.
 if (link !== undefined) {
-  // A hook that is loaded after this file may start processes, which do not inherit the link.
+  // A hook that is loaded after this file may start processes. They must not inherit the link.
   delete env["SAM_LINK"];
   let preloading: Promise<unknown> | undefined;
   const preload = () => {
-    if (preloading === undefined) env["SAM_LINK"] = link; // which the preload takes
+    if (preloading === undefined) env["SAM_LINK"] = link; // the preload takes it out again
     return preloading ??= import("./preload.ts");
   };
   const modules = process.getBuiltinModule("node:module");
@@ -32,9 +33,9 @@ if (link !== undefined) {
   modules.runMain = async (main) => {
     modules.runMain = runMain; // a runner such as ts-node calls it again for its own program
     await preload();
-    // An error that the program throws is an uncaught exception, and not a rejection.
+    // Outside of this promise, an error that the program throws is an uncaught exception, as without a preload.
     setImmediate(() => runMain(main));
   };
-  // Node loads no program in some of its modes (`--test`).
+  // Some modes of Node load no program, such as `--test`.
   setImmediate(() => void preload());
 }

@@ -2,6 +2,7 @@
 
 import { assertEquals } from "@std/assert";
 import type { ServerInput } from "../../src/core/server/types.ts";
+import { protocolVersion } from "../../src/core/wire.ts";
 import { Bench, stopTimeout, T } from "../support/core_bench.ts";
 import { test } from "../support/harness.ts";
 
@@ -103,4 +104,12 @@ test("core server: supervision of a program that cannot be killed ends with an e
   stopped.feed(unkillable);
   assertEquals(stopped.status(), { code: 1, signal: null, reason: "stopped", error });
   assertEquals(names(stopped), ["bury", "finish"]);
+});
+
+test("core server: after the end of supervision, a cluster map that answers late starts nothing", () => {
+  const bench = new Bench({ hasClusterMap: true }).launch();
+  bench.say({ type: "hello", version: protocolVersion, id: bench.id(), pid: 7, notice: "" });
+  bench.feed(unkillable);
+  assertEquals(bench.status()?.reason, "failed");
+  assertEquals(bench.feed({ type: "mapped" }), []);
 });

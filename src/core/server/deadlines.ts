@@ -1,45 +1,65 @@
-/** Named points in time. The server sets one timer for the earliest. */
+/** Points in time, each with a number. The server sets one timer for the earliest. */
 
-/** A set of deadlines, each of which is set or not. */
-export class Deadlines<Name extends string> {
-  readonly #at = new Map<Name, number>();
+/** A fixed count of deadlines, each of which is set or not. A heartbeat moves one, so they are in an array. */
+export class Deadlines {
+  readonly #at: number[];
+  #next = Infinity;
+
+  constructor(count: number) {
+    this.#at = new Array<number>(count).fill(Infinity);
+  }
 
   /** The earliest deadline; Infinity if none is set. */
   get next(): number {
-    let next = Infinity;
-    for (const at of this.#at.values()) if (at < next) next = at;
-    return next;
+    return this.#next;
   }
 
   /** True if a deadline is set. */
-  has(name: Name): boolean {
-    return this.#at.has(name);
+  has(number: number): boolean {
+    return this.#at[number] !== Infinity;
   }
 
   /** When a deadline passes; Infinity if it is not set. */
-  at(name: Name): number {
-    return this.#at.get(name) ?? Infinity;
+  at(number: number): number {
+    return this.#at[number]!;
   }
 
   /** Sets a deadline, or moves it. */
-  set(name: Name, at: number): void {
-    this.#at.set(name, at);
+  set(number: number, at: number): void {
+    this.#at[number] = at;
+    this.#findNext();
   }
 
-  /** Removes deadlines; all of them if none is named. */
-  clear(...names: Name[]): void {
-    if (names.length === 0) this.#at.clear();
-    for (const name of names) this.#at.delete(name);
+  /** Removes deadlines. */
+  clear(...numbers: readonly number[]): void {
+    for (const number of numbers) this.#at[number] = Infinity;
+    this.#findNext();
   }
 
-  /** Removes a deadline that has passed, and returns true; false if it has not. */
-  due(name: Name, now: number): boolean {
-    const at = this.#at.get(name);
-    return at !== undefined && at <= now && this.#at.delete(name);
+  /** Removes all deadlines. */
+  clearAll(): void {
+    this.#at.fill(Infinity);
+    this.#next = Infinity;
+  }
+
+  /** Removes the deadline with the lowest number of those that have passed, and returns its number; -1 if none has. */
+  takeDue(now: number): number {
+    const due = this.#at.findIndex((at) => at <= now);
+    if (due >= 0) this.clear(due);
+    return due;
   }
 
   /** Moves all deadlines by `ms` milliseconds. */
   shift(ms: number): void {
-    for (const [name, at] of this.#at) this.#at.set(name, at + ms);
+    for (const [number, at] of this.#at.entries()) this.#at[number] = at + ms;
+    this.#findNext();
+  }
+
+  #findNext(): void {
+    let next = Infinity;
+    for (let number = 0; number < this.#at.length; number++) {
+      if (this.#at[number]! < next) next = this.#at[number]!;
+    }
+    this.#next = next;
   }
 }

@@ -7,28 +7,30 @@ import { Deadlines } from "./deadlines.ts";
 import type { SlackCounter } from "./slack.ts";
 import type { ServerSettings } from "./types.ts";
 
-/** The timers, in the order in which they count if several run out at once. */
-const timers = [
+/** The timers. If several run out at once, the lowest number counts. */
+const timer = {
   /** When to judge an exit although the link is still open: a grandchild may hold it open. */
-  "drain",
+  drain: 0,
   /** When to start the next instance. */
-  "backoff",
+  backoff: 1,
   /** When to kill a process that was warned. */
-  "grace",
+  grace: 2,
   /** When to answer `register()` although the cluster map does not show the process yet. */
-  "map",
+  map: 3,
   /** When to recover a process that has not called `start()`. */
-  "startup",
+  startup: 4,
   /** When to recover a process that sent no heartbeat. */
-  "liveness",
+  liveness: 5,
   /** When to recover a process whose health check gave no answer. */
-  "check",
+  check: 6,
   /** When to recover a process that closed its link and did not exit. */
-  "lostLink",
-] as const;
+  lostLink: 7,
+} as const;
 
 /** The name of a timer. */
-export type Timer = (typeof timers)[number];
+export type Timer = keyof typeof timer;
+
+const timerNames = Object.keys(timer) as Timer[];
 
 /** How long an exit waits for the end of the link. */
 const drainMs = 50;
@@ -47,7 +49,7 @@ const leastDoubtMs = 20;
 export class Watch {
   readonly #settings: ServerSettings;
   readonly #slack: SlackCounter;
-  readonly #deadlines = new Deadlines<Timer>();
+  readonly #deadlines = new Deadlines(timerNames.length);
   #lastHeartbeat: number | null = null;
   /** When the event loop last showed that it turns, before `start()` or after the warning. */
   #turnedAt: number | null = null;
@@ -80,7 +82,7 @@ export class Watch {
 
   /** When the process will have been silent for too long; Infinity while no sign of life is expected. */
   get silenceAt(): number {
-    return Math.min(this.#deadlines.at("liveness"), this.#deadlines.at("check"));
+    return Math.min(this.#deadlines.at(timer.liveness), this.#deadlines.at(timer.check));
   }
 
   /**
@@ -108,76 +110,76 @@ export class Watch {
   /** The process must call `start()` within the startup timeout. */
   limitStartup(now: number): void {
     const { startupTimeout } = this.#settings;
-    if (startupTimeout === 0 || this.#deadlines.has("startup")) return;
-    this.#deadlines.set("startup", now + startupTimeout);
+    if (startupTimeout === 0 || this.#deadlines.has(timer.startup)) return;
+    this.#deadlines.set(timer.startup, now + startupTimeout);
   }
 
   /** `start()` was called: nothing limits how long it waits for quorum. */
   endStartup(): void {
-    this.#deadlines.clear("startup");
+    this.#deadlines.clear(timer.startup);
   }
 
   /** The instance must send heartbeats from now on. */
   begin(now: number): void {
-    this.#deadlines.clear("startup");
+    this.#deadlines.clear(timer.startup);
     this.#expectHeartbeat(now);
   }
 
   /** The instance is not watched any more. */
   end(): void {
-    this.#deadlines.clear("liveness", "check", "lostLink", "startup");
+    this.#deadlines.clear(timer.liveness, timer.check, timer.lostLink, timer.startup);
   }
 
   /** The health check must answer within one time interval. */
   beginCheck(now: number): void {
     const { timeInterval } = this.#settings;
-    if (timeInterval > 0) this.#deadlines.set("check", now + timeInterval);
+    if (timeInterval > 0) this.#deadlines.set(timer.check, now + timeInterval);
   }
 
   /** The health check has answered. */
   endCheck(): void {
-    this.#deadlines.clear("check");
+    this.#deadlines.clear(timer.check);
   }
 
   /** The cluster map must show the process soon, or `register()` is answered without it. */
   awaitMap(now: number): void {
-    this.#deadlines.set("map", now + maxMapMs);
+    this.#deadlines.set(timer.map, now + maxMapMs);
   }
 
   /** `register()` has been answered. */
   endMap(): void {
-    this.#deadlines.clear("map");
+    this.#deadlines.clear(timer.map);
   }
 
   /** The link has ended: the process must exit soon. */
   awaitExit(now: number): void {
-    this.#deadlines.set("lostLink", now + (this.#settings.timeInterval || lostLinkMs));
+    this.#deadlines.set(timer.lostLink, now + (this.#settings.timeInterval || lostLinkMs));
   }
 
   /** The process has been warned: nothing else is expected of it but its exit. */
   beginGrace(graceMs: number, now: number): void {
-    this.#deadlines.clear();
-    this.#deadlines.set("grace", now + graceMs);
+    this.#deadlines.clearAll();
+    this.#deadlines.set(timer.grace, now + graceMs);
   }
 
   /** The process has exited: what it wrote before may still arrive. */
   awaitLinkEnd(now: number): void {
-    this.#deadlines.set("drain", now + drainMs);
+    this.#deadlines.set(timer.drain, now + drainMs);
   }
 
   /** The next instance starts after the backoff. */
   beginBackoff(delayMs: number, now: number): void {
-    this.#deadlines.set("backoff", now + delayMs);
+    this.#deadlines.set(timer.backoff, now + delayMs);
   }
 
   /** Nothing is expected of the process any more. */
   clear(): void {
-    this.#deadlines.clear();
+    this.#deadlines.clearAll();
   }
 
   /** Ends the first timer that has run out, and returns its name; undefined if none has. */
   takeDue(now: number): Timer | undefined {
-    return timers.find((timer) => this.#deadlines.due(timer, now));
+    return timerNames[this.#deadlines.takeDue(now)];
   }
 
   // Signs of life.
@@ -186,7 +188,7 @@ export class Watch {
   confirm(now: number): void {
     const { timeInterval } = this.#settings;
     if (timeInterval > 0) {
-      const at = this.#deadlines.at("liveness");
+      const at = this.#deadlines.at(timer.liveness);
       // Under `observe` a missed deadline is reported, and not set again.
       this.#slack.add((at === Infinity ? this.#lastHeartbeat! + timeInterval : at) - now);
     }
@@ -197,15 +199,15 @@ export class Watch {
     const { timeInterval, heartbeatWindow } = this.#settings;
     this.#hasCredit = this.#isStarved = false;
     this.#lastHeartbeat = now;
-    if (timeInterval > 0) this.#deadlines.set("liveness", now + timeInterval + heartbeatWindow);
+    if (timeInterval > 0) this.#deadlines.set(timer.liveness, now + timeInterval + heartbeatWindow);
   }
 
   /** The event loop turns, of a process that has not started, or that was warned: it gets its whole grace period back. */
   noteTurn(now: number): void {
     this.#turnedAt = now;
-    if (!this.#isGraceShort || !this.#deadlines.has("grace")) return;
+    if (!this.#isGraceShort || !this.#deadlines.has(timer.grace)) return;
     this.#isGraceShort = false;
-    this.#deadlines.set("grace", now + this.#settings.timeInterval);
+    this.#deadlines.set(timer.grace, now + this.#settings.timeInterval);
   }
 
   // More time, or less.
@@ -216,20 +218,23 @@ export class Watch {
    */
   shortenGrace(warnedAt: number, now: number): void {
     const { timeInterval } = this.#settings;
-    if (timeInterval === 0 || !this.#deadlines.has("grace")) return;
+    if (timeInterval === 0 || !this.#deadlines.has(timer.grace)) return;
     const turnedAt = Math.max(this.#lastHeartbeat ?? -Infinity, this.#turnedAt ?? -Infinity);
     // An event loop that turns says so four times in a time interval.
     if (turnedAt >= warnedAt || now - turnedAt < timeInterval / 2) return;
     this.#isGraceShort = true;
-    this.#deadlines.set("grace", Math.min(this.#deadlines.at("grace"), now + timeInterval / 4));
+    this.#deadlines.set(
+      timer.grace,
+      Math.min(this.#deadlines.at(timer.grace), now + timeInterval / 4),
+    );
   }
 
   /** The process got no CPU time: its next sign of life may come `waitMs` later. Returns true the first time. */
   giveTime(waitMs: number, now: number): boolean {
     if (this.silenceAt > now) return false;
-    for (const timer of ["liveness", "check"] as const) {
-      const at = this.#deadlines.at(timer);
-      if (at !== Infinity) this.#deadlines.set(timer, Math.max(at, now + waitMs));
+    for (const each of [timer.liveness, timer.check]) {
+      const at = this.#deadlines.at(each);
+      if (at !== Infinity) this.#deadlines.set(each, Math.max(at, now + waitMs));
     }
     const isFirst = !this.#isStarved;
     this.#isStarved = true;
@@ -244,7 +249,9 @@ export class Watch {
     const { timeInterval } = this.#settings;
     const due = this.#deadlines.next;
     // Without a process there is nothing to forgive.
-    if (due === Infinity || this.#deadlines.has("drain") || this.#deadlines.has("backoff")) {
+    if (
+      due === Infinity || this.#deadlines.has(timer.drain) || this.#deadlines.has(timer.backoff)
+    ) {
       return 0;
     }
     const lateMs = now - due;

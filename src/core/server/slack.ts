@@ -1,4 +1,4 @@
-/** Near misses: how much of the time interval was left when each sign of life came. */
+/** Counts near misses: how much of the time interval was left when each sign of life came. */
 
 /** How much of the time interval was left at the signs of life of an instance. */
 export interface Slack {
@@ -20,14 +20,14 @@ export interface SlackBucket {
   readonly total: number;
 }
 
-/** 1/2, 1/4 … 1/64, less than that, late. */
+/** Six from 1/2 to 1/64 of the time interval, one for less, one for late signs of life. */
 const bucketCount = 8;
 
-/** Counts signs of life by what was left. */
+/** Counts the signs of life of a program by the time that was left. */
 export class SlackCounter {
   readonly #timeInterval: number;
   readonly #counts = new Float64Array(bucketCount);
-  /** Of the instances before this one. */
+  /** The counts of all earlier instances. */
   readonly #earlier = new Float64Array(bucketCount);
   #min = Infinity;
 
@@ -35,7 +35,7 @@ export class SlackCounter {
     this.#timeInterval = timeInterval;
   }
 
-  /** A sign of life came `leftMs` before its deadline. */
+  /** Counts a sign of life that came `leftMs` before its deadline. */
   add(leftMs: number): void {
     if (leftMs < this.#min) this.#min = leftMs;
     let bucket = bucketCount - 1;
@@ -52,14 +52,14 @@ export class SlackCounter {
     this.#counts[bucket]!++;
   }
 
-  /** A new instance. */
+  /** A new instance begins: its counts start at 0. */
   reset(): void {
     for (const [at, count] of this.#counts.entries()) this.#earlier[at]! += count;
     this.#counts.fill(0);
     this.#min = Infinity;
   }
 
-  /** What was counted. */
+  /** The counts so far. */
   get snapshot(): Slack {
     const buckets = Array.from(this.#counts, (count, at) => ({
       from: at < bucketCount - 2 ? 2 ** -(at + 1) : at === bucketCount - 2 ? 0 : null,

@@ -1,6 +1,6 @@
 /**
- * The standby: a second process, started a little after the active one, that parks inside `register()` with its modules
- * loaded. It is nobody's business until it is promoted; its own failures are met by a backoff of their own.
+ * The spare of the standby: a second process, started a little after the active one, that parks inside `register()` with its
+ * modules loaded. Its failures are no failures of the program, and have a backoff of their own.
  */
 import { type ClientMessage, protocolVersion } from "../wire.ts";
 import { RestartPolicy } from "./restart_policy.ts";
@@ -14,17 +14,17 @@ import type {
 
 type Hello = ClientMessage & { readonly type: "hello" };
 
-/** A spare is started so long after `start()`, not in competition with the new active process. */
+/** How long after `start()` a spare is started, so that it does not compete with the new active process. */
 const settleMs = 250;
 
 /** A spare at the moment of its promotion. */
 export interface Promoted {
   readonly pid: number;
-  /** What it said to register; null when it has not come that far. */
+  /** The message with which it registers; null if it has not called `register()` yet. */
   readonly hello: Hello | null;
 }
 
-/** The spare process of a server, or the lack of one. */
+/** The spare process of a program, if there is one. */
 export class Spare {
   /** When the next tick is due; undefined for never. */
   deadline: number | undefined;
@@ -36,7 +36,7 @@ export class Spare {
   #state: SpareStatus["state"] | "none" = "none";
   /** From the `start()` of an instance until the next instance begins, or all ends. */
   #wanted = false;
-  /** The backoff lets none be started before. */
+  /** The backoff: no spare is started before this time. */
   #earliest = -Infinity;
   #pid: number | null = null;
   #hello: Hello | null = null;
@@ -54,19 +54,19 @@ export class Spare {
     this.#emit = emit;
   }
 
-  /** What there is; null for nothing. */
+  /** The spare; null if there is none. */
   get status(): SpareStatus | null {
     return this.#state === "none" ? null : { state: this.#state, pid: this.#pid };
   }
 
-  /** The active process has started: from now on there shall be a spare. */
+  /** The active process has started: keeps a spare from now on. */
   want(now: number): void {
     if (this.#settings.standby === 0) return;
     this.#wanted = true;
     if (this.#state === "none") this.deadline ??= Math.max(now + settleMs, this.#earliest);
   }
 
-  /** There shall be none. */
+  /** Ends the spare, and starts no other. */
   end(): void {
     this.#wanted = false;
     this.deadline = undefined;
@@ -76,8 +76,8 @@ export class Spare {
   }
 
   /**
-   * The next instance begins: gives the spare away, to become the active process; undefined when none has come to life.
-   * No other is started before that instance has.
+   * The next instance begins: returns the spare, which becomes the active process; undefined if there is no spare process. No
+   * other spare is started before that instance calls `start()`.
    */
   promote(): Promoted | undefined {
     this.#wanted = false;
@@ -88,7 +88,7 @@ export class Spare {
     return promoted;
   }
 
-  /** Time has passed. */
+  /** Time has passed: starts a spare if one is due. */
   tick(now: number): void {
     if (this.deadline === undefined || this.deadline > now) return;
     this.deadline = undefined;
@@ -97,9 +97,9 @@ export class Spare {
     this.#push({ type: "spawnSpare" });
   }
 
-  /** Takes what happens to the spare. */
+  /** Takes one input about the spare. */
   step(input: SpareInput, now: number): void {
-    if (this.#state === "none") return; // it was ended, or promoted: this is its past
+    if (this.#state === "none") return; // the spare was ended, or promoted: this input is late
     switch (input.type) {
       case "spawned":
         this.#pid = input.pid;
@@ -119,13 +119,13 @@ export class Spare {
     }
   }
 
-  /** It is no use any more: the next one, under backoff. */
+  /** The spare failed: the next one starts after the backoff. */
   #fail(now: number): void {
     this.#tell("ended");
     this.#push({ type: "killSpare" });
     const parkedMs = this.#hello === null ? 0 : now - this.#spawnedAt;
     this.#forget();
-    // Unlike an active process, a spare that dies at once is in no hurry.
+    // Unlike a failed instance, a failed spare is not urgent: it always waits a little.
     this.#earliest = now + settleMs + (this.#backoff.next(now - this.#spawnedAt, parkedMs) ?? 0);
     if (this.#wanted) this.deadline = this.#earliest;
   }

@@ -1,29 +1,29 @@
-/** The data an instance leaves to its successors: put part by part, in force when the last part is there. */
+/** The data that an instance leaves to the next ones. They arrive in parts, and replace the old data with the last part. */
 
-/** What is wrong with a part, as an error to be sent. */
+/** Why a part is refused. */
 export interface StoreProblem {
   readonly code: "TOO_BIG" | "INVALID_PARAM" | "NO_MEMORY";
   readonly message: string;
 }
 
-/** The stored bytes, and those on their way. */
+/** The stored bytes, and the parts of the next ones. */
 export class StoredData {
   readonly #maxBytes: number;
   #bytes: Uint8Array = new Uint8Array(0);
   #incoming: Uint8Array | null = null;
-  /** How much of `#incoming` is there. */
+  /** How many bytes of `#incoming` have arrived. */
   #arrived = 0;
 
   constructor(maxBytes: number) {
     this.#maxBytes = maxBytes;
   }
 
-  /** The number of bytes in force. */
+  /** The number of stored bytes. */
   get size(): number {
     return this.#bytes.length;
   }
 
-  /** Takes the part at `offset` of `total` bytes. An offset of 0 begins anew; nothing changes until the last part. */
+  /** Takes the part at `offset` of `total` bytes. An offset of 0 starts over. The stored bytes change with the last part. */
   put(total: number, offset: number, bytes: Uint8Array): StoreProblem | undefined {
     if (!Number.isInteger(total) || total < 0) {
       return { code: "INVALID_PARAM", message: `a size of ${total} bytes` };
@@ -65,14 +65,14 @@ export class StoredData {
     return undefined;
   }
 
-  /** Takes all bytes at once. */
+  /** Replaces all bytes at once. More than allowed are ignored. */
   replace(bytes: Uint8Array): void {
     if (bytes.length > this.#maxBytes) return;
     this.#bytes = bytes;
     this.#incoming = null;
   }
 
-  /** The part at `offset`, at most `maxBytes` long, empty beyond the end. */
+  /** The part at `offset`: at most `maxBytes`, and empty beyond the end. */
   part(offset: number, maxBytes: number): Uint8Array {
     return this.#bytes.subarray(offset, offset + maxBytes);
   }

@@ -57,7 +57,7 @@ export class Watch {
   #isGraceShort = false;
   /** A stall was forgiven. The next sign of life resets it: a short stall is forgiven once. */
   #hasCredit = false;
-  /** The process got more time because it had no CPU time, since its last sign of life. */
+  /** Since its last sign of life, the process got more time because it had no CPU time. */
   #isStarved = false;
   /** When the server last had nothing overdue: a stall began after that. */
   #punctualAt: number;

@@ -193,19 +193,3 @@ export function store(program: ProgramRecord, message: Message<"store">): void {
 export function sendData(program: ProgramRecord, { id, offset }: Message<"fetch">): void {
   program.send({ type: "chunk", id, bytes: program.data.part(offset, chunkBytes) });
 }
-
-/** The actions of the table that are in this file. */
-export const actions = {
-  welcome,
-  start,
-  stop,
-  finalize,
-  noteQuorum,
-  startIfQuorate,
-  failQuorum,
-  acknowledge,
-  refuse,
-  setWarnSignal,
-  store,
-  sendData,
-};

@@ -191,20 +191,3 @@ export function restartOnceEnded(program: ProgramRecord): void {
   const isOrphan = instance.orphanedIn !== null && instance.goal === null;
   if (instance.goal === "halt" || isOrphan) instance.goal = "restart";
 }
-
-/** The actions of the table that are in this file. */
-export const actions = {
-  recover,
-  recoverUnlessQuorate,
-  markFailed,
-  shortenGrace,
-  endOrphan,
-  passOn,
-  shutDown,
-  shutDownOnceSpawned,
-  shutDownOnceEnded,
-  restart,
-  restartOnceEnded,
-  halt,
-  haltOnceEnded,
-};

@@ -357,18 +357,10 @@ function judge(program: ProgramRecord, now: number): void {
   const verdict = judgeEnd(instance, program.state, program.restarts > 0, program.settings);
   bury(program);
   program.lastExit = instance.exit;
-  switch (verdict.next) {
-    case "recover":
-      return recover(program, verdict.reason, verdict.detail, now);
-    case "finish":
-      return finish(program, verdict.status);
-    case "spawn":
-      program.restart.ran(instance.ranMs(now), instance.healthyMs(now));
-      return spawn(program, now);
-    case "rest":
-      program.restart.ran(instance.ranMs(now), instance.healthyMs(now));
-      return rest(program);
-  }
+  if (verdict.next === "recover") return recover(program, verdict.reason, verdict.detail, now);
+  if (verdict.next === "finish") return finish(program, verdict.status);
+  program.restart.ran(instance.ranMs(now), instance.healthyMs(now));
+  return verdict.next === "spawn" ? spawn(program, now) : rest(program);
 }
 
 /** The instance has failed and is gone: the next one begins, unless the policy or the restart limit forbids it. */

@@ -136,8 +136,8 @@ const mutants = [
   {
     name: "instance ids skip one after a restart that was asked for",
     file: "src/core/server/machine.ts",
-    from: 'case "spawn":\n      program.restart.ran(instance.ranMs(now), instance.healthyMs(now));',
-    to: 'case "spawn":\n      program.beginInstance(now);',
+    from: "program.restart.ran(instance.ranMs(now), instance.healthyMs(now));",
+    to: "program.beginInstance(now);",
   },
 ];
 

@@ -20,6 +20,16 @@ function sources() {
   return ["mod.ts", ...folders.filter((name) => name.endsWith(".ts"))];
 }
 
+/** A module as `deno publish` writes it: the names of npm packages that deno.json knows become `npm:` imports. */
+function published(path) {
+  const { imports } = json("deno.json");
+  const text = readFileSync(join(root, path), "utf8");
+  return Buffer.from(text.replace(/(?<= from ")@[^"]+(?=";)/g, (name) => {
+    const target = imports[name];
+    return target?.startsWith("npm:") ? target : name;
+  }));
+}
+
 /** Serves the tarball of `npm pack`, and the sources, until `close()`. */
 export async function serveRegistries(tarball) {
   const { name, version, exports } = json("deno.json");
@@ -53,7 +63,7 @@ export async function serveRegistries(tarball) {
 
   const manifest = {};
   for (const path of sources()) {
-    const bytes = readFileSync(join(root, path));
+    const bytes = published(path);
     manifest[`/${path}`] = {
       size: bytes.length,
       checksum: `sha256-${hash("sha256", bytes, "hex")}`,

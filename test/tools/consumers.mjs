@@ -128,7 +128,7 @@ await check("a stack trace has the lines of the sources", async () => {
     'import { supervise } from "@x/sam"; try { supervise({}); } catch (e) { console.log(e.stack); }';
   const flags = ["--enable-source-maps", "--input-type=module", "-e", code];
   const output = await good(paths.node26, flags, { cwd: npm });
-  const [, file, line] = /at invalid \(.*\/(src\/\w+\.ts):(\d+):\d+\)/.exec(output) ?? [];
+  const [, file, line] = /at invalid \(.*\/(src\/[\w/]+\.ts):(\d+):\d+\)/.exec(output) ?? [];
   must(file !== undefined, output);
   const text = readFileSync(join(root, file), "utf8").split("\n")[line - 1];
   must(text.includes("new SamError("), `${file}:${line} is ${text}`);
@@ -147,6 +147,26 @@ await check("npx sam", async () => {
   must(output.includes("it runs"), output);
   const version = await good("npx", ["--offline", "sam", "--version"], { cwd: npm });
   must(version.trim() === json("package.json").version, version);
+});
+
+await check("a hang of a program built by tsc names the line of TypeScript", async () => {
+  const source =
+    "interface Order {\n  id: number;\n}\nfunction place(order: Order): void {\n  for (;;) order.id++;\n}\n";
+  const built = folder("built", { "hang.ts": `${source}setTimeout(place, 200, { id: 4711 });\n` });
+  const words = [
+    "--sourceMap",
+    "--lib",
+    "es2022,dom",
+    "--types",
+    "",
+    "--outDir",
+    "dist",
+    "hang.ts",
+  ];
+  await good(tsc, words, { cwd: built });
+  const sam = ["--offline", "sam", "run", "--time-interval", "1s", "--restart", "never"];
+  const { output } = await run("npx", [...sam, join(built, "dist/hang.js")], { cwd: npm, env });
+  must(output.includes("/built/hang.ts:5:"), output);
 });
 
 await check("Deno, from npm's package", async () => {

@@ -1,12 +1,11 @@
 /** Corosync's closed process groups, libcpg: joins one group, delivers its messages and changes, and multicasts. */
 import { SamError } from "../../errors.ts";
-import { allocate } from "../../ffi/c_memory.ts";
+import type { NativeLibrary } from "../../ffi/load_c_library.ts";
 import {
-  checked,
-  corosyncError,
-  csOk,
-  dispatchAll,
+  LibraryService,
   little,
+  numberAt,
+  ownAt,
   type Service,
   type ServiceParts,
 } from "./service.ts";
@@ -62,79 +61,143 @@ const exists = 14;
 const modelV1 = 1;
 const agreed = 2;
 const addressBytes = 12;
-const handleAt = 0;
-const numberAt = 8;
-const partsAt = 16; // one struct iovec
+const partsAt = ownAt; // one struct iovec
 const modelAt = 32; // cpg_model_v1_data_t
 const nameAt = 72; // struct cpg_name
 const dataAt = 256;
 const dataBytes = 1 << 20;
+const library = {
+  file: "libcpg.so.4",
+  prefix: "cpg",
+  calls: {
+    model_initialize: { parameters: ["u64", "u32", "u64", "u64"], result: "i32", blocks: true },
+    join: { parameters: ["u64", "u64"], result: "i32", blocks: true },
+    leave: { parameters: ["u64", "u64"], result: "i32", blocks: true },
+    mcast_joined: { parameters: ["u64", "u32", "u64", "u32"], result: "i32", blocks: true },
+    local_get: { parameters: ["u64", "u64"], result: "i32", blocks: true },
+    max_atomic_msgsize_get: { parameters: ["u64", "u64"], result: "i32" },
+  },
+  ownBytes: dataAt - ownAt + dataBytes,
+} as const;
+const libc = {
+  memcpy: { parameters: ["u64", "u64", "u64"], result: "u64" },
+} as const;
 
 /** Connects to the process groups. */
-export function groupService({ native, emit }: ServiceParts): Service {
-  const library = native.open("libcpg.so.4", {
-    cpg_model_initialize: {
-      parameters: ["u64", "u32", "u64", "u64"],
-      result: "i32",
-      blocks: true,
-    },
-    cpg_finalize: { parameters: ["u64"], result: "i32", blocks: true },
-    cpg_fd_get: { parameters: ["u64", "u64"], result: "i32" },
-    cpg_dispatch: { parameters: ["u64", "i32"], result: "i32", blocks: true },
-    cpg_join: { parameters: ["u64", "u64"], result: "i32", blocks: true },
-    cpg_leave: { parameters: ["u64", "u64"], result: "i32", blocks: true },
-    cpg_mcast_joined: { parameters: ["u64", "u32", "u64", "u32"], result: "i32", blocks: true },
-    cpg_local_get: { parameters: ["u64", "u64"], result: "i32", blocks: true },
-    cpg_max_atomic_msgsize_get: { parameters: ["u64", "u64"], result: "i32" },
-  });
-  const cpg = library.functions;
-  const libc = native.open("libc.so.6", {
-    memcpy: { parameters: ["u64", "u64", "u64"], result: "u64" },
-  });
-  const { memcpy } = libc.functions;
-  const { address, view, bytes, free } = allocate(native, dataAt + dataBytes);
-  const at = (offset: number) => address + BigInt(offset);
-  const data = bytes.subarray(dataAt);
-  /** Copies what a callback was given, which is gone when the callback returns; piece by piece, as it may be longer than ours. */
-  const fetch = (from: bigint, count: number) => {
-    const all = new Uint8Array(count);
-    for (let done = 0; done < count; done += dataBytes) {
-      const part = Math.min(count - done, dataBytes);
-      memcpy(at(dataAt), from + BigInt(done), BigInt(part));
-      all.set(data.subarray(0, part), done);
-    }
-    return all;
-  };
+export function groupService(parts: ServiceParts): Service {
+  return new GroupService(parts);
+}
 
-  let handle = 0n;
-  let descriptor = -1;
-  let maxMessageBytes = 0;
-  let maxQueuedBytes = 0;
-  let queuedBytes = 0;
-  let overflow: "no" | "noticed" | "told" = "no";
+class GroupService extends LibraryService<keyof typeof library.calls> {
+  readonly #emit: (event: GroupServiceEvent) => void;
+  readonly #libc: NativeLibrary<typeof libc>;
+  readonly #data = this.bytes.subarray(dataAt);
+  #maxMessageBytes = 0;
+  #maxQueuedBytes = 0;
+  #queuedBytes = 0;
+  #overflow: "no" | "noticed" | "reported" = "no";
 
-  const delivered = native.callback(
-    ["u64", "u64", "u32", "u32", "u64", "u64"], // handle, group, node, process, message, its length
-    (_handle, _group, nodeId, pid, message, length) => {
-      if (overflow !== "no") return;
-      const size = Number(length);
-      queuedBytes += queuedBytesOf(size);
-      if (queuedBytes > maxQueuedBytes) {
-        overflow = "noticed";
+  constructor({ native, emit }: ServiceParts) {
+    super(native, library);
+    this.#emit = emit;
+    this.#libc = native.open("libc.so.6", libc);
+    const delivered = this.callback(
+      ["u64", "u64", "u32", "u32", "u64", "u64"], // handle, group, node, process, message, its length
+      (_handle, _group, nodeId, pid, message, length) =>
+        this.#deliver(Number(nodeId), Number(pid), BigInt(message!), Number(length)),
+    );
+    const changed = this.callback(
+      // handle, group, and three lists with their lengths: members, left, joined
+      ["u64", "u64", "u64", "u64", "u64", "u64", "u64", "u64"],
+      (_handle, _group, members, memberCount, left, leftCount, joined, joinedCount) => {
+        if (this.#overflow !== "no") return;
+        this.#emit({
+          type: "members",
+          members: this.#addresses(members!, memberCount!),
+          left: this.#addresses(left!, leftCount!),
+          joined: this.#addresses(joined!, joinedCount!),
+        });
+      },
+    );
+    this.view.setUint32(modelAt, modelV1, little);
+    this.view.setBigUint64(modelAt + 8, delivered, little);
+    this.view.setBigUint64(modelAt + 16, changed, little);
+    this.view.setBigUint64(partsAt, this.at(dataAt), little);
+  }
+
+  connect(): Promise<void> {
+    return this.initializeBy("model_initialize", [modelV1, this.at(modelAt), 0n], async () => {
+      await this.call("max_atomic_msgsize_get", [this.at(numberAt)]);
+      this.#maxMessageBytes = Math.min(this.view.getUint32(numberAt, little), dataBytes);
+    });
+  }
+
+  override async dispatch(): Promise<void> {
+    await super.dispatch();
+    if (this.#overflow !== "noticed") return;
+    this.#overflow = "reported";
+    await this.#leave().catch(() => {}); // the owner closes the connection, which leaves the group, too
+    this.#emit({ type: "overflow" });
+  }
+
+  async request(name: string, argument: unknown): Promise<unknown> {
+    switch (name) {
+      case "join":
+        return await this.#join(argument as GroupJoin);
+      case "send":
+        return await this.#send(argument as readonly Uint8Array[]);
+      case "taken":
+        this.#queuedBytes -= argument as number;
         return;
-      }
-      emit(
-        {
-          type: "message",
-          nodeId: Number(nodeId),
-          pid: Number(pid),
-          data: fetch(BigInt(message!), size),
-        } satisfies GroupServiceEvent,
-      );
-    },
-  );
-  const addresses = (list: number | bigint, count: number | bigint): GroupAddress[] => {
-    const found = new DataView(fetch(BigInt(list), Number(count) * addressBytes).buffer);
+      case "leave":
+        return await this.#leave();
+      default:
+        throw new SamError("INVALID_PARAM", `process groups have no request "${name}"`);
+    }
+  }
+
+  override close(): void {
+    super.close();
+    this.#libc.close();
+  }
+
+  async #join({ name, maxQueuedBytes }: GroupJoin): Promise<GroupJoined> {
+    this.#maxQueuedBytes = maxQueuedBytes;
+    this.view.setUint32(nameAt, name.length, little);
+    this.bytes.fill(0, nameAt + 4, nameAt + 4 + maxNameBytes);
+    this.bytes.set(name, nameAt + 4);
+    await this.call("local_get", [this.at(numberAt)]);
+    const nodeId = this.view.getUint32(numberAt, little);
+    if (await this.call("join", [this.at(nameAt)], exists) === exists) {
+      throw new SamError("TRY_AGAIN", "this process is still leaving the group");
+    }
+    return { nodeId, maxMessageBytes: this.#maxMessageBytes };
+  }
+
+  /** Multicasts messages until one is refused for now; returns how many were taken. */
+  async #send(messages: readonly Uint8Array[]): Promise<number> {
+    for (const [index, message] of messages.entries()) {
+      this.#data.set(message);
+      this.view.setBigUint64(partsAt + 8, BigInt(message.length), little);
+      const status = await this.call("mcast_joined", [agreed, this.at(partsAt), 1], tryAgain);
+      if (status === tryAgain) return index;
+    }
+    return messages.length;
+  }
+
+  async #leave(): Promise<void> {
+    await this.call("leave", [this.at(nameAt)]);
+  }
+
+  #deliver(nodeId: number, pid: number, message: bigint, size: number): void {
+    if (this.#overflow !== "no") return;
+    this.#queuedBytes += queuedBytesOf(size);
+    if (this.#queuedBytes > this.#maxQueuedBytes) this.#overflow = "noticed";
+    else this.#emit({ type: "message", nodeId, pid, data: this.#fetch(message, size) });
+  }
+
+  #addresses(list: number | bigint, count: number | bigint): GroupAddress[] {
+    const found = new DataView(this.#fetch(BigInt(list), Number(count) * addressBytes).buffer);
     return Array.from({ length: Number(count) }, (_, index) => {
       const offset = index * addressBytes;
       return {
@@ -143,111 +206,16 @@ export function groupService({ native, emit }: ServiceParts): Service {
         reason: found.getUint32(offset + 8, little),
       };
     });
-  };
-  const changed = native.callback(
-    // handle, group, and three lists with their lengths: members, left, joined
-    ["u64", "u64", "u64", "u64", "u64", "u64", "u64", "u64"],
-    (_handle, _group, members, memberCount, left, leftCount, joined, joinedCount) => {
-      if (overflow !== "no") return;
-      emit(
-        {
-          type: "members",
-          members: addresses(members!, memberCount!),
-          left: addresses(left!, leftCount!),
-          joined: addresses(joined!, joinedCount!),
-        } satisfies GroupServiceEvent,
-      );
-    },
-  );
-  view.setUint32(modelAt, modelV1, little);
-  view.setBigUint64(modelAt + 8, delivered.address, little);
-  view.setBigUint64(modelAt + 16, changed.address, little);
-  view.setBigUint64(partsAt, at(dataAt), little);
-
-  const service: Service = {
-    get descriptor() {
-      return descriptor;
-    },
-    async connect() {
-      await checked("cpg_model_initialize", cpg.cpg_model_initialize, [
-        at(handleAt),
-        modelV1,
-        at(modelAt),
-        0n,
-      ]);
-      handle = view.getBigUint64(handleAt, little);
-      try {
-        await checked("cpg_fd_get", cpg.cpg_fd_get, [handle, at(numberAt)]);
-        descriptor = view.getInt32(numberAt, little);
-        await checked("cpg_max_atomic_msgsize_get", cpg.cpg_max_atomic_msgsize_get, [
-          handle,
-          at(numberAt),
-        ]);
-        maxMessageBytes = Math.min(view.getUint32(numberAt, little), dataBytes);
-      } catch (error) {
-        await service.disconnect();
-        throw error;
-      }
-    },
-    async dispatch() {
-      await checked("cpg_dispatch", cpg.cpg_dispatch, [handle, dispatchAll]);
-      if (overflow !== "noticed") return;
-      overflow = "told";
-      await cpg.cpg_leave(handle, at(nameAt));
-      emit({ type: "overflow" } satisfies GroupServiceEvent);
-    },
-    async request(name, argument) {
-      switch (name) {
-        case "join":
-          return await join(argument as GroupJoin);
-        case "send":
-          return await send(argument as readonly Uint8Array[]);
-        case "taken":
-          queuedBytes -= argument as number;
-          return;
-        case "leave":
-          await checked("cpg_leave", cpg.cpg_leave, [handle, at(nameAt)]);
-          return;
-        default:
-          throw new SamError("INVALID_PARAM", `process groups have no request "${name}"`);
-      }
-    },
-    async disconnect() {
-      await cpg.cpg_finalize(handle);
-    },
-    close() {
-      delivered.close();
-      changed.close();
-      free();
-      libc.close();
-      library.close();
-    },
-  };
-  return service;
-
-  async function join(wish: GroupJoin): Promise<GroupJoined> {
-    ({ maxQueuedBytes } = wish);
-    view.setUint32(nameAt, wish.name.length, little);
-    bytes.fill(0, nameAt + 4, nameAt + 4 + maxNameBytes);
-    bytes.set(wish.name, nameAt + 4);
-    await checked("cpg_local_get", cpg.cpg_local_get, [handle, at(numberAt)]);
-    const nodeId = view.getUint32(numberAt, little);
-    const status = await checked("cpg_join", cpg.cpg_join, [handle, at(nameAt)], exists);
-    if (status === exists) {
-      throw new SamError("TRY_AGAIN", "this process is still leaving the group");
-    }
-    return { nodeId, maxMessageBytes };
   }
 
-  /** Multicasts messages until one is refused for now; returns how many were taken. */
-  async function send(messages: readonly Uint8Array[]): Promise<number> {
-    for (const [index, message] of messages.entries()) {
-      data.set(message);
-      view.setBigUint64(partsAt + 8, BigInt(message.length), little);
-      const status = await cpg.cpg_mcast_joined(handle, agreed, at(partsAt), 1) as number;
-      if (status === tryAgain) return index;
-      if (status !== csOk) throw corosyncError("cpg_mcast_joined", status);
+  /** Copies what a callback was given, which is gone when the callback returns; piece by piece, as it may be longer than ours. */
+  #fetch(from: bigint, count: number): Uint8Array<ArrayBuffer> {
+    const all = new Uint8Array(count);
+    for (let done = 0; done < count; done += dataBytes) {
+      const part = Math.min(count - done, dataBytes);
+      this.#libc.functions.memcpy(this.at(dataAt), from + BigInt(done), BigInt(part));
+      all.set(this.#data.subarray(0, part), done);
     }
-    return messages.length;
+    return all;
   }
 }

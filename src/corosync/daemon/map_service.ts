@@ -1,11 +1,11 @@
 /** Corosync's cluster map, libcmap: sets and deletes keys, and reads numbers. */
 import { SamError } from "../../errors.ts";
-import { allocate } from "../../ffi/c_memory.ts";
 import {
-  checked,
   csNotExist,
-  dispatchAll,
+  LibraryService,
   little,
+  numberAt,
+  ownAt,
   type Service,
   type ServiceParts,
 } from "./service.ts";
@@ -22,51 +22,88 @@ const stringType = 11;
 const minKeyLength = 3;
 /** `CMAP_TRACK_DELETE` */
 const trackDelete = 1;
-const handleAt = 0;
-const numberAt = 8;
-const keyAt = 16;
+const keyAt = ownAt;
 /** `CMAP_KEYNAME_MAXLEN`, and the zero after it. */
 const keyBytes = 256;
 const valueAt = keyAt + keyBytes;
 const valueBytes = 16_384;
-
-/** Connects to the cluster map. */
-export function clusterMapService({ native }: ServiceParts): Service {
-  const library = native.open("libcmap.so.4", {
-    cmap_initialize: { parameters: ["u64"], result: "i32", blocks: true },
-    cmap_finalize: { parameters: ["u64"], result: "i32", blocks: true },
-    cmap_fd_get: { parameters: ["u64", "u64"], result: "i32" },
-    cmap_dispatch: { parameters: ["u64", "i32"], result: "i32", blocks: true },
-    cmap_set: { parameters: ["u64", "u64", "u64", "u64", "i32"], result: "i32", blocks: true },
-    cmap_delete: { parameters: ["u64", "u64"], result: "i32", blocks: true },
-    cmap_get_uint32: { parameters: ["u64", "u64", "u64"], result: "i32", blocks: true },
-    cmap_track_add: {
+const library = {
+  file: "libcmap.so.4",
+  prefix: "cmap",
+  calls: {
+    initialize: { parameters: ["u64"], result: "i32", blocks: true },
+    set: { parameters: ["u64", "u64", "u64", "u64", "i32"], result: "i32", blocks: true },
+    delete: { parameters: ["u64", "u64"], result: "i32", blocks: true },
+    get_uint32: { parameters: ["u64", "u64", "u64"], result: "i32", blocks: true },
+    track_add: {
       parameters: ["u64", "u64", "i32", "u64", "u64", "u64"],
       result: "i32",
       blocks: true,
     },
-  });
-  const {
-    cmap_initialize,
-    cmap_finalize,
-    cmap_fd_get,
-    cmap_dispatch,
-    cmap_set,
-    cmap_delete,
-    cmap_get_uint32,
-    cmap_track_add,
-  } = library.functions;
-  const { address, view, bytes, free } = allocate(native, valueAt + valueBytes);
+  },
+  ownBytes: keyBytes + valueBytes,
+} as const;
+
+/** Connects to the cluster map. */
+export function clusterMapService({ native }: ServiceParts): Service {
+  return new ClusterMapService(native, library);
+}
+
+class ClusterMapService extends LibraryService<keyof typeof library.calls> {
   /** Tracks `name.`, where there is never a key: it is not called. */
-  const tracked = native.callback([], () => {});
+  readonly #tracked = this.callback([], () => {});
   /** The nodes of the daemon's tree that are held. */
-  const held = new Set<string>();
-  const at = (offset: number) => address + BigInt(offset);
-  let handle = 0n;
-  let descriptor = -1;
+  readonly #held = new Set<string>();
+
+  connect(): Promise<void> {
+    return this.initializeBy("initialize", []);
+  }
+
+  async request(name: string, argument: unknown): Promise<unknown> {
+    if (name === "set") return await this.#set(argument as MapEntry);
+    this.#putKey(argument as string);
+    if (name === "number") {
+      await this.call("get_uint32", [this.at(keyAt), this.at(numberAt)]);
+      return this.view.getUint32(numberAt, little);
+    }
+    return void await this.call("delete", [this.at(keyAt)], csNotExist);
+  }
+
+  override async disconnect(): Promise<void> {
+    this.#held.clear(); // the daemon's end of the connection lets go
+    await super.disconnect();
+  }
+
+  async #set({ key, value }: MapEntry): Promise<void> {
+    await this.#hold(key);
+    this.#putKey(key);
+    const isText = typeof value === "string";
+    const length = isText ? this.#put(value, valueAt, valueBytes, `the value of "${key}"`) : 8;
+    if (!isText) this.view.setBigUint64(valueAt, value, little);
+    const type = isText ? stringType : uint64Type;
+    await this.call("set", [this.at(keyAt), this.at(valueAt), BigInt(length), type]);
+  }
+
+  /**
+   * Has the daemon make a node of its tree for what keys have in common, `name.`, and hold it. Without it the second key
+   * splits the node of the first, and libqb then counts a reader that stands there as one of that node for ever: the first
+   * key can be deleted no more, whatever cmap_delete() says.
+   */
+  async #hold(key: string): Promise<void> {
+    const name = key.slice(0, key.lastIndexOf(".") + 1);
+    if (name.length < minKeyLength || this.#held.has(name)) return;
+    this.#put(name, keyAt, keyBytes, `the key "${key}"`);
+    const parameters = [this.at(keyAt), trackDelete, this.#tracked, 0n, this.at(numberAt)];
+    await this.call("track_add", parameters);
+    this.#held.add(name);
+  }
+
+  #putKey(key: string): void {
+    this.#put(key, keyAt, keyBytes, `the key "${key}"`);
+  }
 
   /** Puts a text, and a zero after it, into memory; returns its length. */
-  const put = (text: string, offset: number, room: number, what: string): number => {
+  #put(text: string, offset: number, room: number, what: string): number {
     const encoded = new TextEncoder().encode(text);
     if (encoded.length >= room || encoded.includes(0)) {
       throw new SamError(
@@ -74,78 +111,8 @@ export function clusterMapService({ native }: ServiceParts): Service {
         `${what} has ${encoded.length} bytes; it may have up to ${room - 1}, without a zero byte`,
       );
     }
-    bytes.set(encoded, offset);
-    bytes[offset + encoded.length] = 0;
+    this.bytes.set(encoded, offset);
+    this.bytes[offset + encoded.length] = 0;
     return encoded.length;
-  };
-
-  /**
-   * Has the daemon make a node of its tree for what keys have in common, `name.`, and hold it. Without it the second key
-   * splits the node of the first, and libqb then counts a reader that stands there as one of that node for ever: the first
-   * key can be deleted no more, whatever cmap_delete() says.
-   */
-  const hold = async (key: string) => {
-    const name = key.slice(0, key.lastIndexOf(".") + 1);
-    if (name.length < minKeyLength || held.has(name)) return;
-    put(name, keyAt, keyBytes, `the key "${key}"`);
-    await checked("cmap_track_add", cmap_track_add, [
-      handle,
-      at(keyAt),
-      trackDelete,
-      tracked.address,
-      0n,
-      at(numberAt),
-    ]);
-    held.add(name);
-  };
-
-  const set = async ({ key, value }: MapEntry) => {
-    await hold(key);
-    put(key, keyAt, keyBytes, `the key "${key}"`);
-    const isText = typeof value === "string";
-    const length = isText ? put(value, valueAt, valueBytes, `the value of "${key}"`) : 8;
-    if (!isText) view.setBigUint64(valueAt, value, little);
-    await checked("cmap_set", cmap_set, [
-      handle,
-      at(keyAt),
-      at(valueAt),
-      BigInt(length),
-      isText ? stringType : uint64Type,
-    ]);
-  };
-
-  const service: Service = {
-    get descriptor() {
-      return descriptor;
-    },
-    async connect() {
-      await checked("cmap_initialize", cmap_initialize, [at(handleAt)]);
-      handle = view.getBigUint64(handleAt, little);
-      await checked("cmap_fd_get", cmap_fd_get, [handle, at(numberAt)]);
-      descriptor = view.getInt32(numberAt, little);
-    },
-    async dispatch() {
-      await checked("cmap_dispatch", cmap_dispatch, [handle, dispatchAll]);
-    },
-    async request(name, argument) {
-      if (name === "set") return await set(argument as MapEntry);
-      const key = argument as string;
-      put(key, keyAt, keyBytes, `the key "${key}"`);
-      if (name === "number") {
-        await checked("cmap_get_uint32", cmap_get_uint32, [handle, at(keyAt), at(numberAt)]);
-        return view.getUint32(numberAt, little);
-      }
-      await checked("cmap_delete", cmap_delete, [handle, at(keyAt)], csNotExist);
-    },
-    async disconnect() {
-      held.clear(); // the daemon's end of the connection lets go
-      await cmap_finalize(handle);
-    },
-    close() {
-      tracked.close();
-      free();
-      library.close();
-    },
-  };
-  return service;
+  }
 }

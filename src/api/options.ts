@@ -281,8 +281,6 @@ function checkRestart(value: unknown): Required<RestartOptions> {
     integer("restart.intensity", given.intensity, "recoveries, or Infinity");
   }
   oneOf("restart.on", given.on, ["started", "failure", "always"]);
-  inRange("restart.factor", given.factor, 1, 1000);
-  inRange("restart.jitter", given.jitter, 0, 1);
   return given;
 }
 
@@ -378,12 +376,6 @@ export function integerFrom(
     return value;
   }
   throw invalid(name, value, `an integer from ${least} to ${maxMs} (${unit})`);
-}
-
-function inRange(name: string, value: unknown, least: number, most: number): void {
-  if (!(typeof value === "number" && value >= least && value <= most)) {
-    throw invalid(name, value, `a number from ${least} to ${most}`);
-  }
 }
 
 /** An INVALID_PARAM that names the argument, what it was, and what it may be. */

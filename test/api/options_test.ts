@@ -90,7 +90,6 @@ const wrongOptions: readonly Wrong[] = [
   { name: "restart", may: "an object", values: noObject },
 ];
 
-const factor = "a number from 1 to 1000";
 const wrongRestarts: readonly Wrong[] = [
   {
     name: "intensity",
@@ -106,12 +105,6 @@ const wrongRestarts: readonly Wrong[] = [
   { name: "initialDelay", may: ms, values: noInteger },
   { name: "maxDelay", may: ms, values: noInteger },
   { name: "resetAfter", may: ms, values: noInteger },
-  { name: "factor", may: factor, values: ["2", NaN, -1, 0, 0.99, 1001, Infinity, null, true, {}] },
-  {
-    name: "jitter",
-    may: "a number from 0 to 1",
-    values: ["0", NaN, -0.1, 1.1, Infinity, null, []],
-  },
 ];
 
 const wrongPrograms: readonly (Wrong & { readonly base: object })[] = [
@@ -420,8 +413,6 @@ test("the least and the greatest values are taken, and undefined is none", async
         period: 0,
         initialDelay: 0,
         maxDelay: 0,
-        factor: 1,
-        jitter: 0,
         resetAfter: 0,
       },
       startupTimeout: 0,
@@ -442,8 +433,6 @@ test("the least and the greatest values are taken, and undefined is none", async
         period: maxMs,
         initialDelay: maxMs,
         maxDelay: maxMs,
-        factor: 1000,
-        jitter: 1,
         resetAfter: maxMs,
       },
       startupTimeout: maxMs,
@@ -456,7 +445,7 @@ test("the least and the greatest values are taken, and undefined is none", async
     {
       timeInterval: none,
       recoveryPolicy: "quit",
-      restart: { period: none, factor: none },
+      restart: { period: none, maxDelay: none },
       startupTimeout: none,
     },
   ];

@@ -240,8 +240,8 @@ commandTest(
         "programs.web.timeInterval is -1; it must be an integer",
       ],
       [
-        { programs: { web: { program: "true", restart: { jitter: 2 } } } },
-        "programs.web.restart.jitter is 2",
+        { programs: { web: { program: "true", restart: { maxDelay: -2 } } } },
+        "programs.web.restart.maxDelay is -2; it must be an integer",
       ],
       [
         { programs: { web: { program: "true", timeintervall: 1 } } },
@@ -311,7 +311,7 @@ commandTest("help is shown after names and values, too", async (sam) => {
   }
   const run = sam(["run", "--name", "x", "--help-all"]);
   assertEquals([await run.exited, run.stderr], [0, ""]);
-  assertStringIncludes(run.stdout, "--restart-jitter");
+  assertStringIncludes(run.stdout, "--restart-max-delay");
   const own = sam(["run", "--quiet", "echo", "--help"]);
   assertEquals(await own.exited, 0);
   assert(!own.stdout.includes("sam run"), own.stdout);

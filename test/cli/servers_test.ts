@@ -287,7 +287,7 @@ commandTest(
       web: { program: "sleep", args: ["60"] },
       flaky: {
         program: "false",
-        restart: { initialDelay: 60_000, maxDelay: 60_000, jitter: 0 },
+        restart: { initialDelay: 60_000, maxDelay: 60_000 },
       },
       ill: { program: "sleep", args: ["60"], check: { command: "false" } },
       waits: { program: "sleep", args: ["60"], after: ["ill"] },

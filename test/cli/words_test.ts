@@ -139,8 +139,6 @@ test("every option of a server is a flag, a variable and a key", () => {
     "restart.period": ["5m", 300_000],
     "restart.initialDelay": ["6", 6],
     "restart.maxDelay": ["7s", 7000],
-    "restart.factor": ["1.5", 1.5],
-    "restart.jitter": ["0.5", 0.5],
     "restart.resetAfter": ["8s", 8000],
     "check.http": ["http://h/", "http://h/"],
     "check.tcp": ["h:1", "h:1"],
@@ -275,8 +273,8 @@ test("an option that is wrong is named as its user wrote it", () => {
     (assertThrows(() => build(given, program)) as Error).message;
   assert(message({ timeInterval: -5 }).startsWith("--time-interval is -5; it must be an integer"));
   assert(
-    message({ "restart.jitter": 2 }).startsWith(
-      "--restart-jitter is 2; it must be a number from 0 to 1",
+    message({ "restart.maxDelay": -2 }).startsWith(
+      "--restart-max-delay is -2; it must be an integer",
     ),
   );
   assert(message({ "check.http": "x" }).startsWith('--check-http is "x"; it must be a URL'));

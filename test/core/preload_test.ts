@@ -4,7 +4,7 @@ import { restartDefaults } from "../../src/core/server/restart_policy.ts";
 import { Bench, stopTimeout, T } from "../support/core_bench.ts";
 import { test } from "../support/harness.ts";
 
-const on = (rule: "failure" | "always") => ({ ...restartDefaults, jitter: 0, on: rule });
+const on = (rule: "failure" | "always") => ({ ...restartDefaults, on: rule });
 const preloaded = { preloaded: true, restart: on("failure") };
 
 test("core server: under on-failure exit code 0 is the end, started or not, and all else a recovery", () => {

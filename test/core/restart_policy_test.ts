@@ -11,10 +11,38 @@ import { test } from "../support/harness.ts";
 import { checked } from "../support/property.ts";
 
 const policy = (some: RestartOptions = {}, seed = 1) =>
-  new RestartPolicy({ ...restartDefaults, jitter: 0, ...some }, seed);
+  new RestartPolicy({ ...restartDefaults, ...some }, seed);
 
 /** The delays after instances that ran so long each. */
 const delays = (restart: RestartPolicy, ...ran: number[]) => ran.map((ms) => restart.next(ms, ms));
+
+/** The lives of instances that end at once. */
+const lives = (count: number) => Array.from({ length: count }, () => 1);
+
+/**
+ * Checks that the delays are these, in the mean of many seeds, and that each delay but the first of a row varies by up to 20 %.
+ * `first`: the places of the delays that start a row.
+ */
+function assertDelays(
+  some: RestartOptions,
+  ran: readonly number[],
+  expected: readonly number[],
+  first: readonly number[] = [0],
+): void {
+  const { maxDelay } = { ...restartDefaults, ...some };
+  const seeds = Array.from({ length: 400 }, (_, at) => at * 7919 + 1);
+  const all = seeds.map((seed) => delays(policy({ intensity: Infinity, ...some }, seed), ...ran));
+  for (const [at, nominal] of expected.entries()) {
+    const found = all.map((each) => each[at]!);
+    const [least, most] = [Math.min(...found), Math.max(...found)];
+    if (first.includes(at) || nominal === 0) assertEquals([least, most], [nominal, nominal]);
+    else {
+      assert(least >= nominal * 0.8 && least < nominal * 0.83, `${at}: ${least} for ${nominal}`);
+      const top = Math.min(nominal * 1.2, maxDelay);
+      assert(most <= top && most > top * 0.97, `${at}: ${most} for ${nominal}`);
+    }
+  }
+}
 
 test("core restart: the defaults are those of the documentation", () => {
   assertEquals(restartDefaults, {
@@ -23,47 +51,33 @@ test("core restart: the defaults are those of the documentation", () => {
     period: 300_000,
     initialDelay: 0,
     maxDelay: 30_000,
-    factor: 2,
-    jitter: 0.2,
     resetAfter: 60_000,
   });
 });
 
-test("core restart: the first waits initialDelay, the n-th 100 ms × factor^(n-2), none over maxDelay", () => {
-  const ten = Array.from({ length: 12 }, () => 1);
-  assertEquals(delays(policy({ intensity: Infinity }), ...ten), [
-    0,
-    100,
-    200,
-    400,
-    800,
-    1600,
-    3200,
-    6400,
-    12_800,
-    25_600,
-    30_000,
-    30_000,
+test("core restart: the first waits initialDelay, each later one twice as long, from 100 ms to maxDelay", () => {
+  assertDelays({}, lives(12), [
+    ...[0, 100, 200, 400, 800, 1600, 3200, 6400, 12_800, 25_600, 30_000, 30_000],
   ]);
-  assertEquals(delays(policy({ initialDelay: 700, factor: 3 }), 1, 1, 1, 1), [700, 100, 300, 900]);
-  assertEquals(delays(policy({ initialDelay: 700, maxDelay: 150 }), 1, 1, 1, 1), [
-    150,
-    100,
-    150,
-    150,
-  ]);
-  assertEquals(delays(policy({ factor: 1 }), 1, 1, 1, 1), [0, 100, 100, 100]);
+  assertDelays({ initialDelay: 1000 }, lives(4), [1000, 2000, 4000, 8000]);
+  assertDelays({ initialDelay: 70 }, lives(4), [70, 140, 280, 560]);
+  assertDelays({ initialDelay: 10 }, lives(4), [10, 100, 200, 400]);
+  assertDelays({ initialDelay: 700, maxDelay: 150 }, lives(3), [150, 150, 150]);
+  assertDelays({ maxDelay: 50 }, lives(3), [0, 50, 50]);
 });
 
 test("core restart: intensity Infinity and maxDelay 0 is for ever, at once", () => {
-  const restart = policy({ intensity: Infinity, maxDelay: 0, initialDelay: 5, factor: 1000 });
+  const restart = policy({ intensity: Infinity, maxDelay: 0, initialDelay: 5 });
   for (let n = 0; n < 10_000; n++) assertEquals(restart.next(0, 0), 0);
 });
 
 test("core restart: after resetAfter ms of health the row starts again", () => {
-  const restart = policy({ resetAfter: 1000, intensity: Infinity });
-  assertEquals(delays(restart, 1, 999, 999, 1000, 999, 5000, 0), [0, 100, 200, 0, 100, 0, 100]);
-  assertEquals(restart.next(5000, 999), 200, "health counts, not life");
+  const some = { resetAfter: 1000, initialDelay: 10 };
+  const expected = [10, 100, 200, 10, 100, 10, 100];
+  assertDelays(some, [1, 999, 999, 1000, 999, 5000, 0], expected, [0, 3, 5]);
+  const restart = policy({ resetAfter: 1000 });
+  assertEquals(restart.next(0, 0), 0);
+  assert(restart.next(5000, 999)! > 0, "health counts, not life");
   restart.ran(1000, 1000);
   assertEquals(restart.next(1, 1), 0, "health of one that did not fail counts too");
 });
@@ -82,8 +96,10 @@ test("core restart: intensity recoveries in a period, then no more", () => {
 
 test("core restart: waiting is no running: however long the backoff, the limit is reached", () => {
   // An instance that dies at once ages the clock by nothing, so a backoff over the period does not help it.
-  const restart = policy({ intensity: 4, period: 1000, initialDelay: 5000, factor: 100 });
-  assertEquals(delays(restart, 0, 1, 0, 1, 0), [5000, 100, 10_000, 30_000, undefined]);
+  const restart = policy({ intensity: 4, period: 1000, initialDelay: 5000 });
+  const found = delays(restart, 0, 1, 0, 1, 0);
+  assert(found.slice(0, 4).every((delay) => delay! > 1000), `${found}`);
+  assertEquals(found[4], undefined);
 });
 
 const option = fc.record({
@@ -92,8 +108,6 @@ const option = fc.record({
   period: fc.integer({ min: 1, max: 10_000 }),
   initialDelay: fc.integer({ min: 0, max: 10_000 }),
   maxDelay: fc.integer({ min: 0, max: 10_000 }),
-  factor: fc.double({ min: 1, max: 1000, noNaN: true }),
-  jitter: fc.double({ min: 0, max: 1, noNaN: true }),
   resetAfter: fc.integer({ min: 0, max: 10_000 }),
 });
 const life = fc.record({
@@ -101,18 +115,19 @@ const life = fc.record({
   share: fc.integer({ max: 10, min: 0 }),
 });
 
-test("core restart: a wait is within its jitter, never negative, never over maxDelay", () => {
+test("core restart: a delay is within 20 % of its rule, never over maxDelay", () => {
   checked(option, fc.array(life, { maxLength: 60 }), fc.nat(), (options, lives, seed) => {
+    const { initialDelay, maxDelay, resetAfter } = options;
     const restart = new RestartPolicy(options, seed);
     let row = 0;
     for (const { ran, share } of lives) {
       const healthy = ran * share / 10;
       const delay = restart.next(ran, healthy);
       if (delay === undefined) return;
-      row = healthy >= options.resetAfter ? 1 : row + 1;
-      const { initialDelay, maxDelay, factor, jitter } = options;
-      const base = Math.min(maxDelay, row === 1 ? initialDelay : 100 * factor ** (row - 2));
-      const spread = row === 1 ? 0 : base * jitter;
+      row = healthy >= resetAfter ? 1 : row + 1;
+      const second = Math.max(100, 2 * Math.min(maxDelay, initialDelay));
+      const base = Math.min(maxDelay, row === 1 ? initialDelay : second * 2 ** (row - 2));
+      const spread = row === 1 ? 0 : base * 0.2;
       assert(delay >= 0 && delay <= maxDelay);
       assert(delay >= base - spread - 1e-6 && delay <= base + spread + 1e-6, `${delay} ${base}`);
     }
@@ -134,15 +149,16 @@ test("core restart: in no period of running time are there more than intensity r
   });
 });
 
-test("core restart: the same seed gives the same waits, and jitter spreads them", () => {
+test("core restart: the same seed gives the same delays, and they spread evenly", () => {
   const all = (seed: number) => {
-    const restart = policy({ jitter: 0.5, maxDelay: 1e6, factor: 1, intensity: Infinity }, seed);
-    return delays(restart, ...Array.from({ length: 1000 }, () => 0)).slice(1) as number[];
+    const restart = policy({ initialDelay: 500, maxDelay: 1e6, intensity: Infinity }, seed);
+    const found = delays(restart, ...Array.from({ length: 1000 }, () => 0)) as number[];
+    return found.slice(20).map((ms) => ms / 1e6); // all are at the limit, which cuts the upper half
   };
   const some = all(42);
   assertEquals(some, all(42));
   assert(some[5] !== all(43)[5]);
-  const mean = some.reduce((sum, ms) => sum + ms) / some.length;
-  assert(Math.abs(mean - 100) < 5, `${mean}`);
-  assert(Math.min(...some) < 55 && Math.max(...some) > 145);
+  assert(Math.min(...some) < 0.81 && Math.max(...some) === 1);
+  const mean = some.reduce((sum, share) => sum + share) / some.length;
+  assert(Math.abs(mean - 0.95) < 0.01, `${mean}`);
 });

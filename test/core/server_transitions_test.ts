@@ -224,7 +224,7 @@ const variants: readonly Partial<ServerSettings>[] = [
   {},
   { recoveryPolicy: "quit", hasClusterMap: true, heartbeatWindow: 1 },
   { warnSignal: "SIGKILL", hasClusterMap: true },
-  { preloaded: true, restart: { ...restartDefaults, on: "always", jitter: 0 } },
+  { preloaded: true, restart: { ...restartDefaults, on: "always" } },
 ];
 
 function arrive({ state, reach, settings }: Situation, variant: Partial<ServerSettings>) {

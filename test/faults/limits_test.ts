@@ -50,7 +50,7 @@ for (const { resource, few, enough, within, skip } of limits) {
     `none is left of ${resource}: the server says so, and starts the next instance when there is one again`,
     async (stage) => {
       if (within.length > 0) chownSync(process.env["TMPDIR"]!, nobody, nobody);
-      const restart = { intensity: 1000, initialDelay: 50, factor: 1, maxDelay: 100 };
+      const restart = { intensity: 1000, initialDelay: 50, maxDelay: 100 };
       const server = stage.run("faults/program", {
         within,
         args: ["default"],

@@ -143,7 +143,7 @@ casesTest<(stage: Stage) => Promise<void>>(
     },
 
     "it fails before register(), ever more slowly": async (stage) => {
-      const restart = { maxDelay: 400, jitter: 0 };
+      const restart = { maxDelay: 400 };
       const scene = new Scene(stage, moments["is parked"]!, { restart, manner: "fails" });
       const spares = (state: string) =>
         scene.watched.all("standby").filter((event) => event.state === state);
@@ -152,7 +152,7 @@ casesTest<(stage: Stage) => Promise<void>>(
       const waits = spares("starting").slice(1).map(({ at }, each) =>
         at - spares("ended")[each]!.at
       );
-      for (const [each, least] of [250, 350, 450].entries()) {
+      for (const [each, least] of [250, 330, 410].entries()) {
         assertGreaterOrEqual(waits[each]!, least - 20, `${waits}`);
       }
       stage.go("well");

@@ -26,7 +26,7 @@ processTest(
     const watched = stage.supervise("faults/program", {
       timeInterval: 0,
       recoveryPolicy: "restart",
-      restart: { intensity: 4, maxDelay: 150, jitter: 0.2 },
+      restart: { intensity: 4, maxDelay: 150 },
     }, { args: ["unix", "dies later", "150"] });
     const { code, signal, reason } = await watched.finished();
     assertEquals([code, signal, reason], [137, "SIGKILL", "restart-limit"]);

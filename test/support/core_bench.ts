@@ -26,7 +26,7 @@ export const settings: ServerSettings = {
   timeInterval: T,
   recoveryPolicy: "restart",
   warnSignal: "SIGTERM",
-  restart: { ...restartDefaults, jitter: 0 },
+  restart: restartDefaults,
   startupTimeout: 0,
   stopTimeout,
   maxDataSize: 1000,

@@ -1,6 +1,5 @@
 // What a simulated world is made of, drawn from a seed: the same seed, the same plan.
 
-import { restartDefaults } from "../../src/core/server/restart_policy.ts";
 import type { ServerSettings } from "../../src/core/server/types.ts";
 
 /** What an instance does, one thing after the other, and what befalls it. */
@@ -171,8 +170,6 @@ export function drawPlan(seed: number): Plan {
         initialDelay: dice.oneOf(0, 0, 50),
         maxDelay: dice.oneOf(0, 120, 30_000),
         on: dice.oneOf("started", "started", "started", "started", "failure", "always"),
-        factor: restartDefaults.factor,
-        jitter: dice.oneOf(0, 0.2),
         resetAfter: dice.oneOf(50, 1000),
       },
     },

@@ -98,8 +98,6 @@ export const optionFlags: readonly Flag[] = [
   { key: "restart.period", kind: "ms", help: "of run time (5m)" },
   { key: "restart.initialDelay", kind: "ms", help: "before the first restart in a row (0)" },
   { key: "restart.maxDelay", kind: "ms", help: "the longest wait before a restart (30s)" },
-  { key: "restart.factor", kind: "number", help: "by which each wait grows (2)" },
-  { key: "restart.jitter", kind: "number", help: "share of a wait that is random (0.2)" },
   { key: "restart.resetAfter", kind: "ms", help: "of health, and the row begins anew (60s)" },
   {
     key: "check.http",

@@ -15,15 +15,14 @@ export interface RestartOptions {
   readonly intensity?: number;
   /** Milliseconds in which an instance ran (waiting does not count). Default 300,000. */
   readonly period?: number;
-  /** Milliseconds before the first restart in a row. Default 0. */
+  /**
+   * Milliseconds before the first restart in a row. Each later delay is twice the one before, at least 100 ms, and varies by
+   * up to 20 % at random. Default 0.
+   */
   readonly initialDelay?: number;
-  /** The longest wait in milliseconds, jitter included. Default 30,000. */
+  /** The longest delay in milliseconds. Default 30,000. */
   readonly maxDelay?: number;
-  /** The n-th restart in a row (n ≥ 2) waits 100 ms × `factor`^(n-2). Default 2. */
-  readonly factor?: number;
-  /** The share by which a wait varies at random, 0 to 1. Default 0.2. */
-  readonly jitter?: number;
-  /** After this many milliseconds of health the row starts again. Default 60,000. */
+  /** Milliseconds of health after which the next restart waits `initialDelay` again. Default 60,000. */
   readonly resetAfter?: number;
 }
 
@@ -34,18 +33,20 @@ export const restartDefaults: Required<RestartOptions> = {
   period: 300_000,
   initialDelay: 0,
   maxDelay: 30_000,
-  factor: 2,
-  jitter: 0.2,
   resetAfter: 60_000,
 };
 
-const firstStepMs = 100;
+/** The second restart in a row waits at least this long, so that a program which cannot run does not take a processor. */
+const leastMs = 100;
+/** Each delay varies by this share, so that programs which failed together do not all start together. */
+const jitter = 0.2;
 
 /** Decides after each end of an instance whether, and when, the next one may start. */
 export class RestartPolicy {
   readonly #options: Required<RestartOptions>;
   #seed: number;
-  #inRow = 0;
+  /** The last delay of this row, before it varied; null when the next restart is the first one. */
+  #lastDelay: number | null = null;
   #ranMs = 0;
   /** The times of recent recoveries, on the clock that ticks only while an instance runs. */
   #recoveries: number[] = [];
@@ -58,7 +59,7 @@ export class RestartPolicy {
   /** An instance has ended after `ranMs` of life, `healthyMs` of them healthy, and that was no failure. */
   ran(ranMs: number, healthyMs: number): void {
     this.#ranMs += ranMs;
-    if (healthyMs >= this.#options.resetAfter) this.#inRow = 0;
+    if (healthyMs >= this.#options.resetAfter) this.#lastDelay = null;
   }
 
   /**
@@ -66,7 +67,7 @@ export class RestartPolicy {
    * Returns the milliseconds to wait before the next one, or undefined when the limit is reached.
    */
   next(ranMs: number, healthyMs: number): number | undefined {
-    const { intensity, period, initialDelay, maxDelay, factor, jitter } = this.#options;
+    const { intensity, period, initialDelay, maxDelay } = this.#options;
     this.ran(ranMs, healthyMs);
     const horizon = this.#ranMs - period;
     if (intensity !== Infinity) {
@@ -74,10 +75,11 @@ export class RestartPolicy {
       if (this.#recoveries.length >= intensity) return undefined;
       this.#recoveries.push(this.#ranMs);
     }
-    this.#inRow++;
-    if (this.#inRow === 1) return Math.min(initialDelay, maxDelay);
-    const base = Math.min(maxDelay, firstStepMs * factor ** (this.#inRow - 2));
-    return Math.min(maxDelay, base * (1 + jitter * (2 * this.#uniform() - 1)));
+    const last = this.#lastDelay;
+    const delay = Math.min(maxDelay, last === null ? initialDelay : Math.max(leastMs, 2 * last));
+    this.#lastDelay = delay;
+    if (last === null) return delay;
+    return Math.min(maxDelay, delay * (1 + jitter * (2 * this.#uniform() - 1)));
   }
 
   /** A uniform number in [0, 1) from the seed (a linear congruential generator; spread, not secrecy, is asked for). */

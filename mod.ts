@@ -17,7 +17,7 @@
 export { SamError, type SamErrorCode } from "./src/errors.ts";
 export { initialize } from "./src/active/initialize.ts";
 export type { HealthCheck, Sam, SamData, SamState, StartOptions } from "./src/api/sam.ts";
-export { supervise, type SuperviseOptions } from "./src/supervisor/supervise.ts";
+export { supervise } from "./src/supervisor/supervise.ts";
 export type { Supervisor } from "./src/api/supervisor.ts";
 export type {
   CheckEvent,
@@ -28,7 +28,8 @@ export type {
   SupervisorEventDetail,
   SupervisorStatus,
 } from "./src/api/events.ts";
-export type { CheckOptions, Log, SamOptions, TransportName } from "./src/api/options.ts";
+export type { Log, SamOptions, TransportName } from "./src/api/options.ts";
+export type { CheckOptions, SuperviseOptions } from "./src/api/supervise_options.ts";
 export type {
   CommandProgram,
   ModuleProgram,

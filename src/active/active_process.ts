@@ -9,8 +9,9 @@ import type { ClientEffect, ClientInput, ClientState } from "../core/client/type
 import { decodeServer, encodeClient, maxNoteBytes } from "../core/wire.ts";
 import type { Signal } from "../core/signals.ts";
 import { SamError } from "../errors.ts";
-import { type CheckedOptions, checkObject, checkSignal, invalid } from "../api/options.ts";
+import type { CheckedOptions } from "../api/options.ts";
 import type { HealthCheck, Sam, SamData, SamState, StartOptions } from "../api/sam.ts";
+import { checkObject, checkSignal, invalid } from "../api/validate.ts";
 import type { OpenedLink } from "../runtime/launch.ts";
 import type { Runtime } from "../runtime/runtime.ts";
 

@@ -1,5 +1,13 @@
 /** From what the user calls a program to the command line that starts it. */
-import { checkObject, invalid, oneOf, or } from "./options.ts";
+import {
+  checkObject,
+  checkText,
+  checkTexts,
+  checkVariables,
+  invalid,
+  oneOf,
+  or,
+} from "./validate.ts";
 import type { Command, Runtime, RuntimeName, Stdio } from "../runtime/runtime.ts";
 import { SamError } from "../errors.ts";
 
@@ -85,8 +93,8 @@ export function checkProgram(program: unknown, captureStack = true): CheckedProg
     program,
     isCommand ? ["command", ...common] : ["module", "runtime", ...common],
   );
-  const args = texts("program.args", or(given["args"], []));
-  const cwd = given["cwd"] === undefined ? undefined : text("program.cwd", given["cwd"]);
+  const args = checkTexts("program.args", or(given["args"], []));
+  const cwd = given["cwd"] === undefined ? undefined : checkText("program.cwd", given["cwd"]);
   const rest = {
     args,
     cwd,
@@ -95,7 +103,7 @@ export function checkProgram(program: unknown, captureStack = true): CheckedProg
   };
   const preload = oneOf("program.preload", or(given["preload"], false), [true, false]);
   if (isCommand) {
-    const file = text("program.command", given["command"]);
+    const file = checkText("program.command", given["command"]);
     const found = commandLine(file, args);
     const restarts = found !== undefined && restartsItself(found.flags);
     if (preload) checkPreload(file, found);
@@ -299,10 +307,10 @@ async function flagsFor(
 }
 
 function modulePath(value: unknown): string {
-  const module = value instanceof URL ? value.href : text("program.module", value);
+  const module = value instanceof URL ? value.href : checkText("program.module", value);
   if (!module.startsWith("file:")) return module.startsWith("-") ? `./${module}` : module; // never a flag
   try {
-    return text("program.module", decodeURIComponent(new URL(module).pathname));
+    return checkText("program.module", decodeURIComponent(new URL(module).pathname));
   } catch {
     throw invalid("program.module", module, "a path, or a URL");
   }
@@ -324,8 +332,9 @@ function checkRuntime(value: unknown): Partial<RuntimeChoice> {
   const given = checkObject("program.runtime", value, ["name", "path", "flags"]);
   return {
     name: oneOf("program.runtime.name", given["name"], names),
-    ...(given["path"] !== undefined && { path: text("program.runtime.path", given["path"]) }),
-    ...(given["flags"] !== undefined && { flags: texts("program.runtime.flags", given["flags"]) }),
+    ...(given["path"] !== undefined && { path: checkText("program.runtime.path", given["path"]) }),
+    ...(given["flags"] !== undefined &&
+      { flags: checkTexts("program.runtime.flags", given["flags"]) }),
   };
 }
 
@@ -344,36 +353,4 @@ function checkStdio(value: unknown): readonly [Stdio, Stdio, Stdio] {
     oneOf("program.stdio[1]", output, forOutput),
     oneOf("program.stdio[2]", error, forOutput),
   ];
-}
-
-function text(name: string, value: unknown): string {
-  if (typeof value === "string" && value !== "" && !value.includes("\0")) return value;
-  throw invalid(name, value, "a text that is not empty and has no NUL");
-}
-
-function texts(name: string, value: unknown): readonly string[] {
-  if (!Array.isArray(value)) throw invalid(name, value, "an array of texts");
-  return value.map((each, at) => {
-    if (typeof each === "string" && !each.includes("\0")) return each;
-    throw invalid(`${name}[${at}]`, each, "a text without NUL");
-  });
-}
-
-/** Checks environment variables. */
-export function checkVariables(
-  source: string,
-  value: unknown,
-): Readonly<Record<string, string>> {
-  if (typeof value !== "object" || value === null || Array.isArray(value)) {
-    throw invalid(source, value, "an object of texts");
-  }
-  for (const [name, each] of Object.entries(value)) {
-    if (name === "" || /[=\0]/.test(name)) {
-      throw invalid(source, name, "an object whose names have no = and no NUL");
-    }
-    if (typeof each !== "string" || each.includes("\0")) {
-      throw invalid(`${source}.${name}`, each, "a text without NUL");
-    }
-  }
-  return value as Readonly<Record<string, string>>;
 }

@@ -18,7 +18,7 @@ import type * as Remote from "./ask/remote.ts";
 import { version } from "./command_line/version.ts";
 import { helpAsked, type Option } from "./command_line/words.ts";
 
-export type { ProgramConfig, SamConfig } from "./run/config.ts";
+export type { ProgramConfig, RestartConfig, SamConfig } from "./run/config.ts";
 export type { ProgramStatus, ServerStatus } from "./serve/status.ts";
 
 interface Command {

@@ -21,7 +21,7 @@
  */
 import type { ClusterMap, QuorumSource } from "../api/cluster.ts";
 import type { CorosyncGroup, GroupOptions } from "./group_types.ts";
-import { checkObject, integerFrom } from "../api/options.ts";
+import { checkObject, integerFrom } from "../api/validate.ts";
 
 export type { ClusterMap, QuorumSource } from "../api/cluster.ts";
 export type {

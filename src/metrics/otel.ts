@@ -22,7 +22,7 @@ import {
   instruments,
 } from "./instruments.ts";
 import { Meters } from "./program_meter.ts";
-import { invalid } from "../api/options.ts";
+import { invalid } from "../api/validate.ts";
 import type { Supervisor } from "../api/supervisor.ts";
 
 export type { Supervisor } from "../api/supervisor.ts";

@@ -1,7 +1,7 @@
 /** What is counted of one program from its events, beside what its status says. */
 import { SamError } from "../errors.ts";
 import type { SupervisorEvent } from "../api/events.ts";
-import { invalid } from "../api/options.ts";
+import { invalid } from "../api/validate.ts";
 import { processState } from "../runtime/procfs.ts";
 import { loadRuntime, type Runtime } from "../runtime/runtime.ts";
 import type { Supervisor } from "../api/supervisor.ts";

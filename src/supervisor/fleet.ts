@@ -6,7 +6,8 @@ import type { Signal } from "../core/signals.ts";
 import { SamError } from "../errors.ts";
 import type { SupervisorEvent } from "../api/events.ts";
 import type { CheckedProgram } from "../api/program.ts";
-import { type CheckedSuperviseOptions, Supervision } from "./supervise.ts";
+import type { CheckedSuperviseOptions } from "../api/supervise_options.ts";
+import { Supervision } from "./supervise.ts";
 import type { ExitStatus } from "../api/events.ts";
 
 /**

@@ -1,5 +1,5 @@
 /** A health check from outside: made by the server, of any program, in the words of Kubernetes. */
-import type { CheckedCheck } from "../api/options.ts";
+import type { CheckedCheck } from "../api/supervise_options.ts";
 import type { Runtime } from "../runtime/runtime.ts";
 
 /** Resolves to undefined for healthy, else to what is wrong. `over` is aborted when it is late, or nobody waits for it any more. */

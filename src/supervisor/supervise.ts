@@ -16,18 +16,14 @@ import type {
   SupervisorStatus,
 } from "../api/events.ts";
 import type { Supervisor } from "../api/supervisor.ts";
-import {
-  checkCheck,
-  type CheckedCheck,
-  type CheckedOptions,
-  type CheckOptions,
-  checkOptions,
-  checkSignal,
-  type Log,
-  or,
-  type SamOptions,
-} from "../api/options.ts";
+import type { Log } from "../api/options.ts";
 import { type CheckedProgram, checkProgram, type Program } from "../api/program.ts";
+import {
+  type CheckedSuperviseOptions,
+  checkSuperviseOptions,
+  type SuperviseOptions,
+} from "../api/supervise_options.ts";
+import { checkSignal } from "../api/validate.ts";
 import { checkPlatform, loadRuntime, type Runtime } from "../runtime/runtime.ts";
 import type { ServerEvent } from "../core/server/types.ts";
 
@@ -75,33 +71,6 @@ function told(log: Log, { name }: CheckedProgram): (event: SupervisorEvent) => P
     });
   return (event) => loading.then((tell) => tell(event));
 }
-
-/** The options of `supervise`, checked and complete. */
-export interface CheckedSuperviseOptions extends CheckedOptions {
-  readonly check?: CheckedCheck | undefined;
-}
-
-/** Checks the options of `supervise`; throws INVALID_PARAM or NOT_SUPPORTED. */
-export function checkSuperviseOptions(
-  options: SuperviseOptions,
-  { isCommand }: Pick<CheckedProgram, "isCommand">,
-): CheckedSuperviseOptions {
-  if (typeof options !== "object" || options === null || Array.isArray(options)) {
-    return checkOptions(options); // which refuses it
-  }
-  const { check, ...rest } = options;
-  const complete = { ...rest, log: or(rest.log, "none") };
-  return { ...checkOptions(complete, isCommand ? 0 : undefined), check: checkCheck(check) };
-}
-
-/** The options of `supervise`: those of a server; `timeInterval` may be left out for a `{ command }` (0). */
-export type SuperviseOptions =
-  & Omit<SamOptions, "timeInterval">
-  & Partial<Pick<SamOptions, "timeInterval">>
-  & {
-    /** A health check made by the server. Default none. */
-    readonly check?: CheckOptions;
-  };
 
 /** One program under supervision. */
 export class Supervision implements Supervisor {

@@ -2,7 +2,7 @@
 import { assert, assertEquals, assertInstanceOf, assertRejects, assertThrows } from "@std/assert";
 import { initialize, type SamErrorCode, supervise, type Transport } from "../../mod.ts";
 import { SamError } from "../../mod.ts";
-import { checkCheck } from "../../src/api/options.ts";
+import { checkCheck } from "../../src/api/supervise_options.ts";
 import { unix } from "../../transports/unix.ts";
 import { test } from "../support/harness.ts";
 

@@ -12,11 +12,13 @@ import {
 } from "../../src/cli/command_line/flags.ts";
 import { type CommandError, exitCodes } from "../../src/cli/command_line/exit.ts";
 import { help, runHelp } from "../../src/cli/command_line/help.ts";
+import { checkConfig } from "../../src/cli/run/config.ts";
 import { buildProgram } from "../../src/cli/run/programs.ts";
 import { which } from "../../src/cli/run/which.ts";
 import { helpAsked, type Option, parseWords } from "../../src/cli/command_line/words.ts";
-import { restartDefaults } from "../../src/core/server/restart_policy.ts";
-import { checkNames, optionNames } from "../../src/api/options.ts";
+import { optionNames } from "../../src/api/options.ts";
+import { checkNames } from "../../src/api/supervise_options.ts";
+import { restartDefaults } from "../support/core_bench.ts";
 import type { Runtime, RuntimeName } from "../../src/runtime/runtime.ts";
 import { report } from "../../src/supervisor/report.ts";
 import { readFileSync } from "node:fs";
@@ -108,60 +110,52 @@ test("texts become values, and what is none is refused by the name of its source
 
 test("every option of a server is a flag, a variable and a key", () => {
   const keys = optionFlags.map(({ key }) => key);
-  const objects = ["restart", "check"]; // in parts
+  // These are objects, which have a row for each part. The words of --restart stand for the rest.
+  const others = ["restart", "recoveryPolicy"];
   for (const name of optionNames) {
     assert(
-      objects.includes(name) || keys.includes(name),
+      others.includes(name) || keys.includes(name),
       `src/cli/command_line/flags.ts has no row for the option ${name}`,
     );
   }
-  for (const key of Object.keys(restartDefaults)) assert(keys.includes(`restart.${key}`), key);
+  for (const key of Object.keys(restartDefaults)) {
+    assert(key === "on" || keys.includes(`restart.${key}`), key);
+  }
   for (const key of checkNames) assert(keys.includes(`check.${key}`), key);
-  // A text for each, and what it is for the server.
-  const said: Readonly<Record<string, readonly [text: string, value: unknown]>> = {
-    timeInterval: ["1s", 1000],
-    recoveryPolicy: ["quit", "quit"],
-    transport: ["shm", "shm"],
-    warnSignal: ["SIGHUP", "SIGHUP"],
-    startupTimeout: ["2s", 2000],
-    stopTimeout: ["3s", 3000],
-    standby: ["1", 1],
-    maxDataSize: ["1MiB", 1024 ** 2],
-    serverLost: ["continue", "continue"],
-    killMode: ["process", "process"],
-    captureStack: ["false", false],
-    log: ["json", "json"],
-    observe: ["", true],
-    quorum: ["", true],
-    clusterMap: ["", true],
-    "restart.on": ["started", "started"],
-    "restart.intensity": ["4", 4],
-    "restart.period": ["5m", 300_000],
-    "restart.initialDelay": ["6", 6],
-    "restart.maxDelay": ["7s", 7000],
-    "restart.resetAfter": ["8s", 8000],
-    "check.http": ["http://h/", "http://h/"],
-    "check.tcp": ["h:1", "h:1"],
-    "check.command": ["true", "true"],
-    "check.period": ["9s", 9000],
-    "check.timeout": ["10s", 10_000],
-    "check.failureThreshold": ["11", 11],
+  /** A text for each kind, and its value. */
+  const samples: Readonly<Record<string, readonly [text: string, value: unknown]>> = {
+    ms: ["7s", 7000],
+    bytes: ["1MiB", 1024 ** 2],
+    number: ["1", 1],
+    switch: ["", true],
+  };
+  const texts: Readonly<Record<string, string>> = {
+    "check.http": "http://h/",
+    "check.tcp": "h:1",
+    "check.command": "true",
   };
   for (const row of optionFlags) {
-    const [text, value] = said[row.key]!;
-    const parts = /^check\.[pft]/.test(row.key) && row.key !== "check.tcp"
-      ? { "check.tcp": "h:1" }
-      : {};
-    const { options } = build({ ...parts, [row.key]: parseText(flagOf(row), row.kind, text) });
-    const [outer, inner] = row.key.split(".") as [string, string?];
-    const { check, settings, ...rest } = options;
-    const known: Readonly<Record<string, unknown>> = {
-      ...settings,
-      ...rest,
-      check: check && { ...check, [check.kind]: check.target },
-    };
-    const found = inner ? (known[outer] as Readonly<Record<string, unknown>>)[inner] : known[outer];
-    assertEquals(value === true ? Boolean(found) : found, value, row.key);
+    const { key, kind } = row;
+    const own = typeof kind === "string" ? texts[key] : kind.at(-1);
+    const [text, value] = own === undefined ? samples[kind as string]! : [own, own];
+    const parts = /^check\./.test(key) && texts[key] === undefined ? { "check.tcp": "h:1" } : {};
+    const values = [parseText(flagOf(row), kind, text)];
+    if (kind === "switch") values.push(false);
+    for (const given of values) {
+      const { options } = build({ ...parts, [key]: given });
+      const [outer, inner] = key.split(".") as [string, string?];
+      const { check, settings, ...rest } = options;
+      const known: Readonly<Record<string, unknown>> = {
+        ...settings,
+        ...rest,
+        check: check && { ...check, [check.kind]: check.target },
+      };
+      const found = inner
+        ? (known[outer] as Readonly<Record<string, unknown>>)[inner]
+        : known[outer];
+      const expected = given === false ? false : value;
+      assertEquals(kind === "switch" ? Boolean(found) : found, expected, key);
+    }
   }
   const rows = [...programFlags, ...optionFlags];
   assertEquals(new Set(rows.map(flagOf)).size, rows.length);
@@ -287,10 +281,9 @@ test("an option that is wrong is named as its user wrote it", () => {
     message({ "check.tcp": "h:1", "check.http": "http://h" }),
     "--check-http and --check-tcp exclude each other: leave one of them out",
   );
-  assert(
-    message({ restart: "never", recoveryPolicy: "restart" }).includes(
-      "--recovery-policy says restart",
-    ),
+  assertEquals(
+    message({ quorum: 5 }),
+    "--quorum is 5; it must be true, false, or an object with watch()",
   );
   assert(message({ preload: true }).startsWith("--preload: true is no module"));
   assertEquals(message({}, "missing.js"), "/d/missing.js does not exist");
@@ -301,7 +294,7 @@ test("what a flag says is the command line's mistake, all else the surroundings'
     { "check.period": 5 },
     { "check.tcp": "h:0" },
     { "check.tcp": "h:1", "check.http": "http://h" },
-    { restart: "never", recoveryPolicy: "restart" },
+    { "restart.maxDelay": -1 },
     { preload: true },
   ];
   for (const given of mistakes) {
@@ -311,8 +304,8 @@ test("what a flag says is the command line's mistake, all else the surroundings'
     }
   }
   const mixed = ({ key }: { key: string }) =>
-    key === "restart" ? variableOf({ key }) : flagOf({ key });
-  const both = { restart: "never", recoveryPolicy: "restart" };
+    key === "check.tcp" ? variableOf({ key }) : flagOf({ key });
+  const both = { "check.tcp": "h:1", "check.http": "http://h" };
   assertEquals((assertThrows(() => build(both, "true", [], mixed)) as CommandError).exitCode, 64);
 });
 
@@ -427,25 +420,41 @@ test("the table of options in docs/cli.md is that of the parser, and so are the 
   }
 });
 
-test("what is said twice, and not the same, is refused", () => {
+test("in a configuration, restart is a word, or an object that has it as policy", () => {
+  const files = { exists: () => true, firstLine: () => "", mainOf: () => undefined };
+  const around = { cwd: "/d", runtime: "node", files } as const;
+  const checked = (program: object, settings = new Settings()) => {
+    const config = { programs: { a: { program: "true", ...program } } };
+    const { programs } = checkConfig("f", config, [], () => settings, around);
+    const { recoveryPolicy, restart } = programs[0]!.options.settings;
+    return [recoveryPolicy, restart.on, restart.intensity];
+  };
+  assertEquals(checked({}), ["restart", "failure", 10]);
+  assertEquals(checked({ restart: "always" }), ["restart", "always", 10]);
+  assertEquals(checked({ restart: { intensity: 5 } }), ["restart", "failure", 5]);
+  const both = { restart: { policy: "always", intensity: 5 } };
+  assertEquals(checked(both), ["restart", "always", 5]);
+  const flags = new Settings();
+  flags.add("restart", "never", "--restart");
+  assertEquals(checked(both, flags), ["quit", "failure", 5]);
+  const message = (program: object) => (assertThrows(() => checked(program)) as Error).message;
   for (
-    const [restart, key, value] of [
-      ["always", "recoveryPolicy", "quit"],
-      ["never", "recoveryPolicy", "restart"],
-      ["always", "restart.on", "failure"],
-      ["on-failure", "restart.on", "started"],
+    const [program, text] of [
+      [
+        { restart: "sometimes" },
+        'f: programs.a.restart is "sometimes"; it must be one of "always"',
+      ],
+      [{ restart: { policy: 1 } }, "f: programs.a.restart.policy is 1; it must be one of"],
+      [{ restart: { on: "always" } }, 'f: programs.a.restart has no "on"; it may have intensity'],
+      [{ recoveryPolicy: "quit" }, 'f: programs.a has no "recoveryPolicy"'],
+      [
+        { restart: { maxDelay: -1 } },
+        "f: programs.a.restart.maxDelay is -1; it must be an integer",
+      ],
     ] as const
   ) {
-    const error = assertThrows(() => build({ restart, [key]: value })) as SamError;
-    assertStringIncludes(
-      error.message,
-      `--restart says ${restart}, ${flagOf({ key })} says ${value}`,
-    );
+    assertEquals(message(program).slice(0, text.length), text);
   }
-  assertEquals(
-    build({ restart: "always", "restart.on": "always" }).options.settings.restart.on,
-    "always",
-  );
 });
 
 test("TypeScript is refused where Node cannot load it, and nothing else would", () => {

@@ -1,7 +1,6 @@
 // A program that a preload has registered ahead of it, the ends that are failures, and a check from outside.
 import { assertEquals } from "@std/assert";
-import { restartDefaults } from "../../src/core/server/restart_policy.ts";
-import { Bench, stopTimeout, T } from "../support/core_bench.ts";
+import { Bench, restartDefaults, stopTimeout, T } from "../support/core_bench.ts";
 import { test } from "../support/harness.ts";
 
 const on = (rule: "failure" | "always") => ({ ...restartDefaults, on: rule });

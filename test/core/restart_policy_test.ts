@@ -2,11 +2,8 @@
 
 import { assert, assertEquals } from "@std/assert";
 import * as fc from "fast-check";
-import {
-  restartDefaults,
-  type RestartOptions,
-  RestartPolicy,
-} from "../../src/core/server/restart_policy.ts";
+import { type RestartOptions, RestartPolicy } from "../../src/core/server/restart_policy.ts";
+import { restartDefaults } from "../support/core_bench.ts";
 import { test } from "../support/harness.ts";
 import { checked } from "../support/property.ts";
 

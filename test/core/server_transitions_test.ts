@@ -1,10 +1,9 @@
 // Every state of the server × every input: a defined answer, never a throw, and from everywhere a way to the end.
 
 import { assert, assertEquals } from "@std/assert";
-import { restartDefaults } from "../../src/core/server/restart_policy.ts";
 import { table } from "../../src/core/server/transitions.ts";
 import type { ServerInput, ServerSettings, ServerState } from "../../src/core/server/types.ts";
-import { Bench, T } from "../support/core_bench.ts";
+import { Bench, restartDefaults, T } from "../support/core_bench.ts";
 import { test } from "../support/harness.ts";
 
 interface Situation {

@@ -2,7 +2,8 @@
 import { assert, assertEquals } from "@std/assert";
 import type { SuperviseOptions, Transport } from "../../mod.ts";
 import { checkProgram } from "../../src/api/program.ts";
-import { checkSuperviseOptions, Supervision } from "../../src/supervisor/supervise.ts";
+import { checkSuperviseOptions } from "../../src/api/supervise_options.ts";
+import { Supervision } from "../../src/supervisor/supervise.ts";
 import { unix } from "../../transports/unix.ts";
 import { processTest } from "../support/processes.ts";
 

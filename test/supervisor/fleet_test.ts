@@ -5,7 +5,8 @@ import { type CheckOptions, SamError, type SupervisorEvent } from "../../mod.ts"
 import { Fleet, inOrder, type Strategy } from "../../src/supervisor/fleet.ts";
 import { type CheckedProgram, checkProgram } from "../../src/api/program.ts";
 import { report } from "../../src/supervisor/report.ts";
-import { checkSuperviseOptions, Supervision } from "../../src/supervisor/supervise.ts";
+import { checkSuperviseOptions } from "../../src/api/supervise_options.ts";
+import { Supervision } from "../../src/supervisor/supervise.ts";
 import { eventually, killQuietly, processTest } from "../support/processes.ts";
 import { test } from "../support/harness.ts";
 

@@ -4,7 +4,7 @@
 import { deepStrictEqual as assertEquals, ok as assert } from "node:assert/strict";
 import type { ClientMessage, ServerMessage } from "../../src/core/wire.ts";
 import { protocolVersion } from "../../src/core/wire.ts";
-import { restartDefaults } from "../../src/core/server/restart_policy.ts";
+import { checkOptions } from "../../src/api/options.ts";
 import { Server } from "../../src/core/server/machine.ts";
 import type {
   ExitStatus,
@@ -20,6 +20,10 @@ import { StepRules } from "./step_rules.ts";
 
 export const T = 100;
 export const stopTimeout = 1000;
+
+/** The defaults of the option `restart`. */
+export const restartDefaults: ServerSettings["restart"] =
+  checkOptions({ timeInterval: T, recoveryPolicy: "restart" }).settings.restart;
 
 export const settings: ServerSettings = {
   program: "app",

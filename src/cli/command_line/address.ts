@@ -1,5 +1,5 @@
 /** Where `sam run --metrics` listens. */
-import { invalid } from "../../api/options.ts";
+import { invalid } from "../../api/validate.ts";
 
 /** A name or an address, and a port. */
 export interface Address {

@@ -2,7 +2,7 @@
  * What `sam run` can be told about a program, as data: each row is a flag, an environment variable and a key of the
  * configuration file at once. The parser, the help, the completion and docs/cli.md are made of it.
  */
-import { invalid, or } from "../../api/options.ts";
+import { invalid, or } from "../../api/validate.ts";
 import { signals } from "../../core/signals.ts";
 
 /** How the text of a flag or of a variable becomes a value. */
@@ -35,11 +35,6 @@ export const optionFlags: readonly Flag[] = [
     kind: "ms",
     help: "silence that is a hang (modules 5s, else 0)",
     common: true,
-  },
-  {
-    key: "recoveryPolicy",
-    kind: ["quit", "restart"],
-    help: "what follows a failure (restart)",
   },
   { key: "transport", kind: ["unix", "pipe", "shm"], help: "what carries heartbeats (unix)" },
   {
@@ -89,16 +84,11 @@ export const optionFlags: readonly Flag[] = [
     kind: "switch",
     help: "show the state in Corosync's map (off)",
   },
-  {
-    key: "restart.on",
-    kind: ["failure", "always", "started"],
-    help: "which end is a failure (failure)",
-  },
   { key: "restart.intensity", kind: "number", help: "so many recoveries in the period (10)" },
   { key: "restart.period", kind: "ms", help: "of run time (5m)" },
   { key: "restart.initialDelay", kind: "ms", help: "before the first restart in a row (0)" },
-  { key: "restart.maxDelay", kind: "ms", help: "the longest wait before a restart (30s)" },
-  { key: "restart.resetAfter", kind: "ms", help: "of health, and the row begins anew (60s)" },
+  { key: "restart.maxDelay", kind: "ms", help: "longest delay before a restart (30s)" },
+  { key: "restart.resetAfter", kind: "ms", help: "of health: delays start over (60s)" },
   {
     key: "check.http",
     kind: "text",

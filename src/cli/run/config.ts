@@ -1,15 +1,11 @@
 /** The configuration file: several programs, what they depend on, and their options. */
 import type { FleetProgram, Strategy } from "../../supervisor/fleet.ts";
 import { inOrder, strategies } from "../../supervisor/fleet.ts";
-import {
-  checkObject,
-  type CheckOptions,
-  invalid,
-  oneOf,
-  type SamOptions,
-} from "../../api/options.ts";
+import type { SamOptions } from "../../api/options.ts";
+import type { CheckOptions } from "../../api/supervise_options.ts";
+import { checkObject, checkTexts, checkVariables, invalid, oneOf } from "../../api/validate.ts";
+import type { RestartOptions } from "../../core/server/restart_policy.ts";
 import { SamError } from "../../errors.ts";
-import { checkVariables } from "../../api/program.ts";
 import type { RuntimeName } from "../../runtime/runtime.ts";
 import { type Address, addressOf } from "../command_line/address.ts";
 import { CommandError } from "../command_line/exit.ts";
@@ -18,7 +14,7 @@ import { buildProgram, type Surroundings } from "./programs.ts";
 
 /** A program of a configuration file. */
 export interface ProgramConfig
-  extends Omit<Partial<SamOptions>, "restart" | "quorum" | "clusterMap"> {
+  extends Omit<Partial<SamOptions>, "recoveryPolicy" | "restart" | "quorum" | "clusterMap"> {
   /** What `sam run` takes: a module, or a command. */
   readonly program: string;
   /** Its arguments. */
@@ -48,8 +44,14 @@ export interface ProgramConfig
   readonly clusterMap?: SamOptions["clusterMap"] | boolean;
   /** A health check made by sam. */
   readonly check?: CheckOptions;
-  /** Which end is followed by a restart (default `"on-failure"`), or that and how often and how soon. */
-  readonly restart?: "always" | "on-failure" | "never" | SamOptions["restart"];
+  /** Which end is followed by a restart; or, as an object, that and how often and how soon. Default `"on-failure"`. */
+  readonly restart?: RestartConfig["policy"] | RestartConfig;
+}
+
+/** Which end of a program is followed by a restart, how often and how soon. */
+export interface RestartConfig extends Omit<RestartOptions, "on"> {
+  /** Any end, any end but exit code 0, or none. Default `"on-failure"`. */
+  readonly policy?: "always" | "on-failure" | "never";
 }
 
 /**
@@ -195,20 +197,10 @@ function one(
   for (const [key, each] of Object.entries(given)) {
     if (own.includes(key) || each === undefined) continue;
     const source = `${file}: ${at}.${key}`;
-    const row = programFlags.find((row) => row.key === key);
-    const isObject = typeof each === "object" && each !== null && !Array.isArray(each);
-    if ((key === "restart" && isObject) || key === "check") {
-      const inner = rows.filter((row) => row.key.startsWith(`${key}.`));
-      const parts = checkObject(source, each, inner.map((row) => row.key.slice(key.length + 1)));
-      if (key === "check" && Object.keys(parts).length === 0) {
-        throw invalid(source, each, 'an object with one of "http", "tcp", "command"');
-      }
-      for (const [part, value] of Object.entries(parts)) {
-        settings.add(`${key}.${part}`, value, `${source}.${part}`);
-      }
-    } else {
-      if (row) checkShape(source, each, row.kind);
-      settings.add(key, each, source);
+    for (const said of partsOf(key, each, source)) {
+      const row = programFlags.find((row) => row.key === said.key);
+      if (row) checkShape(said.source, said.value, row.kind);
+      settings.add(said.key, said.value, said.source);
     }
   }
   return buildProgram(
@@ -216,18 +208,38 @@ function one(
       name,
       program,
       source: `${file}: ${at}.program: `,
-      args: texts(`${at}.args`, given["args"]),
-      after: texts(`${at}.after`, given["after"]),
+      args: checkTexts(`${at}.args`, given["args"] ?? []),
+      after: checkTexts(`${at}.after`, given["after"] ?? []),
     },
     settings,
     around,
   );
 }
 
-function texts(name: string, value: unknown): readonly string[] {
-  if (value === undefined) return [];
-  if (Array.isArray(value) && value.every((each) => typeof each === "string")) return value;
-  throw invalid(name, value, "an array of texts");
+/** What a key of a program says; an object says something for each of its keys. */
+interface Said {
+  readonly key: string;
+  readonly value: unknown;
+  readonly source: string;
+}
+
+function partsOf(key: string, value: unknown, source: string): readonly Said[] {
+  const isObject = typeof value === "object" && value !== null && !Array.isArray(value);
+  if (key !== "check" && !(key === "restart" && isObject)) return [{ key, value, source }];
+  const keys = new Map(
+    rows.filter((row) => row.key.startsWith(`${key}.`))
+      .map((row) => [row.key.slice(key.length + 1), row.key]),
+  );
+  if (key === "restart") keys.set("policy", key);
+  const parts = Object.entries(checkObject(source, value, [...keys.keys()]));
+  if (key === "check" && parts.length === 0) {
+    throw invalid(source, value, 'an object with one of "http", "tcp", "command"');
+  }
+  return parts.map(([part, value]) => ({
+    key: keys.get(part)!,
+    value,
+    source: `${source}.${part}`,
+  }));
 }
 
 function checkShape(
@@ -238,6 +250,6 @@ function checkShape(
   if (typeof kind !== "string") oneOf(name, value, kind);
   else if (kind === "switch") oneOf(name, value, [true, false]);
   else if (kind === "text" && typeof value !== "string") throw invalid(name, value, "a text");
-  else if (kind === "list") texts(name, value);
+  else if (kind === "list") checkTexts(name, value);
   else if (kind === "variables") checkVariables(name, value);
 }

@@ -2,7 +2,7 @@
 import { corosyncClusterMap, corosyncQuorum } from "../../corosync/mod.ts";
 import { SamError } from "../../errors.ts";
 import type { FleetProgram } from "../../supervisor/fleet.ts";
-import { checkCheck, checkOptions, type SamOptions } from "../../api/options.ts";
+import { methodsOf, type SamOptions } from "../../api/options.ts";
 import {
   canPreload,
   checkProgram,
@@ -11,7 +11,8 @@ import {
   runtimeOf,
 } from "../../api/program.ts";
 import type { RuntimeName } from "../../runtime/runtime.ts";
-import { checkSuperviseOptions, type SuperviseOptions } from "../../supervisor/supervise.ts";
+import { checkSuperviseOptions, type SuperviseOptions } from "../../api/supervise_options.ts";
+import { checkMethods } from "../../api/validate.ts";
 import { CommandError } from "../command_line/exit.ts";
 import { flagOf, optionFlags, type Settings } from "../command_line/flags.ts";
 import { type Files, which } from "./which.ts";
@@ -101,7 +102,7 @@ export function buildProgram(
   const program: Program = isModule
     ? { ...common, module: words.program, runtime: { name: runtime, ...(flags && { flags }) } }
     : { ...common, command: words.program };
-  checkEach(settings);
+  checkKinds(settings);
   const checked = checkProgram(program, settings.value("captureStack", true) as boolean);
   const isPlain = !isModule && target === undefined;
   return {
@@ -113,7 +114,13 @@ export function buildProgram(
       : isPlain
       ? insteadOfWrapper(words.program, words.args)
       : undefined,
-    options: checkSuperviseOptions(optionsOf(settings, preload, isModule && !restarts), checked),
+    options: checkedBySource(() =>
+      checkSuperviseOptions(
+        optionsOf(settings, preload, isModule && !restarts),
+        checked,
+        (key) => settings.source(key),
+      )
+    ),
   };
 }
 
@@ -145,66 +152,34 @@ function optionsOf(settings: Settings, preload: boolean, isModule: boolean): Sup
     options[outer] = inner === undefined ? value : { ...options[outer] as object, [inner]: value };
   }
   const restart = settings.value("restart", "on-failure");
-  const on = restart === "always" ? "always" : "failure";
-  const policy = restart === "never" ? "quit" : "restart";
-  const same = { recoveryPolicy: policy, ...(restart !== "never" && { "restart.on": on }) };
-  for (const [key, value] of Object.entries(same)) {
-    if (!settings.has("restart") || settings.value(key, value) === value) continue;
-    const [one, another] = [settings.source("restart"), settings.source(key)];
-    throw mistake(
-      `${one} says ${restart}, ${another} says ${settings.value(key)}: leave one of them out`,
-      one,
-      another,
-    );
-  }
   const watched = preload || isModule;
   return {
     timeInterval: watched ? preloadTimeInterval : 0,
-    recoveryPolicy: policy,
+    recoveryPolicy: restart === "never" ? "quit" : "restart",
     log: "text",
     startupTimeout: preload || options["check"] ? preloadStartupTimeout : 0,
     ...options as Partial<SamOptions>,
-    restart: { on, ...options["restart"] as object },
+    restart: { on: restart === "always" ? "always" : "failure", ...options["restart"] as object },
   };
 }
 
 const optionKeys: readonly string[] = optionFlags.map(({ key }) => key);
 
-/** What a switch stands for, where the option is an object. */
-const switches: Readonly<Record<string, () => unknown>> = {
-  quorum: corosyncQuorum,
-  clusterMap: corosyncClusterMap,
-};
+/** The options that are objects, and switches on a command line: what a switch stands for. */
+const switches = { quorum: corosyncQuorum, clusterMap: corosyncClusterMap } as const;
 
 /** The value of an option. */
 function optionOf(settings: Settings, key: string): unknown {
   const value = settings.value(key);
-  const make = switches[key];
-  return make === undefined || typeof value !== "boolean" ? value : value ? make() : undefined;
+  if (key !== "quorum" && key !== "clusterMap") return value;
+  if (typeof value === "boolean") return value ? switches[key]() : undefined;
+  return checkMethods(settings.source(key), value, methodsOf[key], "true, false, or ");
 }
 
 const kinds = ["check.http", "check.tcp", "check.command"];
 
-/** Checks each option alone, so that an error names what its user wrote. */
-function checkEach(settings: Settings): void {
-  for (const key of settings.keys()) {
-    if (!optionKeys.includes(key)) continue;
-    const [outer, inner] = key.split(".") as [string, string?];
-    const value = optionOf(settings, key);
-    try {
-      if (outer === "check") {
-        checkCheck({ ...(!kinds.includes(key) && { command: "true" }), [inner!]: value });
-      } else {
-        checkOptions({
-          timeInterval: 0,
-          recoveryPolicy: "restart",
-          [outer]: inner === undefined ? value : { [inner]: value },
-        });
-      }
-    } catch (error) {
-      throw renamed(error, key, settings.source(key));
-    }
-  }
+/** Checks that there is one kind of check, where there is a check. */
+function checkKinds(settings: Settings): void {
   const given = kinds.filter((kind) => settings.has(kind));
   if (given.length > 1) {
     const [one, another] = given.map((kind) => settings.source(kind)) as [string, string];
@@ -222,14 +197,14 @@ function checkEach(settings: Settings): void {
   }
 }
 
-/** The library's message with the name by which the user knows the option. */
-function renamed(error: unknown, key: string, source: string): unknown {
-  if (!(error instanceof SamError) || error.code !== "INVALID_PARAM") return error;
-  let message = error.message.startsWith(`${key} `)
-    ? source + error.message.slice(key.length)
-    : `${source}: ${error.message}`;
-  if (key in switches) message = message.replace("it must be ", "it must be true, false, or ");
-  return mistake(message, source);
+/** Carries out checks; what they throw begins with the source of the mistake. */
+function checkedBySource<T>(check: () => T): T {
+  try {
+    return check();
+  } catch (error) {
+    if (!(error instanceof SamError) || error.code !== "INVALID_PARAM") throw error;
+    throw mistake(error.message, error.message);
+  }
 }
 
 /** What one of `sources` says is wrong: the command line where a flag is among them, else the surroundings. */

@@ -26,16 +26,6 @@ export interface RestartOptions {
   readonly resetAfter?: number;
 }
 
-/** What holds where the user says nothing. */
-export const restartDefaults: Required<RestartOptions> = {
-  on: "started",
-  intensity: 10,
-  period: 300_000,
-  initialDelay: 0,
-  maxDelay: 30_000,
-  resetAfter: 60_000,
-};
-
 /** The second restart in a row waits at least this long, so that a program which cannot run does not take a processor. */
 const leastMs = 100;
 /** Each delay varies by this share, so that programs which failed together do not all start together. */

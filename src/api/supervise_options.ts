@@ -1,0 +1,149 @@
+/** The options of `supervise()`: those of a server, and the health check that the server makes. */
+import { SamError } from "../errors.ts";
+import { type CheckedOptions, checkOptions, type SamOptions } from "./options.ts";
+import { type Check, checkParts, integer, invalid, type NameOf, type Rules } from "./validate.ts";
+
+/** The options of `supervise`: those of a server; `timeInterval` may be left out for a `{ command }` (0). */
+export type SuperviseOptions =
+  & Omit<SamOptions, "timeInterval">
+  & Partial<Pick<SamOptions, "timeInterval">>
+  & {
+    /** A health check made by the server. Default none. */
+    readonly check?: CheckOptions;
+  };
+
+/**
+ * How the server finds out whether a program is healthy: exactly one of `http`, `tcp` and `command`. Before its first
+ * success the program is starting, and has `startupTimeout` for it; after it, `failureThreshold` failures in a row are a
+ * recovery, with the reason `unhealthy`. Times are integer milliseconds.
+ *
+ * ```ts
+ * import { type CheckOptions, supervise } from "@x/sam";
+ *
+ * const check: CheckOptions = { command: "test -d /tmp", period: 100 };
+ * const program = supervise({ command: "sleep", args: ["60"] }, { recoveryPolicy: "restart", check });
+ * for await (const event of program.events()) {
+ *   if (event.type === "check" && event.healthy) program.stop();
+ * }
+ * ```
+ */
+export interface CheckOptions {
+  /** A URL, without a password: healthy is an answer with a status from 200 to 399. A redirection is not followed. */
+  readonly http?: string;
+  /** `"host:port"`: healthy is a connection. */
+  readonly tcp?: string;
+  /** A command line for `sh -c`: healthy is exit code 0. It has a process group of its own, which is killed when it exceeds `timeout`. */
+  readonly command?: string;
+  /** From the start of one check to the start of the next. Default 1,000. */
+  readonly period?: number;
+  /** Time limit for one check. Default 1,000. */
+  readonly timeout?: number;
+  /** Consecutive failed checks before a recovery. Default 3. */
+  readonly failureThreshold?: number;
+}
+
+/** A check, checked and complete. */
+export interface CheckedCheck {
+  readonly kind: "http" | "tcp" | "command";
+  readonly target: string;
+  readonly period: number;
+  readonly timeout: number;
+  readonly failureThreshold: number;
+}
+
+/** The options of `supervise`, checked and complete. */
+export interface CheckedSuperviseOptions extends CheckedOptions {
+  readonly check?: CheckedCheck | undefined;
+}
+
+/**
+ * Checks the options of `supervise`; throws INVALID_PARAM or NOT_SUPPORTED, in which an option has the name that `nameOf` gives
+ * it. `isCommand`: the program is a command, whose event loop SAM does not watch.
+ */
+export function checkSuperviseOptions(
+  options: SuperviseOptions,
+  { isCommand }: { readonly isCommand: boolean },
+  nameOf: NameOf = (key) => key,
+): CheckedSuperviseOptions {
+  if (typeof options !== "object" || options === null || Array.isArray(options)) {
+    return checkOptions(options); // which refuses it
+  }
+  const { check, ...rest } = options;
+  const defaults = { log: "none", ...isCommand && { timeInterval: 0 } } as const;
+  return { ...checkOptions(rest, defaults, nameOf), check: checkCheck(check, nameOf) };
+}
+
+const checkTarget = (
+  allowed: string,
+  isRight: (target: string) => boolean,
+): Check<string | undefined> =>
+(name, value) => {
+  if (value === undefined || (typeof value === "string" && isRight(value))) return value;
+  throw invalid(name, value, allowed);
+};
+
+const isUrl = (target: string) => /^https?:\/\/[^\s/]/.test(target) && URL.canParse(target);
+const checkUrl = checkTarget("a URL that begins with http:// or https://", isUrl);
+const checkMs = integer("milliseconds", 1);
+
+interface CompleteCheck extends Omit<CheckedCheck, "kind" | "target"> {
+  readonly http: string | undefined;
+  readonly tcp: string | undefined;
+  readonly command: string | undefined;
+}
+
+const rules: Rules<CompleteCheck> = {
+  http: [(name, value, nameOf) => {
+    const refused = typeof value === "string" && refusedByFetch(value);
+    if (!refused) return checkUrl(name, value, nameOf);
+    throw new SamError(
+      "INVALID_PARAM",
+      `${name} ${refused}, which fetch refuses: use check.command, with curl for example`,
+    );
+  }],
+  tcp: [checkTarget('a text "host:port", with a port from 1 to 65535', (target) => {
+    const port = /^(?:\[[\da-f:.]+\]|[^\s:]+):(\d{1,5})$/i.exec(target)?.[1];
+    return Number(port) >= 1 && Number(port) <= 65535;
+  })],
+  command: [
+    checkTarget("a text that is not empty and has no NUL", (target) => /^[^\0]+$/.test(target)),
+  ],
+  period: [checkMs, 1000],
+  timeout: [checkMs, 1000],
+  failureThreshold: [integer("failures", 1), 3],
+};
+
+/** The names of the parts of the option `check`. */
+export const checkNames: readonly string[] = Object.keys(rules);
+
+/** Checks the option `check`; throws INVALID_PARAM. */
+export function checkCheck(
+  value: unknown,
+  nameOf: NameOf = (key) => key,
+): CheckedCheck | undefined {
+  if (value === undefined) return undefined;
+  const name = nameOf("check");
+  const parts = checkParts(name, value, rules, (key) => nameOf(`check.${key}`));
+  const { period, timeout, failureThreshold, ...targets } = parts;
+  const given = (["http", "tcp", "command"] as const).filter((kind) => targets[kind] !== undefined);
+  const [kind, another] = given;
+  if (kind === undefined || another !== undefined) {
+    throw invalid(name, value, 'an object with one of "http", "tcp", "command"');
+  }
+  return { kind, target: targets[kind]!, period, timeout, failureThreshold };
+}
+
+/** The ports that `fetch` refuses: https://fetch.spec.whatwg.org/#bad-port. */
+const badPorts =
+  ("0 1 7 9 11 13 15 17 19 20 21 22 23 25 37 42 43 53 69 77 79 87 95 101 102 103 104 109 110 111 113 " +
+    "115 117 119 123 135 137 139 143 161 179 389 427 465 512 513 514 515 526 530 531 532 540 548 554 556 563 587 601 636 " +
+    "989 990 993 995 1719 1720 1723 2049 3659 4045 4190 5060 5061 6000 6566 6665 6666 6667 6668 6669 6679 6697 10080")
+    .split(" ");
+
+/** What `fetch` would refuse at every check; undefined for nothing. The message shows no password. */
+function refusedByFetch(url: string): string | undefined {
+  const parsed = isUrl(url) ? new URL(url) : undefined;
+  const hasUser = parsed ? parsed.username + parsed.password !== "" : url.includes("@");
+  if (hasUser) return "has a user or a password";
+  return parsed && badPorts.includes(parsed.port) ? `has the port ${parsed.port}` : undefined;
+}

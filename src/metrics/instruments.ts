@@ -43,6 +43,7 @@ export interface DurationInstrument extends Named {
 
 const states: readonly ServerState[] = [
   "idle",
+  "pending",
   "spawning",
   "launched",
   "registered",

@@ -45,6 +45,8 @@ export interface DriverParts {
 /** Who is told. */
 export interface DriverSink {
   event(event: ServerEvent | DriverEvent, instanceId: number): void;
+  /** A process is due, where the settings have it ask: `allowStart()` starts it. */
+  askToStart?(): void;
   finish(status: ExitStatus): void;
 }
 
@@ -110,6 +112,11 @@ export class Driver implements Sleeper {
     this.#alarm.add(this);
     this.#cluster?.watch();
     this.#feed({ type: "begin" });
+  }
+
+  /** Starts the process that is due. */
+  allowStart(): void {
+    this.#feed({ type: "allowStart" });
   }
 
   /** Ends the program and then supervision. `delivered`: the program got this signal from elsewhere. */
@@ -200,6 +207,9 @@ export class Driver implements Sleeper {
 
   #carryOut(effect: ServerEffect): void {
     switch (effect.type) {
+      case "askToStart":
+        this.#sink.askToStart?.();
+        break;
       case "spawn":
         this.#instance = this.#start();
         break;

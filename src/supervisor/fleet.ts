@@ -4,7 +4,7 @@
  */
 import type { Signal } from "../core/signals.ts";
 import { SamError } from "../errors.ts";
-import type { SupervisorEvent } from "../api/events.ts";
+import type { SupervisorEvent, SupervisorStatus } from "../api/events.ts";
 import type { CheckedProgram } from "../api/program.ts";
 import type { CheckedSuperviseOptions } from "../api/supervise_options.ts";
 import { Supervision } from "./supervise.ts";
@@ -30,11 +30,19 @@ export interface FleetProgram {
   readonly instead?: string | undefined;
 }
 
+/** A program of a fleet at one moment. */
+export interface FleetStatus extends SupervisorStatus {
+  /** The programs that must end, or be ready, before its next process starts; left out where none is due. */
+  readonly waitsFor?: readonly string[];
+}
+
 /** Is told what happens to which program. */
 export type FleetListener = (name: string, event: SupervisorEvent) => void;
 
 interface Member extends FleetProgram {
   readonly supervision: Supervision;
+  /** Its next process is due, and starts when no other program holds it up. */
+  isDue: boolean;
   /** A process of it is there. */
   up: boolean;
   /** It is to end before anything is started: another one has failed. */
@@ -46,12 +54,6 @@ interface Member extends FleetProgram {
   status: ExitStatus | null;
 }
 
-interface Waiter {
-  readonly name: string;
-  readonly resolve: () => void;
-  readonly reject: (error: SamError) => void;
-}
-
 /** Several programs under supervision. */
 export class Fleet {
   /** Resolved with what the server exits with, when all programs have ended. */
@@ -61,7 +63,6 @@ export class Fleet {
   readonly #listeners = new Set<FleetListener>();
   /** In the order of their start. */
   readonly #members: readonly Member[];
-  #waiters: Waiter[] = [];
   /** One is being ended because another one has failed. */
   #ending: Member | null = null;
   #stopping = false;
@@ -73,20 +74,15 @@ export class Fleet {
     const members: Member[] = [];
     this.#members = members;
     for (const each of programs) {
-      const gated: CheckedProgram = {
-        ...each.program,
-        command: async (runtime) => {
-          await this.#turnOf(each.name);
-          return await each.program.command(runtime);
-        },
-      };
       members.push({
         ...each,
         supervision: new Supervision(
-          gated,
+          each.program,
           each.options,
           (event) => this.#hear(this.#member(each.name), event),
+          () => this.#noteDue(this.#member(each.name)),
         ),
+        isDue: false,
         up: false,
         mustEnd: false,
         stopped: false,
@@ -132,8 +128,14 @@ export class Fleet {
 
   /** The programs that a program waits for; undefined where it does not wait to be started. */
   waitsFor(name: string): readonly string[] | undefined {
-    const waits = this.#waiters.some((waiter) => waiter.name === name);
-    return waits ? this.#heldUpBy(this.#member(name)) : undefined;
+    const member = this.#member(name);
+    return member.isDue ? this.#heldUpBy(member) : undefined;
+  }
+
+  /** How one program is now. */
+  status(name: string): FleetStatus {
+    const waitsFor = this.waitsFor(name);
+    return { ...this.supervisor(name).status, ...(waitsFor && { waitsFor }) };
   }
 
   /** One program, as its owner sees it. */
@@ -161,9 +163,7 @@ export class Fleet {
       return;
     }
     member.stopped = true;
-    const halted = member.supervision.halt();
-    this.#open();
-    await halted;
+    await member.supervision.halt();
   }
 
   /** Ends the present instance of one program and starts the next; starts a program that was stopped. */
@@ -184,11 +184,9 @@ export class Fleet {
     }
   }
 
-  /** Also one that waits to be started. One whose turn has not come goes on waiting: it would only try again. */
   #shutdown(member: Member, signal: Signal | null, delivered?: boolean): void {
     member.stopped = true;
     member.supervision.shutdown(signal, delivered);
-    this.#open();
   }
 
   #member(name: string): Member {
@@ -209,20 +207,24 @@ export class Fleet {
         this.#spread(member);
         event = { ...event, ...this.#waitOf(member) };
         break;
+      case "stopped":
+        member.isDue = false;
+        break;
       case "finish":
+        member.isDue = false;
         member.status = event.status; // before anybody asks whether it is ready
     }
     member.reached ||= isReady(member);
     for (const listener of this.#listeners) listener(member.name, event);
     if (event.type === "stopped") this.#stopIfIdle();
-    this.#open();
+    this.#startDue();
   }
 
   /** What the next instance of a program that has failed waits for; nothing where a spare has taken over already. */
   #waitOf(failed: Member): { readonly waitsFor?: readonly string[]; readonly delay?: null } {
     if (this.#stopping) return { delay: null };
     const { state } = failed.supervision.status;
-    if (state !== "spawning" && state !== "backoff") return {};
+    if (state !== "pending" && state !== "backoff") return {};
     const waitsFor = this.#heldUpBy(failed);
     return waitsFor.length > 0 ? { waitsFor } : {};
   }
@@ -237,14 +239,13 @@ export class Fleet {
     member.up = false;
     this.#ended(member);
     const alone = this.#members.length === 1;
-    const isAsked = status.reason === "stopped" || status.error?.code === "INTERRUPT"; // held back at the gate
-    if (status.code !== 0 && (alone || !isAsked)) {
+    if (status.code !== 0 && (alone || status.reason !== "stopped")) {
       this.#code ??= status.code;
       // A program that is given up takes the others with it, so that whoever started the server learns it.
       if (!alone) this.stop(null);
     }
     this.#stopIfIdle();
-    this.#open();
+    this.#startDue();
   }
 
   // Restarts together.
@@ -273,25 +274,19 @@ export class Fleet {
     this.#endNext();
   }
 
-  // The gate.
+  // Starts.
 
-  /** Resolved when a program may be started. */
-  #turnOf(name: string): Promise<void> {
-    return new Promise((resolve, reject) => {
-      this.#waiters.push({ name, resolve, reject });
-      queueMicrotask(() => this.#open());
-    });
+  #noteDue(member: Member): void {
+    member.isDue = true;
+    this.#startDue();
   }
 
-  #open(): void {
-    for (const waiter of this.#waiters) {
-      const member = this.#members.find(({ name }) => name === waiter.name);
-      if (member?.stopped) {
-        const why = this.#stopping ? "sam stops" : "it was stopped";
-        waiter.reject(new SamError("INTERRUPT", `${waiter.name} was not started: ${why}`));
-      } else if (member && !this.#stopping && this.#heldUpBy(member).length === 0) waiter.resolve();
-      else continue; // also where the others are not there yet
-      this.#waiters = this.#waiters.filter((each) => each !== waiter);
+  /** Starts the processes that are due, and that no other program holds up. */
+  #startDue(): void {
+    for (const member of this.#members) {
+      if (!member.isDue || this.#stopping || this.#heldUpBy(member).length > 0) continue;
+      member.isDue = false;
+      member.supervision.allowStart();
     }
   }
 

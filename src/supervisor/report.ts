@@ -2,11 +2,14 @@
 import type { Evidence } from "../core/server/types.ts";
 import type { SupervisorEvent, SupervisorStatus } from "../api/events.ts";
 
+/** What decides how a state is shown. */
+type Shown = Pick<SupervisorStatus, "state" | "ready" | "check">;
+
 /** The state of a program in one word. */
-export function stateWord(
-  { state, ready, check }: Pick<SupervisorStatus, "state" | "ready" | "check">,
-): string {
+export function stateWord({ state, ready, check }: Shown): string {
   switch (state) {
+    case "pending":
+      return "waiting";
     case "idle":
     case "spawning":
       return "starting";
@@ -20,6 +23,12 @@ export function stateWord(
     default:
       return state;
   }
+}
+
+/** The state of a program, with the programs that it waits for. */
+export function stateText(status: Shown & { readonly waitsFor?: readonly string[] }): string {
+  const { waitsFor = [] } = status;
+  return stateWord(status) + (waitsFor.length > 0 ? ` for ${waitsFor.join(", ")}` : "");
 }
 
 /** The lines for an event that matters to whoever reads standard error; none for the others. Safe to show on a terminal. */

@@ -81,6 +81,7 @@ export class Supervision implements Supervisor {
   readonly #readyBy: "check" | "start" | "spawn";
   readonly #log = new EventLog();
   readonly #onEvent: ((event: SupervisorEvent) => Promise<void> | void) | undefined;
+  readonly #onDue: (() => void) | undefined;
   #driver: Driver | null = null;
   #checker: Checker | null = null;
   #status: ExitStatus | null = null;
@@ -94,13 +95,16 @@ export class Supervision implements Supervisor {
   #halting: (() => void)[] = [];
   #restarting: { resolve: () => void; reject: (error: SamError) => void }[] = [];
 
+  /** `onDue`: called when a process is due, which starts after `allowStart()`. Without it, processes start at once. */
   constructor(
     program: CheckedProgram,
     options: CheckedSuperviseOptions,
     onEvent?: (event: SupervisorEvent) => Promise<void> | void,
+    onDue?: () => void,
   ) {
     this.#options = options;
     this.#onEvent = onEvent;
+    this.#onDue = onDue;
     const atSpawn = program.isCommand && !program.preload;
     this.#readyBy = options.check ? "check" : atSpawn ? "spawn" : "start";
     this.finished = new Promise((resolve) => this.#settle = resolve);
@@ -130,11 +134,13 @@ export class Supervision implements Supervisor {
         program: program.name,
         startedAtSpawn: program.isCommand,
         preloaded: program.preload ?? false,
+        asksBeforeStart: this.#onDue !== undefined,
         heartbeatWindow,
       },
       command: () => program.command(runtime),
     }, {
       event: (event, instanceId) => this.#event(event, instanceId),
+      askToStart: () => this.#onDue?.(),
       finish: (status) => {
         const { error, ...rest } = status;
         this.#finish({
@@ -216,6 +222,11 @@ export class Supervision implements Supervisor {
   shutdown(signal: Signal | null, delivered = false): void {
     if (this.#driver) this.#driver.shutdown(signal, delivered);
     else this.#stopEarly = { signal };
+  }
+
+  /** Starts the process that is due. */
+  allowStart(): void {
+    this.#driver?.allowStart();
   }
 
   restart(): Promise<void> {

@@ -148,6 +148,7 @@ commandTest(
       ill: { program: "sleep", args: ["60"], check },
       never: { program: "sleep", args: ["60"], check: { command: "false" } },
       done: { program: "./done.mjs" },
+      late: { program: "sleep", args: ["60"], after: ["checked", "never"] },
     };
     writeFileSync(`${stage.directory}/done.mjs`, "setTimeout(() => {}, 1000);");
     writeFileSync(`${stage.directory}/sam.config.json`, JSON.stringify({ name: "shop", programs }));
@@ -163,12 +164,16 @@ commandTest(
     assertMatch(table, /^checked +ready /m);
     assertMatch(table, /^ill +unhealthy /m);
     assertMatch(table, /^never +starting /m);
+    assertMatch(table, /^late +waiting for never /m);
     const [head, done] = table.split("\n").filter((line) => /^(NAME|done) /.test(line));
     const column = head!.indexOf("HEARTBEAT");
     assertEquals([/^done +finished /.test(done!), done![column]], [true, "-"], table);
-    const [{ programs: [first, second] }] = JSON.parse(await output(sam(["status", "--json"])));
+    const [{ programs: [first, second, , , last] }] = JSON.parse(
+      await output(sam(["status", "--json"])),
+    );
     assertEquals([first.state, first.ready, first.check], ["launched", true, "passing"]);
     assertEquals([second.state, second.ready, second.check], ["launched", false, "failing"]);
+    assertEquals([last.state, last.waitsFor, "waitsFor" in first], ["pending", ["never"], false]);
     const lines = (await output(sam(["events", "shop/ill"]))).replaceAll(/^\S+ /gm, "").split("\n");
     assert(lines.includes("ill: instance 1 passed its check"), lines.join("\n"));
     assert(

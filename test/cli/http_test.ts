@@ -98,7 +98,7 @@ commandTest(
       "stopped: worker (stopped)",
       "ready: web (launched)",
       "not ready: ill (launched)",
-      "not ready: late (spawning, waits for ill)",
+      "not ready: late (pending, waits for ill)",
     ]]);
     assertEquals(await sam(["stop", "ill"]).exited, 0);
     assertEquals(await sam(["stop", "late"]).exited, 0);
@@ -228,7 +228,7 @@ test(
     const fleet = {
       names: ["p"],
       subscribe: (listener: typeof hear) => hear = listener,
-      supervisor: () => ({ status: programAs("p", { pid: null }) }),
+      status: () => programAs("p", { pid: null }),
     };
     const identity = { name: "shop", strategy: "one_for_one" } as const;
     const journal = new Journal(

@@ -44,7 +44,7 @@ test("core server: a replacement that fails before its start() is recovered, the
   const limited = new Bench({ restart: restart({ intensity: 2 }) }).start().exit(0).launch().exit(
     6,
   );
-  limited.pass(100);
+  limited.pass(120);
   assertEquals(limited.launch().exit(6).status()?.reason, "restart-limit");
 });
 
@@ -94,4 +94,39 @@ test("core server: a spawn that fails is fatal for the first instance, a failed 
   assertEquals(later.state, "backoff");
   later.pass(100);
   assertEquals(later.of("spawn"), [{ type: "spawn", instanceId: 3 }]);
+});
+
+test("core server: a process that has to ask starts when that is allowed, and the next one asks again", () => {
+  const bench = new Bench({ asksBeforeStart: true });
+  bench.feed({ type: "begin" });
+  for (const id of [1, 2]) {
+    assertEquals(bench.of("askToStart").length, 1);
+    assertEquals([bench.state, bench.of("spawn")], ["pending", []]);
+    assertEquals(bench.feed({ type: "restart" }), [], "a restart does not go before the others");
+    assertEquals([bench.state, bench.server.deadline], ["pending", undefined]);
+    bench.feed({ type: "allowStart" });
+    assertEquals([bench.state, bench.of("spawn")], ["spawning", [{
+      type: "spawn",
+      instanceId: id,
+    }]]);
+    assertEquals(bench.feed({ type: "allowStart" }), []);
+    bench.start().exit(1);
+  }
+});
+
+test("core server: a stop or halt of a process that waits to be started starts none, and is no failure", () => {
+  const pending = () => {
+    const bench = new Bench({ asksBeforeStart: true });
+    bench.feed({ type: "begin" });
+    return bench;
+  };
+  const stopped = pending();
+  stopped.feed({ type: "shutdown", signal: "SIGTERM" });
+  assertEquals(stopped.status(), { code: 143, signal: "SIGTERM", reason: "stopped" });
+  const halted = pending();
+  halted.feed({ type: "halt" });
+  assertEquals([halted.state, halted.events("stopped").length], ["stopped", 1]);
+  assertEquals(halted.feed({ type: "allowStart" }), []);
+  halted.feed({ type: "restart" });
+  assertEquals([halted.state, halted.of("askToStart").length], ["pending", 1]);
 });

@@ -21,6 +21,21 @@ const instanceTwo = (bench: Bench) => bench.start().exit(0);
 /** Every state, and what may be different inside of it. */
 const situations: Readonly<Record<string, Situation>> = {
   "idle": { state: "idle", reach: () => {} },
+  "pending": {
+    state: "pending",
+    reach: (b) => b.feed({ type: "begin" }),
+    settings: { asksBeforeStart: true },
+  },
+  "pending replacement": {
+    state: "pending",
+    reach: (b) => {
+      for (const input of [{ type: "begin" }, { type: "allowStart" }] as const) b.feed(input);
+      b.feed({ type: "spawned", pid: 7 });
+      b.feed({ type: "restart" });
+      b.feed(crash);
+    },
+    settings: { asksBeforeStart: true },
+  },
   "spawning": { state: "spawning", reach: (b) => b.feed({ type: "begin" }) },
   "spawning, stop asked": {
     state: "spawning",
@@ -193,6 +208,7 @@ const inputs: readonly ServerInput[] = [
   { type: "shutdown", signal: "SIGKILL" },
   { type: "restart" },
   { type: "halt" },
+  { type: "allowStart" },
   { type: "unhealthy", reason: "unhealthy", detail: "no answer" },
   { type: "unhealthy", reason: "startup", detail: "never an answer" },
   says({ type: "hello", version: 1, id: 91, pid: 9, notice: "" }),

@@ -45,6 +45,7 @@ function fleetOf(
       .map(({ name, event }) => `${event.type} ${name}${event.instanceId}`);
   return {
     fleet,
+    told,
     said,
     reached: (text: string) => eventually(`${text} in ${said()}`, () => said().includes(text)),
   };
@@ -136,7 +137,7 @@ processTest(
     killQuietly(fleet.supervisor("a").status.pid!);
     await reached("exit a1");
     writeFileSync(go, "");
-    assertEquals([await fleet.finished, refused], [0, 1]);
+    assertEquals([await fleet.finished, refused], [0, 0]);
     assertEquals(texts, ["instance 1 ended by SIGKILL (signal); none follows"]);
     assertEquals(said(), ["spawn a1", "spawn b1", "exit a1", "exit b1"]);
   },
@@ -149,14 +150,18 @@ const stoppedAlone = [
 for (const [stopped, what] of stoppedAlone) {
   processTest(`stopped alone: ${what}`, async () => {
     const never = { a: { command: "false", period: 20 } };
-    const { fleet, said, reached } = fleetOf("one_for_one", { a: [sleep], b: [sleep, "a"] }, never);
+    const shells = { a: [sleep], b: [sleep, "a"] } as const;
+    const { fleet, told, said, reached } = fleetOf("one_for_one", shells, never);
     await reached("spawn a1");
+    const { state, waitsFor: others } = fleet.status("b");
+    assertEquals([state, others, "waitsFor" in fleet.status("a")], ["pending", ["a"], false]);
     await fleet.stopOne(stopped);
     const waitsFor = [fleet.waitsFor("a"), fleet.waitsFor("b")];
     assertEquals(waitsFor, [undefined, stopped === "a" ? ["a"] : undefined]);
     fleet.stop(null);
     assertEquals(await fleet.finished, 0);
     assertEquals(said(), ["spawn a1", "exit a1"]);
+    assertEquals(told.filter(({ event }) => event.type === "spawnFailed"), []);
   });
 }
 

@@ -172,6 +172,7 @@ export function drawPlan(seed: number): Plan {
         on: dice.oneOf("started", "started", "started", "started", "failure", "always"),
         resetAfter: dice.oneOf(50, 1000),
       },
+      asksBeforeStart: dice.once(4),
     },
     scripts: Array.from(
       { length: 1 + dice.upTo(4) },

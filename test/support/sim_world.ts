@@ -98,6 +98,10 @@ export class World {
         this.events.push(event.type === "recovery" ? `recovery: ${event.reason}` : event.type);
         this.attempt(() => assert(this.judge.finished === null, `${event.type} after the end`));
       },
+      askToStart: () => {
+        const at = this.now + this.dice.oneOf(0, 1, 200);
+        this.toServer(at, () => this.attempt(() => this.driver.allowStart()));
+      },
       finish: (status) => this.attempt(() => this.#end(status)),
     });
     this.#watch();

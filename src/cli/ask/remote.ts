@@ -3,7 +3,7 @@ import { isSignal } from "../../core/signals.ts";
 import type { SupervisorEvent } from "../../api/events.ts";
 import * as host from "../host/host.ts";
 import { loadRuntime } from "../../runtime/runtime.ts";
-import { printable, report, stateWord } from "../../supervisor/report.ts";
+import { printable, report, stateText } from "../../supervisor/report.ts";
 import type { Answer, Request } from "../serve/control.ts";
 import { CommandError } from "../command_line/exit.ts";
 import { parseText } from "../command_line/flags.ts";
@@ -118,7 +118,7 @@ function factsOf(servers: readonly ServerStatus[]): Facts {
     server.programs.map((program) => {
       const { pid, restarts, lastRecovery: last } = program;
       return [nameOf(server, program, true), [
-        stateWord(program),
+        printable(stateText(program)),
         pid === null ? "no process" : `pid ${pid}`,
         `restarts ${restarts}`,
         last ? `last failure: ${last.reason} of instance ${last.instanceId}` : "",

@@ -1,6 +1,6 @@
 /** `sam status` for people: a table of programs. */
 import type { Output } from "../host/host.ts";
-import { printable, stateWord } from "../../supervisor/report.ts";
+import { printable, stateText, stateWord } from "../../supervisor/report.ts";
 import * as host from "../host/host.ts";
 import type { ProgramStatus, ServerStatus } from "../serve/status.ts";
 
@@ -76,7 +76,10 @@ function cells(program: ProgramStatus): Cell[] {
   const { pid, uptime, restarts, heartbeatAge, slack, memory, lastRecovery } = program;
   const word = stateWord(program);
   return [
-    [word, word === "ready" ? "green" : ["finished", "stopped"].includes(word) ? "dim" : "yellow"],
+    [
+      printable(stateText(program)),
+      word === "ready" ? "green" : ["finished", "stopped"].includes(word) ? "dim" : "yellow",
+    ],
     [String(pid ?? "-")],
     [uptime === null ? "-" : span(uptime)],
     [String(restarts), restarts > 0 ? "yellow" : undefined],

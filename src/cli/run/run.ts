@@ -71,7 +71,7 @@ export async function run(words: readonly string[]): Promise<number> {
       plan.programs.map(({ name, options: { settings } }) => ({
         name,
         settings,
-        status: fleet.supervisor(name).status,
+        status: fleet.status(name),
       })),
     isReady: () => fleet.allReady,
   }, (error) => lines.write(`sam: systemd cannot be told: ${(error as Error).message}`));

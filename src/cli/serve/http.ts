@@ -94,9 +94,8 @@ export class Endpoints {
 
 /** 200 when every program is ready, has done its work or was stopped alone, else 503; a line for each says how it is. */
 function readiness(fleet: Fleet, journal: Journal): HttpAnswer {
-  const lines = journal.status.programs.map(({ name, state }) => {
+  const lines = journal.status.programs.map(({ name, state, waitsFor }) => {
     const how = fleet.isStopped(name) ? "stopped" : fleet.isReady(name) ? "ready" : "not ready";
-    const waitsFor = fleet.waitsFor(name);
     return `${how}: ${name} (${state}${waitsFor ? `, waits for ${waitsFor.join(", ")}` : ""})\n`;
   });
   return { status: fleet.allReady ? 200 : 503, type: text, body: lines.join("") };

@@ -76,7 +76,7 @@ export class Journal {
       strategy,
       ...(url !== undefined && { url }),
       programs: this.#fleet.names.map((name) => {
-        const { status } = this.#fleet.supervisor(name);
+        const status = this.#fleet.status(name);
         return {
           name,
           ...status,

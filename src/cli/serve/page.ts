@@ -155,8 +155,9 @@ function summary(views: readonly View[], troubled: readonly View[]): string {
 
 /** The row of a program, to be seen while its details are folded. */
 function row({ program, problem, word, isTroubled }: View): string {
-  const { name, uptime, memory, restarts } = program;
+  const { name, uptime, memory, restarts, waitsFor = [] } = program;
   const shown = [
+    waitsFor.length > 0 && `for ${escaped(waitsFor.join(", "))}`,
     restarts > 0 && counted(restarts, "restart"),
     uptime !== null && `up ${span(uptime)}`,
     memory !== null && `${(memory / 2 ** 20).toFixed(0)} MiB`,

@@ -6,6 +6,8 @@ import type { SamConfig } from "../run/config.ts";
 export interface ProgramStatus extends SupervisorStatus {
   /** Its name. */
   readonly name: string;
+  /** The programs that must end, or be ready, before its next process starts; left out where no process is due. */
+  readonly waitsFor?: readonly string[];
   /** The resident memory of its process in bytes; null where that is not known. */
   readonly memory: number | null;
   /** Milliseconds since its process was started; null while there is none. */

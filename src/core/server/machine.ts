@@ -184,6 +184,7 @@ const actions: Readonly<Record<ActionName, Action>> = {
     program.spare.end(); // it holds old code
     spawn(program, now);
   },
+  startProcess,
   launch,
   failSpawn,
   confirm: (program, _input, now) => confirm(program, now),
@@ -252,9 +253,15 @@ function beginNext(program: ProgramRecord, now: number): void {
   if (promoted.hello) calls.welcome(program, promoted.hello, now);
 }
 
-/** Starts a process. */
+/** Starts a process, or asks to start it where other programs come first. */
 function spawn(program: ProgramRecord, now: number): void {
   program.beginInstance(now);
+  if (!program.settings.asksBeforeStart) return startProcess(program);
+  program.state = "pending";
+  program.push({ type: "askToStart" });
+}
+
+function startProcess(program: ProgramRecord): void {
   program.state = "spawning";
   program.push({ type: "spawn", instanceId: program.instance.id });
 }

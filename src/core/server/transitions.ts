@@ -18,6 +18,7 @@ export type ActionName =
   | "acknowledge"
   | "spawn"
   | "spawnAfresh"
+  | "startProcess"
   | "launch"
   | "failSpawn"
   | "welcome"
@@ -59,6 +60,7 @@ type Row = Readonly<Record<ServerEventName, ActionName>>;
 /** There is no process to warn or to answer. */
 const silent: Row = {
   begin: "ignore",
+  allowStart: "ignore",
   spawned: "ignore",
   spawnFailed: "ignore",
   exit: "ignore",
@@ -134,6 +136,7 @@ const ending: Row = {
 /** The table. */
 export const table: Readonly<Record<ServerState, Row>> = {
   idle: { ...silent, begin: "spawn", shutdown: "finish", halt: "rest" },
+  pending: { ...silent, allowStart: "startProcess", shutdown: "finish", halt: "rest" },
   spawning: {
     ...silent,
     spawned: "launch",

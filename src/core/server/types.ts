@@ -7,6 +7,7 @@ import type { EndSignal, Signal } from "../signals.ts";
 /** Where a supervised program is in its life. */
 export type ServerState =
   | "idle"
+  | "pending"
   | "spawning"
   | "launched"
   | "registered"
@@ -120,6 +121,8 @@ export interface ServerSettings {
   readonly captureStack: boolean;
   /** Failures of a process that lives are reported, and nothing is done about them. */
   readonly observe: boolean;
+  /** Each process starts only when that is allowed: other programs come first. */
+  readonly asksBeforeStart?: boolean;
   readonly hasQuorum: boolean;
   readonly hasClusterMap: boolean;
   /** Milliseconds in which a second heartbeat may be left out by the transport; added to the deadline. */
@@ -129,6 +132,8 @@ export interface ServerSettings {
 /** What a server is told. */
 export type ServerInput =
   | { readonly type: "begin" }
+  /** The answer to `askToStart`. */
+  | { readonly type: "allowStart" }
   | { readonly type: "spawned"; readonly pid: number }
   | { readonly type: "spawnFailed"; readonly error: Problem }
   /** `detail`: what else is known about the end, for people. */
@@ -243,6 +248,8 @@ export type ServerEvent =
 
 /** What must be done. */
 export type ServerEffect =
+  /** The next process is due. It starts after `allowStart`. */
+  | { readonly type: "askToStart" }
   | { readonly type: "spawn"; readonly instanceId: number }
   /** The process is about to be ended: look at it. Signals wait for its stack, at most so long; 0: take none. */
   | { readonly type: "examine"; readonly stackMs: number }

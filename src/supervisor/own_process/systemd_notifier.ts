@@ -4,7 +4,7 @@
  */
 import { type Alarm, alarmOf, type Sleeper } from "../wake_timer.ts";
 import type { SupervisorEvent, SupervisorStatus } from "../../api/events.ts";
-import { stateWord } from "../report.ts";
+import { stateText } from "../report.ts";
 import type { Runtime } from "../../runtime/runtime.ts";
 import type { ServerSettings } from "../../core/server/types.ts";
 
@@ -115,7 +115,7 @@ export function sender(
 export interface NotifiedProgram {
   readonly name: string;
   readonly settings: Pick<ServerSettings, "timeInterval" | "startupTimeout" | "stopTimeout">;
-  readonly status: SupervisorStatus;
+  readonly status: SupervisorStatus & { readonly waitsFor?: readonly string[] };
 }
 
 /** Beyond what something may take by our own limits. */
@@ -252,6 +252,6 @@ function statusText(programs: readonly NotifiedProgram[]): string {
     const past = lastRecovery === null
       ? ""
       : `, ${restarts} restart${restarts === 1 ? "" : "s"}, the last for ${lastRecovery.reason}`;
-    return `${who}${stateWord(status)}${past}`;
+    return `${who}${stateText(status)}${past}`;
   }).join("; ");
 }

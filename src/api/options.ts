@@ -16,7 +16,7 @@ import {
   integerFrom,
   invalid,
   type NameOf,
-  or,
+  orDefault,
   type Rules,
 } from "./validate.ts";
 
@@ -144,7 +144,7 @@ const rules: Rules<Complete> = {
   warnSignal: [checkSignal, "SIGTERM"],
   restart: [
     (name, value, nameOf) =>
-      checkParts(name, or(value, {}), restartRules, (key) => nameOf(`restart.${key}`)),
+      checkParts(name, orDefault(value, {}), restartRules, (key) => nameOf(`restart.${key}`)),
   ],
   startupTimeout: [milliseconds, 0],
   stopTimeout: [milliseconds, 10_000],

@@ -30,13 +30,17 @@ export function checkParts<T>(
   const checked: Partial<T> = {};
   for (const key of Object.keys(rules) as (keyof T & string)[]) {
     const [check, otherwise] = rules[key];
-    checked[key] = check(nameOf(key), or(given[key], or(defaults[key], otherwise)), nameOf);
+    checked[key] = check(
+      nameOf(key),
+      orDefault(given[key], orDefault(defaults[key], otherwise)),
+      nameOf,
+    );
   }
   return checked as T;
 }
 
 /** The given value, null included; `otherwise` only for undefined. */
-export function or(given: unknown, otherwise: unknown): unknown {
+export function orDefault(given: unknown, otherwise: unknown): unknown {
   return given === undefined ? otherwise : given;
 }
 

@@ -14,36 +14,36 @@ import * as host from "./host/host.ts";
 import { checkPlatform, loadRuntime } from "../runtime/runtime.ts";
 import { CommandError, exitCodeOf, exitCodes } from "./command_line/exit.ts";
 import { help, runHelp } from "./command_line/help.ts";
-import type * as Remote from "./ask/remote.ts";
+import { remoteOptions, runOptions } from "./command_line/commands.ts";
 import { version } from "./command_line/version.ts";
 import { helpAsked, type Option } from "./command_line/words.ts";
 
 export type { ProgramConfig, RestartConfig, SamConfig } from "./run/config.ts";
-export type { ProgramStatus, ServerStatus } from "./serve/status.ts";
+export type { ProgramStatus, ServerStatus } from "./control/status.ts";
 
+type CarryOut = (words: readonly string[]) => Promise<number>;
+
+/** A command: its options, and the import of what carries it out. */
 interface Command {
-  readonly carryOut: (words: readonly string[]) => Promise<number>;
   readonly options: readonly Option[];
+  load(): Promise<CarryOut>;
 }
 
-const remote = (name: keyof typeof Remote.remoteOptions) => async (): Promise<Command> => {
-  const { [name]: carryOut, remoteOptions } = await import("./ask/remote.ts");
-  return { carryOut, options: remoteOptions[name] };
-};
+const remote = (name: keyof typeof remoteOptions): Command => ({
+  options: remoteOptions[name],
+  load: async () => (await import("./ask/remote_commands.ts"))[name],
+});
 
-const commands: Readonly<Record<string, () => Promise<Command>>> = {
-  run: async () => {
-    const { run, runOptions } = await import("./run/run.ts");
-    return { carryOut: run, options: runOptions };
-  },
+const commands: Readonly<Record<string, Command>> = {
+  run: { options: runOptions, load: async () => (await import("./run/run.ts")).run },
   status: remote("status"),
   events: remote("events"),
   restart: remote("restart"),
   stop: remote("stop"),
   signal: remote("signal"),
-  completion: async () => {
-    const { completion } = await import("./command_line/completion.ts");
-    return { carryOut: completion, options: [] };
+  completion: {
+    options: [],
+    load: async () => (await import("./command_line/completion.ts")).completion,
   },
 };
 
@@ -55,14 +55,14 @@ async function main(words: readonly string[]): Promise<number> {
   }
   if (["--help", "-h", "help"].includes(name)) return print(help);
   if (name === "--version") return print(`${version}\n`);
-  const load = Object.hasOwn(commands, name) ? commands[name] : undefined;
-  if (load === undefined) {
+  const command = Object.hasOwn(commands, name) ? commands[name] : undefined;
+  if (command === undefined) {
     throw new CommandError("usage", `there is no command "${name}"; see sam --help`);
   }
-  const { carryOut, options } = await load();
-  const asked = helpAsked(rest, options, name === "run");
+  const asked = helpAsked(rest, command.options, name === "run");
   if (asked !== undefined) return print(name === "run" ? runHelp(asked === "--help-all") : help);
   checkPlatform();
+  const carryOut = await command.load();
   return await carryOut(rest);
 }
 

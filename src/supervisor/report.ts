@@ -134,3 +134,12 @@ function details(evidence: Evidence): string[] {
   if (output?.length) lines.push("its last output", ...output.map((line) => `  ${line}`));
   return lines.map((line) => `  ${line.trimEnd()}`);
 }
+
+/** A time for people: `12 s`, `3 m`, `5 h`, `2 d`. */
+export function span(ms: number): string {
+  const units = [["d", 86_400_000], ["h", 3_600_000], ["m", 60_000]] as const;
+  const unit = units.find(([, length]) => ms >= length);
+  return unit
+    ? `${Math.floor(ms / unit[1])} ${unit[0]}`
+    : `${Math.max(0, Math.round(ms / 1000))} s`;
+}

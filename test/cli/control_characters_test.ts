@@ -2,7 +2,7 @@
 import { assert, assertEquals, assertStringIncludes } from "@std/assert";
 import type { SupervisorEvent } from "../../mod.ts";
 import type { Output } from "../../src/cli/host/host.ts";
-import type { ServerStatus } from "../../src/cli/serve/status.ts";
+import type { ServerStatus } from "../../src/cli/control/status.ts";
 import { table } from "../../src/cli/ask/table.ts";
 import { SlackCounter } from "../../src/core/server/slack.ts";
 import { logger } from "../../src/supervisor/log.ts";

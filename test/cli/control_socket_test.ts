@@ -2,8 +2,8 @@
 import { assertEquals } from "@std/assert";
 import { existsSync, mkdirSync, readdirSync, renameSync, rmSync } from "node:fs";
 import { createServer, type Server } from "node:net";
-import { Control } from "../../src/cli/serve/control.ts";
-import { connect } from "../../src/cli/host/socket.ts";
+import { Control } from "../../src/cli/serve/control_server.ts";
+import { connect } from "../../src/cli/control/control_socket.ts";
 import { loadRuntime } from "../../src/runtime/runtime.ts";
 import { processTest } from "../support/processes.ts";
 

@@ -2,7 +2,7 @@
 import { assert, assertEquals, assertMatch, assertStringIncludes } from "@std/assert";
 import { spawn, spawnSync } from "node:child_process";
 import { chmodSync, existsSync, mkdirSync, readdirSync, statSync, writeFileSync } from "node:fs";
-import type { ProgramStatus } from "../../src/cli/serve/status.ts";
+import type { ProgramStatus } from "../../src/cli/control/status.ts";
 import { table } from "../../src/cli/ask/table.ts";
 import type { Output } from "../../src/cli/host/host.ts";
 import { type Command, commandTest, samCommand } from "../support/command.ts";

@@ -9,7 +9,7 @@ import { addressOf } from "../../src/cli/command_line/address.ts";
 import { type Entry, Journal } from "../../src/cli/serve/journal.ts";
 import { Live } from "../../src/cli/serve/live.ts";
 import { pieces, reportAt } from "../../src/cli/serve/page.ts";
-import type { ProgramStatus, ServerStatus } from "../../src/cli/serve/status.ts";
+import type { ProgramStatus, ServerStatus } from "../../src/cli/control/status.ts";
 import { SlackCounter } from "../../src/core/server/slack.ts";
 import type { Fleet } from "../../src/supervisor/fleet.ts";
 import type { LastRecovery, SamError, SupervisorEvent } from "../../mod.ts";

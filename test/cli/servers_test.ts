@@ -3,12 +3,12 @@
 import { assert, assertEquals, assertMatch, assertStringIncludes } from "@std/assert";
 import { existsSync, mkdirSync, writeFileSync } from "node:fs";
 import { connect, createServer, type Socket } from "node:net";
-import { openControl } from "../../src/cli/serve/control.ts";
+import { openControl } from "../../src/cli/serve/control_server.ts";
 import type { Journal } from "../../src/cli/serve/journal.ts";
 import type { SupervisorEvent } from "../../mod.ts";
 import type { Fleet } from "../../src/supervisor/fleet.ts";
 import { loadRuntime, type Stream } from "../../src/runtime/runtime.ts";
-import { Lines } from "../../src/cli/host/socket.ts";
+import { Lines } from "../../src/cli/control/control_socket.ts";
 import { commandTest } from "../support/command.ts";
 import { test } from "../support/harness.ts";
 import { eventually, type Stage } from "../support/processes.ts";

@@ -6,10 +6,10 @@ import {
   optionFlags,
   parseText,
   programFlags,
-  Settings,
   valueOf,
   variableOf,
 } from "../../src/cli/command_line/flags.ts";
+import { Settings } from "../../src/cli/command_line/settings.ts";
 import { type CommandError, exitCodes } from "../../src/cli/command_line/exit.ts";
 import { help, runHelp } from "../../src/cli/command_line/help.ts";
 import { checkConfig } from "../../src/cli/run/config.ts";

@@ -3,15 +3,9 @@ import { assert, assertGreater, assertMatch } from "@std/assert";
 import { readdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import { checkConfig } from "../../src/cli/run/config.ts";
-import {
-  flagOf,
-  optionFlags,
-  parseText,
-  programFlags,
-  Settings,
-} from "../../src/cli/command_line/flags.ts";
-import { remoteOptions } from "../../src/cli/ask/remote.ts";
-import { runOptions } from "../../src/cli/run/run.ts";
+import { flagOf, optionFlags, parseText, programFlags } from "../../src/cli/command_line/flags.ts";
+import { Settings } from "../../src/cli/command_line/settings.ts";
+import { remoteOptions, runOptions } from "../../src/cli/command_line/commands.ts";
 import { parseWords } from "../../src/cli/command_line/words.ts";
 import { examples, runExample } from "../support/example.ts";
 import { test } from "../support/harness.ts";

@@ -1,10 +1,10 @@
 /** The servers of this user, as those see them who ask: who answers, who does not, and which of them a name means. */
 import { SamError } from "../../errors.ts";
 import { loadRuntime, type Runtime } from "../../runtime/runtime.ts";
-import type { Answer, Request } from "../serve/control.ts";
+import type { Answer, Request } from "../control/protocol.ts";
 import { CommandError } from "../command_line/exit.ts";
-import type { ServerStatus } from "../serve/status.ts";
-import { connect, type Lines, serverNames } from "../host/socket.ts";
+import type { ServerStatus } from "../control/status.ts";
+import { connect, type Lines, serverNames } from "../control/control_socket.ts";
 
 /** So long servers have for their first answer; … */
 const answerMs = 10_000;
@@ -100,7 +100,7 @@ async function greet(name: string, lines: Lines): Promise<Server | undefined> {
   const ask = (request: Request) =>
     new Promise<Answer | undefined>((resolve, reject) => {
       lines.receive((value) => {
-        if (typeof value !== "object" || value === null) return reject(odd(name));
+        if (typeof value !== "object" || value === null) return reject(unknownAnswer(name));
         const { error } = value as Answer;
         if (error) reject(new SamError(error.code, error.message));
         else resolve(value);
@@ -110,12 +110,12 @@ async function greet(name: string, lines: Lines): Promise<Server | undefined> {
   const answer = await ask({ ask: "status" });
   if (answer === undefined) return undefined;
   const status = answer.ok as ServerStatus | null | undefined;
-  if (!Array.isArray(status?.programs)) throw odd(name);
+  if (!Array.isArray(status?.programs)) throw unknownAnswer(name);
   return { status: { ...status, name }, lines, ask };
 }
 
 /** What listens at a socket, and is no server of ours. */
-export function odd(name: string): CommandError {
+export function unknownAnswer(name: string): CommandError {
   return new CommandError(
     "unavailable",
     `the server ${name} does not answer as a sam does; is it one of another version?`,
@@ -141,7 +141,7 @@ export function targetsOf({ servers }: Found, name: string | undefined): readonl
 }
 
 /** The same, where there must be one. */
-export function meant(found: Found, name: string | undefined): readonly Target[] {
+export function requireTargets(found: Found, name: string | undefined): readonly Target[] {
   const targets = targetsOf(found, name);
   if (targets.length > 0) return targets;
   const [silent] = found.silent;

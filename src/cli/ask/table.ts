@@ -1,8 +1,8 @@
 /** `sam status` for people: a table of programs. */
 import type { Output } from "../host/host.ts";
-import { printable, stateText, stateWord } from "../../supervisor/report.ts";
+import { printable, span, stateText, stateWord } from "../../supervisor/report.ts";
 import * as host from "../host/host.ts";
-import type { ProgramStatus, ServerStatus } from "../serve/status.ts";
+import type { ProgramStatus, ServerStatus } from "../control/status.ts";
 
 type Cell = readonly [text: string, colour?: Colour];
 type Colour = "red" | "yellow" | "green" | "dim";
@@ -90,13 +90,4 @@ function cells(program: ProgramStatus): Cell[] {
       ? ["-"]
       : [`${lastRecovery.reason}, ${span(Date.now() - lastRecovery.at)} ago`, "red"],
   ] as Cell[];
-}
-
-/** A time for people: `12 s`, `3 m`, `5 h`, `2 d`. */
-export function span(ms: number): string {
-  const units = [["d", 86_400_000], ["h", 3_600_000], ["m", 60_000]] as const;
-  const unit = units.find(([, length]) => ms >= length);
-  return unit
-    ? `${Math.floor(ms / unit[1])} ${unit[0]}`
-    : `${Math.max(0, Math.round(ms / 1000))} s`;
 }

@@ -2,9 +2,8 @@
 import { signals } from "../../core/signals.ts";
 import * as host from "../host/host.ts";
 import { CommandError } from "./exit.ts";
-import { flagOf, optionFlags, programFlags } from "./flags.ts";
-import { remoteOptions } from "../ask/remote.ts";
-import { runOptions } from "../run/run.ts";
+import { flagOf, flags } from "./flags.ts";
+import { remoteOptions, runOptions } from "./commands.ts";
 
 /** The names of signals with and without SIG: `sam signal` takes both. */
 const signalWords = [...signals.map((signal) => signal.slice(3)), ...signals].join(" ");
@@ -38,7 +37,7 @@ export function completion(words: readonly string[]): Promise<number> {
 
 /** The words that may follow a flag of `sam run`, where they are known. */
 function choices(): readonly (readonly [flag: string, values: string])[] {
-  return [...programFlags, ...optionFlags].flatMap((row) =>
+  return flags.flatMap((row) =>
     typeof row.kind === "string" ? [] : [[flagOf(row), row.kind.join(" ")] as const]
   );
 }
@@ -46,7 +45,7 @@ function choices(): readonly (readonly [flag: string, values: string])[] {
 const flagsOf = (options: readonly { readonly flag: string }[]) =>
   options.map(({ flag }) => flag).join(" ");
 /** What switches off. */
-const noFlags = [...programFlags, ...optionFlags].filter(({ kind }) => kind === "switch")
+const noFlags = flags.filter(({ kind }) => kind === "switch")
   .map((row) => ({ flag: flagOf(row).replace("--", "--no-"), takesValue: false }));
 const allRunOptions = [...runOptions, ...noFlags];
 

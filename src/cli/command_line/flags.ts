@@ -2,7 +2,7 @@
  * What `sam run` can be told about a program, as data: each row is a flag, an environment variable and a key of the
  * configuration file at once. The parser, the help, the completion and docs/cli.md are made of it.
  */
-import { invalid, or } from "../../api/validate.ts";
+import { invalid } from "../../api/validate.ts";
 import { signals } from "../../core/signals.ts";
 
 /** How the text of a flag or of a variable becomes a value. */
@@ -150,6 +150,9 @@ export const programFlags: readonly Flag[] = [
   },
 ];
 
+/** All rows, in the order of the help. */
+export const flags: readonly Flag[] = [...programFlags, ...optionFlags];
+
 /** Keys whose flags have names of their own. */
 const names: Readonly<Record<string, string>> = {
   runtimeFlags: "runtime-flag",
@@ -236,45 +239,4 @@ function product(number: number, factor: number): number {
   const exact = number * factor;
   const whole = Math.round(exact);
   return Math.abs(exact - whole) < 1e-6 ? whole : exact;
-}
-
-/** What was said about a program, and where: the value by its key, and for messages the name of its source. */
-export class Settings {
-  readonly #values = new Map<string, { readonly value: unknown; readonly source: string }>();
-
-  /**
-   * Says something, where no other source has before; said again, a list grows, and else the last counts. Environment
-   * variables of all sources go together.
-   */
-  add(key: string, value: unknown, source: string): void {
-    const before = this.#values.get(key);
-    const isAgain = before?.source === source;
-    if (before !== undefined && key === "env") {
-      const [less, more] = isAgain ? [before.value, value] : [value, before.value];
-      this.#values.set(key, {
-        source: before.source,
-        value: { ...less as object, ...more as object },
-      });
-      return;
-    }
-    if (before !== undefined && !isAgain) return;
-    const isList = Array.isArray(before?.value) && Array.isArray(value);
-    this.#values.set(key, { source, value: isList ? [...before.value as [], ...value] : value });
-  }
-
-  has(key: string): boolean {
-    return this.#values.has(key);
-  }
-
-  value(key: string, otherwise?: unknown): unknown {
-    return or(this.#values.get(key)?.value, otherwise);
-  }
-
-  source(key: string): string {
-    return this.#values.get(key)?.source ?? key;
-  }
-
-  keys(): Iterable<string> {
-    return this.#values.keys();
-  }
 }

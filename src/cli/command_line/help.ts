@@ -1,5 +1,5 @@
 /** The texts of `--help`: the short ones fit a screen of 24 lines and 80 columns. */
-import { type Flag, flagOf, optionFlags, programFlags, valueOf } from "./flags.ts";
+import { type Flag, flagOf, flags, valueOf } from "./flags.ts";
 
 /** `sam --help`. */
 export const help = `sam keeps programs alive: it runs, watches, warns, kills and restarts them.
@@ -21,7 +21,7 @@ export const help = `sam keeps programs alive: it runs, watches, warns, kills an
 
 /** `sam run --help`, with the options that matter to most, or all. */
 export function runHelp(all: boolean): string {
-  const rows = [...programFlags, ...optionFlags].filter(({ common }) => all || common);
+  const rows = flags.filter(({ common }) => all || common);
   return `sam run [options] [--] PROGRAM [arguments]
 
 ${rows.map(line).join("\n")}

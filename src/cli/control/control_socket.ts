@@ -1,5 +1,5 @@
 /** The control sockets of this user's servers: where they are, who lives, and lines of JSON over them. */
-import * as host from "./host.ts";
+import * as host from "../host/host.ts";
 import type { Runtime, Stream } from "../../runtime/runtime.ts";
 import { SamError } from "../../errors.ts";
 import { CommandError } from "../command_line/exit.ts";

@@ -1,6 +1,5 @@
 /** What `sam status --json` shows. */
 import type { SupervisorStatus } from "../../api/events.ts";
-import type { SamConfig } from "../run/config.ts";
 
 /** A program, as `sam status --json` shows it. */
 export interface ProgramStatus extends SupervisorStatus {
@@ -21,7 +20,7 @@ export interface ServerStatus {
   /** The process id of `sam`. */
   readonly pid: number;
   /** What the failure of one program means for the others. */
-  readonly strategy: NonNullable<SamConfig["strategy"]>;
+  readonly strategy: "one_for_one" | "one_for_all" | "rest_for_one";
   /** Where its status page is; left out where there is none. */
   readonly url?: string;
   /** Its programs, in the order of their start. */

@@ -9,7 +9,8 @@ import { SamError } from "../../errors.ts";
 import type { RuntimeName } from "../../runtime/runtime.ts";
 import { type Address, addressOf } from "../command_line/address.ts";
 import { CommandError } from "../command_line/exit.ts";
-import { optionFlags, programFlags, type Settings } from "../command_line/flags.ts";
+import { flags, programFlags } from "../command_line/flags.ts";
+import type { Settings } from "../command_line/settings.ts";
 import { buildProgram, type Surroundings } from "./programs.ts";
 
 /** A program of a configuration file. */
@@ -90,8 +91,7 @@ export interface CheckedConfig {
 }
 
 const programName = /^[\w.-]{1,64}$/;
-const rows = [...optionFlags, ...programFlags];
-const outerKeys = [...new Set(rows.map(({ key }) => key.split(".")[0]!))];
+const outerKeys = [...new Set(flags.map(({ key }) => key.split(".")[0]!))];
 
 /** Checks a configuration; throws errors that begin with `file` and name the key. `above` says what goes before the file. */
 export function checkConfig(
@@ -125,7 +125,7 @@ export function checkConfig(
       strategy: oneOf("strategy", given["strategy"] ?? "one_for_one", strategies),
       programs: inOrder(
         wanted.map((name) =>
-          one(file, nameOf("the name of a program", name), named[name], above(), around)
+          programOf(file, nameOf("the name of a program", name), named[name], above(), around)
         ),
       ),
     };
@@ -180,7 +180,7 @@ export function nameOf(what: string, value: unknown): string {
   throw invalid(what, value, "1 to 64 letters, digits, dots, dashes");
 }
 
-function one(
+function programOf(
   file: string,
   name: string,
   value: unknown,
@@ -227,7 +227,7 @@ function partsOf(key: string, value: unknown, source: string): readonly Said[] {
   const isObject = typeof value === "object" && value !== null && !Array.isArray(value);
   if (key !== "check" && !(key === "restart" && isObject)) return [{ key, value, source }];
   const keys = new Map(
-    rows.filter((row) => row.key.startsWith(`${key}.`))
+    flags.filter((row) => row.key.startsWith(`${key}.`))
       .map((row) => [row.key.slice(key.length + 1), row.key]),
   );
   if (key === "restart") keys.set("policy", key);

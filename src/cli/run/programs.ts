@@ -14,7 +14,8 @@ import type { RuntimeName } from "../../runtime/runtime.ts";
 import { checkSuperviseOptions, type SuperviseOptions } from "../../api/supervise_options.ts";
 import { checkMethods } from "../../api/validate.ts";
 import { CommandError } from "../command_line/exit.ts";
-import { flagOf, optionFlags, type Settings } from "../command_line/flags.ts";
+import { flagOf, optionFlags } from "../command_line/flags.ts";
+import type { Settings } from "../command_line/settings.ts";
 import { type Files, which } from "./which.ts";
 import { insteadOfWatch, insteadOfWrapper } from "./wrappers.ts";
 
@@ -138,7 +139,8 @@ function fileOf({ program, source = "" }: ProgramWords, directory: string, files
   return main ?? program;
 }
 
-function absolute(path: string, directory: string): string {
+/** A path from a directory. */
+export function absolute(path: string, directory: string): string {
   return path.startsWith("/") ? path : `${directory}/${path}`;
 }
 

@@ -2,44 +2,16 @@
 import { Fleet, type FleetProgram } from "../../supervisor/fleet.ts";
 import type { SamError } from "../../errors.ts";
 import { twinOf } from "../../runtime/procfs.ts";
-import { loadRuntime, type RuntimeName } from "../../runtime/runtime.ts";
+import { loadRuntime } from "../../runtime/runtime.ts";
 import * as host from "../host/host.ts";
 import { Lines, logger } from "../../supervisor/log.ts";
 import { notifierOf, onEnding } from "../../supervisor/own_process/serve_self.ts";
-import { type Address, addressOf } from "../command_line/address.ts";
-import { checkConfig, type CheckedConfig, nameOf } from "./config.ts";
-import { openControl } from "../serve/control.ts";
-import { CommandError, exitCodeOfSpawn } from "../command_line/exit.ts";
-import {
-  flagOf,
-  optionFlags,
-  parseText,
-  programFlags,
-  Settings,
-  variableOf,
-  variableOfFlag,
-} from "../command_line/flags.ts";
+import type { Address } from "../command_line/address.ts";
+import type { CheckedConfig } from "./config.ts";
+import { openControl } from "../serve/control_server.ts";
+import { exitCodeOfSpawn } from "../command_line/exit.ts";
 import { Journal } from "../serve/journal.ts";
-import { buildProgram, type Surroundings } from "./programs.ts";
-import { type Option, parseWords } from "../command_line/words.ts";
-
-const rows = [...programFlags, ...optionFlags];
-
-/** The options of `sam run`. */
-export const runOptions: readonly Option[] = [
-  { flag: "--name", takesValue: true },
-  { flag: "--config", short: "-c", takesValue: true },
-  { flag: "--metrics", takesValue: true },
-  { flag: "--json", takesValue: false },
-  { flag: "--quiet", short: "-q", takesValue: false },
-  ...rows.map((row) => ({ flag: flagOf(row), takesValue: row.kind !== "switch" })),
-];
-
-/** The files that `sam run` looks for where it is told none. */
-const configFiles = ["sam.config.ts", "sam.config.js", "sam.config.mjs", "sam.config.json"];
-
-/** Words for what the option `log` has. */
-const logFlags: Readonly<Record<string, string>> = { "--json": "json", "--quiet": "none" };
+import { planOf } from "./plan.ts";
 
 /** Runs until all has ended; resolves to the exit code. */
 export async function run(words: readonly string[]): Promise<number> {
@@ -159,123 +131,4 @@ async function openEndpoints(
   if (logs.has("json")) writeLine(JSON.stringify({ type: "listening", at: Date.now(), url }));
   if (logs.has("text")) writeLine(`sam: the status page is at ${url}`);
   return endpoints;
-}
-
-async function planOf(words: readonly string[]): Promise<CheckedConfig> {
-  const { given, operands } = parseWords(words, runOptions, true);
-  const last = (flag: string) => given.findLast(([name]) => name === flag)?.[1];
-  const name = either("--name", last("--name"), nameOf);
-  const asked = either("--metrics", last("--metrics"), addressOf);
-  const settings = () => {
-    const settings = new Settings();
-    for (const [flag, text] of given) {
-      const row = rows.find((row) => flagOf(row) === flag);
-      const log = logFlags[flag];
-      if (row) settings.add(row.key, parseText(flag, row.kind, text), flag);
-      else if (log && parseText(flag, "switch", text) === true) settings.add("log", log, flag);
-    }
-    for (const row of rows) {
-      const text = host.variable(variableOf(row));
-      if (text !== undefined) settings.add(row.key, inVariable(row, text), variableOf(row));
-    }
-    return settings;
-  };
-  const runtime = await meantRuntime();
-  const around: Surroundings = {
-    cwd: host.workingDirectory(),
-    runtime,
-    withoutTypes: host.withoutTypes(),
-    files: host,
-  };
-  const file = either("--config", last("--config"), (_source, text) => text) ??
-    (operands.length > 0 ? undefined : configFiles.find(host.exists));
-  if (file !== undefined) {
-    const slash = file.lastIndexOf("/");
-    const own = slash < 0
-      ? around
-      : { ...around, cwd: absolute(file.slice(0, slash) || "/"), elsewhere: true };
-    const config = checkConfig(file, await load(file), operands, settings, own);
-    return { ...config, name: name ?? config.name, metrics: asked ?? config.metrics };
-  }
-  const [program, ...args] = operands;
-  if (program === undefined) {
-    throw new CommandError(
-      "usage",
-      `what is to be run? name a program, or write a ${configFiles[0]}; see sam run --help`,
-    );
-  }
-  const path = program === "." ? host.workingDirectory() : program;
-  const own = path.replace(/\/+$/, "").replace(/^.*\//, "").replace(/\.[cm]?[jt]sx?$/, "");
-  return {
-    name,
-    metrics: asked,
-    strategy: "one_for_one",
-    programs: [
-      buildProgram(
-        { name: name ?? (own || "program"), program, args, after: [] },
-        settings(),
-        around,
-      ),
-    ],
-  };
-}
-
-/** What a flag says, or its variable. */
-function either<T>(
-  flag: string,
-  text: string | undefined,
-  parse: (source: string, text: string) => T,
-): T | undefined {
-  if (text !== undefined) return parse(flag, text);
-  const variable = variableOfFlag(flag);
-  const said = host.variable(variable);
-  return said === undefined ? undefined : inSurroundings(() => parse(variable, said));
-}
-
-/** The value of an environment variable, whose mistakes are the surroundings', not the command line's. */
-function inVariable(row: (typeof rows)[number], text: string): unknown {
-  return inSurroundings(() => parseText(variableOf(row), row.kind, text));
-}
-
-function inSurroundings<T>(parse: () => T): T {
-  try {
-    return parse();
-  } catch (error) {
-    throw new CommandError("config", (error as Error).message);
-  }
-}
-
-function absolute(path: string): string {
-  return path.startsWith("/") ? path : `${host.workingDirectory()}/${path}`;
-}
-
-/** The runtime of what nothing else says of; `bunx` and `bun run` run `sam` itself, by its first line, on Node. */
-async function meantRuntime(): Promise<RuntimeName> {
-  const byBun = host.variable("npm_config_user_agent")?.startsWith("bun/");
-  return byBun ? "bun" : (await loadRuntime()).name;
-}
-
-/** What a configuration file exports. */
-async function load(file: string): Promise<unknown> {
-  const path = absolute(file);
-  if (!host.exists(path)) throw new CommandError("noInput", `${file} does not exist`);
-  try {
-    if (path.endsWith(".json")) return JSON.parse(host.readText(path));
-    const module = await host.loadModule(path);
-    if ("default" in module) return module.default;
-  } catch (cause) {
-    const { code, message } = (cause ?? {}) as { code?: string; message?: string };
-    const cure = code === "ERR_UNKNOWN_FILE_EXTENSION"
-      ? "; this version of Node cannot load TypeScript: name it .js or .json, or run sam with bunx --bun, or with Deno"
-      : "";
-    throw new CommandError(
-      "config",
-      `${file} cannot be loaded: ${message ?? String(cause)}${cure}`,
-      { cause },
-    );
-  }
-  throw new CommandError(
-    "config",
-    `${file} exports no default: write export default { programs: … }`,
-  );
 }

@@ -1,34 +1,19 @@
 /** The server's side of the control socket: what `sam status`, `events`, `restart`, `stop` and `signal` ask. */
 import { isSignal } from "../../core/signals.ts";
-import { SamError, type SamErrorCode } from "../../errors.ts";
+import { SamError } from "../../errors.ts";
 import type { Fleet } from "../../supervisor/fleet.ts";
 import * as host from "../host/host.ts";
 import type { Listener, Runtime } from "../../runtime/runtime.ts";
 import { CommandError } from "../command_line/exit.ts";
 import { eventText } from "../../supervisor/log.ts";
 import type { Entry, Journal } from "./journal.ts";
-import { connect, Lines, socketOf } from "../host/socket.ts";
+import { connect, Lines, socketOf } from "../control/control_socket.ts";
+import type { Request } from "../control/protocol.ts";
 
 /** So many bytes wait for a reader that does not read; then it is cut off. */
 const maxUnsentBytes = 4 * 1024 * 1024;
 /** So long those who read events may take for the last of them when the server ends. */
 const farewellMs = 1000;
-
-/** What a server is asked. */
-export type Request =
-  | { readonly ask: "status" }
-  | { readonly ask: "events"; readonly follow: boolean }
-  | { readonly ask: "restart" | "stop"; readonly program?: string }
-  | { readonly ask: "signal"; readonly program?: string; readonly signal: string };
-
-/**
- * What a server answers: a request that it has carried out, or why not. Events come as they are, and `ok` after the last of
- * them: whoever has read it closes the link, for a server that did so would throw away what is still on its way.
- */
-export interface Answer {
-  readonly ok?: unknown;
-  readonly error?: { readonly code: SamErrorCode; readonly message: string };
-}
 
 /**
  * Opens the control socket under a name that no living server has: the one the user gave, or, where we make it, the next with

@@ -3,7 +3,7 @@ import type { SupervisorEvent } from "../../api/events.ts";
 import type { Fleet, Strategy } from "../../supervisor/fleet.ts";
 import * as host from "../host/host.ts";
 import type { Runtime } from "../../runtime/runtime.ts";
-import type { ServerStatus } from "./status.ts";
+import type { ServerStatus } from "../control/status.ts";
 
 /** Which server this is. */
 export interface Identity {

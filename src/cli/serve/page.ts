@@ -1,10 +1,9 @@
 /** The status page, in pieces: the browser puts the content of each piece into the element with its id. */
 import type { Evidence, RecoveryReason } from "../../core/server/types.ts";
 import type { SupervisorEvent } from "../../api/events.ts";
-import { firstLine, report, stateWord } from "../../supervisor/report.ts";
+import { firstLine, report, span, stateWord } from "../../supervisor/report.ts";
 import type { Entry } from "./journal.ts";
-import type { ProgramStatus, ServerStatus } from "./status.ts";
-import { span } from "../ask/table.ts";
+import type { ProgramStatus, ServerStatus } from "../control/status.ts";
 
 /** The most instances of a program that are shown. */
 const maxLives = 20;

@@ -4,34 +4,23 @@ import type { SupervisorEvent } from "../../api/events.ts";
 import * as host from "../host/host.ts";
 import { loadRuntime } from "../../runtime/runtime.ts";
 import { printable, report, stateText } from "../../supervisor/report.ts";
-import type { Answer, Request } from "../serve/control.ts";
+import type { Answer, Request } from "../control/protocol.ts";
 import { CommandError } from "../command_line/exit.ts";
 import { parseText } from "../command_line/flags.ts";
-import type { ServerStatus } from "../serve/status.ts";
-import { meant, odd, type Silent, type Target, targetsOf, withServers } from "./servers.ts";
+import type { ServerStatus } from "../control/status.ts";
+import {
+  requireTargets,
+  type Silent,
+  type Target,
+  targetsOf,
+  unknownAnswer,
+  withServers,
+} from "./servers.ts";
 import { nameOf, table } from "./table.ts";
-import { type Option, parseWords } from "../command_line/words.ts";
+import { remoteOptions } from "../command_line/commands.ts";
+import { parseWords } from "../command_line/words.ts";
 
 const watchMs = 500;
-
-/** The options of each command. */
-export const remoteOptions: Readonly<
-  Record<"status" | "events" | "restart" | "stop" | "signal", readonly Option[]>
-> = {
-  status: [{ flag: "--json", takesValue: false }, {
-    flag: "--watch",
-    short: "-w",
-    takesValue: false,
-  }],
-  events: [{ flag: "--json", takesValue: false }, {
-    flag: "--follow",
-    short: "-f",
-    takesValue: false,
-  }],
-  restart: [],
-  stop: [],
-  signal: [],
-};
 
 function parsed(command: keyof typeof remoteOptions, words: readonly string[], most: number) {
   const { given, operands } = parseWords(words, remoteOptions[command], false);
@@ -51,7 +40,7 @@ export async function status(words: readonly string[]): Promise<number> {
   const [name] = operands;
   if (is("--watch")) return await watch(name, is("--json"));
   const { stdout } = host;
-  const { servers, silent } = await look(name, meant);
+  const { servers, silent } = await look(name, requireTargets);
   stdout.write(is("--json") ? `${JSON.stringify(servers, null, 2)}\n` : table(servers, stdout));
   host.stderr.write(complaint(silent));
   return 0;
@@ -83,7 +72,7 @@ async function watch(name: string | undefined, json: boolean): Promise<number> {
   let lines = 0;
   let told: Facts = new Map();
   let complained = "";
-  for (let which = meant;; which = targetsOf) {
+  for (let which = requireTargets;; which = targetsOf) {
     const { servers, silent } = await look(name, which);
     if (json || !stdout.isTerminal) {
       const text = complaint(silent);
@@ -148,7 +137,7 @@ function fitting(text: string, most: number): string {
 export async function events(words: readonly string[]): Promise<number> {
   const { operands: [name], is } = parsed("events", words, 1);
   return await withServers(name, async (found) => {
-    const targets = meant(found, name);
+    const targets = requireTargets(found, name);
     host.stderr.write(complaint(found.silent));
     const several = targets.length > 1;
     const reading = targets.map((target) =>
@@ -181,7 +170,7 @@ function readEvents(
         resolve();
         lines.close(); // the server waits for that
       } else if (typeof event.at !== "number") {
-        reject(odd(status.name));
+        reject(unknownAnswer(status.name));
         lines.close();
       } else if ((program ?? event.program) === event.program) show(event);
     }, () =>
@@ -253,7 +242,7 @@ async function ask(
   request: (program: string | undefined) => Request,
 ): Promise<number> {
   return await withServers(name, async (found) => {
-    const [target, ...more] = meant(found, name);
+    const [target, ...more] = requireTargets(found, name);
     const { server, program } = target!;
     if (name === undefined && more.length + found.silent.length > 0) {
       const names = [...found.servers.map(({ status }) => status), ...found.silent]

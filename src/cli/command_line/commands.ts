@@ -1,0 +1,30 @@
+/** The commands of `sam` and their options, as data: the parser and the completion are made of them. */
+import { flagOf, flags } from "./flags.ts";
+import type { Option } from "./words.ts";
+
+/** The options of `sam run`. */
+export const runOptions: readonly Option[] = [
+  { flag: "--name", takesValue: true },
+  { flag: "--config", short: "-c", takesValue: true },
+  { flag: "--metrics", takesValue: true },
+  { flag: "--json", takesValue: false },
+  { flag: "--quiet", short: "-q", takesValue: false },
+  ...flags.map((row) => ({ flag: flagOf(row), takesValue: row.kind !== "switch" })),
+];
+
+/** The options of the commands that ask a server. */
+export const remoteOptions: Readonly<
+  Record<"status" | "events" | "restart" | "stop" | "signal", readonly Option[]>
+> = {
+  status: [
+    { flag: "--json", takesValue: false },
+    { flag: "--watch", short: "-w", takesValue: false },
+  ],
+  events: [
+    { flag: "--json", takesValue: false },
+    { flag: "--follow", short: "-f", takesValue: false },
+  ],
+  restart: [],
+  stop: [],
+  signal: [],
+};

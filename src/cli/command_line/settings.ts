@@ -1,0 +1,43 @@
+/** The settings of one program, from flags, environment variables and the configuration file. */
+import { orDefault } from "../../api/validate.ts";
+
+/** What was said about a program, and where: the value by its key, and for messages the name of its source. */
+export class Settings {
+  readonly #values = new Map<string, { readonly value: unknown; readonly source: string }>();
+
+  /**
+   * Says something, where no other source has before; said again, a list grows, and else the last counts. Environment
+   * variables of all sources go together.
+   */
+  add(key: string, value: unknown, source: string): void {
+    const before = this.#values.get(key);
+    const isAgain = before?.source === source;
+    if (before !== undefined && key === "env") {
+      const [less, more] = isAgain ? [before.value, value] : [value, before.value];
+      this.#values.set(key, {
+        source: before.source,
+        value: { ...less as object, ...more as object },
+      });
+      return;
+    }
+    if (before !== undefined && !isAgain) return;
+    const isList = Array.isArray(before?.value) && Array.isArray(value);
+    this.#values.set(key, { source, value: isList ? [...before.value as [], ...value] : value });
+  }
+
+  has(key: string): boolean {
+    return this.#values.has(key);
+  }
+
+  value(key: string, otherwise?: unknown): unknown {
+    return orDefault(this.#values.get(key)?.value, otherwise);
+  }
+
+  source(key: string): string {
+    return this.#values.get(key)?.source ?? key;
+  }
+
+  keys(): Iterable<string> {
+    return this.#values.keys();
+  }
+}

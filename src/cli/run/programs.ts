@@ -34,11 +34,11 @@ export interface Surroundings {
 const preloadTimeInterval = 5000;
 const preloadStartupTimeout = 60_000;
 
-/** What is in the settings of a program besides its options. */
+/** What the user says about a program, besides its settings. */
 export interface ProgramWords {
   readonly name: string;
   readonly program: string;
-  /** What goes before a message about it: where it was named. Default nothing. */
+  /** The place where `program` was named, to begin a message with. Default none: the command line. */
   readonly source?: string;
   readonly args: readonly string[];
   readonly after: readonly string[];
@@ -51,36 +51,15 @@ export function buildProgram(
   around: Surroundings,
 ): FleetProgram {
   const cwd = settings.value("cwd") as string | undefined;
-  const directory = cwd === undefined
-    ? around.cwd
-    : cwd.startsWith("/")
-    ? cwd
-    : `${around.cwd}/${cwd}`;
+  const directory = cwd === undefined ? around.cwd : absolute(cwd, around.cwd);
   const words = { ...given, program: fileOf(given, directory, around.files) };
   const found = which(words.program, directory, around.files);
   const runtime = settings.value("runtime", found.runtime ?? around.runtime) as RuntimeName;
   const isModule = found.isModule || settings.has("runtime");
-  if (isModule && !found.isModule && !around.files.exists(absolute(words.program, directory))) {
-    const what = `${words.source ?? ""}${words.program}`;
-    throw new CommandError("noInput", `${what} does not exist in ${directory}`);
-  }
-  if (found.isModule && !/^\w+:/.test(words.program)) {
-    const path = absolute(words.program, directory);
-    if (!around.files.exists(path)) {
-      throw new CommandError("noInput", `${words.source ?? ""}${path} does not exist`);
-    }
-  }
-  if (
-    around.withoutTypes && isModule && runtime === "node" && !settings.has("runtimeFlags") &&
-    found.flags === undefined && /\.[cm]?tsx?$/.test(words.program)
-  ) {
-    const what = `${words.source ?? ""}${words.program}`;
-    throw new CommandError(
-      words.source === undefined ? "usage" : "config",
-      `${what}: this version of Node cannot load TypeScript: add --runtime deno or --runtime bun, take Node 22.18 or later, ` +
-        "or name what loads it, as in --runtime-flag=--import=tsx",
-    );
-  }
+  if (isModule) checkExists(words, found.isModule, directory, around.files);
+  const isTyped = isModule && runtime === "node" && /\.[cm]?tsx?$/.test(words.program);
+  const hasFlags = settings.has("runtimeFlags") || found.flags !== undefined;
+  if (around.withoutTypes && isTyped && !hasFlags) throw withoutTypes(words);
   const flags = settings.value("runtimeFlags", found.flags) as readonly string[] | undefined;
   const restarts = isModule && restartsItself(flags ?? []);
   const target = !isModule ? runtimeOf(words.program, words.args) : restarts ? undefined : runtime;
@@ -123,6 +102,30 @@ export function buildProgram(
       )
     ),
   };
+}
+
+/** Checks that a module exists. `isFound`: it is one by its name or its first line, and not only by `--runtime`. */
+function checkExists(
+  { program, source = "" }: ProgramWords,
+  isFound: boolean,
+  directory: string,
+  files: Files,
+): void {
+  if (isFound && /^\w+:/.test(program)) return;
+  const path = absolute(program, directory);
+  if (files.exists(path)) return;
+  const what = isFound ? `${path} does not exist` : `${program} does not exist in ${directory}`;
+  throw new CommandError("noInput", source + what);
+}
+
+function withoutTypes({ program, source }: ProgramWords): CommandError {
+  return new CommandError(
+    source === undefined ? "usage" : "config",
+    `${
+      source ?? ""
+    }${program}: this version of Node cannot load TypeScript: add --runtime deno or --runtime bun, take Node ` +
+      "22.18 or later, or name what loads it, as in --runtime-flag=--import=tsx",
+  );
 }
 
 /** PROGRAM, or where that is a directory, the file for which it stands. */

@@ -25,7 +25,7 @@ const names: Readonly<Record<keyof MapKeys, string>> = {
 type Wanted = MapKeys[keyof MapKeys] | null;
 
 /** The cluster of one server. */
-export class ServerCluster {
+export class ClusterBridge {
   readonly #parts: ClusterParts;
   readonly #report: (error: unknown, what: string) => void;
   readonly #feed: (input: ServerInput) => void;

@@ -1,12 +1,11 @@
 /**
  * The loop around the server's core: input → `Server.step` → carry out the effects → arm one timer. It owns the process,
- * the endpoint and the link of the present instance.
+ * the endpoint and the link of the present instance, and those of the spare.
  */
 import type { Transport } from "../../transports/transport.ts";
-import { type Alarm, alarmOf, type Sleeper } from "./wake_timer.ts";
 import type { ClusterMap, QuorumSource } from "../api/cluster.ts";
 import type { DriverEvent } from "../api/events.ts";
-import { ServerCluster } from "./cluster_bridge.ts";
+import { ClusterBridge } from "./cluster_bridge.ts";
 import { Server } from "../core/server/machine.ts";
 import type {
   ExitStatus,
@@ -21,7 +20,7 @@ import { SamError } from "../errors.ts";
 import type { Guard } from "./instance/guard.ts";
 import { Instance } from "./instance/instance.ts";
 import type { Command, Runtime } from "../runtime/runtime.ts";
-import { Starvation } from "./instance/starvation.ts";
+import { Timekeeper } from "./timekeeper.ts";
 
 export { guardOf } from "./instance/guard.ts";
 
@@ -42,7 +41,7 @@ export interface DriverParts {
   readonly seed?: number;
 }
 
-/** Who is told. */
+/** Hears what happens. */
 export interface DriverSink {
   event(event: ServerEvent | DriverEvent, instanceId: number): void;
   /** A process is due, where the settings have it ask: `allowStart()` starts it. */
@@ -50,10 +49,8 @@ export interface DriverSink {
   finish(status: ExitStatus): void;
 }
 
-const tick: ServerInput = { type: "tick" };
-
 /** One program under supervision. */
-export class Driver implements Sleeper {
+export class Driver {
   /** The state machine; to be read only. */
   readonly server: Server;
 
@@ -61,25 +58,14 @@ export class Driver implements Sleeper {
   readonly #sink: DriverSink;
   #instance: Instance | null = null;
   #spare: Instance | null = null;
-  /** What is known about the last instance that was buried. */
-  #findings: Instance["findings"] = {};
   /** What is being ended: spares, and the output of those that were buried. */
   readonly #doomed = new Set<Promise<void>>();
   #inputs: ServerInput[] = [];
   #stepping = false;
-  readonly #alarm: Alarm;
-  readonly #starvation: Starvation;
-  /** When to look for heartbeats that wake nobody. */
-  #nextSample = Infinity;
-  /** A deadline so near is waited for by settling, because a timer would be late; never for a large part of the interval. */
-  readonly #nearMs: number;
-  /** So long before a deadline it is begun to be met: as the runtime needs, but in a small part of the time interval. */
-  readonly #settleMs: number;
-  /** A deadline is being met: input that had arrived before it is delivered first. */
-  #settling = false;
-  readonly #cluster: ServerCluster | null;
+  readonly #timekeeper: Timekeeper;
+  readonly #cluster: ClusterBridge | null;
   #finished = false;
-  /** The sink has been told of the end, the last that it hears. */
+  /** The sink has heard of the end, and hears nothing more. */
   #over = false;
   readonly #onGuardLimit = (detail: string) => {
     if (this.#parts.killMode === "process") return; // no helper is to be ended
@@ -89,16 +75,20 @@ export class Driver implements Sleeper {
   constructor(parts: DriverParts, sink: DriverSink) {
     this.#parts = parts;
     this.#sink = sink;
-    this.#alarm = alarmOf(parts.runtime);
-    const { timeInterval } = parts.settings;
-    this.#starvation = new Starvation(parts.runtime, timeInterval);
-    this.#nearMs = Math.min(1, timeInterval / 16 || 1);
-    this.#settleMs = Math.min(parts.runtime.settleMs, timeInterval / 4 || Infinity);
     const seed = parts.seed ?? crypto.getRandomValues(new Uint32Array(1))[0]!;
     this.server = new Server(parts.settings, seed);
-    const { quorum, clusterMap, runtime } = parts;
+    const { quorum, clusterMap, runtime, transport, settings } = parts;
+    this.#timekeeper = new Timekeeper({
+      runtime,
+      server: this.server,
+      timeInterval: settings.timeInterval,
+      isSampled: transport.sampled ?? false,
+      pid: () => this.#instance?.pid,
+      sample: () => this.sample(),
+      feed: (input) => this.#feed(input),
+    });
     this.#cluster = quorum || clusterMap
-      ? new ServerCluster(
+      ? new ClusterBridge(
         { quorum, clusterMap, runtime },
         (error, what) => this.report(error, what),
         (input) => this.#feed(input),
@@ -109,7 +99,7 @@ export class Driver implements Sleeper {
 
   /** Starts the first instance. */
   begin(): void {
-    this.#alarm.add(this);
+    this.#timekeeper.begin();
     this.#cluster?.watch();
     this.#feed({ type: "begin" });
   }
@@ -134,12 +124,12 @@ export class Driver implements Sleeper {
     this.#feed({ type: "halt" });
   }
 
-  /** Sends a signal to the present instance, which is nobody's business but its own. */
+  /** Sends a signal to the present instance, and does nothing else. */
   signal(signal: Signal): void {
     this.#instance?.signal(signal);
   }
 
-  /** Somebody other than the program found that it is not healthy. */
+  /** Reports for the program that it is not healthy. */
   unhealthy(reason: "unhealthy" | "startup", detail: string): void {
     this.#feed({ type: "unhealthy", reason, detail });
   }
@@ -154,7 +144,7 @@ export class Driver implements Sleeper {
         error: new SamError(code, `${what}: ${message}`, { cause: error }),
       });
     } catch {
-      // Nobody can be told, least of all whoever reported it: supervision goes on.
+      // The sink itself failed: supervision goes on.
     }
   }
 
@@ -202,7 +192,7 @@ export class Driver implements Sleeper {
       }
     }
     this.#stepping = false;
-    if (!this.#settling) this.#arm();
+    this.#timekeeper.arm();
   }
 
   #carryOut(effect: ServerEffect): void {
@@ -224,10 +214,7 @@ export class Driver implements Sleeper {
         this.#killSpare();
         break;
       case "examine":
-        this.#instance?.examine(
-          effect.stackMs,
-          this.#starvation.isBusySince(this.server.lastHeartbeat),
-        );
+        this.#instance?.examine(effect, this.#timekeeper.isBusy);
         break;
       case "signal":
         this.#instance?.end(effect.signal);
@@ -257,28 +244,12 @@ export class Driver implements Sleeper {
         this.#cluster!.unmap();
         break;
       case "emit":
-        this.#tell(effect.event, effect.instanceId);
+        this.#sink.event(effect.event, effect.instanceId);
         break;
       case "finish":
         this.#finish(effect.status);
     }
   }
-
-  /** Tells what happened, with all the evidence there is. */
-  #tell(event: ServerEvent, instanceId: number): void {
-    const instance = this.#instance;
-    if (event.type === "recovery" || event.type === "failed") {
-      const evidence = { ...event.evidence, ...this.#findings };
-      this.#sink.event({ ...event, evidence }, instanceId);
-    } else if (event.type === "observed" && instance) {
-      void instance.examined.then(() => {
-        const evidence = { ...event.evidence, ...instance.findings };
-        if (!this.#finished) this.#sink.event({ ...event, evidence }, instanceId);
-      });
-    } else this.#sink.event(event, instanceId);
-  }
-
-  // The processes.
 
   #start(): Instance {
     const instance: Instance = new Instance(this.#parts, {
@@ -325,14 +296,13 @@ export class Driver implements Sleeper {
     const instance = this.#instance;
     this.#instance = null; // what it says while it is buried is its past
     if (!instance) return;
-    this.#findings = instance.findings;
     const rest = instance.bury();
     if (rest) this.#await(rest);
   }
 
   #finish(status: ExitStatus): void {
     this.#finished = true;
-    this.#alarm.remove(this);
+    this.#timekeeper.end();
     this.#bury();
     const over = Promise.all([this.#cluster?.end(), ...this.#doomed])
       .then(() => this.#parts.guard?.leave(this.#onGuardLimit));
@@ -340,92 +310,5 @@ export class Driver implements Sleeper {
       this.#over = true;
       this.#sink.finish(status);
     });
-  }
-
-  // The clock.
-
-  /** When to be woken: so long before the deadline that it can be met in time, or to look at the process or for heartbeats. */
-  get due(): number {
-    if (this.#finished || this.#settling) return Infinity;
-    const { deadline } = this.server;
-    return deadline === undefined
-      ? this.#nextSample
-      : Math.min(this.#nextSample, this.#doubtAt, deadline - this.#settleMs);
-  }
-
-  /** When the process comes into doubt; Infinity where it is in doubt already. */
-  get #doubtAt(): number {
-    const { doubtAt, silenceAt } = this.server;
-    return silenceAt === this.#starvation.deadline ? Infinity : doubtAt;
-  }
-
-  #arm(): void {
-    this.#planSample();
-    this.#alarm.arm(this.due);
-  }
-
-  /** All programs with the same time interval are looked at together. */
-  #planSample(): void {
-    const { runtime, transport, settings: { timeInterval } } = this.#parts;
-    if (!transport.sampled || timeInterval === 0 || this.server.state !== "started") {
-      this.#nextSample = Infinity;
-      return;
-    }
-    if (this.#nextSample !== Infinity) return;
-    const periodMs = Math.max(1, timeInterval / 16);
-    const soon = runtime.now() + Math.min(1, periodMs / 4); // a timer that fired early is not to fire twice
-    this.#nextSample = (Math.floor(soon / periodMs) + 1) * periodMs;
-  }
-
-  wake(): void {
-    this.#nextSample = Infinity;
-    this.sample();
-    this.#watchDoubt();
-    if (this.#isNear) void this.#meet();
-    else this.#arm();
-  }
-
-  #watchDoubt(): void {
-    const soon = this.#parts.runtime.now() + 1; // timers may be early
-    if (this.#doubtAt <= soon) this.#starvation.watch(this.#instance?.pid, this.server.silenceAt);
-  }
-
-  get #isNear(): boolean {
-    const { deadline } = this.server;
-    return !this.#finished && deadline !== undefined && this.#comes(deadline);
-  }
-
-  #comes(deadline: number): boolean {
-    return deadline <= this.#parts.runtime.now() + this.#settleMs + this.#nearMs;
-  }
-
-  /** Meets the deadline, unless what had arrived before moves it. */
-  async #meet(): Promise<void> {
-    const { runtime } = this.#parts;
-    this.#settling = true;
-    let seen = NaN;
-    let waitMs = 0;
-    while (this.#isNear) {
-      const { silenceAt } = this.server;
-      // Looked at before what has arrived is read: what the process did before it fell asleep has arrived.
-      if (silenceAt !== seen && this.#comes(silenceAt)) {
-        seen = silenceAt;
-        this.#watchDoubt();
-        waitMs = this.#starvation.excuse(this.#instance?.pid, silenceAt);
-      }
-      await runtime.settle();
-      this.sample();
-      if (this.server.deadline! > runtime.now()) continue;
-      const isSilent = this.server.silenceAt <= runtime.now();
-      // A sign of life came, and this server got no CPU time for a whole time interval after it: look at the process anew.
-      if (isSilent && this.server.silenceAt !== seen) continue;
-      if (!isSilent || waitMs === 0) this.#feed(tick);
-      else {
-        this.#feed({ type: "starved", waitMs });
-        this.#starvation.postpone(this.server.silenceAt);
-      }
-    }
-    this.#settling = false;
-    this.#arm();
   }
 }

@@ -13,7 +13,7 @@ export interface Sleeper {
 const maxDelayMs = 2 ** 31 - 1;
 
 /** Wakes its sleepers; each is asked when it is due only when the timer fires, or when it says that it is due earlier. */
-export class Alarm {
+export class WakeTimer {
   readonly #runtime: Runtime;
   readonly #sleepers = new Set<Sleeper>();
   #cancel: (() => void) | null = null;
@@ -69,11 +69,11 @@ export class Alarm {
   }
 }
 
-const alarms = new WeakMap<Runtime, Alarm>();
+const timers = new WeakMap<Runtime, WakeTimer>();
 
-/** The one alarm of a runtime. */
-export function alarmOf(runtime: Runtime): Alarm {
-  let alarm = alarms.get(runtime);
-  if (!alarm) alarms.set(runtime, alarm = new Alarm(runtime));
-  return alarm;
+/** The one timer of a runtime. */
+export function wakeTimerOf(runtime: Runtime): WakeTimer {
+  let timer = timers.get(runtime);
+  if (!timer) timers.set(runtime, timer = new WakeTimer(runtime));
+  return timer;
 }

@@ -59,10 +59,48 @@ test("core server: the stack may take as long as the grace, and two seconds at m
   }
 });
 
+test("core server: the effect says how the process can be looked into; a command that did not say so has no stack", () => {
+  for (const startedAtSpawn of [false, true]) {
+    for (const how of ["signal 0", null]) {
+      const bench = new Bench({ startedAtSpawn }).start();
+      if (how !== null) bench.say({ type: "stackAccess", how });
+      bench.pass(T);
+      const { stackAccess, stackMs } = bench.of("examine")[0]!;
+      assertEquals([stackAccess, stackMs], [how, startedAtSpawn && how === null ? 0 : T]);
+    }
+  }
+  const next = new Bench().start();
+  next.say({ type: "stackAccess", how: "signal 0" });
+  next.exit(1).start().pass(T);
+  assertEquals(next.of("examine")[0]!.stackAccess, null, "the next instance has not said so");
+});
+
+test("core server: the evidence of a failure has what was found outside, of this instance alone", () => {
+  const note = { text: "item 7", age: 3 };
+  const bench = new Bench().start();
+  bench.feed({ type: "exit", code: 1, signal: null });
+  bench.feed({ type: "concluded", detail: "heap", findings: { note, output: ["last words"] } });
+  const { heartbeatAge, ...evidence } = bench.events("recovery")[0]!.evidence;
+  const own = { detail: "heap", exitCode: 1, signal: null };
+  assertEquals(heartbeatAge, 0);
+  assertEquals(evidence, { ...own, note, output: ["last words"] });
+  bench.feed({ type: "spawnFailed", error: { code: "LIBRARY", message: "no memory" } });
+  assertEquals(Object.keys(bench.events("recovery")[0]!.evidence), [
+    "detail",
+    "exitCode",
+    "signal",
+    "heartbeatAge",
+  ]);
+});
+
 test("core server: with observe, a failure is reported once and nothing is done about it", () => {
   for (const [reason, , fail] of failures) {
     const bench = new Bench({ ...settingsOf(reason), observe: true });
     fail(bench);
+    assertEquals(bench.of("examine").map(({ stackMs }) => stackMs), [0], "no stack is taken");
+    const findings = { output: ["its last words"] };
+    bench.feed({ type: "examined", findings, isBlocked: true });
+    assertEquals(bench.events("observed")[0]!.evidence.output, findings.output);
     assertEquals(bench.events("observed").map((event) => event.reason), [reason]);
     const { state } = bench;
     const quiet = bench.pass(reason === "timeout" || reason === "startup" ? 10 * T : 0);
@@ -76,10 +114,13 @@ test("core server: with observe, a failure is reported once and nothing is done 
 
 test("core server: with observe, the watch goes on with the next heartbeat, and an end is an end", () => {
   const bench = new Bench({ observe: true }).start();
+  const examined = { type: "examined", findings: {}, isBlocked: false } as const;
   bench.pass(3 * T);
+  bench.feed(examined);
   assertEquals(bench.events("observed").length, 1);
   bench.feed(heartbeat);
   bench.pass(T);
+  bench.feed(examined);
   assertEquals(bench.events("observed")[0]!.evidence.heartbeatAge, T);
   bench.exit("SIGSEGV");
   assertEquals(bench.events("recovery").map(({ reason }) => reason), ["signal"]);

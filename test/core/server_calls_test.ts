@@ -98,7 +98,7 @@ test("core server: stop after the exit, or after a warning, makes that exit fina
   const exited = new Bench().start();
   exited.feed({ type: "exit", code: 9, signal: null });
   exited.feed(stop);
-  exited.feed({ type: "linkEnd" });
+  exited.conclude();
   assertEquals(exited.status(), { code: 9, signal: null, reason: "stopped" });
   const warned = new Bench().start();
   warned.pass(T);
@@ -132,7 +132,7 @@ test("core server: restart starts afresh from every state with a process, and fr
   const exited = new Bench().start();
   exited.feed({ type: "exit", code: 0, signal: null });
   exited.feed(restart);
-  exited.feed({ type: "linkEnd" });
+  exited.conclude();
   assertEquals(exited.of("spawn"), [{ type: "spawn", instanceId: 2 }]);
 });
 

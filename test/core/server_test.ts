@@ -312,23 +312,23 @@ test("core server: a command that registers late has all of startupTimeout from 
   assertEquals(bench.events("warn")[0]?.reason, "startup");
 });
 
-test("core server: an exit is judged when the link has ended too, or 50 ms later", () => {
+test("core server: an exit is judged when all that the process said is known", () => {
   const late = new Bench().start();
   late.feed({ type: "exit", code: 0, signal: null });
   assertEquals([late.state, late.of("bury").length], ["started", 0]);
   late.now += 20;
   assertEquals(late.ask("stop")?.type, "done", "what was written before the exit counts");
   late.feed({ type: "linkEnd" });
-  assertEquals(late.status(), { code: 0, signal: null, reason: "exit" });
+  assertEquals(late.conclude().status(), { code: 0, signal: null, reason: "exit" });
   const held = new Bench().start();
   held.feed({ type: "exit", code: 0, signal: null });
-  assertEquals(held.pass(49), []);
-  held.pass(1);
+  assertEquals(held.pass(1e6), [], "no deadline holds for what has ended");
+  held.conclude();
   assertEquals([held.state, held.events("recovery").length], ["spawning", 1]);
   const early = new Bench().register();
   early.feed({ type: "exit", code: 2, signal: null });
   early.ask("start");
-  early.feed({ type: "linkEnd" });
+  early.conclude();
   assertEquals(early.events("recovery")[0]?.reason, "exit");
 });
 
@@ -340,6 +340,8 @@ test("core server: no deadline kills or warns what has exited", () => {
   bench.say(unhealthy);
   bench.pass(50);
   assertEquals([bench.signals(), bench.events("warn")], [[], []]);
+  assertEquals(bench.server.deadline, undefined, "nor is a deadline met again and again");
+  bench.conclude();
   assertEquals(bench.events("recovery")[0]?.reason, "exit");
 });
 

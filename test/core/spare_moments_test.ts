@@ -150,6 +150,7 @@ for (const [moment, reach] of Object.entries(moments)) {
     for (const [what, happen] of Object.entries({ ...ofSpare, ...ofOthers })) {
       const bench = reach();
       happen(bench);
+      bench.conclude(); // all that an ended process said becomes known
       for (let steps = 0; !liveOn(bench); steps++) assert(steps < 50, `${what}: no end`);
       const over = ["finished", "finalized"].includes(bench.state);
       assertEquals(

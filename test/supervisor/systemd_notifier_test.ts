@@ -3,7 +3,7 @@ import { assert, assertEquals, assertMatch } from "@std/assert";
 import { spawnSync } from "node:child_process";
 import { readFileSync } from "node:fs";
 import type { SupervisorEvent, SupervisorStatus } from "../../mod.ts";
-import { alarmOf } from "../../src/supervisor/wake_timer.ts";
+import { wakeTimerOf } from "../../src/supervisor/wake_timer.ts";
 import { loadRuntime } from "../../src/runtime/runtime.ts";
 import {
   Notifier,
@@ -76,10 +76,10 @@ test("systemd is told what changes, and how long what has begun may take", async
 
 test("systemd gets a sign of life three times in its interval, while the drivers are woken", async () => {
   const clock = new Clock();
-  const alarm = alarmOf(clock.runtime);
+  const timer = wakeTimerOf(clock.runtime);
   const driver = { due: 1300, wake: () => void (driver.due += 300) };
-  alarm.add(driver);
-  alarm.arm(driver.due);
+  timer.add(driver);
+  timer.arm(driver.due);
   const { notifier, sent } = notifierOn(clock, 3000);
   clock.pass(5500);
   assertEquals(sent.splice(0).flat(), Array(5).fill("WATCHDOG=1"));
@@ -89,7 +89,7 @@ test("systemd gets a sign of life three times in its interval, while the drivers
   driver.wake = () => void (driver.due = clock.time + 300);
   clock.pass(18_000);
   assert(sent.splice(0).length >= 2, "and it is, when it does again");
-  alarm.remove(driver);
+  timer.remove(driver);
   await notifier.close();
   assertEquals(clock.timers, []);
 });

@@ -1,6 +1,6 @@
 // One timer for many sleepers, on a clock that the test moves.
 import { assertEquals } from "@std/assert";
-import { Alarm, type Sleeper } from "../../src/supervisor/wake_timer.ts";
+import { type Sleeper, WakeTimer } from "../../src/supervisor/wake_timer.ts";
 import { test } from "../support/harness.ts";
 import { Clock } from "../support/timers.ts";
 
@@ -22,13 +22,13 @@ class Program implements Sleeper {
   }
 }
 
-test("alarm: one timer wakes each sleeper when it is due, and holds the event loop", () => {
+test("wake timer: one timer wakes each sleeper when it is due, and holds the event loop", () => {
   const clock = new Clock();
-  const alarm = new Alarm(clock.runtime);
+  const timer = new WakeTimer(clock.runtime);
   const programs = [1300, 1100, 1200, Infinity].map((due) => new Program(clock, due));
   for (const program of programs) {
-    alarm.add(program);
-    alarm.arm(program.due);
+    timer.add(program);
+    timer.arm(program.due);
     assertEquals(clock.timers.length, 1);
   }
   assertEquals(clock.timers[0]!.hold, true);
@@ -37,52 +37,52 @@ test("alarm: one timer wakes each sleeper when it is due, and holds the event lo
   assertEquals(clock.timers, []);
 });
 
-test("alarm: sleepers that are due together are woken by one timer, also a little early", () => {
+test("wake timer: sleepers that are due together are woken by one timer, also a little early", () => {
   const clock = new Clock();
-  const alarm = new Alarm(clock.runtime);
+  const timer = new WakeTimer(clock.runtime);
   const programs = Array.from({ length: 1000 }, () => new Program(clock, 1125, 125));
   let fired = 0;
-  for (const program of programs) alarm.add(program);
-  alarm.add({
+  for (const program of programs) timer.add(program);
+  timer.add({
     get due() {
       fired++; // asked once for each firing, and once more when it is woken
       return Infinity;
     },
     wake() {},
   });
-  alarm.arm(1125);
+  timer.arm(1125);
   clock.pass(2000, -0.9);
   for (const { woken } of programs) assertEquals(woken.length, 8);
   assertEquals(fired, 16);
 });
 
-test("alarm: a deadline that moves back costs nothing until its old time", () => {
+test("wake timer: a deadline that moves back costs nothing until its old time", () => {
   const clock = new Clock();
-  const alarm = new Alarm(clock.runtime);
+  const timer = new WakeTimer(clock.runtime);
   const program = new Program(clock, 1100);
-  alarm.add(program);
-  alarm.arm(program.due);
+  timer.add(program);
+  timer.arm(program.due);
   program.due = 1900;
-  alarm.arm(program.due);
+  timer.arm(program.due);
   assertEquals(clock.timers.map(({ at }) => at), [1100]);
   clock.pass(1899);
   assertEquals([program.woken, clock.timers.map(({ at }) => at)], [[], [1900]]);
   program.due = 1899.5;
-  alarm.arm(program.due);
+  timer.arm(program.due);
   assertEquals(clock.timers.map(({ at }) => at), [1899.5]);
 });
 
-test("alarm: without sleepers there is no timer; one further away than a timer can be is waited for", () => {
+test("wake timer: without sleepers there is no timer; one further away than a timer can be is waited for", () => {
   const clock = new Clock();
-  const alarm = new Alarm(clock.runtime);
+  const timer = new WakeTimer(clock.runtime);
   const program = new Program(clock, 1000 + 3 * 2 ** 31);
-  alarm.add(program);
-  alarm.arm(program.due);
+  timer.add(program);
+  timer.arm(program.due);
   clock.pass(1000 + 2 ** 32);
   assertEquals([program.woken, clock.timers.length], [[], 1]);
   clock.pass(program.due + 1);
   assertEquals(program.woken.length, 1);
-  alarm.arm(program.due = clock.time + 5);
-  alarm.remove(program);
+  timer.arm(program.due = clock.time + 5);
+  timer.remove(program);
   assertEquals(clock.timers, []);
 });

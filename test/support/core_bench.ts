@@ -8,6 +8,7 @@ import { checkOptions } from "../../src/api/options.ts";
 import { Server } from "../../src/core/server/machine.ts";
 import type {
   ExitStatus,
+  Findings,
   MapKeys,
   ServerEffect,
   ServerEvent,
@@ -74,9 +75,9 @@ export class Bench {
     return this.last;
   }
 
-  /** A message of the active process; returns the answers. */
+  /** A message of the active process; returns the answers. A note is not for the core. */
   say(message: ClientMessage): readonly ServerMessage[] {
-    this.feed({ type: "message", message });
+    if (message.type !== "note") this.feed({ type: "message", message });
     return this.sent();
   }
 
@@ -195,6 +196,12 @@ export class Bench {
     return this;
   }
 
+  /** The process has ended, and all it said is known. */
+  conclude(findings: Findings = {}): this {
+    this.feed({ type: "concluded", findings });
+    return this;
+  }
+
   /** The process ends, and its link. */
   exit(end: number | Signal): this {
     const from = this.log.length;
@@ -204,6 +211,7 @@ export class Bench {
         : { type: "exit", code: null, signal: end },
     );
     this.feed({ type: "linkEnd" });
+    this.conclude();
     this.last = this.log.slice(from);
     return this;
   }

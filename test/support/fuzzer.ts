@@ -86,7 +86,7 @@ export class Decoding {
   /** A started server hears messages until it has had enough of the program, or of this one. */
   #hear(message: ClientMessage): void {
     this.#bench ??= new Bench().start();
-    this.#bench.feed({ type: "message", message });
+    this.#bench.say(message);
     this.#bench.now++;
     assert(this.#bench.server.dataSize <= settings.maxDataSize);
     if (this.#bench.state !== "started" || this.#bench.log.length > 1000) this.#bench = undefined;

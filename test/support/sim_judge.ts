@@ -94,7 +94,9 @@ export class Judge {
   decided(input: ServerInput, effects: readonly ServerEffect[]): void {
     if (input.type === "shutdown" || input.type === "restart") this.#asked = true;
     if (input.type === "starved") this.#excuse(input.waitMs);
-    if (input.type === "blocked" && this.#server.state === "warned") this.#blockedAt ??= this.#now;
+    if (input.type === "examined" && input.isBlocked && this.#server.state === "warned") {
+      this.#blockedAt ??= this.#now;
+    }
     for (const effect of effects) this.#decided(input, effect);
   }
 

@@ -18,7 +18,7 @@ import { VirtualClock } from "./virtual_clock.ts";
 /** No run takes more steps. */
 const maxSteps = 100_000;
 /** No chain of promises in the driver is longer; those that follow a timer, or `settle()`, are short. */
-const microtasks = { long: 80, short: 4, last: 5000 };
+const microtasks = { long: 80, short: 8, last: 5000 };
 /** What the driver carries out by promises. */
 const awaited: ReadonlySet<ServerEffect["type"]> = new Set([
   "spawn",
@@ -202,7 +202,10 @@ export class World {
       let effects: ReturnType<typeof rules.step> = [];
       this.attempt(() => {
         effects = rules.step(input, now);
-        if (effects.some(({ type }) => awaited.has(type))) this.#owe(microtasks.long);
+        const concludes = input.type === "linkEnd" || input.type === "exit"; // which is awaited together
+        if (concludes || effects.some(({ type }) => awaited.has(type))) {
+          this.#owe(microtasks.long);
+        }
         this.judge.decided(input, effects);
       });
       return effects;

@@ -7,7 +7,7 @@ import {
 } from "../../src/testing/mod.ts";
 import { assertEquals } from "@std/assert";
 import { setTimeout as sleep } from "node:timers/promises";
-import { ServerCluster } from "../../src/supervisor/cluster_bridge.ts";
+import { ClusterBridge } from "../../src/supervisor/cluster_bridge.ts";
 import { loadRuntime } from "../../src/runtime/runtime.ts";
 import { test } from "../support/harness.ts";
 
@@ -37,7 +37,7 @@ test("a cluster map that does not answer is closed all the same, and written to 
   const told: string[] = [];
   const runtime = await loadRuntime();
   const report = (_: unknown, what: string) => void told.push(what);
-  const cluster = new ServerCluster({ quorum: undefined, clusterMap, runtime }, report, () => {});
+  const cluster = new ClusterBridge({ quorum: undefined, clusterMap, runtime }, report, () => {});
   cluster.map({ state: "running", recovery: "quit" });
   await cluster.end();
   await sleep(100); // in which what is wanted would be written

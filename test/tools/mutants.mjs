@@ -18,15 +18,15 @@ const limitMs = 120_000;
 const mutants = [
   {
     name: "a deadline is judged before what has arrived is read (settle)",
-    file: "src/supervisor/driver.ts",
+    file: "src/supervisor/timekeeper.ts",
     from:
-      "await runtime.settle();\n      this.sample();\n      if (this.server.deadline! > runtime.now()) continue;",
+      "await runtime.settle();\n      sample();\n      if (server.deadline! > runtime.now()) continue;",
     to:
-      "if (this.server.deadline! > runtime.now()) {\n        await runtime.settle();\n        continue;\n      }",
+      "if (server.deadline! > runtime.now()) {\n        await runtime.settle();\n        continue;\n      }",
   },
   {
     name: "heartbeats that wake nobody are looked for at long intervals only (sample)",
-    file: "src/supervisor/driver.ts",
+    file: "src/supervisor/timekeeper.ts",
     from: "Math.max(1, timeInterval / 16)",
     to: "Math.max(1, timeInterval * 2)",
   },
@@ -57,20 +57,21 @@ const mutants = [
   {
     name: "the endpoint of an instance that never connected stays open",
     file: "src/supervisor/instance/instance.ts",
-    from: "else this.#close(this.#child?.stream);\n    this.#close(this.#endpoint);",
-    to: "else this.#close(this.#child?.stream);",
+    from:
+      "this.#close(this.#session?.link ?? this.#child?.stream);\n    this.#close(this.#endpoint);",
+    to: "this.#close(this.#session?.link ?? this.#child?.stream);",
   },
   {
     name: "a link that something else holds open is not closed",
     file: "src/supervisor/instance/instance.ts",
-    from: "if (this.#link) this.#close(this.#link);",
-    to: "if (this.#link) {}",
+    from: "this.#close(this.#session?.link ?? this.#child?.stream);",
+    to: "if (!this.#session?.link) this.#close(this.#child?.stream);",
   },
   {
     name: "data that were left without a message are not looked at when the process ends",
-    file: "src/supervisor/instance/instance.ts",
-    from: "        this.#takeKept();\n        this.#note = this.#lastNote;",
-    to: "        this.#note = this.#lastNote;",
+    file: "src/supervisor/instance/link_session.ts",
+    from: "this.takeKept();\n    this.#note = this.note;",
+    to: "this.#note = this.note;",
   },
   {
     name: "the quorum source is not told that it is over",
@@ -80,12 +81,12 @@ const mutants = [
   },
   {
     name: "the timer outlives supervision",
-    file: "src/supervisor/driver.ts",
-    from: "this.#alarm.remove(this);",
+    file: "src/supervisor/timekeeper.ts",
+    from: "this.#timer.remove(this);",
     to: "",
   },
   {
-    name: "an alarm that fires too early is not set again",
+    name: "a timer that fires too early is not set again",
     file: "src/supervisor/wake_timer.ts",
     from: "this.arm(next);",
     to: "",
@@ -117,9 +118,9 @@ const mutants = [
   },
   {
     name: "a process that is given no processor is taken for one that hangs (starved)",
-    file: "src/supervisor/driver.ts",
-    from: 'this.#feed({ type: "starved", waitMs });',
-    to: "this.#feed(tick);",
+    file: "src/supervisor/timekeeper.ts",
+    from: 'feed({ type: "starved", waitMs });',
+    to: "feed(tick);",
   },
   {
     name: "who waits for a processor is excused for too short a time (starved)",

@@ -21,18 +21,37 @@ export function fail(
   now: number,
   isSilent = true,
 ): void {
-  const { instance, settings: { captureStack, observe } } = program;
-  if (instance.exit) return; // it is judged as soon as everything it wrote has arrived
-  const takesStack = isSilent && captureStack;
-  const stackMs = takesStack ? Math.min(maxStackMs, instance.watch.recoveryGraceMs) : 0;
-  if (observe) {
-    program.push({ type: "examine", stackMs });
-    return program.emit({ type: "observed", reason, evidence: instance.evidence(detail, now) });
+  const { instance, settings } = program;
+  const failure = { reason, detail, at: now };
+  // An exited process is judged as soon as everything it wrote has arrived, and no deadline holds for it.
+  if (instance.exit) return instance.watch.clear();
+  if (settings.observe) {
+    instance.observed.push(failure);
+    return examine(program, false);
   }
-  instance.failure = { reason, detail, at: now };
+  instance.failure = failure;
   program.map.show({ state: "failed" }, now);
-  program.push({ type: "examine", stackMs }); // before the warning changes what the process does
+  examine(program, isSilent); // before the warning changes what the process does
   warn(program, reason, detail, now);
+}
+
+/** Has the process looked at from outside. `isSilent`: its event loop may be blocked, and its stack shows where. */
+function examine(program: ProgramRecord, isSilent: boolean): void {
+  const { instance: { stackAccess, watch }, settings } = program;
+  // A `{ command }` that did not say how its stack can be had need not be JavaScript.
+  const hasStack = settings.captureStack && (stackAccess !== null || !settings.startedAtSpawn);
+  const stackMs = isSilent && hasStack ? Math.min(maxStackMs, watch.recoveryGraceMs) : 0;
+  program.push({ type: "examine", stackMs, stackAccess });
+}
+
+/** With `observe`: the process that failed has been examined. */
+export function reportObserved(program: ProgramRecord, { findings }: Input<"examined">): void {
+  const { instance } = program;
+  const failure = instance.observed.shift();
+  if (!failure) return;
+  const { reason, detail, at } = failure;
+  instance.findings = findings;
+  program.emit({ type: "observed", reason, evidence: instance.evidence(detail, at) });
 }
 
 /** Somebody other than the process found that it is not healthy. */
@@ -98,11 +117,12 @@ function warn(program: ProgramRecord, reason: RecoveryReason, detail: string, no
   watch.beginGrace(watch.recoveryGraceMs, now);
 }
 
-/** The event loop of a warned process is blocked. A program that registered itself is promised its whole grace period. */
-export function shortenGrace(program: ProgramRecord, _input: unknown, now: number): void {
+/** A warned process was examined: where its event loop is blocked, a shorter grace period is enough. */
+export function shortenGrace(program: ProgramRecord, input: Input<"examined">, now: number): void {
   const { failure, isPreloaded, isLinked, watch } = program.instance;
   // Without a failure only the wrapper has ended: nothing says that the program below it is unresponsive.
-  if (failure && isPreloaded && isLinked) watch.shortenGrace(failure.at, now);
+  // A program that registered itself is promised its whole grace period.
+  if (input.isBlocked && failure && isPreloaded && isLinked) watch.shortenGrace(failure.at, now);
 }
 
 /** The warned process had its grace period, or gets none. */

@@ -1,10 +1,12 @@
 /** Everything the server knows about one instance of the program. The next instance gets a new record. */
 import type { EndSignal, Signal } from "../signals.ts";
-import type { Evidence, RecoveryReason, ServerInput, ServerState } from "./types.ts";
+import type { Evidence, Findings, RecoveryReason, ServerInput, ServerState } from "./types.ts";
 import type { Watch } from "./watch.ts";
 
-/** How a process ended. */
-export type Exit = Pick<ServerInput & { readonly type: "exit" }, "code" | "signal" | "detail">;
+/** How a process ended; `detail` says more for people, when everything that the process wrote has arrived. */
+export type Exit =
+  & Pick<ServerInput & { readonly type: "exit" }, "code" | "signal">
+  & Partial<Pick<ServerInput & { readonly type: "concluded" }, "detail">>;
 
 /** A failure that the server decided to recover from, while the process lived. */
 export interface Failure {
@@ -45,6 +47,13 @@ export class InstanceRecord {
   /** The request id of a `start()` that has no answer yet. */
   startRequest: number | null = null;
 
+  /** How the process said that its stack can be had; null before it did. */
+  stackAccess: string | null = null;
+  /** What the last look at the process from outside showed, and what it left behind. */
+  findings: Findings = {};
+  /** With `observe`: the failures for which the process is still being examined. */
+  readonly observed: Failure[] = [];
+
   /** The failure that ends the instance; null for none. */
   failure: Failure | null = null;
   /** The orderly end that was asked for; null for none. */
@@ -79,13 +88,13 @@ export class InstanceRecord {
     return this.healthySince === null ? 0 : (this.failure?.at ?? now) - this.healthySince;
   }
 
-  /** What the core knows about a failure. */
+  /** Everything that is known about a failure. */
   evidence(detail: string, now: number): Evidence {
     const exitCode = this.exit?.code ?? null;
     const signal: EndSignal | null = this.exit?.signal ?? null;
     const { lastHeartbeat } = this.watch;
     const heartbeatAge = lastHeartbeat === null ? null : (this.failure?.at ?? now) - lastHeartbeat;
-    return { detail, exitCode, signal, heartbeatAge };
+    return { detail, exitCode, signal, heartbeatAge, ...this.findings };
   }
 }
 

@@ -129,7 +129,10 @@ export class Server {
         break;
       case "message": {
         const { message } = input;
-        if (message.type === "note" || message.type === "stackAccess") return [];
+        if (message.type === "stackAccess") {
+          program.instance.stackAccess = message.how;
+          return [];
+        }
         if (message.type !== "hello") program.instance.isUnaware = false;
         act(program, message.type, message, now);
         break;
@@ -169,6 +172,7 @@ const actions: Readonly<Record<ActionName, Action>> = {
   recover: ending.recover,
   recoverUnlessQuorate: ending.recoverUnlessQuorate,
   markFailed: ending.markFailed,
+  reportObserved: ending.reportObserved,
   shortenGrace: ending.shortenGrace,
   endOrphan: ending.endOrphan,
   passOn: ending.passOn,
@@ -194,6 +198,7 @@ const actions: Readonly<Record<ActionName, Action>> = {
   endCheck,
   endLink,
   noteExit,
+  conclude,
   abandon,
   rest,
   finish: (program, input: Input<"shutdown">) => finishBetween(program, input.signal),
@@ -206,8 +211,6 @@ function tick(program: ProgramRecord, now: number): void {
   if (refreshAt(program) <= now) map.show({}, now);
   forgiveStall(program, now);
   switch (program.instance.watch.takeDue(now)) {
-    case "drain":
-      return judge(program, now);
     case "backoff":
       return beginNext(program, now);
     case "grace":
@@ -342,20 +345,26 @@ function endLink(program: ProgramRecord, _input: unknown, now: number): void {
   const { instance, state } = program;
   if (!instance.isLinked) return;
   instance.isLinked = false;
-  if (instance.exit) return judge(program, now);
+  if (instance.exit) return;
   if (state === "started" || state === "waiting") instance.watch.awaitExit(now);
 }
 
 /** The process has exited. What it wrote before may still arrive. */
-function noteExit(program: ProgramRecord, input: Input<"exit">, now: number): void {
+function noteExit(program: ProgramRecord, { code, signal }: Input<"exit">): void {
   const { instance } = program;
-  const { code, signal, detail } = input;
   if (instance.exit) return;
   instance.watch.clear();
-  instance.exit = { code, signal, detail };
+  instance.exit = { code, signal };
   program.emit({ type: "exit", code, signal });
-  if (instance.isLinked) instance.watch.awaitLinkEnd(now);
-  else judge(program, now);
+}
+
+/** Everything that the exited process wrote has arrived. */
+function conclude(program: ProgramRecord, input: Input<"concluded">, now: number): void {
+  const { instance } = program;
+  if (!instance.exit) return;
+  instance.exit = { ...instance.exit, detail: input.detail };
+  instance.findings = input.findings;
+  judge(program, now);
 }
 
 /** The process is gone, and everything it wrote has arrived: decides what follows. */

@@ -3,13 +3,12 @@
  * or ending.ts. An input that means nothing in a state is ignored. A request that is not allowed is refused with an answer, as
  * long as there is a process to answer.
  */
-import type { ClientMessage } from "../wire.ts";
-import type { ServerInput, ServerState } from "./types.ts";
+import type { JudgedMessage, ServerInput, ServerState } from "./types.ts";
 
 /** The columns of the table: inputs, and messages of the active process by type. The others do the same in every state. */
 export type ServerEventName =
   | Exclude<ServerInput["type"], "message" | "spare" | "tick" | "kept" | "mapped">
-  | Exclude<ClientMessage["type"], "note" | "stackAccess">;
+  | Exclude<JudgedMessage["type"], "stackAccess">;
 
 /** The actions of the table. */
 export type ActionName =
@@ -42,6 +41,8 @@ export type ActionName =
   | "recover"
   | "endLink"
   | "noteExit"
+  | "conclude"
+  | "reportObserved"
   | "endOrphan"
   | "passOn"
   | "abandon"
@@ -64,6 +65,7 @@ const silent: Row = {
   spawned: "ignore",
   spawnFailed: "ignore",
   exit: "ignore",
+  concluded: "ignore",
   orphaned: "ignore",
   unkillable: "ignore",
   linkEnd: "ignore",
@@ -75,7 +77,7 @@ const silent: Row = {
   unhealthy: "ignore",
   heartbeat: "ignore",
   starved: "ignore",
-  blocked: "ignore",
+  examined: "ignore",
   hello: "ignore",
   start: "ignore",
   stop: "ignore",
@@ -92,6 +94,8 @@ const silent: Row = {
 const alive: Row = {
   ...silent,
   exit: "noteExit",
+  concluded: "conclude",
+  examined: "reportObserved",
   orphaned: "endOrphan",
   unkillable: "abandon",
   linkEnd: "endLink",
@@ -127,6 +131,7 @@ const ending: Row = {
   finalize: "acknowledge",
   markFailed: "markFailed",
   orphaned: "passOn",
+  examined: "ignore",
   shutdown: "shutDownOnceEnded",
   unhealthy: "ignore",
   restart: "restartOnceEnded",
@@ -168,7 +173,7 @@ export const table: Readonly<Record<ServerState, Row>> = {
     quorum: "recoverUnlessQuorate",
   },
   finalized: { ...alive, unhealthy: "ignore" },
-  warned: { ...ending, heartbeat: "noteTurn", blocked: "shortenGrace" },
+  warned: { ...ending, heartbeat: "noteTurn", examined: "shortenGrace" },
   killing: ending,
   stopping: ending,
   backoff: { ...silent, shutdown: "finish", restart: "spawnAfresh", halt: "rest" },

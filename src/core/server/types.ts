@@ -81,6 +81,9 @@ export interface Evidence {
   readonly output?: readonly string[];
 }
 
+/** The part of the evidence that comes from outside the core: what a look at the process, and what it left behind, show. */
+export type Findings = Omit<Evidence, "detail" | "exitCode" | "signal" | "heartbeatAge">;
+
 /** How a server ended, as the core knows it. */
 export interface ExitStatus {
   readonly code: number;
@@ -117,7 +120,7 @@ export interface ServerSettings {
   readonly startedAtSpawn: boolean;
   /** A preload registers each process ahead of its program, which may do so itself later. */
   readonly preloaded?: boolean;
-  /** Whether the stack of a process that hangs is taken before it is ended. */
+  /** True if the stack of a process that hangs is taken before it is ended. Never with `observe`, which ends none. */
   readonly captureStack: boolean;
   /** Failures of a process that lives are reported, and nothing is done about them. */
   readonly observe: boolean;
@@ -129,6 +132,9 @@ export interface ServerSettings {
   readonly heartbeatWindow: number;
 }
 
+/** A message of the active process that the core judges. A note is evidence: the link has it until the process is examined. */
+export type JudgedMessage = Exclude<ClientMessage, { readonly type: "note" }>;
+
 /** What a server is told. */
 export type ServerInput =
   | { readonly type: "begin" }
@@ -136,12 +142,13 @@ export type ServerInput =
   | { readonly type: "allowStart" }
   | { readonly type: "spawned"; readonly pid: number }
   | { readonly type: "spawnFailed"; readonly error: Problem }
-  /** `detail`: what else is known about the end, for people. */
+  /** The process has ended. What it said before may still be on its way: `concluded` follows. */
+  | { readonly type: "exit"; readonly code: number | null; readonly signal: EndSignal | null }
+  /** All that the ended process said is known. `detail`: more about its end, for people. */
   | {
-    readonly type: "exit";
-    readonly code: number | null;
-    readonly signal: EndSignal | null;
+    readonly type: "concluded";
     readonly detail?: string | undefined;
+    readonly findings: Findings;
   }
   /** A wrapper has ended so, and the program below it lives on. `exit` follows when that is gone too. */
   | { readonly type: "orphaned"; readonly code: number | null; readonly signal: EndSignal | null }
@@ -149,12 +156,12 @@ export type ServerInput =
   | { readonly type: "unkillable"; readonly problem: Problem }
   | { readonly type: "linkEnd" }
   | { readonly type: "heartbeat" }
-  | { readonly type: "message"; readonly message: ClientMessage }
+  | { readonly type: "message"; readonly message: JudgedMessage }
   | { readonly type: "tick" }
   /** The active process is silent because it could not run: see `Server.doubtAt`. It is given so many milliseconds more. */
   | { readonly type: "starved"; readonly waitMs: number }
-  /** The event loop of the active process, which is silent, was found to be blocked: its JavaScript runs without a pause. */
-  | { readonly type: "blocked" }
+  /** The answer to the effect `examine`. `isBlocked`: the event loop is blocked, because JavaScript runs without a pause. */
+  | { readonly type: "examined"; readonly findings: Findings; readonly isBlocked: boolean }
   /** The process, at its end, has left these bytes where the server finds them: its last stored data. */
   | { readonly type: "kept"; readonly bytes: Uint8Array }
   | { readonly type: "quorum"; readonly quorate: boolean }
@@ -251,8 +258,16 @@ export type ServerEffect =
   /** The next process is due. It starts after `allowStart`. */
   | { readonly type: "askToStart" }
   | { readonly type: "spawn"; readonly instanceId: number }
-  /** The process is about to be ended: look at it. Signals wait for its stack, at most so long; 0: take none. */
-  | { readonly type: "examine"; readonly stackMs: number }
+  /**
+   * The process is about to be ended, or has failed with the option `observe`: look at it, and answer with `examined`. Signals
+   * wait for its stack trace, at most `stackMs`; 0: take none. `stackAccess`: how the process said that its stack can be had;
+   * null before it said anything.
+   */
+  | {
+    readonly type: "examine";
+    readonly stackMs: number;
+    readonly stackAccess: string | null;
+  }
   | { readonly type: "signal"; readonly signal: Signal }
   /** The process has got its signal from elsewhere (a terminal sends it to all). */
   | { readonly type: "delivered" }

@@ -9,22 +9,20 @@ import type { ServerSettings } from "./types.ts";
 
 /** The timers. If several run out at once, the lowest number counts. */
 const timer = {
-  /** When to judge an exit although the link is still open: a grandchild may hold it open. */
-  drain: 0,
   /** When to start the next instance. */
-  backoff: 1,
+  backoff: 0,
   /** When to kill a process that was warned. */
-  grace: 2,
+  grace: 1,
   /** When to answer `register()` although the cluster map does not show the process yet. */
-  map: 3,
+  map: 2,
   /** When to recover a process that has not called `start()`. */
-  startup: 4,
+  startup: 3,
   /** When to recover a process that sent no heartbeat. */
-  liveness: 5,
+  liveness: 4,
   /** When to recover a process whose health check gave no answer. */
-  check: 6,
+  check: 5,
   /** When to recover a process that closed its link and did not exit. */
-  lostLink: 7,
+  lostLink: 6,
 } as const;
 
 /** The name of a timer. */
@@ -32,8 +30,6 @@ export type Timer = keyof typeof timer;
 
 const timerNames = Object.keys(timer) as Timer[];
 
-/** How long an exit waits for the end of the link. */
-const drainMs = 50;
 /** How long a process may live without its link, with time interval 0. */
 const lostLinkMs = 1000;
 /** How long `register()` waits for the cluster map. */
@@ -162,11 +158,6 @@ export class Watch {
     this.#deadlines.set(timer.grace, now + graceMs);
   }
 
-  /** The process has exited: what it wrote before may still arrive. */
-  awaitLinkEnd(now: number): void {
-    this.#deadlines.set(timer.drain, now + drainMs);
-  }
-
   /** The next instance starts after the backoff. */
   beginBackoff(delayMs: number, now: number): void {
     this.#deadlines.set(timer.backoff, now + delayMs);
@@ -249,11 +240,7 @@ export class Watch {
     const { timeInterval } = this.#settings;
     const due = this.#deadlines.next;
     // Without a process there is nothing to forgive.
-    if (
-      due === Infinity || this.#deadlines.has(timer.drain) || this.#deadlines.has(timer.backoff)
-    ) {
-      return 0;
-    }
+    if (due === Infinity || this.#deadlines.has(timer.backoff)) return 0;
     const lateMs = now - due;
     if (lateMs < Math.max(leastStallMs, Math.min(timeInterval / 4, sureStallMs))) return 0;
     if (this.#hasCredit && lateMs < Math.max(timeInterval, 2 * sureStallMs)) return 0;

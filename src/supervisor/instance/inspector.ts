@@ -131,14 +131,11 @@ function frame(message: object, padding = 0): Uint8Array {
 /** The number of the last request; when it is answered, nothing more is to come. */
 const lastId = 4;
 
-/** How a session ends: the inspector stays, is closed when the event loop turns, or at once. */
-export type InspectorEnd = "keep" | "close later" | "close now";
-
-const closings: Readonly<Record<Exclude<InspectorEnd, "keep">, string>> = {
-  // Node opens it once more when the event loop turns, where it has been closed before. The global may be a fake.
-  "close later": 'process.getBuiltinModule("node:timers").setImmediate(process._debugEnd)',
-  "close now": "process._debugEnd()",
-};
+/**
+ * Has Node close its inspector when the event loop turns: it opens it once more then, where it was closed before. The global
+ * `process` may be a fake, which closes nothing.
+ */
+const closing = 'process.getBuiltinModule("node:timers").setImmediate(process._debugEnd)';
 
 /** One session, over connections made by `connect`. */
 export class InspectorSession {
@@ -154,9 +151,10 @@ export class InspectorSession {
   #upgraded = false;
   #left = false;
 
-  constructor(connect: () => Promise<Stream>, end: InspectorEnd) {
+  /** `closes`: the inspector is closed after the session. */
+  constructor(connect: () => Promise<Stream>, closes: boolean) {
     this.#connect = connect;
-    if (end === "keep") {
+    if (!closes) {
       this.#last = frame({ id: lastId, method: "Debugger.disable" });
       return;
     }
@@ -164,7 +162,7 @@ export class InspectorSession {
     // The debugger first: a pause that is still to come would come in the expression, and Node would never leave it.
     this.#last = Uint8Array.of(
       ...frame({ id: 3, method: "Debugger.disable" }, paddingBytes),
-      ...frame({ id: lastId, method: "Runtime.evaluate", params: { expression: closings[end] } }),
+      ...frame({ id: lastId, method: "Runtime.evaluate", params: { expression: closing } }),
     );
   }
 
@@ -198,17 +196,6 @@ export class InspectorSession {
         })));
       }).catch(reject);
     });
-  }
-
-  /** Only has the inspector closed. */
-  async close(): Promise<void> {
-    try {
-      await this.#open();
-      this.leave();
-      await this.#hear(() => {});
-    } finally {
-      this.#stream?.close();
-    }
   }
 
   /**

@@ -1,22 +1,18 @@
-/** One process of the program, with its endpoint and its link: what the driver starts, signals, hears of and buries. */
-import type { Endpoint, Kept, Link, Transport } from "../../../transports/transport.ts";
-import { decodeClient, encodeServer, type ServerMessage } from "../../core/wire.ts";
-import type { Evidence, Note, Problem, ServerInput } from "../../core/server/types.ts";
+/** One process of the program: how it is started, signaled, and buried with all that belongs to it. */
+import type { Endpoint, Link, Transport } from "../../../transports/transport.ts";
+import type { Problem, ServerEffect, ServerInput } from "../../core/server/types.ts";
 import type { Signal } from "../../core/signals.ts";
+import type { ServerMessage } from "../../core/wire.ts";
 import { SamError } from "../../errors.ts";
+import { linkVariable } from "../../runtime/launch.ts";
+import type { Child, Command, Exit, Runtime } from "../../runtime/runtime.ts";
+import { endsWithin } from "../time_limit.ts";
+import { Examination } from "./examination.ts";
 import { familyVariable, type Guard, type Ward } from "./guard.ts";
 import { heapDetail } from "./heap_limit.ts";
-import { processState } from "../../runtime/procfs.ts";
+import { LinkSession } from "./link_session.ts";
+import { OutputTail } from "./output_tail.ts";
 import { ProcessTree } from "./process_tree.ts";
-import { linkVariable } from "../../runtime/launch.ts";
-import type { Child, Command, Runtime } from "../../runtime/runtime.ts";
-import {
-  type StackAttempt,
-  type StackFinding,
-  type StackTarget,
-  takeStack,
-} from "./stack_capture.ts";
-import { Tail } from "./output_tail.ts";
 
 /** What an instance is started with. */
 export interface InstanceParts {
@@ -29,7 +25,7 @@ export interface InstanceParts {
   readonly killMode?: "group" | "process";
 }
 
-/** Who hears of an instance. */
+/** Hears of an instance. */
 export interface InstanceSink {
   input(input: ServerInput): void;
   fallback(side: "server" | "program", detail: string): void;
@@ -38,12 +34,8 @@ export interface InstanceSink {
 
 /** Ctrl-C reaches the program and this server; where the program's end is seen first, the signal is not far behind. */
 const ctrlCMs = 100;
-/** What the driver knows of an instance, beside what the core knows. */
-type Findings = Omit<Evidence, "detail" | "exitCode" | "signal" | "heartbeatAge">;
-
-const heartbeat: ServerInput = { type: "heartbeat" };
-/** An exit waits so long for the last output that was written before it. */
-const lastOutputMs = 50;
+/** After an exit, the end of the link and of the output is waited for so long: a helper may hold them open. */
+const lastWordsMs = 50;
 /** Output is passed on for so long after an instance was buried: a helper may still write. */
 const restOfOutputMs = 1000;
 /** The same, where whoever reads our own output is slow. */
@@ -58,28 +50,16 @@ export class Instance {
   readonly #sink: InstanceSink;
   #endpoint: Endpoint | null = null;
   #child: Child | null = null;
-  #link: Link | null = null;
+  /** Null before the process has connected. */
+  #session: LinkSession | null = null;
   /** Its processes; null before there is one. */
   #tree: ProcessTree | null = null;
   /** What the guard knows of it; null when it is not, or no longer, guarded. */
   #ward: Ward | null = null;
-  #sampled = 0;
-  /** Data come by messages, after those that were kept. */
-  #outdated = false;
-  #words: readonly string[] = [];
-  /** A module, and not a command, which need not have a JavaScript stack. */
-  #isModule = false;
-  #tail: Tail | null = null;
-  /** How the process said that its stack can be had. */
-  #stackAccess: string | null = null;
-  #note: { readonly text: string; readonly at: number } | undefined;
-  #findings: Findings = {};
-  #examined: Promise<void> = Promise.resolve();
-  /** The attempt to take the stack; null while there is none. */
-  #attempt: StackAttempt | null = null;
-  /** The last attempt, while it may have left an inspector open. */
-  #late: StackAttempt | null = null;
-  readonly #before: StackTarget["before"] = { ports: null };
+  /** Null where no output is read. */
+  #output: OutputTail | null = null;
+  /** Null before there is a process. */
+  #examination: Examination | null = null;
   /** Signals that wait for the stack. */
   #held: Signal[] = [];
   #doomed = false;
@@ -92,10 +72,11 @@ export class Instance {
   constructor(parts: InstanceParts, sink: InstanceSink) {
     this.#parts = parts;
     this.#sink = sink;
-    this.ended = this.#start();
+    this.ended = this.#run();
   }
 
-  async #start(): Promise<void> {
+  /** From the start of the process to its end. */
+  async #run(): Promise<void> {
     const { runtime, command, guard, killMode = "group", settings } = this.#parts;
     let child: Child;
     let leads = false;
@@ -107,8 +88,6 @@ export class Instance {
       // At a terminal it stays in the foreground, where Ctrl-C reaches it, and where it may read.
       leads = guard !== undefined && !(asked.stdio[0] === "inherit" && runtime.stdinIsTerminal);
       if (guard && killMode === "group") family = familyVariable(runtime.pid);
-      this.#words = [...asked.flags, ...asked.args];
-      this.#isModule = asked.module !== undefined;
       const env = { ...asked.env, ...(family && { [family]: "1" }) };
       const line = { ...asked, env, ownGroup: leads };
       const { transport, endpoint } = await this.#open();
@@ -129,17 +108,7 @@ export class Instance {
       this.#sink.input({ type: "spawnFailed", error: problemOf(error) });
       return;
     }
-    const tree = this.#tree = new ProcessTree(runtime, child, {
-      mayBeWrapper: !this.#isModule && killMode === "group",
-      family: family && `${family}=1`,
-    }, {
-      problem: (error, what) => this.#sink.problem(error, what),
-      unkillable: (problem) => {
-        this.#abandon();
-        this.#sink.input({ type: "unkillable", problem });
-      },
-    });
-    if (child.outputs.length > 0) this.#tail = new Tail(runtime, child.outputs);
+    this.#own(child, asked, family);
     if (this.#doomed) this.end("SIGKILL");
     this.#watch({ pid: child.pid, leads: leads && killMode === "group", family });
     if (expected) guard!.remove(expected);
@@ -154,14 +123,49 @@ export class Instance {
     if ((exit.signal === "SIGINT" || exit.code === 130) && runtime.stdinIsTerminal) {
       await new Promise<void>((resolve) => runtime.schedule(resolve, ctrlCMs, true));
     }
-    await tree.gone(() => this.#sink.input({ type: "orphaned", ...exit }));
+    await this.#tree!.gone(() => this.#sink.input({ type: "orphaned", ...exit }));
     this.#sweep();
-    this.#attempt?.abandon("the process ended before it could be taken");
-    await this.#examined;
-    await this.#tail?.drained(lastOutputMs);
-    this.#takeKept();
-    const detail = heapDetail(asked, exit, this.#tail?.lines);
-    this.#sink.input({ type: "exit", ...exit, detail });
+    await this.#conclude(exit, asked);
+  }
+
+  /** The process exists: takes what belongs to it. */
+  #own(child: Child, asked: Command, family: string): void {
+    const { runtime, killMode = "group" } = this.#parts;
+    this.#tree = new ProcessTree(runtime, child, {
+      mayBeWrapper: asked.module === undefined && killMode === "group",
+      family: family && `${family}=1`,
+    }, {
+      problem: (error, what) => this.#sink.problem(error, what),
+      unkillable: (problem) => {
+        this.#abandon();
+        this.#sink.input({ type: "unkillable", problem });
+      },
+    });
+    if (child.outputs.length > 0) this.#output = new OutputTail(runtime, child.outputs);
+    this.#examination = new Examination({
+      runtime,
+      words: [...asked.flags, ...asked.args],
+      note: () => this.#session?.note,
+      output: () => this.#output?.lines,
+    });
+  }
+
+  /** The process has ended: says how, and then, when all that the process said is known, what that was. */
+  async #conclude(exit: Exit, asked: Command): Promise<void> {
+    const { runtime } = this.#parts;
+    this.#sink.input({ type: "exit", ...exit });
+    this.#examination!.end();
+    const lastWords = Promise.all([
+      this.#session?.ended,
+      this.#output?.ended,
+      this.#examination!.over,
+    ]);
+    // A server that was stalled sees the time-out first, and reads what had arrived before it after that.
+    if (!await endsWithin(runtime, lastWords, lastWordsMs)) await runtime.settle();
+    this.#session?.takeKept();
+    const { findings } = this.#examination!;
+    const detail = heapDetail(asked, exit, findings.output);
+    this.#sink.input({ type: "concluded", detail, findings });
   }
 
   /** What is not permitted is for the user to permit; what the system has no room for may be had in another way. */
@@ -224,105 +228,26 @@ export class Instance {
   #linked(link: Link): void {
     this.#close(this.#endpoint);
     if (this.#buried) return link.close();
-    this.#link = link;
-    if (link.sample) this.#sampled = link.sample();
-    if (link.notice) this.#sink.fallback("server", link.notice);
-    link.receive({
-      heartbeat: () => this.#heartbeat(),
-      frame: (frame) => this.#receive(frame),
-      end: () => {
-        this.#takeKept();
-        this.#note = this.#lastNote;
-        this.#link = null;
-        this.#sink.input({ type: "linkEnd" });
-      },
+    this.#session = new LinkSession(link, this.#parts.settings.maxDataSize, {
+      ...this.#sink,
+      introduced: (pid) => this.#tree!.noteProgram(pid),
     });
-  }
-
-  #receive(frame: Uint8Array): void {
-    try {
-      const message = decodeClient(frame);
-      if (message.type === "note") {
-        this.#note = { text: message.text, at: Date.now() };
-        return;
-      }
-      if (message.type === "stackAccess") {
-        this.#stackAccess = message.how;
-        return;
-      }
-      if (message.type === "hello") {
-        if (message.notice) this.#sink.fallback("program", message.notice);
-        this.#tree!.noteProgram(message.pid);
-      }
-      // A process that sends data after it has kept some had no room for more, and keeps none any more.
-      if (message.type === "store" && this.#kept) {
-        this.#takeKept();
-        this.#outdated = true;
-      }
-      // Heartbeats before a start or an answer are older than it: they are counted first.
-      this.sample();
-      this.#sink.input({ type: "message", message });
-    } catch (error) {
-      this.#sink.problem(error, "the program sent what is no frame; its link is closed");
-      this.#dropLink();
-    }
-  }
-
-  /** Ends the link from here; what was left beside it is taken first. */
-  #dropLink(): void {
-    this.#takeKept();
-    this.#link?.close();
-  }
-
-  get #kept(): Kept | undefined {
-    return this.#outdated ? undefined : this.#link?.kept?.();
+    this.#session.begin();
   }
 
   /** How many bytes the process has left without a message; undefined for none, or for more than it may. */
   get keptSize(): number | undefined {
-    const size = this.#kept?.size;
-    return size === undefined || size > this.#parts.settings.maxDataSize ? undefined : size;
-  }
-
-  /** The process can leave nothing more: what it left is the server's from now on. */
-  #takeKept(): void {
-    const { maxDataSize } = this.#parts.settings;
-    try {
-      const kept = this.#kept;
-      if (!kept) return;
-      if (kept.size > maxDataSize) {
-        throw new Error(`${kept.size} bytes, of which ${maxDataSize} are allowed`);
-      }
-      const bytes = kept.read();
-      if (!bytes) throw new Error(`there are no ${kept.size} bytes`);
-      this.#sink.input({ type: "kept", bytes });
-    } catch (error) {
-      this.#sink.problem(error, "the data that the program left cannot be read");
-    }
+    return this.#session?.keptSize;
   }
 
   /** Looks for heartbeats that wake nobody. */
   sample(): void {
-    try {
-      const count = this.#link?.sample?.();
-      if (count === undefined || count === this.#sampled) return;
-      this.#sampled = count;
-    } catch (error) {
-      this.#sink.problem(error, "the transport cannot look for heartbeats; its link is closed");
-      return this.#dropLink();
-    }
-    this.#heartbeat();
-  }
-
-  /** It lives, perhaps again, after it was only observed. */
-  #heartbeat(): void {
-    if (this.#late?.closeLate() === false) this.#late = null;
-    this.#sink.input(heartbeat);
+    this.#session?.sample();
   }
 
   /** Says something to the process. */
   send(message: ServerMessage): void {
-    this.#link?.send(encodeServer(message));
+    this.#session?.send(message);
   }
 
   /** Sends the signal by which the process is to end. */
@@ -333,7 +258,7 @@ export class Instance {
 
   /** Sends a signal to the program. Waits while its stack is taken. */
   signal(signal: Signal): void {
-    if (this.#attempt) this.#held.push(signal);
+    if (this.#examination?.isTakingStack) this.#held.push(signal);
     else this.#tree?.signal(signal);
   }
 
@@ -352,52 +277,16 @@ export class Instance {
     return this.#tree?.pid;
   }
 
-  /**
-   * Looks at the process, which is about to be ended; takes its stack within `stackMs`, unless that is 0. A stack shows that
-   * its event loop is blocked, and so does a main thread that never pauses (`isBusy`).
-   */
-  examine(stackMs: number, isBusy: boolean): void {
+  /** Looks at the process, as the core asks. `isBusy`: its main thread never pauses, so that its event loop is blocked. */
+  examine(request: ServerEffect & { readonly type: "examine" }, isBusy: boolean): void {
     const { pid } = this;
-    if (pid === undefined || this.#attempt) return;
-    const { runtime } = this.#parts;
-    const state = processState(runtime, pid);
-    this.#findings = { ...(state && { processState: state }), ...this.#noteBefore(Date.now()) };
-    const judge = (isBlocked: boolean) => isBlocked && this.#sink.input({ type: "blocked" });
-    if (stackMs === 0 || (this.#stackAccess === null && !this.#isModule)) return void judge(isBusy);
-    const target = { pid, access: this.#stackAccess, words: this.#words, before: this.#before };
-    const attempt = this.#attempt = takeStack(runtime, target, stackMs);
-    this.#late = null;
-    this.#examined = attempt.found.then((finding) => {
-      this.#endExamination(attempt, finding);
-      judge(isBusy || "stack" in finding);
+    if (pid === undefined) return;
+    const examination = this.#examination!;
+    examination.look(pid, request, (hasStack) => {
+      for (const signal of this.#held.splice(0)) this.signal(signal);
+      const { findings } = examination;
+      this.#sink.input({ type: "examined", findings, isBlocked: isBusy || hasStack });
     });
-  }
-
-  #endExamination(attempt: StackAttempt, finding: StackFinding): void {
-    this.#findings = { ...this.#findings, ...finding };
-    this.#attempt = null;
-    this.#late = attempt;
-    for (const signal of this.#held.splice(0)) this.signal(signal);
-  }
-
-  /** Resolved when `examine` has done its work. */
-  get examined(): Promise<void> {
-    return this.#examined;
-  }
-
-  /** What is known about the process, beside what it said. */
-  get findings(): Findings {
-    const lines = this.#tail?.lines;
-    return { ...this.#noteBefore(Date.now()), ...this.#findings, ...(lines && { output: lines }) };
-  }
-
-  get #lastNote(): { readonly text: string; readonly at: number } | undefined {
-    return this.#link?.noted?.() ?? this.#note;
-  }
-
-  #noteBefore(now: number): { note?: Note } {
-    const note = this.#lastNote;
-    return note ? { note: { text: note.text, age: Math.max(0, now - note.at) } } : {};
   }
 
   /** The process has ended: gives back what belonged to it. Returns what the rest of its output waits for. */
@@ -406,11 +295,11 @@ export class Instance {
     this.#buried = true;
     this.#tree?.release();
     this.#sweep();
-    if (this.#link) this.#close(this.#link);
-    else this.#close(this.#child?.stream);
+    // A link owns the stream of the process where it is built on that.
+    this.#close(this.#session?.link ?? this.#child?.stream);
     this.#close(this.#endpoint);
-    const tail = this.#tail;
-    return tail?.drained(restOfOutputMs, slowReaderMs).then(() => tail.close());
+    const output = this.#output;
+    return output?.drained(restOfOutputMs, slowReaderMs).then(() => output.close());
   }
 
   #close(what: { close(): void } | null | undefined): void {

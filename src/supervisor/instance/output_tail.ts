@@ -1,14 +1,17 @@
 /** What a program writes to streams that are `"tee"`: passed through, and the last lines kept as evidence. */
 import type { Output, Runtime } from "../../runtime/runtime.ts";
+import { endsWithin } from "../time_limit.ts";
 
 const maxLines = 50;
 const maxCharacters = 8 * 1024;
 
 /** Reads the streams of one process. */
-export class Tail {
+export class OutputTail {
+  /** Resolved when all has been read and passed on. */
+  readonly ended: Promise<unknown>;
+
   readonly #runtime: Runtime;
   readonly #outputs: readonly Output[];
-  readonly #ended: Promise<unknown>;
   readonly #lines: string[] = [];
   #characters = 0;
   /** How many writes to our own streams are under way. */
@@ -19,7 +22,7 @@ export class Tail {
   constructor(runtime: Runtime, outputs: readonly Output[]) {
     this.#runtime = runtime;
     this.#outputs = outputs;
-    this.#ended = Promise.all(outputs.map((output, at) => this.#read(output, at)));
+    this.ended = Promise.all(outputs.map((output, at) => this.#read(output, at)));
   }
 
   async #read({ descriptor, read }: Output, at: number): Promise<void> {
@@ -29,7 +32,7 @@ export class Tail {
       const bytes = await read();
       if (bytes === null) return;
       this.#keep(at, decoder.decode(bytes, { stream: true }));
-      // The next are read when these have been taken: who does not read our output brakes the program, as without us.
+      // The next bytes are read when these have been taken: a slow reader applies back-pressure to the program, as without us.
       this.#writing++;
       await this.#runtime.writeOutput(descriptor, bytes);
       this.#writing--;
@@ -54,23 +57,17 @@ export class Tail {
   }
 
   /**
-   * Resolved when all has been passed on, and at the latest after `limitMs`: a helper may hold a stream open. While our own
-   * reader is what holds it up, only after `slowReaderMs`.
+   * Resolved when all has been passed on, and at the latest after `limitMs`: a helper may hold a stream open. While a slow
+   * reader of our own output is the reason, after `slowReaderMs`.
    */
-  async drained(limitMs: number, slowReaderMs: number = 0): Promise<void> {
-    for (let waited = limitMs; !await this.#endsWithin(limitMs); waited += limitMs) {
+  async drained(limitMs: number, slowReaderMs: number): Promise<void> {
+    for (
+      let waited = limitMs;
+      !await endsWithin(this.#runtime, this.ended, limitMs);
+      waited += limitMs
+    ) {
       if (this.#writing === 0 || waited >= slowReaderMs) return;
     }
-  }
-
-  async #endsWithin(limitMs: number): Promise<boolean> {
-    let cancel = () => {};
-    const limit = new Promise<boolean>((resolve) =>
-      cancel = this.#runtime.schedule(() => resolve(false), limitMs, true)
-    );
-    const ended = await Promise.race([this.#ended.then(() => true), limit]);
-    cancel();
-    return ended;
   }
 
   /** Gives the streams back. */

@@ -2,7 +2,7 @@
  * The stack of a process whose event loop is blocked. On Node the inspector is opened by SIGUSR1, for as long as it takes;
  * on Deno it must have been opened at the start (`--inspect`); Bun has none.
  */
-import { type InspectorEnd, InspectorSession, type StackFrame } from "./inspector.ts";
+import { InspectorSession, type StackFrame } from "./inspector.ts";
 import type { SourcePlace } from "./source_map.ts";
 import { descriptorsOf, handles, loopbackPorts, processState } from "../../runtime/procfs.ts";
 import type { Runtime } from "../../runtime/runtime.ts";
@@ -14,8 +14,6 @@ export interface StackTarget {
   readonly access: string | null;
   /** The words of its command line, as far as we know them. */
   readonly words: readonly string[];
-  /** The ports that it listened at before it was first asked to open its inspector; null before that. */
-  readonly before: { ports: ReadonlySet<number> | null };
 }
 
 /** What came of it. */
@@ -23,16 +21,6 @@ export type StackFinding = { readonly stack: string } | { readonly noStack: stri
 
 /** How often the inspector is looked for. */
 const pollMs = 2;
-/** So long what is at a port has to turn out to be an inspector that is to be closed; … */
-const closeMs = 1000;
-/** … and so often it may be: Node opens it again at the same port. */
-const mostClosings = 2;
-/** An inspector that opens late is looked for so often at least, … */
-const lateLooks = 3;
-/** … for so long at least, … */
-const lateMs = 2000;
-/** … and not oftener than this. */
-const lateEveryMs = 100;
 
 /** An attempt to take the stack. */
 export interface StackAttempt {
@@ -40,8 +28,6 @@ export interface StackAttempt {
   readonly found: Promise<StackFinding>;
   /** Ends it at once. */
   abandon(why: string): void;
-  /** The process goes on: an inspector that it opened too late, or once more, is closed. False: there is none any more. */
-  closeLate(): boolean;
 }
 
 /** Takes the stack, in `limitMs` at most. */
@@ -72,11 +58,7 @@ export function takeStack(runtime: Runtime, target: StackTarget, limitMs: number
       },
     ).catch((error: Error) => settle({ noStack: error.message }));
   });
-  return {
-    found,
-    abandon: (why) => attempt.abandon(why),
-    closeLate: () => attempt.closeLate(),
-  };
+  return { found, abandon: (why) => attempt.abandon(why) };
 }
 
 /** The stack with the lines of the sources; undefined where no script has a source map. */
@@ -112,11 +94,6 @@ class Attempt {
   readonly #runtime: Runtime;
   readonly #target: StackTarget;
   readonly #sessions = new Set<InspectorSession>();
-  /** The ports at which there was, or may have been, an inspector to be closed; once for each time. */
-  readonly #closed: number[] = [];
-  #looks = 0;
-  #nextLook = -Infinity;
-  #lastLook = -Infinity;
   #ended = false;
 
   constructor(runtime: Runtime, target: StackTarget) {
@@ -127,28 +104,6 @@ class Attempt {
   end(): void {
     this.#ended = true;
     for (const session of this.#sessions) session.leave();
-  }
-
-  /**
-   * Node takes SIGUSR1 in two ways, when JavaScript runs and when the event loop turns: an inspector that was closed in
-   * between opens again. In native code it opens when that returns.
-   */
-  closeLate(): boolean {
-    const before = this.#target.before.ports;
-    if (!before) return false;
-    const now = this.#runtime.now();
-    if (now < this.#nextLook) return true;
-    if (this.#looks++ === 0) this.#lastLook = now + lateMs;
-    this.#nextLook = now + lateEveryMs;
-    for (const port of this.#ports()) {
-      const times = this.#closed.filter((each) => each === port).length;
-      if (before.has(port) || times === mostClosings) continue;
-      this.#closed.push(port);
-      const session = new InspectorSession(() => this.#runtime.connectPort(port), "close now");
-      const cancel = this.#runtime.schedule(() => session.leave(), closeMs, false);
-      void session.close().catch(() => {}).finally(cancel); // it may be a port of the program's own
-    }
-    return this.#looks < lateLooks || now < this.#lastLook;
   }
 
   async take(): Promise<StackFrame[]> {
@@ -183,20 +138,19 @@ class Attempt {
     const runtime = this.#runtime;
     const { pid } = this.#target;
     const before = this.#ports();
-    if (before.has(port)) return await this.#over(port, "keep");
+    if (before.has(port)) return await this.#over(port, false);
     // Without a handler it would die of it: --disable-sigusr1, or a listener that was removed.
     if (!handles(runtime, pid, "SIGUSR1")) {
       throw new Error("SIGUSR1, which opens Node's inspector, is disabled in this process");
     }
     const sockets = new Set(this.#descriptors());
     this.stage = "SIGUSR1 did not open the inspector (native code? or a listener for it?)";
-    this.#target.before.ports ??= before;
     runtime.kill(pid, "SIGUSR1");
     while (!this.#ended) {
       // The table of all connections may be long: it is read when there is a new descriptor.
       const isNew = this.#descriptors().some((descriptor) => !sockets.has(descriptor));
       for (const each of isNew ? this.#ports() : []) {
-        if (!before.has(each)) return await this.#over(each, "close later");
+        if (!before.has(each)) return await this.#over(each, true);
       }
       await new Promise<void>((resolve) => runtime.schedule(resolve, pollMs, true));
     }
@@ -208,7 +162,7 @@ class Attempt {
     this.stage = "the inspector did not answer";
     const ports = [...this.#ports()];
     if (ports.length === 0) throw new Error("the process listens on no port of 127.0.0.1");
-    return Promise.any(ports.map((port) => this.#over(port, "keep"))).catch((error) => {
+    return Promise.any(ports.map((port) => this.#over(port, false))).catch((error) => {
       throw (error as AggregateError).errors[0];
     });
   }
@@ -221,8 +175,9 @@ class Attempt {
     return loopbackPorts(this.#runtime, this.#target.pid) ?? new Set();
   }
 
-  async #over(port: number, end: InspectorEnd): Promise<StackFrame[]> {
-    const session = new InspectorSession(() => this.#runtime.connectPort(port), end);
+  /** Takes the stack by the inspector at `port`. `closes`: the inspector was opened for this, and is closed after it. */
+  async #over(port: number, closes: boolean): Promise<StackFrame[]> {
+    const session = new InspectorSession(() => this.#runtime.connectPort(port), closes);
     this.#sessions.add(session);
     if (this.#ended) session.leave();
     this.stage = "the inspector did not get hold of the main thread, which may be in native code,";

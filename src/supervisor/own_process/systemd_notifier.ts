@@ -2,7 +2,7 @@
  * What a server tells systemd about itself (sd_notify(3)): that its programs are ready, how they are, that supervision goes
  * on, how long it may take to start and to end. Loaded only where systemd, or another who speaks this, has said where.
  */
-import { type Alarm, alarmOf, type Sleeper } from "../wake_timer.ts";
+import { type Sleeper, type WakeTimer, wakeTimerOf } from "../wake_timer.ts";
 import type { SupervisorEvent, SupervisorStatus } from "../../api/events.ts";
 import { stateText } from "../report.ts";
 import type { Runtime } from "../../runtime/runtime.ts";
@@ -151,10 +151,10 @@ export async function openNotifier(
   return new Notifier(runtime, channel, watchdogMs, parts);
 }
 
-/** Tells systemd how supervision goes. It sleeps by the alarm of the drivers: where they are not woken, it is not. */
+/** Tells systemd how supervision goes. It sleeps by the timer of the drivers: where they are not woken, it is not. */
 export class Notifier implements Sleeper {
   readonly #runtime: Runtime;
-  readonly #alarm: Alarm;
+  readonly #timer: WakeTimer;
   readonly #channel: NotifyChannel;
   readonly #parts: NotifierParts;
   /** A beat is sent three times in the time after which systemd kills: one that comes late does no harm. */
@@ -171,11 +171,11 @@ export class Notifier implements Sleeper {
     parts: NotifierParts,
   ) {
     this.#runtime = runtime;
-    this.#alarm = alarmOf(runtime);
+    this.#timer = wakeTimerOf(runtime);
     this.#channel = channel;
     this.#parts = parts;
     this.#periodMs = watchdogMs === undefined ? Infinity : watchdogMs / 3;
-    this.#alarm.add(this);
+    this.#timer.add(this);
     this.#sleep(0);
   }
 
@@ -223,7 +223,7 @@ export class Notifier implements Sleeper {
   /** Says no more; resolved when all has been sent. */
   async close(): Promise<void> {
     this.stopping();
-    this.#alarm.remove(this);
+    this.#timer.remove(this);
     await this.#channel.close();
   }
 
@@ -233,14 +233,14 @@ export class Notifier implements Sleeper {
 
   wake(): void {
     this.#next = Infinity;
-    if (this.#alarm.latenessMs > lateMs) return this.#sleep(this.#periodMs / 10); // not yet: they may be woken after us
+    if (this.#timer.latenessMs > lateMs) return this.#sleep(this.#periodMs / 10); // not yet: they may be woken after us
     this.#channel.send(["WATCHDOG=1"]);
     this.#sleep(this.#periodMs);
   }
 
   #sleep(delayMs: number): void {
     this.#next = this.#periodMs === Infinity ? Infinity : this.#runtime.now() + delayMs;
-    this.#alarm.arm(this.#next);
+    this.#timer.arm(this.#next);
   }
 }
 

@@ -55,7 +55,7 @@ export interface SamOptions {
   readonly serverLost?: "exit" | "continue";
   /**
    * Whether the JavaScript stack of a process that hangs is taken before the warning; the signal waits for it, at most one
-   * time interval and at most two seconds. Default true. See "Why was it replaced?" in the docs, also for the price.
+   * time interval and at most two seconds. Default true; with `observe`, false. See "Why was it replaced?" in the docs, also for the price.
    */
   readonly captureStack?: boolean;
   /**
@@ -187,6 +187,7 @@ export function checkOptions(
     clusterMap,
     settings: {
       ...settings,
+      captureStack: settings.captureStack && !settings.observe,
       hasQuorum: quorum !== undefined,
       hasClusterMap: clusterMap !== undefined,
     },

@@ -45,7 +45,10 @@ import type { ServerEvent } from "../core/server/types.ts";
  */
 export function supervise(program: Program, options: SuperviseOptions): Supervisor {
   checkPlatform();
-  const checked = checkProgram(program, options?.captureStack !== false);
+  const checked = checkProgram(
+    program,
+    options?.captureStack !== false && options?.observe !== true,
+  );
   const { log, ...rest } = checkSuperviseOptions(options, checked);
   return new Supervision(
     checked,

@@ -83,7 +83,9 @@ export function buildProgram(
     ? { ...common, module: words.program, runtime: { name: runtime, ...(flags && { flags }) } }
     : { ...common, command: words.program };
   checkKinds(settings);
-  const checked = checkProgram(program, settings.value("captureStack", true) as boolean);
+  const capturesStack = settings.value("captureStack", true) === true &&
+    settings.value("observe", false) !== true;
+  const checked = checkProgram(program, capturesStack);
   const isPlain = !isModule && target === undefined;
   return {
     name: words.name,

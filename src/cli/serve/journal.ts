@@ -57,7 +57,7 @@ export class Journal {
   #hear(entry: Entry): void {
     this.#kept.push(entry);
     const { program, event } = entry;
-    if ((event.type === "recovery" || event.type === "observed") && event.evidence.stack) {
+    if (event.type === "recovery" && event.evidence.stack) {
       this.#stacks.set(program, entry);
     }
     if (this.#kept.length > maxKept) {

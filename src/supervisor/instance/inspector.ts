@@ -151,7 +151,7 @@ export class InspectorSession {
   #upgraded = false;
   #left = false;
 
-  /** `closes`: the inspector is closed after the session. */
+  /** `closes`: the inspector was opened for this session, and is closed after it. */
   constructor(connect: () => Promise<Stream>, closes: boolean) {
     this.#connect = connect;
     if (!closes) {

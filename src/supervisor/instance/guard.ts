@@ -6,8 +6,8 @@
  * The kernel could do the first (PR_SET_PDEATHSIG), but each start would then pay for another `exec`, or for loading an FFI;
  * it would end a wrapper and leave the program below it; and a program that has finalized could not be let go again.
  */
-import { pageName, socketName } from "../../runtime/private_directories.ts";
 import type { Child, Runtime } from "../../runtime/runtime.ts";
+import { guardScript } from "./guard_script.ts";
 
 /**
  * A variable by whose name all that one instance of this process starts is found, for each inherits it. It is no secret. Its
@@ -29,100 +29,6 @@ export interface Ward {
   /** Whatever has this variable in its environment goes with it; empty for nothing. */
   readonly family: string;
 }
-
-/**
- * Reads orders from descriptor 3: "+" and "-" a ward, "k" kill what families have left behind, which it acknowledges by an empty
- * line, "q" end. When the orders end
- * without that, the server is no more; all wards are killed, after a moment in which one that is not blocked ends by itself,
- * and the private directories of the server, whose names begin with the arguments, are removed. Like the server, the guard leaves
- * a directory alone if its name, its type, owner and mode, or anything in it differs from what the server makes.
- *
- * grep reads all environments, in one process. The variables in them end with NUL bytes: GNU grep is told so by -z; BusyBox has no
- * -z in most builds, and takes a NUL byte for the end of a line anyway. Which of the two holds is tried out on the environment of
- * grep itself. A guard that cannot look for families says so by "x".
- *
- * A process that becomes another program (exec) has no environment for a moment, and may have lost what was just read of its
- * old one: a family is gone when nothing of it was found twice, and between the two nobody was in that moment.
- *
- * A number that another process has got meanwhile is left alone: processes are told apart by when they began (where there is
- * no /proc, by their number only). The number of a group is nobody else's while there is a process in it.
- */
-const script = `
-unset SAM_GUARD
-printf sam-guard >/proc/self/comm
-trap '' HUP INT TERM QUIT PIPE
-for split in -z -s no; do
-  [ "$(SAM_A= SAM_B= grep -csx $split -e 'SAM_[AB]=' /proc/self/environ)" != 2 ] || break
-done
-[ $split != no ] || printf x >&3
-wards=
-since() {
-  since=gone
-  [ -e /proc/self/stat ] || since=
-  read -r stat <"/proc/$1/stat" || return
-  set -- \${stat##*) }
-  [ $# -gt 19 ] || return
-  shift 19
-  since=$1
-}
-unclear() {
-  for each in $(grep -Ls $split . /proc/[0-9]*/environ); do
-    [ ! -e "\${each%environ}exe" ] || return 0
-  done
-  return 1
-}
-family() {
-  names=
-  for each; do names="$names -e $each=1"; done
-  [ -n "$names" ] && [ $split != no ] || return
-  calm=
-  for round in 1 2 3 4 5 6; do
-    found=$(grep -lsx $split $names /proc/[0-9]*/environ)
-    for each in $found; do each=\${each#/proc/}; kill -9 "\${each%/environ}"; done
-    if [ -n "$found" ]; then calm=
-    elif unclear; then calm=; sleep 0.01
-    elif [ -n "$calm" ]; then return
-    else calm=1
-    fi
-  done
-}
-while read -r order words; do
-  case $order in
-    +) since "\${words%%,*}"; wards="$wards $words,$since" ;;
-    -) rest=; for each in $wards; do [ "\${each%,*}" = "$words" ] || rest="$rest $each"; done; wards=$rest ;;
-    k) family $words; echo >&3 ;;
-    q) exit ;;
-  esac
-done <&3
-sleep 0.06 || sleep 1
-for ward in $wards; do
-  since "\${ward%%,*}"
-  [ "$since" = gone ] || [ "$since" = "\${ward##*,}" ] || continue
-  target=\${ward#*,}
-  target=\${target%%,*}
-  [ -z "$target" ] || kill -9 "$target"
-done
-families=
-for ward in $wards; do ward=\${ward%,*}; families="$families \${ward##*,}"; done
-family $families
-for prefix; do
-  for each in "$prefix"*; do
-    case \${each#"$prefix"} in *[!0-9A-Za-z]*) continue ;; esac
-    case $(ls -ld -- "$each") in drwx--[-S]---*) ;; *) continue ;; esac
-    [ -O "$each" ] || continue
-    for name in $(ls -A -- "$each"); do
-      [ ! -L "$each/$name" ] || continue 2
-      case $name in
-        ${socketName}) [ -S "$each/$name" ] ;;
-        ${pageName}) [ -f "$each/$name" ] ;;
-        *) false ;;
-      esac || continue 2
-    done
-    rm -f -- "$each/${socketName}" "$each/${pageName}"
-    rmdir -- "$each"
-  done
-done
-`;
 
 /** A guard that is to end has so long for its last orders. */
 const endMs = 2000;
@@ -246,7 +152,7 @@ export class Guard {
         flags: [],
         // By a variable, so that `ps` does not show all of the script.
         args: ["-c", 'eval "$SAM_GUARD"', "sam-guard", ...this.#runtime.privatePrefixes()],
-        env: { SAM_GUARD: script },
+        env: { SAM_GUARD: guardScript },
         stdio: ["ignore", "ignore", "ignore"],
         ownGroup: true,
       }, () => ({}));

@@ -86,6 +86,18 @@ for (const transport of transports) {
   );
 
   processTest(
+    `a program with a heartbeat each 2 ms, in a loop that never yields, outlives a stall of 0.8 s of its server, ${transport}`,
+    async (stage) => {
+      const program = stage.run("weakness_never_yields", { args: [transport] });
+      await stage.line("ready stopped");
+      program.kill("SIGSTOP");
+      stage.go("stopped");
+      await stage.line("stalled").finally(() => program.kill("SIGCONT"));
+      assertEquals(await program.exited, { code: 0, signal: null }, program.stderr());
+    },
+  );
+
+  processTest(
     `a program that never yields outlives a server that stalled until the buffer was full, ${transport}`,
     async (stage) => {
       const program = stage.run("faults/stalled_server", { args: [transport] });

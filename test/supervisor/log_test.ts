@@ -1,15 +1,16 @@
 // The option `log`: who is told what happens, by the server of a program and by supervise().
 import { assert, assertEquals, assertMatch } from "@std/assert";
-import { spawn, spawnSync } from "node:child_process";
+import { execFile, spawn } from "node:child_process";
 import { cpSync, existsSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { fileURLToPath } from "node:url";
+import { promisify } from "node:util";
 import { supervise, type SupervisorEvent } from "../../mod.ts";
 import { Lines } from "../../src/supervisor/log.ts";
 import { loadRuntime } from "../../src/runtime/runtime.ts";
 import { samCommand } from "../support/command.ts";
 import { test } from "../support/harness.ts";
 import { taggedProcesses } from "../support/leaks.ts";
-import { eventually, killQuietly, processTest } from "../support/processes.ts";
+import { eventually, killQuietly, processTest, type Stage } from "../support/processes.ts";
 import { currentRuntime, runtimePath } from "../support/runtimes.ts";
 
 const line = "instance 1 ended with exit code 3 (exit); the next one starts at once";
@@ -75,7 +76,7 @@ processTest("log: of supervise(), which says nothing where it is not asked", asy
   }
 });
 
-processTest("a server whose log cannot be loaded says so, and goes on", (stage) => {
+processTest("a server whose log cannot be loaded says so, and goes on", async (stage) => {
   const extension = import.meta.url.slice(import.meta.url.lastIndexOf("."));
   for (const part of ["src", "transports", `mod${extension}`]) {
     const from = fileURLToPath(new URL(`../../${part}`, import.meta.url));
@@ -92,14 +93,12 @@ processTest("a server whose log cannot be loaded says so, and goes on", (stage) 
     console.log((await finished).code);`,
   );
   const flags = currentRuntime === "deno" ? ["run", "-A", "--no-check"] : [];
-  const { stdout, stderr, status } = spawnSync(
+  const { stdout, stderr } = await promisify(execFile)(
     runtimePath(currentRuntime),
     [...flags, program],
-    { encoding: "utf8" },
   );
-  assertEquals([status, stdout], [0, "3\n"], stderr);
+  assertEquals(stdout, "3\n", stderr);
   assertMatch(stderr, /^sam: sh: its events are not told: .+$/m);
-  return Promise.resolve();
 });
 
 test("lines that nobody reads are bounded, and counted where they are missing", async () => {
@@ -130,42 +129,88 @@ test("lines that nobody reads are bounded, and counted where they are missing", 
   await lines.written();
 });
 
-for (const kind of ["pipe", "socket"]) {
+/** Runs a command whose standard error is full, and which nobody reads until `read()` is called. */
+function runUnread(stage: Stage, kind: "pipe" | "socket", words: readonly string[]) {
+  const [pid, go, told] = ["pid", "go", "told"].map((name) => `${stage.directory}/${name}`) as [
+    string,
+    string,
+    string,
+  ];
+  const full = `timeout 0.3 cat /dev/zero >&2; echo $$ >${pid}; exec "$@"`;
+  const piped = `sh -c '${full}' sh "$@" 2>&1 >/dev/null | ` +
+    `{ until [ -e ${go} ]; do sleep 0.05; done; tr -d "\\0" >${told}; }`;
+  const child = spawn("sh", ["-c", kind === "pipe" ? piped : full, "sh", ...words], {
+    stdio: ["ignore", "ignore", "pipe"],
+    env: {
+      ...process.env,
+      XDG_RUNTIME_DIR: stage.directory,
+      SAM_TEST_OUTPUT: `${stage.directory}/lines`,
+    },
+  });
+  const closed = new Promise((resolve) => child.on("close", resolve));
+  return {
+    /** Sends the command SIGTERM. */
+    end: () => process.kill(Number(readFileSync(pid, "utf8")), "SIGTERM"),
+    /** Reads all, to its end. */
+    async read(): Promise<string> {
+      let text = "";
+      writeFileSync(go, "");
+      child.stderr!.setEncoding("utf8").on("data", (more: string) => text += more);
+      await closed;
+      if (kind === "pipe") text += readFileSync(told, "utf8");
+      return text.replaceAll("\0", "");
+    },
+    /** Ends what is left. */
+    async [Symbol.asyncDispose]() {
+      for (const pid of taggedProcesses()) killQuietly(pid);
+      await closed;
+    },
+  };
+}
+
+for (const kind of ["pipe", "socket"] as const) {
   processTest(
     `sam run goes on while nobody reads its standard error, a ${kind}, and tells it all later`,
     async (stage) => {
-      const [runs, pid, go, told] = ["runs", "pid", "go", "told"].map((name) =>
-        `${stage.directory}/${name}`
-      ) as [string, string, string, string];
+      const runs = `${stage.directory}/runs`;
       const program = 'trap "echo term >>$0; exit 0" TERM; echo run >>"$0"; ' +
         '[ "$(wc -l <"$0")" -gt 1 ] || exit 1; while :; do sleep 0.05; done';
       const words = [...samCommand(), "run", "--stdio", "ignore", "sh", "-c", program, runs];
-      const full = `timeout 0.3 cat /dev/zero >&2; echo $$ >${pid}; exec "$@"`;
-      const piped = `sh -c '${full}' sh "$@" 2>&1 >/dev/null | ` +
-        `{ until [ -e ${go} ]; do sleep 0.05; done; tr -d "\\0" >${told}; }`;
-      const child = spawn("sh", ["-c", kind === "pipe" ? piped : full, "sh", ...words], {
-        stdio: ["ignore", "ignore", "pipe"],
-        env: { ...process.env, XDG_RUNTIME_DIR: stage.directory },
-      });
-      let text = "";
-      const exited = new Promise((resolve) => child.on("close", (code) => resolve(code)));
-      const read = (path: string) => existsSync(path) ? readFileSync(path, "utf8") : "";
-      try {
-        await eventually("the next instance", () => read(runs).split("run").length > 2);
-        process.kill(Number(read(pid)), "SIGTERM");
-        await eventually("the program's end", () => read(runs).includes("term"));
-        writeFileSync(go, "");
-        child.stderr!.setEncoding("utf8").on("data", (more: string) => text += more);
-        await exited;
-        text = text.replaceAll("\0", "") + read(told);
-        assertEquals(
-          text,
-          "sam: instance 1 ended with exit code 1 (exit); the next one starts at once\n",
-        );
-      } finally {
-        for (const pid of taggedProcesses()) killQuietly(pid);
-        await exited;
-      }
+      const said = () => existsSync(runs) ? readFileSync(runs, "utf8") : "";
+      await using unread = runUnread(stage, kind, words);
+      await eventually("the next instance", () => said().split("run").length > 2);
+      unread.end();
+      await eventually("the program's end", () => said().includes("term"));
+      assertEquals(
+        await unread.read(),
+        "sam: instance 1 ended with exit code 1 (exit); the next one starts at once\n",
+      );
     },
   );
+
+  for (const server of ["register", "supervise"]) {
+    processTest(
+      `a server made by ${server}() goes on while nobody reads its standard error, a ${kind}, and counts the lines that it dropped`,
+      async (stage) => {
+        await using unread = runUnread(
+          stage,
+          kind,
+          stage.commandOf("log_unread", { args: [server] }),
+        );
+        await stage.line("started", 3); // after an exit, and a hang
+        unread.end();
+        await stage.line("term");
+        const lines = (await unread.read()).trimEnd().split("\n");
+        const missing = lines.map((line) =>
+          Number(/^sam: (\d+) lines are missing here/.exec(line)?.[1] ?? 0)
+        );
+        const at = missing.findIndex((count) => count > 0);
+        assert(at > 0, `${lines.length} lines`);
+        const types = lines.slice(0, at).map((line) => JSON.parse(line).type);
+        assertEquals(types.slice(0, 5), ["spawn", "register", "start", "stop", "start"]);
+        // What was told before the first instance ended; none is lost without a word.
+        assert(at + missing[at]! > 4000, `${at} lines, and ${missing[at]} are missing`);
+      },
+    );
+  }
 }

@@ -22,6 +22,18 @@ test("core server: begin spawns instance 1 and nothing has a deadline before sta
   assertEquals(bench.pass(1e9), []);
 });
 
+test("core server: a program that is stopped before its first start is started as instance 1", () => {
+  const bench = new Bench();
+  bench.feed({ type: "halt" });
+  bench.feed({ type: "begin" });
+  assertEquals(bench.state, "stopped");
+  assertEquals(bench.feed({ type: "restart" }), [{ type: "spawn", instanceId: 1 }]);
+  bench.feed({ type: "spawned", pid: 7 });
+  const welcome = bench.hello();
+  assert(welcome.type === "welcome" && welcome.first && welcome.instanceId === 1);
+  assertEquals(bench.server.restarts, 0);
+});
+
 test("core server: a process that was not started ends the server with its status, whatever the policy", () => {
   for (const recoveryPolicy of ["quit", "restart"] as const) {
     for (const end of [0, 3, "SIGSEGV"] as const) {

@@ -53,6 +53,8 @@ export class ProgramRecord {
   quorumProblem: Problem | null = null;
   /** An instance has registered. */
   everRegistered = false;
+  /** An instance has begun. The program may be stopped before that. */
+  #hasBegun = false;
   /** How the last instance ended. If the next one cannot be spawned, supervision ends with this. */
   lastExit: Exit | null = null;
   #effects: ServerEffect[] = [];
@@ -74,10 +76,11 @@ export class ProgramRecord {
   /** Replaces the record of the instance: nothing of the last instance holds for the next. */
   beginInstance(now: number): void {
     let { id } = this.instance;
-    if (this.state !== "idle") {
+    if (this.#hasBegun) {
       id = nextInstanceId(id);
       this.restarts++;
     }
+    this.#hasBegun = true;
     this.slack.reset();
     this.instance = this.#newInstance(id, now);
   }

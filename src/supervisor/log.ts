@@ -39,7 +39,11 @@ export class Lines {
         text = `sam: ${this.#dropped} lines are missing here: nobody read standard error\n`;
         this.#dropped = 0;
       }
-      await this.#runtime.writeOutput(2, this.#encoder.encode(text));
+      try {
+        await this.#runtime.writeOutput(2, this.#encoder.encode(text));
+      } catch {
+        // There is no standard error, and no other place to say so.
+      }
     }
     this.#writing = null;
   }

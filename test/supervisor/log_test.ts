@@ -129,6 +129,24 @@ test("lines that nobody reads are bounded, and counted where they are missing", 
   await lines.written();
 });
 
+test("lines are written after a write that failed", async () => {
+  let fails = true;
+  const written: string[] = [];
+  const lines = new Lines({
+    ...await loadRuntime(),
+    writeOutput(_descriptor, bytes) {
+      if (fails) return Promise.reject(new Error("EBADF"));
+      return Promise.resolve(void written.push(new TextDecoder().decode(bytes)));
+    },
+  });
+  lines.write("one");
+  await lines.written();
+  fails = false;
+  lines.write("two");
+  await lines.written();
+  assertEquals(written, ["two\n"]);
+});
+
 /** Runs a command whose standard error is full, and which nobody reads until `read()` is called. */
 function runUnread(stage: Stage, kind: "pipe" | "socket", words: readonly string[]) {
   const [pid, go, told] = ["pid", "go", "told"].map((name) => `${stage.directory}/${name}`) as [

@@ -2,7 +2,7 @@
 import { Fleet, type FleetProgram } from "../../supervisor/fleet.ts";
 import type { SamError } from "../../errors.ts";
 import { twinOf } from "../../runtime/procfs.ts";
-import { loadRuntime } from "../../runtime/runtime.ts";
+import { loadRuntime, type Runtime } from "../../runtime/runtime.ts";
 import * as host from "../host/host.ts";
 import { Lines, logger } from "../../supervisor/log.ts";
 import { notifierOf, onEnding } from "../../supervisor/own_process/serve_self.ts";
@@ -19,6 +19,18 @@ export async function run(words: readonly string[]): Promise<number> {
   const runtime = await loadRuntime();
   await runtime.yieldInspector?.([]);
   const lines = new Lines(runtime);
+  try {
+    return await supervisePlan(plan, runtime, lines);
+  } finally {
+    await lines.written();
+  }
+}
+
+async function supervisePlan(
+  plan: CheckedConfig,
+  runtime: Runtime,
+  lines: Lines,
+): Promise<number> {
   const several = plan.programs.length > 1;
   const loggers = new Map(plan.programs.map(({ name, options }) => {
     return [name, logger(options.log, name, several ? `${name}: ` : "", lines.write)];
@@ -86,7 +98,6 @@ export async function run(words: readonly string[]): Promise<number> {
   await control?.close();
   http?.close();
   await notifier?.close();
-  await lines.written();
   return spawnError === undefined ? code : exitCodeOfSpawn(spawnError);
 }
 

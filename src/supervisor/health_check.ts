@@ -65,6 +65,12 @@ export interface CheckSink {
 /** A check that is late is told so, and has so long to end. */
 const endMs = 1000;
 
+/** What is known of the checks of one instance. */
+interface Own {
+  /** One that was killed sits in the kernel (a dead network disk): no other is begun beside it. */
+  isStuck: boolean;
+}
+
 /** Checks one instance of a program after the other. */
 export class Checker {
   readonly #runtime: Runtime;
@@ -75,8 +81,6 @@ export class Checker {
   #round = 0;
   /** Ends the pause between two checks, or the check that is under way. */
   #cancel: (() => void) | null = null;
-  /** A check that was killed sits in the kernel (a dead network disk): no other is begun beside it. */
-  #stuck = false;
 
   constructor(runtime: Runtime, check: CheckedCheck, startupTimeout: number, sink: CheckSink) {
     this.#runtime = runtime;
@@ -103,9 +107,10 @@ export class Checker {
     let failures = 0;
     let ready = false;
     let late = false;
+    const own: Own = { isStuck: false };
     for (;;) {
       const asked = this.#runtime.now();
-      const problem = await this.#ask();
+      const problem = await this.#ask(own);
       if (round !== this.#round) return;
       const now = this.#runtime.now();
       if (problem === undefined) {
@@ -130,11 +135,11 @@ export class Checker {
   }
 
   /** Checks once: undefined for healthy, else what is wrong. */
-  async #ask(): Promise<string | undefined> {
+  async #ask(own: Own): Promise<string | undefined> {
     const { kind, target, timeout } = this.#check;
     const isStuck =
       `${target} took longer than ${timeout} ms, and has not ended though it was killed`;
-    if (this.#stuck) return isStuck;
+    if (own.isStuck) return isStuck;
     const over = new AbortController();
     const abort = () => over.abort();
     const cancelTimer = this.#runtime.schedule(abort, timeout, false);
@@ -147,8 +152,8 @@ export class Checker {
       });
       const found = await Promise.race([asking, late]);
       if (found === isStuck) {
-        this.#stuck = true;
-        const end = () => void (this.#stuck = false);
+        own.isStuck = true;
+        const end = () => void (own.isStuck = false);
         asking.then(end, end);
       }
       return found;

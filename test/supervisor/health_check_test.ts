@@ -57,7 +57,16 @@ test("a check by command that cannot be killed has failed, and none is begun bes
   checker.begin();
   await eventually("the next check", () => healthy > 1);
   assert(begun > before);
+  stuck = true;
+  await eventually("a check that does not end", () => ends.length > 1);
+  await eventually("its failure", () => failures.length > 1);
+  stuck = false;
+  checker.begin();
+  const found = problems.length;
+  await eventually("a healthy answer of the next instance", () => healthy > 2);
+  assertEquals(problems.length, found);
   checker.end();
+  for (const end of ends) end({ code: null, signal: "SIGKILL" });
 });
 
 processTest(

@@ -21,11 +21,13 @@ if (flagsEnd >= flagCount) execArgv.splice(flagsEnd - flagCount, flagCount);
 
 // Worker threads and child processes of the program have no link.
 if (link !== undefined) {
-  // A hook that is loaded after this file may start processes. They must not inherit the link.
+  // Hooks and Node's test runner may start processes before the preload is loaded. They must not inherit the link.
   delete env["SAM_LINK"];
   let preloading: Promise<unknown> | undefined;
   const preload = () => {
-    if (preloading === undefined) env["SAM_LINK"] = link; // the preload takes it out again
+    if (preloading === undefined) {
+      Object.assign(globalThis, { [Symbol.for("@x/sam/address")]: link }); // the preload takes it out again
+    }
     return preloading ??= import("./preload.ts");
   };
   const modules = process.getBuiltinModule("node:module");

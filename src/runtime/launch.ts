@@ -43,7 +43,7 @@ function read(): Birth {
   if (Deno === undefined) {
     // Not read in Deno, where a mere look at `process` loads the Node layer (13 ms).
     const { process } = globalThis as unknown as { process: ProcessGlobal };
-    const link = process.env[linkVariable];
+    const link = takeAddress() ?? process.env[linkVariable];
     delete process.env[linkVariable];
     const silent = link === undefined ? -1 : process.execArgv.indexOf(silentInspector);
     if (silent >= 0) process.execArgv.splice(silent, 1); // the server's, and for no child of the program
@@ -64,6 +64,15 @@ function read(): Birth {
   } catch (error) {
     return { link: undefined, denied: error, cwd };
   }
+}
+
+/** The link that the file which Node loads first has taken out of the environment (`preload_node.cts`). */
+function takeAddress(): string | undefined {
+  const given = globalThis as unknown as Record<symbol, string | undefined>;
+  const key = Symbol.for("@x/sam/address");
+  const address = given[key];
+  delete given[key];
+  return address;
 }
 
 /** Deno lets nobody else into /proc. */

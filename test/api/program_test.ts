@@ -6,10 +6,26 @@ import { join } from "node:path";
 import { pathToFileURL } from "node:url";
 import { Worker } from "node:worker_threads";
 import type { Program, SamErrorCode, SuperviseOptions, Transport } from "../../mod.ts";
+import { inspectorFlags } from "../../src/runtime/inspector_flags.ts";
 import { unix } from "../../transports/unix.ts";
 import { test } from "../support/harness.ts";
 import { processTest, type Stage, transports } from "../support/processes.ts";
 import { currentRuntime, fixture } from "../support/runtimes.ts";
+
+test("only a flag that opens the inspector keeps SAM from its own flags for it", () => {
+  const own = ["--inspect=127.0.0.1:0", "--inspect-publish-uid=http"];
+  for (const flag of ["--inspect", "--inspect-brk", "--inspect-wait=9229", "--inspect=:0"]) {
+    assertEquals(inspectorFlags("deno", [flag], true), []);
+    assertEquals(inspectorFlags("node", [flag], true), []);
+  }
+  for (const flag of ["--inspect-port=9230", "--inspector"]) {
+    assertEquals(inspectorFlags("deno", [flag], true), own);
+    assertEquals(inspectorFlags("node", [flag], true), own.slice(1));
+  }
+  const chosen = ["--inspect-publish-uid=stderr"];
+  assertEquals(inspectorFlags("deno", chosen, true), own.slice(0, 1));
+  assertEquals(inspectorFlags("node", chosen, true), []);
+});
 
 const options = { timeInterval: 5000, recoveryPolicy: "restart" } as const;
 const other = currentRuntime === "deno" ? "bun" : "deno";

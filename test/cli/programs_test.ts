@@ -59,7 +59,9 @@ commandTest(
   "what Node does not load from a file, or not in this process, is watched from the preload on",
   async (sam, { directory }) => {
     const tests = `${directory}/a.test.mjs`;
-    const wait = "setTimeout(() => {}, 1000)";
+    const wait = `setTimeout(() => process.exit(), 2000);
+      const look = () => process.env.SAM_LINK ? console.log("link seen") : setImmediate(look);
+      look();`;
     writeFileSync(tests, `await new Promise((resolve) => setTimeout(resolve, 1000));`);
     for (const words of [["-e", wait], ["--test", tests]]) {
       const context = process.env["NODE_TEST_CONTEXT"];
@@ -68,6 +70,7 @@ commandTest(
       if (context !== undefined) process.env["NODE_TEST_CONTEXT"] = context;
       await text.event("start");
       await end(text);
+      assertEquals(text.stdout.includes("link seen"), false, "a child process could take the link");
     }
   },
   { skip: !isNode && "the modes are Node's" },
@@ -226,6 +229,18 @@ commandTest(
     const empty = sam([...how, "."], {}, sources);
     assertEquals(await empty.exited, 66);
     assertStringIncludes(empty.stderr, ". is a directory without a program");
+  },
+);
+
+commandTest(
+  "a sam that a program below npm starts does not take npm for its own parent",
+  async (sam) => {
+    const inner = ["sh", "-c", 'echo "script: $npm_lifecycle_script."'];
+    const outer = sam(["run", "--restart", "never", ...inner], {
+      npm_lifecycle_script: "sam run server.js",
+    });
+    await outer.exited;
+    assertEquals(outer.stdout, "script: .\n");
   },
 );
 

@@ -36,6 +36,7 @@ const parentMs = 500;
 export function onNpmEnd(listener: () => void): void {
   // A script that has more to do, as in "sam run server.js &", may leave this process to itself.
   if (!/^\W*sam\b[^&|;]*$/.test(variable("npm_lifecycle_script") ?? "")) return;
+  delete process.env["npm_lifecycle_script"]; // npm did not start a sam that one of the programs starts
   const { ppid } = process;
   const timer = setInterval(() => {
     if (process.ppid === ppid) return;

@@ -74,7 +74,7 @@ commandTest(
     const taken = sam(["run", "--name", "shop", "--time-interval", "5000", "sleep", "1"]);
     assertEquals(await taken.exited, 64);
     assertStringIncludes(taken.stderr, "shop runs already");
-    assertStringIncludes(taken.stderr, "only the end of shop is watched"); // said before that was found
+    assertStringIncludes(taken.stderr, "only the end of sleep is watched"); // said before that was found
 
     const followed = sam(["events", "--follow", "--json"]);
     await followed.text(/"recovery"/);

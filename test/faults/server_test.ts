@@ -88,7 +88,7 @@ for (const transport of transports) {
   processTest(
     `a program with a heartbeat each 2 ms, in a loop that never yields, outlives a stall of 0.8 s of its server, ${transport}`,
     async (stage) => {
-      const program = stage.run("weakness_never_yields", { args: [transport] });
+      const program = stage.run("faults/never_yields", { args: [transport] });
       await stage.line("ready stopped");
       program.kill("SIGSTOP");
       stage.go("stopped");

@@ -220,6 +220,23 @@ test("a guard that was killed before it had looked for a family leaves that to t
   assertEquals(guards.orders.at(-1), ["k F1", "q"]);
 });
 
+test("what a guard does as it ends is not left to the next one; what it was killed at is", async () => {
+  for (const isKilled of [false, true]) {
+    const guards = new Guards();
+    guards.acknowledges = guards.exits = false;
+    await guards.begin(1);
+    guards.guard.sweep(ward(1));
+    const left = guards.guard.leave();
+    await settled();
+    if (isKilled) guards.kill();
+    else guards.exit();
+    await left;
+    await guards.begin(2);
+    const orders = isKilled ? ["+ 2,-2,F2", "k F1"] : ["+ 2,-2,F2"];
+    assertEquals(guards.orders.at(-1), orders);
+  }
+});
+
 test("families of instances that end soon after one another are looked for together", async () => {
   const guards = new Guards();
   const { guard } = guards;

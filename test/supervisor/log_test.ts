@@ -213,7 +213,7 @@ for (const kind of ["pipe", "socket"] as const) {
         await using unread = runUnread(
           stage,
           kind,
-          stage.commandOf("log_unread", { args: [server] }),
+          stage.commandOf("supervisor/log_unread", { args: [server] }),
         );
         await stage.line("started", 3); // after an exit, and a hang
         unread.end();

@@ -92,9 +92,11 @@ export class Guard {
     if (this.#users > 0 || child === null) return;
     this.#child = null;
     child.stream!.write(bytesOf("q\n"));
+    const orders = this.#unswept.splice(0); // it carries them out before it ends
     const cancel = this.#runtime.schedule(() => child.kill("SIGKILL"), endMs, true);
-    await child.exited;
+    const { signal } = await child.exited;
     cancel();
+    if (signal !== null) this.#unswept.unshift(...orders);
   }
 
   /** Sees to it that there is a guard. Rejects where there can be none. */

@@ -121,7 +121,7 @@ clusterTest("all keys are there when register() resolves", async (stage, node) =
 });
 
 clusterTest(
-  "a daemon that does not answer delays the first register() by a second, and no other",
+  "a daemon that does not answer delays register() by its limit",
   async (stage, node) => {
     node.freeze();
     const program = stage.run("corosync/program", {

@@ -280,7 +280,7 @@ export class Client {
       onFailure: (then) => this.#unregister(then),
     };
     const signal = this.#warnSignal;
-    if (!first) this.#data.fetch(data, transfer, now);
+    if (!first) this.#data.fetchData(data, transfer, now);
     else if (signal === null) this.#data.sendAll(transfer, now);
     else {
       this.#requests.send({

@@ -290,7 +290,7 @@ export class ClientData {
   }
 
   /** Gets data from the server: as many bytes as `into` has. */
-  fetch(into: Uint8Array, transfer: Transfer, now: number, offset = 0): void {
+  fetchData(into: Uint8Array, transfer: Transfer, now: number, offset = 0): void {
     if (offset >= into.length) {
       this.#bytes = into;
       return transfer.onDone(now);
@@ -308,7 +308,7 @@ export class ClientData {
           return this.#push({ type: "reject", id: call, code: "MESSAGE_ERROR", message });
         }
         into.set(bytes, offset);
-        this.fetch(into, transfer, then, end);
+        this.fetchData(into, transfer, then, end);
       },
       onFailure,
     }, now);

@@ -32,7 +32,7 @@ export interface CheckOptions {
   readonly http?: string;
   /** `"host:port"`: healthy is a connection. */
   readonly tcp?: string;
-  /** A command line for `sh -c`: healthy is exit code 0. It has a process group of its own, which is killed when it exceeds `timeout`. */
+  /** A command line for `sh -c`: healthy is exit code 0. Its process group is killed when it exceeds `timeout`. */
   readonly command?: string;
   /** From the start of one check to the start of the next. Default 1,000. */
   readonly period?: number;

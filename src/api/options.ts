@@ -33,52 +33,53 @@ export type { TransportName } from "../../transports/builtin.ts";
  * ```
  */
 export interface SamOptions {
-  /** How long the active process may stay silent; 0 = no limit, only its end is noticed. */
+  /** The longest silence of the active process. With 0 there is no limit, and SAM notices only the end of the process. */
   readonly timeInterval: number;
-  /** What follows a failure: the server's end, with the status of the process, or a new instance. */
+  /** After a failure, `"restart"` starts a new instance. `"quit"` ends the server with the status of the process. */
   readonly recoveryPolicy: "quit" | "restart";
-  /** What carries the heartbeats. Default `"unix"`, and where the system has no room for that, `"pipe"`. */
+  /** The transport of the heartbeats. Default `"unix"`, or `"pipe"` if the system has no room for a socket. */
   readonly transport?: TransportName | Transport;
-  /** Sent before the kill; `"SIGKILL"` = no warning. Default `"SIGTERM"`. */
+  /** The signal before SIGKILL. `"SIGKILL"` leaves out the warning. Default `"SIGTERM"`. */
   readonly warnSignal?: Signal;
-  /** How often, and how soon, a new instance is started. */
+  /** How often, and how soon, a new instance starts. */
   readonly restart?: RestartOptions;
-  /** From the spawn to `start()`; 0 = no limit. Default 0. */
+  /** Time limit from the spawn to `start()`. With 0 there is no limit. Default 0. */
   readonly startupTimeout?: number;
-  /** From the warning to SIGKILL in an orderly stop, and in a recovery when `timeInterval` is 0. Default 10,000. */
+  /** Grace period of an orderly stop, and of a recovery when `timeInterval` is 0. Default 10,000. */
   readonly stopTimeout?: number;
-  /** Spare processes, started and parked in `register()`, to take over at once. Default 0. */
+  /** Number of spare processes, which are parked in `register()` and take over at once. Default 0. */
   readonly standby?: 0 | 1;
-  /** The most bytes `data.store()` takes. Default 64 MiB. */
+  /** The most bytes that `data.store()` takes. Default 64 MiB. */
   readonly maxDataSize?: number;
-  /** What the active process does when its server is gone. Default `"exit"`. */
+  /** What the active process does when its server has ended. Default `"exit"`. */
   readonly serverLost?: "exit" | "continue";
   /**
-   * Whether the JavaScript stack of a process that hangs is taken before the warning; the signal waits for it, at most one
-   * time interval and at most two seconds. Default true; with `observe`, false. See "Why was it replaced?" in the docs, also for the price.
+   * True if SAM captures the JavaScript stack of an unresponsive process before the warning. The signal waits for it, at most
+   * one time interval and at most two seconds. Default true; with `observe`, false. See "Why was it replaced?" in the docs for
+   * the costs.
    */
   readonly captureStack?: boolean;
   /**
-   * A dry run: a silence, an unhealthy answer, a start that takes too long and a loss of quorum are reported by the event
-   * `observed`; nobody is warned or killed. A process that ends is recovered as ever. Default false.
+   * A dry run: silence, an unhealthy answer, a startup timeout and a loss of quorum are reported by the event `observed`, and
+   * SAM warns and kills nothing. A process that ends is recovered as usual. Default false.
    */
   readonly observe?: boolean;
   /**
-   * What goes with an instance that ends: `"group"`, all that it has started; `"process"`, nothing. After systemd's
-   * `KillMode`. Default `"group"`.
+   * What ends with an instance: `"group"`, all processes that it has started; `"process"`, only the instance. Named after
+   * systemd's `KillMode`. Default `"group"`.
    */
   readonly killMode?: "group" | "process";
-  /** Who is told what happens. Default `"text"`; of `supervise()`, which has `events()`, `"none"`. */
+  /** Where events are reported. Default `"text"`. Default of `supervise()`, which has `events()`: `"none"`. */
   readonly log?: Log;
-  /** `start()` waits until this is quorate; a loss is a recovery. Default none. */
+  /** `start()` waits until this source is quorate. A loss of quorum is a recovery. Default none. */
   readonly quorum?: QuorumSource;
-  /** Where the state of the process is published. Default none. */
+  /** The cluster map that shows the state of the process. Default none. */
   readonly clusterMap?: ClusterMap;
 }
 
 /**
- * On standard error of the server a readable line for what matters, or a line of JSON for each event; or nothing; or a
- * function, which gets each event, and the lines that `"text"` would write for it.
+ * `"text"` writes readable lines about important events to standard error of the server, `"json"` a line of JSON for each event,
+ * `"none"` nothing. A function is called with each event, and with the lines that `"text"` would write for it.
  *
  * ```ts
  * import { supervise } from "@x/sam";

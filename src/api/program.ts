@@ -11,53 +11,53 @@ import {
 import type { Command, Runtime, RuntimeName, Stdio } from "../runtime/runtime.ts";
 import { SamError } from "../errors.ts";
 
-/** A runtime, where its name alone does not say enough. */
+/** A runtime with its executable and flags. */
 export interface RuntimeChoice {
-  /** Which one. */
+  /** The name of the runtime. */
   readonly name: RuntimeName;
-  /** Its executable; default: the present one for the runtime we are in, else the name, looked up on PATH. */
+  /** Its executable. Default: that of this process for the same runtime, else the name, looked up on PATH. */
   readonly path?: string;
-  /** Its flags, permissions included; default: those of this process for the same runtime, else none (Deno: `-A`). */
+  /** Its flags, with permissions. Default: those of this process for the same runtime, else none (Deno: `-A`). */
   readonly flags?: readonly string[];
 }
 
-/** What all programs have in common. */
+/** The options of all programs. */
 export interface ProgramOptions {
   /** Its arguments. */
   readonly args?: readonly string[];
-  /** Its working directory; default ours. */
+  /** Its working directory. Default: that of this process. */
   readonly cwd?: string;
-  /** Environment variables, added to ours. */
+  /** Environment variables, added to those of this process. */
   readonly env?: Readonly<Record<string, string>>;
   /**
-   * Its standard input, output and error, all alike or each. Default `"inherit"`. `"tee"` passes output on, and keeps the last
-   * lines as evidence; of all three it means output and error.
+   * Its standard input, output and error: one value for all, or three values. `"tee"` passes output on, and keeps the last lines as
+   * evidence; as the one value, it is for output and error. Default `"inherit"`.
    */
   readonly stdio?: Stdio | readonly [Stdio, Stdio, Stdio];
   /**
-   * Watches the event loop of a program that need not know of SAM: a module is loaded ahead of it (`--require`, `--preload`),
-   * which registers the process, and has it watched as soon as its event loop turns freely. A program that calls
-   * `register()` itself goes on from there. For modules, and for the commands `node`, `deno` and `bun`. Default false.
+   * Watches the event loop of a program that does not use SAM. A module that is loaded ahead of the program (`--require`,
+   * `--preload`) registers the process, and SAM watches it as soon as its event loop turns freely. A program that calls
+   * `register()` itself takes over from there. For modules, and for the commands `node`, `deno` and `bun`. Default false.
    */
   readonly preload?: boolean;
 }
 
 /** A module, run by a JavaScript runtime. */
 export interface ModuleProgram extends ProgramOptions {
-  /** A path (relative to `cwd`), a `file:` URL, or what else the runtime can run. */
+  /** A path (relative to `cwd`), a `file:` URL, or another specifier that the runtime can run. */
   readonly module: string | URL;
-  /** Default: the runtime we are in. */
+  /** Its runtime. Default: that of this process. */
   readonly runtime?: RuntimeName | RuntimeChoice;
 }
 
-/** Any command. It counts as started from its spawn, unless it calls `register()` itself. */
+/** A command. It counts as started from its spawn, unless it calls `register()`. */
 export interface CommandProgram extends ProgramOptions {
-  /** A path, or a name to be looked up on PATH. */
+  /** A path, or a name that is looked up on PATH. */
   readonly command: string;
 }
 
 /**
- * What `supervise` runs.
+ * A program for `supervise()`.
  *
  * ```ts
  * import { type Program, supervise } from "@x/sam";
@@ -72,20 +72,20 @@ export type Program = ModuleProgram | CommandProgram;
 
 /** A program, checked. */
 export interface CheckedProgram {
-  /** For messages. */
+  /** Its name in messages. */
   readonly name: string;
   readonly isCommand: boolean;
-  /** Whether a preload registers it. */
+  /** True if a preload registers it. */
   readonly preload?: boolean;
-  /** Whether the runtime starts the program again by itself (`--watch`), and so gets no link. */
+  /** True if the runtime restarts the program by itself (`--watch`). Such a program gets no link. */
   readonly restarts?: boolean;
-  /** The command line, once the runtime we are in is there. */
+  /** The command line, for the runtime of this process. */
   command(runtime: Runtime): Promise<Command>;
 }
 
 const common = ["args", "cwd", "env", "stdio", "preload"];
 
-/** Checks what the user calls a program; throws INVALID_PARAM. `captureStack`: the stack of a loop that is blocked is wanted. */
+/** Checks a program; throws INVALID_PARAM. With `captureStack`, its command line opens the inspector where a stack needs that. */
 export function checkProgram(program: unknown, captureStack = true): CheckedProgram {
   const isCommand = typeof program === "object" && program !== null && "command" in program;
   const given = checkObject(
@@ -161,17 +161,17 @@ const preloadModule = new URL(`../active/preload.${scriptExtension}`, import.met
 /** The CommonJS file by which Node loads that module. */
 const nodePreload = new URL(`../active/preload_node.c${scriptExtension}`, import.meta.url);
 
-/** A runtime, and before which of the command's arguments flags for the program go. */
+/** A command that is a runtime; `flagsAt` is the place of further flags among the arguments. */
 interface CommandLine {
   readonly runtime: RuntimeName;
   readonly flagsAt: number;
   /** The flags of the runtime. */
   readonly flags: readonly string[];
-  /** The program; undefined where it is not a file. */
+  /** The program; undefined if it is not a file. */
   readonly file: string | undefined;
 }
 
-/** The runtime whose command line a command is, where it is one that can load a module ahead of a program. */
+/** The runtime that a command runs, if it can load a module ahead of the program. */
 export function runtimeOf(command: string, args: readonly string[]): RuntimeName | undefined {
   const found = commandLine(command, args);
   return found && !restartsItself(found.flags) ? found.runtime : undefined;
@@ -202,7 +202,7 @@ function commandLine(command: string, args: readonly string[]): CommandLine | un
   return { runtime, flagsAt, flags, file: isText ? undefined : args[at] };
 }
 
-/** Whether some flags of a runtime have it start the program again by itself when a file is edited. */
+/** True if one of the flags of a runtime restarts the program when a file is edited. */
 export function restartsItself(flags: readonly string[]): boolean {
   return flags.some((flag) => /^--(watch|hot)(=|-path|-hmr|$)/.test(flag));
 }
@@ -226,7 +226,7 @@ const nodeValued =
 const denoValued =
   /^(-[cL]|--(config|import-map|cert|lock|location|seed|preload|import|require|conditions|ext|log-level|inspect-publish-uid))$/;
 
-/** Where, from `at` on, the first argument is that is no flag, nor the value of one, or that `counts` all the same. */
+/** The place of the first argument from `at` on that is not a flag or the value of a flag, or is a flag that `counts`. */
 function firstWord(args: readonly string[], at: number, valued: RegExp, counts: RegExp): number {
   while (args[at]?.startsWith("-") && !counts.test(args[at]!)) {
     at += valued.test(args[at]!) ? 2 : 1;
@@ -234,19 +234,19 @@ function firstWord(args: readonly string[], at: number, valued: RegExp, counts: 
   return at;
 }
 
-/** Whether the module that is loaded ahead of a program can be loaded by a runtime: Node and Bun load none from the network. */
+/** True if a runtime can load the preload module. Node and Bun load no module from the network. */
 export function canPreload(runtime: RuntimeName): boolean {
   return preloadModule.protocol === "file:" || runtime === "deno";
 }
 
-/** Flags for the program's inspector. An active process, which imports this module, too, never loads what knows them. */
+/** Flags for the program's inspector. An active process imports this module and does not load the module of these flags. */
 async function inspectorFlags(
   ...given: readonly [name: RuntimeName, flags: readonly string[], open: boolean]
 ): Promise<readonly string[]> {
   return (await import("../runtime/inspector_flags.ts")).inspectorFlags(...given);
 }
 
-/** The flags that load our module ahead of the program, which may be a text on the command line. */
+/** The flags that load the preload module. `isFile` is false for a program in the text of the command line. */
 function preloadFlags(runtime: RuntimeName, isFile = true): readonly string[] {
   if (!canPreload(runtime)) {
     throw new SamError(
@@ -267,7 +267,7 @@ function preloadFlags(runtime: RuntimeName, isFile = true): readonly string[] {
   }
 }
 
-/** Throws for a command ahead of whose program no module can be loaded. */
+/** Throws for a command that cannot load the preload module. */
 function checkPreload(command: string, line: CommandLine | undefined): void {
   if (line === undefined) {
     throw new SamError(
@@ -279,7 +279,7 @@ function checkPreload(command: string, line: CommandLine | undefined): void {
   preloadFlags(line.runtime);
 }
 
-/** The arguments of a command that is a runtime, with the flags. */
+/** The arguments of a command that is a runtime, with the flags of the preload module. */
 async function preloadedCommand(
   { runtime, flagsAt: at, flags, file }: CommandLine,
   args: readonly string[],
@@ -316,7 +316,7 @@ function modulePath(value: unknown): string {
   }
 }
 
-/** `jsr:`, `npm:`, `https:`: the runtime's to find. */
+/** True for `jsr:`, `npm:`, `https:` and the like, which the runtime resolves. */
 function isSpecifier(module: string): boolean {
   return /^[a-z][a-z0-9+.-]+:/.test(module);
 }

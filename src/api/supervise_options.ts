@@ -3,7 +3,7 @@ import { SamError } from "../errors.ts";
 import { type CheckedOptions, checkOptions, type SamOptions } from "./options.ts";
 import { type Check, checkParts, integer, invalid, type NameOf, type Rules } from "./validate.ts";
 
-/** The options of `supervise`: those of a server; `timeInterval` may be left out for a `{ command }` (0). */
+/** The options of `supervise`: those of a server. For a `{ command }`, `timeInterval` is optional and 0 by default. */
 export type SuperviseOptions =
   & Omit<SamOptions, "timeInterval">
   & Partial<Pick<SamOptions, "timeInterval">>
@@ -13,9 +13,9 @@ export type SuperviseOptions =
   };
 
 /**
- * How the server finds out whether a program is healthy: exactly one of `http`, `tcp` and `command`. Before its first
- * success the program is starting, and has `startupTimeout` for it; after it, `failureThreshold` failures in a row are a
- * recovery, with the reason `unhealthy`. Times are integer milliseconds.
+ * A health check by the server: exactly one of `http`, `tcp` and `command`. Until the first check passes, the program is
+ * starting, and `startupTimeout` is the limit. After that, `failureThreshold` consecutive failures are a recovery with the reason
+ * `unhealthy`. Times are integer milliseconds.
  *
  * ```ts
  * import { type CheckOptions, supervise } from "@x/sam";
@@ -28,11 +28,11 @@ export type SuperviseOptions =
  * ```
  */
 export interface CheckOptions {
-  /** A URL, without a password: healthy is an answer with a status from 200 to 399. A redirection is not followed. */
+  /** A URL without a password. The check passes with a status from 200 to 399. It does not follow redirections. */
   readonly http?: string;
-  /** `"host:port"`: healthy is a connection. */
+  /** `"host:port"`. The check passes if a connection opens. */
   readonly tcp?: string;
-  /** A command line for `sh -c`: healthy is exit code 0. Its process group is killed when it exceeds `timeout`. */
+  /** A command line for `sh -c`. The check passes with exit code 0. After `timeout`, its process group is killed. */
   readonly command?: string;
   /** From the start of one check to the start of the next. Default 1,000. */
   readonly period?: number;

@@ -73,7 +73,7 @@ function print(text: string): number {
 
 const { exit } = await loadRuntime();
 host.stdout.onError(({ code, message }) => {
-  if (code === "EPIPE") exit(0); // a reader that has seen enough (`sam events | head`) is no failure
+  if (code === "EPIPE") exit(0); // a reader that stops reading (`sam events | head`) is no failure
   host.stderr.write(`sam: standard output takes no more: ${message}\n`);
   exit(exitCodes.ioError[0]);
 });

@@ -1,18 +1,17 @@
 /**
- * The programs of one server: started in the order of their dependencies, restarted together where the strategy says so,
- * stopped in the reverse order. The strategies are OTP's.
+ * The programs of one server. They start in the order of their dependencies, restart together if the strategy says so, and
+ * stop in the reverse order. The strategies are OTP's.
  */
 import type { Signal } from "../core/signals.ts";
 import { SamError } from "../errors.ts";
-import type { SupervisorEvent, SupervisorStatus } from "../api/events.ts";
+import type { ExitStatus, SupervisorEvent, SupervisorStatus } from "../api/events.ts";
 import type { CheckedProgram } from "../api/program.ts";
 import type { CheckedSuperviseOptions } from "../api/supervise_options.ts";
 import { Supervision } from "./supervise.ts";
-import type { ExitStatus } from "../api/events.ts";
 
 /**
- * What the failure of one program means for the others: nothing (`one_for_one`), a restart of all (`one_for_all`), or of
- * those that come after it (`rest_for_one`).
+ * Which programs restart when one fails: that one (`one_for_one`), all (`one_for_all`), or that one and those that start after
+ * it (`rest_for_one`).
  */
 export type Strategy = "one_for_one" | "one_for_all" | "rest_for_one";
 
@@ -26,7 +25,7 @@ export interface FleetProgram {
   readonly options: CheckedSuperviseOptions;
   /** The names of the programs that must be ready before it is started. */
   readonly after: readonly string[];
-  /** What the user can do so that the event loop is watched, where a wrapper that is known prevents it. */
+  /** What the user can do so that SAM watches the event loop, if a known wrapper prevents that. */
   readonly instead?: string | undefined;
 }
 
@@ -36,39 +35,39 @@ export interface FleetStatus extends SupervisorStatus {
   readonly waitsFor?: readonly string[];
 }
 
-/** Is told what happens to which program. */
+/** Called for each event of each program. */
 export type FleetListener = (name: string, event: SupervisorEvent) => void;
 
 interface Member extends FleetProgram {
   readonly supervision: Supervision;
   /** Its next process is due, and starts when no other program holds it up. */
   isDue: boolean;
-  /** A process of it is there. */
+  /** A process of it exists. */
   up: boolean;
-  /** It is to end before anything is started: another one has failed. */
+  /** It must end before any program starts, because another one has failed. */
   mustEnd: boolean;
-  /** It was stopped, alone or with all: it is not started until `restartOne()` asks for it. */
+  /** It was stopped, alone or with all. It does not start before `restartOne()`. */
   stopped: boolean;
-  /** It has been ready once. */
-  reached: boolean;
+  /** It has been ready before. */
+  wasReady: boolean;
   status: ExitStatus | null;
 }
 
 /** Several programs under supervision. */
 export class Fleet {
-  /** Resolved with what the server exits with, when all programs have ended. */
+  /** Resolved with the exit code of the server when all programs have ended. */
   readonly finished: Promise<number>;
 
   readonly #strategy: Strategy;
   readonly #listeners = new Set<FleetListener>();
   /** In the order of their start. */
   readonly #members: readonly Member[];
-  /** One is being ended because another one has failed. */
+  /** The program that is being ended because another one has failed. */
   #ending: Member | null = null;
   #stopping = false;
   #code: number | null = null;
 
-  /** Starts the programs, which are given in the order of their dependencies. */
+  /** Starts the programs. They are in the order of their dependencies. */
   constructor(programs: readonly FleetProgram[], strategy: Strategy) {
     this.#strategy = strategy;
     const members: Member[] = [];
@@ -86,7 +85,7 @@ export class Fleet {
         up: false,
         mustEnd: false,
         stopped: false,
-        reached: false,
+        wasReady: false,
         status: null,
       });
     }
@@ -100,52 +99,52 @@ export class Fleet {
     return this.#members.map(({ name }) => name);
   }
 
-  /** Tells what happens from now on; returns the cancellation. Whoever asks right after the construction misses nothing. */
+  /** Calls back for each event from now on; returns the cancellation. No event happens before the constructor has returned. */
   subscribe(listener: FleetListener): () => void {
     this.#listeners.add(listener);
     return () => this.#listeners.delete(listener);
   }
 
-  /** Whether a program can be built on, or has done its work. */
+  /** True if a program is ready, or has finished. */
   isReady(name: string): boolean {
     return isReady(this.#member(name));
   }
 
-  /** Whether all programs can be built on, or have done their work, but for those that were stopped alone. */
+  /** True if all programs are ready or have finished. Programs that were stopped alone do not count. */
   get allReady(): boolean {
     return !this.#stopping && this.#members.every((member) => member.stopped || isReady(member));
   }
 
-  /** True once all programs are being ended, or have ended. */
+  /** True once all programs are being stopped, or have ended. */
   get isStopping(): boolean {
     return this.#stopping;
   }
 
-  /** Whether a program was stopped, and not started again. */
+  /** True if a program was stopped, and has not been started again. */
   isStopped(name: string): boolean {
     return this.#member(name).stopped;
   }
 
-  /** The programs that a program waits for; undefined where it does not wait to be started. */
+  /** The programs that a program waits for; undefined if none of its processes is due. */
   waitsFor(name: string): readonly string[] | undefined {
     const member = this.#member(name);
     return member.isDue ? this.#heldUpBy(member) : undefined;
   }
 
-  /** How one program is now. */
+  /** The status of one program. */
   status(name: string): FleetStatus {
     const waitsFor = this.waitsFor(name);
     return { ...this.supervisor(name).status, ...(waitsFor && { waitsFor }) };
   }
 
-  /** One program, as its owner sees it. */
+  /** The supervision of one program. */
   supervisor(name: string): Supervision {
     return this.#member(name).supervision;
   }
 
   /**
-   * Ends all programs, the last started first; with a signal that was sent to the server, or their warn signals.
-   * `delivered`: they have got it already. Called again, it hastens the end.
+   * Ends all programs, the last started first, with a signal that was sent to the server, or with their warn signals.
+   * `delivered`: the programs have got the signal already. A second call hastens the end.
    */
   stop(signal: Signal | null, delivered = false): void {
     const again = this.#stopping;
@@ -154,7 +153,7 @@ export class Fleet {
     else void this.#stop(signal, delivered);
   }
 
-  /** Ends one program, also one that waits to be started; the others go on. The end of the last one is the end of all. */
+  /** Ends one program, also one whose process is due. The others go on. The end of the last program is the end of the fleet. */
   async stopOne(name: string): Promise<void> {
     const member = this.#member(name);
     if (this.#members.every((each) => each === member || isAtRest(each))) {
@@ -166,7 +165,7 @@ export class Fleet {
     await member.supervision.halt();
   }
 
-  /** Ends the present instance of one program and starts the next; starts a program that was stopped. */
+  /** Ends the present instance of one program and starts the next. Starts a program that was stopped. */
   async restartOne(name: string): Promise<void> {
     if (this.#stopping) {
       throw new SamError("INTERRUPT", `${name} is not restarted: sam is stopping all programs`);
@@ -212,15 +211,15 @@ export class Fleet {
         break;
       case "finish":
         member.isDue = false;
-        member.status = event.status; // before anybody asks whether it is ready
+        member.status = event.status; // before a listener asks if it is ready
     }
-    member.reached ||= isReady(member);
+    member.wasReady ||= isReady(member);
     for (const listener of this.#listeners) listener(member.name, event);
     if (event.type === "stopped") this.#stopIfIdle();
     this.#startDue();
   }
 
-  /** What the next instance of a program that has failed waits for; nothing where a spare has taken over already. */
+  /** The programs that the next instance of a failed program waits for; none if a spare has taken over. */
   #waitOf(failed: Member): { readonly waitsFor?: readonly string[]; readonly delay?: null } {
     if (this.#stopping) return { delay: null };
     const { state } = failed.supervision.status;
@@ -229,7 +228,7 @@ export class Fleet {
     return waitsFor.length > 0 ? { waitsFor } : {};
   }
 
-  /** Where nothing runs any more, nobody is to find a server without a program. */
+  /** Ends the server when no program runs any more. */
   #stopIfIdle(): void {
     if (!this.#stopping && this.#members.every(isAtRest)) this.stop(null);
   }
@@ -241,7 +240,7 @@ export class Fleet {
     const alone = this.#members.length === 1;
     if (status.code !== 0 && (alone || status.reason !== "stopped")) {
       this.#code ??= status.code;
-      // A program that is given up takes the others with it, so that whoever started the server learns it.
+      // A program that SAM gives up on takes the others with it, so that the server ends with its status.
       if (!alone) this.stop(null);
     }
     this.#stopIfIdle();
@@ -250,7 +249,7 @@ export class Fleet {
 
   // Restarts together.
 
-  /** One program has failed: which others must be restarted with it? */
+  /** Marks the programs that restart together with a failed one. */
   #spread(failed: Member): void {
     if (this.#strategy === "one_for_one" || this.#stopping) return;
     const first = this.#strategy === "one_for_all" ? 0 : this.#members.indexOf(failed) + 1;
@@ -263,8 +262,8 @@ export class Fleet {
   #endNext(): void {
     if (this.#ending) return;
     this.#ending = this.#members.findLast(({ mustEnd }) => mustEnd) ?? null;
-    if (this.#ending?.stopped) return; // it is being ended already, and is not to start again
-    this.#ending?.supervision.restart().catch(() => {}); // it has ended for good meanwhile
+    if (this.#ending?.stopped) return; // it is being ended already, and must not start again
+    this.#ending?.supervision.restart().catch(() => {}); // it has ended for good in the meantime
   }
 
   #ended(member: Member): void {
@@ -290,14 +289,14 @@ export class Fleet {
     }
   }
 
-  /** The programs that must end, or be ready, before a program may start. One that was stopped alone is not waited for. */
+  /** The programs that must end, or be ready, before a program may start. It does not wait for one that was stopped alone. */
   #heldUpBy(member: Member): readonly string[] {
     const before = this.#strategy === "one_for_one"
       ? member.after.map((each) => this.#member(each))
       : this.#members.slice(0, this.#members.indexOf(member));
     return this.#members.filter((each) =>
       each.mustEnd ||
-      (before.includes(each) && !(each.stopped ? each.reached : isReady(each)))
+      (before.includes(each) && !(each.stopped ? each.wasReady : isReady(each)))
     ).map(({ name }) => name);
   }
 }
@@ -310,8 +309,8 @@ function isAtRest({ supervision, status }: Member): boolean {
   return status !== null || supervision.status.state === "stopped";
 }
 
-/** Dependencies first, and else as given. Throws INVALID_PARAM for dependencies that nothing can satisfy. */
-export function inOrder(programs: readonly FleetProgram[]): readonly FleetProgram[] {
+/** Sorts programs: dependencies first, otherwise as given. Throws INVALID_PARAM for dependencies that nothing can satisfy. */
+export function sortByDependencies(programs: readonly FleetProgram[]): readonly FleetProgram[] {
   const ordered = new Set<FleetProgram>();
   const visit = (program: FleetProgram, above: readonly string[]) => {
     if (ordered.has(program)) return;

@@ -2,7 +2,7 @@
 import { assertEquals, assertRejects, assertThrows } from "@std/assert";
 import { existsSync, rmSync, writeFileSync } from "node:fs";
 import { type CheckOptions, SamError, type SupervisorEvent } from "../../mod.ts";
-import { Fleet, inOrder, type Strategy } from "../../src/supervisor/fleet.ts";
+import { Fleet, sortByDependencies, type Strategy } from "../../src/supervisor/fleet.ts";
 import { type CheckedProgram, checkProgram } from "../../src/api/program.ts";
 import { report } from "../../src/supervisor/report.ts";
 import { checkSuperviseOptions } from "../../src/api/supervise_options.ts";
@@ -23,7 +23,7 @@ function fleetOf(
 ) {
   const told: Told[] = [];
   const fleet = new Fleet(
-    inOrder(
+    sortByDependencies(
       Object.entries(shells).map(([name, [line, ...after]]) => {
         const program = checkProgram({ command: "sh", args: ["-c", line], stdio: "ignore" });
         const options = checkSuperviseOptions(

@@ -22,7 +22,7 @@ import { parseWords } from "../command_line/words.ts";
 
 const watchMs = 500;
 
-function parsed(command: keyof typeof remoteOptions, words: readonly string[], most: number) {
+function parseCommand(command: keyof typeof remoteOptions, words: readonly string[], most: number) {
   const { given, operands } = parseWords(words, remoteOptions[command], false);
   if (operands.length > most) {
     throw new CommandError("usage", `sam ${command} takes no "${operands[most]}"; see sam --help`);
@@ -36,63 +36,64 @@ function parsed(command: keyof typeof remoteOptions, words: readonly string[], m
 
 /** `sam status`. */
 export async function status(words: readonly string[]): Promise<number> {
-  const { operands, is } = parsed("status", words, 1);
+  const { operands, is } = parseCommand("status", words, 1);
   const [name] = operands;
   if (is("--watch")) return await watch(name, is("--json"));
   const { stdout } = host;
-  const { servers, silent } = await look(name, requireTargets);
+  const { servers, silent } = await askStatus(name, requireTargets);
   stdout.write(is("--json") ? `${JSON.stringify(servers, null, 2)}\n` : table(servers, stdout));
-  host.stderr.write(complaint(silent));
+  host.stderr.write(describeSilent(silent));
   return 0;
 }
 
-/** How those who are meant are, and who does not say. */
-function look(name: string | undefined, which: typeof targetsOf) {
+/** The status of the servers that a name selects, and the servers that do not answer. */
+function askStatus(name: string | undefined, which: typeof targetsOf) {
   return withServers(
     name,
-    (found) => Promise.resolve({ servers: which(found, name).map(shown), silent: found.silent }),
+    (found) =>
+      Promise.resolve({ servers: which(found, name).map(selectProgram), silent: found.silent }),
   );
 }
 
 /** A line for each server that does not answer. */
-function complaint(silent: readonly Silent[]): string {
+function describeSilent(silent: readonly Silent[]): string {
   return silent.map(({ error }) => `sam: ${error.message}\n`).join("");
 }
 
-/** The status of a server, with the one program that is meant. */
-function shown({ server: { status }, program }: Target): ServerStatus {
+/** The status of a server, reduced to the selected program. */
+function selectProgram({ server: { status }, program }: Target): ServerStatus {
   const programs = status.programs.filter(({ name }) => (program ?? name) === name);
   return { ...status, programs };
 }
 
-/** Shows the table again and again, in place on a terminal, else what changes; until no server is left. */
+/** Redraws the table in place on a terminal, and otherwise prints what changes, until no server is left. */
 async function watch(name: string | undefined, json: boolean): Promise<number> {
   const { stdout } = host;
   const runtime = await loadRuntime();
   let lines = 0;
-  let told: Facts = new Map();
-  let complained = "";
+  let shown: Facts = new Map();
+  let lastComplaint = "";
   for (let which = requireTargets;; which = targetsOf) {
-    const { servers, silent } = await look(name, which);
+    const { servers, silent } = await askStatus(name, which);
     if (json || !stdout.isTerminal) {
-      const text = complaint(silent);
-      if (text !== complained) host.stderr.write(text);
-      complained = text;
+      const text = describeSilent(silent);
+      if (text !== lastComplaint) host.stderr.write(text);
+      lastComplaint = text;
     }
     if (json) stdout.write(`${JSON.stringify(servers)}\n`);
     else if (stdout.isTerminal) {
-      const complaints = complaint(silent).replaceAll(
+      const complaints = describeSilent(silent).replaceAll(
         /^.*/gm,
         (line) => line.slice(0, stdout.columns - 1),
       );
-      const text = fitting(table(servers, stdout) + complaints, stdout.rows - 1);
+      const text = fit(table(servers, stdout) + complaints, stdout.rows - 1);
       stdout.write(`${lines > 0 ? `\x1b[${lines}A` : ""}\x1b[J${text}`);
       lines = text.split("\n").length - 1;
     } else {
       // A server that does not answer has not ended.
-      const now = new Map([...(silent.length > 0 ? told : []), ...factsOf(servers)]);
-      stdout.write(changes(told, now));
-      told = now;
+      const now = new Map([...(silent.length > 0 ? shown : []), ...factsOf(servers)]);
+      stdout.write(formatChanges(shown, now));
+      shown = now;
     }
     if (servers.length === 0 && silent.length === 0) return 0;
     await new Promise<void>((resolve) => runtime.schedule(resolve, watchMs, true));
@@ -117,7 +118,7 @@ function factsOf(servers: readonly ServerStatus[]): Facts {
 }
 
 /** A line for each program that has changed, with the time and the facts that are new. */
-function changes(before: Facts, now: Facts): string {
+function formatChanges(before: Facts, now: Facts): string {
   const at = new Date().toISOString();
   return [...new Set([...before.keys(), ...now.keys()])].map((name) => {
     const facts = now.get(name) ?? ["no longer supervised"];
@@ -126,8 +127,8 @@ function changes(before: Facts, now: Facts): string {
   }).join("");
 }
 
-/** The first lines of a text, and how many more there are: what scrolls away cannot be drawn over. */
-function fitting(text: string, most: number): string {
+/** The first lines of a text, and the number of the others. Lines that scroll away could not be redrawn. */
+function fit(text: string, most: number): string {
   const lines = text.split("\n").slice(0, -1);
   if (lines.length <= most) return text;
   return [...lines.slice(0, most - 1), `… ${lines.length - most + 1} more`, ""].join("\n");
@@ -135,20 +136,20 @@ function fitting(text: string, most: number): string {
 
 /** `sam events`. */
 export async function events(words: readonly string[]): Promise<number> {
-  const { operands: [name], is } = parsed("events", words, 1);
+  const { operands: [name], is } = parseCommand("events", words, 1);
   return await withServers(name, async (found) => {
     const targets = requireTargets(found, name);
-    host.stderr.write(complaint(found.silent));
+    host.stderr.write(describeSilent(found.silent));
     const several = targets.length > 1;
     const reading = targets.map((target) =>
       readEvents(target, is("--follow"), (event) => {
         if (is("--json")) return host.stdout.write(`${JSON.stringify(event)}\n`);
         const at = new Date(event.at).toISOString();
         const who = several || target.server.status.programs.length > 1 ? `${event.program}: ` : "";
-        host.stdout.write(`${printable(`${at} ${who}${report(event)[0] ?? brief(event)}`)}\n`);
+        host.stdout.write(`${printable(`${at} ${who}${report(event)[0] ?? describe(event)}`)}\n`);
       })
     );
-    // The end of one is not the end of the others.
+    // When one server ends, the events of the others go on.
     const failed = (await Promise.allSettled(reading)).find(({ status }) => status === "rejected");
     if (failed) throw (failed as PromiseRejectedResult).reason;
     return 0;
@@ -157,7 +158,7 @@ export async function events(words: readonly string[]): Promise<number> {
 
 type ProgramEvent = SupervisorEvent & { readonly program: string };
 
-/** Resolved when the server has said that no more events come. */
+/** Shows the events of a server. Resolved when the server says that no more events come. */
 function readEvents(
   { server: { lines, status }, program }: Target,
   follow: boolean,
@@ -185,8 +186,8 @@ function readEvents(
   });
 }
 
-/** An event that has no sentence of its own. */
-function brief(event: SupervisorEvent): string {
+/** A line for an event that is not in the report. */
+function describe(event: SupervisorEvent): string {
   const { type, at: _at, instanceId, ...rest } = event;
   if (event.type === "check") {
     const found = event.healthy ? "passed its check" : `failed a check: ${event.detail}`;
@@ -202,7 +203,7 @@ function brief(event: SupervisorEvent): string {
 
 /** `sam restart NAME`. */
 export function restart(words: readonly string[]): Promise<number> {
-  const { operands } = parsed("restart", words, 1);
+  const { operands } = parseCommand("restart", words, 1);
   return ask(
     "restart",
     operands[0],
@@ -212,7 +213,7 @@ export function restart(words: readonly string[]): Promise<number> {
 
 /** `sam stop NAME`. */
 export function stop(words: readonly string[]): Promise<number> {
-  const { operands } = parsed("stop", words, 1);
+  const { operands } = parseCommand("stop", words, 1);
   return ask(
     "stop",
     operands[0],
@@ -222,7 +223,7 @@ export function stop(words: readonly string[]): Promise<number> {
 
 /** `sam signal SIGNAL NAME`. */
 export function signal(words: readonly string[]): Promise<number> {
-  const { operands: [given, name] } = parsed("signal", words, 2);
+  const { operands: [given, name] } = parseCommand("signal", words, 2);
   const signal = given?.toUpperCase().replace(/^(SIG)?/, "SIG");
   if (!isSignal(signal)) {
     const was = given === undefined ? "" : `, and not "${given}"`;
@@ -235,7 +236,7 @@ export function signal(words: readonly string[]): Promise<number> {
   );
 }
 
-/** Asks the one server that is meant. That it ends is an answer to `stop` alone. */
+/** Sends a request to the one server that a name selects. Only for `stop`, the end of the server is an answer. */
 async function ask(
   command: string,
   name: string | undefined,

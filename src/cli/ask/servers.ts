@@ -1,4 +1,4 @@
-/** The servers of this user, as those see them who ask: who answers, who does not, and which of them a name means. */
+/** The servers of this user as a client sees them: those that answer, those that do not, and those that a name selects. */
 import { SamError } from "../../errors.ts";
 import { loadRuntime, type Runtime } from "../../runtime/runtime.ts";
 import type { Answer, Request } from "../control/protocol.ts";
@@ -6,20 +6,20 @@ import { CommandError } from "../command_line/exit.ts";
 import type { ServerStatus } from "../control/status.ts";
 import { connect, type Lines, serverNames } from "../control/control_socket.ts";
 
-/** So long servers have for their first answer; … */
+/** Time limit for the first answer of any server. */
 const answerMs = 10_000;
-/** … once one of them has answered, the others have so long: one that is stopped is not to hold up all. */
+/** Time limit for the other servers once one has answered, so that a stopped server does not hold up the command. */
 const othersMs = 2000;
 
 /** A server that answers. */
 export interface Server {
   readonly status: ServerStatus;
   readonly lines: Lines;
-  /** Undefined: it has ended. Rejects with what the server says. */
+  /** Resolves to undefined if the server has ended; rejects with the error of the server. */
   ask(request: Request): Promise<Answer | undefined>;
 }
 
-/** A server that lives, and does not answer. */
+/** A server that runs and does not answer. */
 export interface Silent {
   readonly name: string;
   readonly error: Error;
@@ -31,13 +31,13 @@ export interface Found {
   readonly silent: readonly Silent[];
 }
 
-/** A server, and the one program that is meant; undefined for all of them. */
+/** A server, and the selected program; undefined for all its programs. */
 export interface Target {
   readonly server: Server;
   readonly program: string | undefined;
 }
 
-/** Connects to the servers that a name may mean, and lets go of them again. */
+/** Connects to the servers that a name may select, and disconnects after `use`. */
 export async function withServers<T>(
   name: string | undefined,
   use: (found: Found) => Promise<T>,
@@ -51,7 +51,7 @@ export async function withServers<T>(
   }
 }
 
-/** A server of that name, where one lives: then no other is waited for. */
+/** Asks the server of that name, or all servers if there is none. */
 async function find(runtime: Runtime, name: string | undefined): Promise<Found> {
   const names = serverNames();
   const own = names.filter((each) => each === name || name?.startsWith(`${each}/`));
@@ -95,7 +95,7 @@ async function askAll(runtime: Runtime, names: readonly string[]): Promise<Found
   };
 }
 
-/** Asks a server how it is; undefined where it has ended. */
+/** Asks a server for its status; undefined if it has ended. */
 async function greet(name: string, lines: Lines): Promise<Server | undefined> {
   const ask = (request: Request) =>
     new Promise<Answer | undefined>((resolve, reject) => {
@@ -114,7 +114,7 @@ async function greet(name: string, lines: Lines): Promise<Server | undefined> {
   return { status: { ...status, name }, lines, ask };
 }
 
-/** What listens at a socket, and is no server of ours. */
+/** The error for an answer that a sam of this version would not give. */
 export function unknownAnswer(name: string): CommandError {
   return new CommandError(
     "unavailable",
@@ -123,7 +123,7 @@ export function unknownAnswer(name: string): CommandError {
   );
 }
 
-/** The servers, or the one, or the one program, that a name means: `server`, `server/program` or `program`. */
+/** The servers or the program that a name selects: `server`, `server/program` or `program`. */
 export function targetsOf({ servers }: Found, name: string | undefined): readonly Target[] {
   const named = servers.filter(({ status }) => (name ?? status.name) === status.name);
   if (named.length > 0) return named.map((server) => ({ server, program: undefined }));
@@ -140,7 +140,7 @@ export function targetsOf({ servers }: Found, name: string | undefined): readonl
   throw new CommandError("usage", `${name} is in several servers: say ${names}`);
 }
 
-/** The same, where there must be one. */
+/** Like `targetsOf`, but throws if the name selects nothing. */
 export function requireTargets(found: Found, name: string | undefined): readonly Target[] {
   const targets = targetsOf(found, name);
   if (targets.length > 0) return targets;

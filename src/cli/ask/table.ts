@@ -20,12 +20,12 @@ const head = [
   "LAST RECOVERY",
 ];
 
-/** What a narrow terminal does without, first of all. */
+/** The columns that a narrow terminal leaves out, in this order. */
 const dispensable = ["SLACK", "HEARTBEAT", "MEMORY", "PID"];
-/** Between two columns. */
+/** Spaces between two columns. */
 const gap = 2;
 
-/** The table, as wide as the terminal; in colour where the user wants it. */
+/** The table, not wider than the terminal, in color unless the user or the terminal does not want that. */
 export function table(servers: readonly ServerStatus[], output: Output): string {
   const several = servers.length > 1;
   const rows: Cell[][] = [head.map((text) => [text, "dim"])];
@@ -46,7 +46,7 @@ export function table(servers: readonly ServerStatus[], output: Output): string 
   return rows.map((row) => line(row, widths, room, colour)).join("");
 }
 
-/** The name of a program, safe to show on a terminal; with that of its server where there are several. */
+/** The name of a program, safe to show on a terminal. With several servers, it begins with that of the server. */
 export function nameOf(server: ServerStatus, { name }: ProgramStatus, several: boolean): string {
   const alone = server.programs.length === 1 && name === server.name;
   return printable(alone || !several ? name : `${server.name}/${name}`);
@@ -56,7 +56,7 @@ function widthsOf(rows: readonly (readonly Cell[])[]): number[] {
   return rows[0]!.map((_, column) => Math.max(...rows.map((row) => row[column]![0].length)));
 }
 
-/** A line that does not wrap: a table that redraws in place counts its lines. */
+/** A line that does not wrap, because a table that is redrawn in place counts its lines. */
 function line(
   row: readonly Cell[],
   widths: readonly number[],

@@ -1,4 +1,4 @@
-/** Where `sam run --metrics` listens. */
+/** The address on which `sam run --metrics` listens. */
 import { invalid } from "../../api/validate.ts";
 
 /** A name or an address, and a port. */
@@ -7,7 +7,7 @@ export interface Address {
   readonly port: number;
 }
 
-/** `HOST:PORT`, `[IPv6]:PORT`, or a port of 127.0.0.1; throws INVALID_PARAM, which names `source`. */
+/** Parses `HOST:PORT`, `[IPv6]:PORT`, or a port of 127.0.0.1; throws an INVALID_PARAM that names `source`. */
 export function addressOf(source: string, value: unknown): Address {
   const text = typeof value === "number" ? String(value) : typeof value === "string" ? value : "";
   const [, host, digits] = /^(?:(\[[\da-fA-F:.]+\]|[^:[\]\s]*):)?(\d{1,5})$/.exec(text) ?? [];

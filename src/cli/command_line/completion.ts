@@ -1,4 +1,4 @@
-/** `sam completion bash|zsh|fish`: made of the same rows as the parser. */
+/** `sam completion bash|zsh|fish`. The scripts are made of the same rows as the parser. */
 import { signals } from "../../core/signals.ts";
 import * as host from "../host/host.ts";
 import { CommandError } from "./exit.ts";
@@ -8,18 +8,18 @@ import { remoteOptions, runOptions } from "./commands.ts";
 /** The names of signals with and without SIG: `sam signal` takes both. */
 const signalWords = [...signals.map((signal) => signal.slice(3)), ...signals].join(" ");
 const commands = ["run", ...Object.keys(remoteOptions), "completion"];
-/** The names of the servers, as a shell finds them. */
+/** The command by which bash and zsh list the names of servers. */
 const names =
   `ls "\${XDG_RUNTIME_DIR:-/run/user/$(id -u)}/sam" "\${TMPDIR:-/tmp}/sam-$(id -u)" 2>/dev/null ` +
   `| sed -n 's/\\.sock$//p'`;
 
-/** The same in the words of fish. */
+/** The command by which fish lists them. */
 const fishNames =
   "(ls (set -q XDG_RUNTIME_DIR; and echo $XDG_RUNTIME_DIR; or echo /run/user/(id -u))/sam " +
   "(set -q TMPDIR; and echo $TMPDIR; or echo /tmp)/sam-(id -u) " +
   '2>/dev/null | string replace --filter -r "\\.sock\\$" "")';
 
-/** Writes the script of a shell. */
+/** Writes the completion script for a shell. */
 export function completion(words: readonly string[]): Promise<number> {
   const [shell] = words;
   const scripts = { bash, zsh, fish } as const;
@@ -35,7 +35,7 @@ export function completion(words: readonly string[]): Promise<number> {
   return Promise.resolve(0);
 }
 
-/** The words that may follow a flag of `sam run`, where they are known. */
+/** The values of those flags of `sam run` that have a fixed set of values. */
 function choices(): readonly (readonly [flag: string, values: string])[] {
   return flags.flatMap((row) =>
     typeof row.kind === "string" ? [] : [[flagOf(row), row.kind.join(" ")] as const]
@@ -44,12 +44,12 @@ function choices(): readonly (readonly [flag: string, values: string])[] {
 
 const flagsOf = (options: readonly { readonly flag: string }[]) =>
   options.map(({ flag }) => flag).join(" ");
-/** What switches off. */
+/** The `--no-…` form of each switch. */
 const noFlags = flags.filter(({ kind }) => kind === "switch")
   .map((row) => ({ flag: flagOf(row).replace("--", "--no-"), takesValue: false }));
 const allRunOptions = [...runOptions, ...noFlags];
 
-/** For bash, and, by its compatible layer, for zsh. */
+/** The script for bash. zsh takes it too, through `bashcompinit`. */
 function bash(): string {
   return `# sam completion for bash: eval "$(sam completion bash)"
 _sam() {

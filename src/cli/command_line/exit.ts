@@ -1,7 +1,7 @@
-/** What the `sam` command ends with, besides the status of the program: sysexits(3), and the shell's 126 and 127. */
+/** The exit codes of the `sam` command, besides the status of the program: those of sysexits(3), and the shell's 126 and 127. */
 import { SamError, type SamErrorCode } from "../../errors.ts";
 
-/** The exit codes, and when. */
+/** The exit codes, and what each means. */
 export const exitCodes = {
   ok: [0, "the program ended with 0, or what was asked for was done"],
   usage: [64, "the command line is wrong"],
@@ -29,7 +29,7 @@ export class CommandError extends SamError {
   }
 }
 
-/** What an error makes the command end with. */
+/** The exit code for an error. */
 export function exitCodeOf(error: unknown): number {
   if (error instanceof CommandError) return error.exitCode;
   const { name } = (error ?? {}) as { name?: string };
@@ -45,7 +45,7 @@ export function exitCodeOf(error: unknown): number {
   }
 }
 
-/** What a program that could not be started makes the command end with, as a shell has it. */
+/** The exit code for a program that could not be started: that of a shell. */
 export function exitCodeOfSpawn(error: SamError): number {
   if (error.code === "INVALID_PARAM") return exitCodes.noInput[0];
   const { code, name } = (error.cause ?? {}) as { code?: string; name?: string };

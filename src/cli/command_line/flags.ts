@@ -1,11 +1,11 @@
 /**
- * What `sam run` can be told about a program, as data: each row is a flag, an environment variable and a key of the
- * configuration file at once. The parser, the help, the completion and docs/cli.md are made of it.
+ * The options of `sam run` for a program, as data. Each row is a flag, an environment variable and a key of the configuration
+ * file. The parser, the help and the completion are made of the rows; docs/cli.md has the same ones.
  */
 import { invalid } from "../../api/validate.ts";
 import { signals } from "../../core/signals.ts";
 
-/** How the text of a flag or of a variable becomes a value. */
+/** How the text of a flag or a variable is parsed; an array has the allowed words. */
 export type Kind =
   | "ms"
   | "bytes"
@@ -18,13 +18,13 @@ export type Kind =
 
 /** One row. */
 export interface Flag {
-  /** The key of the configuration file, below the program; with a dot, of an object in it. */
+  /** The key in the configuration file, below the program. A dot leads into an object. */
   readonly key: string;
   readonly kind: Kind;
-  /** What stands for the value in the help. */
+  /** The placeholder for the value in the help. */
   readonly value?: string;
   readonly help: string;
-  /** Shown by the short help. */
+  /** True if the short help shows it. */
   readonly common?: boolean;
 }
 
@@ -153,7 +153,7 @@ export const programFlags: readonly Flag[] = [
 /** All rows, in the order of the help. */
 export const flags: readonly Flag[] = [...programFlags, ...optionFlags];
 
-/** Keys whose flags have names of their own. */
+/** Flags whose names do not follow from their keys. */
 const names: Readonly<Record<string, string>> = {
   runtimeFlags: "runtime-flag",
   "check.failureThreshold": "failure-threshold",
@@ -176,7 +176,7 @@ export function variableOfFlag(flag: string): string {
   return `SAM_${flag.slice(2).replaceAll("-", "_").toUpperCase()}`;
 }
 
-/** What stands for the value of a row; empty for a switch. */
+/** The placeholder for the value of a row; empty for a switch. */
 export function valueOf({ kind, value }: Pick<Flag, "kind" | "value">): string {
   if (kind === "switch") return "";
   return value ??
@@ -190,7 +190,7 @@ const units = {
   bytes: { KiB: 1024, MiB: 1024 ** 2, GiB: 1024 ** 3 },
 } as const;
 
-/** The value that a text stands for; throws INVALID_PARAM, which names `source`. */
+/** Parses the text of a flag or a variable; throws an INVALID_PARAM that names `source`. */
 export function parseText(source: string, kind: Kind, text: string): unknown {
   switch (kind) {
     case "text":
@@ -234,7 +234,7 @@ export function parseText(source: string, kind: Kind, text: string): unknown {
   }
 }
 
-/** 2.01 s are 2010 ms, though the product of these numbers is not quite that. */
+/** A product without the rounding error: 2.01 s are 2010 ms. */
 function product(number: number, factor: number): number {
   const exact = number * factor;
   const whole = Math.round(exact);

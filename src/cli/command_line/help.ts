@@ -19,7 +19,7 @@ export const help = `sam keeps programs alive: it runs, watches, warns, kills an
   sam run --check-http http://127.0.0.1:8080/ python3 -m http.server 8080
 `;
 
-/** `sam run --help`, with the options that matter to most, or all. */
+/** `sam run --help` with the common options, or `--help-all` with all options. */
 export function runHelp(all: boolean): string {
   const rows = flags.filter(({ common }) => all || common);
   return `sam run [options] [--] PROGRAM [arguments]

@@ -1,13 +1,13 @@
 /** The settings of one program, from flags, environment variables and the configuration file. */
 import { orDefault } from "../../api/validate.ts";
 
-/** What was said about a program, and where: the value by its key, and for messages the name of its source. */
+/** The settings of a program: for each key its value, and the flag, variable or key that set it, for messages. */
 export class Settings {
   readonly #values = new Map<string, { readonly value: unknown; readonly source: string }>();
 
   /**
-   * Says something, where no other source has before; said again, a list grows, and else the last counts. Environment
-   * variables of all sources go together.
+   * Sets a value, unless another source has set it before. When the same source sets it again, a list grows, and otherwise the
+   * last value counts. Environment variables of all sources are merged.
    */
   add(key: string, value: unknown, source: string): void {
     const before = this.#values.get(key);

@@ -1,2 +1,2 @@
-/** What `sam --version` says: the version of package.json and deno.json, which are not there at run time. */
+/** The version that `sam --version` prints. package.json and deno.json have the same one, and do not exist at run time. */
 export const version = "0.1.0";

@@ -1,7 +1,7 @@
 /**
- * From the words of a command line to options and operands; options end at the first operand where `stops` says so: what
- * follows PROGRAM is PROGRAM's. `parseArgs` of node:util knows no such end, nor `--no-…` in Node 20.16, nor a word that is
- * nearly right.
+ * Parses the words of a command line into options and operands. With `stops`, options end at the first operand, because what
+ * follows PROGRAM belongs to PROGRAM. `parseArgs` of node:util cannot stop there, has no `--no-…` in Node 20.16, and does not
+ * suggest the option that was probably wanted.
  */
 import { CommandError } from "./exit.ts";
 
@@ -11,18 +11,18 @@ export interface Option {
   readonly flag: string;
   /** `-h`. */
   readonly short?: string;
-  /** Whether a value follows. */
+  /** True if a value follows. */
   readonly takesValue: boolean;
 }
 
-/** A command line, taken apart. */
+/** The parts of a command line. */
 export interface Parsed {
   /** Each option that was given, in order: its flag, and its value; `"false"` for `--no-…`, empty for none. */
   readonly given: readonly (readonly [flag: string, value: string])[];
   readonly operands: readonly string[];
 }
 
-/** Takes a command line apart; throws for an option that is not there, or lacks its value. */
+/** Parses a command line; throws for an unknown option, and for one without its value. */
 export function parseWords(
   words: readonly string[],
   options: readonly Option[],
@@ -62,7 +62,7 @@ export function parseWords(
 
 const helpWords: readonly string[] = ["--help", "-h", "--help-all"];
 
-/** The word that asks for help; a value of an option, and what is PROGRAM's, asks for nothing. */
+/** The word that asks for help. Values of options and the words after PROGRAM do not count. */
 export function helpAsked(
   words: readonly string[],
   options: readonly Option[],
@@ -85,7 +85,7 @@ function unknown(name: string, options: readonly Option[]): CommandError {
   return new CommandError("usage", `there is no option ${name}${meant}`);
 }
 
-/** How many letters must be changed to make one word of another (Levenshtein). */
+/** The number of letters to change to get from one word to the other (Levenshtein distance). */
 function distance(a: string, b: string): number {
   let row = Array.from({ length: b.length + 1 }, (_, at) => at);
   for (let i = 1; i <= a.length; i++) {

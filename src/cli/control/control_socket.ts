@@ -1,18 +1,18 @@
-/** The control sockets of this user's servers: where they are, who lives, and lines of JSON over them. */
+/** The control sockets of this user's servers: their paths, connections to them, and lines of JSON over a connection. */
 import * as host from "../host/host.ts";
 import type { Runtime, Stream } from "../../runtime/runtime.ts";
 import { SamError } from "../../errors.ts";
 import { CommandError } from "../command_line/exit.ts";
 
 const suffix = ".sock";
-/** The longest path the system takes. */
+/** The longest path of a socket that the system takes. */
 const maxPathBytes = 107;
-/** More than this without a line's end is no request and no answer. */
+/** The longest line. A peer that sends a longer one is cut off. */
 const maxLineBytes = 16 * 1024 * 1024;
 
 const bytesOf = (text: string) => new TextEncoder().encode(text).length;
 
-/** The directory of the sockets, made where it is missing. */
+/** The directory of the sockets. It is created if it is missing. */
 function socketDirectory(): string {
   let directory: string;
   try {
@@ -43,7 +43,7 @@ export function socketOf(name: string): string {
   );
 }
 
-/** The names of all servers that have a socket, dead or alive. */
+/** The names of all servers that have a socket, also of those that were killed. */
 export function serverNames(): readonly string[] {
   const directory = socketDirectory();
   return host.namesIn(directory)
@@ -51,7 +51,7 @@ export function serverNames(): readonly string[] {
     .map((name) => name.slice(0, -suffix.length));
 }
 
-/** Connects to a server; undefined where it has ended, and what a killed one has left is removed. */
+/** Connects to a server; undefined if it has ended. The socket that a killed server left is removed. */
 export async function connect(runtime: Runtime, name: string): Promise<Lines | undefined> {
   const path = socketOf(name);
   if (!host.isSocket(path)) return undefined;
@@ -85,7 +85,7 @@ export class Lines {
     this.#stream = stream;
   }
 
-  /** Calls back for each line from now on, in place of an earlier call; a line that is no JSON ends the stream. */
+  /** Calls back for each line from now on, in place of earlier callbacks. A line that is not JSON ends the stream. */
   receive(onValue: (value: unknown) => void, onEnd: () => void): void {
     const reads = this.#onValue !== null;
     this.#onValue = onValue;
@@ -116,7 +116,7 @@ export class Lines {
     });
   }
 
-  /** How many bytes wait until the reader has made room. */
+  /** The number of bytes that wait until the reader makes room. */
   get unsent(): number {
     return this.#stream.unsent;
   }
@@ -126,7 +126,7 @@ export class Lines {
     this.sendText(JSON.stringify(value));
   }
 
-  /** Writes what is JSON already. */
+  /** Writes a text that is JSON already. */
   sendText(text: string): void {
     this.#stream.write(new TextEncoder().encode(`${text}\n`));
   }

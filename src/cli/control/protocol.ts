@@ -1,7 +1,7 @@
 /** The requests and answers on a control socket, each a line of JSON. */
 import type { SamErrorCode } from "../../errors.ts";
 
-/** What a server is asked. */
+/** A request to a server. */
 export type Request =
   | { readonly ask: "status" }
   | { readonly ask: "events"; readonly follow: boolean }
@@ -9,8 +9,8 @@ export type Request =
   | { readonly ask: "signal"; readonly program?: string; readonly signal: string };
 
 /**
- * What a server answers: a request that it has carried out, or why not. Events come as they are, and `ok` after the last of
- * them: whoever has read it closes the link, for a server that did so would throw away what is still on its way.
+ * The answer of a server: the result of the request, or an error. Events come as they are, and `ok` after the last one. The
+ * client closes the connection then. If the server closed it, events that are still on their way would be lost.
  */
 export interface Answer {
   readonly ok?: unknown;

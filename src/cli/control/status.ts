@@ -1,4 +1,4 @@
-/** What `sam status --json` shows. */
+/** The output of `sam status --json`. */
 import type { SupervisorStatus } from "../../api/events.ts";
 
 /** A program, as `sam status --json` shows it. */
@@ -19,9 +19,9 @@ export interface ServerStatus {
   readonly name: string;
   /** The process id of `sam`. */
   readonly pid: number;
-  /** What the failure of one program means for the others. */
+  /** Which programs are restarted when one fails. */
   readonly strategy: "one_for_one" | "one_for_all" | "rest_for_one";
-  /** Where its status page is; left out where there is none. */
+  /** The address of its status page; left out if there is none. */
   readonly url?: string;
   /** Its programs, in the order of their start. */
   readonly programs: readonly ProgramStatus[];

@@ -1,6 +1,6 @@
 /**
- * The process of the `sam` command: its words, environment, files and terminal, on all three runtimes by the layer of
- * Node that each has. Loaded by the command alone: it is on nobody's hot path.
+ * The process of the `sam` command: its words, environment, files and terminal, on all three runtimes through their Node
+ * layer. Only the command loads this module.
  */
 import * as fs from "node:fs";
 import { createRequire } from "node:module";
@@ -12,7 +12,7 @@ import { pathToFileURL } from "node:url";
 /** The words of the command line after the command itself. */
 export const words: readonly string[] = process.argv.slice(2);
 
-/** An environment variable; undefined where it is not set, empty, or may not be read. */
+/** An environment variable; undefined if it is not set, is empty, or may not be read. */
 export function variable(name: string): string | undefined {
   try {
     return process.env[name] || undefined;
@@ -26,35 +26,35 @@ export function workingDirectory(): string {
   return process.cwd();
 }
 
-/** How often the parent process is looked at. */
+/** The period in which the parent process is checked. */
 const parentMs = 500;
 
 /**
- * Calls back when npm or npx, if one of them runs `sam` and nothing else, has ended. SIGTERM ends npm and its shell, and does
- * not reach this process.
+ * Calls back when the npm or npx that runs this `sam`, and nothing else, has ended. SIGTERM to npm ends npm and its shell, and
+ * does not reach this process.
  */
 export function onNpmEnd(listener: () => void): void {
-  // A script that has more to do, as in "sam run server.js &", may leave this process to itself.
+  // A longer script, like "sam run server.js &", may end on purpose while this process runs on.
   if (!/^\W*sam\b[^&|;]*$/.test(variable("npm_lifecycle_script") ?? "")) return;
   delete process.env["npm_lifecycle_script"]; // npm did not start a sam that one of the programs starts
   const { ppid } = process;
   const timer = setInterval(() => {
     if (process.ppid === ppid) return;
     clearInterval(timer);
-    // What ended npm may reach this process as well, in a moment.
+    // The signal that ended npm may reach this process too, a moment later.
     setTimeout(listener, parentMs).unref();
   }, parentMs);
   timer.unref();
 }
 
-/** Whether there is a file or directory. */
+/** True if there is a file or a directory. */
 export function exists(path: string): boolean {
   return fs.existsSync(path);
 }
 
 /**
- * The file for which a directory stands, as Node has it ("main" in package.json, index.js): empty where it has none, undefined for
- * no directory. Throws what the system says.
+ * The main file of a directory, as Node finds it ("main" in package.json, index.js): empty if it has none, undefined if `path`
+ * is no directory. Throws the error of the system.
  */
 export function mainOf(path: string): string | undefined {
   if (!fs.statSync(path, { throwIfNoEntry: false })?.isDirectory()) return undefined;
@@ -65,12 +65,12 @@ export function mainOf(path: string): string | undefined {
   }
 }
 
-/** The text of a file; throws what the system says. */
+/** The text of a file; throws the error of the system. */
 export function readText(path: string): string {
   return fs.readFileSync(path, "utf8");
 }
 
-/** The first line of a file; empty where it cannot be read. */
+/** The first line of a file; empty if it cannot be read. */
 export function firstLine(path: string): string {
   let descriptor: number | undefined;
   try {
@@ -85,13 +85,13 @@ export function firstLine(path: string): string {
   }
 }
 
-/** Whether this is a Node that cannot load TypeScript, and nothing in NODE_OPTIONS might. */
+/** True if this is a Node that cannot load TypeScript, and NODE_OPTIONS loads nothing that could. */
 export function withoutTypes(): boolean {
   const { typescript } = process.features as { readonly typescript?: unknown };
   return runtimeName() === "node" && !typescript && variable("NODE_OPTIONS") === undefined;
 }
 
-/** The resident memory of a process in bytes; undefined where it cannot be known. */
+/** The resident memory of a process in bytes; undefined if it is not known. */
 export function memoryOf(pid: number): number | undefined {
   try {
     const [, kilobytes] = /^VmRSS:\s+(\d+) kB$/m.exec(
@@ -116,19 +116,19 @@ export interface Output {
   /** Its height. */
   readonly rows: number;
   write(text: string): void;
-  /** Calls back where it takes no more; without, that is overlooked. */
+  /** Calls back when it takes no more output. Without a listener, that is ignored. */
   onError(listener: (error: OutputError) => void): void;
-  /** Resolved when all that was written so far has been taken, or nobody takes it. */
+  /** Resolved when all output so far has been taken, or cannot be taken. */
   readonly written: Promise<void>;
 }
 
-/** Why an output takes no more; EPIPE where nobody reads. */
+/** The reason for which an output takes no more; EPIPE if nobody reads it. */
 export interface OutputError {
   readonly code?: string;
   readonly message: string;
 }
 
-/** A failure is an event, an argument, or thrown, as the runtime has it. */
+/** A failure is an event, an argument of the callback, or thrown, depending on the runtime. */
 function output(stream: typeof process.stdout | typeof process.stderr): Output {
   let written = Promise.resolve();
   let listener = (_error: OutputError) => {};
@@ -160,10 +160,10 @@ function output(stream: typeof process.stdout | typeof process.stderr): Output {
 
 /** Standard output. */
 export const stdout: Output = output(process.stdout);
-/** Standard error. Who does not listen any more is no reason to leave programs alone. */
+/** Standard error. When nobody reads it any more, supervision goes on. */
 export const stderr: Output = output(process.stderr);
 
-/** The directory for the sockets of this user's servers: made where it is missing, refused where it is somebody else's. */
+/** The directory for the sockets of this user's servers. It is created if missing, and refused if it is not this user's own. */
 export function runtimeDirectory(): string {
   const userId = process.getuid?.();
   const given = variable("XDG_RUNTIME_DIR");
@@ -183,7 +183,7 @@ export function runtimeDirectory(): string {
   return path;
 }
 
-/** The names in a directory; none where it cannot be read. */
+/** The names in a directory; none if it cannot be read. */
 export function namesIn(directory: string): readonly string[] {
   try {
     return fs.readdirSync(directory).sort();
@@ -192,14 +192,14 @@ export function namesIn(directory: string): readonly string[] {
   }
 }
 
-/** Whether a socket is there: false for anything else, undefined for nothing. */
+/** True for a socket, false for any other file, undefined for none. */
 export function isSocket(path: string): boolean | undefined {
   return fs.lstatSync(path, { throwIfNoEntry: false })?.isSocket();
 }
 
 /**
- * Whether a process holds a socket by this path, as the kernel's list has it; false where that cannot be known. Bun takes a
- * server whose queue is full for one that refuses, and between bind() and listen() every server does.
+ * True if a process has a socket at this path, by the kernel's list; false if that is not known. On Bun, a connection to a
+ * server whose queue is full is refused, as one to any server between bind() and listen() is.
  */
 export function isBound(path: string): boolean {
   try {
@@ -209,18 +209,18 @@ export function isBound(path: string): boolean {
   }
 }
 
-/** The system's code of an error, like ENOENT, that our adapter has wrapped or not. */
+/** The system's code of an error, like ENOENT, also of an error that the runtime's adapter has wrapped. */
 export function systemCode(error: unknown): string | undefined {
   const { cause, code } = error as { cause?: { code?: string }; code?: string };
   return cause?.code ?? code;
 }
 
-/** Makes a file, a socket too, this user's alone. */
+/** Makes a file or a socket accessible for this user only. */
 export function makePrivate(path: string): void {
   fs.chmodSync(path, 0o600);
 }
 
-/** What tells a file from another one that has its name later. */
+/** Tells a file from another file that gets its name later. */
 export function identityOf(path: string): string | undefined {
   const stat = fs.lstatSync(path, { throwIfNoEntry: false });
   return stat && `${stat.ino} ${stat.mtimeMs}`;
@@ -242,7 +242,7 @@ export function removeFile(path: string, identity: string | undefined): void {
   else giveBack(aside, path);
 }
 
-/** Closes a listener of ours whose name another server may have taken over: Node removes the name, whoever has it. */
+/** Closes a listener whose path another server may have taken over. Node would remove the path, whoever has it. */
 export function closeKeeping(path: string, close: () => void): void {
   const aside = asideOf(path);
   try {

@@ -1,16 +1,16 @@
-/** An HTTP server, by the layer of Node that all three runtimes have; loaded only where the user asks for one. */
+/** An HTTP server, through the Node layer of all three runtimes. Loaded only if the user asks for one. */
 import { createServer, type IncomingMessage, type ServerResponse } from "node:http";
 import { type AddressInfo, isIP, type Socket } from "node:net";
 
-/** What is asked: always by GET or HEAD. */
+/** A request by GET or HEAD. */
 export interface HttpRequest {
-  /** The path, without what follows a question mark. */
+  /** The path without its query. */
   readonly path: string;
-  /** The name that the request has for this server, in lower case, where it may be anybody's; see `nameOfOthers`. */
+  /** The host name of the request in lower case, if it may belong to a foreign site; see `nameOfOthers`. */
   readonly foreignName: string | undefined;
 }
 
-/** What is answered: a text, or one that goes on until either side ends it. */
+/** An answer: a text, or a stream that goes on until either side ends it. */
 export interface HttpAnswer {
   readonly status: number;
   readonly type: string;
@@ -33,11 +33,11 @@ export interface HttpServer {
   close(): void;
 }
 
-/** More than this is not kept for a reader that does not read. */
+/** A reader for which more bytes wait than this is cut off. */
 const maxWaitingBytes = 4 * 1024 * 1024;
 const maxConnections = 256;
 
-/** For every answer: nothing of it is kept, framed, sniffed, or read by another origin; a page loads nothing from elsewhere. */
+/** The headers of every answer: no cache, no frame, no sniffing, no reading by other origins, nothing loaded from elsewhere. */
 const headers = {
   "cache-control": "no-store",
   "content-security-policy":
@@ -48,7 +48,7 @@ const headers = {
   "x-content-type-options": "nosniff",
 };
 
-/** Listens; rejects with what the system says. `answer` may throw: its request alone fails. */
+/** Listens; rejects with the error of the system. If `answer` throws, only its request fails. */
 export function serveHttp(
   host: string,
   port: number,
@@ -87,7 +87,7 @@ export function serveHttp(
   });
 }
 
-/** The connections that end with what is being sent. */
+/** The connections that carry a stream. */
 const streaming = new WeakSet<object>();
 
 function refuse(
@@ -117,7 +117,7 @@ function respond(
     return refuse(response, 500, error instanceof Error ? error.message : String(error));
   }
   const { status, type, body } = given;
-  // The next answer of a connection would wait for the end of this one, which has none, and keep all that it is told.
+  // A second answer on this connection would wait for the end of the stream, which has none, and its buffer would grow.
   const isStream = typeof body !== "string" && method === "GET";
   if (isStream && streaming.has(request.socket)) {
     return refuse(response, 503, "this connection has a stream");
@@ -139,8 +139,8 @@ function respond(
 }
 
 /**
- * The name that a browser has for this server, unless it is an address, `localhost`, or the name where it was to listen. A page
- * of any site can have its own name point to our address, and would then read our answers as its own (DNS rebinding).
+ * The host name that a browser used, unless it is an address, `localhost`, or the name that the server listens on. Any site can
+ * let its own name point to this server's address, and its pages could then read the answers (DNS rebinding).
  */
 function nameOfOthers(host: string | undefined, asked: string): string | undefined {
   if (host === undefined) return undefined; // no browser

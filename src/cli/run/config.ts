@@ -1,6 +1,6 @@
 /** The configuration file: several programs, what they depend on, and their options. */
 import type { FleetProgram, Strategy } from "../../supervisor/fleet.ts";
-import { inOrder, strategies } from "../../supervisor/fleet.ts";
+import { sortByDependencies, strategies } from "../../supervisor/fleet.ts";
 import type { SamOptions } from "../../api/options.ts";
 import type { CheckOptions } from "../../api/supervise_options.ts";
 import { checkObject, checkTexts, checkVariables, invalid, oneOf } from "../../api/validate.ts";
@@ -16,20 +16,20 @@ import { buildProgram, type Surroundings } from "./programs.ts";
 /** A program of a configuration file. */
 export interface ProgramConfig
   extends Omit<Partial<SamOptions>, "recoveryPolicy" | "restart" | "quorum" | "clusterMap"> {
-  /** What `sam run` takes: a module, or a command. */
+  /** A module or a command, as after `sam run`. */
   readonly program: string;
   /** Its arguments. */
   readonly args?: readonly string[];
   /**
-   * The programs that must be ready before it is started: healthy, started, or, for a command without a check, there. With
-   * another strategy than `one_for_one`, all before it in the order of the file must be.
+   * The programs that must be ready before this one starts: healthy, started, or, for a command without a check, running. With
+   * another strategy than `one_for_one`, all programs before it in the file must be ready too.
    */
   readonly after?: readonly string[];
-  /** The runtime for a module; default: what its first line, or the files beside it, say. */
+  /** The runtime for a module. Default: the runtime that its first line or the files beside it name. */
   readonly runtime?: RuntimeName;
   /** Flags for the runtime. */
   readonly runtimeFlags?: readonly string[];
-  /** Whether the event loop of a program that knows nothing of sam is watched. Default true, where it can be. */
+  /** True if the event loop of a program that does not call `register()` is watched. Default true where that is possible. */
   readonly preload?: boolean;
   /** Its working directory. Default: that of the configuration file. */
   readonly cwd?: string;
@@ -39,17 +39,17 @@ export interface ProgramConfig
   readonly env?: Readonly<Record<string, string>>;
   /** Its standard streams. Default `"inherit"`. */
   readonly stdio?: "inherit" | "ignore" | "tee";
-  /** `start()` waits for it; true: Corosync's. */
+  /** `start()` waits until this source is quorate. `true` is the quorum of Corosync. */
   readonly quorum?: SamOptions["quorum"] | boolean;
-  /** Where the state is published; true: Corosync's. */
+  /** Where the state of the program is published. `true` is the cluster map of Corosync. */
   readonly clusterMap?: SamOptions["clusterMap"] | boolean;
   /** A health check made by sam. */
   readonly check?: CheckOptions;
-  /** Which end is followed by a restart; or, as an object, that and how often and how soon. Default `"on-failure"`. */
+  /** Which end of a process is followed by a restart, or an object that also says how often and how soon. Default `"on-failure"`. */
   readonly restart?: RestartConfig["policy"] | RestartConfig;
 }
 
-/** Which end of a program is followed by a restart, how often and how soon. */
+/** Which end of a process is followed by a restart, how often and how soon. */
 export interface RestartConfig extends Omit<RestartOptions, "on"> {
   /** Any end, any end but exit code 0, or none. Default `"on-failure"`. */
   readonly policy?: "always" | "on-failure" | "never";
@@ -74,7 +74,7 @@ export interface RestartConfig extends Omit<RestartOptions, "on"> {
 export interface SamConfig {
   /** The programs, by their names. */
   readonly programs: Readonly<Record<string, ProgramConfig>>;
-  /** What the failure of one means for the others, in OTP's words. Default `"one_for_one"`. */
+  /** Which programs are restarted when one fails, in OTP's words. Default `"one_for_one"`. */
   readonly strategy?: "one_for_one" | "one_for_all" | "rest_for_one";
   /** The name of the server, for `sam status` and the like. Default: that of its one program, else `sam`. */
   readonly name?: string;
@@ -93,7 +93,7 @@ export interface CheckedConfig {
 const programName = /^[\w.-]{1,64}$/;
 const outerKeys = [...new Set(flags.map(({ key }) => key.split(".")[0]!))];
 
-/** Checks a configuration; throws errors that begin with `file` and name the key. `above` says what goes before the file. */
+/** Checks a configuration; throws errors that begin with `file` and name the key. The settings of `above` take precedence over the file. */
 export function checkConfig(
   file: string,
   value: unknown,
@@ -120,12 +120,18 @@ export function checkConfig(
     }
     const wanted = only.length === 0 ? names : withDependencies(only, named);
     const config = {
-      name: given["name"] === undefined ? undefined : nameOf("name", given["name"]),
+      name: given["name"] === undefined ? undefined : checkName("name", given["name"]),
       metrics: given["metrics"] === undefined ? undefined : addressOf("metrics", given["metrics"]),
       strategy: oneOf("strategy", given["strategy"] ?? "one_for_one", strategies),
-      programs: inOrder(
+      programs: sortByDependencies(
         wanted.map((name) =>
-          programOf(file, nameOf("the name of a program", name), named[name], above(), around)
+          buildFromFile(
+            file,
+            checkName("the name of a program", name),
+            named[name],
+            above(),
+            around,
+          )
         ),
       ),
     };
@@ -139,7 +145,7 @@ export function checkConfig(
   }
 }
 
-/** Checks what programs cannot have beside others. */
+/** Refuses options that exclude each other in programs of one server. */
 function checkTogether({ strategy, programs }: Pick<CheckedConfig, "strategy" | "programs">): void {
   const spare = programs.find(({ options }) => options.settings.standby > 0);
   if (spare && strategy !== "one_for_one" && programs.length > 1) {
@@ -175,12 +181,12 @@ function withDependencies(
 }
 
 /** Checks a name: letters, digits, dots and dashes. */
-export function nameOf(what: string, value: unknown): string {
+export function checkName(what: string, value: unknown): string {
   if (typeof value === "string" && programName.test(value)) return value;
   throw invalid(what, value, "1 to 64 letters, digits, dots, dashes");
 }
 
-function programOf(
+function buildFromFile(
   file: string,
   name: string,
   value: unknown,
@@ -197,10 +203,10 @@ function programOf(
   for (const [key, each] of Object.entries(given)) {
     if (own.includes(key) || each === undefined) continue;
     const source = `${file}: ${at}.${key}`;
-    for (const said of partsOf(key, each, source)) {
-      const row = programFlags.find((row) => row.key === said.key);
-      if (row) checkShape(said.source, said.value, row.kind);
-      settings.add(said.key, said.value, said.source);
+    for (const setting of settingsOf(key, each, source)) {
+      const row = programFlags.find((row) => row.key === setting.key);
+      if (row) checkShape(setting.source, setting.value, row.kind);
+      settings.add(setting.key, setting.value, setting.source);
     }
   }
   return buildProgram(
@@ -216,14 +222,14 @@ function programOf(
   );
 }
 
-/** What a key of a program says; an object says something for each of its keys. */
-interface Said {
+/** A setting of a program in the file. An object has a setting for each of its keys. */
+interface FileSetting {
   readonly key: string;
   readonly value: unknown;
   readonly source: string;
 }
 
-function partsOf(key: string, value: unknown, source: string): readonly Said[] {
+function settingsOf(key: string, value: unknown, source: string): readonly FileSetting[] {
   const isObject = typeof value === "object" && value !== null && !Array.isArray(value);
   if (key !== "check" && !(key === "restart" && isObject)) return [{ key, value, source }];
   const keys = new Map(

@@ -1,4 +1,4 @@
-/** What `sam run` is to run: from the words of the command line, the environment and the configuration file. */
+/** The plan of `sam run`: the programs that the command line, the environment and the configuration file name. */
 import { loadRuntime, type RuntimeName } from "../../runtime/runtime.ts";
 import { addressOf } from "../command_line/address.ts";
 import { runOptions } from "../command_line/commands.ts";
@@ -14,21 +14,21 @@ import {
 import { Settings } from "../command_line/settings.ts";
 import { parseWords } from "../command_line/words.ts";
 import * as host from "../host/host.ts";
-import { checkConfig, type CheckedConfig, nameOf } from "./config.ts";
+import { checkConfig, type CheckedConfig, checkName } from "./config.ts";
 import { absolute, buildProgram, type Surroundings } from "./programs.ts";
 
-/** The files that `sam run` looks for where it is told none. */
+/** The configuration files that `sam run` looks for without `--config`. */
 const configFiles = ["sam.config.ts", "sam.config.js", "sam.config.mjs", "sam.config.json"];
 
-/** Words for what the option `log` has. */
+/** Short flags for values of `--log`. */
 const logFlags: Readonly<Record<string, string>> = { "--json": "json", "--quiet": "none" };
 
-/** What the command line, the environment and the configuration file say is to be run. */
-export async function planOf(words: readonly string[]): Promise<CheckedConfig> {
+/** Reads the plan from the words of the command line, the environment and the configuration file. */
+export async function readPlan(words: readonly string[]): Promise<CheckedConfig> {
   const { given, operands } = parseWords(words, runOptions, true);
   const last = (flag: string) => given.findLast(([name]) => name === flag)?.[1];
-  const name = either("--name", last("--name"), nameOf);
-  const asked = either("--metrics", last("--metrics"), addressOf);
+  const name = readFlag("--name", last("--name"), checkName);
+  const asked = readFlag("--metrics", last("--metrics"), addressOf);
   const settings = () => {
     const settings = new Settings();
     for (const [flag, text] of given) {
@@ -39,7 +39,7 @@ export async function planOf(words: readonly string[]): Promise<CheckedConfig> {
     }
     for (const row of flags) {
       const text = host.variable(variableOf(row));
-      if (text !== undefined) settings.add(row.key, inVariable(row, text), variableOf(row));
+      if (text !== undefined) settings.add(row.key, readVariable(row, text), variableOf(row));
     }
     return settings;
   };
@@ -50,7 +50,7 @@ export async function planOf(words: readonly string[]): Promise<CheckedConfig> {
     withoutTypes: host.withoutTypes(),
     files: host,
   };
-  const file = either("--config", last("--config"), (_source, text) => text) ??
+  const file = readFlag("--config", last("--config"), (_source, text) => text) ??
     (operands.length > 0 ? undefined : configFiles.find(host.exists));
   if (file !== undefined) {
     const slash = file.lastIndexOf("/");
@@ -59,7 +59,7 @@ export async function planOf(words: readonly string[]): Promise<CheckedConfig> {
       cwd: absolute(file.slice(0, slash) || "/", host.workingDirectory()),
       elsewhere: true,
     };
-    const config = checkConfig(file, await load(file), operands, settings, own);
+    const config = checkConfig(file, await loadConfig(file), operands, settings, own);
     return { ...config, name: name ?? config.name, metrics: asked ?? config.metrics };
   }
   const [program, ...args] = operands;
@@ -85,8 +85,8 @@ export async function planOf(words: readonly string[]): Promise<CheckedConfig> {
   };
 }
 
-/** What a flag says, or its variable. */
-function either<T>(
+/** The value of a flag, else that of its environment variable. */
+function readFlag<T>(
   flag: string,
   text: string | undefined,
   parse: (source: string, text: string) => T,
@@ -94,15 +94,15 @@ function either<T>(
   if (text !== undefined) return parse(flag, text);
   const variable = variableOfFlag(flag);
   const said = host.variable(variable);
-  return said === undefined ? undefined : inSurroundings(() => parse(variable, said));
+  return said === undefined ? undefined : asConfiguration(() => parse(variable, said));
 }
 
-/** The value of an environment variable, whose mistakes are the surroundings', not the command line's. */
-function inVariable(row: Flag, text: string): unknown {
-  return inSurroundings(() => parseText(variableOf(row), row.kind, text));
+/** The value of an environment variable. A mistake in it ends `sam` as a mistake of the configuration, not of the command line. */
+function readVariable(row: Flag, text: string): unknown {
+  return asConfiguration(() => parseText(variableOf(row), row.kind, text));
 }
 
-function inSurroundings<T>(parse: () => T): T {
+function asConfiguration<T>(parse: () => T): T {
   try {
     return parse();
   } catch (error) {
@@ -116,8 +116,8 @@ async function defaultRuntime(): Promise<RuntimeName> {
   return byBun ? "bun" : (await loadRuntime()).name;
 }
 
-/** What a configuration file exports. */
-async function load(file: string): Promise<unknown> {
+/** Loads what a configuration file exports. */
+async function loadConfig(file: string): Promise<unknown> {
   const path = absolute(file, host.workingDirectory());
   if (!host.exists(path)) throw new CommandError("noInput", `${file} does not exist`);
   try {

@@ -1,4 +1,4 @@
-/** From settings to a program of a fleet: what PROGRAM is, and every option checked under the name its user gave it. */
+/** From settings to a program of a fleet: finds out what PROGRAM is, and checks each option under the name that its user knows. */
 import { corosyncClusterMap, corosyncQuorum } from "../../corosync/mod.ts";
 import { SamError } from "../../errors.ts";
 import type { FleetProgram } from "../../supervisor/fleet.ts";
@@ -19,14 +19,14 @@ import type { Settings } from "../command_line/settings.ts";
 import { type Files, which } from "./which.ts";
 import { insteadOfWatch, insteadOfWrapper } from "./wrappers.ts";
 
-/** What a program is made in. */
+/** Where a program is built. */
 export interface Surroundings {
-  /** What relative paths are relative to. */
+  /** The directory of relative paths. */
   readonly cwd: string;
-  /** Whether that is another directory than that of this process. */
+  /** True if `cwd` is not the working directory of this process. */
   readonly elsewhere?: boolean;
   readonly runtime: RuntimeName;
-  /** Whether that is a Node which cannot load TypeScript by itself. */
+  /** True if the runtime is a version of Node that cannot load TypeScript. */
   readonly withoutTypes?: boolean;
   readonly files: Files;
 }
@@ -44,7 +44,7 @@ export interface ProgramWords {
   readonly after: readonly string[];
 }
 
-/** Makes a program of what was said about it; throws INVALID_PARAM that names the flag, the variable or the key. */
+/** Builds a program; throws an INVALID_PARAM that names the flag, the variable or the key. */
 export function buildProgram(
   given: ProgramWords,
   settings: Settings,
@@ -96,7 +96,7 @@ export function buildProgram(
       : isPlain
       ? insteadOfWrapper(words.program, words.args)
       : undefined,
-    options: checkedBySource(() =>
+    options: checkBySource(() =>
       checkSuperviseOptions(
         optionsOf(settings, preload, isModule && !restarts),
         checked,
@@ -130,7 +130,7 @@ function withoutTypes({ program, source }: ProgramWords): CommandError {
   );
 }
 
-/** PROGRAM, or where that is a directory, the file for which it stands. */
+/** PROGRAM; for a directory, the file that it stands for. */
 function fileOf({ program, source = "" }: ProgramWords, directory: string, files: Files): string {
   if (!/^\.\.?$|\//.test(program) || /^\w+:/.test(program)) return program;
   const main = files.mainOf(absolute(program, directory));
@@ -144,12 +144,12 @@ function fileOf({ program, source = "" }: ProgramWords, directory: string, files
   return main ?? program;
 }
 
-/** A path from a directory. */
+/** A path, made absolute. */
 export function absolute(path: string, directory: string): string {
   return path.startsWith("/") ? path : `${directory}/${path}`;
 }
 
-/** The options, with what holds on a command line where nothing is said. */
+/** The options, with the defaults of the command line. */
 function optionsOf(settings: Settings, preload: boolean, isModule: boolean): SuperviseOptions {
   const options: Record<string, unknown> = {};
   for (const key of settings.keys()) {
@@ -172,7 +172,7 @@ function optionsOf(settings: Settings, preload: boolean, isModule: boolean): Sup
 
 const optionKeys: readonly string[] = optionFlags.map(({ key }) => key);
 
-/** The options that are objects, and switches on a command line: what a switch stands for. */
+/** Options that are objects, and switches on a command line. */
 const switches = { quorum: corosyncQuorum, clusterMap: corosyncClusterMap } as const;
 
 /** The value of an option. */
@@ -185,7 +185,7 @@ function optionOf(settings: Settings, key: string): unknown {
 
 const kinds = ["check.http", "check.tcp", "check.command"];
 
-/** Checks that there is one kind of check, where there is a check. */
+/** Refuses two kinds of check, and parts of a check without a kind. */
 function checkKinds(settings: Settings): void {
   const given = kinds.filter((kind) => settings.has(kind));
   if (given.length > 1) {
@@ -204,8 +204,8 @@ function checkKinds(settings: Settings): void {
   }
 }
 
-/** Carries out checks; what they throw begins with the source of the mistake. */
-function checkedBySource<T>(check: () => T): T {
+/** Runs `check`. Its errors begin with the flag, the variable or the key that is wrong. */
+function checkBySource<T>(check: () => T): T {
   try {
     return check();
   } catch (error) {
@@ -214,7 +214,7 @@ function checkedBySource<T>(check: () => T): T {
   }
 }
 
-/** What one of `sources` says is wrong: the command line where a flag is among them, else the surroundings. */
+/** The error for a mistake in `sources`: of the command line if one is a flag, else of the configuration. */
 function mistake(message: string, ...sources: readonly string[]): CommandError {
   const inFlag = sources.some((source) => source.startsWith("--"));
   return new CommandError(inFlag ? "usage" : "config", message);

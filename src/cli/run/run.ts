@@ -1,4 +1,4 @@
-/** `sam run`: supervises a program, or those of a configuration file, and ends as they end. */
+/** `sam run`: supervises one program, or those of a configuration file, and ends with their status. */
 import { Fleet, type FleetProgram } from "../../supervisor/fleet.ts";
 import type { SamError } from "../../errors.ts";
 import { twinOf } from "../../runtime/procfs.ts";
@@ -11,11 +11,11 @@ import type { CheckedConfig } from "./config.ts";
 import { openControl } from "../serve/control_server.ts";
 import { exitCodeOfSpawn } from "../command_line/exit.ts";
 import { Journal } from "../serve/journal.ts";
-import { planOf } from "./plan.ts";
+import { readPlan } from "./plan.ts";
 
-/** Runs until all has ended; resolves to the exit code. */
+/** Runs until all programs have ended; resolves to the exit code. */
 export async function run(words: readonly string[]): Promise<number> {
-  const plan = await planOf(words);
+  const plan = await readPlan(words);
   const runtime = await loadRuntime();
   await runtime.yieldInspector?.([]);
   const lines = new Lines(runtime);
@@ -40,7 +40,7 @@ async function supervisePlan(
     if (detail) loggers.get(name)!({ type: "fallback", side: "server", detail, at, instanceId });
   };
   for (const each of plan.programs) warn(each.name, unwatched(each));
-  /** Programs for which processes that are not watched are still to be looked for. */
+  /** Programs whose child processes are still to be searched for one that SAM does not watch. */
   const unseen = new Set(plan.programs.filter(isPreloaded).map(({ name }) => name));
   let spawnError: SamError | undefined;
   const made = plan.programs.length === 1 ? plan.programs[0]!.name : "sam";
@@ -101,7 +101,7 @@ async function supervisePlan(
   return spawnError === undefined ? code : exitCodeOfSpawn(spawnError);
 }
 
-/** Says that nobody watches the event loop of a program, where its user may expect that; undefined otherwise. */
+/** The warning that SAM does not watch the event loop of a program, where the user may expect that; undefined for none. */
 function unwatched({ program, options, instead }: FleetProgram): string | undefined {
   const { timeInterval } = options.settings;
   const { name, isCommand, preload, restarts } = program;
@@ -116,10 +116,10 @@ function unwatched({ program, options, instead }: FleetProgram): string | undefi
     `${instead ?? "name that program itself (sam run server.js)"}, or add a check`;
 }
 
-/** A process that a program starts at its own start, to do the work, is there so long after that. */
+/** Time after which a program has started the child process that does its work. */
 const childrenAfterMs = 1500;
 
-/** True if SAM watches the event loop of one process, and nobody watches another one. */
+/** True if SAM watches the event loop of the program's own process and nothing else. */
 function isPreloaded({ program, options }: FleetProgram): boolean {
   return program.preload === true && options.check === undefined;
 }
@@ -129,7 +129,7 @@ function unwatchedChild(pid: number, child: number): string {
     "does the work, run its program by itself, or add a check (--check-http)";
 }
 
-/** Listens before anything is started: what cannot be served is found out at once. */
+/** Listens before any program starts, so that a port that is taken ends `sam` at once. */
 async function openEndpoints(
   address: Address,
   { programs }: CheckedConfig,

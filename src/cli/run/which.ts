@@ -1,28 +1,28 @@
-/** What PROGRAM is: a module, and which runtime is meant for it, or a command. */
+/** Finds out what PROGRAM is: a module and its runtime, or a command. */
 import type { RuntimeName } from "../../runtime/runtime.ts";
 
-/** What is asked of the file system. */
+/** The parts of the file system that are needed here. */
 export interface Files {
   exists(path: string): boolean;
   /** The first line of a file; empty where it cannot be read. */
   firstLine(path: string): string;
-  /** The file for which a directory stands; undefined for no directory. Throws for one that has no such file. */
+  /** The main file of a directory; empty if it has none, undefined if `path` is no directory. */
   mainOf(path: string): string | undefined;
 }
 
-/** PROGRAM, understood. */
+/** What PROGRAM is. */
 export interface Which {
-  /** A module; else a command. */
+  /** True for a module, false for a command. */
   readonly isModule: boolean;
-  /** The runtime meant for it; undefined where nothing says. */
+  /** The runtime of the module; undefined if nothing names one. */
   readonly runtime?: RuntimeName;
   /** The flags of its first line. */
   readonly flags?: readonly string[];
 }
 
 /**
- * What lies beside a module says which runtime it is for; the nearest directory that says something counts. A package.json
- * says nothing: all three read it, and a package of a workspace has its lock file above.
+ * Files that show which runtime a module is for. The nearest directory that has one of them counts. A package.json does not
+ * count: all three runtimes read it, and a package of a workspace has its lock file in a directory above.
  */
 const beside: readonly (readonly [RuntimeName, readonly string[]])[] = [
   ["bun", ["bun.lock", "bun.lockb"]],
@@ -32,7 +32,7 @@ const beside: readonly (readonly [RuntimeName, readonly string[]])[] = [
   ["deno", ["deno.json", "deno.jsonc"]],
 ];
 
-/** Understands PROGRAM, as called in the directory `cwd`. */
+/** Finds out what PROGRAM is, with `cwd` as the working directory. */
 export function which(program: string, cwd: string, files: Files): Which {
   if (/^(jsr|npm|https?):/.test(program)) return { isModule: true, runtime: "deno" };
   const path = program.startsWith("/") ? program : `${cwd}/${program}`;
@@ -45,7 +45,7 @@ export function which(program: string, cwd: string, files: Files): Which {
   return { isModule: true, ...(found && { runtime: found }) };
 }
 
-/** `#!/usr/bin/env -S deno run --allow-net`, `#!/usr/local/bin/node`. */
+/** The runtime and its flags in a first line like `#!/usr/bin/env -S deno run --allow-net` or `#!/usr/local/bin/node`. */
 function byFirstLine(line: string): Pick<Which, "runtime" | "flags"> | undefined {
   if (!line.startsWith("#!")) return undefined;
   const words = line.slice(2).trim().split(/\s+/);

@@ -1,4 +1,4 @@
-/** The server's side of the control socket: what `sam status`, `events`, `restart`, `stop` and `signal` ask. */
+/** The server's side of the control socket: answers `sam status`, `events`, `restart`, `stop` and `signal`. */
 import { isSignal } from "../../core/signals.ts";
 import { SamError } from "../../errors.ts";
 import type { Fleet } from "../../supervisor/fleet.ts";
@@ -10,14 +10,14 @@ import type { Entry, Journal } from "./journal.ts";
 import { connect, Lines, socketOf } from "../control/control_socket.ts";
 import type { Request } from "../control/protocol.ts";
 
-/** So many bytes wait for a reader that does not read; then it is cut off. */
+/** A reader for which more bytes wait than this is cut off. */
 const maxUnsentBytes = 4 * 1024 * 1024;
-/** So long those who read events may take for the last of them when the server ends. */
+/** Time limit for the readers of events to read the last ones when the server ends. */
 const farewellMs = 1000;
 
 /**
- * Opens the control socket under a name that no living server has: the one the user gave, or, where we make it, the next with
- * a number. Undefined where there can be none; the programs are none the worse: it is said, and nobody can ask.
+ * Opens the control socket under a name that no running server has: the name from the user, or else `made`, with a number if it
+ * is taken. Where no socket can be opened, a line says so, and the programs run without it.
  */
 export async function openControl(
   runtime: Runtime,
@@ -45,7 +45,7 @@ export async function openControl(
   }
 }
 
-/** Whether a living server has a name; what a killed one has left is removed. */
+/** True if a running server has the name. The socket that a killed server left is removed. */
 async function isTaken(runtime: Runtime, name: string): Promise<boolean> {
   try {
     const server = await connect(runtime, name);
@@ -65,9 +65,9 @@ export class Control {
   readonly #runtime: Runtime;
   readonly #path: string;
   readonly #clients = new Set<Lines>();
-  /** Those of them who have asked for events. */
+  /** The clients that have asked for events. */
   readonly #readers = new Set<Lines>();
-  /** Those of them who want what happens, too, and how many bytes may wait for them. */
+  /** The clients that follow events, and how many bytes may wait for each. */
   readonly #followers = new Map<Lines, number>();
   #listener: Listener | null = null;
   #identity: string | undefined;
@@ -81,7 +81,7 @@ export class Control {
     this.#path = socketOf(name);
   }
 
-  /** Listens; undefined where a living server has the name. Who asks waits for `serve`. */
+  /** Listens; undefined if a running server has the name. Requests wait for `serve()`. */
   static async open(runtime: Runtime, name: string): Promise<Control | undefined> {
     const control = new Control(runtime, name);
     while (!await control.#listen()) {
@@ -90,7 +90,7 @@ export class Control {
     return control;
   }
 
-  /** False where the path is taken: the kernel lets only one have it. */
+  /** Returns false if the path is taken. The kernel gives it to one server only. */
   async #listen(): Promise<boolean> {
     try {
       this.#listener = await this.#runtime.listen(this.#path, (stream) => {
@@ -110,7 +110,7 @@ export class Control {
     }
   }
 
-  /** Answers from now on. */
+  /** Answers requests from now on. */
   serve(fleet: Fleet, journal: Journal): void {
     this.#fleet = fleet;
     this.#journal = journal;
@@ -126,9 +126,9 @@ export class Control {
     });
   }
 
-  /** Closes; those who read events get the last of them before. */
+  /** Closes the socket, after the readers of events have got the last ones. */
   async close(): Promise<void> {
-    host.removeFile(this.#path, this.#identity); // first, so that nobody finds a socket that refuses
+    host.removeFile(this.#path, this.#identity); // first, so that no client finds a socket that refuses connections
     host.closeKeeping(this.#path, () => this.#listener?.close());
     for (const follower of this.#followers.keys()) follower.send({ ok: null });
     this.#followers.clear();
@@ -154,7 +154,7 @@ export class Control {
   }
 
   async #answer(client: Lines, fleet: Fleet, request: Request | null): Promise<void> {
-    if (client.unsent > maxUnsentBytes) return client.close(); // it asks, and does not read
+    if (client.unsent > maxUnsentBytes) return client.close(); // it sends requests and does not read the answers
     try {
       switch (request?.ask) {
         case "status":
@@ -173,14 +173,14 @@ export class Control {
           if (waitsFor) {
             throw new SamError("BAD_HANDLE", `${program} waits for ${waitsFor.join(", ")}`);
           }
-          // Without a name, what was stopped on purpose stays so.
+          // Without a name, programs that were stopped on purpose stay stopped.
           const isMeant = (name: string) =>
             program !== undefined || !(fleet.waitsFor(name) || fleet.isStopped(name));
           await Promise.all(
             named(fleet, program).filter(isMeant).map((name) =>
               fleet.restartOne(name).catch((error: SamError) => {
                 if (error.code !== "BAD_HANDLE") throw error;
-                if (program === undefined) return; // it has done its work
+                if (program === undefined) return; // it has finished
                 throw new SamError(
                   "BAD_HANDLE",
                   `${name} has finished: only a new sam run starts it again`,
@@ -203,7 +203,7 @@ export class Control {
           return client.send({ ok: null });
         }
         case "stop":
-          if (request.program === undefined) fleet.stop(null); // the answer is the end of the link
+          if (request.program === undefined) fleet.stop(null); // the end of the connection is the answer
           else {
             await Promise.all(
               named(fleet, request.program).map((name) => fleet.stopOne(name)),

@@ -13,10 +13,10 @@ import { script, style } from "./page_files.ts";
 const text = "text/plain; charset=utf-8";
 const html = "text/html; charset=utf-8";
 
-/** What has no stack, note or output: for Prometheus and Kubernetes, which may know this machine by any name. */
+/** Paths without stacks, notes and output. They answer to any host name, because Prometheus and Kubernetes may use any. */
 const open = ["/metrics", "/livez", "/readyz"];
 
-/** The endpoints, listening; they answer 503 until there is something to tell. */
+/** The HTTP endpoints. They answer 503 until `serve()`. */
 export class Endpoints {
   readonly #server: HttpServer;
   #pages: ((path: string) => HttpAnswer | undefined) | null = null;
@@ -27,7 +27,7 @@ export class Endpoints {
     this.#server = server;
   }
 
-  /** Listens. Rejects, with an error that ends the command, where that cannot be. */
+  /** Listens; rejects with an error that ends the command if that fails. */
   static async open({ host, port }: Address): Promise<Endpoints> {
     let endpoints: Endpoints | undefined;
     try {
@@ -45,12 +45,12 @@ export class Endpoints {
     }
   }
 
-  /** Where they are. */
+  /** The address of the status page. */
   get url(): string {
     return this.#server.url;
   }
 
-  /** Has something to tell from now on. */
+  /** Answers with the state of the programs from now on. */
   serve(runtime: Runtime, fleet: Fleet, journal: Journal): void {
     this.#machine = runtime.systemText("/proc/sys/kernel/hostname")?.trim().toLowerCase();
     const live = new Live(runtime, journal);
@@ -92,7 +92,7 @@ export class Endpoints {
   }
 }
 
-/** 200 when every program is ready, has done its work or was stopped alone, else 503; a line for each says how it is. */
+/** Status 200 if every program is ready, has finished or was stopped by name, else 503. The body has a line for each program. */
 function readiness(fleet: Fleet, journal: Journal): HttpAnswer {
   const lines = journal.status.programs.map(({ name, state, waitsFor }) => {
     const how = fleet.isStopped(name) ? "stopped" : fleet.isReady(name) ? "ready" : "not ready";

@@ -1,33 +1,33 @@
-/** What a `sam run` knows of its programs: how they are, and what has happened. Asked over the control socket and HTTP. */
+/** The state and the events of the programs of a `sam run`, for the control socket and HTTP. */
 import type { SupervisorEvent } from "../../api/events.ts";
 import type { Fleet, Strategy } from "../../supervisor/fleet.ts";
 import * as host from "../host/host.ts";
 import type { Runtime } from "../../runtime/runtime.ts";
 import type { ServerStatus } from "../control/status.ts";
 
-/** Which server this is. */
+/** The server, as its clients see it. */
 export interface Identity {
   readonly name: string;
   readonly strategy: Strategy;
   readonly url?: string | undefined;
 }
 
-/** An event, and the program that it is about. */
+/** An event and its program. */
 export interface Entry {
   readonly program: string;
   readonly event: SupervisorEvent;
 }
 
-/** So many events are kept. */
+/** The number of events that are kept. */
 const maxKept = 1000;
 
-/** The programs of one server, and their past. */
+/** The programs of one server and their events. */
 export class Journal {
   readonly #runtime: Runtime;
   readonly #fleet: Fleet;
   readonly #identity: Identity;
   readonly #kept: Entry[] = [];
-  /** The last failure with a stack of each program: it is kept however many events follow. */
+  /** The last failure with a stack of each program, which is kept even if many events follow. */
   readonly #stacks = new Map<string, Entry>();
   readonly #followers = new Set<(entry: Entry) => void>();
 
@@ -43,12 +43,12 @@ export class Journal {
     return this.#identity.name;
   }
 
-  /** What has happened: the last 1,000 events. */
+  /** The last 1,000 events. */
   get entries(): readonly Entry[] {
     return this.#kept;
   }
 
-  /** Tells what happens from now on; returns the cancellation. */
+  /** Calls back for each event from now on; returns the cancellation. */
   follow(follower: (entry: Entry) => void): () => void {
     this.#followers.add(follower);
     return () => this.#followers.delete(follower);
@@ -67,7 +67,7 @@ export class Journal {
     for (const follower of this.#followers) follower(entry);
   }
 
-  /** How things are now. */
+  /** The present state. */
   get status(): ServerStatus {
     const { name, strategy, url } = this.#identity;
     return {

@@ -1,15 +1,15 @@
-/** Keeps the pages that are open up to date, by server-sent events: of all pieces, those that have changed. */
+/** Keeps open status pages up to date: sends them the pieces that have changed, by server-sent events. */
 import type { HttpStream } from "../host/http.ts";
 import type { Runtime } from "../../runtime/runtime.ts";
 import type { Journal } from "./journal.ts";
 import { pieces } from "./page.ts";
 
-/** Figures are looked at so often while somebody looks at them; what happens is told at once, … */
+/** The period in which figures are sent while a page is open. */
 const figuresMs = 1000;
-/** … and what happens in such a time, at once. */
+/** Events within this time are sent together. */
 const togetherMs = 50;
 
-/** The readers of one server. */
+/** The open pages of one server. */
 export class Live {
   readonly #runtime: Runtime;
   readonly #journal: Journal;
@@ -24,7 +24,7 @@ export class Live {
     this.#journal = journal;
   }
 
-  /** One more reader: gets all pieces, and then what changes. */
+  /** Adds a page, which gets all pieces, and then those that change. */
   add(stream: HttpStream): void {
     if (this.#streams.size === 0) {
       this.#told.clear();

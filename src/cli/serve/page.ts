@@ -14,11 +14,11 @@ const firstNearMiss = 2;
 
 type Failure = SupervisorEvent & { readonly type: "recovery" | "observed" };
 
-/** One instance, as its events tell. */
+/** One instance, by its events. */
 interface Life {
   readonly instanceId: number;
   pid: number | null;
-  /** The time of its start; null when that event is not kept any more. */
+  /** The time of its start; null if that event is no longer kept. */
   from: number | null;
   to: number | null;
   /** The reason of its end; empty while it runs. */
@@ -152,7 +152,7 @@ function summary(views: readonly View[], troubled: readonly View[]): string {
   }</b> · ${[...counts].map(([word, count]) => `${count} ${word}`).join(", ")}`;
 }
 
-/** The row of a program, to be seen while its details are folded. */
+/** The row of a program, which is visible while its details are folded. */
 function row({ program, problem, word, isTroubled }: View): string {
   const { name, uptime, memory, restarts, waitsFor = [] } = program;
   const shown = [
@@ -189,7 +189,7 @@ function list(facts: readonly (readonly [name: string, value: string | number | 
   return `<dl>${items.join("")}</dl>`;
 }
 
-/** One line while there are no near misses, else also how often which share of the time interval was left. */
+/** One line, and if there are near misses, how often each share of the time interval was left. */
 function nearMisses({ count, min, buckets }: ProgramStatus["slack"]): string {
   if (count === 0) return "";
   const near = buckets.slice(firstNearMiss).reduce((sum, { count }) => sum + count, 0);
@@ -237,7 +237,7 @@ function livesOf(program: ProgramStatus, entries: readonly Entry[]): readonly Li
       life.end = cause(event);
     }
   };
-  if (lastRecovery) hear({ type: "recovery", ...lastRecovery }); // its own event may not be kept any more
+  if (lastRecovery) hear({ type: "recovery", ...lastRecovery }); // its event may no longer be kept
   for (const { program, event } of entries) if (program === name) hear(event);
   if (pid && spawnedAt && !lives.has(instanceId)) {
     Object.assign(lifeOf(instanceId), { pid, from: spawnedAt });

@@ -1,8 +1,8 @@
 /** The files that the status page loads. */
 
 /**
- * Replaces the content of each place as the server sends it, and keeps the details open that are open. The server sends its
- * clock every second; silence means that the connection is lost.
+ * Replaces the content of each place that the server sends, and keeps open details open. The server sends its clock every
+ * second, so silence means that the connection is lost.
  */
 export const script = `const get = (id) => document.getElementById(id);
 const silentMs = 5000;
@@ -51,7 +51,7 @@ addEventListener("toggle", async ({ target }) => {
 }, true);
 `;
 
-/** System colors, so that the page is dark where the user likes it dark. What a color says, a word or a shape says too. */
+/** System colors, so that the page follows the user's dark mode. Nothing is shown by color alone. */
 export const style = `:root { color-scheme: light dark; font: 100%/1.5 system-ui, sans-serif; }
 body { margin: 0 auto; max-width: 64rem; overflow-wrap: anywhere; padding: 0 1rem 2rem; }
 h1 { line-height: 1.2; margin: 1rem 0 .5rem; }

@@ -1,19 +1,19 @@
 /**
- * Restart intensity and backoff: how many recoveries are allowed, and how long each one waits.
- * The words are OTP's (intensity, period); libsam has neither and restarts at once, for ever.
+ * Restart intensity and backoff: how many recoveries are allowed, and how long each one waits. The words intensity and period
+ * are OTP's. libsam has neither: it restarts at once, without a limit.
  */
 
 /** How often, and how soon, an ended process is started again. */
 export interface RestartOptions {
   /**
-   * Which end of a process is a failure. `"started"`: any end, exit code 0 too, while it is started, and none before
-   * (libsam's rule). `"failure"`: a signal, or an exit code other than 0; 0 is the end of the work. `"always"`: any end.
-   * A program that calls `register()` itself is always judged by `"started"`. Default `"started"`.
+   * Which end of a process is a failure. `"started"`: any end between `start()` and `stop()`, also with exit code 0 (libsam's
+   * rule). `"failure"`: a signal, or an exit code other than 0. `"always"`: any end. For a program that calls `register()` itself,
+   * `"started"` always applies. Default `"started"`.
    */
   readonly on?: "started" | "failure" | "always";
   /** At most this many recoveries in `period`; `Infinity` for no limit. Default 10. */
   readonly intensity?: number;
-  /** Milliseconds in which an instance ran (waiting does not count). Default 300,000. */
+  /** Milliseconds of run time, without the waits between instances. Default 300,000. */
   readonly period?: number;
   /**
    * Milliseconds before the first restart in a row. Each later delay is twice the one before, at least 100 ms, and varies by
@@ -31,7 +31,7 @@ const leastMs = 100;
 /** Each delay varies by this share, so that programs which failed together do not all start together. */
 const jitter = 0.2;
 
-/** Decides after each end of an instance whether, and when, the next one may start. */
+/** Decides after each end of an instance if the next one may start, and when. */
 export class RestartPolicy {
   readonly #options: Required<RestartOptions>;
   #seed: number;
@@ -46,15 +46,15 @@ export class RestartPolicy {
     this.#seed = seed >>> 0;
   }
 
-  /** An instance has ended after `ranMs` of life, `healthyMs` of them healthy, and that was no failure. */
+  /** Notes the end of an instance that ran for `ranMs`, was healthy for `healthyMs`, and did not fail. */
   ran(ranMs: number, healthyMs: number): void {
     this.#ranMs += ranMs;
     if (healthyMs >= this.#options.resetAfter) this.#lastDelay = null;
   }
 
   /**
-   * An instance has failed after `ranMs` of life, of which it was healthy for `healthyMs`.
-   * Returns the milliseconds to wait before the next one, or undefined when the limit is reached.
+   * Notes the failure of an instance that ran for `ranMs` and was healthy for `healthyMs`. Returns the milliseconds until the next
+   * instance starts, or undefined if the restart limit is reached.
    */
   next(ranMs: number, healthyMs: number): number | undefined {
     const { intensity, period, initialDelay, maxDelay } = this.#options;
@@ -72,7 +72,7 @@ export class RestartPolicy {
     return Math.min(maxDelay, delay * (1 + jitter * (2 * this.#uniform() - 1)));
   }
 
-  /** A uniform number in [0, 1) from the seed (a linear congruential generator; spread, not secrecy, is asked for). */
+  /** A uniform number in [0, 1) from the seed (a linear congruential generator, which is good enough to spread restarts). */
   #uniform(): number {
     this.#seed = (Math.imul(this.#seed, 1664525) + 1013904223) >>> 0;
     return this.#seed / 2 ** 32;

@@ -15,7 +15,6 @@ import {
   integer,
   integerFrom,
   invalid,
-  type NameOf,
   orDefault,
   type Rules,
 } from "./validate.ts";
@@ -170,7 +169,7 @@ export const optionNames: readonly string[] = Object.keys(rules);
 export function checkOptions(
   options: unknown,
   defaults: Partial<Complete> = {},
-  nameOf: NameOf = (key) => key,
+  nameOf: (key: string) => string = (key) => key,
 ): CheckedOptions {
   const { transport, killMode, log, quorum, clusterMap, ...settings } = checkParts(
     "options",

@@ -1,7 +1,7 @@
 /** The options of `supervise()`: those of a server, and the health check that the server makes. */
 import { SamError } from "../errors.ts";
 import { type CheckedOptions, checkOptions, type SamOptions } from "./options.ts";
-import { type Check, checkParts, integer, invalid, type NameOf, type Rules } from "./validate.ts";
+import { type Check, checkParts, integer, invalid, type Rules } from "./validate.ts";
 
 /** The options of `supervise`: those of a server. For a `{ command }`, `timeInterval` is optional and 0 by default. */
 export type SuperviseOptions =
@@ -63,7 +63,7 @@ export interface CheckedSuperviseOptions extends CheckedOptions {
 export function checkSuperviseOptions(
   options: SuperviseOptions,
   { isCommand }: { readonly isCommand: boolean },
-  nameOf: NameOf = (key) => key,
+  nameOf: (key: string) => string = (key) => key,
 ): CheckedSuperviseOptions {
   if (typeof options !== "object" || options === null || Array.isArray(options)) {
     return checkOptions(options); // which refuses it
@@ -119,7 +119,7 @@ export const checkNames: readonly string[] = Object.keys(rules);
 /** Checks the option `check`; throws INVALID_PARAM. */
 export function checkCheck(
   value: unknown,
-  nameOf: NameOf = (key) => key,
+  nameOf: (key: string) => string = (key) => key,
 ): CheckedCheck | undefined {
   if (value === undefined) return undefined;
   const name = nameOf("check");

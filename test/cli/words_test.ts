@@ -12,7 +12,7 @@ import {
 import { Settings } from "../../src/cli/command_line/settings.ts";
 import { type CommandError, exitCodes } from "../../src/cli/command_line/exit.ts";
 import { help, runHelp } from "../../src/cli/command_line/help.ts";
-import { checkConfig } from "../../src/cli/run/config.ts";
+import { checkConfig } from "../../src/cli/run/check_config.ts";
 import { buildProgram } from "../../src/cli/run/programs.ts";
 import { which } from "../../src/cli/run/which.ts";
 import { helpAsked, type Option, parseWords } from "../../src/cli/command_line/words.ts";

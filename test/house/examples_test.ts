@@ -2,7 +2,7 @@
 import { assert, assertGreater, assertMatch } from "@std/assert";
 import { readdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
-import { checkConfig } from "../../src/cli/run/config.ts";
+import { checkConfig } from "../../src/cli/run/check_config.ts";
 import { flagOf, optionFlags, parseText, programFlags } from "../../src/cli/command_line/flags.ts";
 import { Settings } from "../../src/cli/command_line/settings.ts";
 import { remoteOptions, runOptions } from "../../src/cli/command_line/commands.ts";

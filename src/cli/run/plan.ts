@@ -14,7 +14,7 @@ import {
 import { Settings } from "../command_line/settings.ts";
 import { parseWords } from "../command_line/words.ts";
 import * as host from "../host/host.ts";
-import { checkConfig, type CheckedConfig, checkName } from "./config.ts";
+import { checkConfig, type CheckedConfig, checkName } from "./check_config.ts";
 import { absolute, buildProgram, type Surroundings } from "./programs.ts";
 
 /** The configuration files that `sam run` looks for without `--config`. */

@@ -7,7 +7,7 @@ import * as host from "../host/host.ts";
 import { Lines, logger } from "../../supervisor/log.ts";
 import { notifierOf, onEnding } from "../../supervisor/own_process/serve_self.ts";
 import type { Address } from "../command_line/address.ts";
-import type { CheckedConfig } from "./config.ts";
+import type { CheckedConfig } from "./check_config.ts";
 import { openControl } from "../serve/control_server.ts";
 import { exitCodeOfSpawn } from "../command_line/exit.ts";
 import { Journal } from "../serve/journal.ts";

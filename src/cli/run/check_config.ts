@@ -1,0 +1,188 @@
+/** Checks the configuration file, and builds its programs. */
+import type { FleetProgram, Strategy } from "../../supervisor/fleet.ts";
+import { sortByDependencies, strategies } from "../../supervisor/fleet.ts";
+import { checkObject, checkTexts, checkVariables, invalid, oneOf } from "../../api/validate.ts";
+import { SamError } from "../../errors.ts";
+import { type Address, addressOf } from "../command_line/address.ts";
+import { CommandError } from "../command_line/exit.ts";
+import { flags, programFlags } from "../command_line/flags.ts";
+import type { Settings } from "../command_line/settings.ts";
+import { buildProgram, type Surroundings } from "./programs.ts";
+
+/** A configuration, checked. */
+export interface CheckedConfig {
+  readonly name: string | undefined;
+  readonly metrics: Address | undefined;
+  readonly strategy: Strategy;
+  readonly programs: readonly FleetProgram[];
+}
+
+const programName = /^[\w.-]{1,64}$/;
+const outerKeys = [...new Set(flags.map(({ key }) => key.split(".")[0]!))];
+
+/** Checks a configuration. Its errors begin with `file` and name the key. The settings of `above` go before those of the file. */
+export function checkConfig(
+  file: string,
+  value: unknown,
+  only: readonly string[],
+  above: () => Settings,
+  around: Surroundings,
+): CheckedConfig {
+  try {
+    const given = checkObject("the configuration", value, [
+      "programs",
+      "strategy",
+      "name",
+      "metrics",
+    ]);
+    const named = checkObject("programs", given["programs"], Object.keys(given["programs"] ?? {}));
+    const names = Object.keys(named);
+    if (names.length === 0) throw invalid("programs", {}, "an object with a program at least");
+    const missing = only.find((name) => !names.includes(name));
+    if (missing !== undefined) {
+      throw new CommandError(
+        "usage",
+        `there is no program "${missing}" in ${file}; there are ${names.join(", ")}`,
+      );
+    }
+    const wanted = only.length === 0 ? names : withDependencies(only, named);
+    const config = {
+      name: given["name"] === undefined ? undefined : checkName("name", given["name"]),
+      metrics: given["metrics"] === undefined ? undefined : addressOf("metrics", given["metrics"]),
+      strategy: oneOf("strategy", given["strategy"] ?? "one_for_one", strategies),
+      programs: sortByDependencies(
+        wanted.map((name) =>
+          buildFromFile(
+            file,
+            checkName("the name of a program", name),
+            named[name],
+            above(),
+            around,
+          )
+        ),
+      ),
+    };
+    checkTogether(config);
+    return config;
+  } catch (error) {
+    if (error instanceof CommandError || !(error instanceof SamError)) throw error;
+    const { message } = error;
+    const where = message.startsWith(`${file}: `) ? "" : `${file}: `;
+    throw new CommandError("config", where + message, { code: error.code });
+  }
+}
+
+/** Refuses options that exclude each other in programs of one server. */
+function checkTogether({ strategy, programs }: Pick<CheckedConfig, "strategy" | "programs">): void {
+  const spare = programs.find(({ options }) => options.settings.standby > 0);
+  if (spare && strategy !== "one_for_one" && programs.length > 1) {
+    throw new SamError(
+      "INVALID_PARAM",
+      `programs.${spare.name}.standby is ${spare.options.settings.standby}, the strategy ${strategy}: a spare would go on ` +
+        "while the others are ended; leave one of them out",
+    );
+  }
+  const [one, another] = programs.filter(({ options }) => options.clusterMap);
+  if (one && another) {
+    throw new SamError(
+      "INVALID_PARAM",
+      `programs.${one.name} and programs.${another.name} both have clusterMap: its keys have the process id of sam, so one ` +
+        "program may have it; run the other with a sam of its own",
+    );
+  }
+}
+
+function withDependencies(
+  only: readonly string[],
+  all: Readonly<Record<string, unknown>>,
+): string[] {
+  const wanted = new Set<string>();
+  const want = (name: string) => {
+    if (wanted.has(name)) return;
+    wanted.add(name);
+    const { after } = (all[name] ?? {}) as { after?: unknown };
+    if (Array.isArray(after)) { for (const each of after) if (each in all) want(each); }
+  };
+  only.forEach(want);
+  return Object.keys(all).filter((name) => wanted.has(name));
+}
+
+/** Checks a name: letters, digits, dots and dashes. */
+export function checkName(what: string, value: unknown): string {
+  if (typeof value === "string" && programName.test(value)) return value;
+  throw invalid(what, value, "1 to 64 letters, digits, dots, dashes");
+}
+
+function buildFromFile(
+  file: string,
+  name: string,
+  value: unknown,
+  settings: Settings,
+  around: Surroundings,
+): FleetProgram {
+  const at = `programs.${name}`;
+  const own = ["program", "args", "after"];
+  const given = checkObject(at, value, [...own, ...outerKeys]);
+  const { program } = given;
+  if (typeof program !== "string" || program === "") {
+    throw invalid(`${at}.program`, program, "a module or a command");
+  }
+  for (const [key, each] of Object.entries(given)) {
+    if (own.includes(key) || each === undefined) continue;
+    const source = `${file}: ${at}.${key}`;
+    for (const setting of settingsOf(key, each, source)) {
+      const row = programFlags.find((row) => row.key === setting.key);
+      if (row) checkShape(setting.source, setting.value, row.kind);
+      settings.add(setting.key, setting.value, setting.source);
+    }
+  }
+  return buildProgram(
+    {
+      name,
+      program,
+      source: `${file}: ${at}.program: `,
+      args: checkTexts(`${at}.args`, given["args"] ?? []),
+      after: checkTexts(`${at}.after`, given["after"] ?? []),
+    },
+    settings,
+    around,
+  );
+}
+
+/** A setting of a program in the file. An object has a setting for each of its keys. */
+interface FileSetting {
+  readonly key: string;
+  readonly value: unknown;
+  readonly source: string;
+}
+
+function settingsOf(key: string, value: unknown, source: string): readonly FileSetting[] {
+  const isObject = typeof value === "object" && value !== null && !Array.isArray(value);
+  if (key !== "check" && !(key === "restart" && isObject)) return [{ key, value, source }];
+  const keys = new Map(
+    flags.filter((row) => row.key.startsWith(`${key}.`))
+      .map((row) => [row.key.slice(key.length + 1), row.key]),
+  );
+  if (key === "restart") keys.set("policy", key);
+  const parts = Object.entries(checkObject(source, value, [...keys.keys()]));
+  if (key === "check" && parts.length === 0) {
+    throw invalid(source, value, 'an object with one of "http", "tcp", "command"');
+  }
+  return parts.map(([part, value]) => ({
+    key: keys.get(part)!,
+    value,
+    source: `${source}.${part}`,
+  }));
+}
+
+function checkShape(
+  name: string,
+  value: unknown,
+  kind: (typeof programFlags)[number]["kind"],
+): void {
+  if (typeof kind !== "string") oneOf(name, value, kind);
+  else if (kind === "switch") oneOf(name, value, [true, false]);
+  else if (kind === "text" && typeof value !== "string") throw invalid(name, value, "a text");
+  else if (kind === "list") checkTexts(name, value);
+  else if (kind === "variables") checkVariables(name, value);
+}

@@ -54,15 +54,30 @@ export type {
 export type { ClusterMap, QuorumSource } from "./src/api/cluster.ts";
 export type {
   Child,
+  Clock,
   Command,
   Exit,
+  Files,
+  FileStatus,
   Listener,
   Output,
-  Page,
+  OwnProcess,
+  Processes,
   RandomFile,
   Runtime,
   RuntimeName,
+  Sockets,
   Stdio,
   Stream,
+  SystemFiles,
+  TemporaryFiles,
 } from "./src/runtime/runtime.ts";
-export type { Endpoint, Kept, Link, LinkSink, Noted, Transport } from "./transports/transport.ts";
+export type {
+  Endpoint,
+  Kept,
+  Link,
+  LinkSink,
+  Noted,
+  Transport,
+  TransportRuntime,
+} from "./transports/transport.ts";

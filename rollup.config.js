@@ -7,6 +7,11 @@ import { dirname, join } from "node:path";
 
 const built = ".build/package";
 const always = new Set();
+/** Modules that are loaded together, or so small that a file of their own would take longer to open than to read. */
+const shared = [
+  ["node_api", /(node_api|c_library_node)\.js$/],
+  ["private_listener", /private_(listener|directories)\.js$/],
+];
 
 export default {
   input: {
@@ -39,7 +44,8 @@ export default {
           walk(`${process.cwd()}/${built}/${used}`);
         }
       }
-      if (always.has(id) || /(mapped_page|node_stream|spawn_error)\.js$/.test(id)) return "sam";
+      if (always.has(id) || /(load_c_library|node_stream)\.js$/.test(id)) return "sam";
+      return shared.find(([, modules]) => modules.test(id))?.[0];
 
       function walk(module) {
         if (always.has(module)) return;

@@ -1,12 +1,12 @@
 /** A link over a byte stream: what the Unix socket, the pipe and the control side of shared memory have in common. */
 import { envelope, FrameReader, heartbeatByte } from "../src/core/wire.ts";
-import type { Page, Stream } from "../src/runtime/runtime.ts";
+import type { Stream } from "../src/runtime/runtime.ts";
 import type { Link, LinkSink } from "./transport.ts";
 
 type Arrival = (sink: LinkSink) => void;
 
-/** Makes a link of a stream. Heartbeats that the stream would hold back are counted in the page `overflow`. */
-export function streamLink(stream: Stream, overflow?: Page): Link {
+/** Makes a link of a stream. `overflow` counts the heartbeats that the stream would hold back. */
+export function streamLink(stream: Stream, overflow?: { add(): void }): Link {
   const reader = new FrameReader();
   const early: Arrival[] = [];
   let sink: LinkSink | null = null;
@@ -46,5 +46,23 @@ export function streamLink(stream: Stream, overflow?: Page): Link {
     },
     hold: (on) => stream.hold(on),
     close: () => stream.close(),
+  };
+}
+
+/** Does something when a link ends, before its owner is told. */
+export function atEnd(link: Link, act: () => void): Link {
+  return {
+    ...link,
+    receive(sink) {
+      link.receive(
+        sink && {
+          ...sink,
+          end(detail) {
+            act();
+            sink.end(detail);
+          },
+        },
+      );
+    },
   };
 }

@@ -3,12 +3,7 @@
  * bring one of your own; `@x/sam/testing` has the conformance suite that ours pass.
  * @module
  */
-import type { Runtime, Stream } from "../src/runtime/runtime.ts";
-import type { Kept } from "./keep.ts";
-import type { Noted } from "./noted.ts";
-
-export type { Kept } from "./keep.ts";
-export type { Noted } from "./noted.ts";
+import type { Files, Sockets, Stream } from "../src/runtime/runtime.ts";
 
 /** Who is told what arrives on a link, in the order of arrival. */
 export interface LinkSink {
@@ -18,6 +13,22 @@ export interface LinkSink {
   heartbeat(): void;
   /** The other side is gone, or `close()` was called. The last call, made once. */
   end(detail: string): void;
+}
+
+/** The data that the other side has kept. */
+export interface Kept {
+  /** How many bytes, as the other side says: to be checked before `read`, which allocates them. */
+  readonly size: number;
+  /** The bytes; undefined where there are fewer than that. */
+  read(): Uint8Array | undefined;
+}
+
+/** A note, and when it was made, in milliseconds since 1970. */
+export interface Noted {
+  /** The text. */
+  readonly text: string;
+  /** When. */
+  readonly at: number;
 }
 
 /** One end of a connection between a server and its active process. */
@@ -67,6 +78,9 @@ export interface Endpoint {
   close(): void;
 }
 
+/** The roles of a runtime that a transport may need. */
+export interface TransportRuntime extends Files, Sockets {}
+
 /** A way to carry heartbeats and control frames. */
 export interface Transport {
   /** Its name; a program must bring a transport of the name that its server has. */
@@ -76,7 +90,7 @@ export interface Transport {
   /** Whether heartbeats come by `Link.sample` alone, so that it must be asked many times in a time interval. */
   readonly sampled?: boolean;
   /** Opens the server's side for one instance. */
-  open(runtime: Runtime): Promise<Endpoint>;
+  open(runtime: TransportRuntime): Promise<Endpoint>;
   /** Connects the active process to `address`. */
-  connect(address: string, runtime: Runtime): Promise<Link>;
+  connect(address: string, runtime: TransportRuntime): Promise<Link>;
 }

@@ -4,15 +4,16 @@
  * writes through in a loop that never yields (Deno), further heartbeats are counted there; the server reads it before it
  * judges a deadline.
  */
-import type { Runtime } from "../src/runtime/runtime.ts";
-import { keeper } from "./keep.ts";
-import { filePage, servedLink, type Shared, sharingLink } from "./paged_link.ts";
-import { connectSocket, directoryOf, openSocket, pageIn } from "./private_socket.ts";
-import type { Endpoint, Link, Transport } from "./transport.ts";
+import { servedLink, type SharedFile, sharedFile, sharingLink } from "./shared_file.ts";
+import { connectSocket, directoryOf, fileIn } from "./private_socket.ts";
+import type { Endpoint, Link, Transport, TransportRuntime } from "./transport.ts";
 
-async function openShared(runtime: Runtime, directory: string, create: boolean): Promise<Shared> {
-  const file = await runtime.openFile(pageIn(directory), create);
-  return { file, page: filePage(file), close: file.close };
+async function openShared(
+  runtime: TransportRuntime,
+  directory: string,
+  create: boolean,
+): Promise<SharedFile> {
+  return sharedFile(await runtime.openFile(fileIn(directory), create));
 }
 
 /** Heartbeats and frames over a Unix socket, data in a file. */
@@ -20,10 +21,15 @@ export const unix: Transport = {
   name: "unix",
   coalesces: true,
   async open(runtime): Promise<Endpoint> {
-    const directory = await runtime.makePrivateDirectory(false);
+    // What only a server needs is loaded by a server alone.
+    const [{ makePrivateDirectory }, { openSocket }] = await Promise.all([
+      import("./private_directories.ts"),
+      import("./private_listener.ts"),
+    ]);
+    const directory = await makePrivateDirectory(runtime, false);
     const socket = await openSocket(runtime, directory, async (link) => {
       const shared = await openShared(runtime, directory, false).catch((error) => {
-        if (runtime.exists(pageIn(directory))) throw error; // data that were left there would be lost
+        if (runtime.exists(fileIn(directory))) throw error; // data that were left there would be lost
         return null;
       });
       return shared ? servedLink(link, shared) : link;
@@ -42,8 +48,8 @@ export const unix: Transport = {
     });
     if (!shared) return await connectSocket(runtime, address);
     try {
-      const link = await connectSocket(runtime, address, limitsWrites ? shared.page : undefined);
-      return { ...sharingLink(link, shared), keep: keeper(shared.file) };
+      const link = await connectSocket(runtime, address, limitsWrites ? shared.counter : undefined);
+      return sharingLink(link, shared);
     } catch (error) {
       shared.close();
       throw error;

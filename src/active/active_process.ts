@@ -12,11 +12,10 @@ import { SamError } from "../errors.ts";
 import type { CheckedOptions } from "../api/options.ts";
 import type { HealthCheck, Sam, SamData, SamState, StartOptions } from "../api/sam.ts";
 import { checkObject, checkSignal, invalid } from "../api/validate.ts";
-import type { OpenedLink } from "../runtime/launch.ts";
 import type { Runtime } from "../runtime/runtime.ts";
 
 /** A link to the server, and the id of the last request on it, which a preload may have made. */
-export type Connection = ReturnType<OpenedLink["take"]>;
+export type Connection = { readonly link: Link; readonly lastId: number };
 
 /** The way to the server that started this process. */
 export interface ServerAccess {

@@ -1,8 +1,8 @@
 /** Registers the process of a program that does not call `initialize()`, and has its event loop watched. */
 import type { ActiveProcess } from "./active_process.ts";
-import { offerLink } from "../runtime/launch.ts";
-import { loadRuntime, type Runtime } from "../runtime/runtime.ts";
-import { createActiveProcess } from "./initialize.ts";
+import { loadRuntime } from "../runtime/load.ts";
+import type { Runtime } from "../runtime/runtime.ts";
+import { createActiveProcess, offerLink } from "./initialize.ts";
 
 /** Milliseconds between two looks at the event loop. */
 const turnMs = 50;

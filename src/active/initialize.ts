@@ -4,9 +4,27 @@ import type { Transport } from "../../transports/transport.ts";
 import { checkOptions, type SamOptions } from "../api/options.ts";
 import type { Sam } from "../api/sam.ts";
 import { SamError, type SamErrorCode } from "../errors.ts";
-import { birth, linkVariable, openedLink } from "../runtime/launch.ts";
-import { checkPlatform, loadRuntime } from "../runtime/runtime.ts";
-import { ActiveProcess, type ServerAccess } from "./active_process.ts";
+import { launch, linkVariable } from "../runtime/launch.ts";
+import { checkPlatform, loadRuntime } from "../runtime/load.ts";
+import { ActiveProcess, type Connection, type ServerAccess } from "./active_process.ts";
+
+/** A link that a preload has opened, and registered this process over: the program's own `register()` takes it. */
+interface OpenedLink {
+  /** The name of the transport. */
+  readonly transport: string;
+  /** True if the program has it. */
+  readonly taken: boolean;
+  /** Hands it over. Once. */
+  take(): Connection;
+}
+
+/** The program may have a copy of the library that is not the preload's: they meet here. */
+const meeting = Symbol.for("@x/sam/link");
+
+/** Leaves a link for the program. */
+export function offerLink(opened: OpenedLink): void {
+  Object.defineProperty(globalThis, meeting, { value: opened });
+}
 
 let initialized = false;
 
@@ -50,11 +68,11 @@ export async function createActiveProcess(options: SamOptions): Promise<ActivePr
       "initialize() in a worker thread: call it in the main thread of the program",
     );
   }
-  if (birth.denied) {
+  if (launch.denied) {
     throw new SamError(
       "ACCESS",
       `cannot read the environment variable ${linkVariable}: run Deno with --allow-env=${linkVariable}`,
-      { cause: birth.denied },
+      { cause: launch.denied },
     );
   }
   return new ActiveProcess(runtime, checked, server);
@@ -62,7 +80,7 @@ export async function createActiveProcess(options: SamOptions): Promise<ActivePr
 
 /** The way to the server that started this process; undefined if none did. */
 async function findServer(own: TransportName | Transport): Promise<ServerAccess | undefined> {
-  const opened = openedLink();
+  const opened = (globalThis as unknown as Record<symbol, OpenedLink | undefined>)[meeting];
   if (opened?.taken) {
     throw new SamError(
       "BAD_HANDLE",
@@ -73,14 +91,14 @@ async function findServer(own: TransportName | Transport): Promise<ServerAccess 
     chooseTransport(opened.transport, own);
     return { transport: opened.transport, connect: () => opened.take() };
   }
-  if (birth.link === undefined) return undefined;
-  const colon = birth.link.indexOf(":");
-  const name = birth.link.slice(0, colon);
-  const address = birth.link.slice(colon + 1);
+  if (launch.link === undefined) return undefined;
+  const colon = launch.link.indexOf(":");
+  const name = launch.link.slice(0, colon);
+  const address = launch.link.slice(colon + 1);
   if (colon < 1 || address === "") {
     throw new SamError(
       "INVALID_PARAM",
-      `the environment variable ${linkVariable} is "${birth.link}", which no server sets: unset it`,
+      `the environment variable ${linkVariable} is "${launch.link}", which no server sets: unset it`,
     );
   }
   const transport = await loadTransport(chooseTransport(name, own));

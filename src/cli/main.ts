@@ -11,7 +11,7 @@
  * @module
  */
 import * as host from "./host/host.ts";
-import { checkPlatform, loadRuntime } from "../runtime/runtime.ts";
+import { checkPlatform, loadRuntime } from "../runtime/load.ts";
 import { CommandError, exitCodeOf, exitCodes } from "./command_line/exit.ts";
 import { help, runHelp } from "./command_line/help.ts";
 import { remoteOptions, runOptions } from "./command_line/commands.ts";

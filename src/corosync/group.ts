@@ -1,7 +1,8 @@
 /** The membership of this process in a group of Corosync's: its events, what it sends, and its end. */
 import { SamError } from "../errors.ts";
 import { checkObject, integerFrom, invalid } from "../api/validate.ts";
-import { loadRuntime, type Runtime } from "../runtime/runtime.ts";
+import { loadRuntime } from "../runtime/load.ts";
+import type { Runtime } from "../runtime/runtime.ts";
 import { connect, type Connection } from "./daemon/connection.ts";
 import {
   type GroupAddress,

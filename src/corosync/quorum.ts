@@ -1,6 +1,6 @@
 /** Corosync's quorum, watched: what the daemon tells, and whether it still answers. */
 import { SamError } from "../errors.ts";
-import { loadRuntime } from "../runtime/runtime.ts";
+import { loadRuntime } from "../runtime/load.ts";
 import { connect } from "./daemon/connection.ts";
 import type { QuorumEvent } from "./daemon/quorum_service.ts";
 

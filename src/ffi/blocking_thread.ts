@@ -2,8 +2,6 @@
  * A place for calls that block: the event loop of its owner goes on meanwhile. On Node and Bun it is a worker; on Deno,
  * whose calls that block have threads of their own, the same code runs beside its owner.
  */
-import { runtimeName } from "../runtime/runtime.ts";
-
 /** What the code in that place is given. */
 export interface ThreadPort {
   /** The next message of the owner; undefined where none has come. */
@@ -38,15 +36,3 @@ export interface ThreadSink {
 export const wakeUp = 1n;
 /** Added to it for the end. */
 export const farewell: bigint = 2n ** 32n;
-
-/** Runs a body: the one that the module at `url` runs as a worker, or where no worker is needed what `load` gives. */
-export async function startThread(
-  url: URL,
-  load: () => Promise<ThreadBody>,
-  sink: ThreadSink,
-): Promise<Thread> {
-  if (runtimeName() === "deno") {
-    return (await import("./blocking_thread_deno.ts")).runHere(await load(), sink);
-  }
-  return (await import("./blocking_thread_worker.ts")).startWorker(url, sink);
-}

@@ -4,7 +4,7 @@
  */
 import type * as Workers from "node:worker_threads";
 import { fs, onExit, process } from "../runtime/node_api.ts";
-import { runtimeName } from "../runtime/runtime.ts";
+import { runtimeName } from "../runtime/load.ts";
 import { nodeNative } from "./c_library_node.ts";
 import {
   farewell,

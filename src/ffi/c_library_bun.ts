@@ -7,7 +7,7 @@ import type {
   NativeFunction,
   NativeSignature,
   NativeType,
-} from "./load_c_library.ts";
+} from "./c_library.ts";
 
 interface BunFfi {
   dlopen(
@@ -32,9 +32,13 @@ export async function bunNative(): Promise<Native> {
   const ffi = await import(name) as BunFfi;
   return {
     open(file, functions) {
-      const symbols = Object.entries<NativeSignature>(functions)
-        .map(([name, { parameters, result }]) => [name, { args: parameters, returns: result }]);
-      const library = ffi.dlopen(file, Object.fromEntries(symbols));
+      const symbols = Object.entries<NativeSignature>(functions).map((
+        [name, { parameters, result }],
+      ) => [
+        name,
+        { args: parameters.map((type) => type === "buffer" ? "ptr" : type), returns: result },
+      ]);
+      const library = ffi.dlopen(file ?? "libc.so.6", Object.fromEntries(symbols));
       return {
         functions: library.symbols as Functions<typeof functions>,
         close: () => library.close(),

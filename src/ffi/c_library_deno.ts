@@ -1,6 +1,6 @@
 /** C libraries for Deno: `Deno.dlopen`, where `--allow-ffi` allows it. What blocks is called on a thread of Deno's. */
 import { SamError } from "../errors.ts";
-import type { Functions, Native, NativeFunction, NativeSignature } from "./load_c_library.ts";
+import type { Functions, Native, NativeFunction, NativeSignature } from "./c_library.ts";
 
 interface DenoFfi {
   readonly build: { readonly os: string };
@@ -34,7 +34,7 @@ export function denoNative(): Native {
       const symbols = Object.entries<NativeSignature>(functions).map(
         ([name, { blocks = false, ...signature }]) => [name, { ...signature, nonblocking: blocks }],
       );
-      const library = Deno.dlopen(file, Object.fromEntries(symbols));
+      const library = Deno.dlopen(file ?? "libc.so.6", Object.fromEntries(symbols));
       return {
         functions: library.symbols as Functions<typeof functions>,
         close: () => library.close(),

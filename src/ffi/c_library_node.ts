@@ -2,9 +2,9 @@
 import type * as Modules from "node:module";
 import { SamError } from "../errors.ts";
 import { process } from "../runtime/node_api.ts";
-import type { Functions, Native, NativeSignature, NativeType } from "./load_c_library.ts";
+import type { Functions, Native, NativeSignature, NativeType } from "./c_library.ts";
 
-type Function = (...args: readonly (number | bigint)[]) => number | bigint;
+type Function = (...args: readonly (number | bigint | Uint8Array)[]) => number | bigint;
 
 interface NodeSignature {
   readonly arguments: readonly NativeType[];
@@ -25,7 +25,7 @@ interface NodeFfi {
 
 interface Koffi {
   config(settings: { sync_stack_size: number }): void;
-  load(file: string): {
+  load(file: string | null): {
     func(name: string, result: string, parameters: readonly string[]): Function;
     unload(): void;
   };
@@ -44,14 +44,16 @@ let found: Native | undefined;
 
 /** What Node can do with C. Throws NOT_SUPPORTED where there is neither `node:ffi` nor koffi. */
 export function nodeNative(): Native {
-  if (process.platform !== "linux") {
-    throw new SamError("NOT_SUPPORTED", `C libraries are not called on ${process.platform}: Linux`);
-  }
   return found ??= nodeFfi() ?? koffi();
 }
 
+function demandLinux(file: string | null): void {
+  if (file === null || process.platform === "linux") return;
+  throw new SamError("NOT_SUPPORTED", `C libraries are not called on ${process.platform}: Linux`);
+}
+
 function nodeFfi(): Native | undefined {
-  // The user chose what needs it, not the experiment: no warning about it in every instance.
+  // The user chose what needs C, not the experiment: no warning about it in every instance.
   const warn = process.emitWarning;
   process.emitWarning = () => {};
   try {
@@ -68,6 +70,7 @@ function ofNodeFfi(ffi: NodeFfi): Native {
   const { lib } = ffi.dlopen(null, {}); // callbacks belong to a library: to this program
   return {
     open(file, functions) {
+      demandLinux(file);
       const signatures = Object.entries<NativeSignature>(functions)
         .map(([name, { parameters, result }]) => [name, { arguments: parameters, return: result }]);
       const opened = ffi.dlopen(file, Object.fromEntries(signatures));
@@ -88,6 +91,7 @@ const koffiTypes: Readonly<Record<NativeType, string>> = {
   i32: "int32_t",
   u32: "uint32_t",
   u64: "uint64_t",
+  buffer: "uint8_t *",
   void: "void",
 };
 
@@ -114,7 +118,8 @@ function koffi(): Native {
   const wide = (value: number | bigint, type: NativeType) => type === "u64" ? BigInt(value) : value;
   return {
     open(file, functions) {
-      if (!isRoomy && !file.startsWith("libc.")) {
+      demandLinux(file);
+      if (!isRoomy && file !== null && !file.startsWith("libc.")) {
         throw new SamError(
           "LIBRARY",
           `${file} needs a larger stack than koffi gives: call koffi.config({ sync_stack_size: ${stackBytes} }) before koffi opens the first library`,
@@ -126,7 +131,7 @@ function koffi(): Native {
           const call = library.func(name, koffiTypes[result], types(parameters));
           return [
             name,
-            (...args: readonly (number | bigint)[]) => wide(call(...args), result),
+            (...args: readonly (number | bigint | Uint8Array)[]) => wide(call(...args), result),
           ] as const;
         },
       );

@@ -1,6 +1,6 @@
 /** Memory of C, for structs and strings that its functions take. */
 import { SamError } from "../errors.ts";
-import type { Native } from "./load_c_library.ts";
+import type { Native } from "./c_library.ts";
 
 /** Memory of C, of fixed size. */
 export interface Memory {

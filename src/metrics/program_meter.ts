@@ -3,7 +3,8 @@ import { SamError } from "../errors.ts";
 import type { SupervisorEvent } from "../api/events.ts";
 import { invalid } from "../api/validate.ts";
 import { processState } from "../runtime/procfs.ts";
-import { loadRuntime, type Runtime } from "../runtime/runtime.ts";
+import { loadRuntime } from "../runtime/load.ts";
+import type { Runtime } from "../runtime/runtime.ts";
 import type { Supervisor } from "../api/supervisor.ts";
 import { detection, type DurationInstrument, type Reading, recovery } from "./instruments.ts";
 

@@ -1,33 +1,6 @@
 /** The adapter for Bun: `Bun.spawn`, `Bun.listen`, `Bun.connect`; of Node's modules only `node:fs`, on the server's side. */
 import type { Signal } from "../core/signals.ts";
-import { mapPage } from "../ffi/page_bun.ts";
-import { birth } from "./launch.ts";
-import {
-  clearTimeout,
-  environment,
-  exit,
-  fs,
-  kill,
-  makePrivateDirectory,
-  moduleFlags,
-  onSignal,
-  openFile,
-  ownArguments,
-  privatePrefixes,
-  process,
-  reach,
-  readText,
-  remove,
-  setTimeout,
-  stdinIsTerminal,
-  strayDirectories,
-  systemLink,
-  systemNames,
-  systemText,
-  takeOver,
-  takeVariable,
-  writeOutput,
-} from "./node_api.ts";
+import { environment, nodeApi, ownCommand, stdinIsTerminal } from "./node_api.ts";
 import type { Child, Command, Exit, Runtime, Stream } from "./runtime.ts";
 import { spawnError } from "./spawn_error.ts";
 import { webOutput } from "./web_output.ts";
@@ -74,51 +47,24 @@ function withFreePort(flag: string): string {
 
 /** The adapter for Bun. */
 export const bun: Runtime = {
+  ...nodeApi,
   name: "bun",
-  limitsWrites: false,
-  tellsDescriptors: true,
-  pid: process.pid,
-  executable: process.execPath,
   isMainThread: Bun.isMainThread,
   get stdinIsTerminal() {
     return stdinIsTerminal();
   },
 
   now,
-  schedule(callback, delayMs, hold) {
-    const timer = setTimeout(callback, delayMs);
-    if (!hold) timer.unref();
-    return () => clearTimeout(timer);
-  },
   // Immediates run before the sockets are asked (measured: 300 of 300 arrivals missed), this after (0 of 300).
   settle: () => Bun.sleep(0),
-  settleMs: 1, // a timer counts in whole milliseconds
 
-  spawn: start,
+  spawn,
+  // deno-lint-ignore require-await
   async self() {
-    const { flags, ...rest } = ownArguments();
-    return await Promise.resolve({
-      file: process.execPath,
-      runtime: "bun" as const,
-      cwd: birth.cwd,
-      flags: flags.map(withFreePort),
-      ...rest,
-    });
+    const own = ownCommand("bun");
+    return { ...own, flags: own.flags.map(withFreePort) };
   },
-  defaultFlags: () => Promise.resolve(moduleFlags()),
-  exists: (path) => fs().existsSync(path),
-  kill,
-  readText,
-  systemText,
-  systemLink,
-  systemNames,
-  writeOutput,
-  takeVariable,
 
-  makePrivateDirectory: (inMemory) => Promise.resolve().then(() => makePrivateDirectory(inMemory)),
-  privatePrefixes,
-  strayDirectories,
-  remove: (...paths) => remove(paths),
   listen(path, onStream) {
     return Promise.resolve().then(() => {
       const listener = Bun.listen({
@@ -138,18 +84,11 @@ export const bun: Runtime = {
   connect: (path) => connectStream({ unix: path }),
   connectPort: (port) => connectStream({ hostname: "127.0.0.1", port }),
   inherited: (descriptor) => connectStream({ fd: descriptor }),
-  reach,
-  openFile: (path, create) => Promise.resolve().then(() => openFile(path, create)),
-  mapPage: (path) => Promise.resolve(mapPage(path)),
 
   stackAccess: () => "none: Bun has no way to look into a loop that is blocked",
-
-  onSignal,
-  takeOver,
-  exit,
 };
 
-async function start(
+async function spawn(
   command: Command,
   link?: (descriptor: number) => Readonly<Record<string, string>>,
 ): Promise<Child> {
@@ -192,7 +131,7 @@ async function start(
       ...(command.stdio[2] === "tee" ? [webOutput(2, child.stderr)] : []),
     ],
     kill(signal) {
-      if (child.exitCode === null && child.signalCode === null) kill(child.pid, signal);
+      if (child.exitCode === null && child.signalCode === null) nodeApi.kill(child.pid, signal);
     },
     release: () => child.unref(),
   };

@@ -2,52 +2,36 @@
  * The adapter for Deno: `Deno.Command`, and nothing of `node:` on the default way, which would cost every start some
  * 12 to 40 ms. Each permission that is missing is an ACCESS error that names the flag.
  */
-import { SamError } from "../errors.ts";
 import type { Signal } from "../core/signals.ts";
-import { birth, interception } from "./launch.ts";
 import {
   allowed,
   demand,
+  denial,
   executable,
   granted,
   grantedAll,
-  grantedMostly,
   refuseMore,
-  temporaryDirectory,
 } from "./deno_permissions.ts";
-import { privatePrefix, strayDirectories, type Surroundings } from "./private_directories.ts";
-import type { Child, Command, Exit, RandomFile, Runtime, Stdio, Stream } from "./runtime.ts";
+import { interception } from "./deno_stray_events.ts";
+import { launch } from "./launch.ts";
+import type { RandomFile, Runtime, Stream } from "./runtime.ts";
 
 // The parts of the global `Deno` that are used here, so that the library needs no type package.
 interface DenoLike {
   readonly pid: number;
   readonly stdin: { isTerminal(): boolean };
-  readonly internal: symbol;
   readonly env: { get(name: string): string | undefined; delete(name: string): void };
-  readonly Command: new (file: string, options: object) => {
-    spawn(): DenoChild;
-  };
   exit(code: number): never;
   kill(pid: number, signal: Signal): void;
   addSignalListener(signal: Signal, listener: () => void): void;
   removeSignalListener(signal: Signal, listener: () => void): void;
   unrefTimer(id: number): void;
-  makeTempDirSync(options: { prefix: string; dir?: string }): string;
   removeSync(path: string): void;
   readLinkSync(path: string): string;
   readonly stdout: { write(bytes: Uint8Array): Promise<number> };
   readonly stderr: { write(bytes: Uint8Array): Promise<number> };
   readDirSync(path: string): Iterable<{ readonly name: string }>;
-  statSync(path: string): {
-    readonly ino: number | null;
-    readonly isFile: boolean;
-    readonly size: number;
-  };
-  lstatSync(path: string): {
-    readonly mode: number | null;
-    readonly uid: number | null;
-    readonly mtime: Date | null;
-  };
+  statSync(path: string): { readonly isFile: boolean; readonly size: number };
   readTextFileSync(path: string): string;
   openSync(path: string, options: object): DenoFile;
   listen(
@@ -72,22 +56,6 @@ interface DenoConn {
   unref(): void;
   close(): void;
 }
-interface DenoChild {
-  readonly pid: number;
-  readonly status: Promise<{ readonly code: number; readonly signal: Signal | null }>;
-  readonly stdout: ReadableStream<Uint8Array>;
-  readonly stderr: ReadableStream<Uint8Array>;
-  kill(signal: Signal): void;
-  unref(): void;
-}
-/** What `Deno.Command` knows of further descriptors; not documented, and asked for before it is used. */
-interface DenoInternal {
-  readonly kExtraStdio?: symbol;
-  getExtraPipeRids?(child: DenoChild): number[];
-  readableStreamForRid?(rid: number, autoClose: boolean): ReadableStream<Uint8Array>;
-  writableStreamForRid?(rid: number): WritableStream<Uint8Array>;
-}
-
 const Deno = (globalThis as unknown as { Deno: DenoLike }).Deno;
 
 /**
@@ -109,6 +77,7 @@ interface AtomicsWithWaitAsync {
 const farMs = 1000;
 /** What the kernel has no room for is offered to it again after so long. */
 const fullMs = 5;
+const later = (callback: () => void) => void setTimeout(callback, fullMs);
 /** A connection that could not be accepted, for want of a descriptor, say, is tried again after so long. */
 const acceptAgainMs = 100;
 
@@ -141,11 +110,11 @@ export const deno: Runtime = {
   settleMs: 3,
 
   // What only a server needs, or one transport, is loaded when it is needed: each module is a fifth of a millisecond.
-  spawn: start,
+  spawn: async (command, link) => await (await import("./deno_spawn.ts")).spawn(command, link),
   async self() {
     const { ownWords } = await import("./deno_command_line.ts");
     const words = await ownWords();
-    return { file: executable(words[0]), flags: words.slice(1), args: [], cwd: birth.cwd };
+    return { file: executable(words[0]), flags: words.slice(1), args: [], cwd: launch.cwd };
   },
   async defaultFlags() {
     return await (await import("./deno_command_line.ts")).moduleFlags();
@@ -195,19 +164,7 @@ export const deno: Runtime = {
     }
   },
 
-  async makePrivateDirectory(inMemory) {
-    const prefix = privatePrefix(surroundings);
-    // Deno lets only an unrestricted program into /dev; for others an ordinary file serves.
-    if (inMemory && grantedAll()) return Deno.makeTempDirSync({ prefix, dir: "/dev/shm" });
-    const dir = temporaryDirectory();
-    const what = `make a directory for the socket in ${dir}`;
-    demand(what, [["read", dir, dir], ["write", dir, dir]]);
-    const cure = "; set TMPDIR to one you may write to";
-    const make = () => Promise.resolve(Deno.makeTempDirSync({ prefix, dir }));
-    return await allowed(make, what, cure);
-  },
-  privatePrefixes: () => parents().map((parent) => `${parent}/${privatePrefix(surroundings)}`),
-  strayDirectories: (own) => strayDirectories(parents(), own, surroundings),
+  temporaryFiles: async () => (await import("./deno_temporary_files.ts")).temporaryFiles,
   remove(...paths) {
     for (const path of paths) {
       try {
@@ -266,16 +223,8 @@ export const deno: Runtime = {
       demand(what, [["net", `${hostname}:${port}`, `${hostname}:${port}`]]);
       return connectionStream(await Deno.connect({ hostname, port }));
     }, "open the inspector of the program"),
-  async inherited(descriptor) {
-    const { closeOnExec, sender } = await import("../ffi/page_deno.ts");
-    closeOnExec(descriptor);
-    const put = sender();
-    const later = (callback: () => void) => void setTimeout(callback, fullMs);
-    const { socketStream } = await import("./node_stream.ts");
-    const { Socket } = await import("node:net");
-    const socket = new Socket({ fd: descriptor, readable: true, writable: true });
-    return socketStream(socket, put && { put, later });
-  },
+  inherited: async (descriptor) =>
+    await (await import("./deno_inherited.ts")).inherited(descriptor, later),
   openFile(path, create) {
     const what = `open the shared file ${path}`;
     return allowed(() => {
@@ -283,9 +232,6 @@ export const deno: Runtime = {
       const how = { read: true, write: true, createNew: create, ...(create && { mode: 0o600 }) };
       return Promise.resolve(randomFile(Deno.openSync(path, how)));
     }, what);
-  },
-  async mapPage(path) {
-    return (await import("../ffi/page_deno.ts")).mapPage(path);
   },
 
   stackAccess: () => "flags",
@@ -312,14 +258,6 @@ export const deno: Runtime = {
   exit,
 };
 
-/** The error for a signal that may not be sent; undefined where it failed otherwise. */
-function denial(cause: unknown): SamError | undefined {
-  const { name, message } = cause as Error;
-  if (name === "NotCapable") return new SamError("ACCESS", message, { cause });
-  if (name !== "PermissionDenied") return undefined;
-  return new SamError("ACCESS", "it runs as another user", { cause });
-}
-
 /** The limit of an answer, which hardly ever passes: kept by V8, without the cost of `setTimeout`. */
 function scheduleFar(callback: () => void, delayMs: number): () => void {
   const cell = new Int32Array(new SharedArrayBuffer(4));
@@ -344,116 +282,9 @@ function fileNeeds(path: string): ["read" | "write", string, string][] {
   return [["read", path, around], ["write", path, around]];
 }
 
-/** Where private directories can be. */
-function parents(): readonly string[] {
-  return [...(grantedAll() ? ["/dev/shm"] : []), temporaryDirectory()];
-}
-
-const surroundings: Surroundings = {
-  pid: Deno.pid,
-  get namespace() {
-    if (!grantedAll()) return undefined;
-    try {
-      if (Number(Deno.readLinkSync("/proc/self")) !== Deno.pid) return undefined;
-      return Deno.statSync("/proc/self/ns/pid").ino ?? undefined;
-    } catch {
-      return undefined;
-    }
-  },
-  list(directory) {
-    if (!grantedMostly("read", directory)) return undefined;
-    try {
-      return Array.from(Deno.readDirSync(directory), ({ name }) => name);
-    } catch {
-      return undefined;
-    }
-  },
-  lstat(path) {
-    try {
-      const { mode, uid, mtime } = Deno.lstatSync(path);
-      return { mode: mode ?? 0, uid: uid ?? -1, mtimeMs: mtime?.getTime() ?? Infinity };
-    } catch {
-      return undefined;
-    }
-  },
-  hasEnded(pid) {
-    try {
-      Deno.statSync(`/proc/${pid}`);
-      return false;
-    } catch (error) {
-      return (error as Error).name === "NotFound";
-    }
-  },
-};
-
 /** The path of a socket is never known before: net access cannot be narrowed to it. */
 function demandSocket(path: string): void {
   demand(`open the socket ${path}`, [["net", `unix:${path}`], ...fileNeeds(path)]);
-}
-
-async function start(
-  command: Command,
-  link?: (descriptor: number) => Readonly<Record<string, string>>,
-): Promise<Child> {
-  const descriptor = 3;
-  const internal = (Deno as unknown as Record<symbol, DenoInternal>)[Deno.internal];
-  const extra = link && internal?.kExtraStdio;
-  if (link && !extra) {
-    throw new SamError(
-      "NOT_SUPPORTED",
-      'this version of Deno cannot hand a descriptor to a child: use transport "unix"',
-    );
-  }
-  demand(`start ${command.file}`, [["run", command.file, command.file]]);
-  const name = (stdio: Stdio) => ({ inherit: "inherit", ignore: "null", tee: "piped" })[stdio];
-  const outputs = ([1, 2] as const).filter((descriptor) => command.stdio[descriptor] === "tee");
-  const webOutput = outputs.length > 0 && (await import("./web_output.ts")).webOutput;
-  let child: DenoChild;
-  try {
-    child = new Deno.Command(command.file, {
-      args: [...command.flags, ...(command.module ? [command.module] : []), ...command.args],
-      ...(command.cwd !== undefined && { cwd: command.cwd }),
-      env: { ...command.env, ...link?.(descriptor) },
-      stdin: name(command.stdio[0]),
-      stdout: name(command.stdio[1]),
-      stderr: name(command.stdio[2]),
-      detached: command.ownGroup === true,
-      ...(extra && { [extra]: ["piped"] }),
-    }).spawn();
-  } catch (error) {
-    // Where there are no more descriptors, the module cannot be read either.
-    const { spawnError } = await import("./spawn_error.ts").catch(() => {
-      throw error;
-    });
-    throw spawnError(command, error);
-  }
-  let isGone = false; // which Deno itself does not note where it refuses to tell the status
-  return {
-    pid: child.pid,
-    exited: child.status.then(
-      ({ code, signal }): Exit => signal ? { code: null, signal } : { code, signal: null },
-      exitOfUnnamed,
-    ).finally(() => isGone = true),
-    stream: extra ? pipeStream(internal!, internal!.getExtraPipeRids!(child)[0]!) : null,
-    outputs: webOutput
-      ? outputs.map((each) => webOutput(each, each === 1 ? child.stdout : child.stderr))
-      : [],
-    kill(signal) {
-      try {
-        if (!isGone) child.kill(signal);
-      } catch (error) {
-        const denied = denial(error);
-        if (denied) throw denied; // else it has ended
-      }
-    },
-    release: () => child.unref(),
-  };
-}
-
-/** The exit of a process that a real-time signal ended: Deno throws in place of a status, with the number in the message. */
-function exitOfUnnamed({ message }: Error): Exit {
-  const [, number] = /signal: (\d+)/.exec(message) ?? [];
-  return number ? { code: null, signal: `SIG${Number(number)}` } : { code: 1, signal: null };
 }
 
 /**
@@ -537,61 +368,6 @@ function connectionStream(connection: DenoConn): Stream {
     hold(on) {
       if (on) connection.ref();
       else connection.unref();
-    },
-    close() {
-      end("closed");
-    },
-  };
-}
-
-/** A stream over our end of an inherited descriptor. */
-function pipeStream(internal: DenoInternal, rid: number): Stream {
-  const reader = internal.readableStreamForRid!(rid, false).getReader();
-  const writer = internal.writableStreamForRid!(rid).getWriter();
-  let ended = false;
-  let unsent = 0;
-  let onEnd: (detail: string) => void = () => {};
-  const end = (detail: string) => {
-    if (ended) return;
-    ended = true;
-    reader.cancel().catch(() => {});
-    writer.close().catch(() => {});
-    onEnd(detail);
-  };
-  const write = (bytes: Uint8Array) => {
-    if (ended) return;
-    unsent += bytes.length;
-    writer.write(bytes).then(
-      () => unsent -= bytes.length,
-      (error: Error) => end(error.message),
-    );
-  };
-  return {
-    get unsent() {
-      return unsent;
-    },
-    write,
-    offer(byte) {
-      write(byte); // a server sends no heartbeats
-      return !ended;
-    },
-    read(onData, whenEnded) {
-      onEnd = whenEnded;
-      (async () => {
-        try {
-          for (;;) {
-            const { done, value } = await reader.read();
-            if (ended) return;
-            if (done) return end("the peer closed it");
-            onData(value);
-          }
-        } catch (error) {
-          end((error as Error).message);
-        }
-      })();
-    },
-    hold() {
-      // the child holds the event loop, not its link
     },
     close() {
       end("closed");

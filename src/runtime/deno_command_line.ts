@@ -1,6 +1,6 @@
 /** How this Deno program was started, which Deno itself does not tell in full. */
 import { SamError } from "../errors.ts";
-import { birth } from "./launch.ts";
+import { launch } from "./launch.ts";
 import { absolute, allowed, demand, grantedAll } from "./deno_permissions.ts";
 
 interface DenoLike {
@@ -56,7 +56,7 @@ function commandLine(): Promise<string> {
 }
 
 async function readCommandLine(): Promise<string> {
-  if (birth.commandLine !== undefined) return birth.commandLine;
+  if (launch.commandLine !== undefined) return launch.commandLine;
   if (grantedAll()) {
     try {
       return Deno.readTextFileSync("/proc/self/cmdline");
@@ -85,7 +85,7 @@ export async function moduleFlags(): Promise<readonly string[]> {
   }
   return flagsOf(await ownWords()).map((flag) =>
     // Our inspector has its port already.
-    /^--inspect(=|$)/.test(flag) ? anyInspector : absolute(flag, birth.cwd)
+    /^--inspect(=|$)/.test(flag) ? anyInspector : absolute(flag, launch.cwd)
   );
 }
 

@@ -94,6 +94,14 @@ export async function allowed<T>(action: () => Promise<T>, what: string, cure = 
   }
 }
 
+/** The error for a signal that may not be sent; undefined where it failed otherwise. */
+export function denial(cause: unknown): SamError | undefined {
+  const { name, message } = cause as Error;
+  if (name === "NotCapable") return new SamError("ACCESS", message, { cause });
+  if (name !== "PermissionDenied") return undefined;
+  return new SamError("ACCESS", "it runs as another user", { cause });
+}
+
 /** The directory for temporary files, as far as this process may know it. */
 export function temporaryDirectory(): string {
   return (granted("env", "TMPDIR") && Deno.env.get("TMPDIR")) || "/tmp";

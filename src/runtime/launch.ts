@@ -1,18 +1,17 @@
 /**
- * What must be known from the first moment of the process: how it was linked to a server, and where it was started.
- * Read when the library is imported, because the program may change it a line later; the link leaves the environment
- * with that, so that nothing the program starts inherits it.
+ * How this process was launched: how it is linked to a server, and where it was started. Read when the library is imported, because
+ * the program may change it a line later. What the server has added for this process alone, the link and some flags, is taken
+ * away with that, so that nothing the program starts inherits it.
  */
-
-import type { Link } from "../../transports/transport.ts";
+import "./deno_stray_events.ts"; // its listeners must come before those of the program
 
 /** The variable that tells an active process how to reach its server. */
 export const linkVariable = "SAM_LINK";
 /** The flag of a Node program that keeps its inspector from announcing itself on standard error. */
 export const silentInspector = "--inspect-publish-uid=http";
 
-/** How this process came into the world. */
-export interface Birth {
+/** How this process was launched. */
+export interface Launch {
   /** The value of SAM_LINK; undefined when nobody supervises this process. */
   readonly link: string | undefined;
   /** Why the environment could not be read, or undefined. */
@@ -37,7 +36,7 @@ interface ProcessGlobal {
   cwd(): string;
 }
 
-function read(): Birth {
+function read(): Launch {
   const { Deno } = globalThis as unknown as { Deno?: DenoGlobal };
   const inWorker = "WorkerGlobalScope" in globalThis;
   if (Deno === undefined) {
@@ -90,31 +89,8 @@ function attempt<T>(get: () => T): T | undefined {
   }
 }
 
-/** How this process came into the world. */
-export const birth: Birth = read();
-
-/** A link that a preload has opened, and registered this process over: the program's own `register()` takes it. */
-export interface OpenedLink {
-  /** The name of the transport. */
-  readonly transport: string;
-  /** Whether the program has it. */
-  readonly taken: boolean;
-  /** Hands it over, with the id of the last request on it. Once. */
-  take(): { readonly link: Link; readonly lastId: number };
-}
-
-/** The program may have a copy of the library that is not the preload's: they meet here. */
-const meeting = Symbol.for("@x/sam/link");
-
-/** The link that a preload has opened in this process, if one has. */
-export function openedLink(): OpenedLink | undefined {
-  return (globalThis as unknown as Record<symbol, OpenedLink | undefined>)[meeting];
-}
-
-/** Leaves a link for the program. */
-export function offerLink(opened: OpenedLink): void {
-  Object.defineProperty(globalThis, meeting, { value: opened });
-}
+/** How this process was launched. */
+export const launch: Launch = read();
 
 /** Takes the flag that loaded a module ahead of the program out of those that the program hands on to its children (Bun, `node -e`). */
 export function forgetPreload(module: string): void {
@@ -123,30 +99,6 @@ export function forgetPreload(module: string): void {
   const path = decodeURIComponent(new URL(module).pathname);
   const at = execArgv.findIndex((word) => word === module || word === path);
   if (at > 0) execArgv.splice(at - 1, 2);
-}
-
-/** What happens to a Deno process: its end, and errors that nobody caught. */
-export interface StrayEvent {
-  readonly type: string;
-  readonly reason: unknown;
-  readonly error: unknown;
-  preventDefault(): void;
-  stopImmediatePropagation(): void;
-}
-
-/**
- * Deno runs listeners in the order in which they were added, and none can be removed by another: those of a program are
- * kept from a server by ours, which were added when the library was imported and do nothing until then.
- */
-export const interception: { handle: ((event: StrayEvent) => void) | null } = { handle: null };
-
-if ("Deno" in globalThis) {
-  const { addEventListener } = globalThis as unknown as {
-    addEventListener(type: string, listener: (event: StrayEvent) => void): void;
-  };
-  for (const type of ["unload", "unhandledrejection", "error"]) {
-    addEventListener(type, (event) => interception.handle?.(event));
-  }
 }
 
 interface BunSpawn {
@@ -159,7 +111,7 @@ interface SpawnOptions {
 // Bun hands a child the environment that this process was born with, whatever was deleted from it since: in an active
 // process it is told to hand on the present one, where the program names none itself.
 const { Bun } = globalThis as unknown as { Bun?: Record<"spawn" | "spawnSync", BunSpawn> };
-if (Bun !== undefined && birth.link !== undefined) {
+if (Bun !== undefined && launch.link !== undefined) {
   const present = (options?: SpawnOptions): SpawnOptions =>
     options?.env === undefined
       ? { ...options, env: (globalThis as unknown as { process: ProcessGlobal }).process.env }

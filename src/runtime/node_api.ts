@@ -4,16 +4,11 @@
  */
 import type * as Fs from "node:fs";
 import type * as Net from "node:net";
-import type * as Os from "node:os";
 import type * as Tty from "node:tty";
 import { SamError } from "../errors.ts";
 import type { Signal } from "../core/signals.ts";
-import {
-  privatePrefix,
-  strayDirectories as straysIn,
-  type Surroundings,
-} from "./private_directories.ts";
-import type { RandomFile, Runtime } from "./runtime.ts";
+import { launch } from "./launch.ts";
+import type { Command, Runtime, RuntimeName } from "./runtime.ts";
 
 /** The part of a standard stream that is used here: Node's own handle. */
 interface StandardStream {
@@ -66,8 +61,10 @@ export function fs(): typeof Fs {
   return process.getBuiltinModule("node:fs") as typeof Fs;
 }
 
-/** How a Node or Bun program was started; a module is missing for `-e` and single-file executables. */
-export function ownArguments(): { flags: string[]; module: string | undefined; args: string[] } {
+/** How this program was started; a module is missing for `-e` and single-file executables. */
+export function ownCommand(
+  runtime: RuntimeName,
+): Pick<Command, "file" | "flags" | "module" | "args" | "runtime" | "cwd"> {
   const [, script, ...args] = process.argv;
   const single = script === process.execPath || script?.startsWith("/$bunfs/");
   const given = process.execArgv.some((flag) => /^(-[ep]+|--eval|--print)(=|$)/.test(flag));
@@ -78,20 +75,13 @@ export function ownArguments(): { flags: string[]; module: string | undefined; a
     );
   }
   return {
+    file: process.execPath,
+    runtime,
+    cwd: launch.cwd,
     flags: flagsWithout(/^--(watch|hot)/),
     module: single ? undefined : script,
     args,
   };
-}
-
-/**
- * The flags that a module gets where the user names none: ours, less those that say what else this very process does
- * (its tests, its reports, its debugger's port, a program given on the command line).
- */
-export function moduleFlags(): readonly string[] {
-  return flagsWithout(
-    /^(--(test|report|inspect|watch|hot|eval|print|check|interactive)|-[epci]+$)/,
-  );
 }
 
 /**
@@ -111,121 +101,8 @@ export function environment(more: Readonly<Record<string, string>>): Record<stri
   return { ...process.env as Record<string, string>, ...more };
 }
 
-/** Takes a variable out of the environment. */
-export function takeVariable(name: string): string | undefined {
-  const value = process.env[name];
-  delete process.env[name];
-  return value || undefined;
-}
-
-const surroundings: Surroundings = {
-  pid: process.pid,
-  get namespace() {
-    try {
-      const { readlinkSync, statSync } = fs();
-      if (Number(readlinkSync("/proc/self")) !== process.pid) return undefined;
-      return statSync("/proc/self/ns/pid").ino;
-    } catch {
-      return undefined;
-    }
-  },
-  list: (directory) => unlessGone(() => fs().readdirSync(directory)),
-  lstat: (path) => unlessGone(() => fs().lstatSync(path)),
-  hasEnded(pid) {
-    try {
-      process.kill(pid, 0);
-      return false;
-    } catch (error) {
-      return (error as { code?: string }).code === "ESRCH";
-    }
-  },
-};
-
-function temporaryDirectory(): string {
-  return (process.getBuiltinModule("node:os") as typeof Os).tmpdir();
-}
-
-/** Makes a directory that only this user may enter; with `inMemory` in shared memory. */
-export function makePrivateDirectory(inMemory: boolean): string {
-  const prefix = privatePrefix(surroundings);
-  if (inMemory) return fs().mkdtempSync(`/dev/shm/${prefix}`);
-  const directory = temporaryDirectory();
-  try {
-    return fs().mkdtempSync(`${directory}/${prefix}`);
-  } catch (cause) {
-    throw new SamError(
-      isDenied(cause) ? "ACCESS" : "LIBRARY",
-      `cannot make a directory for the socket in ${directory}: ${
-        messageOf(cause)
-      }; set TMPDIR to one you may write to`,
-      { cause },
-    );
-  }
-}
-
-/** What the paths of our private directories begin with. */
-export function privatePrefixes(): readonly string[] {
-  return ["/dev/shm", temporaryDirectory()].map((parent) =>
-    `${parent}/${privatePrefix(surroundings)}`
-  );
-}
-
-/** The private directories that may have been left behind. */
-export function strayDirectories(own: string): ReturnType<Runtime["strayDirectories"]> {
-  return straysIn(["/dev/shm", temporaryDirectory()], own, surroundings);
-}
-
-/** Removes files and empty directories, in this order. */
-export function remove(paths: readonly string[]): void {
-  for (const path of paths) {
-    try {
-      if (fs().lstatSync(path).isDirectory()) fs().rmdirSync(path);
-      else fs().unlinkSync(path);
-    } catch {
-      // missing, or not empty because somebody else put something there: not ours to remove
-    }
-  }
-}
-
-/** Connects to a TCP port, and lets go of it again. */
-export function reach(host: string, port: number, over: AbortSignal): Promise<void> {
-  const { connect } = process.getBuiltinModule("node:net") as typeof Net;
-  return new Promise((resolve, reject) => {
-    const socket = connect({ host, port });
-    socket.once("connect", () => {
-      socket.destroy();
-      resolve();
-    });
-    over.addEventListener("abort", () => socket.destroy(over.reason));
-    socket.once("error", reject);
-  });
-}
-
-/** The text of a file in /proc. */
-export function systemText(path: string): string | undefined {
-  return unlessGone(() => fs().readFileSync(path, "utf8"));
-}
-
-/** See `Runtime`. */
-export function readText(path: string, maxBytes: number): string | undefined {
-  return unlessGone(() => {
-    const stat = fs().statSync(path);
-    return stat.isFile() && stat.size <= maxBytes ? fs().readFileSync(path, "utf8") : undefined;
-  });
-}
-
-/** The names in a directory of /proc. */
-export function systemNames(directory: string): readonly string[] {
-  return unlessGone(() => fs().readdirSync(directory)) ?? [];
-}
-
-/** What a link in /proc points to. */
-export function systemLink(path: string): string | undefined {
-  return unlessGone(() => fs().readlinkSync(path));
-}
-
 /** What is in /proc or in a directory of others may be gone at any time, or may not be looked at. */
-function unlessGone<T>(look: () => T): T | undefined {
+export function unlessGone<T>(look: () => T): T | undefined {
   try {
     return look();
   } catch {
@@ -248,7 +125,7 @@ export async function writeOutput(descriptor: 1 | 2, bytes: Uint8Array): Promise
   }
 }
 
-/** Signals a process that may have ended. */
+/** Sends a signal to a process that may have ended. */
 export function kill(pid: number, signal: Signal): void {
   try {
     process.kill(pid, signal);
@@ -258,15 +135,9 @@ export function kill(pid: number, signal: Signal): void {
   }
 }
 
-/** Whether standard input is a terminal; `process.stdin` would change the mode of what our children share. */
+/** True if standard input is a terminal; `process.stdin` would change the mode of what our children share. */
 export function stdinIsTerminal(): boolean {
   return (process.getBuiltinModule("node:tty") as typeof Tty).isatty(0);
-}
-
-/** Listens for a signal. */
-export function onSignal(signal: Signal, listener: () => void): () => void {
-  process.on(signal, listener);
-  return () => process.off(signal, listener);
 }
 
 const ours = new WeakSet<object>();
@@ -278,48 +149,136 @@ export function onExit(listener: (code: number) => void): () => void {
   return () => process.off("exit", listener);
 }
 
-/** Removes the program's own listeners from what happens to a process, and reports stray errors instead of dying of them. */
-export function takeOver(onStray: (error: unknown) => void): void {
-  const own = (event: string | symbol) =>
-    typeof event === "string" &&
-    (event.startsWith("SIG") || /^(exit|beforeExit|uncaught|unhandled|disconnect)/.test(event));
-  for (const event of process.eventNames().filter(own)) {
-    for (const listener of process.listeners(event)) {
-      if (!ours.has(listener)) process.off(event as string, listener);
-    }
-  }
-  process.exit =
-    ((code: number) => onStray(new Error(`process.exit(${code}) was called`))) as typeof exit;
-  process.on("uncaughtException", onStray);
-  process.on("unhandledRejection", onStray);
-}
-
-/** Opens a file that is there, or with `create` one that must not be. */
-export function openFile(path: string, create: boolean): RandomFile {
-  const { openSync, writeSync, readSync, closeSync } = fs();
-  const descriptor = openSync(path, create ? "wx+" : "r+", 0o600);
-  let open = true; // once closed, the number may be another file's
-  return {
-    read: (bytes, at) => open ? readSync(descriptor, bytes, 0, bytes.length, at) : 0,
-    write(bytes, at) {
-      for (let done = 0; open && done < bytes.length;) {
-        done += writeSync(descriptor, bytes, done, bytes.length - done, at + done);
-      }
-    },
-    close() {
-      if (open) closeSync(descriptor);
-      open = false;
-    },
-  };
-}
-
-/** Whether a system error is one of permission. */
+/** True if a system error is one of permission. */
 export function isDenied(error: unknown): boolean {
   const { code } = error as { code?: string };
   return code === "EACCES" || code === "EPERM";
 }
 
-/** The message of whatever was thrown. */
-export function messageOf(error: unknown): string {
-  return error instanceof Error ? error.message : String(error);
-}
+/** What the adapters of Node and Bun have in common. */
+type NodeApi = Pick<
+  Runtime,
+  | "pid"
+  | "executable"
+  | "schedule"
+  | "settleMs"
+  | "kill"
+  | "systemText"
+  | "systemNames"
+  | "systemLink"
+  | "exists"
+  | "readText"
+  | "openFile"
+  | "remove"
+  | "temporaryFiles"
+  | "reach"
+  | "limitsWrites"
+  | "tellsDescriptors"
+  | "defaultFlags"
+  | "takeVariable"
+  | "writeOutput"
+  | "onSignal"
+  | "takeOver"
+  | "exit"
+>;
+
+/** What the adapters of Node and Bun have in common. */
+export const nodeApi: NodeApi = {
+  pid: process.pid,
+  executable: process.execPath,
+
+  schedule(callback, delayMs, hold) {
+    const timer = setTimeout(callback, delayMs);
+    if (!hold) timer.unref();
+    return () => clearTimeout(timer);
+  },
+  settleMs: 1, // a timer counts in whole milliseconds
+
+  kill,
+  systemText: (path) => unlessGone(() => fs().readFileSync(path, "utf8")),
+  systemNames: (directory) => unlessGone(() => fs().readdirSync(directory)) ?? [],
+  systemLink: (path) => unlessGone(() => fs().readlinkSync(path)),
+
+  exists: (path) => fs().existsSync(path),
+  readText(path, maxBytes) {
+    return unlessGone(() => {
+      const stat = fs().statSync(path);
+      return stat.isFile() && stat.size <= maxBytes ? fs().readFileSync(path, "utf8") : undefined;
+    });
+  },
+  // deno-lint-ignore require-await
+  async openFile(path, create) {
+    const { openSync, writeSync, readSync, closeSync } = fs();
+    const descriptor = openSync(path, create ? "wx+" : "r+", 0o600);
+    let open = true; // once closed, the number may be another file's
+    return {
+      read: (bytes, at) => open ? readSync(descriptor, bytes, 0, bytes.length, at) : 0,
+      write(bytes, at) {
+        for (let done = 0; open && done < bytes.length;) {
+          done += writeSync(descriptor, bytes, done, bytes.length - done, at + done);
+        }
+      },
+      close() {
+        if (open) closeSync(descriptor);
+        open = false;
+      },
+    };
+  },
+  remove(...paths) {
+    for (const path of paths) {
+      try {
+        if (fs().lstatSync(path).isDirectory()) fs().rmdirSync(path);
+        else fs().unlinkSync(path);
+      } catch {
+        // missing, or not empty because somebody else put something there: not ours to remove
+      }
+    }
+  },
+  temporaryFiles: async () => (await import("./node_temporary_files.ts")).temporaryFiles,
+
+  reach(host, port, over) {
+    const { connect } = process.getBuiltinModule("node:net") as typeof Net;
+    return new Promise((resolve, reject) => {
+      const socket = connect({ host, port });
+      socket.once("connect", () => {
+        socket.destroy();
+        resolve();
+      });
+      over.addEventListener("abort", () => socket.destroy(over.reason));
+      socket.once("error", reject);
+    });
+  },
+  limitsWrites: false,
+  tellsDescriptors: true,
+
+  /** Ours, less those that say what else this very process does (its tests, its debugger's port, a program given with `-e`). */
+  defaultFlags() {
+    const own = /^(--(test|report|inspect|watch|hot|eval|print|check|interactive)|-[epci]+$)/;
+    return Promise.resolve(flagsWithout(own));
+  },
+  takeVariable(name) {
+    const value = process.env[name];
+    delete process.env[name];
+    return value || undefined;
+  },
+  writeOutput,
+  onSignal(signal, listener) {
+    process.on(signal, listener);
+    return () => process.off(signal, listener);
+  },
+  takeOver(onStray) {
+    const own = (event: string | symbol) =>
+      typeof event === "string" &&
+      (event.startsWith("SIG") || /^(exit|beforeExit|uncaught|unhandled|disconnect)/.test(event));
+    for (const event of process.eventNames().filter(own)) {
+      for (const listener of process.listeners(event)) {
+        if (!ours.has(listener)) process.off(event as string, listener);
+      }
+    }
+    process.exit =
+      ((code: number) => onStray(new Error(`process.exit(${code}) was called`))) as typeof exit;
+    process.on("uncaughtException", onStray);
+    process.on("unhandledRejection", onStray);
+  },
+  exit,
+};

@@ -1,10 +1,9 @@
 /**
- * What SAM needs of a JavaScript runtime. One adapter each for Node, Deno and Bun implements it; nothing else in the
- * library, except `src/ffi`, touches a global or a module of a runtime.
+ * What SAM needs of a JavaScript runtime, by roles. One adapter each for Node, Deno and Bun implements them all; `load.ts` loads it.
+ * Nothing else in the library, except `src/ffi` and `src/cli/host`, touches a global or a module of a runtime.
  * @module
  */
 import type { EndSignal, Signal } from "../core/signals.ts";
-import { SamError } from "../errors.ts";
 
 /** The runtimes there are adapters for. */
 export type RuntimeName = "node" | "deno" | "bun";
@@ -110,23 +109,39 @@ export interface RandomFile {
   close(): void;
 }
 
-/** One page of memory that two processes share: a counter of heartbeats. */
-export interface Page {
-  /** Counts one heartbeat. */
-  add(): void;
-  /** The count; wraps at 2^32. */
-  read(): number;
-  /** Gives the memory, or the descriptor, back. */
-  close(): void;
+/** What lstat(2) says about a file. */
+export interface FileStatus {
+  /** Type and permissions. */
+  readonly mode: number;
+  /** The id of the user who owns it. */
+  readonly uid: number;
+  /** When it was last changed, in milliseconds since 1970. */
+  readonly mtimeMs: number;
 }
 
-/** A JavaScript runtime. */
-export interface Runtime {
-  /** Which one. */
-  readonly name: RuntimeName;
+/** The places for temporary files, as a server uses them for its private directories. */
+export interface TemporaryFiles {
   /** The id of this process. */
   readonly pid: number;
+  /** The inode of our process namespace; undefined where /proc may not be read, or shows another one. */
+  readonly pidNamespace: number | undefined;
+  /** The directories in which `makeDirectory` makes one. */
+  readonly parents: readonly string[];
+  /**
+   * Makes a directory that only this user may enter, with a name that begins with `prefix`; with `inMemory` in shared memory, where
+   * this program may.
+   */
+  makeDirectory(prefix: string, inMemory: boolean): Promise<string>;
+  /** The names in a directory; undefined where it cannot be read. */
+  list(directory: string): readonly string[] | undefined;
+  /** Looks at a file, or at a link itself; undefined where there is none, or where it may not be looked at. */
+  status(path: string): FileStatus | undefined;
+  /** True if there is no process with this id; false where that is not known. */
+  hasEnded(pid: number): boolean;
+}
 
+/** Time, and when to do something in it. */
+export interface Clock {
   /** Monotonic milliseconds. */
   now(): number;
   /** Calls back after `delayMs`; returns the cancellation. `hold`: keeps the event loop alive meanwhile. */
@@ -135,49 +150,45 @@ export interface Runtime {
   settle(): Promise<void>;
   /** What a timer and `settle()` take together, in milliseconds: so long before a deadline they are begun. */
   readonly settleMs: number;
+}
 
+/** Processes: started, signaled, and looked at. */
+export interface Processes {
   /** Starts a process. With `link`, the child inherits a descriptor, and its number goes into the environment by it. */
   spawn(
     command: Command,
     link?: (descriptor: number) => Readonly<Record<string, string>>,
   ): Promise<Child>;
-  /** How this very program was started. Rejects with ACCESS or NOT_SUPPORTED where that cannot be known. */
-  self(): Promise<Pick<Command, "file" | "flags" | "module" | "args" | "runtime" | "cwd">>;
-  /** The flags that a module of this runtime gets where the user names none. */
-  defaultFlags(): Promise<readonly string[]>;
-  /** Throws ACCESS for flags of Deno that would give a program, run in `cwd`, more than this process has. */
-  checkFlags?(flags: readonly string[], cwd: string | undefined): void;
-  /** The executable of this runtime. */
-  readonly executable: string;
-  /** Whether there is a file at `path`; true where that may not be known. */
-  exists(path: string): boolean;
   /** Sends a signal to a process that is not our child, or to the group -`pid`; what has ended is left alone. Throws ACCESS. */
   kill(pid: number, signal: Signal): void;
-  /** Reads a text file; undefined for anything else, for a file over `maxBytes`, and where it may not be read. */
-  readText(path: string, maxBytes: number): string | undefined;
+}
+
+/** What the system says about processes, in /proc. */
+export interface SystemFiles {
   /** The text of a file in /proc; undefined where there is none, or it may not be read. */
   systemText(path: string): string | undefined;
   /** The names in a directory of /proc; none where that may not be known. */
   systemNames(directory: string): readonly string[];
   /** What a link in /proc points to; undefined where there is none, or that may not be known. */
   systemLink(path: string): string | undefined;
-  /** Writes to our own standard output (1) or error (2); resolved when all has been taken, or nobody takes it. */
-  writeOutput(descriptor: 1 | 2, bytes: Uint8Array): Promise<void>;
+}
 
-  /** Takes a variable out of the environment, so that nothing inherits it; undefined for none, or where that is not allowed. */
-  takeVariable(name: string): string | undefined;
-
-  /** Makes a directory that only this user may enter; with `inMemory` in shared memory, where this program may. */
-  makePrivateDirectory(inMemory: boolean): Promise<string>;
-  /** What the paths of all private directories of this process begin with. */
-  privatePrefixes(): readonly string[];
-  /**
-   * The private directories that other processes of this user have, or may have, left behind; none where that may not be known.
-   * `own`: a private directory of this process. `abandoned`: nobody listens there. Otherwise the directory is only old.
-   */
-  strayDirectories(own: string): readonly { readonly path: string; readonly abandoned: boolean }[];
+/** Files. */
+export interface Files {
+  /** True if there is a file at `path`, and where that may not be known. */
+  exists(path: string): boolean;
+  /** Reads a text file; undefined for anything else, for a file over `maxBytes`, and where it may not be read. */
+  readText(path: string, maxBytes: number): string | undefined;
+  /** Opens a file that is there, or with `create` one that must not be. */
+  openFile(path: string, create: boolean): Promise<RandomFile>;
   /** Removes files and an empty directory, in this order; what is missing is passed over. */
   remove(...paths: string[]): void;
+  /** The places for temporary files; loaded by a server alone. */
+  temporaryFiles(): Promise<TemporaryFiles>;
+}
+
+/** Connected byte streams. */
+export interface Sockets {
   /** Listens on a Unix socket. */
   listen(path: string, onStream: (stream: Stream) => void): Promise<Listener>;
   /** Connects to a Unix socket. */
@@ -188,34 +199,46 @@ export interface Runtime {
   connectPort(port: number): Promise<Stream>;
   /** Takes over a descriptor inherited from the parent. */
   inherited(descriptor: number): Promise<Stream>;
-  /** Opens a file that is there, or with `create` one that must not be. */
-  openFile(path: string, create: boolean): Promise<RandomFile>;
-  /** Maps the first page of a file; undefined where nothing can be mapped. */
-  mapPage(path: string): Promise<Page | undefined>;
-  /** Whether only so many writes reach the kernel in a loop that never yields (see `Stream.offer`). */
+  /** True if only so many writes reach the kernel in a loop that never yields (see `Stream.offer`). */
   readonly limitsWrites: boolean;
-  /** Whether a stream of `listen()` has a `descriptor`. */
+  /** True if a stream of `listen()` has a `descriptor`. */
   readonly tellsDescriptors: boolean;
+}
 
+/** The process in which this code runs. */
+export interface OwnProcess {
+  /** Its runtime. */
+  readonly name: RuntimeName;
+  /** Its id. */
+  readonly pid: number;
+  /** The executable of its runtime. */
+  readonly executable: string;
+  /** True if this is the thread that the program began in. */
+  readonly isMainThread: boolean;
+  /** True if standard input is a terminal. */
+  readonly stdinIsTerminal: boolean;
+  /** How this very program was started. Rejects with ACCESS or NOT_SUPPORTED where that cannot be known. */
+  self(): Promise<Pick<Command, "file" | "flags" | "module" | "args" | "runtime" | "cwd">>;
+  /** The flags that a module of this runtime gets where the user names none. */
+  defaultFlags(): Promise<readonly string[]>;
+  /** Throws ACCESS for flags of Deno that would give a program, run in `cwd`, more than this process has. */
+  checkFlags?(flags: readonly string[], cwd: string | undefined): void;
+  /** Takes a variable out of the environment, so that nothing inherits it; undefined for none, or where that is not allowed. */
+  takeVariable(name: string): string | undefined;
+  /** Writes to our own standard output (1) or error (2); resolved when all has been taken, or nobody takes it. */
+  writeOutput(descriptor: 1 | 2, bytes: Uint8Array): Promise<void>;
   /** Writes what the runtime has compiled of the program to the cache that the user has set up, for the next instance. */
   keepCompiled?(): void;
-
   /**
    * In an active process: how its stack can be had when its loop is blocked. `signal PORT`: by SIGUSR1, or at PORT where it
    * listens there already. `flags`: if it was started with the flag. `none: WHY`.
    */
   stackAccess(): string;
-
   /**
    * Closes the inspector of this process, a server, where a program with these flags, or by our environment, opens its own at the
    * same port: the debugger is for the program.
    */
   yieldInspector?(flags: readonly string[]): void | Promise<void>;
-
-  /** Whether this is the thread the program began in. */
-  readonly isMainThread: boolean;
-  /** Whether standard input is a terminal. */
-  readonly stdinIsTerminal: boolean;
   /** Listens for a signal; returns the cancellation. */
   onSignal(signal: Signal, listener: () => void): () => void;
   /** Makes this process a SAM server: silences the program's own listeners, and reports its stray errors. */
@@ -224,49 +247,5 @@ export interface Runtime {
   exit(code: number): never;
 }
 
-interface Globals {
-  readonly Deno?: { readonly build: { readonly os: string } };
-  readonly Bun?: unknown;
-  readonly process: { readonly platform: string };
-}
-
-/** Which runtime we are in. */
-export function runtimeName(): RuntimeName {
-  const { Deno, Bun } = globalThis as unknown as Globals;
-  return Deno !== undefined ? "deno" : Bun !== undefined ? "bun" : "node";
-}
-
-/** The operating system, as `process.platform` or `Deno.build.os` names it. */
-function platformName(): string {
-  const globals = globalThis as unknown as Globals;
-  // In Deno a mere look at `process` loads the Node layer (13 ms).
-  return globals.Deno ? globals.Deno.build.os : globals.process.platform;
-}
-
-/** Throws NOT_SUPPORTED on an operating system on which SAM does not work. */
-export function checkPlatform(platform: string = platformName()): void {
-  if (platform === "linux" || platform === "darwin") return;
-  const name = /^win/.test(platform) ? "Windows" : platform;
-  throw new SamError(
-    "NOT_SUPPORTED",
-    `SAM does not run on ${name}: use Linux (on Windows in WSL 2 or a container), or macOS, on which it is not tested`,
-  );
-}
-
-let loaded: Promise<Runtime> | undefined;
-
-/** The adapter of the runtime we are in, loaded once. */
-export function loadRuntime(): Promise<Runtime> {
-  return loaded ??= load(runtimeName());
-}
-
-async function load(name: RuntimeName): Promise<Runtime> {
-  switch (name) {
-    case "deno":
-      return (await import("./deno.ts")).deno;
-    case "bun":
-      return (await import("./bun.ts")).bun;
-    case "node":
-      return (await import("./node.ts")).node;
-  }
-}
+/** A JavaScript runtime: all roles. Whoever needs some of them asks for those. */
+export interface Runtime extends Clock, Processes, SystemFiles, Files, Sockets, OwnProcess {}

@@ -24,7 +24,8 @@ import {
   type SuperviseOptions,
 } from "../api/supervise_options.ts";
 import { checkSignal } from "../api/validate.ts";
-import { checkPlatform, loadRuntime, type Runtime } from "../runtime/runtime.ts";
+import { checkPlatform, loadRuntime } from "../runtime/load.ts";
+import type { Runtime } from "../runtime/runtime.ts";
 import type { ServerEvent } from "../core/server/types.ts";
 
 /**

@@ -3,7 +3,7 @@
  * @module
  */
 import { type ConformanceCheck, fail, within } from "./transport_conformance.ts";
-import { loadRuntime } from "../runtime/runtime.ts";
+import { loadRuntime } from "../runtime/load.ts";
 import type { ClusterMap, QuorumSource } from "../api/cluster.ts";
 
 /** What `quorumConformance` is told. */

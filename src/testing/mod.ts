@@ -32,15 +32,30 @@ export type { ClusterMap, QuorumSource } from "../api/cluster.ts";
 export type { ModuleProgram, ProgramOptions, RuntimeChoice } from "../api/program.ts";
 export type {
   Child,
+  Clock,
   Command,
   Exit,
+  Files,
+  FileStatus,
   Listener,
-  Page,
+  Output,
+  OwnProcess,
+  Processes,
   RandomFile,
   Runtime,
   RuntimeName,
+  Sockets,
   Stdio,
   Stream,
+  SystemFiles,
+  TemporaryFiles,
 } from "../runtime/runtime.ts";
-export type { Endpoint, Kept, Link, LinkSink, Transport } from "../../transports/transport.ts";
+export type {
+  Endpoint,
+  Kept,
+  Link,
+  LinkSink,
+  Transport,
+  TransportRuntime,
+} from "../../transports/transport.ts";
 export type { Signal } from "../core/signals.ts";

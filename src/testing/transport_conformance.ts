@@ -6,8 +6,9 @@
 import type { Endpoint, Link, Transport } from "../../transports/transport.ts";
 import { SamError } from "../errors.ts";
 import { checkProgram, type ModuleProgram } from "../api/program.ts";
-import { birth, linkVariable } from "../runtime/launch.ts";
-import { type Child, loadRuntime, type Runtime } from "../runtime/runtime.ts";
+import { launch, linkVariable } from "../runtime/launch.ts";
+import { loadRuntime } from "../runtime/load.ts";
+import type { Child, Runtime } from "../runtime/runtime.ts";
 
 /** One check: `run` rejects when the transport does not pass it. */
 export interface ConformanceCheck {
@@ -246,7 +247,7 @@ export function transportConformance(
  * ```
  */
 export async function servePeer(transport: Transport): Promise<void> {
-  const address = birth.link?.slice(birth.link.indexOf(":") + 1);
+  const address = launch.link?.slice(launch.link.indexOf(":") + 1);
   if (address === undefined) {
     throw new SamError(
       "BAD_HANDLE",

@@ -4,7 +4,7 @@ import { existsSync, mkdirSync, readdirSync, renameSync, rmSync } from "node:fs"
 import { createServer, type Server } from "node:net";
 import { Control } from "../../src/cli/serve/control_server.ts";
 import { connect } from "../../src/cli/control/control_socket.ts";
-import { loadRuntime } from "../../src/runtime/runtime.ts";
+import { loadRuntime } from "../../src/runtime/load.ts";
 import { processTest } from "../support/processes.ts";
 
 /** A server that gets its name in the end, as one does whose directory has two paths. */

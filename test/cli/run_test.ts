@@ -6,7 +6,7 @@ import { createServer } from "node:http";
 import { basename } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { loopbackPorts } from "../../src/runtime/procfs.ts";
-import { loadRuntime } from "../../src/runtime/runtime.ts";
+import { loadRuntime } from "../../src/runtime/load.ts";
 import { type Command, commandTest, page, runtimeName, samCommand } from "../support/command.ts";
 import { test } from "../support/harness.ts";
 import { freePorts } from "../support/ports.ts";

@@ -1,7 +1,7 @@
 // Operating systems other than Linux: what the library says there, as far as that can be seen on Linux.
 import { assert, assertEquals, assertThrows } from "@std/assert";
 import { SamError } from "../../mod.ts";
-import { checkPlatform } from "../../src/runtime/runtime.ts";
+import { checkPlatform } from "../../src/runtime/load.ts";
 import { test } from "../support/harness.ts";
 import { processTest } from "../support/processes.ts";
 import { currentRuntime } from "../support/runtimes.ts";

@@ -3,7 +3,8 @@ import { assert, assertEquals } from "@std/assert";
 import { supervise } from "../../mod.ts";
 import { Checker } from "../../src/supervisor/health_check.ts";
 import type { CheckedCheck } from "../../src/api/supervise_options.ts";
-import { type Exit, loadRuntime } from "../../src/runtime/runtime.ts";
+import { loadRuntime } from "../../src/runtime/load.ts";
+import type { Exit } from "../../src/runtime/runtime.ts";
 import { test } from "../support/harness.ts";
 import { eventually, processTest } from "../support/processes.ts";
 

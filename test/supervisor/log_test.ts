@@ -6,7 +6,7 @@ import { fileURLToPath } from "node:url";
 import { promisify } from "node:util";
 import { supervise, type SupervisorEvent } from "../../mod.ts";
 import { Lines } from "../../src/supervisor/log.ts";
-import { loadRuntime } from "../../src/runtime/runtime.ts";
+import { loadRuntime } from "../../src/runtime/load.ts";
 import { samCommand } from "../support/command.ts";
 import { test } from "../support/harness.ts";
 import { taggedProcesses } from "../support/leaks.ts";

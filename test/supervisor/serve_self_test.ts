@@ -2,7 +2,7 @@
 import { basename, dirname } from "node:path";
 import { assert, assertEquals } from "@std/assert";
 import { loopbackPorts } from "../../src/runtime/procfs.ts";
-import { loadRuntime } from "../../src/runtime/runtime.ts";
+import { loadRuntime } from "../../src/runtime/load.ts";
 import { freePorts } from "../support/ports.ts";
 import { eventually, processTest, type Stage } from "../support/processes.ts";
 import { currentRuntime, fixture, runtimePath } from "../support/runtimes.ts";

@@ -4,7 +4,7 @@ import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { assert, assertEquals } from "@std/assert";
-import { loadRuntime } from "../../src/runtime/runtime.ts";
+import { loadRuntime } from "../../src/runtime/load.ts";
 import { findSources } from "../../src/supervisor/instance/source_map.ts";
 import { test } from "../support/harness.ts";
 import { processTest, type Stage } from "../support/processes.ts";

@@ -4,7 +4,7 @@ import { readFileSync } from "node:fs";
 import { assert, assertEquals, assertMatch } from "@std/assert";
 import type { SuperviseOptions } from "../../mod.ts";
 import { report } from "../../src/supervisor/report.ts";
-import { loadRuntime } from "../../src/runtime/runtime.ts";
+import { loadRuntime } from "../../src/runtime/load.ts";
 import { takeStack } from "../../src/supervisor/instance/stack_capture.ts";
 import { test } from "../support/harness.ts";
 import {

@@ -4,7 +4,7 @@ import { spawnSync } from "node:child_process";
 import { readFileSync } from "node:fs";
 import type { SupervisorEvent, SupervisorStatus } from "../../mod.ts";
 import { wakeTimerOf } from "../../src/supervisor/wake_timer.ts";
-import { loadRuntime } from "../../src/runtime/runtime.ts";
+import { loadRuntime } from "../../src/runtime/load.ts";
 import {
   Notifier,
   programChannel,

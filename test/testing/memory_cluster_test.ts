@@ -8,7 +8,7 @@ import {
 import { assertEquals } from "@std/assert";
 import { setTimeout as sleep } from "node:timers/promises";
 import { ClusterBridge } from "../../src/supervisor/cluster_bridge.ts";
-import { loadRuntime } from "../../src/runtime/runtime.ts";
+import { loadRuntime } from "../../src/runtime/load.ts";
 import { test } from "../support/harness.ts";
 
 const quorum = memoryQuorum();

@@ -13,7 +13,7 @@ import {
 } from "node:fs";
 import { connect, type Socket } from "node:net";
 import { envelope } from "../../src/core/wire.ts";
-import { loadRuntime } from "../../src/runtime/runtime.ts";
+import { loadRuntime } from "../../src/runtime/load.ts";
 import { shm } from "../../transports/shm.ts";
 import type { Endpoint, Link } from "../../transports/transport.ts";
 import { unix } from "../../transports/unix.ts";

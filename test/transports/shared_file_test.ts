@@ -1,7 +1,7 @@
 // Data left in a file without a message: whole at every moment, in bounded room, and never more than is there.
 import { assert, assertEquals } from "@std/assert";
 import type { RandomFile } from "../../mod.ts";
-import { keeper, kept } from "../../transports/keep.ts";
+import { keeper, kept } from "../../transports/shared_file.ts";
 import { test } from "../support/harness.ts";
 
 /** A file in memory; `crashAfter` writes, the next one is the last and is cut off half way. */

@@ -1,8 +1,11 @@
 // Every transport passes the same checks, on this runtime for both sides; so does the one of docs/transports.md.
 import { assertEquals } from "@std/assert";
 import type { Transport } from "../../mod.ts";
-import { loadRuntime, type Stream } from "../../src/runtime/runtime.ts";
+import { mapPage } from "../../src/ffi/mapped_page.ts";
+import { loadRuntime } from "../../src/runtime/load.ts";
+import type { Stream } from "../../src/runtime/runtime.ts";
 import { memoryTransport, transportConformance } from "../../src/testing/mod.ts";
+import { makePrivateDirectory } from "../../transports/private_directories.ts";
 import { pipe } from "../../transports/pipe.ts";
 import { shm } from "../../transports/shm.ts";
 import { unix } from "../../transports/unix.ts";
@@ -15,10 +18,10 @@ import { currentRuntime, fixture } from "../support/runtimes.ts";
 
 // The C library is opened once per process and stays: before the tests, so that it is no leak of the first.
 const runtime = await loadRuntime();
-const directory = await runtime.makePrivateDirectory(true);
+const directory = await makePrivateDirectory(runtime, true);
 const file = await runtime.openFile(`${directory}/p`, true);
 file.write(new Uint8Array(4096), 0);
-(await runtime.mapPage(`${directory}/p`))?.close();
+(await mapPage(`${directory}/p`, 4096))?.unmap();
 file.close();
 runtime.remove(`${directory}/p`, directory);
 
@@ -42,7 +45,7 @@ for (const check of transportConformance(memoryTransport())) {
 
 test("a stream takes more than the kernel has room for, and keeps it in order", () =>
   withoutLeaks(async () => {
-    const directory = await runtime.makePrivateDirectory(false);
+    const directory = await makePrivateDirectory(runtime, false);
     const path = `${directory}/s`;
     const accepted: Stream[] = [];
     const listener = await runtime.listen(path, (stream) => accepted.push(stream));
@@ -80,7 +83,7 @@ test("a listener of Deno goes on when it was short of descriptors", () =>
       const fail = () => Promise.reject(new Error("Too many open files (os error 24)"));
       return Object.assign(listener, { accept: () => failures-- > 0 ? fail() : accept() });
     };
-    const directory = await runtime.makePrivateDirectory(false);
+    const directory = await makePrivateDirectory(runtime, false);
     const path = `${directory}/s`;
     const accepted: Stream[] = [];
     const listener = await runtime.listen(path, (stream) => accepted.push(stream));

@@ -2,7 +2,7 @@
 import { isSignal } from "../../core/signals.ts";
 import type { SupervisorEvent } from "../../api/events.ts";
 import * as host from "../host/host.ts";
-import { loadRuntime } from "../../runtime/runtime.ts";
+import { loadRuntime } from "../../runtime/load.ts";
 import { printable, report, stateText } from "../../supervisor/report.ts";
 import type { Answer, Request } from "../control/protocol.ts";
 import { CommandError } from "../command_line/exit.ts";

@@ -1,6 +1,7 @@
 /** The servers of this user as a client sees them: those that answer, those that do not, and those that a name selects. */
 import { SamError } from "../../errors.ts";
-import { loadRuntime, type Runtime } from "../../runtime/runtime.ts";
+import { loadRuntime } from "../../runtime/load.ts";
+import type { Runtime } from "../../runtime/runtime.ts";
 import type { Answer, Request } from "../control/protocol.ts";
 import { CommandError } from "../command_line/exit.ts";
 import type { ServerStatus } from "../control/status.ts";

@@ -6,7 +6,7 @@ import * as fs from "node:fs";
 import { createRequire } from "node:module";
 import * as os from "node:os";
 import process from "node:process";
-import { runtimeName } from "../../runtime/runtime.ts";
+import { runtimeName } from "../../runtime/load.ts";
 import { pathToFileURL } from "node:url";
 
 /** The words of the command line after the command itself. */

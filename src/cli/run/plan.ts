@@ -1,5 +1,6 @@
 /** The plan of `sam run`: the programs that the command line, the environment and the configuration file name. */
-import { loadRuntime, type RuntimeName } from "../../runtime/runtime.ts";
+import { loadRuntime } from "../../runtime/load.ts";
+import type { RuntimeName } from "../../runtime/runtime.ts";
 import { addressOf } from "../command_line/address.ts";
 import { runOptions } from "../command_line/commands.ts";
 import { CommandError } from "../command_line/exit.ts";

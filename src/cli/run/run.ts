@@ -2,7 +2,8 @@
 import { Fleet, type FleetProgram } from "../../supervisor/fleet.ts";
 import type { SamError } from "../../errors.ts";
 import { twinOf } from "../../runtime/procfs.ts";
-import { loadRuntime, type Runtime } from "../../runtime/runtime.ts";
+import { loadRuntime } from "../../runtime/load.ts";
+import type { Runtime } from "../../runtime/runtime.ts";
 import * as host from "../host/host.ts";
 import { Lines, logger } from "../../supervisor/log.ts";
 import { notifierOf, onEnding } from "../../supervisor/own_process/serve_self.ts";

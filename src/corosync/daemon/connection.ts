@@ -1,7 +1,9 @@
 /** Connections to Corosync, for the code that uses them: one loop, in one thread, serves all connections of a process. */
 import { SamError } from "../../errors.ts";
-import { startThread, type Thread } from "../../ffi/blocking_thread.ts";
-import { loadRuntime, type Runtime } from "../../runtime/runtime.ts";
+import type { Thread } from "../../ffi/blocking_thread.ts";
+import { startThread } from "../../ffi/start_blocking_thread.ts";
+import { loadRuntime } from "../../runtime/load.ts";
+import type { Runtime } from "../../runtime/runtime.ts";
 import type { LoopCommand, LoopMessage, PostedError, ServiceName } from "./loop.ts";
 
 /** What the user of a connection is told. */

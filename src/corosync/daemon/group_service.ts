@@ -1,6 +1,6 @@
 /** Corosync's closed process groups, libcpg: joins one group, delivers its messages and changes, and multicasts. */
 import { SamError } from "../../errors.ts";
-import type { NativeLibrary } from "../../ffi/load_c_library.ts";
+import type { NativeLibrary } from "../../ffi/c_library.ts";
 import {
   LibraryService,
   little,

@@ -4,7 +4,8 @@
  */
 import { SamError, type SamErrorCode } from "../../errors.ts";
 import { allocate, type Memory } from "../../ffi/c_memory.ts";
-import { loadNative, type Native } from "../../ffi/load_c_library.ts";
+import type { Native } from "../../ffi/c_library.ts";
+import { loadNative } from "../../ffi/load_c_library.ts";
 import { farewell, type ThreadPort } from "../../ffi/blocking_thread.ts";
 import { isGone, little, type Service, type ServiceMaker } from "./service.ts";
 import { groupService } from "./group_service.ts";

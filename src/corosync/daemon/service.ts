@@ -6,7 +6,7 @@ import type {
   NativeCallback,
   NativeLibrary,
   NativeSignature,
-} from "../../ffi/load_c_library.ts";
+} from "../../ffi/c_library.ts";
 
 /** One connection to a service of the daemon. All of it runs where calls may block. */
 export interface Service {

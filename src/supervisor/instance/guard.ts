@@ -6,6 +6,7 @@
  * The kernel could do the first (PR_SET_PDEATHSIG), but each start would then pay for another `exec`, or for loading an FFI;
  * it would end a wrapper and leave the program below it; and a program that has finalized could not be let go again.
  */
+import { privatePrefixes } from "../../../transports/private_directories.ts";
 import type { Child, Runtime } from "../../runtime/runtime.ts";
 import { guardScript } from "./guard_script.ts";
 
@@ -149,11 +150,12 @@ export class Guard {
   async #start(): Promise<void> {
     const began = this.#runtime.now();
     try {
+      const prefixes = await privatePrefixes(this.#runtime);
       const child = await this.#runtime.spawn({
         file: "sh",
         flags: [],
         // By a variable, so that `ps` does not show all of the script.
-        args: ["-c", 'eval "$SAM_GUARD"', "sam-guard", ...this.#runtime.privatePrefixes()],
+        args: ["-c", 'eval "$SAM_GUARD"', "sam-guard", ...prefixes],
         env: { SAM_GUARD: guardScript },
         stdio: ["ignore", "ignore", "ignore"],
         ownGroup: true,

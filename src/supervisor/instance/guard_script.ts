@@ -1,5 +1,5 @@
 /** The program of the guard, for any POSIX shell. */
-import { pageName, socketName } from "../../runtime/private_directories.ts";
+import { fileName, socketName } from "../../../transports/private_socket.ts";
 
 /**
  * Reads orders from descriptor 3: "+" and "-" a ward, "k" kill what families have left behind, which it acknowledges by an empty
@@ -85,11 +85,11 @@ for prefix; do
       [ ! -L "$each/$name" ] || continue 2
       case $name in
         ${socketName}) [ -S "$each/$name" ] ;;
-        ${pageName}) [ -f "$each/$name" ] ;;
+        ${fileName}) [ -f "$each/$name" ] ;;
         *) false ;;
       esac || continue 2
     done
-    rm -f -- "$each/${socketName}" "$each/${pageName}"
+    rm -f -- "$each/${socketName}" "$each/${fileName}"
     rmdir -- "$each"
   done
 done

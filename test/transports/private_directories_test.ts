@@ -16,9 +16,9 @@ import {
   writeFileSync,
 } from "node:fs";
 import { createServer, type Server } from "node:net";
-import { isPrivateName } from "../../src/runtime/private_directories.ts";
-import { loadRuntime } from "../../src/runtime/runtime.ts";
-import { connectSocket } from "../../transports/private_socket.ts";
+import { loadRuntime } from "../../src/runtime/load.ts";
+import { makePrivateDirectory, privatePrefixes } from "../../transports/private_directories.ts";
+import { connectSocket, isPrivateName } from "../../transports/private_socket.ts";
 import { taggedProcesses } from "../support/leaks.ts";
 import { eventually, processTest } from "../support/processes.ts";
 
@@ -260,9 +260,9 @@ processTest(
 processTest("what each runtime names a private directory is recognized", async () => {
   const runtime = await loadRuntime();
   for (const inMemory of [true, false]) {
-    const path = await runtime.makePrivateDirectory(inMemory);
+    const path = await makePrivateDirectory(runtime, inMemory);
     assert(isPrivateName(path), path);
-    assert(runtime.privatePrefixes().some((prefix) => path.startsWith(prefix)), path);
+    assert((await privatePrefixes(runtime)).some((prefix) => path.startsWith(prefix)), path);
     runtime.remove(path);
   }
 });

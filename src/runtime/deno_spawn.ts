@@ -1,0 +1,144 @@
+/** How a server starts processes on Deno: `Deno.Command`. */
+import { SamError } from "../errors.ts";
+import type { Signal } from "../core/signals.ts";
+import { demand, denial } from "./deno_permissions.ts";
+import type { Child, Command, Exit, Stdio, Stream } from "./runtime.ts";
+import { spawnError } from "./spawn_error.ts";
+import { webOutput } from "./web_output.ts";
+
+interface DenoLike {
+  readonly internal: symbol;
+  readonly Command: new (file: string, options: object) => { spawn(): DenoChild };
+}
+interface DenoChild {
+  readonly pid: number;
+  readonly status: Promise<{ readonly code: number; readonly signal: Signal | null }>;
+  readonly stdout: ReadableStream<Uint8Array>;
+  readonly stderr: ReadableStream<Uint8Array>;
+  kill(signal: Signal): void;
+  unref(): void;
+}
+/** What `Deno.Command` knows of further descriptors; not documented, and asked for before it is used. */
+interface DenoInternal {
+  readonly kExtraStdio?: symbol;
+  getExtraPipeRids?(child: DenoChild): number[];
+  readableStreamForRid?(rid: number, autoClose: boolean): ReadableStream<Uint8Array>;
+  writableStreamForRid?(rid: number): WritableStream<Uint8Array>;
+}
+
+const Deno = (globalThis as unknown as { Deno: DenoLike }).Deno;
+
+/** Starts a process. */
+// deno-lint-ignore require-await
+export async function spawn(
+  command: Command,
+  link?: (descriptor: number) => Readonly<Record<string, string>>,
+): Promise<Child> {
+  const descriptor = 3;
+  const internal = (Deno as unknown as Record<symbol, DenoInternal>)[Deno.internal];
+  const extra = link && internal?.kExtraStdio;
+  if (link && !extra) {
+    throw new SamError(
+      "NOT_SUPPORTED",
+      'this version of Deno cannot hand a descriptor to a child: use transport "unix"',
+    );
+  }
+  demand(`start ${command.file}`, [["run", command.file, command.file]]);
+  const name = (stdio: Stdio) => ({ inherit: "inherit", ignore: "null", tee: "piped" })[stdio];
+  const outputs = ([1, 2] as const).filter((descriptor) => command.stdio[descriptor] === "tee");
+  let child: DenoChild;
+  try {
+    child = new Deno.Command(command.file, {
+      args: [...command.flags, ...(command.module ? [command.module] : []), ...command.args],
+      ...(command.cwd !== undefined && { cwd: command.cwd }),
+      env: { ...command.env, ...link?.(descriptor) },
+      stdin: name(command.stdio[0]),
+      stdout: name(command.stdio[1]),
+      stderr: name(command.stdio[2]),
+      detached: command.ownGroup === true,
+      ...(extra && { [extra]: ["piped"] }),
+    }).spawn();
+  } catch (error) {
+    throw spawnError(command, error);
+  }
+  let isGone = false; // which Deno itself does not note where it refuses to tell the status
+  return {
+    pid: child.pid,
+    exited: child.status.then(
+      ({ code, signal }): Exit => signal ? { code: null, signal } : { code, signal: null },
+      exitOfUnnamed,
+    ).finally(() => isGone = true),
+    stream: extra ? pipeStream(internal!, internal!.getExtraPipeRids!(child)[0]!) : null,
+    outputs: outputs.map((each) => webOutput(each, each === 1 ? child.stdout : child.stderr)),
+    kill(signal) {
+      try {
+        if (!isGone) child.kill(signal);
+      } catch (error) {
+        const denied = denial(error);
+        if (denied) throw denied; // else it has ended
+      }
+    },
+    release: () => child.unref(),
+  };
+}
+
+/** The exit of a process that a real-time signal ended: Deno throws in place of a status, with the number in the message. */
+function exitOfUnnamed({ message }: Error): Exit {
+  const [, number] = /signal: (\d+)/.exec(message) ?? [];
+  return number ? { code: null, signal: `SIG${Number(number)}` } : { code: 1, signal: null };
+}
+
+/** A stream over our end of an inherited descriptor. */
+function pipeStream(internal: DenoInternal, rid: number): Stream {
+  const reader = internal.readableStreamForRid!(rid, false).getReader();
+  const writer = internal.writableStreamForRid!(rid).getWriter();
+  let ended = false;
+  let unsent = 0;
+  let onEnd: (detail: string) => void = () => {};
+  const end = (detail: string) => {
+    if (ended) return;
+    ended = true;
+    reader.cancel().catch(() => {});
+    writer.close().catch(() => {});
+    onEnd(detail);
+  };
+  const write = (bytes: Uint8Array) => {
+    if (ended) return;
+    unsent += bytes.length;
+    writer.write(bytes).then(
+      () => unsent -= bytes.length,
+      (error: Error) => end(error.message),
+    );
+  };
+  return {
+    get unsent() {
+      return unsent;
+    },
+    write,
+    offer(byte) {
+      write(byte); // a server sends no heartbeats
+      return !ended;
+    },
+    read(onData, whenEnded) {
+      onEnd = whenEnded;
+      (async () => {
+        try {
+          for (;;) {
+            const { done, value } = await reader.read();
+            if (ended) return;
+            if (done) return end("the peer closed it");
+            onData(value);
+          }
+        } catch (error) {
+          end((error as Error).message);
+        }
+      })();
+    },
+    hold() {
+      // the child holds the event loop, not its link
+    },
+    close() {
+      end("closed");
+    },
+  };
+}

@@ -1,0 +1,50 @@
+/** Which runtime this is, and its adapter. */
+import { SamError } from "../errors.ts";
+import type { Runtime, RuntimeName } from "./runtime.ts";
+
+interface Globals {
+  readonly Deno?: { readonly build: { readonly os: string } };
+  readonly Bun?: unknown;
+  readonly process: { readonly platform: string };
+}
+
+/** Which runtime we are in. */
+export function runtimeName(): RuntimeName {
+  const { Deno, Bun } = globalThis as unknown as Globals;
+  return Deno !== undefined ? "deno" : Bun !== undefined ? "bun" : "node";
+}
+
+/** The operating system, as `process.platform` or `Deno.build.os` names it. */
+function platformName(): string {
+  const globals = globalThis as unknown as Globals;
+  // In Deno a mere look at `process` loads the Node layer (13 ms).
+  return globals.Deno ? globals.Deno.build.os : globals.process.platform;
+}
+
+/** Throws NOT_SUPPORTED on an operating system on which SAM does not work. */
+export function checkPlatform(platform: string = platformName()): void {
+  if (platform === "linux" || platform === "darwin") return;
+  const name = /^win/.test(platform) ? "Windows" : platform;
+  throw new SamError(
+    "NOT_SUPPORTED",
+    `SAM does not run on ${name}: use Linux (on Windows in WSL 2 or a container), or macOS, on which it is not tested`,
+  );
+}
+
+let loaded: Promise<Runtime> | undefined;
+
+/** The adapter of the runtime we are in, loaded once. */
+export function loadRuntime(): Promise<Runtime> {
+  return loaded ??= load(runtimeName());
+}
+
+async function load(name: RuntimeName): Promise<Runtime> {
+  switch (name) {
+    case "deno":
+      return (await import("./deno.ts")).deno;
+    case "bun":
+      return (await import("./bun.ts")).bun;
+    case "node":
+      return (await import("./node.ts")).node;
+  }
+}

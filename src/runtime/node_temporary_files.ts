@@ -1,0 +1,52 @@
+/** The places for temporary files on Node and Bun. Loaded by a server alone. */
+import type * as Os from "node:os";
+import { SamError } from "../errors.ts";
+import { fs, isDenied, process, unlessGone } from "./node_api.ts";
+import type { TemporaryFiles } from "./runtime.ts";
+
+const inMemoryParent = "/dev/shm";
+
+function temporaryDirectory(): string {
+  return (process.getBuiltinModule("node:os") as typeof Os).tmpdir();
+}
+
+/** The places for temporary files. */
+export const temporaryFiles: TemporaryFiles = {
+  pid: process.pid,
+  get pidNamespace() {
+    return unlessGone(() => {
+      const { readlinkSync, statSync } = fs();
+      if (Number(readlinkSync("/proc/self")) !== process.pid) return undefined;
+      return statSync("/proc/self/ns/pid").ino;
+    });
+  },
+  get parents() {
+    return [inMemoryParent, temporaryDirectory()];
+  },
+  // deno-lint-ignore require-await
+  async makeDirectory(prefix, inMemory) {
+    if (inMemory) return fs().mkdtempSync(`${inMemoryParent}/${prefix}`);
+    const directory = temporaryDirectory();
+    try {
+      return fs().mkdtempSync(`${directory}/${prefix}`);
+    } catch (cause) {
+      throw new SamError(
+        isDenied(cause) ? "ACCESS" : "LIBRARY",
+        `cannot make a directory for the socket in ${directory}: ${
+          (cause as Error).message
+        }; set TMPDIR to one you may write to`,
+        { cause },
+      );
+    }
+  },
+  list: (directory) => unlessGone(() => fs().readdirSync(directory)),
+  status: (path) => unlessGone(() => fs().lstatSync(path)),
+  hasEnded(pid) {
+    try {
+      process.kill(pid, 0);
+      return false;
+    } catch (error) {
+      return (error as { code?: string }).code === "ESRCH";
+    }
+  },
+};

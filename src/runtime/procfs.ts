@@ -1,7 +1,7 @@
 /** What Linux says about processes in /proc. Nothing is known elsewhere, and where Deno may not read it (without `-A`). */
 import type { ProcessState } from "../core/server/types.ts";
 import { type Signal, signalNumber } from "../core/signals.ts";
-import type { Runtime } from "./runtime.ts";
+import type { SystemFiles } from "./runtime.ts";
 
 /** So many steps of the clock that /proc counts processor time with are a second, on every Linux there is. */
 const ticksPerSecond = 100;
@@ -21,7 +21,7 @@ const states: Readonly<Record<string, ProcessState["state"]>> = {
 };
 
 /** The fields of /proc/PID/stat after the name, which may contain anything; the state is the first. */
-function statOf(runtime: Runtime, pid: number): readonly string[] | undefined {
+function statOf(runtime: SystemFiles, pid: number): readonly string[] | undefined {
   return fieldsOf(runtime.systemText(`/proc/${pid}/stat`));
 }
 
@@ -30,7 +30,7 @@ function fieldsOf(stat: string | undefined): readonly string[] | undefined {
 }
 
 /** Looks at a process; undefined where nothing is known. */
-export function processState(runtime: Runtime, pid: number): ProcessState | undefined {
+export function processState(runtime: SystemFiles, pid: number): ProcessState | undefined {
   const stat = statOf(runtime, pid);
   if (!stat) return undefined;
   const resident = /^VmRSS:\s+(\d+) kB$/m.exec(runtime.systemText(`/proc/${pid}/status`) ?? "");
@@ -54,7 +54,7 @@ export interface Thread {
 }
 
 /** Looks at a thread of a process, by itself the main thread; undefined where nothing is known. */
-export function threadOf(runtime: Runtime, pid: number, thread: number = pid): Thread | undefined {
+export function threadOf(runtime: SystemFiles, pid: number, thread: number = pid): Thread | undefined {
   const directory = `/proc/${pid}/task/${thread}`;
   const stat = fieldsOf(runtime.systemText(`${directory}/stat`));
   const times = runtime.systemText(`${directory}/schedstat`)?.split(" ") ?? [];
@@ -71,18 +71,18 @@ export function threadOf(runtime: Runtime, pid: number, thread: number = pid): T
 }
 
 /** Whether the main thread of a process waits for another thread; false where that is not told. */
-export function waitsForThread(runtime: Runtime, pid: number): boolean {
+export function waitsForThread(runtime: SystemFiles, pid: number): boolean {
   return waitingIn(runtime, pid)?.startsWith("futex") ?? false;
 }
 
 /** The kernel function in which the main thread of a process waits; null where it does not, or where that is not told. */
-function waitingIn(runtime: Runtime, pid: number): string | null {
+function waitingIn(runtime: SystemFiles, pid: number): string | null {
   const name = runtime.systemText(`/proc/${pid}/wchan`) ?? "";
   return name === "" || name === "0" ? null : name;
 }
 
 /** The other threads of a process, of very many some, by their numbers. */
-export function otherThreadsOf(runtime: Runtime, pid: number): ReadonlyMap<number, Thread> {
+export function otherThreadsOf(runtime: SystemFiles, pid: number): ReadonlyMap<number, Thread> {
   const threads = new Map<number, Thread>();
   for (const name of runtime.systemNames(`/proc/${pid}/task`).slice(0, maxThreads)) {
     const thread = Number(name) === pid ? undefined : threadOf(runtime, pid, Number(name));
@@ -92,7 +92,7 @@ export function otherThreadsOf(runtime: Runtime, pid: number): ReadonlyMap<numbe
 }
 
 /** Whether process `pid` descends from `ancestor`; false where that cannot be known. */
-export function descends(runtime: Runtime, pid: number, ancestor: number): boolean {
+export function descends(runtime: SystemFiles, pid: number, ancestor: number): boolean {
   for (let at = pid, steps = 0; at > 1 && steps < 64; steps++) {
     if (at === ancestor) return true;
     at = Number(statOf(runtime, at)?.[1] ?? 0);
@@ -101,13 +101,13 @@ export function descends(runtime: Runtime, pid: number, ancestor: number): boole
 }
 
 /** When a process began, in the kernel's words: with its number, that names it for ever. Undefined when it has ended. */
-export function beginningOf(runtime: Runtime, pid: number): string | undefined {
+export function beginningOf(runtime: SystemFiles, pid: number): string | undefined {
   const stat = statOf(runtime, pid);
   return stat && states[stat[0]!] !== "ended" ? stat[19] : undefined;
 }
 
 /** The children of all threads of a process; undefined where they are not known. */
-export function childrenOf(runtime: Runtime, pid: number): readonly number[] | undefined {
+export function childrenOf(runtime: SystemFiles, pid: number): readonly number[] | undefined {
   const tasks = `/proc/${pid}/task`;
   const known = runtime.systemNames(tasks).flatMap((thread) =>
     runtime.systemText(`${tasks}/${thread}/children`) ?? []
@@ -117,24 +117,24 @@ export function childrenOf(runtime: Runtime, pid: number): readonly number[] | u
 }
 
 /** How often the main thread of a process was given a processor; undefined where that is not known. */
-export function turnsOf(runtime: Runtime, pid: number): string | undefined {
+export function turnsOf(runtime: SystemFiles, pid: number): string | undefined {
   return runtime.systemText(`/proc/${pid}/task/${pid}/schedstat`)?.split(" ")[2];
 }
 
 /** The processes that have a variable in the environment they were started with. */
-export function withVariable(runtime: Runtime, variable: string): readonly number[] {
+export function withVariable(runtime: SystemFiles, variable: string): readonly number[] {
   return runtime.systemNames("/proc").map(Number).filter((pid) =>
     pid > 0 && runtime.systemText(`/proc/${pid}/environ`)?.split("\0").includes(variable)
   );
 }
 
 /** The children of a process that have ended and were not reaped; undefined where that is not known. */
-export function zombiesOf(runtime: Runtime, pid: number): readonly number[] | undefined {
+export function zombiesOf(runtime: SystemFiles, pid: number): readonly number[] | undefined {
   return childrenOf(runtime, pid)?.filter((child) => statOf(runtime, child)?.[0] === "Z");
 }
 
 /** A child of a process that runs the same executable; undefined for none, and where that is not known. */
-export function twinOf(runtime: Runtime, pid: number): number | undefined {
+export function twinOf(runtime: SystemFiles, pid: number): number | undefined {
   const executable = runtime.systemLink(`/proc/${pid}/exe`);
   return childrenOf(runtime, pid)?.find((child) =>
     executable !== undefined && runtime.systemLink(`/proc/${child}/exe`) === executable
@@ -142,21 +142,21 @@ export function twinOf(runtime: Runtime, pid: number): number | undefined {
 }
 
 /** Whether a process handles a signal, so that it does not die of it. */
-export function handles(runtime: Runtime, pid: number, signal: Signal): boolean {
+export function handles(runtime: SystemFiles, pid: number, signal: Signal): boolean {
   return isInMask(runtime, pid, "SigCgt", signal);
 }
 
 /** Whether a process ignores a signal, as one that was started by nohup does with SIGHUP; false where that is not known. */
-export function ignores(runtime: Runtime, pid: number, signal: Signal): boolean {
+export function ignores(runtime: SystemFiles, pid: number, signal: Signal): boolean {
   return isInMask(runtime, pid, "SigIgn", signal);
 }
 
 /** Whether a signal waits for a process to take it. */
-export function awaits(runtime: Runtime, pid: number, signal: Signal): boolean {
+export function awaits(runtime: SystemFiles, pid: number, signal: Signal): boolean {
   return isInMask(runtime, pid, "ShdPnd", signal);
 }
 
-function isInMask(runtime: Runtime, pid: number, name: string, signal: Signal): boolean {
+function isInMask(runtime: SystemFiles, pid: number, name: string, signal: Signal): boolean {
   const status = runtime.systemText(`/proc/${pid}/status`) ?? "";
   const mask = new RegExp(`^${name}:\\s+([0-9a-f]+)$`, "m").exec(status)?.[1];
   return mask !== undefined &&
@@ -164,7 +164,7 @@ function isInMask(runtime: Runtime, pid: number, name: string, signal: Signal): 
 }
 
 /** What the descriptors of a process are; none where that is not known. */
-export function descriptorsOf(runtime: Runtime, pid: number): readonly string[] {
+export function descriptorsOf(runtime: SystemFiles, pid: number): readonly string[] {
   const directory = `/proc/${pid}/fd`;
   return runtime.systemNames(directory).flatMap((name) =>
     runtime.systemLink(`${directory}/${name}`) ?? []
@@ -172,7 +172,7 @@ export function descriptorsOf(runtime: Runtime, pid: number): readonly string[] 
 }
 
 /** The TCP ports on which a process listens at 127.0.0.1; undefined where that is not known. */
-export function loopbackPorts(runtime: Runtime, pid: number): ReadonlySet<number> | undefined {
+export function loopbackPorts(runtime: SystemFiles, pid: number): ReadonlySet<number> | undefined {
   const table = runtime.systemText(`/proc/${pid}/net/tcp`);
   if (table === undefined) return undefined;
   const own = new Set(descriptorsOf(runtime, pid));

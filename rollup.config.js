@@ -9,6 +9,7 @@ const built = ".build/package";
 const always = new Set();
 /** Modules that are loaded together, or so small that a file of their own would take longer to open than to read. */
 const shared = [
+  ["bun", /bun(_stream)?\.js$/],
   ["node_api", /(node_api|c_library_node)\.js$/],
   ["private_listener", /private_(listener|directories)\.js$/],
 ];

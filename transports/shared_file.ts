@@ -27,7 +27,7 @@ const recordLength = 3;
 const noteHeadBytes = 12;
 
 /** The count of heartbeats. */
-export interface Counter {
+interface Counter {
   /** Counts one heartbeat. */
   add(): void;
   /** The count; wraps at 2^32. */

@@ -4,7 +4,7 @@ import { allocate } from "./c_memory.ts";
 import { loadNative } from "./load_c_library.ts";
 
 /** One way to one socket. */
-export interface Datagrams {
+interface Datagrams {
   /** Sends at once, or throws LIBRARY: the socket is gone, or full. */
   send(text: string): void;
   close(): void;

@@ -11,7 +11,7 @@ export const linkVariable = "SAM_LINK";
 export const silentInspector = "--inspect-publish-uid=http";
 
 /** How this process was launched. */
-export interface Launch {
+interface Launch {
   /** The value of SAM_LINK; undefined when nobody supervises this process. */
   readonly link: string | undefined;
   /** Why the environment could not be read, or undefined. */

@@ -79,6 +79,7 @@ export const node: Runtime = {
 
   // What only a server needs is loaded by a server alone.
   spawn: async (command, link) => await (await import("./node_spawn.ts")).spawn(command, link),
+  temporaryFiles: async () => (await import("./node_temporary_files.ts")).temporaryFiles,
   // deno-lint-ignore require-await
   self: async () => ownCommand("node"),
   async writeOutput(descriptor, bytes) {

@@ -16,7 +16,7 @@ interface StandardStream {
 }
 
 /** The part of `process` that is used here. */
-export interface ProcessLike {
+interface ProcessLike {
   readonly pid: number;
   readonly platform: string;
   readonly versions: { readonly node: string };
@@ -170,7 +170,6 @@ type NodeApi = Pick<
   | "readText"
   | "openFile"
   | "remove"
-  | "temporaryFiles"
   | "reach"
   | "limitsWrites"
   | "tellsDescriptors"
@@ -234,7 +233,6 @@ export const nodeApi: NodeApi = {
       }
     }
   },
-  temporaryFiles: async () => (await import("./node_temporary_files.ts")).temporaryFiles,
 
   reach(host, port, over) {
     const { connect } = process.getBuiltinModule("node:net") as typeof Net;

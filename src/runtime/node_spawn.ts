@@ -2,7 +2,7 @@
 import type * as ChildProcesses from "node:child_process";
 import type * as Net from "node:net";
 import type { EndSignal, Signal } from "../core/signals.ts";
-import { environment, nodeApi, process } from "./node_api.ts";
+import { environment, kill, nodeApi, process } from "./node_api.ts";
 import { socketStream } from "./node_stream.ts";
 import type { Child, Command, Exit, Output } from "./runtime.ts";
 import { spawnError } from "./spawn_error.ts";
@@ -95,7 +95,7 @@ export async function spawn(
       .map((descriptor) => outputOf(descriptor, child.stdio[descriptor] as Stdout)),
     kill(signal) {
       // Its own kill() does not say where it is not permitted.
-      if (child.exitCode === null && child.signalCode === null) nodeApi.kill(child.pid!, signal);
+      if (child.exitCode === null && child.signalCode === null) kill(child.pid!, signal);
     },
     release: () => child.unref(),
   };

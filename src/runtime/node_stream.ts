@@ -2,7 +2,7 @@
 import type { Stream } from "./runtime.ts";
 
 /** The part of `net.Socket` that is used here. */
-export interface SocketLike {
+interface SocketLike {
   readonly writableLength: number;
   /** Node's own; it has no other name for the descriptor. */
   readonly _handle?: { readonly fd?: number } | null;

@@ -1,0 +1,74 @@
+/** How a server starts processes on Bun: `Bun.spawn`. */
+import type { Signal } from "../core/signals.ts";
+import { connectStream } from "./bun_stream.ts";
+import { environment, kill } from "./node_api.ts";
+import type { Child, Command, Exit } from "./runtime.ts";
+import { spawnError } from "./spawn_error.ts";
+import { webOutput } from "./web_output.ts";
+
+interface BunLike {
+  spawn(command: string[], options: object): {
+    readonly pid: number;
+    readonly exited: Promise<number>;
+    readonly exitCode: number | null;
+    /** A number for a real-time signal, whatever the documentation says. */
+    readonly signalCode: Signal | number | null;
+    readonly stdio: readonly (number | null)[];
+    readonly stdout: ReadableStream<Uint8Array>;
+    readonly stderr: ReadableStream<Uint8Array>;
+    kill(signal: Signal): void;
+    unref(): void;
+  };
+}
+
+const Bun = (globalThis as unknown as { Bun: BunLike }).Bun;
+
+/** Starts a process. */
+export async function spawn(
+  command: Command,
+  link?: (descriptor: number) => Readonly<Record<string, string>>,
+): Promise<Child> {
+  const descriptor = 3;
+  let child: ReturnType<BunLike["spawn"]>;
+  try {
+    const words = [
+      command.file,
+      ...command.flags,
+      ...(command.module ? [command.module] : []),
+      ...command.args,
+    ];
+    child = Bun.spawn(words, {
+      ...(command.cwd !== undefined && { cwd: command.cwd }),
+      env: environment({ ...command.env, ...link?.(descriptor) }),
+      stdio: [
+        ...command.stdio.map((stdio) => stdio === "tee" ? "pipe" : stdio),
+        ...(link ? ["pipe"] : []),
+      ],
+      detached: command.ownGroup === true,
+    });
+  } catch (error) {
+    throw spawnError(command, error);
+  }
+  const exited = child.exited.then((): Exit => {
+    const { exitCode, signalCode } = child;
+    if (!signalCode) return { code: exitCode, signal: null };
+    return { code: null, signal: typeof signalCode === "number" ? `SIG${signalCode}` : signalCode };
+  });
+  const connected = link && connectStream({ fd: child.stdio[descriptor] }).catch((error) => {
+    child.kill("SIGKILL"); // it cannot be talked to
+    throw spawnError(command, error);
+  });
+  return {
+    pid: child.pid,
+    exited,
+    stream: connected ? await connected : null,
+    outputs: [
+      ...(command.stdio[1] === "tee" ? [webOutput(1, child.stdout)] : []),
+      ...(command.stdio[2] === "tee" ? [webOutput(2, child.stderr)] : []),
+    ],
+    kill(signal) {
+      if (child.exitCode === null && child.signalCode === null) kill(child.pid, signal);
+    },
+    release: () => child.unref(),
+  };
+}

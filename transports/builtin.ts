@@ -10,7 +10,7 @@ const loaders: Readonly<Record<TransportName, () => Promise<Transport>>> = {
   shm: async () => (await import("./shm.ts")).shm,
 };
 
-/** Whether a name is one of a transport. */
+/** True if a name is one of a transport. */
 export function isTransportName(name: unknown): name is TransportName {
   return typeof name === "string" && Object.hasOwn(loaders, name);
 }

@@ -12,7 +12,7 @@ import type { Link, TransportRuntime } from "./transport.ts";
 
 /** The longest path the system takes; a longer one would be cut by some runtimes without a word. */
 const maxPathBytes = 107;
-/** So many connections may be open that have not said the nonce yet; the oldest goes first. */
+/** The number of connections that may be open and have not said the nonce yet; the oldest goes first. */
 const maxStrangers = 8;
 
 /** A socket that waits for its one connection. */
@@ -109,7 +109,7 @@ export async function openSocket(
 
 let checked: Promise<(stream: Stream) => boolean> | undefined;
 
-/** Whether a connection comes from this user, or root; each does where that cannot be known. */
+/** True if a connection comes from this user, or root; each does where that cannot be known. */
 function peerCheck(runtime: TransportRuntime): Promise<(stream: Stream) => boolean> {
   return checked ??= openCheck(runtime).catch(() => () => true);
 }

@@ -47,7 +47,7 @@ export interface Link {
   send(frame: Uint8Array): void;
   /** Names who is told; what arrived before is handed over first. With null, arrivals wait for the next call. */
   receive(sink: LinkSink | null): void;
-  /** Whether this link keeps the event loop alive. */
+  /** Sets if this link keeps the event loop alive. */
   hold(on: boolean): void;
   /** Ends the link. */
   close(): void;
@@ -85,9 +85,9 @@ export interface TransportRuntime extends Files, Sockets {}
 export interface Transport {
   /** Its name; a program must bring a transport of the name that its server has. */
   readonly name: string;
-  /** Whether a heartbeat shortly after another may be left out, because each one costs a system call. */
+  /** True if a heartbeat shortly after another may be left out, because each one costs a system call. */
   readonly coalesces?: boolean;
-  /** Whether heartbeats come by `Link.sample` alone, so that it must be asked many times in a time interval. */
+  /** True if heartbeats come by `Link.sample` alone, so that it must be asked many times in a time interval. */
   readonly sampled?: boolean;
   /** Opens the server's side for one instance. */
   open(runtime: TransportRuntime): Promise<Endpoint>;

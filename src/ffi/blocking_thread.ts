@@ -21,7 +21,7 @@ export interface Thread {
   post(message: unknown): void;
   /** Tells the code to end, which it does as soon as no call blocks it. */
   end(): void;
-  /** Whether it keeps the event loop alive; on Deno, a call that blocks always does. */
+  /** Sets if it keeps the event loop alive; on Deno, a call that blocks always does. */
   hold(on: boolean): void;
 }
 

@@ -14,7 +14,7 @@ import {
   wakeUp,
 } from "./blocking_thread.ts";
 
-/** A worker that is not blocked has ended so long after it was told to. */
+/** The time in which a worker that is not blocked ends when it is to. */
 const endMs = 200;
 
 type Said = { readonly message: unknown } | { readonly wakeBy: number };

@@ -2,7 +2,7 @@
 import { allocate } from "./c_memory.ts";
 import { loadNative } from "./load_c_library.ts";
 
-/** Whether the process that has made a connection is of this user, or root's. */
+/** True if the process that has made a connection is of this user, or root's. */
 type PeerCheck = (descriptor: number) => boolean;
 
 const socketLevel = 1;

@@ -1,6 +1,6 @@
 /**
- * The adapter for Deno: `Deno.Command`, and nothing of `node:` on the default way, which would cost every start some
- * 12 to 40 ms. Each permission that is missing is an ACCESS error that names the flag.
+ * The adapter for Deno. An active process over `unix` or `shm` loads nothing of `node:`, which would add 12 to 40 ms to its start.
+ * Each permission that is missing is an ACCESS error that names the flag. `deno_spawn.ts` has the part that starts processes.
  */
 import type { Signal } from "../core/signals.ts";
 import {
@@ -75,10 +75,10 @@ interface AtomicsWithWaitAsync {
 }
 /** A timer that holds no event loop and is no earlier than this may be some milliseconds late. */
 const farMs = 1000;
-/** What the kernel has no room for is offered to it again after so long. */
+/** The time after which bytes are offered again to a kernel that had no room for them. */
 const fullMs = 5;
 const later = (callback: () => void) => void setTimeout(callback, fullMs);
-/** A connection that could not be accepted, for want of a descriptor, say, is tried again after so long. */
+/** The time after which a listener accepts again when it could not, for want of a descriptor, say. */
 const acceptAgainMs = 100;
 
 /** Ends the process, also when the program's `Deno.exit` has been taken away. */
@@ -293,7 +293,7 @@ function demandSocket(path: string): void {
  */
 const maxUnyieldedWrites = 100;
 
-/** The kernel takes a write of so many bytes whole, or not now; of a longer one it may take a part. */
+/** The longest write that the kernel takes whole or not at all; of a longer one it may take a part. */
 const wholeBytes = 32 * 1024;
 
 /** So much is read at once where much arrives. */

@@ -39,7 +39,7 @@ const letters: Readonly<Record<string, Permission>> = {
 };
 
 /**
- * Whether this process has a permission, for all or for one path, host, variable, command …, with no exception below that:
+ * True if this process has a permission, for all or for one path, host, variable, command …, with no exception below that:
  * Deno makes one of itself, where it may be run and lies in a directory that may be written.
  */
 export function granted(name: Permission, value?: string): boolean {
@@ -63,7 +63,7 @@ function query(name: Permission, value: string | undefined): PermissionStatus | 
   }
 }
 
-/** Whether this process has all permissions, as with `-A`: Deno lets nobody else into /proc and /dev. */
+/** True if this process has all permissions, as with `-A`: Deno lets nobody else into /proc and /dev. */
 export function grantedAll(): boolean {
   return (Object.keys(narrowedBy) as Permission[]).every((name) => granted(name));
 }

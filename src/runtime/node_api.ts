@@ -48,9 +48,9 @@ export const process: ProcessLike = (globalThis as unknown as { process: Process
  * fakes for its tests.
  */
 export const setTimeout: typeof globalThis.setTimeout = globalThis.setTimeout;
-/** The same. */
+/** See `setTimeout`. */
 export const clearTimeout: typeof globalThis.clearTimeout = globalThis.clearTimeout;
-/** The same. */
+/** See `setTimeout`. */
 export const setImmediate: typeof globalThis.setImmediate = globalThis.setImmediate;
 
 /** Ends the process, also when the program's `process.exit` has been taken away. */
@@ -110,7 +110,7 @@ export function unlessGone<T>(look: () => T): T | undefined {
   }
 }
 
-/** What the kernel has no room for is offered to it again after so long. */
+/** The time after which bytes are offered again to a kernel that had no room for them. */
 export const fullMs = 5;
 
 /** Writes to our standard output or error, without blocking the event loop. */

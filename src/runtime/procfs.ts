@@ -3,7 +3,7 @@ import type { ProcessState } from "../core/server/types.ts";
 import { type Signal, signalNumber } from "../core/signals.ts";
 import type { SystemFiles } from "./runtime.ts";
 
-/** So many steps of the clock that /proc counts processor time with are a second, on every Linux there is. */
+/** The steps per second of the clock by which /proc counts CPU time, on every Linux there is. */
 const ticksPerSecond = 100;
 
 /** To look at more threads would take too long. */
@@ -70,7 +70,7 @@ export function threadOf(runtime: SystemFiles, pid: number, thread: number = pid
     : undefined;
 }
 
-/** Whether the main thread of a process waits for another thread; false where that is not told. */
+/** True if the main thread of a process waits for another thread; false where that is not known. */
 export function waitsForThread(runtime: SystemFiles, pid: number): boolean {
   return waitingIn(runtime, pid)?.startsWith("futex") ?? false;
 }
@@ -91,7 +91,7 @@ export function otherThreadsOf(runtime: SystemFiles, pid: number): ReadonlyMap<n
   return threads;
 }
 
-/** Whether process `pid` descends from `ancestor`; false where that cannot be known. */
+/** True if process `pid` descends from `ancestor`; false where that cannot be known. */
 export function descends(runtime: SystemFiles, pid: number, ancestor: number): boolean {
   for (let at = pid, steps = 0; at > 1 && steps < 64; steps++) {
     if (at === ancestor) return true;
@@ -141,17 +141,17 @@ export function twinOf(runtime: SystemFiles, pid: number): number | undefined {
   );
 }
 
-/** Whether a process handles a signal, so that it does not die of it. */
+/** True if a process handles a signal, so that it does not die of it. */
 export function handles(runtime: SystemFiles, pid: number, signal: Signal): boolean {
   return isInMask(runtime, pid, "SigCgt", signal);
 }
 
-/** Whether a process ignores a signal, as one that was started by nohup does with SIGHUP; false where that is not known. */
+/** True if a process ignores a signal, as one that was started by nohup does with SIGHUP; false where that is not known. */
 export function ignores(runtime: SystemFiles, pid: number, signal: Signal): boolean {
   return isInMask(runtime, pid, "SigIgn", signal);
 }
 
-/** Whether a signal waits for a process to take it. */
+/** True if a signal waits for a process to take it. */
 export function awaits(runtime: SystemFiles, pid: number, signal: Signal): boolean {
   return isInMask(runtime, pid, "ShdPnd", signal);
 }

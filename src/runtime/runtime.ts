@@ -87,7 +87,7 @@ export interface Stream {
   offer(byte: Uint8Array): boolean;
   /** Begins to read. `onEnd` is called once, after the last data, also after `close()`. Called once. */
   read(onData: (bytes: Uint8Array) => void, onEnd: (detail: string) => void): void;
-  /** Whether this stream keeps the event loop alive. */
+  /** Sets if this stream keeps the event loop alive. */
   hold(on: boolean): void;
   /** Closes both directions. */
   close(): void;
@@ -148,7 +148,7 @@ export interface Clock {
   schedule(callback: () => void, delayMs: number, hold: boolean): () => void;
   /** Resolved when input that had arrived before the call has been delivered. */
   settle(): Promise<void>;
-  /** What a timer and `settle()` take together, in milliseconds: so long before a deadline they are begun. */
+  /** What a timer and `settle()` take together, in milliseconds: they begin that long before a deadline. */
   readonly settleMs: number;
 }
 
@@ -199,7 +199,7 @@ export interface Sockets {
   connectPort(port: number): Promise<Stream>;
   /** Takes over a descriptor inherited from the parent. */
   inherited(descriptor: number): Promise<Stream>;
-  /** True if only so many writes reach the kernel in a loop that never yields (see `Stream.offer`). */
+  /** True if a loop that never yields reaches the kernel with its first writes only (see `Stream.offer`). */
   readonly limitsWrites: boolean;
   /** True if a stream of `listen()` has a `descriptor`. */
   readonly tellsDescriptors: boolean;

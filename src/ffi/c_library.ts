@@ -23,14 +23,14 @@ export type NativeFunction = (...args: readonly (Value | Uint8Array)[]) => Value
 export type Functions<Asked> = Readonly<Record<keyof Asked, NativeFunction>>;
 
 /** An open library. */
-interface NativeLibrary<Asked> {
+export interface NativeLibrary<Asked> {
   readonly functions: Functions<Asked>;
   /** Gives the library back; nothing of it may be called any more. */
   close(): void;
 }
 
 /** A function of ours that C calls. */
-interface NativeCallback {
+export interface NativeCallback {
   readonly address: bigint;
   /** Gives it back; C must not call it any more. */
   close(): void;

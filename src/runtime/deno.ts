@@ -12,8 +12,7 @@ import {
   grantedAll,
   refuseMore,
 } from "./deno_permissions.ts";
-import { interception } from "./deno_stray_events.ts";
-import { launch } from "./launch.ts";
+import { interception, launch } from "./launch.ts";
 import type { RandomFile, Runtime, Stream } from "./runtime.ts";
 
 // The parts of the global `Deno` that are used here, so that the library needs no type package.

@@ -1,9 +1,11 @@
 /**
- * How this process was launched: how it is linked to a server, and where it was started. Read when the library is imported, because
- * the program may change it a line later. What the server has added for this process alone, the link and some flags, is taken
- * away with that, so that nothing the program starts inherits it.
+ * What cannot wait until the program calls us: all of it happens when the library is imported, ahead of the program's next line.
+ *
+ * - How this process was launched is read: how it is linked to a server, and where it was started.
+ * - What the server has added for this process alone, the link and some flags, is taken away, so that nothing the program starts
+ *   inherits it.
+ * - On Deno, the listeners by which a server silences those of its program are added. They must be the first.
  */
-import "./deno_stray_events.ts"; // its listeners must come before those of the program
 
 /** The variable that tells an active process how to reach its server. */
 export const linkVariable = "SAM_LINK";
@@ -122,5 +124,29 @@ if (Bun !== undefined && launch.link !== undefined) {
       Array.isArray(command)
         ? spawn(command, present(options))
         : spawn(present(command as SpawnOptions));
+  }
+}
+
+/** What happens to a Deno process: its end, and errors that nobody caught. */
+interface StrayEvent {
+  readonly type: string;
+  readonly reason: unknown;
+  readonly error: unknown;
+  preventDefault(): void;
+  stopImmediatePropagation(): void;
+}
+
+/**
+ * Called for each event, ahead of the listeners of the program; null until this process becomes a server. Deno runs listeners in the
+ * order in which they were added, and none can be removed by another.
+ */
+export const interception: { handle: ((event: StrayEvent) => void) | null } = { handle: null };
+
+if ("Deno" in globalThis) {
+  const { addEventListener } = globalThis as unknown as {
+    addEventListener(type: string, listener: (event: StrayEvent) => void): void;
+  };
+  for (const type of ["unload", "unhandledrejection", "error"]) {
+    addEventListener(type, (event) => interception.handle?.(event));
   }
 }

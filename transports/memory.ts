@@ -72,8 +72,14 @@ class MemoryLink implements Link {
   }
 }
 
+/** A transport that needs no runtime. */
+export interface MemoryTransport extends Transport {
+  open(): Promise<Endpoint>;
+  connect(address: string): Promise<Link>;
+}
+
 /** Makes a transport whose both sides live in this process. */
-export function memoryTransport(options: MemoryOptions = {}): Transport {
+export function memoryTransport(options: MemoryOptions = {}): MemoryTransport {
   const waiting = new Map<string, (link: Link) => void>();
   let count = 0;
   return {

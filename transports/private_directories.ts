@@ -33,13 +33,18 @@ function ownPrefix({ pid, pidNamespace }: TemporaryFiles): string {
 }
 
 /** Makes a directory that only this user may enter; with `inMemory` in shared memory, where this program may. */
-export async function makePrivateDirectory(runtime: Files, inMemory: boolean): Promise<string> {
+export async function makePrivateDirectory(
+  runtime: Pick<Files, "temporaryFiles">,
+  inMemory: boolean,
+): Promise<string> {
   const files = await runtime.temporaryFiles();
   return await files.makeDirectory(ownPrefix(files), inMemory);
 }
 
 /** What the paths of all private directories of this process begin with. */
-export async function privatePrefixes(runtime: Files): Promise<readonly string[]> {
+export async function privatePrefixes(
+  runtime: Pick<Files, "temporaryFiles">,
+): Promise<readonly string[]> {
   const files = await runtime.temporaryFiles();
   return files.parents.map((parent) => `${parent}/${ownPrefix(files)}`);
 }

@@ -81,6 +81,16 @@ export interface Endpoint {
 /** The roles of a runtime that a transport may need. */
 export interface TransportRuntime extends Files, Sockets {}
 
+/** The server's half of a transport, with the runtime that it uses. */
+export interface ServerTransport {
+  /** Its name. */
+  readonly name: string;
+  /** See `Transport`. */
+  readonly sampled?: boolean;
+  /** Opens the server's side for one instance. */
+  open(): Promise<Endpoint>;
+}
+
 /** A way to carry heartbeats and control frames. */
 export interface Transport {
   /** Its name; a program must bring a transport of the name that its server has. */

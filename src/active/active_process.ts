@@ -2,7 +2,7 @@
  * The shell of the active process: feeds the machine in `core/client` with calls, messages and time, and carries out its
  * effects. It checks what is passed to a call, and decides nothing else.
  */
-import type { Link } from "../../transports/transport.ts";
+import type { Link, TransportRuntime } from "../../transports/transport.ts";
 import { Client } from "../core/client/machine.ts";
 import { serverGone } from "../core/client/requests.ts";
 import type { ClientEffect, ClientInput, ClientState } from "../core/client/types.ts";
@@ -21,7 +21,7 @@ export type Connection = { readonly link: Link; readonly lastId: number };
 export interface ServerAccess {
   /** The name of its transport. */
   readonly transport: string;
-  connect(runtime: Runtime): Connection | Promise<Connection>;
+  connect(runtime: TransportRuntime): Connection | Promise<Connection>;
 }
 
 type WaitingCall = { resolve: () => void; reject: (error: SamError) => void };

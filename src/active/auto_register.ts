@@ -1,7 +1,7 @@
 /** Registers the process of a program that does not call `initialize()`, and has its event loop watched. */
 import type { ActiveProcess } from "./active_process.ts";
 import { loadRuntime } from "../runtime/load.ts";
-import type { Runtime } from "../runtime/runtime.ts";
+import type { Clock } from "../runtime/runtime.ts";
 import { createActiveProcess, offerLink } from "./initialize.ts";
 
 /** Milliseconds between two looks at the event loop. */
@@ -37,7 +37,7 @@ export async function attach(): Promise<void> {
 }
 
 /** Starts the watch when the program is loaded. Until then, tells the server of each turn of the event loop. */
-function startOnceLoaded(sam: ActiveProcess, runtime: Runtime): void {
+function startOnceLoaded(sam: ActiveProcess, runtime: Clock): void {
   const { timeInterval } = sam;
   if (timeInterval > 0) sam.setHealthCheck(() => true); // without a time interval, only the end of the process is noticed
   const freeMs = turnMs + Math.max(minLateMs, timeInterval / 4);

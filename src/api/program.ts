@@ -8,8 +8,13 @@ import {
   oneOf,
   orDefault,
 } from "./validate.ts";
-import type { Command, Runtime, RuntimeName, Stdio } from "../runtime/runtime.ts";
+import type { Command, Files, OwnProcess, RuntimeName, Stdio } from "../runtime/runtime.ts";
 import { SamError } from "../errors.ts";
+
+/** The roles of a runtime by which a program becomes a command. */
+export type ProgramRuntime =
+  & Pick<OwnProcess, "name" | "executable" | "defaultFlags" | "checkFlags">
+  & Pick<Files, "exists">;
 
 /** A runtime with its executable and flags. */
 export interface RuntimeChoice {
@@ -80,7 +85,7 @@ export interface CheckedProgram {
   /** True if the runtime restarts the program by itself (`--watch`). Such a program gets no link. */
   readonly restarts?: boolean;
   /** The command line, for the runtime of this process. */
-  command(runtime: Runtime): Promise<Command>;
+  command(runtime: ProgramRuntime): Promise<Command>;
 }
 
 const common = ["args", "cwd", "env", "stdio", "preload"];
@@ -294,7 +299,7 @@ async function flagsFor(
   name: RuntimeName,
   given: readonly string[] | undefined,
   cwd: string | undefined,
-  runtime: Runtime,
+  runtime: ProgramRuntime,
 ): Promise<readonly string[]> {
   if (given === undefined) {
     if (name === runtime.name) return await runtime.defaultFlags();

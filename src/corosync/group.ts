@@ -2,7 +2,7 @@
 import { SamError } from "../errors.ts";
 import { checkObject, integerFrom, invalid } from "../api/validate.ts";
 import { loadRuntime } from "../runtime/load.ts";
-import type { Runtime } from "../runtime/runtime.ts";
+import type { Clock, OwnProcess } from "../runtime/runtime.ts";
 import { connect, type Connection } from "./daemon/connection.ts";
 import {
   type GroupAddress,
@@ -21,6 +21,8 @@ import type {
   SendOptions,
 } from "./group_types.ts";
 import { interruptible, Outbox } from "./group_outbox.ts";
+
+type MemberRuntime = Clock & Pick<OwnProcess, "pid">;
 
 const defaultQueuedBytes = 64 * 1024 * 1024;
 const leaveMs = 1000;
@@ -88,7 +90,7 @@ class Member implements CorosyncGroup {
   maxMessageBytes = 0;
 
   readonly #maxQueuedBytes: number;
-  readonly #runtime: Runtime;
+  readonly #runtime: MemberRuntime;
   #connecting: Promise<Connection> | undefined;
   #connection: Connection | undefined;
   #isIn = false;
@@ -110,7 +112,7 @@ class Member implements CorosyncGroup {
   #whenOver!: () => void;
   readonly #untilOver = new Promise<void>((resolve) => this.#whenOver = resolve);
 
-  constructor(name: string, maxQueuedBytes: number, runtime: Runtime) {
+  constructor(name: string, maxQueuedBytes: number, runtime: MemberRuntime) {
     this.name = name;
     this.#maxQueuedBytes = maxQueuedBytes;
     this.#runtime = runtime;

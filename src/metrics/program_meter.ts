@@ -4,7 +4,7 @@ import type { SupervisorEvent } from "../api/events.ts";
 import { invalid } from "../api/validate.ts";
 import { processState } from "../runtime/procfs.ts";
 import { loadRuntime } from "../runtime/load.ts";
-import type { Runtime } from "../runtime/runtime.ts";
+import type { SystemFiles } from "../runtime/runtime.ts";
 import type { Supervisor } from "../api/supervisor.ts";
 import { detection, type DurationInstrument, type Reading, recovery } from "./instruments.ts";
 
@@ -25,7 +25,7 @@ export class ProgramMeter {
   readonly #supervisor: Measured;
   readonly #events: AsyncIterableIterator<SupervisorEvent>;
   readonly #sink: DurationSink;
-  #runtime: Runtime | null = null;
+  #runtime: SystemFiles | null = null;
   /** When the last instance was given up, or ended; null while nothing must be recovered. */
   #downSince: number | null = null;
   /** Its end was asked for. */

@@ -54,7 +54,11 @@ export interface Thread {
 }
 
 /** Looks at a thread of a process, by itself the main thread; undefined where nothing is known. */
-export function threadOf(runtime: SystemFiles, pid: number, thread: number = pid): Thread | undefined {
+export function threadOf(
+  runtime: SystemFiles,
+  pid: number,
+  thread: number = pid,
+): Thread | undefined {
   const directory = `/proc/${pid}/task/${thread}`;
   const stat = fieldsOf(runtime.systemText(`${directory}/stat`));
   const times = runtime.systemText(`${directory}/schedstat`)?.split(" ") ?? [];

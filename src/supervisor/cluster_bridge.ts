@@ -1,14 +1,14 @@
 /** The cluster, as a server uses it: what the quorum source tells becomes input, what the cluster map is to show is written. */
 import type { MapKeys, ServerInput } from "../core/server/types.ts";
 import { SamError } from "../errors.ts";
-import type { Runtime } from "../runtime/runtime.ts";
+import type { Clock, OwnProcess } from "../runtime/runtime.ts";
 import type { ClusterMap, QuorumSource } from "../api/cluster.ts";
 
 /** What a server uses. */
 export interface ClusterParts {
   readonly quorum: QuorumSource | undefined;
   readonly clusterMap: ClusterMap | undefined;
-  readonly runtime: Runtime;
+  readonly runtime: Clock & Pick<OwnProcess, "pid">;
 }
 
 /** A server that ends waits so long for its cluster. */

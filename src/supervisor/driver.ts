@@ -2,7 +2,7 @@
  * The loop around the server's core: input → `Server.step` → carry out the effects → arm one timer. It owns the process,
  * the endpoint and the link of the present instance, and those of the spare.
  */
-import type { Transport } from "../../transports/transport.ts";
+import type { ServerTransport } from "../../transports/transport.ts";
 import type { ClusterMap, QuorumSource } from "../api/cluster.ts";
 import type { DriverEvent } from "../api/events.ts";
 import { ClusterBridge } from "./cluster_bridge.ts";
@@ -18,18 +18,18 @@ import type { Signal } from "../core/signals.ts";
 import type { Slack } from "../core/server/slack.ts";
 import { SamError } from "../errors.ts";
 import type { Guard } from "./instance/guard.ts";
-import { Instance } from "./instance/instance.ts";
-import type { Command, Runtime } from "../runtime/runtime.ts";
+import { Instance, type InstanceRuntime } from "./instance/instance.ts";
+import type { Command } from "../runtime/runtime.ts";
 import { Timekeeper } from "./timekeeper.ts";
 
 export { guardOf } from "./instance/guard.ts";
 
 /** What a driver drives. */
 export interface DriverParts {
-  readonly runtime: Runtime;
-  readonly transport: Transport;
+  readonly runtime: InstanceRuntime;
+  readonly transport: ServerTransport;
   /** What is used where `transport` cannot be, and is like it to the driver. */
-  readonly otherTransport?: () => Promise<Transport>;
+  readonly otherTransport?: () => Promise<ServerTransport>;
   readonly settings: ServerSettings;
   readonly command: () => Promise<Command>;
   /** Without one, a program may outlive a server that is killed, and its helpers may outlive it. */

@@ -1,11 +1,11 @@
 /** A health check from outside: made by the server, of any program, in the words of Kubernetes. */
 import type { CheckedCheck } from "../api/supervise_options.ts";
-import type { Runtime } from "../runtime/runtime.ts";
+import type { Clock, Processes, Sockets } from "../runtime/runtime.ts";
 
 /** Resolves to undefined for healthy, else to what is wrong. `over` is aborted when it is late, or nobody waits for it any more. */
 type Ask = (
   target: string,
-  runtime: Runtime,
+  runtime: Clock & Processes & Sockets,
   over: AbortSignal,
   timeoutMs: number,
 ) => Promise<string | undefined>;
@@ -73,7 +73,7 @@ interface Own {
 
 /** Checks one instance of a program after the other. */
 export class Checker {
-  readonly #runtime: Runtime;
+  readonly #runtime: Clock & Processes & Sockets;
   readonly #check: CheckedCheck;
   readonly #startupTimeout: number;
   readonly #sink: CheckSink;
@@ -82,7 +82,12 @@ export class Checker {
   /** Ends the pause between two checks, or the check that is under way. */
   #cancel: (() => void) | null = null;
 
-  constructor(runtime: Runtime, check: CheckedCheck, startupTimeout: number, sink: CheckSink) {
+  constructor(
+    runtime: Clock & Processes & Sockets,
+    check: CheckedCheck,
+    startupTimeout: number,
+    sink: CheckSink,
+  ) {
     this.#runtime = runtime;
     this.#check = check;
     this.#startupTimeout = startupTimeout;

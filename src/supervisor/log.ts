@@ -3,7 +3,9 @@ import { SamError } from "../errors.ts";
 import type { SupervisorEvent } from "../api/events.ts";
 import type { Log } from "../api/options.ts";
 import { printable, report } from "./report.ts";
-import type { Runtime } from "../runtime/runtime.ts";
+import type { Clock, OwnProcess } from "../runtime/runtime.ts";
+
+type LinesRuntime = Clock & Pick<OwnProcess, "writeOutput">;
 
 /** So many characters may wait for a standard error that is not read; further lines are counted, and dropped. */
 const maxWaiting = 256 * 1024;
@@ -12,13 +14,13 @@ const lastLinesMs = 5000;
 
 /** Lines on standard error. One that nobody reads holds up nothing. */
 export class Lines {
-  readonly #runtime: Runtime;
+  readonly #runtime: LinesRuntime;
   readonly #encoder = new TextEncoder();
   #waiting = "";
   #dropped = 0;
   #writing: Promise<void> | null = null;
 
-  constructor(runtime: Runtime) {
+  constructor(runtime: LinesRuntime) {
     this.#runtime = runtime;
   }
 

@@ -1,5 +1,6 @@
 /** `supervise()`: one program under supervision, as its owner sees it. */
 import { loadTransport } from "../../transports/builtin.ts";
+import type { ServerTransport, Transport } from "../../transports/transport.ts";
 import type { Signal } from "../core/signals.ts";
 import type { Checker } from "./health_check.ts";
 import { SlackCounter } from "../core/server/slack.ts";
@@ -127,8 +128,10 @@ export class Supervision implements Supervisor {
     const heartbeatWindow = transport.coalesces ? Math.min(settings.timeInterval / 200, 1) : 0;
     this.#driver = new Driver({
       runtime,
-      transport,
-      ...(!this.#options.transportChosen && { otherTransport: () => loadTransport("pipe") }),
+      transport: served(transport, runtime),
+      ...(!this.#options.transportChosen && {
+        otherTransport: async () => served(await loadTransport("pipe"), runtime),
+      }),
       guard: guardOf(runtime),
       killMode,
       quorum,
@@ -338,4 +341,9 @@ export class Supervision implements Supervisor {
   ): SupervisorEvent {
     return { ...event, at: Date.now(), instanceId };
   }
+}
+
+function served(transport: Transport, runtime: Runtime): ServerTransport {
+  const { name, sampled = false } = transport;
+  return { name, sampled, open: () => transport.open(runtime) };
 }

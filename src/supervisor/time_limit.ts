@@ -1,9 +1,9 @@
 /** Waits that have a limit. */
-import type { Runtime } from "../runtime/runtime.ts";
+import type { Clock } from "../runtime/runtime.ts";
 
 /** Waits for `promise`, for `limitMs` at most. True if it was resolved in time. */
 export async function endsWithin(
-  runtime: Pick<Runtime, "schedule">,
+  runtime: Clock,
   promise: Promise<unknown> | null,
   limitMs: number,
 ): Promise<boolean> {

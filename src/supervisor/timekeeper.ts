@@ -5,13 +5,13 @@
  */
 import type { Server } from "../core/server/machine.ts";
 import type { ServerInput } from "../core/server/types.ts";
-import type { Runtime } from "../runtime/runtime.ts";
+import type { Clock, SystemFiles } from "../runtime/runtime.ts";
 import { Starvation } from "./instance/starvation.ts";
 import { type Sleeper, type WakeTimer, wakeTimerOf } from "./wake_timer.ts";
 
 /** What a timekeeper works with. */
 export interface TimekeeperParts {
-  readonly runtime: Runtime;
+  readonly runtime: Clock & SystemFiles;
   /** Its deadlines are read; it is never stepped here. */
   readonly server: Server;
   readonly timeInterval: number;

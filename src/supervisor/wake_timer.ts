@@ -1,5 +1,5 @@
 /** One timer for all the programs that a process supervises. */
-import type { Runtime } from "../runtime/runtime.ts";
+import type { Clock } from "../runtime/runtime.ts";
 
 /** Something to be woken at a time that may move. */
 export interface Sleeper {
@@ -14,12 +14,12 @@ const maxDelayMs = 2 ** 31 - 1;
 
 /** Wakes its sleepers; each is asked when it is due only when the timer fires, or when it says that it is due earlier. */
 export class WakeTimer {
-  readonly #runtime: Runtime;
+  readonly #runtime: Clock;
   readonly #sleepers = new Set<Sleeper>();
   #cancel: (() => void) | null = null;
   #armedFor = Infinity;
 
-  constructor(runtime: Runtime) {
+  constructor(runtime: Clock) {
     this.#runtime = runtime;
   }
 
@@ -69,10 +69,10 @@ export class WakeTimer {
   }
 }
 
-const timers = new WeakMap<Runtime, WakeTimer>();
+const timers = new WeakMap<Clock, WakeTimer>();
 
 /** The one timer of a runtime. */
-export function wakeTimerOf(runtime: Runtime): WakeTimer {
+export function wakeTimerOf(runtime: Clock): WakeTimer {
   let timer = timers.get(runtime);
   if (!timer) timers.set(runtime, timer = new WakeTimer(runtime));
   return timer;

@@ -27,7 +27,11 @@ export {
   type MemoryQuorum,
   memoryQuorum,
 } from "./memory_cluster.ts";
-export { type MemoryOptions, memoryTransport } from "../../transports/memory.ts";
+export {
+  type MemoryOptions,
+  type MemoryTransport,
+  memoryTransport,
+} from "../../transports/memory.ts";
 export type { ClusterMap, QuorumSource } from "../api/cluster.ts";
 export type { ModuleProgram, ProgramOptions, RuntimeChoice } from "../api/program.ts";
 export type {

@@ -55,6 +55,6 @@ processTest("the package's testing entry is one with its main entry", async () =
     `${dist}testing.js`
   ) as typeof import("../../src/testing/mod.ts");
   for (const check of transportConformance(memoryTransport())) await check.run();
-  const error = await memoryTransport().connect("none", {} as never).catch((error) => error);
+  const error = await memoryTransport().connect("none").catch((error) => error);
   assert(error instanceof SamError);
 });

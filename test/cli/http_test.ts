@@ -17,7 +17,6 @@ import { type Command, commandTest } from "../support/command.ts";
 import { test } from "../support/harness.ts";
 import { type HttpStream, serveHttp } from "../../src/cli/host/http.ts";
 import { loadRuntime } from "../../src/runtime/load.ts";
-import type { Runtime } from "../../src/runtime/runtime.ts";
 import { eventually } from "../support/processes.ts";
 import { currentRuntime } from "../support/runtimes.ts";
 import { parsePrometheus } from "../support/prometheus.ts";
@@ -233,7 +232,7 @@ test(
     };
     const identity = { name: "shop", strategy: "one_for_one" } as const;
     const journal = new Journal(
-      { pid: 1 } as unknown as Runtime,
+      { pid: 1 },
       fleet as unknown as Fleet,
       identity,
     );

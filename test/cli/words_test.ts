@@ -19,7 +19,7 @@ import { helpAsked, type Option, parseWords } from "../../src/cli/command_line/w
 import { optionNames } from "../../src/api/options.ts";
 import { checkNames } from "../../src/api/supervise_options.ts";
 import { restartDefaults } from "../support/core_bench.ts";
-import type { Runtime, RuntimeName } from "../../src/runtime/runtime.ts";
+import type { RuntimeName } from "../../src/runtime/runtime.ts";
 import { report } from "../../src/supervisor/report.ts";
 import { readFileSync } from "node:fs";
 import { test } from "../support/harness.ts";
@@ -225,7 +225,12 @@ test("a command line of Bun is watched where it runs a file, and has the flag wh
   for (const [words, at] of lines) {
     const { program } = build({}, "/b/bun", words.split(" "));
     assertEquals(program.preload, at !== undefined, words);
-    const { args } = await program.command({} as Runtime);
+    const { args } = await program.command({
+      name: "node",
+      executable: "node",
+      defaultFlags: () => Promise.resolve([]),
+      exists: () => true,
+    });
     assertEquals(args.indexOf("--preload"), at ?? -1, words);
   }
   for (const words of ["--run start", "--run=start", "--no-warnings --import ./x.js --run start"]) {

@@ -1,7 +1,8 @@
 // Which processes below a wrapper get the signal that the wrapper got, by what /proc says of them.
 import { assertEquals } from "@std/assert";
 import { Descendants } from "../../src/supervisor/instance/descendants.ts";
-import type { Runtime } from "../../src/runtime/runtime.ts";
+import type { SystemFiles } from "../../src/runtime/runtime.ts";
+import { emptyRuntime } from "../support/empty_runtime.ts";
 import { test } from "../support/harness.ts";
 
 interface Entry {
@@ -19,8 +20,9 @@ type Machine = Map<number, Entry>;
 
 const bit = (on: boolean | undefined) => on ? "0000000000004000" : "0000000000000000";
 
-function runtimeOf(machine: Machine): Runtime {
-  const runtime: Partial<Runtime> = {
+function runtimeOf(machine: Machine): SystemFiles {
+  return {
+    ...emptyRuntime,
     systemNames: (path) => path.endsWith("/task") ? [path.split("/")[2]!] : [],
     systemText(path) {
       const pid = Number(path.split("/")[2]);
@@ -41,7 +43,6 @@ function runtimeOf(machine: Machine): Runtime {
       }
     },
   };
-  return runtime as Runtime;
 }
 
 /** Has the wrapper end, after `meanwhile`; returns who gets the signal then. */

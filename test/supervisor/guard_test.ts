@@ -1,7 +1,8 @@
 // The guard process of a server: one for all that is supervised in it, and none when that is over.
 import { assert, assertEquals, assertNotEquals } from "@std/assert";
 import { familyVariable, Guard } from "../../src/supervisor/instance/guard.ts";
-import type { Child, Command, Exit, Runtime } from "../../src/runtime/runtime.ts";
+import type { Child, Command, Exit } from "../../src/runtime/runtime.ts";
+import { emptyRuntime } from "../support/empty_runtime.ts";
 import { test } from "../support/harness.ts";
 import { taggedProcesses } from "../support/leaks.ts";
 import { eventually, processTest } from "../support/processes.ts";
@@ -29,6 +30,7 @@ class Guards {
 
   constructor() {
     this.guard = new Guard({
+      ...emptyRuntime,
       spawn: (command: Command) => this.#spawn(command),
       now: () => this.now,
       schedule: (callback: () => void, delayMs: number) => {
@@ -36,8 +38,17 @@ class Guards {
         this.timers.add(timer);
         return () => this.timers.delete(timer);
       },
-      privatePrefixes: () => [],
-    } as unknown as Runtime);
+      temporaryFiles: () =>
+        Promise.resolve({
+          pid: 1,
+          pidNamespace: 1,
+          parents: [],
+          makeDirectory: () => Promise.reject(new Error("no directory")),
+          list: () => undefined,
+          status: () => undefined,
+          hasEnded: () => false,
+        }),
+    });
   }
 
   /** There is one, for these wards. */

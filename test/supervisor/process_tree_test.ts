@@ -4,7 +4,8 @@ import type { Problem } from "../../src/core/server/types.ts";
 import type { Signal } from "../../src/core/signals.ts";
 import { SamError } from "../../src/errors.ts";
 import { ProcessTree } from "../../src/supervisor/instance/process_tree.ts";
-import type { Child, Runtime } from "../../src/runtime/runtime.ts";
+import type { Child } from "../../src/runtime/runtime.ts";
+import { emptyRuntime } from "../support/empty_runtime.ts";
 import { test } from "../support/harness.ts";
 
 /** Process 1 was spawned; each other has a parent. `denies` refuses every signal. */
@@ -16,12 +17,10 @@ function treeOf(parents: Map<number, number>, denies = false) {
     if (denies) throw new SamError("ACCESS", "it runs as another user");
     sent.push(`${signal} ${pid}`);
   };
-  const runtime: Partial<Runtime> = {
-    now: () => 0,
+  const runtime = {
+    ...emptyRuntime,
     kill,
-    schedule: () => () => {},
-    systemNames: () => [],
-    systemText(path) {
+    systemText(path: string) {
       const pid = Number(path.split("/")[2]);
       const parent = parents.get(pid);
       return path.endsWith("/stat") && parent !== undefined
@@ -29,10 +28,17 @@ function treeOf(parents: Map<number, number>, denies = false) {
         : undefined;
     },
   };
-  const child = { pid: 10, kill: (signal: Signal) => kill(10, signal), release() {} };
+  const child: Child = {
+    pid: 10,
+    exited: new Promise(() => {}),
+    stream: null,
+    outputs: [],
+    kill: (signal) => kill(10, signal),
+    release() {},
+  };
   const tree = new ProcessTree(
-    runtime as Runtime,
-    child as unknown as Child,
+    runtime,
+    child,
     { mayBeWrapper: true, family: "" },
     {
       problem: (_error, what) => void problems.push(what),

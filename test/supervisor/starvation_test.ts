@@ -1,7 +1,7 @@
 // Who is silent because it cannot run, by what /proc says of its threads.
 import { assertEquals } from "@std/assert";
-import type { Runtime } from "../../src/runtime/runtime.ts";
 import { Starvation } from "../../src/supervisor/instance/starvation.ts";
+import { emptyRuntime } from "../support/empty_runtime.ts";
 import { test } from "../support/harness.ts";
 
 const T = 400;
@@ -26,10 +26,11 @@ class Scene {
     this.threads = threads;
     this.starvation = new Starvation(
       {
+        ...emptyRuntime,
         now: () => this.now,
         systemNames: () => Object.keys(this.threads),
         systemText: (path: string) => this.#text(path),
-      } as Partial<Runtime> as Runtime,
+      },
       timeInterval,
     );
     this.starvation.watch(pid, this.now + timeInterval / 4);

@@ -1,6 +1,8 @@
 // A runtime in virtual time: its processes follow scripts, its timers are late or early, its own process may be stalled.
 
-import type { Exit, Runtime } from "../../src/runtime/runtime.ts";
+import type { Exit } from "../../src/runtime/runtime.ts";
+import type { InstanceRuntime } from "../../src/supervisor/instance/instance.ts";
+import { emptyRuntime } from "./empty_runtime.ts";
 import { linkVariable } from "../../src/runtime/launch.ts";
 import { Process } from "./sim_process.ts";
 import type { World } from "./sim_world.ts";
@@ -8,12 +10,11 @@ import type { World } from "./sim_world.ts";
 /** So long takes a `settle()` where it takes next to nothing; without it the clock would stand still. */
 const leastMs = 0.05;
 
-/** Makes the runtime of a world, as far as a driver needs one; `timers` are those that are set. */
-export function simulatedRuntime(world: World, timers: Set<object>): Runtime {
+/** Makes the runtime of a world; `timers` are those that are set. */
+export function simulatedRuntime(world: World, timers: Set<object>): InstanceRuntime {
   const { clock, dice, plan } = world;
-  const runtime: Partial<Runtime> = {
-    name: "node",
-    pid: 1,
+  return {
+    ...emptyRuntime,
     settleMs: plan.settleMs,
     now: () => clock.now,
     schedule(callback, delayMs) {
@@ -68,8 +69,6 @@ export function simulatedRuntime(world: World, timers: Set<object>): Runtime {
           }));
       });
     },
-    kill() {},
-    systemNames: () => [],
     systemText(path) {
       const [, pid, file] = /^\/proc\/(\d+)\/task\/\1\/(\w+)$/.exec(path) ?? [];
       const process = world.processes.get(Number(pid));
@@ -80,5 +79,4 @@ export function simulatedRuntime(world: World, timers: Set<object>): Runtime {
         : undefined;
     },
   };
-  return runtime as Runtime;
 }

@@ -2,7 +2,7 @@
 // room while the server does not read, data are left without a message, endpoints do not open or do not accept. It knows what is still open.
 
 import { decodeClient } from "../../src/core/wire.ts";
-import { memoryTransport } from "../../transports/memory.ts";
+import { type MemoryTransport, memoryTransport } from "../../transports/memory.ts";
 import type { Endpoint, Link, Transport } from "../../transports/transport.ts";
 import type { World } from "./sim_world.ts";
 
@@ -141,8 +141,11 @@ export class SimulatedTransport implements Transport {
   readonly endpoints: Set<number> = new Set();
   readonly links: Set<number> = new Set();
   readonly #world: World;
-  readonly #ends: { readonly wire: Wire; readonly memory: Transport; readonly address: string }[] =
-    [];
+  readonly #ends: {
+    readonly wire: Wire;
+    readonly memory: MemoryTransport;
+    readonly address: string;
+  }[] = [];
   #wires = 0;
 
   constructor(world: World) {
@@ -151,14 +154,14 @@ export class SimulatedTransport implements Transport {
   }
 
   async open(): Promise<Endpoint> {
-    const { dice, judge, plan, runtime } = this.#world;
+    const { dice, judge, plan } = this.#world;
     if (dice.number() < plan.openFails) throw new Error("no endpoint");
     const wire = new Wire(this.#world, this.#wires++);
     const memory = memoryTransport({
       schedule: (deliver) => wire.carry(deliver),
       loseHeartbeat: () => dice.number() < plan.loss,
     });
-    const endpoint = await memory.open(runtime);
+    const endpoint = await memory.open();
     this.#ends[wire.id] = { wire, memory, address: endpoint.address as string };
     this.endpoints.add(wire.id);
     return {
@@ -179,6 +182,6 @@ export class SimulatedTransport implements Transport {
 
   async connect(address: string): Promise<Link> {
     const { wire, memory, address: inner } = this.#ends[Number(address)]!;
-    return wire.active(await memory.connect(inner, this.#world.runtime));
+    return wire.active(await memory.connect(inner));
   }
 }

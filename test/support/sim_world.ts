@@ -6,7 +6,7 @@ import { memoryClusterMap, memoryQuorum } from "../../src/testing/memory_cluster
 import type { ClusterMap } from "../../src/api/cluster.ts";
 import type { ServerEffect, ServerSettings } from "../../src/core/server/types.ts";
 import { Driver } from "../../src/supervisor/driver.ts";
-import type { Runtime } from "../../src/runtime/runtime.ts";
+import type { InstanceRuntime } from "../../src/supervisor/instance/instance.ts";
 import { Judge } from "./sim_judge.ts";
 import { Dice, horizon, type Operation, type Plan } from "./sim_plan.ts";
 import type { Process } from "./sim_process.ts";
@@ -39,7 +39,7 @@ export class World {
   readonly clock: VirtualClock = new VirtualClock();
   readonly dice: Dice;
   readonly judge: Judge;
-  readonly runtime: Runtime;
+  readonly runtime: InstanceRuntime;
   readonly transport: SimulatedTransport;
   readonly driver: Driver;
   /** Those that have not been reaped, by their process ids. */

@@ -1,18 +1,20 @@
 // The clock and the timers of a runtime, moved by hand.
-import type { Runtime } from "../../mod.ts";
+import type { Clock as RuntimeClock } from "../../mod.ts";
+import { emptyRuntime } from "./empty_runtime.ts";
 
 /** A clock, and the timers that are set on it. */
 export class Clock {
   time = 1000;
   timers: { at: number; callback: () => void; hold: boolean }[] = [];
-  readonly runtime = {
+  readonly runtime: RuntimeClock = {
+    ...emptyRuntime,
     now: () => this.time,
     schedule: (callback: () => void, delayMs: number, hold: boolean) => {
       const timer = { at: this.time + delayMs, callback, hold };
       this.timers.push(timer);
       return () => void (this.timers = this.timers.filter((each) => each !== timer));
     },
-  } as Runtime;
+  };
 
   /** Fires what is due until then, in order; a timer fires so much late, or early. */
   pass(until: number, late = 0): void {

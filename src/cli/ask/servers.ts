@@ -1,7 +1,7 @@
 /** The servers of this user as a client sees them: those that answer, those that do not, and those that a name selects. */
 import { SamError } from "../../errors.ts";
 import { loadRuntime } from "../../runtime/load.ts";
-import type { Runtime } from "../../runtime/runtime.ts";
+import type { Clock, Sockets } from "../../runtime/runtime.ts";
 import type { Answer, Request } from "../control/protocol.ts";
 import { CommandError } from "../command_line/exit.ts";
 import type { ServerStatus } from "../control/status.ts";
@@ -53,7 +53,7 @@ export async function withServers<T>(
 }
 
 /** Asks the server of that name, or all servers if there is none. */
-async function find(runtime: Runtime, name: string | undefined): Promise<Found> {
+async function find(runtime: Clock & Sockets, name: string | undefined): Promise<Found> {
   const names = serverNames();
   const own = names.filter((each) => each === name || name?.startsWith(`${each}/`));
   const found = await askAll(runtime, own);
@@ -61,7 +61,7 @@ async function find(runtime: Runtime, name: string | undefined): Promise<Found> 
   return await askAll(runtime, names.filter((each) => !own.includes(each)));
 }
 
-async function askAll(runtime: Runtime, names: readonly string[]): Promise<Found> {
+async function askAll(runtime: Clock & Sockets, names: readonly string[]): Promise<Found> {
   let giveUp = () => {};
   const late = new Promise<"late">((resolve) => giveUp = () => resolve("late"));
   let cancel = runtime.schedule(giveUp, answerMs, true);

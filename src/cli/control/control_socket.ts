@@ -1,6 +1,6 @@
 /** The control sockets of this user's servers: their paths, connections to them, and lines of JSON over a connection. */
 import * as host from "../host/host.ts";
-import type { Runtime, Stream } from "../../runtime/runtime.ts";
+import type { Sockets, Stream } from "../../runtime/runtime.ts";
 import { SamError } from "../../errors.ts";
 import { CommandError } from "../command_line/exit.ts";
 
@@ -52,7 +52,7 @@ export function serverNames(): readonly string[] {
 }
 
 /** Connects to a server; undefined if it has ended. The socket that a killed server left is removed. */
-export async function connect(runtime: Runtime, name: string): Promise<Lines | undefined> {
+export async function connect(runtime: Sockets, name: string): Promise<Lines | undefined> {
   const path = socketOf(name);
   if (!host.isSocket(path)) return undefined;
   const identity = host.identityOf(path);

@@ -3,7 +3,7 @@ import { isSignal } from "../../core/signals.ts";
 import { SamError } from "../../errors.ts";
 import type { Fleet } from "../../supervisor/fleet.ts";
 import * as host from "../host/host.ts";
-import type { Listener, Runtime } from "../../runtime/runtime.ts";
+import type { Clock, Listener, Sockets } from "../../runtime/runtime.ts";
 import { CommandError } from "../command_line/exit.ts";
 import { eventText } from "../../supervisor/log.ts";
 import type { Entry, Journal } from "./journal.ts";
@@ -20,7 +20,7 @@ const farewellMs = 1000;
  * is taken. Where no socket can be opened, a line says so, and the programs run without it.
  */
 export async function openControl(
-  runtime: Runtime,
+  runtime: Clock & Sockets,
   given: string | undefined,
   made: string,
   writeLine: (line: string) => void,
@@ -46,7 +46,7 @@ export async function openControl(
 }
 
 /** True if a running server has the name. The socket that a killed server left is removed. */
-async function isTaken(runtime: Runtime, name: string): Promise<boolean> {
+async function isTaken(runtime: Clock & Sockets, name: string): Promise<boolean> {
   try {
     const server = await connect(runtime, name);
     server?.close();
@@ -62,7 +62,7 @@ export class Control {
   /** The name of the server. */
   readonly name: string;
 
-  readonly #runtime: Runtime;
+  readonly #runtime: Clock & Sockets;
   readonly #path: string;
   readonly #clients = new Set<Lines>();
   /** The clients that have asked for events. */
@@ -75,14 +75,14 @@ export class Control {
   #journal!: Journal;
   #onLastReader: () => void = () => {};
 
-  private constructor(runtime: Runtime, name: string) {
+  private constructor(runtime: Clock & Sockets, name: string) {
     this.#runtime = runtime;
     this.name = name;
     this.#path = socketOf(name);
   }
 
   /** Listens; undefined if a running server has the name. Requests wait for `serve()`. */
-  static async open(runtime: Runtime, name: string): Promise<Control | undefined> {
+  static async open(runtime: Clock & Sockets, name: string): Promise<Control | undefined> {
     const control = new Control(runtime, name);
     while (!await control.#listen()) {
       if (await isTaken(runtime, name)) return undefined;

@@ -2,7 +2,7 @@
 import type { Fleet } from "../../supervisor/fleet.ts";
 import { PrometheusText, prometheusType } from "../../metrics/prometheus_text.ts";
 import { type HttpAnswer, type HttpRequest, type HttpServer, serveHttp } from "../host/http.ts";
-import type { Runtime } from "../../runtime/runtime.ts";
+import type { Clock, SystemFiles } from "../../runtime/runtime.ts";
 import type { Address } from "../command_line/address.ts";
 import { CommandError } from "../command_line/exit.ts";
 import type { Journal } from "./journal.ts";
@@ -51,7 +51,7 @@ export class Endpoints {
   }
 
   /** Answers with the state of the programs from now on. */
-  serve(runtime: Runtime, fleet: Fleet, journal: Journal): void {
+  serve(runtime: Clock & SystemFiles, fleet: Fleet, journal: Journal): void {
     this.#machine = runtime.systemText("/proc/sys/kernel/hostname")?.trim().toLowerCase();
     const live = new Live(runtime, journal);
     const metrics = new PrometheusText();

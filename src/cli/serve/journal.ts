@@ -2,7 +2,7 @@
 import type { SupervisorEvent } from "../../api/events.ts";
 import type { Fleet, Strategy } from "../../supervisor/fleet.ts";
 import * as host from "../host/host.ts";
-import type { Runtime } from "../../runtime/runtime.ts";
+import type { OwnProcess } from "../../runtime/runtime.ts";
 import type { ServerStatus } from "../control/status.ts";
 
 /** The server, as its clients see it. */
@@ -23,7 +23,7 @@ const maxKept = 1000;
 
 /** The programs of one server and their events. */
 export class Journal {
-  readonly #runtime: Runtime;
+  readonly #runtime: Pick<OwnProcess, "pid">;
   readonly #fleet: Fleet;
   readonly #identity: Identity;
   readonly #kept: Entry[] = [];
@@ -31,7 +31,7 @@ export class Journal {
   readonly #stacks = new Map<string, Entry>();
   readonly #followers = new Set<(entry: Entry) => void>();
 
-  constructor(runtime: Runtime, fleet: Fleet, identity: Identity) {
+  constructor(runtime: Pick<OwnProcess, "pid">, fleet: Fleet, identity: Identity) {
     this.#runtime = runtime;
     this.#fleet = fleet;
     this.#identity = identity;

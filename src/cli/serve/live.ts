@@ -1,6 +1,6 @@
 /** Keeps open status pages up to date: sends them the pieces that have changed, by server-sent events. */
 import type { HttpStream } from "../host/http.ts";
-import type { Runtime } from "../../runtime/runtime.ts";
+import type { Clock } from "../../runtime/runtime.ts";
 import type { Journal } from "./journal.ts";
 import { pieces } from "./page.ts";
 
@@ -11,7 +11,7 @@ const togetherMs = 50;
 
 /** The open pages of one server. */
 export class Live {
-  readonly #runtime: Runtime;
+  readonly #runtime: Clock;
   readonly #journal: Journal;
   readonly #streams = new Set<HttpStream>();
   readonly #told = new Map<string, string>();
@@ -19,7 +19,7 @@ export class Live {
   #cancelTimer: (() => void) | null = null;
   #due = Infinity;
 
-  constructor(runtime: Runtime, journal: Journal) {
+  constructor(runtime: Clock, journal: Journal) {
     this.#runtime = runtime;
     this.#journal = journal;
   }

@@ -3,7 +3,7 @@ import { SamError } from "../../errors.ts";
 import type { Thread } from "../../ffi/blocking_thread.ts";
 import { startThread } from "../../ffi/start_blocking_thread.ts";
 import { loadRuntime } from "../../runtime/load.ts";
-import type { Runtime } from "../../runtime/runtime.ts";
+import type { Clock } from "../../runtime/runtime.ts";
 import type { LoopCommand, LoopMessage, PostedError, ServiceName } from "./loop.ts";
 
 /** What the user of a connection is told. */
@@ -98,14 +98,14 @@ class Loop {
   /** It takes no more connections. */
   over = false;
 
-  readonly #runtime: Runtime;
+  readonly #runtime: Clock;
   #thread!: Thread;
   readonly #open = new Map<number, Open>();
   readonly #closing = new Map<number, Pending>();
   #lastId = 0;
   #holds = 0;
 
-  private constructor(runtime: Runtime) {
+  private constructor(runtime: Clock) {
     this.#runtime = runtime;
   }
 

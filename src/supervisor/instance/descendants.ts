@@ -16,7 +16,7 @@ import {
   handles,
   turnsOf,
 } from "../../runtime/procfs.ts";
-import type { Runtime } from "../../runtime/runtime.ts";
+import type { SystemFiles } from "../../runtime/runtime.ts";
 
 /** A process that cannot be mistaken for a later one with its number. */
 export interface Known {
@@ -34,10 +34,10 @@ interface Descendant extends Known {
 
 /** The processes below one; none where /proc cannot be read. */
 export class Descendants {
-  readonly #runtime: Runtime;
+  readonly #runtime: SystemFiles;
   readonly #known = new Map<number, Descendant>();
 
-  constructor(runtime: Runtime) {
+  constructor(runtime: SystemFiles) {
     this.#runtime = runtime;
   }
 
@@ -92,18 +92,18 @@ export class Descendants {
 }
 
 /** A process as it is now; undefined when it has ended, and where /proc cannot be read. */
-export function knownProcess(runtime: Runtime, pid: number): Known | undefined {
+export function knownProcess(runtime: SystemFiles, pid: number): Known | undefined {
   const beginning = beginningOf(runtime, pid);
   return beginning === undefined ? undefined : { pid, beginning };
 }
 
 /** The program `pid` that registered, where it is below the process that was started. */
-export function programBelow(runtime: Runtime, pid: number, started: number): Known | null {
+export function programBelow(runtime: SystemFiles, pid: number, started: number): Known | null {
   if (pid === started || !descends(runtime, pid, started)) return null;
   return knownProcess(runtime, pid) ?? null;
 }
 
 /** Whether a process has not ended. */
-export function lives(runtime: Runtime, { pid, beginning }: Known): boolean {
+export function lives(runtime: SystemFiles, { pid, beginning }: Known): boolean {
   return beginningOf(runtime, pid) === beginning;
 }

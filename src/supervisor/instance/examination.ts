@@ -4,12 +4,11 @@
  */
 import type { Findings, ServerEffect } from "../../core/server/types.ts";
 import { processState } from "../../runtime/procfs.ts";
-import type { Runtime } from "../../runtime/runtime.ts";
-import { type StackAttempt, takeStack } from "./stack_capture.ts";
+import { type CaptureRuntime, type StackAttempt, takeStack } from "./stack_capture.ts";
 
 /** What an examination relies on. */
 export interface ExaminationParts {
-  readonly runtime: Runtime;
+  readonly runtime: CaptureRuntime;
   /** The words of the process's command line. */
   readonly words: readonly string[];
   /** The last note of the process, and when it was made, in milliseconds since 1970. */

@@ -7,8 +7,10 @@
  * it would end a wrapper and leave the program below it; and a program that has finalized could not be let go again.
  */
 import { privatePrefixes } from "../../../transports/private_directories.ts";
-import type { Child, Runtime } from "../../runtime/runtime.ts";
+import type { Child, Clock, Files, Processes } from "../../runtime/runtime.ts";
 import { guardScript } from "./guard_script.ts";
+
+type GuardRuntime = Clock & Processes & Pick<Files, "temporaryFiles">;
 
 /**
  * A variable by whose name all that one instance of this process starts is found, for each inherits it. It is no secret. Its
@@ -49,7 +51,7 @@ const blindness =
 
 /** The guard of all that one process supervises. */
 export class Guard {
-  readonly #runtime: Runtime;
+  readonly #runtime: GuardRuntime;
   readonly #wards = new Set<Ward>();
   /** Those that have ended, and whose families are still to be looked for. */
   readonly #ended = new Set<Ward>();
@@ -66,7 +68,7 @@ export class Guard {
   /** Orders to look for families that no guard has acknowledged: the next one gets them again. */
   readonly #unswept: string[] = [];
 
-  constructor(runtime: Runtime) {
+  constructor(runtime: GuardRuntime) {
     this.#runtime = runtime;
   }
 
@@ -206,10 +208,10 @@ function bytesOf(text: string): Uint8Array {
   return new TextEncoder().encode(text);
 }
 
-const guards = new WeakMap<Runtime, Guard>();
+const guards = new WeakMap<GuardRuntime, Guard>();
 
 /** The one guard of a runtime. */
-export function guardOf(runtime: Runtime): Guard {
+export function guardOf(runtime: GuardRuntime): Guard {
   let guard = guards.get(runtime);
   if (!guard) guards.set(runtime, guard = new Guard(runtime));
   return guard;

@@ -1,11 +1,10 @@
 /** One process of the program: how it is started, signaled, and buried with all that belongs to it. */
-import type { Endpoint, Link, Transport } from "../../../transports/transport.ts";
+import type { Endpoint, Link, ServerTransport } from "../../../transports/transport.ts";
 import type { Problem, ServerEffect, ServerInput } from "../../core/server/types.ts";
 import type { Signal } from "../../core/signals.ts";
 import type { ServerMessage } from "../../core/wire.ts";
 import { SamError } from "../../errors.ts";
 import { linkVariable } from "../../runtime/launch.ts";
-import type { Child, Command, Exit, Runtime } from "../../runtime/runtime.ts";
 import { endsWithin } from "../time_limit.ts";
 import { Examination } from "./examination.ts";
 import { familyVariable, type Guard, type Ward } from "./guard.ts";
@@ -13,12 +12,32 @@ import { heapDetail } from "./heap_limit.ts";
 import { LinkSession } from "./link_session.ts";
 import { OutputTail } from "./output_tail.ts";
 import { ProcessTree } from "./process_tree.ts";
+import type {
+  Child,
+  Clock,
+  Command,
+  Exit,
+  Files,
+  OwnProcess,
+  Processes,
+  Sockets,
+  SystemFiles,
+} from "../../runtime/runtime.ts";
+
+/** The roles of a runtime by which an instance is run. */
+export type InstanceRuntime =
+  & Clock
+  & Processes
+  & SystemFiles
+  & Pick<Files, "readText">
+  & Pick<Sockets, "connectPort">
+  & Pick<OwnProcess, "name" | "pid" | "stdinIsTerminal" | "writeOutput">;
 
 /** What an instance is started with. */
 export interface InstanceParts {
-  readonly runtime: Runtime;
-  readonly transport: Transport;
-  readonly otherTransport?: () => Promise<Transport>;
+  readonly runtime: InstanceRuntime;
+  readonly transport: ServerTransport;
+  readonly otherTransport?: () => Promise<ServerTransport>;
   readonly command: () => Promise<Command>;
   readonly settings: { readonly maxDataSize: number; readonly serverLost: "exit" | "continue" };
   readonly guard?: Guard | undefined;
@@ -169,16 +188,16 @@ export class Instance {
   }
 
   /** What is not permitted is for the user to permit; what the system has no room for may be had in another way. */
-  async #open(): Promise<{ transport: Transport; endpoint: Endpoint }> {
-    const { runtime, transport, otherTransport } = this.#parts;
+  async #open(): Promise<{ transport: ServerTransport; endpoint: Endpoint }> {
+    const { transport, otherTransport } = this.#parts;
     try {
-      return { transport, endpoint: await transport.open(runtime) };
+      return { transport, endpoint: await transport.open() };
     } catch (error) {
       if (!otherTransport || (error instanceof SamError && error.code === "ACCESS")) throw error;
       const other = await otherTransport().catch(() => {
         throw error; // what was to be used instead cannot even be loaded
       });
-      const endpoint = await other.open(runtime);
+      const endpoint = await other.open();
       this.#sink.fallback(
         "server",
         `${messageOf(error)}; transport "${other.name}" is used instead`,

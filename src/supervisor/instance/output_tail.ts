@@ -1,6 +1,8 @@
 /** What a program writes to streams that are `"tee"`: passed through, and the last lines kept as evidence. */
-import type { Output, Runtime } from "../../runtime/runtime.ts";
+import type { Clock, Output, OwnProcess } from "../../runtime/runtime.ts";
 import { endsWithin } from "../time_limit.ts";
+
+type TailRuntime = Clock & Pick<OwnProcess, "writeOutput">;
 
 const maxLines = 50;
 const maxCharacters = 8 * 1024;
@@ -10,7 +12,7 @@ export class OutputTail {
   /** Resolved when all has been read and passed on. */
   readonly ended: Promise<unknown>;
 
-  readonly #runtime: Runtime;
+  readonly #runtime: TailRuntime;
   readonly #outputs: readonly Output[];
   readonly #lines: string[] = [];
   #characters = 0;
@@ -19,7 +21,7 @@ export class OutputTail {
   /** What each stream has said of a line that is not complete. */
   readonly #partial: string[] = [];
 
-  constructor(runtime: Runtime, outputs: readonly Output[]) {
+  constructor(runtime: TailRuntime, outputs: readonly Output[]) {
     this.#runtime = runtime;
     this.#outputs = outputs;
     this.ended = Promise.all(outputs.map((output, at) => this.#read(output, at)));

@@ -4,7 +4,7 @@ import type { Signal } from "../../core/signals.ts";
 import { Descendants, type Known, lives, programBelow } from "./descendants.ts";
 import { SamError } from "../../errors.ts";
 import { withVariable } from "../../runtime/procfs.ts";
-import type { Child, Runtime } from "../../runtime/runtime.ts";
+import type { Child, Clock, Processes, SystemFiles } from "../../runtime/runtime.ts";
 
 /** A wrapper ends so soon after its program, and a program so soon after a wrapper that was killed together with it. */
 const followMs = 100;
@@ -27,7 +27,7 @@ export class ProcessTree {
   /** The program has finalized: unless it is asked to end, it may outlive what was spawned. */
   isFree = false;
 
-  readonly #runtime: Runtime;
+  readonly #runtime: Clock & Processes & SystemFiles;
   readonly #child: Child;
   readonly #sink: ProcessTreeSink;
   /** What all have in their environment, as `NAME=VALUE`; empty for nothing. */
@@ -47,7 +47,7 @@ export class ProcessTree {
   readonly #waits = new Set<() => void>();
 
   constructor(
-    runtime: Runtime,
+    runtime: Clock & Processes & SystemFiles,
     child: Child,
     kind: { readonly mayBeWrapper: boolean; readonly family: string },
     sink: ProcessTreeSink,

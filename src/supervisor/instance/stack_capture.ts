@@ -5,12 +5,27 @@
 import { InspectorSession, type StackFrame } from "./inspector.ts";
 import type { SourcePlace } from "./source_map.ts";
 import { descriptorsOf, handles, loopbackPorts, processState } from "../../runtime/procfs.ts";
-import type { Runtime } from "../../runtime/runtime.ts";
+import type {
+  Clock,
+  Files,
+  OwnProcess,
+  Processes,
+  Sockets,
+  SystemFiles,
+} from "../../runtime/runtime.ts";
+
+export type CaptureRuntime =
+  & Clock
+  & SystemFiles
+  & Processes
+  & Pick<Files, "readText">
+  & Pick<Sockets, "connectPort">
+  & Pick<OwnProcess, "name" | "pid">;
 
 /** The process to be looked into. */
 export interface StackTarget {
   readonly pid: number;
-  /** What it said about the way in (`Runtime.stackAccess`); null before it said anything. */
+  /** What it said about the way in (`CaptureRuntime.stackAccess`); null before it said anything. */
   readonly access: string | null;
   /** The words of its command line, as far as we know them. */
   readonly words: readonly string[];
@@ -31,7 +46,11 @@ export interface StackAttempt {
 }
 
 /** Takes the stack, in `limitMs` at most. */
-export function takeStack(runtime: Runtime, target: StackTarget, limitMs: number): StackAttempt {
+export function takeStack(
+  runtime: CaptureRuntime,
+  target: StackTarget,
+  limitMs: number,
+): StackAttempt {
   const attempt = new Attempt(runtime, target);
   const found = new Promise<StackFinding>((resolve) => {
     const settle = (finding: StackFinding) => {
@@ -64,7 +83,7 @@ export function takeStack(runtime: Runtime, target: StackTarget, limitMs: number
 /** The stack with the lines of the sources; undefined where no script has a source map. */
 async function formatSources(
   frames: readonly StackFrame[],
-  runtime: Runtime,
+  runtime: CaptureRuntime,
 ): Promise<string | undefined> {
   if (frames.every(({ script }) => script.mapUrl === "")) return undefined;
   try {
@@ -91,12 +110,12 @@ class Attempt {
   abandon: (why: string) => void = () => {};
   /** What has not happened yet, for people. */
   stage = "the process did not open its inspector";
-  readonly #runtime: Runtime;
+  readonly #runtime: CaptureRuntime;
   readonly #target: StackTarget;
   readonly #sessions = new Set<InspectorSession>();
   #ended = false;
 
-  constructor(runtime: Runtime, target: StackTarget) {
+  constructor(runtime: CaptureRuntime, target: StackTarget) {
     this.#runtime = runtime;
     this.#target = target;
   }

@@ -7,7 +7,7 @@
  * the rest of the time interval. A disk excuses for some seconds only: what loops or is stuck in it hardly runs either.
  */
 import { otherThreadsOf, type Thread, threadOf, waitsForThread } from "../../runtime/procfs.ts";
-import type { Runtime } from "../../runtime/runtime.ts";
+import type { Clock, SystemFiles } from "../../runtime/runtime.ts";
 
 /** With less than this share of a processor, a process is slowed down by others more than by itself. */
 const leastShare = 1 / 4;
@@ -20,7 +20,7 @@ const longestDiskMs = 5000;
 
 /** What a process has had of the processors since it came into doubt. */
 export class Starvation {
-  readonly #runtime: Runtime;
+  readonly #runtime: Clock & SystemFiles;
   readonly #timeInterval: number;
   #deadline = NaN;
   #pid = 0;
@@ -36,7 +36,7 @@ export class Starvation {
   /** Once since then it slept, and no thread of it waited. */
   #isServed = false;
 
-  constructor(runtime: Runtime, timeInterval: number) {
+  constructor(runtime: Clock & SystemFiles, timeInterval: number) {
     this.#runtime = runtime;
     this.#timeInterval = timeInterval;
   }

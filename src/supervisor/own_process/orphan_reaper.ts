@@ -5,7 +5,9 @@
 import { SamError } from "../../errors.ts";
 import { loadNative } from "../../ffi/load_c_library.ts";
 import { zombiesOf } from "../../runtime/procfs.ts";
-import type { Runtime } from "../../runtime/runtime.ts";
+import type { Clock, OwnProcess, SystemFiles } from "../../runtime/runtime.ts";
+
+type ReaperRuntime = Clock & SystemFiles & Pick<OwnProcess, "pid">;
 
 /** Who has ended is looked for so often. What is the runtime's own it has reaped long before it is seen twice. */
 const lookMs = 1000;
@@ -14,11 +16,11 @@ const doNotWait = 1;
 let reaping: Promise<void> | undefined;
 
 /** Reaps orphans from now on, as long as this process lives. Rejects where that cannot be done. */
-export function reapOrphans(runtime: Runtime): Promise<void> {
+export function reapOrphans(runtime: ReaperRuntime): Promise<void> {
   return reaping ??= begin(runtime);
 }
 
-async function begin(runtime: Runtime): Promise<void> {
+async function begin(runtime: ReaperRuntime): Promise<void> {
   const { functions } = (await loadNative()).open("libc.so.6", {
     waitpid: { parameters: ["i32", "u64", "i32"], result: "i32" },
   });

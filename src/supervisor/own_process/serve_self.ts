@@ -6,9 +6,11 @@ import type { CheckedProgram } from "../../api/program.ts";
 import { Lines, logger } from "../log.ts";
 import { ignores } from "../../runtime/procfs.ts";
 import { inspectorFlags } from "../../runtime/inspector_flags.ts";
-import type { Runtime } from "../../runtime/runtime.ts";
+import type { Clock, OwnProcess, Processes, SystemFiles } from "../../runtime/runtime.ts";
 import { Supervision } from "../supervise.ts";
 import type { Notifier, NotifierParts } from "./systemd_notifier.ts";
+
+type ServerRuntime = Clock & Processes & SystemFiles & OwnProcess;
 
 /** Signals that end a server: passed on to the program, which has `stopTimeout` to follow. */
 const endings: readonly Signal[] = ["SIGTERM", "SIGINT", "SIGHUP", "SIGQUIT"];
@@ -17,7 +19,7 @@ const endings: readonly Signal[] = ["SIGTERM", "SIGINT", "SIGHUP", "SIGQUIT"];
 const sameMs = 500;
 
 /** Serves until supervision is over, and ends the process then. Rejects when the first instance cannot be started. */
-export async function serve(runtime: Runtime, options: CheckedOptions): Promise<never> {
+export async function serve(runtime: ServerRuntime, options: CheckedOptions): Promise<never> {
   const own = await runtime.self();
   await runtime.yieldInspector?.(own.flags);
   const inspect = options.settings.captureStack
@@ -74,7 +76,7 @@ export async function serve(runtime: Runtime, options: CheckedOptions): Promise<
 
 /** Tells systemd of this process, where it wants to hear of it; what it has put into the environment is for nobody else. */
 export async function notifierOf(
-  runtime: Runtime,
+  runtime: ServerRuntime,
   parts: NotifierParts,
   onProblem: (error: unknown) => void,
 ): Promise<Notifier | undefined> {
@@ -88,7 +90,7 @@ export async function notifierOf(
 
 /** Calls back for each signal that ends a server, and says whether the program has got it too; returns the cancellations. */
 export function onEnding(
-  runtime: Runtime,
+  runtime: ServerRuntime,
   end: (signal: Signal, delivered: boolean) => void,
 ): (() => void)[] {
   let heard = -Infinity;

@@ -5,8 +5,10 @@
 import { type Sleeper, type WakeTimer, wakeTimerOf } from "../wake_timer.ts";
 import type { SupervisorEvent, SupervisorStatus } from "../../api/events.ts";
 import { stateText } from "../report.ts";
-import type { Runtime } from "../../runtime/runtime.ts";
+import type { Clock, OwnProcess, Processes } from "../../runtime/runtime.ts";
 import type { ServerSettings } from "../../core/server/types.ts";
+
+type NotifierRuntime = Clock & Processes & Pick<OwnProcess, "pid" | "takeVariable">;
 
 /** Carries lines to systemd. */
 export interface NotifyChannel {
@@ -20,7 +22,7 @@ const againMs = 200;
 
 /** Opens a channel: by the C library, or where that cannot be called by the program `systemd-notify`. */
 async function openChannel(
-  runtime: Runtime,
+  runtime: NotifierRuntime,
   path: string,
   onProblem: (error: unknown) => void,
 ): Promise<NotifyChannel> {
@@ -45,7 +47,7 @@ const programMs = 5000;
 
 /** A process for each message, one after the other. */
 export function programChannel(
-  runtime: Runtime,
+  runtime: NotifierRuntime,
   path: string,
   onProblem: (error: unknown) => void,
 ): NotifyChannel {
@@ -66,7 +68,7 @@ export function programChannel(
 
 /** One message after the other; what comes meanwhile goes together, and what fails goes with the next, until the end. */
 export function sender(
-  runtime: Runtime,
+  runtime: Clock,
   carry: (lines: string[]) => void | Promise<void>,
   onProblem: (error: unknown) => void,
 ): NotifyChannel {
@@ -133,7 +135,7 @@ export interface NotifierParts {
 
 /** Begins to tell the socket at `path`; a problem is reported once. */
 export async function openNotifier(
-  runtime: Runtime,
+  runtime: NotifierRuntime,
   path: string,
   parts: NotifierParts,
   onProblem: (error: unknown) => void,
@@ -153,7 +155,7 @@ export async function openNotifier(
 
 /** Tells systemd how supervision goes. It sleeps by the timer of the drivers: where they are not woken, it is not. */
 export class Notifier implements Sleeper {
-  readonly #runtime: Runtime;
+  readonly #runtime: Clock;
   readonly #timer: WakeTimer;
   readonly #channel: NotifyChannel;
   readonly #parts: NotifierParts;
@@ -165,7 +167,7 @@ export class Notifier implements Sleeper {
   #told = "";
 
   constructor(
-    runtime: Runtime,
+    runtime: Clock,
     channel: NotifyChannel,
     watchdogMs: number | undefined,
     parts: NotifierParts,

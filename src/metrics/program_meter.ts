@@ -19,7 +19,7 @@ export type DurationSink = (
 ) => void;
 
 /** One program, measured. */
-export class ProgramMeter {
+class ProgramMeter {
   readonly #name: string;
   readonly #restarts = new Map<string, number>();
   readonly #supervisor: Measured;

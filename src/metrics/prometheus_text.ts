@@ -83,7 +83,7 @@ export class PrometheusText {
 }
 
 /** `sam.data.size` in bytes is `sam_data_size_bytes`. */
-export function prometheusName(name: string, unit: Unit): string {
+function prometheusName(name: string, unit: Unit): string {
   return name.replaceAll(".", "_") + (suffixes[unit] ?? "");
 }
 

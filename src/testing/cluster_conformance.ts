@@ -1,12 +1,9 @@
-/**
- * What every quorum source and every cluster map must do, as lists of checks that any test runner can run.
- * @module
- */
-import { type ConformanceCheck, fail, within } from "./transport_conformance.ts";
+/** What every quorum source and every cluster map must do, as lists of checks that any test runner can run. */
+import { type ConformanceCheck, fail, within } from "./conformance.ts";
 import { loadRuntime } from "../runtime/load.ts";
 import type { ClusterMap, QuorumSource } from "../api/cluster.ts";
 
-/** What `quorumConformance` is told. */
+/** Options of `quorumConformance`. */
 export interface QuorumConformanceOptions {
   /** Makes the cluster quorate, or not; resolved when that is done, or on its way. */
   readonly set: (quorate: boolean) => void | Promise<void>;
@@ -130,7 +127,7 @@ class Watch {
   }
 }
 
-/** What `clusterMapConformance` is told. */
+/** Options of `clusterMapConformance`. */
 export interface ClusterMapConformanceOptions {
   /** Reads a key by other means than the map under test; undefined where it is not set. */
   readonly read: (

@@ -9,12 +9,10 @@
  *
  * @module
  */
-export {
-  type ConformanceCheck,
-  type ConformanceOptions,
-  servePeer,
-  transportConformance,
-} from "./transport_conformance.ts";
+export type { ConformanceCheck } from "./conformance.ts";
+export { transportConformance } from "./transport_conformance.ts";
+export type { ConformanceOptions } from "./transport_pair.ts";
+export { servePeer } from "./transport_peer.ts";
 export {
   clusterMapConformance,
   type ClusterMapConformanceOptions,

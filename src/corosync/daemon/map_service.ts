@@ -10,8 +10,8 @@ import {
   type ServiceParts,
 } from "./service.ts";
 
-/** What `set` is given. */
-export interface MapEntry {
+/** The argument of `set`. */
+interface MapEntry {
   readonly key: string;
   readonly value: string | bigint;
 }

@@ -54,7 +54,7 @@ const commonCalls = {
 } as const satisfies Readonly<Record<string, NativeSignature>>;
 
 /** `CS_OK` */
-export const csOk = 1;
+const csOk = 1;
 /** `CS_ERR_NOT_EXIST` */
 export const csNotExist = 12;
 /** `CS_DISPATCH_ALL` */

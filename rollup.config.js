@@ -74,8 +74,26 @@ function findDependency(id) {
 /** A module, and the map that tsc has made of it. What it finds by its URL is beside it in the package. */
 function withMap(id) {
   if (id.includes("/node_modules/")) return withoutComments(readFileSync(id, "utf8"));
-  const code = readFileSync(id, "utf8").replaceAll("`../active/preload", "`./preload");
+  const built = readFileSync(id, "utf8").replaceAll("`../active/preload", "`./preload");
+  const code = halveIndentation(built, this.parse(built));
   return { code, map: readFileSync(`${id}.map`, "utf8") };
+}
+
+/** Code with two spaces where tsc indents by four. A text of several lines stays as it is. */
+function halveIndentation(code, tree) {
+  const texts = [];
+  const visit = (node) => {
+    if (node.type === "TemplateElement") texts.push(node);
+    for (const each of Object.values(node)) if (each instanceof Object) visit(each);
+  };
+  visit(tree);
+  return code.replace(
+    /^( {4})+/gm,
+    (indent, _last, at) =>
+      texts.some(({ start, end }) => start < at && at < end)
+        ? indent
+        : indent.slice(indent.length / 2),
+  );
 }
 
 /** The licenses of the dependencies among these modules, as a comment. A paragraph that they share stands there once. */
@@ -102,7 +120,7 @@ function linesOnly(_options, bundle) {
     const code = bundle[file.fileName.slice(0, -".map".length)].code.split("\n");
     const first = decode(map.mappings).map((line, at) =>
       /\w/.test(code[at])
-        ? line.slice(0, 1).map(([column, ...from]) => [column, ...from.slice(0, 3)])
+        ? line.slice(0, 1).map(([, ...from]) => [0, ...from.slice(0, 3)])
         : []
     );
     const mappings = encode(first);

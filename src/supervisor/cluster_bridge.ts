@@ -3,6 +3,7 @@ import type { MapKeys, ServerInput } from "../core/server/types.ts";
 import { SamError } from "../errors.ts";
 import type { Clock, OwnProcess } from "../runtime/runtime.ts";
 import type { ClusterMap, QuorumSource } from "../api/cluster.ts";
+import { endsWithin } from "./time_limit.ts";
 
 /** What a server uses. */
 export interface ClusterParts {
@@ -132,23 +133,8 @@ export class ClusterBridge {
   /** Supervision is over: what is to be shown is written, as far as that can be waited for. */
   async end(): Promise<void> {
     this.#ended = true;
-    let cancel!: () => void;
-    let late = false;
-    const limit = new Promise<void>((resolve) => {
-      cancel = this.#parts.runtime.schedule(
-        () => {
-          late = true;
-          resolve();
-        },
-        endMs,
-        true,
-      );
-    });
-    const map = this.#finishMap();
-    const quorum = this.#endWatch();
-    await Promise.race([Promise.all([map, quorum]), limit]);
-    cancel();
-    if (!late) return;
+    const ends = Promise.all([this.#finishMap(), this.#endWatch()]);
+    if (await endsWithin(this.#parts.runtime, ends, endMs)) return;
     this.#report("no answer", "the cluster was left as it is");
     this.#mapFails = true; // which was said
     this.#wanted.clear(); // a write would open the map anew

@@ -1,18 +1,19 @@
-/** What the option `log` stands for: who is told what happens, and in which words. */
+/** The option `log`: writes events as text or JSON on standard error, or hands them to the user's function. */
 import { SamError } from "../errors.ts";
 import type { SupervisorEvent } from "../api/events.ts";
 import type { Log } from "../api/options.ts";
 import { printable, report } from "./report.ts";
 import type { Clock, OwnProcess } from "../runtime/runtime.ts";
+import { endsWithin } from "./time_limit.ts";
 
 type LinesRuntime = Clock & Pick<OwnProcess, "writeOutput">;
 
-/** So many characters may wait for a standard error that is not read; further lines are counted, and dropped. */
+/** How many characters may wait for a reader of standard error. Further lines are counted and dropped. */
 const maxWaiting = 256 * 1024;
-/** At its end, supervision waits so long for whoever reads standard error. */
+/** How long the end of supervision waits for the reader of standard error. */
 const lastLinesMs = 5000;
 
-/** Lines on standard error. One that nobody reads holds up nothing. */
+/** Lines on standard error. A missing or slow reader holds up nothing. */
 export class Lines {
   readonly #runtime: LinesRuntime;
   readonly #encoder = new TextEncoder();
@@ -50,14 +51,9 @@ export class Lines {
     this.#writing = null;
   }
 
-  /** Resolved when all lines have been taken, or nobody takes them in time. */
+  /** Resolves when all lines have been written, or the reader was too slow for that. */
   async written(): Promise<void> {
-    let cancel = () => {};
-    const limit = new Promise<void>((resolve) =>
-      cancel = this.#runtime.schedule(resolve, lastLinesMs, true)
-    );
-    await Promise.race([this.#writing, limit]);
-    cancel();
+    await endsWithin(this.#runtime, this.#writing, lastLinesMs);
   }
 }
 

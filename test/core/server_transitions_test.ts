@@ -33,6 +33,7 @@ const situations: Readonly<Record<string, Situation>> = {
       b.feed({ type: "spawned", pid: 7 });
       b.feed({ type: "restart" });
       b.feed(crash);
+      b.conclude();
     },
     settings: { asksBeforeStart: true },
   },

@@ -1,0 +1,98 @@
+// One process of a program, in memory: when its end is known, and what is said of it then.
+import { assertEquals } from "@std/assert";
+import type { ServerInput } from "../../src/core/server/types.ts";
+import { encodeClient } from "../../src/core/wire.ts";
+import type { Exit, Runtime } from "../../src/runtime/runtime.ts";
+import { Instance } from "../../src/supervisor/instance/instance.ts";
+import type { Link, Transport } from "../../transports/transport.ts";
+import { test } from "../support/harness.ts";
+import { Clock } from "../support/timers.ts";
+
+/** All promises that can be resolved without a timer are. */
+async function settled(): Promise<void> {
+  for (let n = 0; n < 50; n++) await null;
+}
+
+/** A process whose link and output are ended by hand. */
+async function start() {
+  const clock = new Clock();
+  const inputs: ServerInput[] = [];
+  let exit!: (how: Exit) => void;
+  let endOutput!: () => void;
+  let link!: Parameters<Link["receive"]>[0] & object;
+  const chunks = [new TextEncoder().encode("last words\n")];
+  const outputEnd = new Promise<null>((resolve) => endOutput = () => resolve(null));
+  const exited = new Promise<Exit>((resolve) => exit = resolve);
+  const child = {
+    pid: 10,
+    stream: null,
+    exited,
+    outputs: [{
+      descriptor: 1 as const,
+      read: () => Promise.resolve(chunks.shift() ?? outputEnd),
+      close() {},
+    }],
+    kill() {},
+    release() {},
+  };
+  const runtime: Partial<Runtime> = {
+    ...clock.runtime,
+    stdinIsTerminal: false,
+    spawn: () => Promise.resolve(child),
+    writeOutput: () => Promise.resolve(),
+    settle: () => Promise.resolve(),
+    systemNames: () => [],
+    systemText: () => undefined,
+  };
+  const transport: Partial<Transport> = {
+    name: "memory",
+    open: () =>
+      Promise.resolve({
+        address: "here",
+        accept: (_child, onLink) =>
+          onLink({ receive: (sink) => link = sink!, close() {} } as Partial<Link> as Link),
+        close() {},
+      }),
+  };
+  const command = { file: "program", flags: [], args: [], env: {} };
+  new Instance({
+    runtime: runtime as Runtime,
+    transport: transport as Transport,
+    command: () => Promise.resolve({ ...command, stdio: ["ignore", "tee", "ignore"] }),
+    settings: { maxDataSize: 100, serverLost: "exit" },
+  }, { input: (input) => inputs.push(input), fallback() {}, problem() {} });
+  await settled();
+  const types = async () => {
+    await settled();
+    return inputs.map(({ type }) => type);
+  };
+  return { clock, exit, endOutput, link, inputs, types };
+}
+
+test("instance: an exit is told at once, and concluded when the link and the output have ended", async () => {
+  const { clock, exit, endOutput, link, inputs, types } = await start();
+  link.frame(encodeClient({ type: "note", text: "item 7" }));
+  exit({ code: 3, signal: null });
+  assertEquals(await types(), ["spawned", "exit"]);
+  link.end("closed");
+  assertEquals(await types(), ["spawned", "exit", "linkEnd"]);
+  endOutput();
+  assertEquals(await types(), ["spawned", "exit", "linkEnd", "concluded"]);
+  const concluded = inputs.at(-1) as ServerInput & { type: "concluded" };
+  assertEquals(concluded.findings.note?.text, "item 7");
+  assertEquals(concluded.findings.output, ["last words"]);
+  assertEquals(clock.timers, []);
+});
+
+test("instance: a helper that holds the link and the output open delays the conclusion once", async () => {
+  const { clock, exit, link, types } = await start();
+  const began = clock.time;
+  exit({ code: null, signal: "SIGKILL" });
+  assertEquals(await types(), ["spawned", "exit"]);
+  clock.pass(began + 49);
+  link.frame(encodeClient({ type: "stop", id: 1 }));
+  assertEquals(await types(), ["spawned", "exit", "message"], "what it said before still counts");
+  clock.pass(began + 50);
+  assertEquals(await types(), ["spawned", "exit", "message", "concluded"]);
+  assertEquals(clock.timers, []);
+});

@@ -119,9 +119,7 @@ function linesOnly(_options, bundle) {
     const map = JSON.parse(file.source);
     const code = bundle[file.fileName.slice(0, -".map".length)].code.split("\n");
     const first = decode(map.mappings).map((line, at) =>
-      /\w/.test(code[at])
-        ? line.slice(0, 1).map(([, ...from]) => [0, ...from.slice(0, 3)])
-        : []
+      /\w/.test(code[at]) ? line.slice(0, 1).map(([, ...from]) => [0, ...from.slice(0, 3)]) : []
     );
     const mappings = encode(first);
     file.source = JSON.stringify({ ...map, names: [], mappings });

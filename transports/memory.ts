@@ -74,7 +74,9 @@ class MemoryLink implements Link {
 
 /** A transport that needs no runtime. */
 export interface MemoryTransport extends Transport {
+  /** Opens the server's side for one instance. */
   open(): Promise<Endpoint>;
+  /** Connects to the server's side at that address. Rejects with LIBRARY if there is none. */
   connect(address: string): Promise<Link>;
 }
 

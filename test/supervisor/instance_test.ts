@@ -4,7 +4,7 @@ import type { ServerInput } from "../../src/core/server/types.ts";
 import { encodeClient } from "../../src/core/wire.ts";
 import type { Exit, Runtime } from "../../src/runtime/runtime.ts";
 import { Instance } from "../../src/supervisor/instance/instance.ts";
-import type { Link, Transport } from "../../transports/transport.ts";
+import type { Link, ServerTransport } from "../../transports/transport.ts";
 import { test } from "../support/harness.ts";
 import { Clock } from "../support/timers.ts";
 
@@ -44,7 +44,7 @@ async function start() {
     systemNames: () => [],
     systemText: () => undefined,
   };
-  const transport: Partial<Transport> = {
+  const transport: ServerTransport = {
     name: "memory",
     open: () =>
       Promise.resolve({
@@ -57,7 +57,7 @@ async function start() {
   const command = { file: "program", flags: [], args: [], env: {} };
   new Instance({
     runtime: runtime as Runtime,
-    transport: transport as Transport,
+    transport,
     command: () => Promise.resolve({ ...command, stdio: ["ignore", "tee", "ignore"] }),
     settings: { maxDataSize: 100, serverLost: "exit" },
   }, { input: (input) => inputs.push(input), fallback() {}, problem() {} });

@@ -1,6 +1,6 @@
 /** What the checks of transports, quorum sources and cluster maps share. */
 import { SamError } from "../errors.ts";
-import type { Runtime } from "../runtime/runtime.ts";
+import type { Clock } from "../runtime/runtime.ts";
 
 /** One check. */
 export interface ConformanceCheck {
@@ -17,7 +17,7 @@ export function fail(what: string): never {
 
 /** Waits for a promise, at most `limit` milliseconds. */
 export async function within<T>(
-  runtime: Runtime,
+  runtime: Clock,
   limit: number,
   what: string,
   promise: Promise<T>,

@@ -3,7 +3,7 @@ import type { Link, Transport } from "../../transports/transport.ts";
 import { SamError } from "../errors.ts";
 import { launch, linkVariable } from "../runtime/launch.ts";
 import { loadRuntime } from "../runtime/load.ts";
-import type { Runtime } from "../runtime/runtime.ts";
+import type { Clock } from "../runtime/runtime.ts";
 
 /** More heartbeats than a Unix socket has room for, which is 277. */
 const fullHeartbeats = 1000;
@@ -44,7 +44,7 @@ export async function servePeer(transport: Transport): Promise<void> {
 }
 
 /** Does what the server's side asks, until the link ends. `ownProcess`: this process has no other work. */
-export function serveRequests(link: Link, runtime: Runtime, ownProcess: boolean): Promise<void> {
+export function serveRequests(link: Link, runtime: Clock, ownProcess: boolean): Promise<void> {
   return new Promise((resolve) => {
     const obey = (letter: string, number: number) => {
       switch (letter) {

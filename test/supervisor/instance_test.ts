@@ -2,9 +2,10 @@
 import { assertEquals } from "@std/assert";
 import type { ServerInput } from "../../src/core/server/types.ts";
 import { encodeClient } from "../../src/core/wire.ts";
-import type { Exit, Runtime } from "../../src/runtime/runtime.ts";
-import { Instance } from "../../src/supervisor/instance/instance.ts";
+import type { Child, Exit } from "../../src/runtime/runtime.ts";
+import { Instance, type InstanceRuntime } from "../../src/supervisor/instance/instance.ts";
 import type { Link, ServerTransport } from "../../transports/transport.ts";
+import { emptyRuntime } from "../support/empty_runtime.ts";
 import { test } from "../support/harness.ts";
 import { Clock } from "../support/timers.ts";
 
@@ -23,26 +24,22 @@ async function start() {
   const chunks = [new TextEncoder().encode("last words\n")];
   const outputEnd = new Promise<null>((resolve) => endOutput = () => resolve(null));
   const exited = new Promise<Exit>((resolve) => exit = resolve);
-  const child = {
+  const child: Child = {
     pid: 10,
     stream: null,
     exited,
     outputs: [{
-      descriptor: 1 as const,
+      descriptor: 1,
       read: () => Promise.resolve(chunks.shift() ?? outputEnd),
       close() {},
     }],
     kill() {},
     release() {},
   };
-  const runtime: Partial<Runtime> = {
+  const runtime: InstanceRuntime = {
+    ...emptyRuntime,
     ...clock.runtime,
-    stdinIsTerminal: false,
     spawn: () => Promise.resolve(child),
-    writeOutput: () => Promise.resolve(),
-    settle: () => Promise.resolve(),
-    systemNames: () => [],
-    systemText: () => undefined,
   };
   const transport: ServerTransport = {
     name: "memory",
@@ -50,13 +47,19 @@ async function start() {
       Promise.resolve({
         address: "here",
         accept: (_child, onLink) =>
-          onLink({ receive: (sink) => link = sink!, close() {} } as Partial<Link> as Link),
+          onLink({
+            heartbeat() {},
+            send() {},
+            receive: (sink) => link = sink!,
+            hold() {},
+            close() {},
+          }),
         close() {},
       }),
   };
   const command = { file: "program", flags: [], args: [], env: {} };
   new Instance({
-    runtime: runtime as Runtime,
+    runtime,
     transport,
     command: () => Promise.resolve({ ...command, stdio: ["ignore", "tee", "ignore"] }),
     settings: { maxDataSize: 100, serverLost: "exit" },

@@ -9,7 +9,7 @@ import {
   type SourceMapInput,
   TraceMap,
 } from "@jridgewell/trace-mapping";
-import type { Runtime } from "../../runtime/runtime.ts";
+import type { Files } from "../../runtime/runtime.ts";
 
 /** Code that a runtime has loaded. */
 export interface Script {
@@ -40,15 +40,14 @@ interface Section {
   readonly map: TraceMap;
 }
 
-/** Reads files; see `Runtime`. */
-type Files = Pick<Runtime, "readText">;
+type TextReader = Pick<Files, "readText">;
 
 const inline = /^data:application\/json[^,]*;base64,/;
 /** A larger source map is not used: the server would do nothing else for too long. */
 const maxMapBytes = 8 * 1024 * 1024;
 
 /** Finds the sources of places. A place without a usable source map is returned as a place in the script. */
-export function findSources(places: readonly ScriptPlace[], files: Files): SourcePlace[] {
+export function findSources(places: readonly ScriptPlace[], files: TextReader): SourcePlace[] {
   const known = new Map<Script, readonly Section[]>();
   return places.map(({ script, line, column }) => {
     try {
@@ -71,7 +70,7 @@ export function findSources(places: readonly ScriptPlace[], files: Files): Sourc
   });
 }
 
-function readSections({ url, mapUrl }: Script, files: Files): readonly Section[] {
+function readSections({ url, mapUrl }: Script, files: TextReader): readonly Section[] {
   if (mapUrl === "") return [];
   const prefix = inline.exec(mapUrl)?.[0];
   const at = prefix === undefined ? new URL(mapUrl, url) : new URL(url);
@@ -87,7 +86,7 @@ function readSections({ url, mapUrl }: Script, files: Files): readonly Section[]
   }));
 }
 
-function readLocal({ protocol, host, pathname }: URL, files: Files): string | undefined {
+function readLocal({ protocol, host, pathname }: URL, files: TextReader): string | undefined {
   if (protocol !== "file:" || host !== "") return undefined;
   return files.readText(decodeURIComponent(pathname), maxMapBytes);
 }

@@ -1,18 +1,18 @@
-/** The cluster, as a server uses it: what the quorum source tells becomes input, what the cluster map is to show is written. */
+/** The server's bridge to the cluster: quorum becomes input for the core, and the keys of the core are written into the map. */
 import type { MapKeys, ServerInput } from "../core/server/types.ts";
 import { SamError } from "../errors.ts";
 import type { Clock, OwnProcess } from "../runtime/runtime.ts";
 import type { ClusterMap, QuorumSource } from "../api/cluster.ts";
 import { endsWithin } from "./time_limit.ts";
 
-/** What a server uses. */
+/** The cluster of a server. */
 export interface ClusterParts {
   readonly quorum: QuorumSource | undefined;
   readonly clusterMap: ClusterMap | undefined;
   readonly runtime: Clock & Pick<OwnProcess, "pid">;
 }
 
-/** A server that ends waits so long for its cluster. */
+/** How long a server that ends waits for its cluster. */
 const endMs = 1000;
 
 /** The keys, below `resources.process.PID.`. Corosync's watchdog looks at a process when its state comes: it comes last. */
@@ -32,13 +32,13 @@ export class ClusterBridge {
   readonly #feed: (input: ServerInput) => void;
   #ended = false;
   #watching: Promise<(() => void | Promise<void>) | undefined> = Promise.resolve(undefined);
-  /** What the map is to show and does not yet; null: the key is to go. Only the newest value of a key counts. */
+  /** Values that are still to be written; null deletes a key. Only the newest value of a key counts. */
   readonly #wanted = new Map<string, Wanted>();
   #writing: Promise<void> | null = null;
   #closing: Promise<void> | null = null;
-  /** What is added to this process's clock, in nanoseconds, to have the map's. */
+  /** The clock of the map minus the clock of this process, in nanoseconds; null before it is known. */
   #clockOffset: bigint | null = null;
-  /** A failure of the map is told once until it works again. */
+  /** True from the report of a failure until the map works again: it is not reported twice. */
   #mapFails = false;
 
   constructor(
@@ -103,7 +103,7 @@ export class ClusterBridge {
         this.#mapFails = true;
       }
     }
-    this.#writing = null; // at once: what is wanted in the next moment must find nobody at work
+    this.#writing = null; // before anything else runs: the next value must start a new write
     this.#feed({ type: "mapped" });
   }
 
@@ -130,7 +130,7 @@ export class ClusterBridge {
     return this.#clockOffset = there - nanoseconds((before + runtime.now()) / 2);
   }
 
-  /** Supervision is over: what is to be shown is written, as far as that can be waited for. */
+  /** Supervision is over: writes the last values and closes the cluster, within a time limit. */
   async end(): Promise<void> {
     this.#ended = true;
     const ends = Promise.all([this.#finishMap(), this.#endWatch()]);

@@ -24,20 +24,20 @@ import { Timekeeper } from "./timekeeper.ts";
 
 export { guardOf } from "./instance/guard.ts";
 
-/** What a driver drives. */
+/** The parts of a driver. */
 export interface DriverParts {
   readonly runtime: InstanceRuntime;
   readonly transport: ServerTransport;
-  /** What is used where `transport` cannot be, and is like it to the driver. */
+  /** Loads the transport to use if `transport` cannot be opened. */
   readonly otherTransport?: () => Promise<ServerTransport>;
   readonly settings: ServerSettings;
   readonly command: () => Promise<Command>;
-  /** Without one, a program may outlive a server that is killed, and its helpers may outlive it. */
+  /** Without a guard, a program may outlive a server that is killed, and helpers may outlive their program. */
   readonly guard?: Guard | undefined;
   readonly killMode?: "group" | "process";
   readonly quorum: QuorumSource | undefined;
   readonly clusterMap: ClusterMap | undefined;
-  /** Where chance begins (backoff varies by it); by chance itself, where a run need not be repeated. */
+  /** The seed of the random numbers, by which the backoff varies. Default random; set it to repeat a run. */
   readonly seed?: number;
 }
 
@@ -58,7 +58,7 @@ export class Driver {
   readonly #sink: DriverSink;
   #instance: Instance | null = null;
   #spare: Instance | null = null;
-  /** What is being ended: spares, and the output of those that were buried. */
+  /** Pending ends: of spares, and of the output of buried instances. */
   readonly #doomed = new Set<Promise<void>>();
   #inputs: ServerInput[] = [];
   #stepping = false;
@@ -167,7 +167,7 @@ export class Driver {
     return this.#instance?.keptSize ?? this.server.dataSize;
   }
 
-  /** Looks for heartbeats that wake nobody. */
+  /** Looks for heartbeats that do not wake the server. */
   sample(): void {
     this.#instance?.sample();
   }
@@ -260,7 +260,7 @@ export class Driver {
     return instance;
   }
 
-  /** An input counts for what its instance is now: the active process, the spare, or the past. */
+  /** Takes an input of an instance for what that is now: the active process or the spare. A past instance is ignored. */
   #hear(instance: Instance, input: ServerInput): void {
     if (instance === this.#instance) return this.#feed(input);
     if (instance !== this.#spare) return;
@@ -294,7 +294,7 @@ export class Driver {
 
   #bury(): void {
     const instance = this.#instance;
-    this.#instance = null; // what it says while it is buried is its past
+    this.#instance = null; // while it is buried, its inputs are ignored
     if (!instance) return;
     const rest = instance.bury();
     if (rest) this.#await(rest);

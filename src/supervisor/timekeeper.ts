@@ -9,17 +9,17 @@ import type { Clock, SystemFiles } from "../runtime/runtime.ts";
 import { Starvation } from "./instance/starvation.ts";
 import { type Sleeper, type WakeTimer, wakeTimerOf } from "./wake_timer.ts";
 
-/** What a timekeeper works with. */
+/** The parts of a timekeeper. */
 export interface TimekeeperParts {
   readonly runtime: Clock & SystemFiles;
   /** Its deadlines are read; it is never stepped here. */
   readonly server: Server;
   readonly timeInterval: number;
-  /** Heartbeats wake nobody, and must be looked for. */
+  /** True if heartbeats do not wake the server, so that it must look for them. */
   readonly isSampled: boolean;
   /** The process id of the present instance. */
   pid(): number | undefined;
-  /** Looks for heartbeats that wake nobody. */
+  /** Looks for heartbeats that do not wake the server. */
   sample(): void;
   feed(input: ServerInput): void;
 }
@@ -31,13 +31,13 @@ export class Timekeeper implements Sleeper {
   readonly #parts: TimekeeperParts;
   readonly #timer: WakeTimer;
   readonly #starvation: Starvation;
-  /** When to look for heartbeats that wake nobody. */
+  /** When to look for heartbeats that do not wake the server. */
   #nextSample = Infinity;
-  /** A deadline so near is waited for by settling, because a timer would be late; never for a large part of the interval. */
+  /** A deadline this near is waited for by settling, because a timer would be late. A small part of the time interval. */
   readonly #nearMs: number;
-  /** So long before a deadline it is begun to be met: as the runtime needs, but in a small part of the time interval. */
+  /** How long before a deadline the work on it begins: as long as the runtime needs, in a small part of the time interval. */
   readonly #settleMs: number;
-  /** A deadline is being met: input that had arrived before it is delivered first. */
+  /** True while a deadline is being met: input that arrived before it is delivered first. */
   #settling = false;
   #ended = false;
 
@@ -66,9 +66,7 @@ export class Timekeeper implements Sleeper {
     return this.#starvation.isBusySince(this.#parts.server.lastHeartbeat);
   }
 
-  /**
-   * When to be woken: so long before the deadline that it can be met in time, or to look at the process or for heartbeats.
-   */
+  /** When to wake: early enough to meet the deadline in time, or to look at the process or for heartbeats. */
   get due(): number {
     if (this.#ended || this.#settling) return Infinity;
     const { deadline } = this.#parts.server;

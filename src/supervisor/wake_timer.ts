@@ -1,18 +1,18 @@
 /** One timer for all the programs that a process supervises. */
 import type { Clock } from "../runtime/runtime.ts";
 
-/** Something to be woken at a time that may move. */
+/** Wakes at a time that may move. */
 export interface Sleeper {
-  /** When, on the runtime's clock; Infinity for never. */
+  /** When to wake, on the runtime's clock; Infinity for never. */
   readonly due: number;
   /** The time has come. */
   wake(): void;
 }
 
-/** A timer takes no longer delay. */
+/** The longest delay of a timer, in milliseconds. */
 const maxDelayMs = 2 ** 31 - 1;
 
-/** Wakes its sleepers; each is asked when it is due only when the timer fires, or when it says that it is due earlier. */
+/** Wakes its sleepers. It asks them when they are due only when it fires; a sleeper that is due earlier calls `arm()`. */
 export class WakeTimer {
   readonly #runtime: Clock;
   readonly #sleepers = new Set<Sleeper>();
@@ -34,7 +34,7 @@ export class WakeTimer {
     if (this.#sleepers.size === 0) this.#disarm();
   }
 
-  /** Somebody is due at `due`; a later time than armed for is found out when the timer fires. */
+  /** A sleeper is due at `due`. If that is later than the timer is set for, the timer finds out when it fires. */
   arm(due: number): void {
     if (due >= this.#armedFor) return;
     this.#disarm();
@@ -43,7 +43,7 @@ export class WakeTimer {
     this.#cancel = this.#runtime.schedule(() => this.#fire(), delay, true);
   }
 
-  /** How many milliseconds ago somebody was due who has not been woken. */
+  /** How late the most overdue sleeper is, in milliseconds. */
   get latenessMs(): number {
     const now = this.#runtime.now();
     return Math.max(0, ...[...this.#sleepers].map(({ due }) => now - due));
@@ -58,7 +58,7 @@ export class WakeTimer {
   #fire(): void {
     this.#cancel = null;
     this.#armedFor = Infinity;
-    // A timer may fire a little early: who is due within a millisecond is woken with the others.
+    // A timer may fire a little early: sleepers that are due within a millisecond are woken, too.
     const now = this.#runtime.now() + 1;
     let next = Infinity;
     for (const sleeper of this.#sleepers) {

@@ -103,7 +103,7 @@ export function programBelow(runtime: SystemFiles, pid: number, started: number)
   return knownProcess(runtime, pid) ?? null;
 }
 
-/** Whether a process has not ended. */
+/** True if a process has not ended. */
 export function lives(runtime: SystemFiles, { pid, beginning }: Known): boolean {
   return beginningOf(runtime, pid) === beginning;
 }

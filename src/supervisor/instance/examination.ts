@@ -6,7 +6,7 @@ import type { Findings, ServerEffect } from "../../core/server/types.ts";
 import { processState } from "../../runtime/procfs.ts";
 import { type CaptureRuntime, type StackAttempt, takeStack } from "./stack_capture.ts";
 
-/** What an examination relies on. */
+/** The parts of an examination. */
 export interface ExaminationParts {
   readonly runtime: CaptureRuntime;
   /** The words of the process's command line. */
@@ -23,7 +23,7 @@ export class Examination {
   over: Promise<void> = Promise.resolve();
 
   readonly #parts: ExaminationParts;
-  /** What the last look at the process showed. */
+  /** The findings of the last look at the process. */
   #seen: Findings = {};
   /** The attempt to take the stack; null while there is none. */
   #attempt: StackAttempt | null = null;

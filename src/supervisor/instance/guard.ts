@@ -33,19 +33,19 @@ export interface Ward {
   readonly family: string;
 }
 
-/** A guard that is to end has so long for its last orders. */
+/** How long a guard that ends has for its last orders. */
 const endMs = 2000;
 
 /** Families are looked for together where many instances end, at most once in this time. */
 const sweepMs = 100;
 
-/** A guard that somebody killed is replaced at once, but no more often than this. */
+/** A guard that was killed is replaced at once, but no more often than this. */
 const replaceMs = 1000;
 
 /** The byte by which a guard acknowledges an order to look for families. */
 const acknowledgment = 10;
 
-/** What a guard that cannot look for families means to the user. */
+/** The message about a guard that cannot look for families. */
 const blindness =
   "helpers that leave the program's process group are not ended with it: the guard needs /proc, and a grep of GNU or BusyBox";
 
@@ -72,7 +72,7 @@ export class Guard {
     this.#runtime = runtime;
   }
 
-  /** There is somebody to guard for, until `leave()`. Calls `listener` once with what the guard cannot do, if anything. */
+  /** The guard is needed until `leave()`. Calls `listener` once if there is something that the guard cannot do. */
   enter(listener?: (detail: string) => void): void {
     this.#users++;
     if (!listener) return;
@@ -179,7 +179,7 @@ export class Guard {
     }
   }
 
-  /** Somebody killed the guard that began then. */
+  /** The guard that began at `began` was killed. */
   #replace(began: number): void {
     this.#child = null;
     const delay = Math.max(0, began + replaceMs - this.#runtime.now());

@@ -2,21 +2,26 @@
 import { fileName, socketName } from "../../../transports/private_socket.ts";
 
 /**
- * Reads orders from descriptor 3: "+" and "-" a ward, "k" kill what families have left behind, which it acknowledges by an empty
- * line, "q" end. When the orders end
- * without that, the server is no more; all wards are killed, after a moment in which one that is not blocked ends by itself,
- * and the private directories of the server, whose names begin with the arguments, are removed. Like the server, the guard leaves
- * a directory alone if its name, its type, owner and mode, or anything in it differs from what the server makes.
+ * Reads orders from descriptor 3:
  *
- * grep reads all environments, in one process. The variables in them end with NUL bytes: GNU grep is told so by -z; BusyBox has no
- * -z in most builds, and takes a NUL byte for the end of a line anyway. Which of the two holds is tried out on the environment of
- * grep itself. A guard that cannot look for families says so by "x".
+ * - "+" and "-" a ward;
+ * - "k" kills what families have left behind, and is acknowledged by an empty line;
+ * - "q" ends the guard.
+ *
+ * When the orders end without "q", the server is gone. The guard waits a moment, in which a program that is not blocked ends by
+ * itself, and kills all wards. Then it removes the private directories of the server, whose names begin with the arguments. Like
+ * the server, it leaves a directory alone if its name, its type, owner and mode, or anything in it differs from what the server
+ * makes.
+ *
+ * grep reads all environments, in one process. The variables in them end with NUL bytes: GNU grep takes -z for that; BusyBox has
+ * no -z in most builds, and takes a NUL byte for the end of a line anyway. The guard tries out on the environment of grep itself
+ * which of the two holds. A guard that cannot look for families says so by "x".
  *
  * A process that becomes another program (exec) has no environment for a moment, and may have lost what was just read of its
- * old one: a family is gone when nothing of it was found twice, and between the two nobody was in that moment.
+ * old one. So a family is gone when two searches found nothing of it, and no process was in that moment between them.
  *
  * A number that another process has got meanwhile is left alone: processes are told apart by when they began (where there is
- * no /proc, by their number only). The number of a group is nobody else's while there is a process in it.
+ * no /proc, by their number only). The number of a group stays taken while there is a process in it.
  */
 export const guardScript: string = `
 unset SAM_GUARD

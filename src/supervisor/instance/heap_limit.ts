@@ -6,7 +6,7 @@ const outOfMemory = "JavaScript heap out of memory";
 /** How a runtime ends then; Bun's heap has no limit of its own. */
 const endings: Readonly<Record<string, string>> = { node: "SIGABRT", deno: "SIGTRAP" };
 
-/** What an end says about the heap, for people; undefined for nothing. `output`: the last lines, where any were read. */
+/** Says, for people, that a program ended at the limit of its heap; undefined for other ends. `output`: its last lines. */
 export function heapDetail(
   { runtime, file, stdio }: Command,
   { signal }: Exit,

@@ -16,7 +16,7 @@ const paddingBytes = 1000;
 const utf8 = new TextEncoder();
 const fromUtf8 = new TextDecoder();
 
-/** What is used of the protocol's messages. */
+/** A message of the protocol, as far as it is used here. */
 interface Message {
   readonly id?: number;
   readonly error?: { readonly message: string };
@@ -82,7 +82,7 @@ class Incoming {
     return all;
   }
 
-  /** The next so many bytes. */
+  /** The next `length` bytes. */
   async take(length: number): Promise<Uint8Array> {
     if (length > maxMessageBytes) throw new Error(`the inspector sent ${length} bytes at once`);
     while (this.#length < length) await this.#more();

@@ -33,7 +33,7 @@ export type InstanceRuntime =
   & Pick<Sockets, "connectPort">
   & Pick<OwnProcess, "name" | "pid" | "stdinIsTerminal" | "writeOutput">;
 
-/** What an instance is started with. */
+/** The parts of an instance. */
 export interface InstanceParts {
   readonly runtime: InstanceRuntime;
   readonly transport: ServerTransport;
@@ -51,13 +51,13 @@ export interface InstanceSink {
   problem(error: unknown, what: string): void;
 }
 
-/** Ctrl-C reaches the program and this server; where the program's end is seen first, the signal is not far behind. */
+/** Ctrl-C reaches the program and this server. If the server sees the program's end first, the signal follows soon. */
 const ctrlCMs = 100;
-/** After an exit, the end of the link and of the output is waited for so long: a helper may hold them open. */
+/** How long an exit waits for the end of the link and of the output, which a helper may hold open. */
 const lastWordsMs = 50;
-/** Output is passed on for so long after an instance was buried: a helper may still write. */
+/** How long output is passed on after an instance was buried: a helper may still write. */
 const restOfOutputMs = 1000;
-/** The same, where whoever reads our own output is slow. */
+/** The same if the reader of the server's own output is slow. */
 const slowReaderMs = 10_000;
 
 /** One process of the program. */
@@ -71,9 +71,9 @@ export class Instance {
   #child: Child | null = null;
   /** Null before the process has connected. */
   #session: LinkSession | null = null;
-  /** Its processes; null before there is one. */
+  /** The processes of the instance; null before there is one. */
   #tree: ProcessTree | null = null;
-  /** What the guard knows of it; null when it is not, or no longer, guarded. */
+  /** The guard's entry for the instance; null while it is not guarded. */
   #ward: Ward | null = null;
   /** Null where no output is read. */
   #output: OutputTail | null = null;
@@ -84,7 +84,7 @@ export class Instance {
   #doomed = false;
   #buried = false;
   #abandon: () => void = () => {};
-  /** Resolved when it cannot be killed. */
+  /** Resolved when the process cannot be killed. */
   readonly #abandoned = new Promise<void>((resolve) => this.#abandon = resolve);
 
   /** Starts the process. */
@@ -104,7 +104,7 @@ export class Instance {
     let asked: Command;
     try {
       asked = await Promise.resolve().then(command);
-      // At a terminal it stays in the foreground, where Ctrl-C reaches it, and where it may read.
+      // At a terminal the program stays in the foreground, where Ctrl-C reaches it and where it may read.
       leads = guard !== undefined && !(asked.stdio[0] === "inherit" && runtime.stdinIsTerminal);
       if (guard && killMode === "group") family = familyVariable(runtime.pid);
       const env = { ...asked.env, ...(family && { [family]: "1" }) };
@@ -113,9 +113,9 @@ export class Instance {
       this.#endpoint = endpoint;
       const { address } = endpoint;
       if (family && settings.serverLost === "exit") {
-        // Known to the guard before it is there: a server that is killed while it starts its program leaves nothing.
+        // The guard knows the process before it starts, so that a server that is killed meanwhile leaves nothing behind.
         expected = { pid: 0, leads: false, family };
-        await guard!.add(expected).catch(() => {}); // said when it is there
+        await guard!.add(expected).catch(() => {}); // reported when the process exists
       }
       const variable = (text: string): Record<string, string> =>
         asked.unlinked ? {} : { [linkVariable]: `${transport.name}:${text}` };
@@ -187,7 +187,7 @@ export class Instance {
     this.#sink.input({ type: "concluded", detail, findings });
   }
 
-  /** What is not permitted is for the user to permit; what the system has no room for may be had in another way. */
+  /** Opens an endpoint. Without a permission that fails, for the user to decide; otherwise the other transport is used. */
   async #open(): Promise<{ transport: ServerTransport; endpoint: Endpoint }> {
     const { transport, otherTransport } = this.#parts;
     try {
@@ -195,7 +195,7 @@ export class Instance {
     } catch (error) {
       if (!otherTransport || (error instanceof SamError && error.code === "ACCESS")) throw error;
       const other = await otherTransport().catch(() => {
-        throw error; // what was to be used instead cannot even be loaded
+        throw error; // the other transport cannot even be loaded
       });
       const endpoint = await other.open();
       this.#sink.fallback(
@@ -220,7 +220,7 @@ export class Instance {
     );
   }
 
-  /** The process has ended: what it started goes with it, unless it was let go. */
+  /** The process has ended: ends what it started, unless the process was let go. */
   #sweep(): void {
     const ward = this.#ward;
     if (!ward) return;
@@ -229,7 +229,7 @@ export class Instance {
     if (killMode === "process") return guard!.remove(ward);
     guard!.sweep(ward);
     try {
-      // Nobody else gets the number of a group that still has members; where another process has it, there are none left.
+      // The number of a group stays taken while it has members: if another process has it, the group is empty.
       const reused = runtime.systemText(`/proc/${ward.pid}/stat`) !== undefined;
       if (ward.leads && !reused) runtime.kill(-ward.pid, "SIGKILL");
     } catch {
@@ -237,7 +237,7 @@ export class Instance {
     }
   }
 
-  /** It goes on without us. */
+  /** The process goes on without its server. */
   letGo(): void {
     if (this.#tree) this.#tree.isFree = true;
     if (this.#ward) this.#parts.guard!.remove(this.#ward);
@@ -259,12 +259,12 @@ export class Instance {
     return this.#session?.keptSize;
   }
 
-  /** Looks for heartbeats that wake nobody. */
+  /** Looks for heartbeats that do not wake the server. */
   sample(): void {
     this.#session?.sample();
   }
 
-  /** Says something to the process. */
+  /** Sends a message to the process. */
   send(message: ServerMessage): void {
     this.#session?.send(message);
   }

@@ -30,9 +30,9 @@ export class LinkSession {
   /** Null when it has ended. */
   #link: Link | null;
   #resolveEnded: () => void = () => {};
-  /** The number of heartbeats that wake nobody, when it was last looked at. */
+  /** The count of heartbeats at the last look for them. */
   #sampled = 0;
-  /** Data come by messages now: what was kept before is older. */
+  /** True once data come by messages: the kept data are older. */
   #isKeptOutdated = false;
   #note: Noted;
 
@@ -95,7 +95,7 @@ export class LinkSession {
     this.#sink.input({ type: "message", message });
   }
 
-  /** Looks for heartbeats that wake nobody. */
+  /** Looks for heartbeats that do not wake the server. */
   sample(): void {
     try {
       const count = this.#link?.sample?.();
@@ -108,7 +108,7 @@ export class LinkSession {
     this.#sink.input(heartbeat);
   }
 
-  /** Says something to the process. */
+  /** Sends a message to the process. */
   send(message: ServerMessage): void {
     this.#link?.send(encodeServer(message));
   }

@@ -1,4 +1,4 @@
-/** What a program writes to streams that are `"tee"`: passed through, and the last lines kept as evidence. */
+/** The output of a program on streams that are `"tee"`: it is passed on, and the last lines are kept as evidence. */
 import type { Clock, Output, OwnProcess } from "../../runtime/runtime.ts";
 import { endsWithin } from "../time_limit.ts";
 
@@ -18,7 +18,7 @@ export class OutputTail {
   #characters = 0;
   /** How many writes to our own streams are under way. */
   #writing = 0;
-  /** What each stream has said of a line that is not complete. */
+  /** The incomplete last line of each stream. */
   readonly #partial: string[] = [];
 
   constructor(runtime: TailRuntime, outputs: readonly Output[]) {

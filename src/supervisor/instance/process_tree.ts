@@ -11,7 +11,7 @@ const followMs = 100;
 /** How often it is looked whether processes below a wrapper have ended: at first, and after some seconds. */
 const lookMs = { least: 20, most: 200 };
 
-/** Who hears of the processes. */
+/** Hears of the processes. */
 export interface ProcessTreeSink {
   problem(error: unknown, what: string): void;
   /** SIGKILL was not permitted. */
@@ -30,18 +30,18 @@ export class ProcessTree {
   readonly #runtime: Clock & Processes & SystemFiles;
   readonly #child: Child;
   readonly #sink: ProcessTreeSink;
-  /** What all have in their environment, as `NAME=VALUE`; empty for nothing. */
+  /** The variable that all processes have in their environment, as `NAME=VALUE`; empty for none. */
   readonly #family: string;
-  /** What is below the process that was spawned may be the program, and not its helpers. */
+  /** True if a process below the spawned one may be the program rather than a helper. */
   #mayBeWrapper: boolean;
   /** The program that registered below the process that was spawned. */
   #program: Known | null = null;
-  /** What was below the process that was spawned when that got its signal. */
+  /** The processes below the spawned one when that got its signal. */
   readonly #descendants: Descendants;
   #passesOn = false;
   /** The process that was spawned has ended. */
   #isReaped = false;
-  /** No one waits for the processes any more. */
+  /** True once nothing waits for the processes any more. */
   #isOver = false;
   /** Each ends one wait before its time. */
   readonly #waits = new Set<() => void>();
@@ -182,7 +182,7 @@ export class ProcessTree {
     for (const end of this.#waits) end();
   }
 
-  /** Nobody waits for the processes any more, whether they have ended or cannot be killed. */
+  /** Ends all waiting for the processes, whether they have ended or cannot be killed. */
   release(): void {
     this.#isOver = true;
     this.#endWaits();

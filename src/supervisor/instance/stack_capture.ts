@@ -25,13 +25,13 @@ export type CaptureRuntime =
 /** The process to be looked into. */
 export interface StackTarget {
   readonly pid: number;
-  /** What it said about the way in (`CaptureRuntime.stackAccess`); null before it said anything. */
+  /** How the process said that its stack can be had (`CaptureRuntime.stackAccess`); null before it did. */
   readonly access: string | null;
   /** The words of its command line, as far as we know them. */
   readonly words: readonly string[];
 }
 
-/** What came of it. */
+/** The stack, or why there is none. */
 export type StackFinding = { readonly stack: string } | { readonly noStack: string };
 
 /** How often the inspector is looked for. */
@@ -39,7 +39,7 @@ const pollMs = 2;
 
 /** An attempt to take the stack. */
 export interface StackAttempt {
-  /** What came of it. Never rejects. */
+  /** The result. Never rejects. */
   readonly found: Promise<StackFinding>;
   /** Ends it at once. */
   abandon(why: string): void;
@@ -108,7 +108,7 @@ function formatStack(
 
 class Attempt {
   abandon: (why: string) => void = () => {};
-  /** What has not happened yet, for people. */
+  /** The step that has not been reached yet, for people. */
   stage = "the process did not open its inspector";
   readonly #runtime: CaptureRuntime;
   readonly #target: StackTarget;

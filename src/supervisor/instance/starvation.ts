@@ -2,9 +2,10 @@
  * Tells a silent process that cannot run from one that hangs, as far as Linux shows it in /proc: on a machine with too much to
  * do, above a CPU limit, or while its pages come from a slow disk.
  *
- * In doubt are processes that have been silent for three quarters of the time interval. A hang that has a processor takes it:
- * who is ready to run, or waits for the disk, and has had less than a quarter of one is held up, until it has had as much as
- * the rest of the time interval. A disk excuses for some seconds only: what loops or is stuck in it hardly runs either.
+ * A process that has been silent for three quarters of the time interval is in doubt. A hang that has a processor takes it. A
+ * process that is ready to run, or waits for the disk, and has had less than a quarter of a processor is held up: it gets more
+ * time, until it has had as much as the rest of the time interval. A disk excuses for some seconds only, because a loop, or a
+ * process that is stuck in the disk, hardly runs either.
  */
 import { otherThreadsOf, type Thread, threadOf, waitsForThread } from "../../runtime/procfs.ts";
 import type { Clock, SystemFiles } from "../../runtime/runtime.ts";
@@ -18,7 +19,7 @@ const busyShare = 9 / 10;
 /** A process that waits for the disk gets no more than that in all. */
 const longestDiskMs = 5000;
 
-/** What a process has had of the processors since it came into doubt. */
+/** Measures the CPU time of a process since it came into doubt. */
 export class Starvation {
   readonly #runtime: Clock & SystemFiles;
   readonly #timeInterval: number;
@@ -100,7 +101,7 @@ export class Starvation {
     const heldUp = others.find(({ state }) => state === "running") ??
       others.find(({ state, faults }) => state === "blocked" && faults > 0);
     if (hardlyRan && heldUp) return this.#more(heldUp);
-    // Nobody is held up any more, and it sleeps, perhaps until its next sign of life is due: the longest wait is given back, once.
+    // No thread is held up any more. The process sleeps, perhaps until its next heartbeat: it gets the longest wait back, once.
     this.#isServed = true;
     const waits = (hardlyRan ? others : []).map(({ waitedMs }) => waitedMs);
     const longestMs = Math.max(now.waitedMs - then.waitedMs, ...waits);
@@ -116,12 +117,12 @@ export class Starvation {
     });
   }
 
-  /** Somebody who waits is looked at again so much later. */
+  /** How soon a thread that waits is looked at again, in milliseconds. */
   get #soonMs(): number {
     return this.#timeInterval / 16;
   }
 
-  /** What somebody who is held up is given. */
+  /** How much more time a thread that is held up gets, in milliseconds. */
   #more({ state }: Thread): number {
     if (state !== "blocked") return this.#soonMs;
     const moreMs = Math.min(this.#soonMs, longestDiskMs - this.#diskMs);

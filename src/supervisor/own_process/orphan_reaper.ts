@@ -9,7 +9,7 @@ import type { Clock, OwnProcess, SystemFiles } from "../../runtime/runtime.ts";
 
 type ReaperRuntime = Clock & SystemFiles & Pick<OwnProcess, "pid">;
 
-/** Who has ended is looked for so often. What is the runtime's own it has reaped long before it is seen twice. */
+/** How often ended processes are looked for. The runtime reaps its own long before they are seen twice. */
 const lookMs = 1000;
 const doNotWait = 1;
 

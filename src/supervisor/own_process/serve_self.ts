@@ -15,7 +15,7 @@ type ServerRuntime = Clock & Processes & SystemFiles & OwnProcess;
 /** Signals that end a server: passed on to the program, which has `stopTimeout` to follow. */
 const endings: readonly Signal[] = ["SIGTERM", "SIGINT", "SIGHUP", "SIGQUIT"];
 
-/** Signals that arrive within so many milliseconds are one. */
+/** Signals that arrive within this time count as one. */
 const sameMs = 500;
 
 /** Serves until supervision is over, and ends the process then. Rejects when the first instance cannot be started. */
@@ -34,12 +34,12 @@ export async function serve(runtime: ServerRuntime, options: CheckedOptions): Pr
   let cancel: (() => void)[] = [];
   const lines = new Lines(runtime);
   const log = logger(options.log, program.name, "", lines.write);
-  const untold: SupervisorEvent[] = [];
+  const unlogged: SupervisorEvent[] = [];
   let cancelTell: (() => void) | null = null;
   const tell = () => {
     cancelTell?.();
     cancelTell = null;
-    untold.splice(0).forEach(log);
+    unlogged.splice(0).forEach(log);
   };
   const notifier = await notifierOf(runtime, {
     programs:
@@ -50,7 +50,7 @@ export async function serve(runtime: ServerRuntime, options: CheckedOptions): Pr
     notifier?.hear(program.name, event);
     if (event.type === "spawn" && cancel.length === 0) cancel = rule();
     if (event.type === "finish" && event.status.reason === "spawn") return; // register() rejects with it
-    untold.push(event);
+    unlogged.push(event);
     // Told a moment later: the first time it takes milliseconds, and the next instance is not to wait for it.
     cancelTell ??= runtime.schedule(tell, 0, true);
   });
@@ -94,7 +94,7 @@ export function onEnding(
   end: (signal: Signal, delivered: boolean) => void,
 ): (() => void)[] {
   let heard = -Infinity;
-  // Who started this process by nohup wants it to outlive the terminal.
+  // A process that was started by nohup should outlive the terminal.
   const outlives = ignores(runtime, runtime.pid, "SIGHUP");
   return endings.map((signal) =>
     runtime.onSignal(signal, () => {

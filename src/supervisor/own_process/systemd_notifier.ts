@@ -113,7 +113,7 @@ export function sender(
   };
 }
 
-/** A program, as far as systemd is told of it. */
+/** A program, as far as systemd hears of it. */
 export interface NotifiedProgram {
   readonly name: string;
   readonly settings: Pick<ServerSettings, "timeInterval" | "startupTimeout" | "stopTimeout">;
@@ -125,11 +125,11 @@ const marginMs = 5000;
 /** A driver that is so late does not supervise. */
 const lateMs = 1000;
 
-/** What is told. */
+/** What the notifier tells systemd about. */
 export interface NotifierParts {
   /** The programs, as they are now. */
   readonly programs: () => readonly NotifiedProgram[];
-  /** Whether all of them are ready. */
+  /** True if all programs are ready. */
   readonly isReady: () => boolean;
 }
 
@@ -145,26 +145,27 @@ export async function openNotifier(
   );
   const isOurs = pid === undefined || Number(pid) === runtime.pid;
   const watchdogMs = isOurs && Number(interval) > 0 ? Number(interval) / 1000 : undefined;
-  let told = false;
+  let isReported = false;
   const channel = await openChannel(runtime, path, (error) => {
-    if (!told) onProblem(error);
-    told = true;
+    if (!isReported) onProblem(error);
+    isReported = true;
   });
   return new Notifier(runtime, channel, watchdogMs, parts);
 }
 
-/** Tells systemd how supervision goes. It sleeps by the timer of the drivers: where they are not woken, it is not. */
+/** Tells systemd how supervision goes. It uses the timer of the drivers: if that does not wake them, systemd hears nothing. */
 export class Notifier implements Sleeper {
   readonly #runtime: Clock;
   readonly #timer: WakeTimer;
   readonly #channel: NotifyChannel;
   readonly #parts: NotifierParts;
-  /** A beat is sent three times in the time after which systemd kills: one that comes late does no harm. */
+  /** A third of the time after which systemd kills this process: one late beat does no harm. */
   readonly #periodMs: number;
   #next = Infinity;
   #ready = false;
   #ending = false;
-  #told = "";
+  /** The status that was sent last. */
+  #lastStatus = "";
 
   constructor(
     runtime: Clock,
@@ -181,7 +182,7 @@ export class Notifier implements Sleeper {
     this.#sleep(0);
   }
 
-  /** Something has happened to a program. */
+  /** Takes an event of a program. */
   hear(name: string, event: SupervisorEvent): void {
     const lines: string[] = [];
     const extension = this.#ready && !this.#ending ? 0 : this.#limitOf(name, event);
@@ -191,8 +192,8 @@ export class Notifier implements Sleeper {
       lines.push("READY=1");
     }
     const status = statusText(this.#parts.programs());
-    if (status !== this.#told) {
-      this.#told = status;
+    if (status !== this.#lastStatus) {
+      this.#lastStatus = status;
       lines.push(`STATUS=${status}`);
     }
     if (lines.length > 0) this.#channel.send(lines);

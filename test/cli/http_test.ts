@@ -356,6 +356,7 @@ commandTest(
     for (const own of ["10.0.0.7:80", "[fe80::1]", "localhost:9464", hostname()]) {
       assertEquals((await as(own, "/")).status, 200, own);
     }
+    await run.event("spawn"); // /readyz waits for it
     for (const path of ["/metrics", "/livez", "/readyz"]) {
       assertEquals((await as("web:9464", path)).status, 200, path);
     }

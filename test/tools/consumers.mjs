@@ -15,7 +15,7 @@ import { install, root, run, runtimesDir } from "../support/setup.mjs";
 import { must, Shell } from "../support/shell.mjs";
 
 /** What it has now; more needs a reason. */
-const maxUnpackedBytes = 720_000;
+const maxUnpackedBytes = 680_000;
 
 await install(root);
 await install(runtimesDir);

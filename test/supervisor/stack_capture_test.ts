@@ -286,6 +286,8 @@ processTest(
     const { reason, evidence } = await watched.event("recovery");
     assertEquals(reason, "timeout");
     if (evidence.stack) assertMatch(evidence.stack, /at block /);
+    // On a machine that is very busy, the stack or the program may come too late.
+    if (evidence.noStack?.includes(" within ") || evidence.signal === "SIGKILL") return;
     assertEquals(stage.lines("inspector").map(({ url }) => url), [null]);
   },
 );

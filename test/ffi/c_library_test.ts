@@ -22,7 +22,7 @@ test(
     const program = `
     import koffi from "koffi";
     koffi.load(null);
-    const { loadNative } = await import(${JSON.stringify(fixture("../../src/ffi/native"))});
+    const { loadNative } = await import(${JSON.stringify(fixture("../../src/ffi/load_c_library"))});
     const native = await loadNative();
     const functions = { getpid: { parameters: [], result: "i32" } };
     console.log(native.open("libc.so.6", functions).functions.getpid() === process.pid);

@@ -43,8 +43,8 @@ for (const transport of transports) {
       const options = { timeInterval: 2000, recoveryPolicy: "restart", transport } as const;
       const program = stage.supervise("libsam/cluster_map", { ...options, clusterMap: slowMap() });
       await stage.line("ready to start 1");
-      const [first, hello] = [program.all("spawn")[0]!.at, program.all("register")[0]!.at];
-      assert(Date.now() - first >= 1000 && hello - first < 1000, "it is the answer that waits");
+      const waitedMs = Date.now() - program.all("register")[0]!.at;
+      assert(waitedMs > 900, `register() was answered after ${waitedMs} ms`);
       void program.supervisor.restart();
       await stage.line("ready to start 2");
       assertEquals(program.all("problem"), []);

@@ -11,7 +11,10 @@ const always = new Set();
 const shared = [
   ["bun", /bun(_stream)?\.js$/],
   ["node_api", /(node_api|c_library_node)\.js$/],
-  ["private_listener", /private_(listener|directories)\.js$/],
+  ["node_spawn", /node_(spawn|temporary_files)\.js$/],
+  ["deno_spawn", /deno_(spawn|temporary_files)\.js$/],
+  ["c_memory", /(c_memory|peer_credentials)\.js$/],
+  ["driver", /supervisor\/(driver|log|time_limit|wake_timer)\.js$|private_(listener|directories)\.js$/],
 ];
 
 export default {
@@ -45,7 +48,7 @@ export default {
           walk(`${process.cwd()}/${built}/${used}`);
         }
       }
-      if (always.has(id) || /(load_c_library|node_stream)\.js$/.test(id)) return "sam";
+      if (always.has(id) || /(load_c_library|node_stream|spawn_error)\.js$/.test(id)) return "sam";
       return shared.find(([, modules]) => modules.test(id))?.[0];
 
       function walk(module) {

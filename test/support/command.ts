@@ -5,7 +5,13 @@ import type { SupervisorEvent } from "../../mod.ts";
 import type { TestOptions } from "./harness.ts";
 import { taggedProcesses } from "./leaks.ts";
 import { eventually, processTest, type Stage, waitMs } from "./processes.ts";
-import { currentRuntime, newest, quickFixture, runtimePath } from "./runtimes.ts";
+import {
+  currentRuntime,
+  newest,
+  offlineDenoConfig,
+  quickFixture,
+  runtimePath,
+} from "./runtimes.ts";
 
 /** The name by which `--runtime` knows the current runtime. */
 export const runtimeName: string = currentRuntime.startsWith("node") ? "node" : currentRuntime;
@@ -13,7 +19,8 @@ export const runtimeName: string = currentRuntime.startsWith("node") ? "node" : 
 /** The command line of `sam` on the current runtime. */
 export function samCommand(): [string, ...string[]] {
   const main = quickFixture("../../src/cli/main");
-  const flags = currentRuntime === "deno" ? ["run", "-A", "--no-check", "--no-config"] : [];
+  const config = `--config=${offlineDenoConfig}`; // the server loads a package by the name that deno.json gives it
+  const flags = currentRuntime === "deno" ? ["run", "-A", "--no-check", config] : [];
   return [runtimePath(currentRuntime), ...flags, main];
 }
 

@@ -11,10 +11,11 @@ const always = new Set();
 const shared = [
   ["bun", /bun(_stream)?\.js$/],
   ["node_api", /(node_api|c_library_node)\.js$/],
-  ["node_spawn", /node_(spawn|temporary_files)\.js$/],
   ["deno_spawn", /deno_(spawn|temporary_files)\.js$/],
   ["c_memory", /(c_memory|peer_credentials)\.js$/],
-  ["driver", /supervisor\/(driver|log|time_limit|wake_timer)\.js$|private_(listener|directories)\.js$/],
+  ["driver", /supervisor\/(driver|timekeeper|cluster_bridge|log|time_limit|wake_timer)\.js$/],
+  ["driver", /core\/server\/\w+\.js$/],
+  ["driver", /supervisor\/instance\/(?!source_map)\w+\.js$|private_(listener|directories)\.js$/],
 ];
 
 export default {
@@ -42,6 +43,7 @@ export default {
     sourcemapExcludeSources: true,
     banner: (chunk) => chunk.name === "cli" ? "#!/usr/bin/env node" : licensesOf(chunk.moduleIds),
     chunkFileNames: "[name].js",
+    onlyExplicitManualChunks: true, // else a chunk takes in what its modules import, and other runtimes load it for that
     manualChunks(id, { getModuleInfo }) {
       if (always.size === 0) {
         for (const used of ["mod.js", "transports/unix.js"]) {

@@ -439,6 +439,8 @@ test("in a configuration, restart is a word, or an object that has it as policy"
   assertEquals(checked({ restart: { intensity: 5 } }), ["restart", "failure", 5]);
   const both = { restart: { policy: "always", intensity: 5 } };
   assertEquals(checked(both), ["restart", "always", 5]);
+  const open = { restart: { policy: undefined, intensity: undefined } };
+  assertEquals(checked(open), ["restart", "failure", 10]);
   const flags = new Settings();
   flags.add("restart", "never", "--restart");
   assertEquals(checked(both, flags), ["quit", "failure", 5]);
@@ -452,6 +454,8 @@ test("in a configuration, restart is a word, or an object that has it as policy"
       [{ restart: { policy: 1 } }, "f: programs.a.restart.policy is 1; it must be one of"],
       [{ restart: { on: "always" } }, 'f: programs.a.restart has no "on"; it may have intensity'],
       [{ recoveryPolicy: "quit" }, 'f: programs.a has no "recoveryPolicy"'],
+      [{ args: null }, "f: programs.a.args is null; it must be an array of texts"],
+      [{ after: null }, "f: programs.a.after is null; it must be an array of texts"],
       [
         { restart: { maxDelay: -1 } },
         "f: programs.a.restart.maxDelay is -1; it must be an integer",

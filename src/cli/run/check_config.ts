@@ -1,7 +1,14 @@
 /** Checks the configuration file, and builds its programs. */
 import type { FleetProgram, Strategy } from "../../supervisor/fleet.ts";
 import { sortByDependencies, strategies } from "../../supervisor/fleet.ts";
-import { checkObject, checkTexts, checkVariables, invalid, oneOf } from "../../api/validate.ts";
+import {
+  checkObject,
+  checkTexts,
+  checkVariables,
+  invalid,
+  oneOf,
+  orDefault,
+} from "../../api/validate.ts";
 import { SamError } from "../../errors.ts";
 import { type Address, addressOf } from "../command_line/address.ts";
 import { CommandError } from "../command_line/exit.ts";
@@ -132,6 +139,7 @@ function buildFromFile(
     const source = `${file}: ${at}.${key}`;
     for (const setting of settingsOf(key, each, source)) {
       const row = programFlags.find((row) => row.key === setting.key);
+      if (row && setting.value === undefined) continue; // `policy: undefined`
       if (row) checkShape(setting.source, setting.value, row.kind);
       settings.add(setting.key, setting.value, setting.source);
     }
@@ -141,8 +149,8 @@ function buildFromFile(
       name,
       program,
       source: `${file}: ${at}.program: `,
-      args: checkTexts(`${at}.args`, given["args"] ?? []),
-      after: checkTexts(`${at}.after`, given["after"] ?? []),
+      args: checkTexts(`${at}.args`, orDefault(given["args"], [])),
+      after: checkTexts(`${at}.after`, orDefault(given["after"], [])),
     },
     settings,
     around,

@@ -47,7 +47,7 @@ export interface SupervisorStatus {
   /** The process id of the instance; null while there is none. */
   readonly pid: number | null;
   /**
-   * Whether others may build on it: it is started, or, with a check of the server's, healthy; a command without one, there. Not
+   * True if others may build on it: it is started, or, with a check of the server's, healthy; a command without one, there. Not
    * any more when it is given up.
    */
   readonly ready: boolean;
@@ -84,7 +84,7 @@ export type DriverEvent =
 export interface CheckEvent {
   /** Which event. */
   readonly type: "check";
-  /** Whether the program is healthy. */
+  /** True if the program is healthy. */
   readonly healthy: boolean;
   /** What is wrong; empty where nothing is. */
   readonly detail: string;

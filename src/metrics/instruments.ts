@@ -58,8 +58,8 @@ const states: readonly ServerState[] = [
   "finished",
 ];
 
-/** One value without labels of its own; none for null. */
-function one(value: number | null): readonly Sample[] {
+/** The sample of a value without labels of its own; none for null. */
+function toSamples(value: number | null): readonly Sample[] {
   return value === null ? [] : [{ labels: {}, value }];
 }
 
@@ -78,14 +78,14 @@ export const instruments: readonly Instrument[] = [
     kind: "upDownCounter",
     unit: "{program}",
     description: "1 when the program is started, or healthy by its check, else 0.",
-    read: ({ status }) => one(Number(status.ready)),
+    read: ({ status }) => toSamples(Number(status.ready)),
   },
   {
     name: "sam.instance.id",
     kind: "gauge",
     unit: "{instance}",
     description: "The id of the present instance.",
-    read: ({ status }) => one(status.instanceId),
+    read: ({ status }) => toSamples(status.instanceId),
   },
   {
     name: "sam.restart.count",
@@ -111,28 +111,28 @@ export const instruments: readonly Instrument[] = [
     kind: "gauge",
     unit: "s",
     description: "The least of the time interval that was left at a sign of life of the instance.",
-    read: ({ status }) => one(seconds(status.slack.min)),
+    read: ({ status }) => toSamples(seconds(status.slack.min)),
   },
   {
     name: "sam.heartbeat.age",
     kind: "gauge",
     unit: "s",
     description: "Time since the last sign of life of the instance.",
-    read: ({ status }) => one(seconds(status.heartbeatAge)),
+    read: ({ status }) => toSamples(seconds(status.heartbeatAge)),
   },
   {
     name: "sam.data.size",
     kind: "upDownCounter",
     unit: "By",
     description: "Data that the program has stored with its server.",
-    read: ({ status }) => one(status.dataSize),
+    read: ({ status }) => toSamples(status.dataSize),
   },
   {
     name: "process.memory.usage",
     kind: "upDownCounter",
     unit: "By",
     description: "Resident memory of the program's process.",
-    read: ({ memoryBytes }) => one(memoryBytes),
+    read: ({ memoryBytes }) => toSamples(memoryBytes),
   },
   {
     name: "process.uptime",
@@ -140,7 +140,7 @@ export const instruments: readonly Instrument[] = [
     unit: "s",
     description: "Time since the program's process was started.",
     read: ({ status }) =>
-      one(status.spawnedAt === null ? null : seconds(Date.now() - status.spawnedAt)),
+      toSamples(status.spawnedAt === null ? null : seconds(Date.now() - status.spawnedAt)),
   },
 ];
 

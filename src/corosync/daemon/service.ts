@@ -182,7 +182,7 @@ function corosyncError(call: string, status: number): SamError {
   });
 }
 
-/** Whether an error says that the daemon is gone: the connection is of no use any more. */
+/** True if an error says that the daemon is gone: the connection is of no use any more. */
 export function isGone(error: unknown): boolean {
   return error instanceof SamError && (error.cause === 2 || error.cause === 9);
 }

@@ -46,6 +46,8 @@ export interface DriverSink {
   event(event: ServerEvent | DriverEvent, instanceId: number): void;
   /** A process is due, where the settings have it ask: `allowStart()` starts it. */
   askToStart?(): void;
+  /** The same for a spare: `allowSpare()` starts it. */
+  askToStartSpare?(): void;
   finish(status: ExitStatus): void;
 }
 
@@ -107,6 +109,11 @@ export class Driver {
   /** Starts the process that is due. */
   allowStart(): void {
     this.#feed({ type: "allowStart" });
+  }
+
+  /** Starts the spare that is due. */
+  allowSpare(): void {
+    this.#feed({ type: "spare", input: { type: "allowStart" } });
   }
 
   /** Ends the program and then supervision. `delivered`: the program got this signal from elsewhere. */
@@ -202,6 +209,9 @@ export class Driver {
         break;
       case "spawn":
         this.#instance = this.#start();
+        break;
+      case "askToStartSpare":
+        this.#sink.askToStartSpare?.();
         break;
       case "spawnSpare":
         this.#spare = this.#start();

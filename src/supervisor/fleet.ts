@@ -7,7 +7,7 @@ import { SamError } from "../errors.ts";
 import type { ExitStatus, SupervisorEvent, SupervisorStatus } from "../api/events.ts";
 import type { CheckedProgram } from "../api/program.ts";
 import type { CheckedSuperviseOptions } from "../api/supervise_options.ts";
-import { Supervision } from "./supervise.ts";
+import { type Due, Supervision } from "./supervise.ts";
 
 /**
  * Which programs restart when one fails: that one (`one_for_one`), all (`one_for_all`), or that one and those that start after
@@ -42,6 +42,8 @@ interface Member extends FleetProgram {
   readonly supervision: Supervision;
   /** Its next process is due, and starts when no other program holds it up. */
   isDue: boolean;
+  /** The same for a spare of it. */
+  isSpareDue: boolean;
   /** A process of it exists. */
   up: boolean;
   /** It must end before any program starts, because another one has failed. */
@@ -79,9 +81,10 @@ export class Fleet {
           each.program,
           each.options,
           (event) => this.#hear(this.#member(each.name), event),
-          () => this.#noteDue(this.#member(each.name)),
+          (due) => this.#noteDue(this.#member(each.name), due),
         ),
         isDue: false,
+        isSpareDue: false,
         up: false,
         mustEnd: false,
         stopped: false,
@@ -275,17 +278,20 @@ export class Fleet {
 
   // Starts.
 
-  #noteDue(member: Member): void {
-    member.isDue = true;
+  #noteDue(member: Member, due: Due): void {
+    if (due === "process") member.isDue = true;
+    else member.isSpareDue = true;
     this.#startDue();
   }
 
-  /** Starts the processes that are due, and that no other program holds up. */
+  /** Starts the processes and spares that are due, and that no other program holds up. */
   #startDue(): void {
     for (const member of this.#members) {
-      if (!member.isDue || this.#stopping || this.#heldUpBy(member).length > 0) continue;
-      member.isDue = false;
-      member.supervision.allowStart();
+      const { isDue, isSpareDue, supervision } = member;
+      if (!(isDue || isSpareDue) || this.#stopping || this.#heldUpBy(member).length > 0) continue;
+      member.isDue = member.isSpareDue = false;
+      if (isDue) supervision.allowStart("process");
+      if (isSpareDue) supervision.allowStart("spare"); // ignored if the spare is wanted no more
     }
   }
 

@@ -77,6 +77,9 @@ function told(log: Log, { name }: CheckedProgram): (event: SupervisorEvent) => P
   return (event) => loading.then((tell) => tell(event));
 }
 
+/** What of a program may be due to start: its next process, or a spare beside it. */
+export type Due = "process" | "spare";
+
 /** One program under supervision. */
 export class Supervision implements Supervisor {
   readonly finished: Promise<ExitStatus>;
@@ -86,7 +89,7 @@ export class Supervision implements Supervisor {
   readonly #readyBy: "check" | "start" | "spawn";
   readonly #log = new EventLog();
   readonly #onEvent: ((event: SupervisorEvent) => Promise<void> | void) | undefined;
-  readonly #onDue: (() => void) | undefined;
+  readonly #onDue: ((due: Due) => void) | undefined;
   #driver: Driver | null = null;
   #checker: Checker | null = null;
   #status: ExitStatus | null = null;
@@ -105,7 +108,7 @@ export class Supervision implements Supervisor {
     program: CheckedProgram,
     options: CheckedSuperviseOptions,
     onEvent?: (event: SupervisorEvent) => Promise<void> | void,
-    onDue?: () => void,
+    onDue?: (due: Due) => void,
   ) {
     this.#options = options;
     this.#onEvent = onEvent;
@@ -147,7 +150,8 @@ export class Supervision implements Supervisor {
       command: () => program.command(runtime),
     }, {
       event: (event, instanceId) => this.#event(event, instanceId),
-      askToStart: () => this.#onDue?.(),
+      askToStart: () => this.#onDue?.("process"),
+      askToStartSpare: () => this.#onDue?.("spare"),
       finish: (status) => {
         const { error, ...rest } = status;
         this.#finish({
@@ -231,9 +235,10 @@ export class Supervision implements Supervisor {
     else this.#stopEarly = { signal };
   }
 
-  /** Starts the process that is due. */
-  allowStart(): void {
-    this.#driver?.allowStart();
+  /** Starts the process, or the spare, that is due. */
+  allowStart(due: Due): void {
+    if (due === "process") this.#driver?.allowStart();
+    else this.#driver?.allowSpare();
   }
 
   restart(): Promise<void> {

@@ -36,6 +36,26 @@ test("core standby: a spare is started a little after start(), and parks", () =>
   assertEquals(bench.server.deadline, undefined, "a parked spare costs nothing");
 });
 
+test("core standby: where processes have to ask, a spare asks too, and is not due beside the next instance", () => {
+  const bench = new Bench({ ...patient, asksBeforeStart: true });
+  const allow = { type: "spare", input: { type: "allowStart" } } as const;
+  for (const input of [{ type: "begin" }, { type: "allowStart" }] as const) bench.feed(input);
+  bench.start();
+  assertEquals(bench.feed(allow), [], "none is due");
+  bench.pass(1000);
+  assertEquals([bench.of("askToStartSpare").length, bench.of("spawnSpare").length], [1, 0]);
+  assertEquals(bench.server.standby, { state: "starting", pid: null });
+  bench.exit("SIGSEGV");
+  assertEquals([bench.state, bench.server.standby], ["pending", null]);
+  assertEquals(bench.feed(allow), [], "it is not due any more");
+  bench.feed({ type: "allowStart" });
+  bench.start().pass(1000);
+  assertEquals(bench.feed(allow), [{ type: "spawnSpare" }]);
+  assertEquals(bench.feed(allow), [], "once");
+  bench.spare({ type: "spawned", pid: 8 });
+  assertEquals(bench.park().server.standby, { state: "parked", pid: 8 });
+});
+
 test("core standby: there is none with standby 0, nor with the policy quit", () => {
   for (const some of [{ timeInterval: 0 }, { ...patient, recoveryPolicy: "quit" }] as const) {
     const bench = new Bench(some).start();

@@ -1,6 +1,6 @@
 // Several programs: the order of their start and end, and what the failure of one means for the others.
 import { assertEquals, assertRejects, assertThrows } from "@std/assert";
-import { existsSync, rmSync, writeFileSync } from "node:fs";
+import { existsSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { type CheckOptions, SamError, type SupervisorEvent } from "../../mod.ts";
 import { Fleet, sortByDependencies, type Strategy } from "../../src/supervisor/fleet.ts";
 import { type CheckedProgram, checkProgram } from "../../src/api/program.ts";
@@ -318,6 +318,50 @@ processTest("where a parked spare takes over, nothing is said to be waited for",
   fleet.stop(null);
   await fleet.finished;
   assertEquals(waits, [undefined]);
+});
+
+processTest("a spare waits for the programs that come before its program", async (stage) => {
+  const [healthy, checks] = [`${stage.directory}/healthy`, `${stage.directory}/checks`];
+  writeFileSync(healthy, "");
+  const check = {
+    command: `echo >>${checks}; test -e ${healthy}`,
+    period: 20,
+    failureThreshold: 1000,
+  };
+  const shell = checkProgram({ command: "sh", args: ["-c", sleep], stdio: "ignore" });
+  const a = checkSuperviseOptions({ recoveryPolicy: "restart", check }, shell);
+  const spared = checkProgram(stage.program("supervisor/standby", { args: ["unix", "stays"] }));
+  const b = checkSuperviseOptions({
+    timeInterval: 5000,
+    recoveryPolicy: "restart",
+    standby: 1,
+  }, spared);
+  const fleet = new Fleet([
+    { name: "a", program: shell, options: a, after: [] },
+    { name: "b", program: spared, options: b, after: ["a"] },
+  ], "one_for_one");
+  const spares: string[] = [];
+  fleet.subscribe((name, event) => {
+    if (name === "b" && event.type === "standby") spares.push(event.state);
+  });
+  try {
+    const standby = () => fleet.status("b").standby;
+    await eventually("a spare", () => standby()?.state === "parked");
+    rmSync(healthy);
+    await eventually("a is not ready", () => !fleet.isReady("a"));
+    killQuietly(standby()!.pid!);
+    await eventually("the next spare is due", () => standby()?.state === "starting");
+    const checked = () => readFileSync(checks, "utf8").length;
+    const before = checked();
+    await eventually("more checks of a", () => checked() > before + 20);
+    assertEquals(spares, ["starting", "parked", "ended"]);
+    assertEquals(fleet.waitsFor("b"), undefined, "the program itself runs");
+    writeFileSync(healthy, "");
+    await eventually("the next spare", () => standby()?.state === "parked");
+  } finally {
+    fleet.stop(null);
+    await fleet.finished;
+  }
 });
 
 processTest("the last program that is stopped alone ends all", async () => {

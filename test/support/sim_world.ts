@@ -102,6 +102,7 @@ export class World {
         const at = this.now + this.dice.oneOf(0, 1, 200);
         this.toServer(at, () => this.attempt(() => this.driver.allowStart()));
       },
+      askToStartSpare: () => this.attempt(() => this.driver.allowSpare()),
       finish: (status) => this.attempt(() => this.#end(status)),
     });
     this.#watch();

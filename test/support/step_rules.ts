@@ -12,7 +12,7 @@ export class StepRules {
   readonly #server: Server;
   readonly #step: Server["step"];
   #process: "none" | "spawning" | "alive" | "exited" = "none";
-  #spare: "none" | "spawning" | "alive" = "none";
+  #spare: "none" | "due" | "spawning" | "alive" = "none";
   #finished = false;
 
   constructor(server: Server) {
@@ -55,12 +55,16 @@ export class StepRules {
           this.#process = "alive";
           this.#spare = "none";
           break;
+        case "askToStartSpare":
+          must(this.#spare === "none", "a second spare is due");
+          this.#spare = "due";
+          break;
         case "spawnSpare":
-          must(this.#spare === "none", "a second spare");
+          must(this.#spare === "none" || this.#spare === "due", "a second spare");
           this.#spare = "spawning";
           break;
         case "killSpare":
-          must(this.#spare !== "none", "no spare to kill");
+          must(this.#spare === "spawning" || this.#spare === "alive", "no spare to kill");
           this.#spare = "none";
           break;
         case "sendSpare":
@@ -78,12 +82,13 @@ export class StepRules {
           break;
         case "finish":
           must(this.#process === "none", "finished before the end");
-          must(this.#spare === "none", "finished beside a spare");
+          must(this.#spare === "none" || this.#spare === "due", "finished beside a spare");
           this.#finished = true;
       }
     }
     must(this.#finished === (state === "finished"), "finish and finished");
     must(!this.#finished || deadline === undefined, "a deadline after the finish");
+    if (this.#spare === "due" && standby === null) this.#spare = "none"; // not wanted any more
     must((standby === null) === (this.#spare === "none"), "a spare, and none in the status");
     must(this.#spare !== "alive" || standby?.pid !== null, "a spare without its process id");
     if (input.type !== "message" || !("id" in input.message)) return;

@@ -38,6 +38,8 @@ export class Spare {
   #wanted = false;
   /** The backoff: no spare is started before this time. */
   #earliest = -Infinity;
+  /** The spare is due, and may not start yet. */
+  #isAsking = false;
   #pid: number | null = null;
   #hello: Hello | null = null;
   #spawnedAt = 0;
@@ -71,7 +73,7 @@ export class Spare {
     this.#wanted = false;
     this.deadline = undefined;
     if (this.#pid !== null) this.#tell("ended");
-    if (this.#state !== "none") this.#push({ type: "killSpare" });
+    if (this.#state !== "none" && !this.#isAsking) this.#push({ type: "killSpare" });
     this.#forget();
   }
 
@@ -82,6 +84,7 @@ export class Spare {
   promote(): Promoted | undefined {
     this.#wanted = false;
     this.deadline = undefined;
+    if (this.#isAsking) this.end(); // it would compete with the instance, which has to ask too
     if (this.#pid === null) return undefined;
     const promoted = { pid: this.#pid, hello: this.#hello };
     this.#forget();
@@ -94,13 +97,18 @@ export class Spare {
     this.deadline = undefined;
     this.#state = "starting";
     this.#spawnedAt = now;
-    this.#push({ type: "spawnSpare" });
+    this.#isAsking = this.#settings.asksBeforeStart ?? false;
+    this.#push({ type: this.#isAsking ? "askToStartSpare" : "spawnSpare" });
   }
 
   /** Takes one input about the spare. */
   step(input: SpareInput, now: number): void {
     if (this.#state === "none") return; // the spare was ended, or promoted: this input is late
+    if (this.#isAsking !== (input.type === "allowStart")) return; // it is about an earlier spare
     switch (input.type) {
+      case "allowStart":
+        this.#isAsking = false;
+        return this.#push({ type: "spawnSpare" });
       case "spawned":
         this.#pid = input.pid;
         return this.#tell("starting");
@@ -132,6 +140,7 @@ export class Spare {
 
   #forget(): void {
     this.#state = "none";
+    this.#isAsking = false;
     this.#pid = null;
     this.#hello = null;
   }

@@ -124,7 +124,7 @@ export interface ServerSettings {
   readonly captureStack: boolean;
   /** Failures of a process that lives are reported, and nothing is done about them. */
   readonly observe: boolean;
-  /** Each process starts only when that is allowed: other programs come first. */
+  /** Each process, also a spare, starts only when that is allowed: other programs come first. */
   readonly asksBeforeStart?: boolean;
   readonly hasQuorum: boolean;
   readonly hasClusterMap: boolean;
@@ -184,6 +184,8 @@ export type ServerInput =
 
 /** What happens to the spare process. */
 export type SpareInput =
+  /** The answer to `askToStartSpare`. */
+  | { readonly type: "allowStart" }
   | { readonly type: "spawned"; readonly pid: number }
   | { readonly type: "spawnFailed" }
   | { readonly type: "hello"; readonly message: ClientMessage & { readonly type: "hello" } }
@@ -276,6 +278,8 @@ export type ServerEffect =
   /** The process has finalized: it and its helpers go on when supervision ends. */
   | { readonly type: "letGo" }
   | { readonly type: "send"; readonly message: ServerMessage }
+  /** The next spare is due. It starts after its `allowStart`. */
+  | { readonly type: "askToStartSpare" }
   | { readonly type: "spawnSpare" }
   /** The spare is the instance from now on. */
   | { readonly type: "promote" }

@@ -55,12 +55,12 @@ export function supervise(program: Program, options: SuperviseOptions): Supervis
   return new Supervision(
     checked,
     { log, ...rest },
-    log === "none" ? undefined : told(log, checked),
+    log === "none" ? undefined : loadLogger(log, checked),
   );
 }
 
 /** Tells what happens, by code that an active process, which imports this module, too, need not load. */
-function told(log: Log, { name }: CheckedProgram): (event: SupervisorEvent) => Promise<void> {
+function loadLogger(log: Log, { name }: CheckedProgram): (event: SupervisorEvent) => Promise<void> {
   const loading = Promise.all([import("./log.ts"), loadRuntime()])
     .then(([{ Lines, logger }, runtime]) => {
       const lines = new Lines(runtime);
@@ -131,9 +131,9 @@ export class Supervision implements Supervisor {
     const heartbeatWindow = transport.coalesces ? Math.min(settings.timeInterval / 200, 1) : 0;
     this.#driver = new Driver({
       runtime,
-      transport: served(transport, runtime),
+      transport: bindRuntime(transport, runtime),
       ...(!this.#options.transportChosen && {
-        otherTransport: async () => served(await loadTransport("pipe"), runtime),
+        otherTransport: async () => bindRuntime(await loadTransport("pipe"), runtime),
       }),
       guard: guardOf(runtime),
       killMode,
@@ -348,7 +348,7 @@ export class Supervision implements Supervisor {
   }
 }
 
-function served(transport: Transport, runtime: Runtime): ServerTransport {
+function bindRuntime(transport: Transport, runtime: Runtime): ServerTransport {
   const { name, sampled = false } = transport;
   return { name, sampled, open: () => transport.open(runtime) };
 }

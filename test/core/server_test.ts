@@ -22,6 +22,17 @@ test("core server: begin spawns instance 1 and nothing has a deadline before sta
   assertEquals(bench.pass(1e9), []);
 });
 
+test("core server: a program that is stopped while it waits for its first start is started as instance 1", () => {
+  const bench = new Bench({ asksBeforeStart: true });
+  bench.feed({ type: "begin" });
+  assertEquals(bench.state, "pending");
+  bench.feed({ type: "halt" });
+  assertEquals(bench.state, "stopped");
+  assertEquals(bench.feed({ type: "restart" }), [{ type: "askToStart" }]);
+  assertEquals(bench.feed({ type: "allowStart" }), [{ type: "spawn", instanceId: 1 }]);
+  assertEquals(bench.server.restarts, 0);
+});
+
 test("core server: a program that is stopped before its first start is started as instance 1", () => {
   const bench = new Bench();
   bench.feed({ type: "halt" });

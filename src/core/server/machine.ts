@@ -249,6 +249,7 @@ function beginNext(program: ProgramRecord, now: number): void {
   const promoted = program.spare.promote();
   if (!promoted) return spawn(program, now);
   program.beginInstance(now);
+  program.noteStart();
   program.push({ type: "promote" });
   program.instance.isUnaware = true;
   enterLaunched(program, promoted.pid, now);
@@ -265,6 +266,7 @@ function spawn(program: ProgramRecord, now: number): void {
 }
 
 function startProcess(program: ProgramRecord): void {
+  program.noteStart();
   program.state = "spawning";
   program.push({ type: "spawn", instanceId: program.instance.id });
 }

@@ -53,8 +53,8 @@ export class ProgramRecord {
   quorumProblem: Problem | null = null;
   /** An instance has registered. */
   everRegistered = false;
-  /** An instance has begun. The program may be stopped before that. */
-  #hasBegun = false;
+  /** The present instance has a process, or had one: a program may be stopped before that. */
+  #hasStarted = false;
   /** How the last instance ended. If the next one cannot be spawned, supervision ends with this. */
   lastExit: Exit | null = null;
   #effects: ServerEffect[] = [];
@@ -76,13 +76,18 @@ export class ProgramRecord {
   /** Replaces the record of the instance: nothing of the last instance holds for the next. */
   beginInstance(now: number): void {
     let { id } = this.instance;
-    if (this.#hasBegun) {
+    if (this.#hasStarted) {
       id = nextInstanceId(id);
       this.restarts++;
     }
-    this.#hasBegun = true;
+    this.#hasStarted = false;
     this.slack.reset();
     this.instance = this.#newInstance(id, now);
+  }
+
+  /** The instance gets its process. */
+  noteStart(): void {
+    this.#hasStarted = true;
   }
 
   #newInstance(id: number, now: number): InstanceRecord {

@@ -58,15 +58,11 @@ export function takeStack(
       attempt.end();
       resolve(finding);
     };
-    attempt.abandon = (why) => settle({ noStack: why });
     let compiled: string | undefined;
+    attempt.abandon = (why) =>
+      settle(compiled === undefined ? { noStack: why } : { stack: compiled });
     const cancel = runtime.schedule(
-      () =>
-        settle(
-          compiled === undefined
-            ? { noStack: `${attempt.stage} within ${Math.round(limitMs)} ms` }
-            : { stack: compiled },
-        ),
+      () => attempt.abandon(`${attempt.stage} within ${Math.round(limitMs)} ms`),
       limitMs,
       true,
     );

@@ -92,7 +92,7 @@ export class Descendants {
 }
 
 /** A process as it is now; undefined when it has ended, and where /proc cannot be read. */
-export function knownProcess(runtime: SystemFiles, pid: number): Known | undefined {
+function knownProcess(runtime: SystemFiles, pid: number): Known | undefined {
   const beginning = beginningOf(runtime, pid);
   return beginning === undefined ? undefined : { pid, beginning };
 }

@@ -1,4 +1,5 @@
-// The plan of the house: rooms with one direction, no circles, short files, a short way to the start of an active process.
+// Checks the plan of the rooms: one direction of imports, no circles, short files, few modules at
+// the start of an active process.
 
 import { assert, assertEquals } from "@std/assert";
 import { test } from "../support/harness.ts";
@@ -14,7 +15,7 @@ import {
 
 const house = readHouse();
 
-/** The house with some files more, or other ones. */
+/** The sources with some files added or replaced. */
 function rebuilt(files: Readonly<Record<string, string>>): House {
   return new Map([...house, ...Object.entries(files)]);
 }
@@ -36,7 +37,10 @@ test("nothing outside of a machine can write its state", () => {
   assertEquals(openFields(house), []);
 });
 
-/** What an active process on Deno loads, over the default transport, before its first heartbeat. */
+/**
+ * The modules that an active process on Deno loads over the default transport before its first
+ * heartbeat.
+ */
 const startPath = [
   "mod.ts",
   "src/active/active_process.ts",

@@ -1,4 +1,5 @@
-// Every example of the README, the docs and the doc comments runs, on this runtime, as its reader would run it.
+// Runs every example of the README, the docs and the doc comments on this runtime, as its reader
+// would.
 import { assert, assertGreater, assertMatch } from "@std/assert";
 import { readdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
@@ -36,7 +37,7 @@ test("an example that is not run here is used by another test", () => {
   }
 });
 
-/** The words of a line, as a shell takes it apart, up to a comment. */
+/** The words of a command line as a shell splits it, up to a comment. */
 function wordsOf(line: string): string[] {
   return [...line.replace(/ +#.*$/, "").matchAll(/'([^']*)'|"([^"]*)"|(\S+)/g)]
     .map(([, single, double, bare]) => single ?? double ?? bare!);

@@ -1,5 +1,5 @@
-// The core is pure, and runtime globals stay in their rooms: read from the sources themselves. What a room may import is in
-// architecture_test.ts.
+// Checks in the sources that the core is pure, and that only some rooms use runtime globals.
+// architecture_test.ts checks which room imports which.
 
 import { assert, assertEquals } from "@std/assert";
 import { test } from "../support/harness.ts";
@@ -39,7 +39,7 @@ const impure = [
   "FinalizationRegistry",
 ];
 
-/** What a file of the core does that it must not. */
+/** The forbidden things that a file of the core does. */
 function impurities(source: string): string[] {
   const outside = importsOf(source).filter((name) => !name.startsWith("."));
   return [...outside, ...namesIn(source, impure)];
@@ -47,7 +47,9 @@ function impurities(source: string): string[] {
 
 const runtimeGlobals = ["Deno", "Bun", "process"];
 
-/** What a file outside of src/runtime, src/ffi and src/cli/host takes from a runtime. */
+/**
+ * The runtime globals and modules that a file outside src/runtime, src/ffi and src/cli/host uses.
+ */
 function runtimeUses(source: string): string[] {
   const modules = importsOf(source).filter((name) => /^(node:|bun\b|npm:|jsr:|deno:)/.test(name));
   return [...modules, ...namesIn(source, runtimeGlobals)];

@@ -1,4 +1,5 @@
-// examples/web.ts heals in front of the reader's eyes: on Deno with the permissions that the README lists, and no more.
+// Checks that examples/web.ts heals itself; on Deno with exactly the permissions that the README
+// lists.
 import { assert, assertEquals, assertMatch } from "@std/assert";
 import { spawn } from "node:child_process";
 import { readFileSync } from "node:fs";
@@ -16,7 +17,7 @@ function readmeFlags(): string[] {
   return line![1]!.split(" ");
 }
 
-/** Asks for a page again and again, until it says that; its numbers. */
+/** Fetches a page until its text matches, and returns the numbers in the text. */
 function numbersOf(port: number, path: string, what: RegExp, after = 0): Promise<number[]> {
   return eventually(`${what} of ${path}`, async () => {
     const found = (await page(port, path))?.match(what)?.slice(1).map(Number);
@@ -36,7 +37,7 @@ test("the example web server heals from /hang and /crash, and keeps its visits",
     server.stdout.on("data", (text) => output += text);
     server.stderr.on("data", (text) => output += text);
     const exited = new Promise((resolve) => server.on("close", resolve));
-    // Of which number the first is that answers does not matter: the machine may be slow.
+    // The number of the first instance that answers does not matter: the machine may be slow.
     const visit = (after?: number) => numbersOf(port, "/", /^instance (\d+), visit (\d+)/, after);
     try {
       const [first, visits] = await visit();

@@ -4,10 +4,10 @@ let passed = 0;
 let failed = 0;
 let skipped = 0;
 
-/** What ends a check that cannot be made on this machine. */
+/** Thrown to end a check that this machine cannot make. */
 class Skipped extends Error {}
 
-/** One thing that must hold. */
+/** Checks one thing, and prints whether it holds. */
 export async function check(name, action) {
   try {
     await action();
@@ -21,19 +21,22 @@ export async function check(name, action) {
   }
 }
 
-/** Prints the last line, and before it how many were skipped; the exit status tells of failures. */
+/**
+ * Prints how many checks were skipped, then the counts as the last line. Sets exit status 1 after a
+ * failure.
+ */
 export function conclude() {
   if (skipped > 0) console.log(`${skipped} skipped`);
   console.log(`${passed} passed, ${failed} failed`);
   if (failed > 0) process.exitCode = 1;
 }
 
-/** Ends a check that cannot be made, or made in full, on this machine. */
+/** Ends the present check as skipped, in full or in part. */
 export function skip(why) {
   throw new Skipped(why);
 }
 
-/** For a machine on which nothing of the script can be checked. */
+/** Ends the script when nothing in it can be checked on this machine. */
 export function skipAll(why) {
   console.log(`SKIPPED ${why}`);
   conclude();

@@ -1,10 +1,13 @@
-// Every TypeScript example of the README, the docs and the doc comments becomes a program in test/generated/, with the
-// package's name replaced by its sources. The compiler checks all of them; test/house/examples_test.ts runs them.
+// Turns every TypeScript example of the README, the docs and the doc comments into a program in test/generated/, with
+// the package's name replaced by its sources. The compiler checks all of them. test/house/examples_test.ts runs them.
+//
 //   ```ts            runs to its end, with exit status 0
-//   ```ts serves     says something, and goes on until it is told to end, or ends by itself
-//   ```ts cluster    the same on a node of Corosync (test/cluster/examples_test.ts)
-//   ```ts imported   is imported, or started, by a test of its own
-// One that begins with the comment `// name.ts` is test/generated/name.ts: others, and tests, import it from there.
+//   ```ts serves     prints something, then goes on until it is stopped, or ends by itself
+//   ```ts cluster    like `serves`, on a node of Corosync (test/cluster/examples_test.ts)
+//   ```ts imported   is imported or started by a test of its own
+//
+// An example that begins with the comment `// name.ts` becomes test/generated/name.ts. Tests and other examples can
+// import it.
 
 import { mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";

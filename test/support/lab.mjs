@@ -1,12 +1,13 @@
-// Where the cluster tests run: each leg in a network namespace of its own, with its own /run and /dev/shm, so that its
-// Corosync meets no other. Needs root; what is missing is installed with apt, a program in C is compiled.
+// Prepares the place of the cluster tests. Each leg gets a network namespace, /run and /dev/shm of
+// its own, so that its Corosync meets no other. Needs root. Installs missing packages with apt and
+// compiles one C program.
 
 import { mkdirSync } from "node:fs";
 import { join } from "node:path";
 import { installPackages } from "./apt.mjs";
 import { root, run } from "./setup.mjs";
 
-/** What must be there, and the Debian package that brings it. */
+/** The files that must exist, and the Debian package of each. */
 const needed = {
   "/usr/sbin/corosync": "corosync",
   "/usr/include/corosync/sam.h": "libsam-dev",
@@ -20,13 +21,16 @@ const needed = {
 
 const setUp = "ip link set lo up; mount -t tmpfs tmpfs /run; mount -t tmpfs tmpfs /dev/shm";
 
-/** The command that runs `command` in such a place. */
+/** The command line that runs `command` in such a namespace. */
 export function enterLab(command) {
   const flags = ["--net", "--mount", "--propagation=private"];
   return ["unshare", ...flags, "sh", "-ec", `${setUp}; exec "$@"`, "sh", ...command];
 }
 
-/** Installs and compiles what the tests need; resolves to why they cannot run here, or undefined. */
+/**
+ * Installs and compiles what the tests need. Resolves to the reason why they cannot run here, or
+ * undefined.
+ */
 export async function prepareLab() {
   if (process.platform !== "linux") return `Corosync runs on Linux, this is ${process.platform}`;
   if (process.getuid() !== 0) {

@@ -39,7 +39,10 @@ async function collectHelp() {
     logLevel: "silent",
   });
   const { help, runHelp } = await import(`data:text/javascript,${encodeURIComponent(text)}`);
-  return [["sam --help", help], ["sam run --help", runHelp(false)], ["sam run --help-all", runHelp(true)]];
+  return [["sam --help", help], ["sam run --help", runHelp(false)], [
+    "sam run --help-all",
+    runHelp(true),
+  ]];
 }
 
 /** All of them as one text, to be compared with the one that is in the checkout. */

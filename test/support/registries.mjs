@@ -1,5 +1,6 @@
-// This package as npm's registry and JSR serve it, on a port of 127.0.0.1, so that `npm install @x/sam`, `npx @x/sam`,
-// `bun add @x/sam` and `deno add jsr:@x/sam` can be tried as they stand before anything is published.
+// Serves this package on a port of 127.0.0.1 as npm's registry and JSR would, so that `npm install
+// @x/sam`, `npx @x/sam`, `bun add @x/sam` and `deno add jsr:@x/sam` can be tried before anything is
+// published.
 
 import { createHash } from "node:crypto";
 import { once } from "node:events";
@@ -12,7 +13,7 @@ import { root } from "./setup.mjs";
 const json = (path) => JSON.parse(readFileSync(join(root, path), "utf8"));
 const hash = (name, bytes, encoding) => createHash(name).update(bytes).digest(encoding);
 
-/** What `deno publish` takes: test/tools/check.mjs holds it to these. */
+/** The sources that `deno publish` takes. test/tools/check.mjs checks that it takes no others. */
 function sources() {
   const folders = ["src", "transports"].flatMap((folder) =>
     readdirSync(join(root, folder), { recursive: true }).map((name) => `${folder}/${name}`)
@@ -20,7 +21,9 @@ function sources() {
   return ["mod.ts", ...folders.filter((name) => name.endsWith(".ts"))];
 }
 
-/** A module as `deno publish` writes it: the names of npm packages that deno.json knows become `npm:` imports. */
+/**
+ * A module as `deno publish` writes it: npm packages that deno.json names become `npm:` imports.
+ */
 function published(path) {
   const { imports } = json("deno.json");
   const text = readFileSync(join(root, path), "utf8");
@@ -76,7 +79,10 @@ export async function serveRegistries(tarball) {
   answers.set(`/jsr/${name}/${version}_meta.json`, JSON.stringify({ manifest, exports }));
 
   return {
-    /** The variables that lead there; `home` is a new directory, which takes what is fetched. Other packages come as ever. */
+    /**
+     * The environment variables that lead to this registry. `home` is a new directory for
+     * everything that is fetched. Other packages come from their usual registry.
+     */
     environment(home) {
       const own = join(homedir(), ".npmrc");
       const lines = existsSync(own) ? readFileSync(own, "utf8").split("\n") : [];

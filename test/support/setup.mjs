@@ -1,5 +1,6 @@
-// Brings a checkout into working order: packages installed, dist/ and .build/ compiled. Says nothing unless
-// something fails or takes long. Runs on Node 20 with nothing installed; `node test/support/setup.mjs` does it all.
+// Prepares a checkout: installs the packages, compiles dist/ and .build/. Prints nothing unless
+// something fails or takes long. Runs on Node 20 with nothing installed: `node
+// test/support/setup.mjs`.
 
 import { spawn } from "node:child_process";
 import { createHash } from "node:crypto";
@@ -49,8 +50,8 @@ export async function build() {
 }
 
 /**
- * The path of a deno.json in .build/ that is the committed one, but resolves jsr:@std/assert to the copy in
- * test/support/std-assert, without network.
+ * Path of a deno.json in .build/: the committed one, except that jsr:@std/assert is the copy in
+ * test/support/std-assert, which needs no network.
  */
 export function offlineDenoConfig() {
   const { imports, compilerOptions, nodeModulesDir } = JSON.parse(

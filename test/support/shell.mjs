@@ -1,4 +1,4 @@
-// Command lines as their reader would type them, and the programs that they start.
+// Runs command lines as a reader of the docs types them, and finds the programs that they start.
 
 import { spawn } from "node:child_process";
 import { setTimeout as sleep } from "node:timers/promises";
@@ -10,9 +10,9 @@ export function must(what, message) {
   if (!what) throw new Error(message);
 }
 
-/** A line that a shell has been given. */
+/** A command line that was given to a shell. */
 class Running {
-  /** What it has said, on both streams. */
+  /** The output so far, of both streams. */
   output = "";
   #line;
   #child;
@@ -33,7 +33,7 @@ class Running {
     );
   }
 
-  /** Asks again and again, for as long as it runs; resolves to the first answer. */
+  /** Calls `ask` until it gives an answer, while the command runs. Resolves to the first answer. */
   async until(what, ask) {
     for (const end = Date.now() + limitMs;; await sleep(50)) {
       const answer = await ask();
@@ -48,7 +48,7 @@ class Running {
     return this.until(String(pattern), () => pattern.exec(this.output));
   }
 
-  /** The process that is watched: of those whose command has `text` in it, the innermost. */
+  /** The pid of the watched process: the innermost one whose command line contains `text`. */
   async activeProcess(text) {
     const { output } = await run("ps", ["-eo", "pid=,ppid=,args="]);
     const rows = output.split("\n").map((row) => /(\d+) +(\d+) (.*)/.exec(row)?.slice(1) ?? []);
@@ -68,7 +68,7 @@ class Running {
     } catch { /* it has ended */ }
   }
 
-  /** Waits for its end, and resolves to the exit status. */
+  /** Waits for the end of the command, and resolves to its exit status. */
   async ended(limit = limitMs) {
     const late = setTimeout(() => this.kill(), limit);
     const status = await this.#exited;
@@ -76,7 +76,7 @@ class Running {
     return status;
   }
 
-  /** Ctrl-C in a terminal. */
+  /** Presses Ctrl-C in the terminal. */
   async interrupt() {
     this.#signal("SIGINT");
     const status = await this.ended();
@@ -91,7 +91,7 @@ class Running {
   }
 }
 
-/** A shell in an environment. */
+/** A shell with an environment. */
 export class Shell {
   #env;
 
@@ -99,7 +99,7 @@ export class Shell {
     this.#env = env;
   }
 
-  /** A line that does its work and ends, with 0; resolves to what it said. */
+  /** Runs a line that must end with exit status 0. Resolves to its output. */
   async done(line, cwd, limit = limitMs) {
     const running = new Running(line, { cwd, env: this.#env });
     const status = await running.ended(limit);
@@ -107,14 +107,14 @@ export class Shell {
     return running.output;
   }
 
-  /** A line that ends with another status than 0. */
+  /** Runs a line that must end with another exit status than 0. */
   async fails(line, cwd) {
     const running = new Running(line, { cwd, env: this.#env });
     const status = await running.ended();
     must(status !== 0, `"${line}" succeeded:\n${running.output}`);
   }
 
-  /** A line that goes on until Ctrl-C; `action` is done meanwhile. */
+  /** Runs a line until Ctrl-C, and calls `action` meanwhile. */
   async during(line, cwd, action) {
     const running = new Running(line, { cwd, env: this.#env });
     try {

@@ -1,6 +1,6 @@
-// `npm run check`: types, lint, format, documentation and packaging. `npm run fmt` (--fix) formats first; with a part of its
-// name, `npm run check -- tsc`, only what is so called is checked. `npm run docs` is one of the checks: the API reference,
-// in .build/docs.
+// `npm run check`: types, lint, format, words, documentation and packaging. `npm run fmt` (--fix)
+// formats first, and writes test/house/messages.txt. `npm run check -- tsc` runs only the checks
+// with "tsc" in their names. `npm run docs` is one of them: the API reference, in .build/docs.
 
 import { install, offlineDenoConfig, root, run, runtimesDir } from "../support/setup.mjs";
 import { extractExamples } from "../support/examples.mjs";
@@ -20,7 +20,7 @@ const declarations = entries.map((entry) => `dist/${entry.replace(/ts$/, "d.ts")
 const folders = ["src", "transports", "test", "bench", "examples"]
   .filter((folder) => existsSync(join(root, folder)));
 
-/** A warning of these is a failure, too, but for imports of what only the user names. */
+/** A warning fails these checks too, except for imports of packages that only the user names. */
 const clean = ["deno publish --dry-run"];
 const checks = [
   ["deno fmt --check", deno, ["fmt", "--check"]],

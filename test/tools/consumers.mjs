@@ -1,7 +1,6 @@
-// The package as npm would publish it, in fresh folders with nothing else installed: each version of Node, and Deno, run the
-// README's first program, which heals; TypeScript is strict and has no further types. A server made with Express, which is
-// taken from the registry, heals of a hang under `sam run`. How the package is installed as README and docs say, from npm
-// and JSR: docs.mjs.
+// Installs the package as npm would publish it, in fresh folders with nothing else. Each version of Node, and Deno, runs
+// the README's first program, which heals itself. TypeScript is strict and has no further types. An Express server from
+// the registry hangs under `sam run` and is healed. docs.mjs tests installation from npm and JSR.
 //
 //   npm run test:consumers
 //
@@ -14,7 +13,7 @@ import { check, conclude } from "../support/counted.mjs";
 import { install, root, run, runtimesDir } from "../support/setup.mjs";
 import { must, Shell } from "../support/shell.mjs";
 
-/** What it has now; more needs a reason. */
+/** The present size, rounded up. Raise it only with a reason in the commit. */
 const maxUnpackedBytes = 680_000;
 
 await install(root);
@@ -42,14 +41,14 @@ const readme = readFileSync(join(root, "README.md"), "utf8");
 const program = /^```ts serves\n([\s\S]*?)^```$/m.exec(readme)[1];
 const json = (path) => JSON.parse(readFileSync(join(root, path), "utf8"));
 
-/** Runs a command to its end, which must be a good one. */
+/** Runs a command, which must end with exit status 0. */
 async function good(command, args, options) {
   const { code, output } = await run(command, args, options);
   must(code === 0, `${command} ${args.join(" ")} ended with ${code}:\n${output}`);
   return output;
 }
 
-/** A new folder with the program in it. */
+/** Makes a new folder with the program in it. */
 function folder(name, files) {
   const path = join(directory, name);
   mkdirSync(path);
@@ -208,7 +207,7 @@ const express = folder("express", {
 const hangingLine = 1 + server.split("\n").indexOf("  for (;;);");
 const cli = "node_modules/@x/sam/dist/cli.js";
 
-/** Runs the server; a request that hangs it is followed by one that is answered. */
+/** Runs the server, sends it a request that hangs it, then waits for an answer to the next one. */
 async function healsExpress(runtime, line) {
   const output = await shell.during(line, express, async (running) => {
     const [, first] = await running.said(RegExp(`^${runtime} port (\\d+)\n`, "m"));
@@ -236,7 +235,7 @@ for (
     ["node", `npx --offline @x/sam ${words} server.js`],
     ["deno", `npx --offline @x/sam ${words} --runtime deno server.js`],
     ["deno", `deno run -A --no-prompt ${cli} ${words} --runtime deno server.js`],
-    ["bun", `bun ${cli} ${words} --runtime bun server.js`], // it has no way to tell the line
+    ["bun", `bun ${cli} ${words} --runtime bun server.js`], // Bun has no way to find the line
   ]
 ) {
   await check(`Express heals of a hang: ${line}`, () => healsExpress(runtime, line));

@@ -1,9 +1,10 @@
-// docs/how-to/containers.md, done as it says: its Dockerfile is built, with the package as npm would publish it and the server of
-// docs/getting-started.md, and runs as it promises, healed of a hang; its manifest for Kubernetes runs as a pod.
+// Does what docs/how-to/containers.md says. Builds its Dockerfile, with the package as npm would publish it and the
+// server of docs/getting-started.md. Runs it and heals a hang. Runs the Kubernetes manifest as a pod.
 //
-//   npm run test:containers          needs root, and installs podman and the like with apt; elsewhere it is skipped
+//   npm run test:containers     needs root, installs podman with apt; skipped elsewhere
 //
-// The image `node:24-slim` is made of this machine's files, so no registry is asked. The last line is `N passed, N failed`.
+// The image `node:24-slim` is made from files of this machine, so no registry is asked. The last line is
+// `N passed, N failed`.
 
 import {
   chmodSync,
@@ -37,7 +38,7 @@ if (why !== undefined) skipAll(why);
 await install(root);
 await install(runtimesDir);
 
-/** What podman leaves behind, whatever its store. */
+/** Podman leaves this file behind wherever its store is. */
 const lock = "/dev/shm/libpod_lock";
 const hadLock = existsSync(lock);
 const groups = "find /sys/fs/cgroup -depth -path '*/libpod_parent*' -type d";
@@ -45,7 +46,7 @@ const hadGroups = (await run("sh", ["-c", groups])).output !== "";
 const directory = mkdtempSync(join(tmpdir(), "sam-containers-"));
 const path = (...names) => join(directory, ...names);
 const running = ["--network=none"];
-// The limits that podman would set are higher than some machines allow.
+// The limits that podman sets by default are higher than some machines allow.
 const limits = '[containers]\ndefault_ulimits = ["nofile=1000:1000", "nproc=1000:1000"]\n';
 writeFileSync(path("containers.conf"), limits);
 const docs = (name) => readFileSync(join(root, "docs", name), "utf8");
@@ -53,7 +54,7 @@ const page = docs("how-to/containers.md");
 const block = (text, language) =>
   new RegExp(`^\`\`\`${language}\n([\\s\\S]*?)^\`\`\`$`, "m").exec(text)[1];
 
-/** Podman, with a store of its own. */
+/** Runs podman with a store of its own. */
 function podman(...args) {
   const own = [`--root=${path("store")}`, `--runroot=${path("run")}`, `--tmpdir=${path("run")}`];
   const flags = ["--runtime=runc", "--cgroup-manager=cgroupfs", "--log-level=error"];
@@ -77,7 +78,7 @@ async function eventually(ask, holds) {
   }
 }
 
-/** What an image of Node has, as far as a Dockerfile uses it: node, npm, a shell, a user. */
+/** Makes an image with what a Dockerfile needs of Node's: node, npm, a shell and a user. */
 async function makeImage() {
   const image = path("image");
   const copy = async (file, to = file) => {
@@ -113,7 +114,9 @@ async function makeImage() {
   return await podman("run", "--rm", ...running, "node:24-slim", "sh", "-c", "exit 0");
 }
 
-/** The folder that the Dockerfile is built in: a server, the package it uses, and the lock file. */
+/**
+ * Makes the folder in which the Dockerfile is built: a server, its package.json and the lock file.
+ */
 async function makeApplication() {
   const app = path("app");
   mkdirSync(app);
@@ -136,7 +139,7 @@ async function makeApplication() {
   return await good(podman(...build, "--tag=web", app));
 }
 
-/** Fetches from within the container. */
+/** Fetches a URL from inside the container. */
 const get = (name, port, url) => {
   const code =
     `fetch("http://127.0.0.1:${port}${url}").then(async (r) => console.log(r.status, await r.text()))`;

@@ -1,14 +1,14 @@
-// README and docs, done as they say: every line of every ```sh block (that is not indented: the set-up of
-// two machines in docs/cluster.md) is given to a shell as it stands, in a folder as its page
-// describes it, and what the page promises must follow. A block that has no scene here fails.
+// Does what README and docs say. Each line of each ```sh block is given to a shell, in a folder as the page describes
+// it, and the promised result must follow. Indented blocks are left out: the set-up of two machines for a cluster. A
+// block without a scene here fails.
 //
 //   npm run test:docs                  all pages
-//   npm run test:docs -- README.md     one of them
+//   npm run test:docs -- README.md     one page
 //   npm run test:docs -- --short       without the benchmarks
 //
-// npm, npx, bun, bunx, deno, node and sam are real, and so is Redis, which is installed with apt where it is root and else
-// skipped; npm's registry and JSR are a server of ours with this checkout's package, and GitHub is a copy of this checkout.
-// The last line is `N passed, N failed`.
+// npm, npx, bun, bunx, deno, node, sam and Redis are real. Redis is installed with apt as root, and its scenes are
+// skipped elsewhere. npm's registry and JSR are local servers with this checkout's package, and GitHub is a copy of this
+// checkout. The last line is `N passed, N failed`.
 
 import { once } from "node:events";
 import {
@@ -32,7 +32,10 @@ import { install, root, run, runtimesDir } from "../support/setup.mjs";
 import { must, Shell } from "../support/shell.mjs";
 
 const isShort = process.argv.includes("--short");
-/** Of this machine, for others; its own where it has no other. */
+/**
+ * An address of this machine that others could use; an address of the loopback interface if it has
+ * no other.
+ */
 const address = Object.values(networkInterfaces()).flat()
   .find(({ family, internal }) => family === "IPv4" && !internal)?.address ?? "127.0.0.2";
 const ports = [6379, 8000, 8080, 9464];
@@ -43,7 +46,7 @@ for (const port of ports) {
     .catch(({ message }) => skipAll(`the docs use port ${port}: ${message}`));
   server.close();
 }
-const redis = "/usr/bin/redis-check-rdb"; // what redis-server is a name of: its own package would also start it
+const redis = "/usr/bin/redis-check-rdb"; // redis-server is a name of this file. Its own package would also start the server.
 const noRedis = await installPackages({ [redis]: "redis-tools" });
 const noCurl = await installPackages({ "/usr/bin/curl": "curl" });
 await install(root);
@@ -56,7 +59,7 @@ const page = (name) => readFileSync(join(root, name), "utf8");
 const blocks = (name, kind) =>
   [...page(name).matchAll(RegExp(`^\`\`\`${kind}\n([^]*?)^\`\`\`$`, "gm"))].map(([, text]) => text);
 
-// The world of a reader: a home, the runtimes, a package that was published.
+// The reader's machine: a home directory, the runtimes, and a published package.
 for (const folder of ["bin", "global", "run", "tmp"]) mkdirSync(path(folder), { mode: 0o700 });
 const runtimes = join(runtimesDir, "node_modules");
 const programs = {
@@ -104,7 +107,7 @@ const get = async (port, at = "/", host = "127.0.0.1") => {
 };
 const answers = (running, ...where) =>
   running.until(`answer from ${where.join()}`, () => get(...where));
-/** Waits until `sam status` says of all these programs that they are ready. */
+/** Waits until `sam status` shows all these programs as ready. */
 const ready = (running, ...names) =>
   running.until(`${names} that is ready in sam status`, async () => {
     const line = "sam status --json 2>/dev/null";
@@ -115,7 +118,7 @@ const ready = (running, ...names) =>
   });
 
 let folders = 0;
-/** A new folder with these files, a package of ES modules. */
+/** Makes a new folder with these files, as a package of ES modules. */
 function folder(files) {
   const own = path(`folder${++folders}`);
   mkdirSync(own);
@@ -126,7 +129,7 @@ function folder(files) {
   return own;
 }
 
-/** This checkout, where `git clone` looks for it. */
+/** Puts this checkout where `git clone` looks for it. */
 async function publishSources() {
   const target = path("git/sam");
   const left = /(^|\/)(node_modules|dist|\.build|\.git|coverage|generated)$/;
@@ -145,7 +148,7 @@ const [program] = blocks("README.md", "ts serves");
 const working = 'setInterval(() => console.log("it works"), 100);\n';
 const serving = 'require("node:http").createServer((_, to) => to.end("well")).listen(8080);\n';
 
-/** A line that runs `server`, which hangs and is healed. */
+/** Checks a line that runs `server`: the server hangs, and is healed. */
 function healed(line, cwd) {
   return shell.during(line, cwd, async (running) => {
     const before = await answers(running, 8080);
@@ -156,7 +159,7 @@ function healed(line, cwd) {
   });
 }
 
-/** A line that runs `working`, whose process is killed. */
+/** Checks a line that runs `working`: its process is killed, and a new one starts. */
 function keptRunning(line, name, cwd) {
   return shell.during(line, cwd, async (running) => {
     await running.said(/it works/);
@@ -165,7 +168,7 @@ function keptRunning(line, name, cwd) {
   });
 }
 
-/** examples/web.ts fails, and goes on counting. */
+/** Makes examples/web.ts fail, and checks that its count goes on. */
 async function keepsCount(running, failure) {
   const first = await answers(running, 8000);
   must(first === "instance 1, visit 1\n", first);
@@ -176,7 +179,7 @@ async function keepsCount(running, failure) {
   );
 }
 
-/** The commands in a column of one of the tables of docs/getting-started.md. */
+/** The commands in one column of a table in docs/getting-started.md. */
 function column(table, number) {
   const tables = page("docs/getting-started.md").match(/(^\|.*\|\n)+/gm);
   const rows = tables[table].split("\n").slice(2, -1);
@@ -184,7 +187,10 @@ function column(table, number) {
   return cells.map((cell) => /^`(.*)`$/.exec(cell)[1]);
 }
 
-/** Whether lines are among what was said, in this order, whatever the numbers and folders in them. */
+/**
+ * Fails unless the output contains these lines in this order, whatever the numbers and folders in
+ * them.
+ */
 function mustTell(output, lines) {
   const shape = (line) =>
     line.replace(/file:\/\/.*\/(\S+:\d+):\d+/, "$1").replace(/(?<=[ (])\d+(\.\d+)?/g, "N");
@@ -195,7 +201,9 @@ function mustTell(output, lines) {
   }
 }
 
-/** Page by page, block by block: a function that has a parameter for each line. */
+/**
+ * The scenes by page and block: each is a function with one parameter for each line of the block.
+ */
 const scenes = {
   "README.md": [
     (npx) => healed(npx, folder({ "server.js": server })),
@@ -316,7 +324,7 @@ const scenes = {
   ],
   // test/cluster/examples_test.ts
   "docs/cluster.md": [undefined],
-  // Of the benchmarks (20 minutes), those of 3 minutes, and in the long form only.
+  // Only `npm run bench:quick` runs, which takes three minutes, and only in the long form.
   "docs/performance.md": [
     async (apt, bench, quick, part, check) => {
       const { scripts } = JSON.parse(page("package.json"));
@@ -335,7 +343,7 @@ const scenes = {
   ],
 };
 
-/** Configurations of several programs: what they need, and the names of what they run. */
+/** The configurations of several programs: the files they need, and the names of their programs. */
 const configurations = {
   "docs/cli.md": [{ "worker.ts": working, "web.ts": working }, "store", "worker", "web"],
   "docs/how-to/pm2.md": [{ "api.js": working, "mailer.js": working }, "api", "mailer"],

@@ -1,12 +1,14 @@
-// Kills servers, applications and spares at random moments, and looks at what is left.
+// Kills servers, programs and spares at random moments, and looks for leftovers.
 //
-//   npm run test:faults                                      1,000 kills on each of node26, deno and bun, some 6 minutes each;
-//                                                            then a minute with all cores busy (test/faults/load_test.ts)
-//   npm run test:faults -- --only deno --kills 50 --seed 7   fewer; the seed decides who is killed and when
-//   npm run test:faults -- --busy 0                          without the minute
+//   npm run test:faults                            1,000 kills on each of node26, deno and bun (6 minutes each),
+//                                                  then a minute with all cores busy (test/faults/load_test.ts)
+//   npm run test:faults -- --only deno --kills 50  fewer kills on one runtime
+//   npm run test:faults -- --seed 7                the seed decides which process is killed, and when
+//   npm run test:faults -- --busy 0                without the busy minute
 //
-// After each kill of a server: its processes are gone, and what its directories may have left the next one removes. After a
-// kill of the application: the next instance has what was acknowledged before. The last line is `N kills, N failures`.
+// After each kill of a server its processes must be gone, and the next server must remove any directory that it left.
+// After a kill of the program the next instance must get the data that was acknowledged before. The last line is
+// `N kills, N failures`.
 
 import { spawn, spawnSync } from "node:child_process";
 import { mkdtempSync, readdirSync, readFileSync, rmSync } from "node:fs";
@@ -37,9 +39,9 @@ const random = () => {
   return state / 2 ** 32;
 };
 
-/** All servers have it as TMPDIR. */
+/** TMPDIR of all servers. */
 const temporary = mkdtempSync(join(tmpdir(), "faults-"));
-/** Where a server makes its directory, and removes what an earlier one has left there. */
+/** The directories in which a server makes its own, and removes those of killed servers. */
 const homes = { unix: temporary, shm: "/dev/shm" };
 const servers = new Set();
 let stray = [];
@@ -69,7 +71,10 @@ if (Number(options.busy) > 0) {
 if (failures > 0) process.exitCode = 1;
 console.log(`${kills} kills, ${failures} failures`);
 
-/** One server, until it is killed itself; returns how many kills that took. */
+/**
+ * Starts one server and kills its processes until the server itself is killed. Returns the number
+ * of kills.
+ */
 async function life(runtime, most) {
   const directory = mkdtempSync(join(tmpdir(), "faults-"));
   const output = join(directory, "lines");
@@ -114,7 +119,7 @@ async function life(runtime, most) {
       const began = lines("started").length;
       if (random() < 0.7) {
         await eventually("a start", () => lines("started").length > 0 || server.exitCode !== null);
-        if (server.exitCode !== null) break; // the first instance ended before it had started
+        if (server.exitCode !== null) break; // the first instance ended before it started
         const before = stray.filter((path) => path.startsWith(`${homes[transport]}/`));
         await eventually(
           "the removal of what was left",
@@ -122,7 +127,8 @@ async function life(runtime, most) {
         );
       }
       await sleep(random() * random() * 600);
-      // Not what the server has forked and not yet made another program of: that may become its guard.
+      // A child that the server has forked but that has not yet called exec() may become its guard,
+      // so it is not killed.
       const instances = tagged(tag).filter((pid) =>
         commandOf(pid).includes("faults/program") &&
         read(`/proc/${pid}/environ`).includes("SAM_LINK=")
@@ -136,7 +142,7 @@ async function life(runtime, most) {
       if (victim === server.pid) break;
       if (wasActive) await eventually("the next start", () => lines("started").length > began);
     }
-    // Each stores its number, and says "started" when that is acknowledged.
+    // Each instance stores its number, and prints "started" when that is acknowledged.
     const stored = lines("started").map(({ instance }) => instance);
     for (const { instance, data: [restored = 0] } of lines("registered")) {
       const acknowledged = Math.max(0, ...stored.filter((each) => each < instance));
@@ -165,7 +171,7 @@ async function life(runtime, most) {
   return Math.max(done, 1);
 }
 
-/** Kills a process; whether it was still there. */
+/** Kills a process. Returns false if it had already ended. */
 function killed(pid) {
   try {
     return process.kill(pid, "SIGKILL");
@@ -174,7 +180,7 @@ function killed(pid) {
   }
 }
 
-/** The directories of servers: sam-NAMESPACE-PID-RANDOM, the number in base 36. */
+/** The directories of servers: sam-NAMESPACE-PID-RANDOM, with numbers in base 36. */
 function directories() {
   return Object.values(homes).flatMap((home) =>
     readdirSync(home).filter((name) =>

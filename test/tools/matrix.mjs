@@ -1,16 +1,15 @@
-// Runs a suite, test/**/*_test.ts or test/cluster/*_test.ts, on six runtimes, and checks that all of them ran the same tests.
-// The suite `package` is scripts, once each: the package in its users' hands, README and docs as they say, the status page in
-// a browser, containers.
+// Runs a suite (test/**/*_test.ts or test/cluster/*_test.ts) on six runtimes, and checks that all of them ran the same
+// tests. The suite `package` is a set of scripts that run once each: the installed package, README and docs, the status
+// page in a browser, containers.
 //
 //   npm test                                      all of test/, and the package
-//   npm run test:cluster                          all of test/cluster/, which needs root, and installs Corosync with apt
-//   npm test -- --suite main,cluster --short      two suites; what does not depend on the runtime runs on one leg only, else on four
-//   npm test -- --only node20,deno --file cli/run,start   some legs, some files (test/cli/run_test.ts, test/*/start_test.ts)
+//   npm run test:cluster                          all of test/cluster/: needs root, installs Corosync with apt
+//   npm test -- --suite main,cluster --short      two suites, with fewer tests on the older versions of Node
+//   npm test -- --only node20,deno --file cli/run,start   two legs, test/cli/run_test.ts and test/*/start_test.ts
 //   npm test -- --jobs 1                          one leg at a time (default 2)
 //   npm test -- --jsr                             Deno takes @std/assert from jsr.io, not from this folder
 //
-// Each leg's output is in .build/logs/. The last line is `N passed, N failed`; the line before it says what was skipped, if
-// anything was.
+// Each leg's output is in .build/logs/. The last line is `N passed, N failed`. The line before it lists what was skipped.
 
 import { spawn } from "node:child_process";
 import { createWriteStream, mkdirSync, readdirSync, readFileSync, rmSync } from "node:fs";
@@ -36,11 +35,11 @@ const { values: options } = parseArgs({
   },
 });
 
-/** Everything that is wrong apart from a failed test: each counts as one failure. */
+/** Failures that are not failures of a test. Each counts as one. */
 const faults = [];
 const list = (values) => (values ?? []).flatMap((value) => value.split(","));
 
-/** What some tests compare with; where it cannot be installed, they are skipped. */
+/** Commands that some tests compare with. Tests are skipped where a command cannot be installed. */
 const tools = {
   "/usr/bin/promtool": "prometheus",
   "/usr/bin/zsh": "zsh",
@@ -48,7 +47,10 @@ const tools = {
   "/bin/busybox": "busybox",
 };
 const scripts = ["consumers", "docs", "page", "containers"];
-/** A suite is some folders of test/; `prepare` resolves to why it cannot run here, or undefined; `enter` is where its legs run. */
+/**
+ * A suite is a list of folders in test/. `prepare` resolves to the reason why it cannot run here,
+ * or undefined. `enter` gives the command that runs its legs in their own place.
+ */
 const suites = {
   package: {},
   main: {
@@ -72,7 +74,8 @@ if (complaints !== "") {
 const { newest, runtimeNames, runtimePath } = await import(
   "../../.build/test/support/runtimes.js"
 );
-// With --short the newest run the most: they come first, so that none runs alone at the end.
+// With --short the newest versions run the most tests. They come first, so that none of them runs
+// alone at the end.
 const legNames = options.only ? list(options.only) : [...new Set([...newest, ...runtimeNames])];
 mustKnow("leg", legNames, runtimeNames);
 mustKnow("suite", suiteNames, Object.keys(suites));
@@ -84,7 +87,7 @@ const known = suitesWithFiles.flatMap((name) => testFilesIn(suites[name].folders
 mustKnow("file", wanted.filter((name) => !known.some((file) => isCalled(file, name))), known);
 
 mkdirSync(logs, { recursive: true });
-const offlineConfig = offlineDenoConfig(); // the programs that tests start take theirs from here, whatever the leg does
+const offlineConfig = offlineDenoConfig(); // the programs that tests start use this one, whatever the leg uses
 const denoConfig = options.jsr ? join(root, "deno.json") : offlineConfig;
 const groups = new Set();
 for (const signal of ["SIGINT", "SIGTERM", "SIGHUP"]) {
@@ -97,7 +100,7 @@ for (const signal of ["SIGINT", "SIGTERM", "SIGHUP"]) {
 const legs = [];
 const skippedSuites = [];
 if (suiteNames.includes("main")) await runSuite("main");
-// The legs of the cluster are in a place of their own, and nothing that the scripts do can be seen there.
+// Legs of the cluster suite run in namespaces, where the scripts' processes cannot be seen.
 const beside = suiteNames.includes("package") ? [runScripts] : [];
 if (suiteNames.includes("cluster")) await runSuite("cluster", beside);
 else await inLanes(beside);
@@ -112,7 +115,7 @@ const skipped = [
 if (skipped.length > 0) console.log(`skipped: ${skipped.join(", ")}`);
 console.log(`${sum("passed")} passed, ${failed} failed`);
 
-/** The test files in some folders, as `--file` takes them: `cli/run`. */
+/** The test files in some folders, in the form that `--file` takes: `cli/run`. */
 function testFilesIn(folders) {
   return folders.flatMap((folder) =>
     readdirSync(join(root, "test", folder)).sort()
@@ -121,12 +124,12 @@ function testFilesIn(folders) {
   );
 }
 
-/** The name of a file with its folder, or without. */
+/** True if a file has this name, with or without its folder. */
 function isCalled(file, name) {
   return `/${file}`.endsWith(`/${name}`);
 }
 
-/** The folders of test/ with tests that every leg runs. */
+/** The folders of test/ whose tests run on every leg. */
 function roomsOfTests() {
   return readdirSync(join(root, "test"), { withFileTypes: true })
     .filter((entry) => entry.isDirectory() && !["cluster", "runtimes"].includes(entry.name))
@@ -156,7 +159,7 @@ async function runScripts() {
   for (const script of scripts) await runScript(script);
 }
 
-/** A script counts what it checks, or says why it cannot. */
+/** Runs a script, which prints how many checks passed, or why it was skipped. */
 async function runScript(name) {
   const path = `test/tools/${name}.mjs`;
   const flags = ["--built", ...(options.short ? ["--short"] : [])];
@@ -168,11 +171,11 @@ async function runScript(name) {
   if (failed > 0) console.log(`--- ${path}\n${output}`);
   else for (const why of whys) console.log(why.replace("SKIPPED", `$&  ${path}:`));
   console.log(`${failed > 0 ? "FAILED" : "ok"}  ${path}: ${counts[0]}, ${skipped} skipped`);
-  if (whys.length > skipped) skippedSuites.push(path); // all of it
+  if (whys.length > skipped) skippedSuites.push(path); // the whole script was skipped
   legs.push({ passed: Number(counts[1]), failed, skipped });
 }
 
-/** Runs the legs of a suite, and other jobs beside them. */
+/** Runs the legs of a suite, and other jobs at the same time. */
 async function runSuite(suite, beside = []) {
   const own = [];
   await inLanes([...beside, ...await legsOf(suite, own)]);
@@ -180,7 +183,7 @@ async function runSuite(suite, beside = []) {
   legs.push(...own);
 }
 
-/** The legs of a suite, as jobs; none where it cannot run. What comes of them is added to `own`. */
+/** The legs of a suite as jobs; none where it cannot run. Their results are added to `own`. */
 async function legsOf(suite, own) {
   const { folders, prepare } = suites[suite];
   const files = testFilesIn(folders)
@@ -216,22 +219,26 @@ function commandOf(name, suite, report, sources) {
     ];
   }
   if (name === "bun") {
-    // The harness has its own limit per test.
+    // The harness limits the time of each test by itself.
     const flags = ["--isolate", `--timeout=${legLimitMs}`, "--reporter=junit"];
     return [path, "test", ...flags, `--reporter-outfile=${report}`, ...sources];
   }
-  // One file at a time: two legs share two cores already, and the tests spawn processes and measure time.
+  // One file at a time: two legs already share two cores, and the tests spawn processes and measure
+  // time.
   const flags = ["--test", "--test-concurrency=1"];
   flags.push("--test-reporter=spec", "--test-reporter-destination=stdout");
   flags.push("--test-reporter=junit", `--test-reporter-destination=${report}`);
   const compiled = sources.map((file) => file.replace("./", "./.build/").replace(/ts$/, "js"));
-  // Node 20 knows no TypeScript; the others do, as the suite main shows on Node 26 (in the short form `pairs` shows it), but
-  // a program starts three times sooner when it is compiled.
+  // Node 20 cannot load TypeScript. Newer versions can, which the suite `main` shows on Node 26 (in
+  // the short form `pairs` shows it). Compiled programs start three times sooner.
   const isSource = name === "node26" && suite === "main" && !options.short;
   return [path, ...flags, ...(isSource ? sources : compiled)];
 }
 
-/** The programs that a test finds by name are those of the matrix; `node` is the leg's own. */
+/**
+ * The environment of a leg. Programs that a test finds by name are those of the matrix; `node` is
+ * the leg's own.
+ */
 function environmentOf(name) {
   const programs = [name.startsWith("node") ? name : "node24", "deno", "bun"];
   const environment = {
@@ -258,7 +265,7 @@ async function runLeg(name, suite, sources) {
   const started = Date.now();
   const problems = [];
   const out = createWriteStream(log);
-  // A process group of its own: what hangs is killed with all that it started.
+  // A process group of its own, so that a leg that hangs is killed with all its processes.
   const child = spawn(command, args, {
     cwd: root,
     env,
@@ -330,8 +337,8 @@ function report(leg) {
 }
 
 /**
- * A test that ended its process early, or that one runner did not see, is in no report: compare the reports. One fault
- * per leg; a leg that was killed or reports nothing has its own already.
+ * Finds tests that one runner did not report, because a test ended its process or the runner missed
+ * it. Counts one failure for each leg, except for legs that failed as a whole.
  */
 function compare(legs) {
   const counted = legs.filter((leg) => leg.tests.length > 0 && leg.problems.length === 0);
@@ -348,7 +355,10 @@ function compare(legs) {
   }
 }
 
-/** The test cases of a JUnit report; none if it is missing. All three runners write nearly the same XML. */
+/**
+ * The test cases of a JUnit report, or none if it is missing. The XML of the three runners differs
+ * little.
+ */
 function readReport(path) {
   let xml;
   try {
@@ -373,7 +383,10 @@ function unescape(text) {
     .replace(/&#(x?[0-9a-f]+);/gi, (_, code) => String.fromCodePoint(Number(`0${code}`)));
 }
 
-/** The command lines of what still runs in a process group, two seconds after its leader's end. */
+/**
+ * The command lines of the processes that still run in a process group two seconds after its leader
+ * ended.
+ */
 async function leftBehind(group) {
   for (let tries = 0;; tries++) {
     const left = readdirSync("/proc").filter((entry) => /^\d+$/.test(entry)).flatMap((pid) => {
@@ -395,6 +408,6 @@ function killGroup(group) {
   try {
     process.kill(-group, "SIGKILL");
   } catch {
-    // Nothing is left of it.
+    // The process group has no process any more.
   }
 }

@@ -1,17 +1,17 @@
-// Breaks the driver on purpose, in a copy, in one place after the other, and shows that the simulation finds each:
+// Breaks the driver on purpose, in a copy, in one place at a time, and checks that the simulation finds each mutant.
 //
-//   npm run test:mutants                all of them
-//   npm run test:mutants -- settle      those whose name contains a word
-//   npm run test:mutants -- --texts     none: each can still be made, and is in the list of test/README.md
+//   npm run test:mutants                all mutants
+//   npm run test:mutants -- settle      mutants with this word in their name
+//   npm run test:mutants -- --texts     runs none: checks that each can be made, and is listed in test/README.md
 //
-// A mutant that is not found is a hole in the simulation; one whose text is not found must be written anew.
+// A mutant that is not found is a gap in the simulation. A mutant whose text is not found must be written anew.
 
 import { spawn } from "node:child_process";
 import { cpSync, mkdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { root } from "../support/setup.mjs";
 
-/** So many worlds each may take to be found: a fifth of what the suite runs. */
+/** Number of worlds in which a mutant must be found: a fifth of the number that the suite runs. */
 const worlds = 20_000;
 const limitMs = 120_000;
 
@@ -152,7 +152,7 @@ function fresh() {
   }
 }
 
-/** Runs the simulation on the copy; resolves to what it finds, or undefined. */
+/** Runs the simulation on the copy. Resolves to the failure that it finds, or undefined. */
 function simulate() {
   const node = join(root, "test/runtimes/node_modules/node-26/bin/node");
   const script = `await (await import("./test/support/sim_run.ts")).runWorlds(0, ${worlds})`;
@@ -173,7 +173,7 @@ function simulate() {
   });
 }
 
-/** Why a mutant cannot be made; undefined where it can. */
+/** The reason why a mutant cannot be made, or undefined. */
 function outdated({ file, from }) {
   const times = readFileSync(join(root, file), "utf8").split(from).length - 1;
   return times === 1 ? undefined : `its text is in ${file} ${times} times`;

@@ -1,8 +1,8 @@
-// The status page in a real browser: it is live, fits a phone, can be read in the light, in the dark and without colours, and
-// breaks no rule of its own.
+// Opens the status page in a real browser. It must be live, fit a phone, be readable in light, in dark and without
+// colors, and keep its own content security policy.
 //
-//   npm run test:page          needs chromium; as root it installs that with apt, else it is skipped
-//   npm run test:page page.png also takes pictures of it: page-390.png, and so on
+//   npm run test:page            needs Chromium; installs it with apt as root, else it is skipped
+//   npm run test:page page.png   also takes pictures: page-390.png, …
 //
 // The last line is `N passed, N failed`.
 
@@ -38,7 +38,7 @@ const server = createServer(({ url }, response) => {
 }).listen(0, "127.0.0.1", () => writeFileSync(process.argv[2], String(server.address().port)));
 `,
 );
-const patient = 2000; // the stack is waited for as long, which on a busy machine is not to be short
+const patient = 2000; // SAM waits this long for the stack, so on a busy machine it must not be short.
 const line = `echo "<script>alert(1)</script> ${"x".repeat(200)}"; read word < "$0"; exit 7`;
 const sick = join(directory, "sick");
 const restart = { initialDelay: 0, maxDelay: 0 };
@@ -59,7 +59,7 @@ writeFileSync(join(directory, "sam.config.json"), JSON.stringify({ programs }));
 const numberOf = (name) => Object.keys(programs).indexOf(name);
 const idOf = (name, part) => `p${numberOf(name)}-${part}`;
 
-// What the browser leaves in these two is removed.
+// The directory for the browser's files, which is removed.
 const env = { ...process.env, HOME: directory, TMPDIR: directory };
 const browser = await chromium.launch({ executablePath, env });
 const phone = { width: 360, height: 740 };
@@ -73,7 +73,10 @@ const says = (id, pattern) => {
     .catch(async () => must(false, `${id} says ${await place.textContent()}, not ${pattern}`));
 };
 
-/** In the page: the luminance of its background, and of its texts the contrast, as WCAG 2 has them. */
+/**
+ * Runs in the page: the luminance of its background, and the contrast of its texts as WCAG 2
+ * defines them.
+ */
 function legibility() {
   const canvas = Object.assign(document.createElement("canvas"), { width: 1, height: 1 });
   const context = canvas.getContext("2d", { willReadFrequently: true });
@@ -89,7 +92,7 @@ function legibility() {
     return 0.2126 * red + 0.7152 * green + 0.0722 * blue;
   };
   const root = document.documentElement;
-  root.style.outlineColor = "Canvas"; // what lies behind all
+  root.style.outlineColor = "Canvas"; // the background of the page
   const backmost = [getComputedStyle(root).outlineColor, 1];
   const texts = [...document.querySelectorAll(".state, h1, h2, h3, p, b, span, dt, dd, td, pre")]
     .map((element) => {
@@ -110,10 +113,13 @@ function legibility() {
   return { background: luminance([backmost]), texts };
 }
 
-/** The words of the programs' states, in the order of the page. */
+/** The state words of the programs, in the order of the page. */
 const states = async () => (await page.locator(".state").allTextContents()).join(" ");
 
-/** In the page: what is wider than its place, or beyond the edge; what is folded is of no size. */
+/**
+ * Runs in the page: the elements that are wider than their place or beyond the edge. Folded
+ * elements have no size.
+ */
 function cut() {
   const beyond = (element) => {
     const { left, right } = element.getBoundingClientRect();
@@ -124,17 +130,17 @@ function cut() {
     .map(({ localName, id, textContent }) => `${localName}#${id} ${textContent.slice(0, 50)}`);
 }
 
-/** Waits until the page is as it is to be. */
+/** Waits until the page fulfills a condition. */
 const becomes = (what, ask, argument) =>
   page.waitForFunction(ask, argument).catch(() => must(false, what));
 
-/** Folds the details of a program out, or in, by the keyboard. */
+/** Folds the details of a program in or out, by keyboard. */
 async function toggle(name) {
   await page.locator(`#${idOf(name, "row")}`).focus();
   await page.keyboard.press("Enter");
 }
 
-/** Looks at the page of a `sam` that runs, up to its end. */
+/** Looks at the page of a running `sam` until that ends. */
 async function visit(sam) {
   const [, url] = await sam.said(/status page is at (\S+)/);
   await page.goto(url);
@@ -292,7 +298,10 @@ async function visit(sam) {
   return url;
 }
 
-/** Whether every text has contrast enough, and the background is as the user likes it. */
+/**
+ * Checks that every text has enough contrast, and that the background is of the color scheme that
+ * the user prefers.
+ */
 async function readable(media, query) {
   await page.emulateMedia(media);
   must(await page.evaluate((query) => matchMedia(query).matches, query), "it is not so");

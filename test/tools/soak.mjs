@@ -1,11 +1,11 @@
-// A day of supervision, compressed; fails when memory or descriptors grow:
+// A day of supervision in minutes. Fails when memory or file descriptors grow.
 //
 //   npm run test:soak                          Node 26, Deno and Bun: about ten minutes each on a quiet machine
 //   npm run test:soak -- --only node20,bun     some runtimes
 //   npm run test:soak -- --part 100            a hundredth of it
 //
-// 100,000 recoveries and 10^8 heartbeats in the driver, with the memory transport; a million frames that no client sends,
-// decoded; 2,000 restarts of real processes over each transport that has files to forget.
+// The driver handles 100,000 recoveries and 10^8 heartbeats over the memory transport, then decodes a million malformed
+// frames. Real processes are restarted 2,000 times over each transport that leaves files.
 
 import { spawn } from "node:child_process";
 import { mkdtempSync, readFileSync, rmSync } from "node:fs";
@@ -38,7 +38,7 @@ const soaks = [
   ["processes", of(2000), "shm"],
 ];
 
-/** Runs one soak; resolves to what it says. */
+/** Runs one soak. Resolves to its report. */
 async function soak(runtime, args) {
   const directory = mkdtempSync(join(tmpdir(), "soak-"));
   const output = join(directory, "lines");

@@ -16,7 +16,10 @@ const complain = (path, text, index, problem) => {
 
 /** Words for which docs and messages have plainer ones. */
 const riddles = [
-  [/\b(is|was|are|were|be|been) given up\b|\bgiv(es?|ing) up\b|\bgave up\b/gi, "say: failed, stopped responding, or restart limit reached"],
+  [
+    /\b(is|was|are|were|be|been) given up\b|\bgiv(es?|ing) up\b|\bgave up\b/gi,
+    "say: failed, stopped responding, or restart limit reached",
+  ],
   [/\bsigns? of life\b/gi, "say: heartbeat"],
   [/\b(beats?|beater)\b/g, "say: heartbeat"],
   [/\b(some|no)body\b/gi, "name who acts: the server, a user, another process"],
@@ -24,7 +27,10 @@ const riddles = [
   [/\bin the way\b/gi, "say what conflicts"],
   [/\bbrak(es?|ed|ing)\b/gi, "say: back-pressure"],
   [/\b(is|are|was|were|be|been) told\b/gi, "say: is notified, receives, learns, reads"],
-  [/\b(is|are|was|were|hardly|not been) (not |hardly )?run\b(?! (by|in|on|with|as|from|below|under|at|once|again|the|every|after|before|without|here|there))/gi, "say: got no CPU time, or does not run"],
+  [
+    /\b(is|are|was|were|hardly|not been) (not |hardly )?run\b(?! (by|in|on|with|as|from|below|under|at|once|again|the|every|after|before|without|here|there))/gi,
+    "say: got no CPU time, or does not run",
+  ],
   [/\bstays? out\b/gi, "say: missed its deadline"],
   [/\bwho (waits|runs|acts|hears)\b/gi, "name the process"],
   [/\bstandby process(es)?\b/gi, "say: spare"],
@@ -34,7 +40,9 @@ const riddles = [
 
 /** Comments of a source, without the marks of a comment. */
 function commentsOf(text) {
-  return [...text.matchAll(/\/\*\*?[\s\S]*?\*\/|(?<=^|\s)\/\/ .*(?:\n\s*\/\/ .*)*/gm)].map(({ 0: comment, index }) => ({
+  return [...text.matchAll(/\/\*\*?[\s\S]*?\*\/|(?<=^|\s)\/\/ .*(?:\n\s*\/\/ .*)*/gm)].map((
+    { 0: comment, index },
+  ) => ({
     index,
     isDoc: comment.startsWith("/**"),
     text: comment.replace(/^\s*(\/\*\*?|\*\/|\*|\/\/) ?|\s*\*\/$/gm, "").trim(),
@@ -55,7 +63,12 @@ function checkComments(path) {
   for (const comment of commentsOf(text)) {
     const [begin] = comment.text.match(/^(What|Whether|So|The same|Who|Which)\b(?! is)/) ?? [];
     if (comment.isDoc && begin) {
-      complain(path, text, comment.index, `a doc comment begins with "${begin}": begin with what the thing is or does`);
+      complain(
+        path,
+        text,
+        comment.index,
+        `a doc comment begins with "${begin}": begin with what the thing is or does`,
+      );
     }
     checkRiddles(path, text, comment.text, comment.index || 1);
   }
@@ -86,7 +99,12 @@ function checkPage(path) {
     for (const cell of row.replaceAll("\\|", "¦").split("|").slice(1, -1)) {
       const shown = cell.trim().replace(/\[([^\]]*)\]\([^)]*\)/g, "$1");
       if (shown.length > maxCell && !/^-+$/.test(shown)) {
-        complain(path, text, index, `a cell of ${shown.length} characters, of ${maxCell}: ${shown.slice(0, 40)}…`);
+        complain(
+          path,
+          text,
+          index,
+          `a cell of ${shown.length} characters, of ${maxCell}: ${shown.slice(0, 40)}…`,
+        );
       }
     }
   }
@@ -105,14 +123,17 @@ const snapshot = "test/house/messages.txt";
 const messages = await messageText();
 if (process.argv.includes("--fix")) writeFileSync(join(root, snapshot), messages);
 else if (!existsSync(join(root, snapshot)) || read(snapshot) !== messages) {
-  complaints.push(`${snapshot} is not what the sources say: npm run fmt writes it, and git diff shows the new words`);
+  complaints.push(
+    `${snapshot} is not what the sources say: npm run fmt writes it, and git diff shows the new words`,
+  );
 }
 checkRiddles(snapshot, messages, messages);
 for (const folder of ["src", "transports", "test", "bench", "examples"]) {
   filesIn(folder, ".ts", ".mjs", ".cts").forEach(checkComments);
 }
 checkComments("mod.ts");
-["README.md", "CHANGELOG.md", "CONTRIBUTING.md", "test/README.md", ...filesIn("docs", ".md")].forEach(checkPage);
+["README.md", "CHANGELOG.md", "CONTRIBUTING.md", "test/README.md", ...filesIn("docs", ".md")]
+  .forEach(checkPage);
 
 for (const complaint of complaints) console.log(complaint);
 if (complaints.length > 0) process.exitCode = 1;

@@ -1,24 +1,27 @@
-// Processes that get less of the processor or the disk than they want, as in a container with limits: control groups of Linux.
+// Limits the CPU time or the disk bandwidth of processes, as a container does, by control groups of Linux.
 import { existsSync, mkdirSync, readFileSync, rmdirSync, statSync, writeFileSync } from "node:fs";
 
 /** A control group with a limit. */
 export interface Limit {
   add(pid: number): void;
-  /** Its processes are free again. */
+  /** Removes the limit from its processes. */
   remove(): void;
 }
 
-/** Where a version of control groups is, and what is written to which file of a group. */
+/** A version of control groups: its directory, and the file that takes each limit. */
 interface Version {
   readonly root: string;
   readonly limit: Readonly<Record<string, string>>;
-  /** For what goes on when the group has gone. */
+  /** The limits that processes get back when the group is removed. */
   readonly free?: Readonly<Record<string, string>>;
 }
 
 let groups = 0;
 
-/** Makes a control group whose processes get `ms` milliseconds of the processor in `ofMs`; undefined where one cannot. */
+/**
+ * Makes a control group whose processes get `ms` milliseconds of CPU time in every `ofMs`. Returns undefined where that
+ * is not possible.
+ */
 export function limitCpu(ms: number, ofMs: number): Limit | undefined {
   const [quota, period] = [`${ms * 1000}`, `${ofMs * 1000}`];
   return limited([
@@ -30,12 +33,15 @@ export function limitCpu(ms: number, ofMs: number): Limit | undefined {
   ]);
 }
 
-/** The same for so many bytes a second from the disk on which `path` is. */
+/**
+ * Makes a control group whose processes read `bytes` a second from the disk that has `path`. Returns undefined where
+ * that is not possible.
+ */
 export function limitDisk(path: string, bytes: number): Limit | undefined {
   const { dev } = statSync(path);
   const partition = `/sys/dev/block/${dev >> 8 & 0xfff}:${dev & 0xff | dev >> 12 & 0xfff00}`;
   const disk = existsSync(`${partition}/partition`) ? `${partition}/..` : partition;
-  if (!existsSync(`${disk}/dev`)) return undefined; // in memory, say
+  if (!existsSync(`${disk}/dev`)) return undefined; // for example in memory
   const device = readFileSync(`${disk}/dev`, "utf8").trim();
   const file = "blkio.throttle.read_bps_device";
   return limited([
@@ -55,7 +61,8 @@ export function limitDisk(path: string, bytes: number): Limit | undefined {
 function limited(versions: readonly Version[]): Limit | undefined {
   for (const { root, limit, free = {} } of versions) {
     const group = `${root}/sam-test-${process.pid}-${++groups}`;
-    // The kernel makes the files of a group: one that is not there is no limit, and never made here.
+    // The kernel makes the files of a group. A missing file means that there is no such limit, so it is never created
+    // here.
     const write = (files: Readonly<Record<string, string>>) => {
       for (const [file, text] of Object.entries(files)) {
         writeFileSync(`${group}/${file}`, text, { flag: "r+" });
@@ -64,12 +71,12 @@ function limited(versions: readonly Version[]): Limit | undefined {
     try {
       mkdirSync(group);
     } catch {
-      continue; // not there, or not ours
+      continue; // missing, or not writable for this user
     }
     try {
       write(limit);
     } catch {
-      rmdirSync(group); // it has no such limit, or may not have this one
+      rmdirSync(group); // no such limit here, or not one that this user may set
       continue;
     }
     return {
@@ -80,7 +87,7 @@ function limited(versions: readonly Version[]): Limit | undefined {
           try {
             writeFileSync(`${root}/cgroup.procs`, pid);
           } catch (error) {
-            if ((error as { code?: string }).code !== "ESRCH") throw error; // it has ended
+            if ((error as { code?: string }).code !== "ESRCH") throw error; // the process has ended
           }
         }
         rmdirSync(group);

@@ -1,4 +1,4 @@
-// The `sam` command as its user runs it: on the current runtime, with its output read as it comes.
+// Runs the `sam` command as its user does, on the current runtime, and reads its output.
 import { type ChildProcess, spawn } from "node:child_process";
 import { get } from "node:http";
 import type { SupervisorEvent } from "../../mod.ts";
@@ -13,21 +13,21 @@ import {
   runtimePath,
 } from "./runtimes.ts";
 
-/** The name by which `--runtime` knows the current runtime. */
+/** Name of the current runtime as `--runtime` takes it. */
 export const runtimeName: string = currentRuntime.startsWith("node") ? "node" : currentRuntime;
 
 /** The command line of `sam` on the current runtime. */
 export function samCommand(): [string, ...string[]] {
   const main = quickFixture("../../src/cli/main");
-  const config = `--config=${offlineDenoConfig}`; // the server loads a package by the name that deno.json gives it
+  const config = `--config=${offlineDenoConfig}`; // the server loads a package by its name in deno.json
   const flags = currentRuntime === "deno" ? ["run", "-A", "--no-check", config] : [];
   return [runtimePath(currentRuntime), ...flags, main];
 }
 
-/** An event of `--json`. */
+/** An event that `--json` printed. */
 export type CommandEvent = SupervisorEvent & { readonly program: string };
 
-/** A `sam` that runs. */
+/** A running `sam`. */
 export class Command {
   readonly child: ChildProcess;
   readonly exited: Promise<number | string | null>;
@@ -48,13 +48,13 @@ export class Command {
     );
   }
 
-  /** What `--json` has told so far. */
+  /** The events that `--json` has printed so far. */
   events(): CommandEvent[] {
     return this.stderr.split("\n").slice(0, -1).filter((line) => line.startsWith("{"))
       .map((line) => JSON.parse(line));
   }
 
-  /** Waits for the `nth` event of a type, of a program if one is given. */
+  /** Waits for the `nth` event of a type, of one program if it is named. */
   async event<T extends SupervisorEvent["type"]>(
     type: T,
     nth = 1,
@@ -71,7 +71,7 @@ export class Command {
     });
   }
 
-  /** Waits for a text on one of the streams. */
+  /** Waits for a text on a stream. */
   async text(pattern: RegExp, stream: "stdout" | "stderr" = "stdout"): Promise<RegExpExecArray> {
     return await eventually(String(pattern), () => pattern.exec(this[stream]) ?? undefined)
       .catch((error) => {
@@ -84,7 +84,7 @@ export class Command {
   }
 }
 
-/** A test with the command; what it leaves is its failure. */
+/** Registers a test of the command, which fails if anything is left behind. */
 export function commandTest(
   name: string,
   fn: (
@@ -111,7 +111,7 @@ export function commandTest(
         try {
           process.kill(pid, "SIGKILL");
         } catch {
-          // it has ended
+          // the process has ended
         }
       }
       await Promise.all(started.map(({ exited }) => exited));
@@ -119,7 +119,7 @@ export function commandTest(
   }, { leg: ["node20", ...newest], ...options });
 }
 
-/** The body of a page; undefined where nobody listens, and when who is asked ends without an answer. */
+/** The body of a page. Undefined if no server listens, or if the server ends without an answer. */
 export function page(port: number | string, path: string): Promise<string | undefined> {
   return new Promise((resolve) => {
     const request = get(

@@ -1,6 +1,5 @@
-// The server's core on a virtual clock. Every step is checked against what must hold of any step in any state.
-
-// Not of @std/assert: programs of test/fixtures, which have no import map, use this, too.
+// Runs the server's core on a virtual clock, and checks every step against the rules that hold in every state. Programs
+// of test/fixtures use this too and have no import map, so nothing of @std/assert is imported.
 import { deepStrictEqual as assertEquals, ok as assert } from "node:assert/strict";
 import type { ClientMessage, ServerMessage } from "../../src/core/wire.ts";
 import { protocolVersion } from "../../src/core/wire.ts";
@@ -48,13 +47,13 @@ export const settings: ServerSettings = {
 type Only<T extends ServerEffect["type"]> = ServerEffect & { readonly type: T };
 type Event<T extends ServerEvent["type"]> = ServerEvent & { readonly type: T };
 
-/** A server, its clock, and what it has done. */
+/** A server, its clock and its effects. */
 export class Bench {
   readonly server: Server;
   now = 1000;
   /** All effects so far. */
   readonly log: ServerEffect[] = [];
-  /** Those of the last call. */
+  /** The effects of the last call. */
   last: readonly ServerEffect[] = [];
   readonly #rules: StepRules;
   #lastRequest = 0;
@@ -68,20 +67,20 @@ export class Bench {
     return this.server.state;
   }
 
-  /** One input, now. */
+  /** Feeds one input at the present time. */
   feed(input: ServerInput): readonly ServerEffect[] {
     this.last = this.#rules.step(input, this.now);
     this.log.push(...this.last);
     return this.last;
   }
 
-  /** A message of the active process; returns the answers. A note is not for the core. */
+  /** Feeds a message of the active process, and returns the answers. Notes are not for the core. */
   say(message: ClientMessage): readonly ServerMessage[] {
     if (message.type !== "note") this.feed({ type: "message", message });
     return this.sent();
   }
 
-  /** A request without arguments; returns the one answer. */
+  /** Sends a request without arguments, and returns the answer. */
   ask(type: "start" | "stop" | "finalize" | "markFailed"): ServerMessage | undefined {
     return this.say({ type, id: this.id() }).find((answer) => "id" in answer);
   }
@@ -102,14 +101,14 @@ export class Bench {
     return this.say({ type: "store", id: this.id(), total, offset, bytes })[0]!;
   }
 
-  /** What the server keeps. */
+  /** The data that the server has stored. */
   stored(): Uint8Array {
     const answer = this.say({ type: "fetch", id: this.id(), offset: 0 })[0]!;
     assertEquals(answer.type, "chunk");
     return (answer as ServerMessage & { type: "chunk" }).bytes.slice();
   }
 
-  /** Lets time pass with a punctual tick at every deadline; returns what was done meanwhile. */
+  /** Lets time pass, with a punctual tick at every deadline. Returns the effects of that time. */
   pass(ms: number): readonly ServerEffect[] {
     const from = this.log.length;
     const end = this.now + ms;
@@ -124,7 +123,7 @@ export class Bench {
     return this.last = this.log.slice(from);
   }
 
-  // What was done last.
+  // The effects of one type in the last call.
 
   of<K extends ServerEffect["type"]>(type: K): Only<K>[] {
     return this.last.filter((effect): effect is Only<K> => effect.type === type);
@@ -143,12 +142,12 @@ export class Bench {
       .filter((event): event is Event<K> => event.type === type);
   }
 
-  /** How it ended. */
+  /** The exit status, once supervision has ended. */
   status(): ExitStatus | undefined {
     return this.log.find((effect): effect is Only<"finish"> => effect.type === "finish")?.status;
   }
 
-  /** The cluster map as it is now; null when its keys are deleted. */
+  /** The cluster map at present; null when its keys are deleted. */
   map(): MapKeys | null {
     let keys = null as MapKeys | null;
     for (const effect of this.log) {
@@ -158,7 +157,7 @@ export class Bench {
     return keys;
   }
 
-  // The way into the states.
+  // Brings the program to the state `launched`.
 
   launch(): this {
     if (this.state === "idle") this.feed({ type: "begin" });
@@ -178,31 +177,31 @@ export class Bench {
     return this;
   }
 
-  /** A spare is due, and its process exists. */
+  /** Starts the spare's process when a spare is due. */
   startSpare(): this {
     this.pass(1000);
     return this.spare({ type: "spawned", pid: 8 });
   }
 
-  /** The spare has come to `register()`. */
+  /** Lets the spare call `register()`. */
   park(version: number = protocolVersion): this {
     const message = { type: "hello", version, id: 77, pid: 8, notice: "" } as const;
     return this.spare({ type: "hello", message });
   }
 
-  /** Something happens to the spare. */
+  /** Feeds an input about the spare. */
   spare(input: SpareInput): this {
     this.feed({ type: "spare", input });
     return this;
   }
 
-  /** The process has ended, and all it said is known. */
+  /** Reports the end of the process with all evidence. */
   conclude(findings: Findings = {}): this {
     this.feed({ type: "concluded", findings });
     return this;
   }
 
-  /** The process ends, and its link. */
+  /** Ends the process and its link. */
   exit(end: number | Signal): this {
     const from = this.log.length;
     this.feed(

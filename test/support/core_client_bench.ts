@@ -1,4 +1,5 @@
-// The active process's core on a virtual clock, with the server's answers given by hand or by a patient stand-in.
+// Runs the active process's core on a virtual clock. A test gives the server's answers by hand, or lets a simple
+// stand-in give them.
 
 import { assert, fail } from "@std/assert";
 import { Client } from "../../src/core/client/machine.ts";
@@ -14,7 +15,7 @@ export const T = 100;
 
 type Welcome = ServerMessage & { readonly type: "welcome" };
 type Call = Extract<ClientInput, { readonly id: number }>;
-/** A call without its id. */
+/** A call, without its id. */
 export type Asked = Call extends infer C ? C extends Call ? Omit<C, "id"> : never : never;
 type Sent<K> = ClientMessage & { readonly type: K };
 
@@ -35,7 +36,7 @@ export const welcome: Welcome = {
   hasClusterMap: false,
 };
 
-/** A client, its clock, and what became of its calls. */
+/** A client, its clock and the results of its calls. */
 export class ClientBench {
   readonly client: Client = new Client({ timeInterval: T, maxDataSize: 1e6 });
   now = 1000;
@@ -80,7 +81,7 @@ export class ClientBench {
     return id;
   }
 
-  /** The server's answer to the oldest request: done unless told otherwise. */
+  /** Sends the server's answer to the oldest request: `done`, unless the test gives another one. */
   answer(answer: Partial<ServerMessage> & { type?: ServerMessage["type"] } = {}): ClientMessage {
     const request = this.unanswered.shift();
     assert(request && "id" in request, "nothing to answer");
@@ -93,7 +94,7 @@ export class ClientBench {
     return this.answer({ type: "refused", code, message: "no" });
   }
 
-  /** Answers all there is to answer, as a server that keeps `data` does. */
+  /** Answers all open requests, as a server that has stored `data` does. */
   answerAll(data: Uint8Array = new Uint8Array(0), some: Partial<Welcome> = {}): void {
     while (this.unanswered.length > 0) {
       const request = this.unanswered[0]!;
@@ -121,7 +122,7 @@ export class ClientBench {
     return this.last.find((effect) => effect.type === "abort");
   }
 
-  /** Punctual ticks for so long; what was done is in `last`. */
+  /** Lets this time pass, with punctual ticks. The effects are in `last`. */
   pass(ms: number): void {
     const done: ClientEffect[] = [];
     const end = this.now + ms;
@@ -148,7 +149,7 @@ export class ClientBench {
     return this;
   }
 
-  /** Started with a health check. */
+  /** Starts with a health check. */
   check(): this {
     this.register().feed({ type: "useHealthCheck", on: true });
     this.call({ type: "start" });

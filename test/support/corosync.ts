@@ -1,4 +1,5 @@
-// A Corosync node for one test, alone in the place that lab.mjs makes for each leg; and what its own tools tell of it.
+// Runs one Corosync node for a test, in the namespace that lab.mjs makes for each leg, and reads it with Corosync's own
+// tools.
 
 import { type ChildProcess, execFile, spawn } from "node:child_process";
 import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
@@ -9,7 +10,7 @@ import { aloneIn } from "./corosync_conf.ts";
 import type { TestOptions } from "./harness.ts";
 import { eventually, killQuietly, processTest, type Stage } from "./processes.ts";
 
-/** One node. */
+/** A Corosync node. */
 export class Corosync {
   readonly #directory = mkdtempSync(join(tmpdir(), "corosync-"));
   #process: ChildProcess | null = null;
@@ -20,7 +21,7 @@ export class Corosync {
     writeFileSync(`${this.#directory}/corosync.conf`, aloneIn(this.#directory));
   }
 
-  /** Starts the daemon; resolved when it is quorate. */
+  /** Starts the daemon, and resolves when the node is quorate. */
   async start(): Promise<void> {
     const before = this.log().length;
     this.begin();
@@ -30,7 +31,7 @@ export class Corosync {
     });
   }
 
-  /** Starts the daemon, and waits for nothing. */
+  /** Starts the daemon without waiting. */
   begin(): void {
     mkdirSync("/run/lock", { recursive: true });
     const process = spawn("corosync", ["-f", "-c", `${this.#directory}/corosync.conf`], {
@@ -44,7 +45,7 @@ export class Corosync {
     process.kill(this.#process!.pid!, signal); // Deno's own kill() works once
   }
 
-  /** Kills the daemon, where there is one. */
+  /** Kills the daemon if it runs. */
   async kill(): Promise<void> {
     if (!this.#process) return;
     killQuietly(this.#process.pid!);
@@ -60,7 +61,7 @@ export class Corosync {
     this.#signal("SIGCONT");
   }
 
-  /** Makes the node quorate, or not: by the votes that are expected. */
+  /** Makes the node quorate or not, by the number of expected votes. */
   async setQuorate(quorate: boolean): Promise<void> {
     await this.set("quorum.expected_votes", "u32", quorate ? "1" : "2");
   }
@@ -70,7 +71,7 @@ export class Corosync {
     await tool("corosync-cmapctl", "-s", key, type, value);
   }
 
-  /** What the daemon has logged. */
+  /** The daemon's log. */
   log(): string {
     try {
       return readFileSync(`${this.#directory}/log`, "utf8");
@@ -79,14 +80,14 @@ export class Corosync {
     }
   }
 
-  /** A key of the cluster map, as `corosync-cmapctl` shows it; undefined where it is not there. */
+  /** A key of the cluster map as `corosync-cmapctl` shows it; undefined if it is missing. */
   async read(key: string): Promise<string | bigint | undefined> {
     const text = await tool("corosync-cmapctl", "-g", key);
     const [, type, value] = /^\S+ \((\w+)\) = (.*)$/m.exec(text) ?? [];
     return value === undefined || type === "str" ? value : BigInt(value);
   }
 
-  /** The keys of the processes in the cluster map, by process id and name. */
+  /** The keys of processes in the cluster map, by process id and name. */
   async processes(): Promise<Record<string, Record<string, string | bigint>>> {
     const found: Record<string, Record<string, string | bigint>> = {};
     const text = await tool("corosync-cmapctl");
@@ -107,15 +108,15 @@ export class Corosync {
   }
 }
 
-// The runtime opens what it opens once, for calls into C, before the first test looks.
+// The first call into C opens descriptors that stay open, so it is made before the first test counts them.
 await (await corosyncQuorum().watch(() => {}))();
 
-/** What a command prints, whatever its status. */
+/** The output of a command, whatever its exit status. */
 export function tool(file: string, ...args: string[]): Promise<string> {
   return new Promise((resolve) => execFile(file, args, (_error, stdout) => resolve(stdout)));
 }
 
-/** Registers a test with processes and a node, which runs unless `isUp` says otherwise. */
+/** Registers a test with processes and a node. The node runs unless `isUp` is false. */
 export function clusterTest(
   name: string,
   fn: (stage: Stage, node: Corosync) => Promise<void>,
@@ -127,7 +128,7 @@ export function clusterTest(
       if (isUp) await node.start();
       await fn(stage, node);
     } finally {
-      await stage.end(); // before the daemon, so that what is frozen blocks nobody
+      await stage.end(); // before the daemon, so that a frozen daemon blocks no program
       await node.end();
     }
   }, options);

@@ -1,6 +1,6 @@
 // A configuration of Corosync, for tests and the bench: one node, alone on the loopback of its network namespace.
 
-/** The text of a corosync.conf whose daemon keeps its state, its log and a watchdog that does nothing in `directory`. */
+/** The text of a corosync.conf whose daemon has its state and log in `directory`, and a watchdog without effect. */
 export function aloneIn(directory: string): string {
   const section = (name: string, values: Readonly<Record<string, string | number>>) =>
     `${name} {\n${
@@ -27,6 +27,6 @@ export function aloneIn(directory: string): string {
       to_logfile: "yes",
       logfile: `${directory}/log`,
     }) +
-    // A file is no watchdog: nothing happens when it is not fed. But the log tells that it is not.
+    // A file is no watchdog, so nothing happens when it is not fed. The log shows when it is not fed.
     section("resources", { watchdog_device: `${directory}/watchdog` });
 }

@@ -1,4 +1,4 @@
-// A runtime on a machine where nothing is and nothing happens: a test says what is different.
+// A runtime on which no file exists and nothing happens. A test overrides what it needs.
 import type { InstanceRuntime } from "../../src/supervisor/instance/instance.ts";
 
 export const emptyRuntime: InstanceRuntime = {

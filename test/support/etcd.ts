@@ -1,4 +1,4 @@
-// One etcd, for tests; it ends with the thread that started it, whatever becomes of that.
+// Runs one etcd for tests. It ends with the thread that started it, also when that thread crashes.
 
 import { spawn, spawnSync } from "node:child_process";
 import { freePorts } from "./ports.ts";
@@ -6,7 +6,7 @@ import { eventually } from "./processes.ts";
 
 export interface Etcd {
   readonly url: string;
-  /** It answers nobody. */
+  /** Stops it, so that it answers no request. */
   freeze(): void;
   thaw(): void;
   /** Calls its HTTP gateway. */
@@ -15,14 +15,14 @@ export interface Etcd {
   close(): Promise<void>;
 }
 
-/** Why there can be no etcd here; undefined where there can. */
+/** The reason why etcd cannot run here, or undefined. */
 export function etcdMissing(): string | undefined {
   return spawnSync("etcd", ["--version"]).status === 0
     ? undefined
     : "etcd is not installed (Debian: etcd-server)";
 }
 
-/** Starts one with its data in `directory`. */
+/** Starts etcd with its data in `directory`. */
 export async function startEtcd(directory: string): Promise<Etcd> {
   const [client, peer] = await freePorts(2);
   const url = `http://127.0.0.1:${client}`;

@@ -1,4 +1,4 @@
-// The programs in test/generated/, which examples.mjs has taken from README, docs and doc comments.
+// Runs the programs in test/generated/, which examples.mjs extracts from README, docs and doc comments.
 import { assert, assertEquals } from "@std/assert";
 import { spawn } from "node:child_process";
 import { readFileSync } from "node:fs";
@@ -10,7 +10,7 @@ import {
   sourceFixture,
 } from "./runtimes.ts";
 
-/** One of them; examples.mjs says what the kinds mean. */
+/** An example; examples.mjs explains its kind. */
 export interface Example {
   readonly name: string;
   readonly file: string;
@@ -20,7 +20,7 @@ export interface Example {
 const list = readFileSync(sourceFixture("../generated/examples").replace(/ts$/, "json"), "utf8");
 export const examples: readonly Example[] = JSON.parse(list);
 
-/** Runs an example as its reader would: to its end, or until it has said something. */
+/** Runs an example as its reader would: to its end, or until it has printed something. */
 export async function runExample({ name, kind }: Example): Promise<void> {
   const flags = currentRuntime === "deno"
     ? ["run", "-A", "--no-check", `--config=${offlineDenoConfig}`]

@@ -1,6 +1,6 @@
-// Shared memory on a system where nothing can be mapped: the page is read and written as a file, on both sides.
+// The transport "shm" for a system that cannot map memory: both sides read and write the page as a file.
 import type { Transport } from "../../mod.ts";
 import { sharedMemory } from "../../transports/shm.ts";
 
-/** The transport "shm" without memory. */
+/** The transport "shm" without mapped memory. */
 export const fileShm: Transport = sharedMemory("file-shm", () => Promise.resolve(undefined));

@@ -1,5 +1,5 @@
-// Frames that no client sends: random bytes, good frames with bytes changed, cut or added, and messages that are well-formed
-// and absurd. The same seed gives the same frames.
+// Makes frames that no client sends: random bytes, good frames with bytes changed, removed or added, and well-formed
+// messages with absurd values. One seed always gives the same frames.
 
 import { ok as assert } from "node:assert/strict";
 import {
@@ -18,7 +18,7 @@ import { Dice } from "./sim_plan.ts";
 const numbers = [0, -0, -1, 0.5, 1, 255, 4096, 2 ** 31, 2 ** 32 - 1, 2 ** 52, 1e308, NaN, Infinity];
 const texts = ["", "SIGKILL", "SIGSTOP", "__proto__", "\u0000", "é".repeat(2000), "x".repeat(9000)];
 
-/** Makes frames. */
+/** A source of frames. */
 export class Fuzzer {
   readonly #dice: Dice;
 
@@ -26,7 +26,7 @@ export class Fuzzer {
     this.#dice = new Dice(seed);
   }
 
-  /** A message with fields of any value; none of them ends the process that sends it. */
+  /** A message with arbitrary field values. None of them ends the process that sends it. */
   absurd(): ClientMessage {
     const dice = this.#dice;
     const number = () => dice.oneOf(...numbers);
@@ -50,7 +50,7 @@ export class Fuzzer {
     }
   }
 
-  /** Any frame. */
+  /** A frame of any kind. */
   frame(): Uint8Array {
     const dice = this.#dice;
     if (dice.once(3)) return this.#noise(1 + dice.upTo(80));
@@ -69,11 +69,11 @@ export class Fuzzer {
 }
 
 /**
- * Decodes frames, and a stream of them, and has a server's core hear what makes sense; throws where a frame does anything but
- * be a message or a MESSAGE_ERROR, and where the server breaks a rule.
+ * Decodes frames, and a stream of them, and feeds valid messages to a server's core. Throws if a frame is neither a
+ * message nor a MESSAGE_ERROR, or if the server breaks a rule.
  */
 export class Decoding {
-  /** How many of them were messages. */
+  /** Number of frames that were valid messages. */
   messages = 0;
   readonly #fuzzer: Fuzzer;
   #reader = new FrameReader();
@@ -83,7 +83,7 @@ export class Decoding {
     this.#fuzzer = new Fuzzer(seed);
   }
 
-  /** A started server hears messages until it has had enough of the program, or of this one. */
+  /** A server in the state `started` gets messages until supervision or the instance ends. */
   #hear(message: ClientMessage): void {
     this.#bench ??= new Bench().start();
     this.#bench.say(message);
@@ -92,7 +92,7 @@ export class Decoding {
     if (this.#bench.state !== "started" || this.#bench.log.length > 1000) this.#bench = undefined;
   }
 
-  /** So many frames more. */
+  /** Decodes this many more frames. */
   run(count: number): void {
     for (let left = count; left > 0; left--) {
       const frame = this.#fuzzer.frame();
@@ -102,7 +102,7 @@ export class Decoding {
         this.#hear(message);
       });
       attempt(() => decodeServer(frame));
-      // A stream that makes no sense ends, and the next begins.
+      // A malformed stream ends, and the next one begins.
       try {
         this.#reader.push(left % 3 === 0 ? envelope(frame) : frame, () => {}, () => {});
       } catch (error) {

@@ -1,17 +1,17 @@
-// A transport on whose server side a program or test sees what passes, and holds up what one process needs.
+// Wraps a transport so that a test sees all that passes on the server's side, and can hold it up for one process.
 
 import type { Endpoint, Link, LinkSink, Transport } from "../../transports/transport.ts";
 
-/** What passes on the server's side: the endpoint is to be opened; something arrives; something is sent or asked for. */
+/** Event on the server's side: the endpoint is opened, something arrives, or something is sent or requested. */
 export type Passage = "open" | "frame" | "heartbeat" | "end" | "send" | "sample";
 
 /**
- * Told what passes for the `nth` process that is started. Where it answers "open" with a promise, the process waits to be
- * started; where it so answers what arrives, that waits, and so does all after it.
+ * Called for each passage of the `nth` process. A promise for "open" delays the start of the process. A promise for an
+ * arrival delays that arrival and all later ones.
  */
 export type Gate = (passage: Passage, nth: number) => Promise<void> | void;
 
-/** `base` with a gate. */
+/** Puts a gate before the server's side of `base`. */
 export function gated(base: Transport, gate: Gate): Transport {
   let opened = 0;
   return {

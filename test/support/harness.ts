@@ -1,18 +1,21 @@
-// One `test()` for three runners: Deno.test with its leak sanitizers on Deno, node:test on Node and Bun.
-// (node:test on Deno would let a throw in a timer pass.) Tests are flat and own their cleanup; no hooks.
+// One `test()` for three runners: Deno.test with its leak sanitizers on Deno, node:test on Node and Bun. (On Deno,
+// node:test would let a throw in a timer pass.) Tests are flat and clean up after themselves, without hooks.
 
 import { currentRuntime, newest, type RuntimeName, runtimeNames } from "./runtimes.ts";
 
 export interface TestOptions {
-  /** Limit for the whole test, in milliseconds. Default: 60 000. */
+  /** Time limit of the whole test, in milliseconds. Default 60,000. */
   timeoutMs?: number;
-  /** Do not run the test; it is counted as skipped. A string says why. */
+  /** True, or a reason, to count the test as skipped instead of running it. */
   skip?: boolean | string;
-  /** With SAM_TEST_SHORT set, it runs only there: what it shows does not depend on the runtime, or not on its version. */
+  /**
+   * The legs that run the test when SAM_TEST_SHORT is set, because its result does not depend on the runtime or its
+   * version.
+   */
   leg?: RuntimeName | readonly RuntimeName[];
 }
 
-/** Not all is run: see `leg`. */
+/** True if legs run only some tests: see `leg`. */
 export const short: boolean = process.env["SAM_TEST_SHORT"] !== undefined;
 
 type TestBody = () => void | Promise<void>;
@@ -45,13 +48,13 @@ export function test(name: string, fn: TestBody, options: TestOptions = {}): voi
   }
 }
 
-/** The newest of each runtime; the older versions of Node share the tests. */
+/** Legs of a test that names none: the newest of each runtime, and one of the older versions of Node in turn. */
 function usualLegs(name: string): readonly RuntimeName[] {
   const older = runtimeNames.filter((leg) => !newest.includes(leg));
   return [...newest, older[name.length % older.length]!];
 }
 
-/** The limit is ours: Deno.test has none, and node:test and Bun differ in theirs. */
+/** Deno.test has no time limit, and those of node:test and Bun differ, so the harness has its own. */
 async function within(timeoutMs: number, name: string, fn: TestBody): Promise<void> {
   let timer: ReturnType<typeof setTimeout> | undefined;
   const late = new Promise<never>((_, reject) => {

@@ -1,11 +1,11 @@
-// The rules of the house, as functions of its sources: which room may import which, no circles, file lengths.
+// The rules for the sources as functions: which room imports which, no circles, length of files.
 
 import { codeOf, readSource, sourcesIn } from "./sources.ts";
 
-/** The text of each source by its path from the root of the checkout. */
+/** The text of each source, by its path from the root of the checkout. */
 export type House = ReadonlyMap<string, string>;
 
-/** What a source imports from another: `later`, by `import()`; `isType`, only types. */
+/** An import of one source by another. `later` is true for `import()`, `isType` if only types are imported. */
 export interface Import {
   readonly from: string;
   readonly to: string;
@@ -25,7 +25,10 @@ export const floors: readonly (readonly string[])[] = [
   ["src/cli", "mod.ts"],
 ];
 
-/** The one way against the rule: the first process of a program becomes its server, and loads that part only then. */
+/**
+ * The only exception to the direction: the first process of a program becomes its server, and loads that part only
+ * then.
+ */
 const loadedLater: readonly (readonly [string, string])[] = [["src/active", "src/supervisor"]];
 
 /** Rooms within a room that do not know each other. */
@@ -56,12 +59,12 @@ export function importsIn(house: House): Import[] {
   });
 }
 
-/** Where a path belongs: a room, a file that is a room by itself, or undefined for neither. */
+/** The room that contains a path, or a file that is a room by itself; undefined for neither. */
 function roomOf(path: string): string | undefined {
   return floors.flat().find((room) => path === room || path.startsWith(`${room}/`));
 }
 
-/** Each import that goes the wrong way, as a sentence. */
+/** One sentence for each import in the wrong direction. */
 export function wrongImports(house: House): string[] {
   const homeless = [...house.keys()].filter((path) => roomOf(path) === undefined)
     .map((path) => `${path} is in no room: put it into one of ${floors.flat().join(", ")}`);
@@ -82,7 +85,7 @@ export function wrongImports(house: House): string[] {
   return [...homeless, ...wrong];
 }
 
-/** Files that import each other, type imports included, as a sentence for each circle. What is loaded later closes none. */
+/** One sentence for each circle of imports, type imports included. `import()` closes no circle. */
 export function circles(house: House): string[] {
   const imports = importsIn(house).filter(({ later }) => !later);
   const found: string[] = [];
@@ -98,12 +101,12 @@ export function circles(house: House): string[] {
   return found;
 }
 
-/** The longest that a file may be, in lines. */
+/** The largest number of lines in a file. */
 const maxLines = 400;
-/** The two machines are read from top to bottom. */
+/** The two machines may be longer, because they are read from top to bottom. */
 const machines = { path: /^src\/core\/(server|client)\/machine\.ts$/, maxLines: 500 };
 
-/** Each file that is too long, as a sentence. */
+/** One sentence for each file that is too long. */
 export function longFiles(house: House): string[] {
   return [...house].flatMap(([path, source]) => {
     const most = machines.path.test(path) ? machines.maxLines : maxLines;
@@ -112,7 +115,7 @@ export function longFiles(house: House): string[] {
   });
 }
 
-/** Each field of a machine that others could write to, as a sentence. */
+/** One sentence for each field of a machine that other code could write. */
 export function openFields(house: House): string[] {
   return [...house].filter(([path]) => machines.path.test(path)).flatMap(([path, source]) => {
     const classes = [...codeOf(source).matchAll(/^(?:export )?class [^]*?^}/gm)].join("\n");
@@ -121,7 +124,7 @@ export function openFields(house: House): string[] {
   });
 }
 
-/** What is loaded together with some modules. */
+/** The modules that are loaded together with some modules. */
 export function loadedWith(house: House, entries: readonly string[]): string[] {
   const imports = importsIn(house).filter(({ later, isType }) => !later && !isType);
   const loaded = new Set<string>();

@@ -1,5 +1,5 @@
-// What a test with processes must not leave behind: children, zombies, programs, socket directories, shared memory,
-// descriptors. Found in /proc and by name, because no runtime tells it all.
+// Finds what a test leaves behind: children, zombies, programs, socket directories, shared memory, descriptors. It
+// reads /proc and looks for names, because no runtime reports all of them.
 
 import { spawn } from "node:child_process";
 import { mkdtempSync, readdirSync, readFileSync, readlinkSync, rmSync } from "node:fs";
@@ -13,8 +13,8 @@ const tagVariable = "SAM_TEST_TAG";
 let tags = 0;
 
 /**
- * Runs `fn` and fails when something is left after it. Every program it starts inherits a tag, and is found by that, and a
- * directory of its own for temporary files.
+ * Runs `fn`, and fails when something is left behind. Every program that it starts inherits a tag in its environment,
+ * by which it is found, and a temporary directory of its own.
  */
 export async function withoutLeaks(fn: () => Promise<void>): Promise<void> {
   const around = process.env["TMPDIR"];
@@ -38,7 +38,7 @@ async function checked(fn: () => Promise<void>, directory: string): Promise<void
   } finally {
     delete process.env[tagVariable];
   }
-  // In shared memory, names that others make meanwhile are theirs: only what is there now can be ours.
+  // In shared memory, other processes may make files meanwhile. Only files that exist now can belong to this test.
   const candidates = snapshot(tag).names.filter((name) => !before.names.includes(name));
   for (const end = performance.now() + limitMs;;) {
     const now = snapshot(tag);
@@ -55,7 +55,7 @@ async function checked(fn: () => Promise<void>, directory: string): Promise<void
   }
 }
 
-/** The pids of the processes that were started by the present test and still live. */
+/** The pids of living processes that the present test started. */
 export function taggedProcesses(): number[] {
   const tag = process.env[tagVariable];
   return tag === undefined ? [] : processes().filter((pid) => hasTag(pid, tag));
@@ -83,13 +83,13 @@ function snapshot(tag: string): Snapshot {
       try {
         return [readlinkSync(`/proc/self/fd/${descriptor}`)];
       } catch {
-        return []; // the one that read the directory
+        return []; // the descriptor that read the directory
       }
     }),
   };
 }
 
-/** Descriptors of a kind that are more than before; a kind is the target without its number. */
+/** The kinds of descriptors of which there are more than before. A kind is the target without its number. */
 function surplus(before: readonly string[], now: readonly string[]): string[] {
   const kind = (target: string) => target.replace(/\d+/g, "N");
   const kinds = new Set(now.map(kind));
@@ -125,7 +125,7 @@ function read(path: string): string | undefined {
   try {
     return readFileSync(path, "utf8");
   } catch {
-    return undefined; // it has ended, or is not ours
+    return undefined; // the process has ended, or belongs to another user
   }
 }
 
@@ -137,7 +137,8 @@ function list(directory: string): string[] {
   }
 }
 
-// The runtime opens what it opens once, for signals, children, sockets and memory, before the first test looks.
+// The runtime opens descriptors once for signals, children, sockets and memory. That happens here, before the first
+// test counts them.
 await new Promise((resolve) => {
   const child = spawn("true", { stdio: ["ignore", "pipe", "pipe"] });
   child.stdout.resume();

@@ -1,4 +1,5 @@
-// systemd's side of its notification protocol: who has sent what. In Python, because no runtime receives datagrams.
+// systemd's side of its notification protocol, with the sender of each message. Written in Python, because no runtime
+// receives datagrams.
 import { type ChildProcess, spawn, spawnSync } from "node:child_process";
 import { eventually } from "./processes.ts";
 
@@ -20,18 +21,18 @@ while True:
     print(json.dumps({"pid": pid, "lines": data.decode().split("\\n")}), flush=True)
 `;
 
-/** Whether there can be one here; else why not. */
+/** False if the receiver can run here, else the reason why not. */
 export const noReceiver: string | false = spawnSync("python3", ["--version"]).status === 0
   ? false
   : "python3, which receives datagrams for this test, is not installed";
 
-/** One line of a message, and the process that has sent it. */
+/** One line of a message, and the pid of its sender. */
 export interface Notice {
   readonly pid: number;
   readonly line: string;
 }
 
-/** Listens at a path. */
+/** A receiver that listens at a path. */
 export class NotifyReceiver {
   readonly notices: Notice[] = [];
   readonly #child: ChildProcess;
@@ -57,7 +58,7 @@ export class NotifyReceiver {
     return receiver;
   }
 
-  /** Waits for the `nth` line that a pattern fits. */
+  /** Waits for the `nth` line that matches a pattern. */
   notice(pattern: RegExp, nth = 1): Promise<Notice> {
     return eventually(
       `${pattern}, number ${nth}, among ${JSON.stringify(this.notices)}`,
@@ -65,7 +66,7 @@ export class NotifyReceiver {
     );
   }
 
-  /** All lines so far, without signs of life. */
+  /** All lines so far, without watchdog messages. */
   get lines(): readonly string[] {
     return this.notices.map(({ line }) => line).filter((line) =>
       !/^(listens|WATCHDOG=1)$/.test(line)

@@ -1,8 +1,8 @@
-// Ports for servers that cannot choose one themselves.
+// Finds ports for servers that cannot choose one themselves.
 
 import { type AddressInfo, createServer } from "node:net";
 
-/** Ports of this machine on which nobody listens. */
+/** Ports of this machine at which no process listens. */
 export async function freePorts(count: number): Promise<number[]> {
   const servers = Array.from({ length: count }, () => createServer().listen(0, "127.0.0.1"));
   return await Promise.all(servers.map(async (server) => {

@@ -1,4 +1,5 @@
-// Tests on real processes: start a program of test/fixtures, alone or under supervise(), and wait for what it says.
+// Tests with real processes: starts a program of test/fixtures, alone or by supervise(), and waits for the lines that
+// it prints.
 
 import { spawn } from "node:child_process";
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
@@ -18,11 +19,11 @@ import { taggedProcesses, withoutLeaks } from "./leaks.ts";
 import { currentRuntime, fixture, fixtureFor, type RuntimeName, runtimePath } from "./runtimes.ts";
 import { type Terminal, terminal } from "./terminal.ts";
 
-/** The transports by name. */
+/** The names of the transports. */
 export const transports = ["unix", "pipe", "shm"] as const;
 export type TransportName = typeof transports[number];
 
-/** What a program said; see `say` in program.ts. */
+/** A line that a program printed with `say` of program.ts. */
 export interface Line {
   readonly event: string;
   readonly pid: number;
@@ -34,10 +35,10 @@ export interface Line {
 type EventType = SupervisorEvent["type"];
 type EventOf<T extends EventType> = SupervisorEvent & { readonly type: T };
 
-/** How long a test waits for one thing. */
+/** Time limit for one event, in milliseconds. */
 export const waitMs = 20_000;
 
-/** Waits until `get` gives something. */
+/** Waits until `get` returns something. */
 export async function eventually<T>(
   what: string,
   get: () => T | undefined | false | Promise<T | undefined | false>,
@@ -50,12 +51,12 @@ export async function eventually<T>(
   }
 }
 
-/** A program that was started directly: it is its own SAM server. */
+/** A program that was started directly, and is its own SAM server. */
 export interface Running {
-  /** The server's. */
+  /** The pid of the server. */
   readonly pid: number;
   readonly exited: Promise<{ readonly code: number | null; readonly signal: string | null }>;
-  /** What it has written to standard error so far. */
+  /** Standard error so far. */
   stderr(): string;
   kill(signal: NodeJS.Signals): void;
 }
@@ -64,16 +65,16 @@ export interface Running {
 export interface How {
   readonly runtime?: RuntimeName;
   readonly flags?: readonly string[];
-  /** Its path, where another one than the fixture's own is meant. */
+  /** Path of the program, if it is not the fixture's own. */
   readonly script?: string;
   readonly args?: readonly string[];
   readonly cwd?: string;
   readonly env?: Readonly<Record<string, string>>;
-  /** Words before the command: what becomes it. */
+  /** Words before the command line, of a command that becomes the program. */
   readonly within?: readonly string[];
 }
 
-/** A supervised program, and all that happened to it. */
+/** A supervised program, with all its events. */
 export class Watched {
   readonly supervisor: Supervisor;
   readonly events: SupervisorEvent[] = [];
@@ -93,7 +94,7 @@ export class Watched {
     return this.events.filter((event): event is EventOf<T> => event.type === type);
   }
 
-  /** Waits for an event of a type, of an instance if one is given. */
+  /** Waits for an event of a type, of one instance if it is given. */
   event<T extends EventType>(type: T, instanceId?: number): Promise<EventOf<T>> {
     return eventually(
       `the event ${type} of instance ${instanceId ?? "any"}`,
@@ -103,7 +104,7 @@ export class Watched {
     });
   }
 
-  /** Waits for the end; all events are there then. */
+  /** Waits for the end of supervision, after which all events are here. */
   async finished(): ReturnType<Supervisor["stop"]> {
     const status = await this.supervisor.finished;
     await this.ended;
@@ -111,20 +112,20 @@ export class Watched {
   }
 }
 
-/** What a test with processes works with. */
+/** The tools of a test with processes. */
 export class Stage {
   readonly directory: string = mkdtempSync(join(tmpdir(), "stage-"));
   readonly #path = join(this.directory, "lines");
   readonly #watched: Watched[] = [];
   readonly #running: Running[] = [];
 
-  /** All that the programs of this test said so far. */
+  /** All lines that the programs of this test have printed so far. */
   lines(event?: string): Line[] {
     let text = "";
     try {
       text = readFileSync(this.#path, "utf8");
     } catch {
-      // nothing was said yet
+      // no program has printed anything yet
     }
     const lines = text.split("\n").slice(0, -1).map((line) => JSON.parse(line) as Line);
     return event === undefined ? lines : lines.filter((line) => line.event === event);
@@ -141,12 +142,12 @@ export class Stage {
     });
   }
 
-  /** Lets a program that said "ready NAME" go on. */
+  /** Lets a program continue that waits in `ready(name)`. */
   go(name: string): void {
     writeFileSync(`${this.#path}.${name}`, "");
   }
 
-  /** A program of test/fixtures, for supervise(). */
+  /** Describes a program of test/fixtures for supervise(). */
   program(name: string, { runtime, flags, args = [], cwd, env = {} }: How = {}): ModuleProgram {
     return {
       module: runtime ? fixtureFor(runtime, name) : fixture(name),
@@ -163,7 +164,7 @@ export class Stage {
     };
   }
 
-  /** Runs a program of test/fixtures under supervision of this process. */
+  /** Supervises a program of test/fixtures in this process. */
   supervise(program: string | Program, options: SuperviseOptions, how?: How): Watched {
     const watched = new Watched(
       typeof program === "string" ? this.program(program, how) : program,
@@ -173,7 +174,7 @@ export class Stage {
     return watched;
   }
 
-  /** The command line that starts a program of test/fixtures, which becomes its own SAM server. */
+  /** The command line that starts a program of test/fixtures as its own SAM server. */
   commandOf(name: string, how: How = {}): string[] {
     const runtime = how.runtime ?? currentRuntime;
     const flags = how.flags ?? (runtime === "deno" ? ["run", "-A", "--no-config"] : []);
@@ -182,13 +183,13 @@ export class Stage {
     return [...how.within ?? [], ...command];
   }
 
-  /** Runs a program of test/fixtures, which becomes its own SAM server. */
+  /** Starts a program of test/fixtures as its own SAM server. */
   run(name: string, how: How = {}): Running {
     const [file, ...words] = this.commandOf(name, how);
     return this.runCommand(file!, { ...how, args: words });
   }
 
-  /** The same in a terminal. */
+  /** Starts it in a terminal. */
   runInTerminal(name: string, how: How = {}): Terminal {
     const line = this.commandOf(name, how).map((word) => `'${word}'`).join(" ");
     return terminal(line, { ...how.env, SAM_TEST_OUTPUT: this.#path });
@@ -230,7 +231,7 @@ export class Stage {
   }
 }
 
-/** Whether a process lives; one that waits to be reaped does not. */
+/** True if a process lives. A zombie does not. */
 export function lives(pid: number): boolean {
   try {
     const stat = readFileSync(`/proc/${pid}/stat`, "utf8");
@@ -244,11 +245,14 @@ export function killQuietly(pid: number): void {
   try {
     process.kill(pid, "SIGKILL");
   } catch {
-    // it has ended
+    // the process has ended
   }
 }
 
-/** Registers a test that starts processes: what it leaves running is ended, and what is left then is its failure. */
+/**
+ * Registers a test that starts processes. Processes that it leaves running are ended, and anything that is left then
+ * fails the test.
+ */
 export function processTest(
   name: string,
   fn: (stage: Stage) => Promise<void>,

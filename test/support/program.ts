@@ -1,5 +1,5 @@
-// For the programs in test/fixtures: what differs between the runtimes, and the lines by which a program tells its test
-// what it sees. Nothing of `node:` is imported: that would cost Deno programs the start-up time the library saves them.
+// Helps the programs in test/fixtures: hides the differences between the runtimes, and prints lines for the test. It
+// imports nothing of `node:`, which would make Deno programs start slower than the library does.
 
 import type { Signal } from "../../mod.ts";
 
@@ -69,7 +69,7 @@ export function chdir(path: string): void {
 const path = env("SAM_TEST_OUTPUT");
 const began = performance.now();
 
-/** Tells the test: one line, with the process id and the milliseconds since this process began. */
+/** Prints one line for the test, with the process id and the milliseconds since this process began. */
 export function say(event: string, more: Readonly<Record<string, unknown>> = {}): void {
   const line = `${JSON.stringify({ event, pid, ms: performance.now() - began, ...more })}\n`;
   if (path === undefined) console.log(line);
@@ -77,7 +77,7 @@ export function say(event: string, more: Readonly<Record<string, unknown>> = {})
   else fs!.appendFileSync(path, line);
 }
 
-/** Waits until the test says `go(name)`. */
+/** Waits until the test calls `go(name)`. */
 export async function ready(name: string): Promise<void> {
   say(`ready ${name}`);
   while (!exists(`${path}.${name}`)) await sleep(5);
@@ -97,7 +97,7 @@ export function readText(file: string): string {
   return Deno ? Deno.readTextFileSync(file) : fs!.readFileSync(file, "utf8");
 }
 
-/** The descriptors of this process and what they are open on. */
+/** The descriptors of this process, and their targets. */
 export function descriptors(): { readonly number: number; readonly target: string }[] {
   const numbers = Deno
     ? Array.from(Deno.readDirSync("/proc/self/fd"), ({ name }) => Number(name))
@@ -107,12 +107,12 @@ export function descriptors(): { readonly number: number; readonly target: strin
       const link = `/proc/self/fd/${number}`;
       return [{ number, target: Deno ? Deno.readLinkSync(link) : fs!.readlinkSync(link) }];
     } catch {
-      return []; // the one that read the directory
+      return []; // the descriptor that read the directory
     }
   });
 }
 
-/** Runs a command to its end, with nothing but what the runtime lets it inherit. */
+/** Runs a command to its end. It inherits only what the runtime lets it inherit. */
 export async function run(
   file: string,
   words: readonly string[],
@@ -129,7 +129,10 @@ export async function run(
   });
 }
 
-/** Starts a helper that outlives this process, and hands it `inherit` where the runtime can (Deno cannot). */
+/**
+ * Starts a helper that outlives this process, and hands it the descriptor `inherit` where the runtime can (Deno
+ * cannot).
+ */
 export function startHelper(
   file: string,
   words: readonly string[],
@@ -151,14 +154,14 @@ export function startHelper(
   return child.pid!;
 }
 
-/** How this very program could be run again. */
+/** The command line that runs a program as this one was run. */
 export function ownCommand(module: string, ...words: string[]): [string, string[]] {
   return Deno
     ? [Deno.execPath(), ["run", "-A", "--no-config", module, ...words]]
     : [process.execPath, [module, ...words]];
 }
 
-/** Deno's permissions and their states; empty elsewhere. */
+/** Deno's permissions with their states; empty on other runtimes. */
 export function permissions(): Record<string, string> {
   const names = Deno ? ["read", "write", "net", "env", "run", "ffi", "sys"] : [];
   return Object.fromEntries(
@@ -166,7 +169,7 @@ export function permissions(): Record<string, string> {
   );
 }
 
-/** Has `listener` called when this process ends in order. */
+/** Calls `listener` when this process ends by itself. */
 export function onExit(listener: () => void): void {
   if (Deno) (globalThis as unknown as EventTarget).addEventListener("unload", listener);
   else process.on("exit", listener);
@@ -181,7 +184,7 @@ export function kill(target: number, signal: Signal): void {
   else process.kill(target, signal);
 }
 
-/** Ends this process by a signal; never returns. Deno survives the first SIGSEGV that is no fault. */
+/** Ends this process by a signal, and never returns. Deno survives the first SIGSEGV that is no real fault. */
 export function killSelf(signal: Signal): never {
   for (;;) kill(pid, signal);
 }
@@ -195,29 +198,29 @@ export function sleep(ms: number): Promise<void> {
   return new Promise((resolve) => setTimeout(resolve, ms));
 }
 
-/** Blocks the event loop for ever. */
+/** Blocks the event loop forever. */
 export function hang(): never {
   for (;;);
 }
 
-/** Blocks the event loop for a while; calls back as often as it can meanwhile. */
+/** Blocks the event loop for a time, and calls `each` as often as possible meanwhile. */
 export function block(ms: number, each: () => void = () => {}): void {
   for (const end = performance.now() + ms; performance.now() < end;) each();
 }
 
-/** Where Node's inspector of this process listens; undefined where it does not. */
+/** Address of this process's inspector on Node; undefined if it is closed. */
 export function inspectorUrl(): string | undefined {
   if (Deno || process.versions.bun) return undefined;
   return process.getBuiltinModule("node:inspector").url();
 }
 
-/** Stays alive without a sign of life: the event loop runs, nothing is sent. */
+/** Stays alive without a heartbeat: the event loop runs, and nothing is sent. */
 export function silence(): Promise<never> {
   setInterval(() => {}, 1000);
   return new Promise(() => {});
 }
 
-/** The code of a SamError that `action` throws or rejects with; "none" when it succeeds. */
+/** Code of the SamError that `action` throws or rejects with; "none" if it succeeds. */
 export async function codeOf(action: () => unknown): Promise<string> {
   try {
     await action();

@@ -1,4 +1,4 @@
-// A strict reader of Prometheus' text format: what promtool would complain of, it throws.
+// A strict parser of Prometheus' text format, which throws whatever promtool would report.
 import { assert, assertEquals } from "@std/assert";
 
 /** The samples, by `name{labels}`. */
@@ -6,7 +6,7 @@ export type Samples = ReadonlyMap<string, number>;
 
 const sampleLine = /^([a-zA-Z_:][\w:]*)\{((?:[a-zA-Z_]\w*="(?:[^"\\\n]|\\["\\n])*",?)*)\} (\S+)$/;
 
-/** Reads a text; every family must be whole, described once, and of a type that its names fit. */
+/** Parses a text. Each family must be complete, described once, and of a type that fits its names. */
 export function parsePrometheus(text: string): Samples {
   assert(text.endsWith("\n"), "the last line must end");
   const samples = new Map<string, number>();
@@ -43,7 +43,7 @@ export function parsePrometheus(text: string): Samples {
   return samples;
 }
 
-/** Buckets grow, and the last is the count. */
+/** Buckets never shrink, and the last one equals the count. */
 function checkHistograms(samples: Samples): void {
   for (const [key, count] of samples) {
     const [, name, labels] = /^(\w+)_count\{(.*)\}$/.exec(key) ?? [];

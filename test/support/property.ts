@@ -1,4 +1,4 @@
-// Properties with a fixed seed, which is printed with the counterexample when one fails: SAM_TEST_SEED overrides it.
+// Checks properties with a fixed seed. A failure prints the seed with the counterexample; SAM_TEST_SEED overrides it.
 
 import * as fc from "fast-check";
 
@@ -13,7 +13,7 @@ export function checked<T extends [unknown, ...unknown[]]>(
   runs(300, ...parts);
 }
 
-/** Checks a property on so many samples. */
+/** Checks a property on the given number of samples. */
 export function runs<T extends [unknown, ...unknown[]]>(
   numRuns: number,
   ...parts: [...Arbitraries<T>, (...values: T) => void]

@@ -1,5 +1,5 @@
-// The judge of a simulated world. It sees what the core decides, what the processes do and what arrives, knows none of the
-// driver's and the core's reasons, and throws when what must never happen does.
+// The judge of a simulated world. It sees the decisions of the core, the actions of the processes and all arrivals. It
+// knows no reasons of driver or core, and throws when something happens that must never happen.
 
 import { deepStrictEqual as assertEquals, ok as assert } from "node:assert/strict";
 import type { Server } from "../../src/core/server/machine.ts";
@@ -16,31 +16,31 @@ import type { Process } from "./sim_process.ts";
 import type { Sign } from "./sim_transport.ts";
 import type { World } from "./sim_world.ts";
 
-/** A process from the decision to start it. */
+/** A process, from the decision to start it. */
 export interface Start {
   readonly script: Script;
   role: "active" | "spare";
-  /** Null until it runs, and for ever where it does not come to that. */
+  /** Null until the process runs, and forever if it never runs. */
   process: Process | null;
   address: string | null;
-  /** The server may kill it. */
+  /** True if the server is allowed to kill the process. */
   killable: boolean;
 }
 
-/** Rounding, timers that are late or early, and the way of a signal. */
+/** Tolerance for rounding, for timers that are late or early, and for the delivery of a signal. */
 const slackMs = 8;
 
 export class Judge {
   readonly #world: World;
   readonly #settings: ServerSettings;
   readonly #scripts: readonly Script[];
-  /** All that were ever started. */
+  /** All starts of processes. */
   readonly starts: Start[] = [];
-  /** Started by the core, and not yet by the driver. */
+  /** Starts that the core has decided, and the driver has not yet carried out. */
   readonly #due: Start[] = [];
   active: Start | null = null;
   spare: Start | null = null;
-  /** How much the server was stalled so far. */
+  /** Total time for which the server was stalled. */
   stalledMs = 0;
   finished: ExitStatus | null = null;
   instances = 0;
@@ -50,10 +50,10 @@ export class Judge {
   #sign: number | null = null;
   #check: number | null = null;
   #unhealthy = false;
-  /** So much more time the instance was given because it could not run, and so much of it since the last sign. */
+  /** Extra time that the instance got because it had no CPU time: in total, and since its last heartbeat. */
   #excused = { ms: 0, sinceSign: 0 };
   #warned: { at: number; reason: string } | null = null;
-  /** Since its warning the instance was found to be blocked, and has shown that its loop turns. */
+  /** When the instance, after its warning, was found blocked and then showed that its event loop turns; null before. */
   #blockedAt: number | null = null;
   #turnedAt: number | null = null;
   #launched: number | null = null;
@@ -65,10 +65,10 @@ export class Judge {
   #startedOnce = false;
   #bornDead = false;
   #sparelessSince: number | null = null;
-  /** Somebody has asked for the end of this instance. */
+  /** True if the end of this instance was requested. */
   #asked = false;
   #firstRegistered: Start | null = null;
-  /** Stores in the order of their calls; the acknowledged ones say so. */
+  /** Stores in the order of their calls, with their acknowledgement. */
   readonly #stores: { bytes: Uint8Array; acknowledged: boolean }[] = [
     { bytes: new Uint8Array(0), acknowledged: true },
   ];
@@ -88,9 +88,9 @@ export class Judge {
     return this.#world.driver.server;
   }
 
-  // What the core decides.
+  // Decisions of the core.
 
-  /** One step of the core. */
+  /** Judges one step of the core. */
   decided(input: ServerInput, effects: readonly ServerEffect[]): void {
     if (input.type === "shutdown" || input.type === "restart") this.#asked = true;
     if (input.type === "starved") this.#excuse(input.waitMs);
@@ -148,9 +148,12 @@ export class Judge {
     }
   }
 
-  /** The grace period is over: a quarter of the time interval where a preloaded program has not turned since its warning. */
+  /**
+   * Checks that the grace period is over: a quarter of the time interval if the event loop of a preloaded program has
+   * not turned since its warning.
+   */
   #lookAtGrace(): void {
-    if (!this.#warned || this.#warned.at === this.#now) return; // by the signal SIGKILL
+    if (!this.#warned || this.#warned.at === this.#now) return; // the warn signal is SIGKILL
     const { timeInterval, stopTimeout, preloaded } = this.#settings;
     const whole = timeInterval || stopTimeout;
     const mayBeBlocked = preloaded && this.#blockedAt !== null;
@@ -187,7 +190,7 @@ export class Judge {
         false;
   }
 
-  /** It is given more time. */
+  /** Gives the instance more time. */
   #excuse(ms: number): void {
     this.#excused.ms += ms;
     this.#excused.sinceSign += ms;
@@ -197,7 +200,10 @@ export class Judge {
     );
   }
 
-  /** The active process has not hung, and was not run for half a time interval. In a short one that cannot be seen. */
+  /**
+   * True if the active process does not hang, and got no CPU time for half a time interval. In a short interval that
+   * cannot be seen.
+   */
   get #isStarved(): boolean {
     const half = this.#settings.timeInterval / 2;
     const process = this.active?.process;
@@ -205,7 +211,7 @@ export class Judge {
       this.#world.stalledSince(this.#now - half, "program") > half - 1;
   }
 
-  /** Before another begins, all that were ever active are gone. */
+  /** Checks that all earlier active processes have ended before another one begins. */
   #onlyOne(but?: Start): void {
     for (const start of this.starts) {
       if (start === but || start.role === "spare") continue;
@@ -258,7 +264,7 @@ export class Judge {
         allow();
         if (reason === "timeout") {
           assert(!this.#isStarved, "given no processor, yet warned");
-          // Without a link it is not healthy, whatever it said last.
+          // Without a link the process is not healthy, whatever it said last.
           assert(
             !this.#isLinked() || since(this.#sign) >= timeInterval + heartbeatWindow,
             "in time, yet warned",
@@ -284,31 +290,31 @@ export class Judge {
     }
   }
 
-  // What the driver does.
+  // Actions of the driver.
 
   /** A start reaches the runtime. */
   spawning(start: Start): void {
     if (start.role === "active") this.#onlyOne(start);
   }
 
-  /** The driver asks how the next process is to be started; returns which it is. */
+  /** The driver asks how to start the next process. Returns the number of the start. */
   asked(): number {
     return this.starts.indexOf(this.#due.shift()!);
   }
 
-  /** The transport does not accept a process: it is of no use. */
+  /** The transport does not accept a process, so the process is useless. */
   notAccepted(wire: number): void {
     const start = this.starts.find(({ address }) => address === String(wire));
     if (start) start.killable = true;
   }
 
-  /** A signal of the driver. */
+  /** The driver sends a signal. */
   signalled(start: Start, signal: Signal): void {
     if (signal !== "SIGKILL" || !start.process?.alive) return;
     assert(start.killable, `a healthy ${start.role} process is killed`);
   }
 
-  /** Supervision is over: nothing may be left. */
+  /** Supervision has ended, so nothing may be left. */
   end(status: ExitStatus): void {
     this.finished = status;
     for (const start of this.starts) assert(!start.process?.alive, `a ${start.role} is left`);
@@ -318,16 +324,17 @@ export class Judge {
     const truth = signal === null ? code! : 128 + signalNumber(signal);
     const betweenInstances = status.reason === "stopped" && [0, 130, 143].includes(status.code);
     const limit = status.reason === "restart-limit" && truth === 0;
-    // Where exit code 0 is the end of the work, it is no answer to a warning, of a program that does not register itself.
+    // Where exit code 0 is the end of the work, it is no answer to a warning, for a program that does not register
+    // itself.
     const judgesItself = this.#registeredOnce && !this.#settings.preloaded;
     const noSuccess = truth === 0 && ["quit", "failed"].includes(status.reason) && !judgesItself &&
       this.#settings.restart.on !== "started";
     if (!betweenInstances) assertEquals(status.code, limit || noSuccess ? 1 : truth, status.reason);
   }
 
-  // What the processes do.
+  // Actions of the processes.
 
-  /** A process runs. */
+  /** A process begins to run. */
   born(start: Start): void {
     if (start.role === "active") this.#onlyOne(start);
     else start.process!.meet("its begin");
@@ -338,7 +345,7 @@ export class Judge {
     this.spare?.process?.meet("the end of the active process");
   }
 
-  /** The server hears of an end. */
+  /** The server learns that a process has ended. */
   reaped(process: Process, exit: Exit): void {
     if (this.active?.process === process) this.#lastEnd = exit;
   }
@@ -356,23 +363,23 @@ export class Judge {
     if (sign === "mark failed") active.killable = true;
   }
 
-  /** Somebody else says that the active process is not healthy. */
+  /** The server's own check finds the active process unhealthy. */
   foundUnhealthy(): void {
     this.#unhealthy = true;
   }
 
   registering(process: Process, bytes: Uint8Array): void {
-    // If this one is the first:
+    // If this is the first instance, the data that it stored before counts.
     if (this.active?.process === process) this.#stores.push({ bytes, acknowledged: false });
   }
 
-  /** A process has been welcomed. `bytes`: what it had stored before. */
+  /** A process has been welcomed. `bytes` is the data that it stored before. */
   registered(process: Process, bytes: Uint8Array): void {
     const start = this.starts.find((each) => each.process === process)!;
     assertEquals(start.role, "active", "a welcome to a spare");
     this.#onlyOne(start);
     if (this.#firstRegistered === start) return this.#handedOver(bytes);
-    // The data of a later instance is what was last acknowledged, or what was on its way when its predecessor ended.
+    // A later instance gets the last acknowledged data, or the data that was under way when its predecessor ended.
     const data = process.client.data.slice();
     const last = this.#stores.findLastIndex(({ acknowledged }) => acknowledged);
     const found = this.#stores.findLastIndex((store) => same(store.bytes, data));
@@ -383,21 +390,24 @@ export class Judge {
     this.#handedOver(data);
   }
 
-  /** A store is called; returns its acknowledgement. */
+  /** A store is called. Returns the function that acknowledges it. */
   storing(bytes: Uint8Array): () => void {
     const store = { bytes, acknowledged: false };
     this.#stores.push(store);
     return () => store.acknowledged = true;
   }
 
-  /** From here on this is what the server has. */
+  /** From here on the server has these bytes. */
   #handedOver(bytes: Uint8Array): void {
     this.#stores.splice(0, this.#stores.length, { bytes, acknowledged: true });
   }
 
-  // What does not happen.
+  // Things that must have happened by now.
 
-  /** Time has passed: a silent process is warned in time, then killed in time; a spare is there, or due. */
+  /**
+   * Time has passed. A process that missed its deadline is warned in time and killed in time, and a spare exists or is
+   * due.
+   */
   look(): void {
     if (this.finished) return;
     this.#lookForSilence();
@@ -420,7 +430,7 @@ export class Judge {
     if (state === "warned") {
       const grace = timeInterval || stopTimeout;
       const [warnedAt, turnedAt] = [this.#warned!.at, this.#turnedAt];
-      const mayTurn = preloaded ? grace / 4 : 0; // and then has its whole grace period
+      const mayTurn = preloaded ? grace / 4 : 0; // and then it has its whole grace period
       assert(now - warnedAt <= grace + mayTurn + slack, "warned, and not killed");
       const isBlocked = this.#blockedAt !== null && turnedAt === null && this.#isLinked();
       if (preloaded && isBlocked && this.#warned!.reason === "timeout") {
@@ -429,7 +439,7 @@ export class Judge {
     }
   }
 
-  /** Where a spare is wanted there is one, or the next is due within the backoff. */
+  /** If a spare is wanted, it exists, or the next one is due within the backoff. */
   #lookForSpare(): void {
     const { standby, recoveryPolicy, restart } = this.#settings;
     const without = standby === 1 && recoveryPolicy === "restart" &&

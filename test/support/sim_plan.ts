@@ -1,24 +1,24 @@
-// What a simulated world is made of, drawn from a seed: the same seed, the same plan.
+// The plan of a simulated world, drawn from a seed: one seed always gives the same plan.
 
 import type { ServerSettings } from "../../src/core/server/types.ts";
 
-/** What an instance does, one thing after the other, and what befalls it. */
+/** The actions of an instance in their order, and its accidents. */
 export interface Script {
-  /** From the call of `spawn` to its answer. */
+  /** Milliseconds from the call of `spawn` to its answer. */
   readonly spawnMs: number;
-  /** How much of that has passed when the process begins to run, 0 to 1. */
+  /** The part of that time after which the process begins to run, 0 to 1. */
   readonly born: number;
   readonly spawnFails: boolean;
-  /** What the warn signal does: the default action, a handler that exits, a handler that does nothing. */
+  /** Effect of the warn signal: the default action, a handler that exits, or a handler that does nothing. */
   readonly warned: "dies" | "exits" | "ignores";
-  /** Something else holds the link open when the process has ended. */
+  /** True if another process holds the link open after the end. */
   readonly linkHeld: boolean;
-  /** From the end of the process to the moment at which the server may hear of it, by its exit and by its link. */
+  /** Milliseconds from the end of the process until the server can learn of it, by its exit and by its link. */
   readonly exitMs: number;
   readonly eofMs: number;
   readonly checkMs: number;
   readonly acts: readonly Act[];
-  /** What becomes of it when it is a spare: `ms` after its begin, or after the end of the active process. */
+  /** The fate of the process as a spare: `ms` after its begin, or after the end of the active process. */
   readonly fate: {
     readonly from: "never" | "its begin" | "the end of the active process";
     readonly ms: number;
@@ -29,7 +29,7 @@ export interface Script {
 export interface Act {
   readonly waitMs: number;
   readonly does: Deed;
-  /** Milliseconds, a number of bytes, an exit code: what the deed needs. */
+  /** The argument of the action: milliseconds, bytes or an exit code. */
   readonly n: number;
 }
 
@@ -66,42 +66,44 @@ export type Operation =
 export interface Plan {
   readonly seed: number;
   readonly settings: ServerSettings;
-  /** The n-th process follows the n-th script, in turn. */
+  /** The scripts of the processes, used in turn. */
   readonly scripts: readonly Script[];
   readonly operator: readonly { readonly at: number; readonly does: Operation }[];
-  /** The server's process does not run, or those of the program, or none: then the server is the first to run again. */
+  /**
+   * Times in which processes do not run: the server, the program, or all. After a stall of all, the server runs first.
+   */
   readonly stalls: readonly {
     readonly at: number;
     readonly ms: number;
     readonly of: "server" | "program" | "all";
   }[];
-  /** No message takes longer. */
+  /** The longest delay of a message. */
   readonly maxDelay: number;
-  /** The share of heartbeats that never arrive. */
+  /** The share of heartbeats that get lost. */
   readonly loss: number;
-  /** So many heartbeats that the server has not read have room; further ones are left out. */
+  /** The number of unread heartbeats that the link holds. Further ones are left out. */
   readonly room: number;
-  /** Heartbeats wake nobody. */
+  /** True if heartbeats do not wake the server. */
   readonly sampled: boolean;
-  /** Data are left without a message. */
+  /** True if data is left without a message. */
   readonly keeps: boolean;
   /** The share of endpoints that cannot be opened, and of those that cannot accept. */
   readonly openFails: number;
   readonly acceptFails: number;
   /** As in `Runtime`. */
   readonly settleMs: number;
-  /** A timer fires so much later, or a little early. */
+  /** How late or early timers fire. */
   readonly timerMs: number;
-  /** After a stall, timers fire before what has arrived is read. */
+  /** True if, after a stall, timers fire before arrivals are read. */
   readonly timersFirst: boolean;
-  /** What the cluster is like. */
+  /** The behavior of the cluster. */
   readonly cluster: "sound" | "fails" | "fails late" | "hangs";
 }
 
-/** All of the plan happens before; then the world is shut down. */
+/** All planned actions happen before this time. Then the world is shut down. */
 export const horizon = 3000;
 
-/** A number in [0, 1), and what is made of it. */
+/** A source of random numbers, and choices made from them. */
 export class Dice {
   #state: number;
 
@@ -109,7 +111,7 @@ export class Dice {
     this.#state = Math.imul(seed ^ 0x9e3779b9, 0x85ebca6b) >>> 0;
   }
 
-  /** In [0, 1) (mulberry32). */
+  /** A number in [0, 1) (mulberry32). */
   number(): number {
     this.#state = (this.#state + 0x6d2b79f5) >>> 0;
     let t = this.#state;
@@ -123,17 +125,17 @@ export class Dice {
     return Math.floor(this.number() * (max + 1));
   }
 
-  /** One of them; what is named twice comes twice as often. */
+  /** One of the values. A value that is listed twice comes twice as often. */
   oneOf<const T>(...values: readonly T[]): T {
     return values[this.upTo(values.length - 1)]!;
   }
 
-  /** Once in so many times. */
+  /** True once in `times`. */
   once(times: number): boolean {
     return this.number() * times < 1;
   }
 
-  /** So many, at most. */
+  /** A random number of values, at most `most`. */
   some<T>(most: number, make: () => T): T[] {
     return Array.from({ length: this.upTo(most) }, make);
   }
@@ -184,7 +186,7 @@ export function drawPlan(seed: number): Plan {
     ],
     stalls: dice.some(3, () => ({
       at: dice.upTo(horizon),
-      // Where all are stalled, for more than twice any limit: a shorter pause may look like silence.
+      // A stall of all processes lasts more than twice any limit, because a shorter one may look like a hang.
       ...dice.oneOf(
         { of: "server", ms: dice.oneOf(3, 15, 60, 150, 500) },
         { of: "program", ms: dice.oneOf(15, 60, 150, 500) },
@@ -218,7 +220,7 @@ const operations: readonly Operation[] = [
   "unhealthy",
 ];
 
-/** Quorum is there early, and may be lost and found again. */
+/** Quorum comes early, and may be lost and regained. */
 function drawQuorum(dice: Dice): Plan["operator"] {
   const flaps = dice.some(5, () => 300 + dice.upTo(horizon - 400)).sort((a, b) => a - b);
   return [dice.upTo(100), ...flaps].map((at, index) => ({
@@ -229,7 +231,7 @@ function drawQuorum(dice: Dice): Plan["operator"] {
 
 function drawLife(dice: Dice): Script {
   const quick = (does: Deed, n = 400): Act => ({ waitMs: dice.upTo(30), does, n: dice.upTo(n) });
-  // What most instances do first, so that something is at stake.
+  // The first actions of most instances, so that there is something to lose.
   const openings: readonly (() => Act[])[] = [
     () => [quick("register"), quick("beat", 60), quick("start")],
     () => [quick("register"), quick("check"), quick("start")],
@@ -253,7 +255,7 @@ function drawLife(dice: Dice): Script {
   };
 }
 
-/** An instance that lives long enough for a spare, which often ends about when it is needed. */
+/** An instance that lives long enough for a spare, and often ends about when the spare is needed. */
 function drawShortLife(dice: Dice): Script {
   const quick = (does: Deed, n = 400): Act => ({ waitMs: dice.upTo(30), does, n: dice.upTo(n) });
   return {

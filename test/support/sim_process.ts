@@ -11,7 +11,7 @@ import type { World } from "./sim_world.ts";
 
 export class Process {
   alive = true;
-  /** Its process id, which no other process has. */
+  /** Process id, which is never reused. */
   readonly pid: number;
   readonly script: Script;
   readonly client: Client;
@@ -20,19 +20,19 @@ export class Process {
   readonly #address: string;
   readonly #onExit: (exit: Exit) => void;
   #link: Link | null = null;
-  /** It says nothing more over its link, and hears nothing. */
+  /** True if its end of the link is closed. */
   #closed = false;
-  /** The event loop is blocked until then. */
+  /** The event loop is blocked until this time. */
   #blocked = 0;
-  /** Every blockade of the event loop: a loop that takes all the processor time it is given. */
+  /** Every time in which the event loop was blocked, and took all the CPU time that it got. */
   readonly #hangs: { readonly from: number; readonly until: number }[] = [];
-  /** Not even a signal is acted upon until then, but SIGKILL. */
+  /** Until this time the process reacts to no signal except SIGKILL. */
   #frozen = 0;
   #beatMs = 0;
   #lastBeat = -Infinity;
   #healthy = true;
   #lastCall = 0;
-  /** For when a tick is planned. */
+  /** Time of the next planned tick. */
   #tickAt = Infinity;
   readonly #settled = new Map<number, (how: "resolve" | "reject") => void>();
 
@@ -53,19 +53,19 @@ export class Process {
     this.#follow(0);
   }
 
-  /** Its main thread, as in /proc. */
+  /** Its main thread, as in /proc/PID/stat. */
   get stat(): string {
     const { now, released } = this.#world;
     const state = this.#frozen > now ? "T" : this.#blocked > now || released > now ? "R" : "S";
     return `${this.pid} (app) ${state} 1`;
   }
 
-  /** For how long it has run, and has waited to be run, in nanoseconds, as in /proc. */
+  /** Nanoseconds in which it ran, and waited for the CPU, as in /proc/PID/schedstat. */
   get schedstat(): string {
     return `${this.ranMs * 1e6} ${this.#world.stalledSince(this.#bornAt, "program") * 1e6} 1`;
   }
 
-  /** For how long it has run: a millisecond, and for as long as it hung. */
+  /** Milliseconds in which it ran: one, plus the time in which it hung. */
   get ranMs(): number {
     const { now } = this.#world;
     return this.#hangs.reduce((sum, { from, until }) => {
@@ -74,7 +74,7 @@ export class Process {
     }, 1);
   }
 
-  /** A spare meets its fate, if this is where that begins. */
+  /** The fate of a spare begins here, if it begins at this point. */
   meet(from: Script["fate"]["from"]): void {
     const { fate } = this.script;
     if (fate.from !== from) return;
@@ -84,7 +84,7 @@ export class Process {
     );
   }
 
-  /** Runs on the process's event loop, when that is free. */
+  /** Runs a function on the event loop of the process as soon as that is free. */
   #loop(time: number, run: () => void): void {
     this.#world.clock.at(time, () => {
       if (!this.alive) return;
@@ -102,7 +102,7 @@ export class Process {
         if (this.alive) this.#follow(index + 1);
       };
       if (act.does === "register") {
-        // A spare may be parked for long: what it is to do then, it does as the next instance.
+        // A spare may stay parked. It performs this action later, as the next instance.
         if (this.client.state === "initialized") return this.#register(next);
       } else this.#do(act);
       next();
@@ -219,7 +219,7 @@ export class Process {
   #beat(): void {
     if (this.#beatMs === 0) return;
     const { state } = this.client;
-    // A preload tells of each turn of the loop before the program is started.
+    // A preload reports each turn of the loop before the program is started.
     const tells = state === "started" ||
       (state === "registered" && this.#world.plan.settings.preloaded);
     if (tells && !this.#closed) this.#heartbeat();
@@ -278,7 +278,7 @@ export class Process {
     settled?.(how);
   }
 
-  /** Its end of the link is closed, and the server may learn it so much later. */
+  /** Closes its end of the link. The server learns that `eofMs` later. */
   #close(eofMs: number): void {
     if (this.#closed || !this.#link) return;
     this.#closed = true;
@@ -289,7 +289,7 @@ export class Process {
 
   // The end.
 
-  /** A signal is on its way. */
+  /** A signal is under way. */
   signal(signal: Signal): void {
     const world = this.#world;
     world.clock.at(world.now + world.dice.number() * 2, () => this.#receive(signal));
@@ -307,7 +307,7 @@ export class Process {
     }
   }
 
-  /** Ends, however it is. */
+  /** Ends the process. */
   end(exit: Exit): void {
     if (!this.alive) return;
     this.alive = false;

@@ -1,12 +1,12 @@
-// Runs simulated worlds, one after the other; what fails names its seed.
+// Runs simulated worlds one after the other. A failure names its seed.
 
 import { drawPlan } from "./sim_plan.ts";
 import { World } from "./sim_world.ts";
 
-/** How often something happened. */
+/** How often each thing happened. */
 export type Tally = ReadonlyMap<string, number>;
 
-/** One world. Throws with all that is needed to see what went wrong. */
+/** Runs one world. A failure has the seed, the plan and the trace. */
 export async function runWorld(seed: number): Promise<World> {
   const world = new World(drawPlan(seed));
   try {
@@ -24,7 +24,7 @@ export async function runWorld(seed: number): Promise<World> {
   }
 }
 
-/** So many worlds, from the seed `first`; returns what happened in them. */
+/** Runs `count` worlds from the seed `first`. Returns how often each thing happened. */
 export async function runWorlds(first: number, count: number): Promise<Tally> {
   const tally = new Map<string, number>();
   const add = (what: string, times = 1) => tally.set(what, (tally.get(what) ?? 0) + times);

@@ -1,4 +1,4 @@
-// A runtime in virtual time: its processes follow scripts, its timers are late or early, its own process may be stalled.
+// A runtime in virtual time: processes follow scripts, timers are late or early, the server's process may be stalled.
 
 import type { Exit } from "../../src/runtime/runtime.ts";
 import type { InstanceRuntime } from "../../src/supervisor/instance/instance.ts";
@@ -7,10 +7,10 @@ import { linkVariable } from "../../src/runtime/launch.ts";
 import { Process } from "./sim_process.ts";
 import type { World } from "./sim_world.ts";
 
-/** So long takes a `settle()` where it takes next to nothing; without it the clock would stand still. */
+/** The shortest time that `settle()` takes. Without it the clock would stand still. */
 const leastMs = 0.05;
 
-/** Makes the runtime of a world; `timers` are those that are set. */
+/** Makes the runtime of a world. `timers` holds the timers that are set. */
 export function simulatedRuntime(world: World, timers: Set<object>): InstanceRuntime {
   const { clock, dice, plan } = world;
   return {

@@ -1,25 +1,26 @@
-// The memory transport in a simulated world: what is under way takes its time, heartbeats get lost or wake nobody, or find no
-// room while the server does not read, data are left without a message, endpoints do not open or do not accept. It knows what is still open.
+// The memory transport in a simulated world. Messages take time; heartbeats get lost, do not wake the server, or are
+// left out while the server does not read; data is left without a message; endpoints fail to open or to accept. It
+// knows what is still open.
 
 import { decodeClient } from "../../src/core/wire.ts";
 import { type MemoryTransport, memoryTransport } from "../../transports/memory.ts";
 import type { Endpoint, Link, Transport } from "../../transports/transport.ts";
 import type { World } from "./sim_world.ts";
 
-/** What arrives at the server's end, as far as the judge must know. */
+/** An arrival at the server's end, as the judge sees it. */
 export type Sign = "heartbeat" | "check begins" | "healthy" | "unhealthy" | "mark failed" | null;
 
-/** The two ends of one link, and what is under way between them, in order. */
+/** The two ends of one link, and the messages between them in order. */
 class Wire {
   readonly id: number;
   readonly #world: World;
-  /** What the next call of `carry` is about. */
+  /** The subject of the next call of `carry`. */
   #sign: Sign = null;
   #up = false;
   #last = { up: 0, down: 0 };
   readonly #toServer: (() => void)[] = [];
   #heartbeats = 0;
-  /** Heartbeats that the server has not read yet. */
+  /** Number of heartbeats that the server has not read yet. */
   #unread = 0;
   #kept: Uint8Array | null = null;
 
@@ -28,7 +29,7 @@ class Wire {
     this.id = id;
   }
 
-  /** Lets `deliver` happen later, after all that went the same way before. */
+  /** Calls `deliver` later, after everything that went the same way before. */
   carry(deliver: () => void): void {
     const { clock, dice, plan } = this.#world;
     const way = this.#up ? "up" : "down";
@@ -133,11 +134,11 @@ function signOf(frame: Uint8Array): Sign {
   }
 }
 
-/** A transport of one world. */
+/** The transport of one world. */
 export class SimulatedTransport implements Transport {
   readonly name = "memory";
   readonly sampled: boolean;
-  /** What the server has not given back. */
+  /** The endpoints that the server has not closed. */
   readonly endpoints: Set<number> = new Set();
   readonly links: Set<number> = new Set();
   readonly #world: World;

@@ -1,5 +1,5 @@
-// A world for the driver: a runtime and a transport in virtual time, an operator, a cluster, and the judge. All that can go
-// wrong in it is in the plan, and the plan comes from a seed: a run that fails can be repeated.
+// A world for the driver: a runtime and a transport in virtual time, an operator, a cluster and the judge. Everything
+// that goes wrong in it is in the plan, which comes from a seed. So a run that fails can be repeated.
 
 import { deepStrictEqual as assertEquals, ok as assert } from "node:assert/strict";
 import { memoryClusterMap, memoryQuorum } from "../../src/testing/memory_cluster.ts";
@@ -15,11 +15,11 @@ import { SimulatedTransport } from "./sim_transport.ts";
 import { StepRules } from "./step_rules.ts";
 import { VirtualClock } from "./virtual_clock.ts";
 
-/** No run takes more steps. */
+/** The largest number of steps of a run. */
 const maxSteps = 100_000;
-/** No chain of promises in the driver is longer; those that follow a timer, or `settle()`, are short. */
+/** The largest length of a chain of promises in the driver. Chains after a timer or `settle()` are short. */
 const microtasks = { long: 80, short: 8, last: 5000 };
-/** What the driver carries out by promises. */
+/** Effects that the driver carries out with promises. */
 const awaited: ReadonlySet<ServerEffect["type"]> = new Set([
   "spawn",
   "spawnSpare",
@@ -28,9 +28,9 @@ const awaited: ReadonlySet<ServerEffect["type"]> = new Set([
   "unmap",
   "finish",
 ]);
-/** After a stall, what was due meanwhile happens in this order, so many milliseconds apart. */
+/** After a stall, delayed events happen in their order, this many milliseconds apart. */
 const hairMs = 1e-6;
-/** After a stall of all, the server is the first to run by so much. */
+/** After a stall of all processes, the server runs first, by this many milliseconds. */
 const wakeMs = 5;
 
 /** A world. */
@@ -42,11 +42,11 @@ export class World {
   readonly runtime: InstanceRuntime;
   readonly transport: SimulatedTransport;
   readonly driver: Driver;
-  /** Those that have not been reaped, by their process ids. */
+  /** Processes that have not been reaped, by process id. */
   readonly processes: Map<number, Process> = new Map();
-  /** What happened, for whoever reads a failure. */
+  /** A record of what happened, printed with a failure. */
   readonly trace: string[] = [];
-  /** The events by their types, recoveries by their reasons. */
+  /** The events by type, and recoveries by reason. */
   readonly events: string[] = [];
   readonly #settings: ServerSettings;
   readonly #timers = new Set<object>();
@@ -54,7 +54,7 @@ export class World {
   #watchers = 0;
   #pids = 1;
   #failure: unknown;
-  /** So many microtasks must run before the next thing happens. */
+  /** Number of microtasks that must run before the next thing happens. */
   #owed = 0;
 
   constructor(plan: Plan) {
@@ -116,7 +116,7 @@ export class World {
     return ++this.#pids;
   }
 
-  /** Something for the server's own process, which may be stalled. */
+  /** Delivers something to the server's process, which may be stalled. */
   toServer(time: number, run: () => void, what: "input" | "timer" | "settled" = "input"): void {
     this.clock.at(time, () => {
       const awake = this.#awake();
@@ -134,7 +134,7 @@ export class World {
     return awake;
   }
 
-  /** When the processes of the program may run. */
+  /** The time at which the processes of the program may run. */
   get released(): number {
     let released = this.now;
     for (const { at, ms, of } of this.plan.stalls) {
@@ -144,7 +144,7 @@ export class World {
     return released;
   }
 
-  /** How much of the time since then all were stalled; or all of the program, be the server stalled or not. */
+  /** How much of the time since then all processes were stalled, or those of the program. */
   stalledSince(time: number, who: "all" | "program", until: number = this.now): number {
     let [sum, seen] = [0, time];
     for (const { at, ms, of } of this.plan.stalls.toSorted((a, b) => a.at - b.at)) {
@@ -156,7 +156,7 @@ export class World {
     return sum;
   }
 
-  /** An answer to the driver, for which it waits. */
+  /** Answers the driver, which waits for it. */
   answer(time: number, run: () => void, what?: "timer" | "settled"): void {
     this.toServer(time, () => {
       const short = what !== undefined && this.driver.server.state !== "finished";
@@ -169,7 +169,7 @@ export class World {
     this.#owed = Math.max(this.#owed, count);
   }
 
-  /** Runs to the end. */
+  /** Runs the world to its end. */
   async run(): Promise<void> {
     const { operator, stalls } = this.plan;
     this.driver.begin();
@@ -195,7 +195,7 @@ export class World {
     }
   }
 
-  /** Every step of the core is seen by the judge, and must keep the rules. */
+  /** The judge sees every step of the core, which must follow the rules. */
   #watch(): void {
     const { server } = this.driver;
     const rules = new StepRules(server);
@@ -203,7 +203,7 @@ export class World {
       let effects: ReturnType<typeof rules.step> = [];
       this.attempt(() => {
         effects = rules.step(input, now);
-        const concludes = input.type === "linkEnd" || input.type === "exit"; // which is awaited together
+        const concludes = input.type === "linkEnd" || input.type === "exit"; // carried out together
         if (concludes || effects.some(({ type }) => awaited.has(type))) {
           this.#owe(microtasks.long);
         }
@@ -213,7 +213,7 @@ export class World {
     };
   }
 
-  /** A failure that the driver would report, and survive, is one nevertheless. */
+  /** A failure that the driver would report and survive is a failure of the test. */
   attempt(act: () => void): void {
     try {
       act();
@@ -260,7 +260,7 @@ export class World {
     return { set: answer, delete: answer };
   }
 
-  /** Supervision is over: nothing may be owned by nobody. */
+  /** Supervision has ended, so nothing may be left. */
   #end(status: Parameters<Judge["end"]>[0]): void {
     this.trace.push(`${this.now.toFixed(2)} finished: ${JSON.stringify(status)}`);
     this.judge.end(status);

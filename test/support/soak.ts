@@ -1,8 +1,8 @@
-// What a soak may leave: flat memory, no descriptor.
+// Judges a soak: memory must stay flat, and no descriptor may be left.
 
 import type { RuntimeName } from "./runtimes.ts";
 
-/** What test/fixtures/faults/soak.ts says. */
+/** The report that test/fixtures/faults/soak.ts prints. */
 export interface Soak {
   readonly seconds: number;
   readonly early: { readonly heap: number; readonly rss: number; readonly descriptors: number };
@@ -11,13 +11,13 @@ export interface Soak {
 
 /** A heap after the same work differs by what the engine has compiled and cached meanwhile. */
 const heapSlack = 4 * 2 ** 20;
-/** The resident memory of a collected heap is a matter of its allocator. */
+/** The resident memory of a collected heap depends on the allocator. */
 const rssSlack = 64 * 2 ** 20;
 
-/** A pair of sockets, which Deno opens once, some time after its start. */
+/** A pair of sockets that Deno opens once, some time after its start. */
 const descriptorSlack = 2;
 
-/** What has grown between a tenth of a soak and its end. */
+/** Whatever has grown between a tenth of a soak and its end. */
 export function growth({ early, late }: Soak): string[] {
   const grown = (what: "heap" | "rss" | "descriptors", slack: number) =>
     late[what] - early[what] > slack ? [`${what}: ${early[what]} → ${late[what]}`] : [];
@@ -28,7 +28,7 @@ export function growth({ early, late }: Soak): string[] {
   ];
 }
 
-/** What a runtime needs, so that its garbage can be collected on demand. */
+/** Flags that let a runtime collect its garbage on demand. */
 export function soakFlags(runtime: RuntimeName): string[] {
   if (runtime === "deno") return ["run", "-A", "--no-config", "--v8-flags=--expose-gc"];
   return runtime === "bun" ? [] : ["--expose-gc"];

@@ -1,4 +1,5 @@
-// What a TypeScript source names and imports, comments and strings left out. For tests of the house rules.
+// Reads the identifiers and imports of a TypeScript source, without comments and strings, for the tests of the house
+// rules.
 
 import { readdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
@@ -26,7 +27,7 @@ const template = "`(?:\\\\.|\\$\\{(?:[^{}`]|\\{[^{}]*\\}|`[^`]*`)*\\}|[^`\\\\])*
 const notCode = new RegExp(`${comment}|${quoted}|${template}`, "g");
 const commentOrText = new RegExp(`(${comment})|${quoted}|${template}`, "g");
 
-/** A source without comments and text; code inside of templates stays. */
+/** A source without comments and strings. Code inside of templates stays. */
 export function codeOf(source: string): string {
   return source.replace(notCode, (text) => {
     if (text.startsWith("/")) return " ";
@@ -36,7 +37,7 @@ export function codeOf(source: string): string {
   });
 }
 
-/** The modules that a source imports or exports from, dynamic imports included ("?" for one that is computed). */
+/** The modules that a source imports or exports from. A dynamic import counts; its module is "?" if it is computed. */
 export function importsOf(source: string): string[] {
   const code = source.replace(commentOrText, (text, isComment) => isComment ? " " : text);
   const fixed = code.matchAll(/\b(?:from|import)\s*\(?\s*["']([^"'\n]+)["']/g);
@@ -44,7 +45,7 @@ export function importsOf(source: string): string[] {
   return [...[...fixed].map(([, name]) => name!), ...[...computed].map(() => "?")];
 }
 
-/** Which of `names` a source uses as identifiers; properties of those names (`a.process`, `{ process: 1 }`) do not count. */
+/** Those of `names` that a source uses as identifiers. Properties (`a.process`, `{ process: 1 }`) do not count. */
 export function namesIn(source: string, names: readonly string[]): string[] {
   const code = codeOf(source).replace(/([{,;]\s*)\w+(?=\??:)/g, "$1");
   return names.filter((name) => {

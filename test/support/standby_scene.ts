@@ -1,4 +1,4 @@
-// A program with a spare at every moment of the spare's life, and the judge of what came of it.
+// Brings a spare to every moment of its life, and judges what happens then.
 
 import { readFileSync } from "node:fs";
 import { assert, assertEquals } from "@std/assert";
@@ -18,16 +18,16 @@ import {
 } from "./processes.ts";
 import { newest, quickFixture } from "./runtimes.ts";
 
-/** In test/fixtures. */
+/** A program of test/fixtures. */
 export const programName = "faults/spare";
 
-/** A moment of the life of the first spare. */
+/** A moment in the life of the first spare. */
 export interface Moment {
-  /** What holds the process up: the transport, or the program itself; "" for nothing. */
+  /** The passage at which the transport or the program holds the spare up; "" for none. */
   readonly held: "open" | "frame" | "end" | "born" | "registered" | "";
-  /** Brings the spare there. */
+  /** Brings the spare to the moment. */
   readonly reach: (scene: Scene) => Promise<unknown>;
-  /** The active process has ended on the way there: the spare is the second instance. */
+  /** True if the active process has ended on the way, so that the spare is the second instance. */
   readonly promoted?: true;
 }
 
@@ -42,7 +42,7 @@ const promoted = async (scene: Scene) => {
   await is;
 };
 
-/** The moments, in their order. */
+/** The moments in their order. */
 export const moments: Readonly<Record<string, Moment>> = {
   "is being spawned": { held: "open", reach: ({ gate }) => gate.reached },
   "was just spawned": {
@@ -82,7 +82,7 @@ export const moments: Readonly<Record<string, Moment>> = {
   },
 };
 
-/** What else the program is told; the options of supervise(). */
+/** Options of supervise(), and settings of the program. */
 export interface SceneOptions extends Omit<Partial<SuperviseOptions>, "transport"> {
   /** See standby_kill_program.ts. */
   readonly manner?: "fails" | "exits" | "marks" | "beats" | undefined;
@@ -95,7 +95,7 @@ type EventOf<T> = SupervisorEvent & { readonly type: T };
 export class Scene {
   readonly stage: Stage;
   readonly watched: Watched;
-  /** Where the transport holds the spare up. */
+  /** The place where the transport holds the spare up. */
   readonly gate: { readonly reached: Promise<void>; readonly open: () => void };
   readonly #moment: Moment;
   /** How often something passed the server's side of the transport, by the number of the process. */
@@ -125,7 +125,7 @@ export class Scene {
       recoveryPolicy: "restart",
       standby: 1,
       restart: { intensity: Infinity, maxDelay: 0 },
-      stopTimeout: 500, // a stopped process does not hear the warning
+      stopTimeout: 500, // a stopped process does not react to the warning
       transport: watching,
       ...options,
     });
@@ -145,7 +145,7 @@ export class Scene {
     }
   }
 
-  /** Waits for an event that is yet to come, and goes on in the same turn of the event loop. */
+  /** Waits for a future event, and continues in the same turn of the event loop. */
   happens<T extends SupervisorEvent["type"]>(
     type: T,
     when: (event: EventOf<T>) => boolean,
@@ -157,7 +157,7 @@ export class Scene {
     );
   }
 
-  /** The first instance has started, and the spare comes to its moment. */
+  /** Waits until the first instance has started and the spare has reached its moment. */
   async reach(): Promise<void> {
     const end = this.watched.finished().then((status) => {
       throw new Error(`it ended before: ${JSON.stringify(status)}`);
@@ -166,7 +166,7 @@ export class Scene {
     await this.stage.line("stored");
   }
 
-  /** Nothing holds anything up any more. */
+  /** Lets everything continue that was held up. */
   release(): void {
     this.gate.open();
     if (this.#moment.held !== "") this.stage.go(this.#moment.held);
@@ -180,14 +180,14 @@ export class Scene {
     return this.watched.supervisor.status.standby!.pid!;
   }
 
-  /** Stops the spare, as SIGSTOP does. */
+  /** Stops the spare by SIGSTOP. */
   async freeze(): Promise<void> {
     const { spare } = this;
     process.kill(spare, "SIGSTOP");
     await eventually("the stop of the spare", () => stateOf(spare) === "T");
   }
 
-  /** Waits until there is an active process, which has stored its data, and a spare. */
+  /** Waits until there is an active process that has stored its data, and a spare. */
   async whole(): Promise<void> {
     const { supervisor, events } = this.watched;
     await eventually(`both, after ${JSON.stringify(events)}`, () => {
@@ -198,7 +198,7 @@ export class Scene {
     });
   }
 
-  /** What must hold when supervision is over: nothing is left, and every spare has ended or was promoted. */
+  /** Checks the end of supervision: nothing is left, and every spare has ended or was promoted. */
   judgeEnd(renewed = 0): void {
     this.judge(renewed);
     assertEquals(this.watched.supervisor.status.standby, null);
@@ -209,7 +209,10 @@ export class Scene {
     assertEquals(ended.map(({ pid }) => pid), began);
   }
 
-  /** What must hold of any life; `renewed`: so often was restart() called, which may have found a recovery under way. */
+  /**
+   * Checks what holds for any course of events. `renewed` is the number of calls of restart(), which may have met a
+   * recovery.
+   */
   judge(renewed = 0): void {
     const events = this.watched.events;
     const begins = events.filter((event) =>
@@ -240,7 +243,7 @@ export class Scene {
   }
 }
 
-/** The state of a process, as `ps` shows it; "" for one that is no more. */
+/** The state of a process as `ps` shows it; "" if it does not exist. */
 export function stateOf(pid: number): string {
   try {
     const stat = readFileSync(`/proc/${pid}/stat`, "utf8");
@@ -250,7 +253,7 @@ export function stateOf(pid: number): string {
   }
 }
 
-/** A test with processes for several cases at once: each of them waits most of the time. */
+/** Registers a test that runs several cases at once, because each of them waits most of the time. */
 export function casesTest<T>(
   name: string,
   cases: Readonly<Record<string, T>>,

@@ -1,4 +1,4 @@
-// What must hold of any step of the server's core, in any state.
+// The rules that every step of the server's core follows, in every state.
 
 import { fail } from "node:assert/strict";
 import type { Server } from "../../src/core/server/machine.ts";
@@ -20,7 +20,7 @@ export class StepRules {
     this.#step = server.step.bind(server);
   }
 
-  /** One step; throws when it breaks a rule. */
+  /** Makes one step, and throws when it breaks a rule. */
   step(input: ServerInput, now: number): readonly ServerEffect[] {
     if (input.type === "spawned" && this.#process === "spawning") this.#process = "alive";
     const ended = input.type === "exit" || input.type === "unkillable";
@@ -88,7 +88,7 @@ export class StepRules {
     }
     must(this.#finished === (state === "finished"), "finish and finished");
     must(!this.#finished || deadline === undefined, "a deadline after the finish");
-    if (this.#spare === "due" && standby === null) this.#spare = "none"; // not wanted any more
+    if (this.#spare === "due" && standby === null) this.#spare = "none"; // the spare is no longer wanted
     must((standby === null) === (this.#spare === "none"), "a spare, and none in the status");
     must(this.#spare !== "alive" || standby?.pid !== null, "a spare without its process id");
     if (input.type !== "message" || !("id" in input.message)) return;

@@ -1,9 +1,9 @@
 // A real pseudo-terminal, made by script(1).
 import { spawn } from "node:child_process";
 
-/** What is shown on a terminal, and how it is used. */
+/** A terminal: its output, and its keys. */
 export interface Terminal {
-  /** What was written to it so far. */
+  /** The output so far. */
   readonly output: string;
   /** Presses keys. */
   keys(text: string): void;
@@ -11,7 +11,9 @@ export interface Terminal {
   readonly exited: Promise<number | null>;
 }
 
-/** Runs a command in a terminal, 100 columns wide; its exit code is the command's own, no shell stays in between. */
+/**
+ * Runs a command in a terminal of 100 columns. The exit code is the command's own, because no shell stays in between.
+ */
 export function terminal(
   command: string,
   env: Readonly<Record<string, string>>,

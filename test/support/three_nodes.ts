@@ -1,5 +1,5 @@
-// Three Corosync nodes on this machine, for tests: each in a network of its own, joined by a switch that can be cut. All of
-// it lives in one PID namespace, so that it is gone when this process is, whatever becomes of that.
+// Three Corosync nodes on this machine, each in a network namespace of its own, joined by a switch that can be cut. All
+// of them live in one PID namespace, so that they end with this process, whatever ends it.
 
 import { type ChildProcess, execFile, spawn, spawnSync } from "node:child_process";
 import { mkdirSync, readFileSync, writeFileSync } from "node:fs";
@@ -7,10 +7,10 @@ import { createInterface } from "node:readline";
 import { eventually } from "./processes.ts";
 import { fixtureFor, type RuntimeName, runtimePath, sourceFixture } from "./runtimes.ts";
 
-/** How a node is cut off: its cable ends nowhere, or its switch port is down. */
+/** How a node is cut off: its cable leads nowhere, or its port of the switch is down. */
 export type Cut = "silent" | "down";
 
-/** Why there can be no lab here; undefined where there can. */
+/** The reason why the lab cannot run here, or undefined. */
 export function labMissing(): string | undefined {
   if (process.getuid?.() !== 0) return "network namespaces need root";
   for (const [tool, from] of [["corosync", "corosync"], ["ip", "iproute2"]] as const) {
@@ -25,10 +25,10 @@ export function labMissing(): string | undefined {
 const numbers = [1, 2, 3] as const;
 export type NodeNumber = typeof numbers[number];
 
-/** Milliseconds after which the token counts as lost; the ring takes about 1.2 times as long again to form anew. */
+/** Milliseconds after which the token counts as lost. The ring takes about 1.2 times as long to form again. */
 const tokenMs = 300;
 
-/** Real-time scheduling, where it is allowed: a busy machine is no reason for the ring to break. */
+/** Corosync gets real-time scheduling where that is allowed, so that a busy machine does not break the ring. */
 function configuration(): string {
   const nodes = numbers.map((id) =>
     `\tnode {\n\t\tname: n${id}\n\t\tnodeid: ${id}\n\t\tring0_addr: 10.77.0.${id}\n\t}\n`
@@ -59,7 +59,10 @@ logging {
 `;
 }
 
-/** The command that runs a module of this project, named without its extension, on a runtime; on Node compiled: see `quickFixture`. */
+/**
+ * The command line that runs a module of this project, named without its extension. On Node it is compiled: see
+ * `quickFixture`.
+ */
 export function runtimeCommand(runtime: RuntimeName, module: string): string[] {
   const flags = runtime === "deno" ? ["run", "-A", "--no-check", "--no-config"] : [];
   const kind = runtime.startsWith("node") ? "node20" : runtime;
@@ -69,9 +72,9 @@ export function runtimeCommand(runtime: RuntimeName, module: string): string[] {
 /** A program in a node. */
 export interface Inside {
   readonly child: ChildProcess;
-  /** Its process id, as this side sees it. */
+  /** Process id outside the lab. */
   readonly pid: number;
-  /** What it has written so far, to both outputs. */
+  /** The output so far, of both streams. */
   output(): string;
   readonly exited: Promise<number | null>;
 }
@@ -84,7 +87,7 @@ export class Lab {
   readonly #answers: ((line: string) => void)[] = [];
   readonly #exited: Promise<void>;
   #complaints = "";
-  /** The process that holds a node's namespaces, as this side sees it. */
+  /** Process ids, outside the lab, of the processes that hold the namespaces of the nodes. */
   #holders: readonly number[] = [];
 
   private constructor(directory: string) {
@@ -127,7 +130,7 @@ export class Lab {
     return this.#do(`heal ${node}`);
   }
 
-  /** Stops the daemon of a node where it is. */
+  /** Stops the daemon of a node with SIGSTOP. */
   freeze(node: NodeNumber): Promise<void> {
     return this.#do(`signal STOP ${node}`);
   }
@@ -146,7 +149,7 @@ export class Lab {
     return this.#do(`boot ${node}`);
   }
 
-  /** Waits until a node's daemon sees so many members, itself included. */
+  /** Waits until the daemon of a node sees `count` members, itself included. */
   async untilMembers(node: NodeNumber, count: number): Promise<void> {
     const total = new RegExp(`^Total votes: *${count}$`, "m");
     const command = this.#enter(node, ["corosync-quorumtool", "-s"]); // exit status 2: not quorate
@@ -159,7 +162,7 @@ export class Lab {
     );
   }
 
-  /** The children, as this side sees them, of a process: of a server, the active process. */
+  /** The children of a process, with process ids outside the lab. The child of a server is the active process. */
   children(pid: number): readonly number[] {
     return childrenOf(pid).filter((child) => !isGuard(child));
   }
@@ -171,7 +174,7 @@ export class Lab {
     env: Readonly<Record<string, string>> = {},
   ): Promise<Inside> {
     const child = spawn("nsenter", this.#enter(node, command), {
-      // Killed with the lab, at whatever moment, it cannot take its files away: they go with the lab's.
+      // A program that is killed with the lab cannot remove its files, so they are in the lab's directory.
       env: { ...process.env, TMPDIR: this.#directory, ...env },
       stdio: ["ignore", "pipe", "pipe"],
     });
@@ -187,7 +190,7 @@ export class Lab {
     return { child, pid, output: () => output, exited };
   }
 
-  /** What a node's daemon has said. */
+  /** The log of a node's daemon. */
   log(node: NodeNumber): string {
     try {
       return readFileSync(`${this.#directory}/daemon${node}.log`, "utf8");
@@ -214,7 +217,7 @@ export class Lab {
     if (status !== "0") throw new Error(`"${line}" in the lab: ${status}: ${this.#complaints}`);
   }
 
-  /** The next line of the lab. */
+  /** The next line of the lab's output. */
   async #answer(): Promise<[string]> {
     const ended = this.#exited.then(() => {
       throw new Error(`the lab ended: ${this.#complaints}`);
@@ -224,7 +227,7 @@ export class Lab {
     ];
   }
 
-  /** The ids, on this side, of processes of the lab. */
+  /** Process ids outside the lab, for process ids inside. */
   #outside(inside: readonly number[]): number[] {
     const [first] = childrenOf(this.#first.pid!);
     const all = childrenOf(first!).map((pid) => {
@@ -244,11 +247,11 @@ function childrenOf(pid: number): number[] {
   }
 }
 
-/** The shell beside a server, which outlives what is supervised. */
+/** True for the guard, the shell beside a server that outlives the supervised program. */
 function isGuard(pid: number): boolean {
   try {
     return readFileSync(`/proc/${pid}/cmdline`, "utf8").includes("sam-guard");
   } catch {
-    return false; // it has ended
+    return false; // the process has ended
   }
 }

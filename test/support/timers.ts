@@ -16,7 +16,7 @@ export class Clock {
     },
   };
 
-  /** Fires what is due until then, in order; a timer fires so much late, or early. */
+  /** Fires the timers that are due until then, in their order, each `late` milliseconds late or early. */
   pass(until: number, late = 0): void {
     for (;;) {
       const [next] = [...this.timers].sort((a, b) => a.at - b.at);

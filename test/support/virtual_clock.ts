@@ -1,17 +1,17 @@
-// Virtual time: what is to happen, in the order of its time; at the same time, what was planned first comes first.
+// Virtual time: planned events happen in the order of their time, and in the order of planning at the same time.
 
 interface Happening {
   readonly at: number;
   run: (() => void) | null;
 }
 
-/** A clock that stands still between two happenings. */
+/** A clock that moves only when an event happens. */
 export class VirtualClock {
   now = 0;
-  /** The next one is the last. */
+  /** Sorted by time, the next event last. */
   readonly #queue: Happening[] = [];
 
-  /** Plans something; returns its cancellation. */
+  /** Plans an event. Returns a function that cancels it. */
   at(time: number, run: () => void): () => void {
     const happening: Happening = { at: Math.max(time, this.now), run };
     let place = this.#queue.length;
@@ -20,7 +20,7 @@ export class VirtualClock {
     return () => happening.run = null;
   }
 
-  /** Lets the next thing happen; false when nothing is planned. */
+  /** Lets the next event happen. Returns false when none is planned. */
   next(): boolean {
     let happening = this.#queue.pop();
     while (happening && happening.run === null) happening = this.#queue.pop();

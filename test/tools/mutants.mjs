@@ -17,7 +17,7 @@ const limitMs = 120_000;
 
 const mutants = [
   {
-    name: "a deadline is judged before what has arrived is read (settle)",
+    name: "a deadline is judged before arrived heartbeats are read (settle)",
     file: "src/supervisor/timekeeper.ts",
     from:
       "await runtime.settle();\n      sample();\n      if (server.deadline! > runtime.now()) continue;",
@@ -25,31 +25,31 @@ const mutants = [
       "if (server.deadline! > runtime.now()) {\n        await runtime.settle();\n        continue;\n      }",
   },
   {
-    name: "heartbeats that wake nobody are looked for at long intervals only (sample)",
+    name: "heartbeats in shared memory are sampled too seldom (sample)",
     file: "src/supervisor/timekeeper.ts",
     from: "Math.max(1, timeInterval / 16)",
     to: "Math.max(1, timeInterval * 2)",
   },
   {
-    name: "what a buried instance says is heard as its successor's",
+    name: "messages of an ended instance count for its successor",
     file: "src/supervisor/driver.ts",
     from: "if (instance === this.#instance) return this.#feed(input);",
     to: "if (instance !== this.#spare) return this.#feed(input);",
   },
   {
-    name: "a spare that is not wanted any more is forgotten, not ended",
+    name: "a spare that is no longer wanted is not ended",
     file: "src/supervisor/driver.ts",
     from: "this.#await(spare.destroy());",
     to: "",
   },
   {
-    name: "the end does not wait for spares that are being ended",
+    name: "the end of supervision does not wait for the end of spares",
     file: "src/supervisor/driver.ts",
     from: "Promise.all([this.#cluster?.end(), ...this.#doomed])",
     to: "Promise.all([this.#cluster?.end()])",
   },
   {
-    name: "a spare that is ended while it is being started lives on",
+    name: "a spare that is ended during its start lives on",
     file: "src/supervisor/instance/instance.ts",
     from: 'if (this.#doomed) this.end("SIGKILL");',
     to: "",
@@ -62,19 +62,19 @@ const mutants = [
     to: "this.#close(this.#session?.link ?? this.#child?.stream);",
   },
   {
-    name: "a link that something else holds open is not closed",
+    name: "a link that another process holds open is not closed",
     file: "src/supervisor/instance/instance.ts",
     from: "this.#close(this.#session?.link ?? this.#child?.stream);",
     to: "if (!this.#session?.link) this.#close(this.#child?.stream);",
   },
   {
-    name: "data that were left without a message are not looked at when the process ends",
+    name: "data left without a message is not read when the process ends",
     file: "src/supervisor/instance/link_session.ts",
     from: "this.takeKept();\n    this.#note = this.note;",
     to: "this.#note = this.note;",
   },
   {
-    name: "the quorum source is not told that it is over",
+    name: "the watch of the quorum source does not end",
     file: "src/supervisor/cluster_bridge.ts",
     from: "await (await this.#watching)?.();",
     to: "await this.#watching;",
@@ -92,7 +92,7 @@ const mutants = [
     to: "",
   },
   {
-    name: "the process that is to be replaced is not waited for (two)",
+    name: "the next instance starts before its predecessor has ended (two)",
     file: "src/core/server/machine.ts",
     from: "return ending.kill(program);",
     to:
@@ -111,31 +111,31 @@ const mutants = [
     to: "this.#recoveries.length > intensity",
   },
   {
-    name: "the time that the server itself did not see counts (stall)",
+    name: "time in which the server itself was stalled counts as silence (stall)",
     file: "src/core/server/machine.ts",
     from: "forgiveStall(program, now);\n  switch",
     to: "switch",
   },
   {
-    name: "a process that is given no processor is taken for one that hangs (starved)",
+    name: "a process without CPU time is taken for one that hangs (starved)",
     file: "src/supervisor/timekeeper.ts",
     from: 'feed({ type: "starved", waitMs });',
     to: "feed(tick);",
   },
   {
-    name: "who waits for a processor is excused for too short a time (starved)",
+    name: "a process that waits for the CPU gets too little extra time (starved)",
     file: "src/supervisor/instance/starvation.ts",
     from: 'if (now.state === "running" ||',
     to: 'if (now.state === "running" && this.#runtime.now() - this.#since < 40 ||',
   },
   {
-    name: "data are acknowledged, and not kept",
+    name: "data is acknowledged, and not stored",
     file: "src/core/server/stored_data.ts",
     from: "if (this.#arrived === total) {",
     to: "if (this.#arrived === total && total < 30_000) {",
   },
   {
-    name: "instance ids skip one after a restart that was asked for",
+    name: "instance ids skip one after a requested restart",
     file: "src/core/server/machine.ts",
     from: "program.restart.ran(instance.ranMs(now), instance.healthyMs(now));",
     to: "program.beginInstance(now);",

@@ -27,10 +27,7 @@ const riddles = [
   [/\bin the way\b/gi, "say what conflicts"],
   [/\bbrak(es?|ed|ing)\b/gi, "say: back-pressure"],
   [/\b(is|are|was|were|be|been) told\b/gi, "say: is notified, receives, learns, reads"],
-  [
-    /\b(is|are|was|were|hardly|not been) (not |hardly )?run\b(?! (by|in|on|with|as|from|below|under|at|once|again|the|every|after|before|without|here|there))/gi,
-    "say: got no CPU time, or does not run",
-  ],
+  [/\b(hardly run|(is|are|was|were) not run)\b/gi, "say: got no CPU time, or does not run"],
   [/\bstays? out\b/gi, "say: missed its deadline"],
   [/\bwho (waits|runs|acts|hears)\b/gi, "name the process"],
   [/\bstandby process(es)?\b/gi, "say: spare"],

@@ -20,6 +20,7 @@ const declarations = entries.map((entry) => `dist/${entry.replace(/ts$/, "d.ts")
 const folders = ["src", "transports", "test", "bench", "examples"]
   .filter((folder) => existsSync(join(root, folder)));
 
+const fix = process.argv.filter((word) => word === "--fix");
 /** A warning fails these checks too, except for imports of packages that only the user names. */
 const clean = ["deno publish --dry-run"];
 const checks = [
@@ -34,6 +35,10 @@ const checks = [
   ["docs/performance.md says what was measured", deno, ["run", "-A", "bench/page.ts", "--check"]],
   ["deno publish --dry-run", deno, ["publish", "--dry-run", "--allow-dirty"]],
   ["the mutants can still be made", "node", ["test/tools/mutants.mjs", "--texts"]],
+  ["words: comments, docs, messages", "node", ["test/tools/words.mjs", ...fix]],
+  ["cspell", bin("cspell"), [
+    ...["lint", "--config=test/house/cspell.json", "--no-progress", "--no-summary", "--relative"],
+  ]],
   ["tsc (tests)", bin("tsc"), ["-p", "tsconfig.test.json", "--noEmit"]],
   ["tsc (package)", "npm", ["run", "build"]],
   ["tsc (a user without @types/node)", bin("tsc"), [
@@ -43,7 +48,7 @@ const checks = [
   ["publint", bin("publint"), ["--strict"]],
   ["attw", bin("attw"), ["--pack", ".", "--profile", "esm-only"]],
 ];
-if (process.argv.includes("--fix")) checks.unshift(["deno fmt", deno, ["fmt"]]);
+if (fix.length > 0) checks.unshift(["deno fmt", deno, ["fmt"]]);
 const part = process.argv.slice(2).find((word) => !word.startsWith("--")) ?? "";
 const wanted = checks.filter(([name]) => name.includes(part));
 if (wanted.length === 0) throw new Error(`no check is called "${part}"`);

@@ -74,10 +74,10 @@ export type {
 } from "./src/runtime/runtime.ts";
 export type {
   Endpoint,
-  Kept,
   Link,
   LinkSink,
-  Noted,
+  StoredData,
+  TimedNote,
   Transport,
   TransportRuntime,
 } from "./transports/transport.ts";

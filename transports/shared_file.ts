@@ -13,7 +13,7 @@ import { maxNoteBytes } from "../src/core/wire.ts";
 import type { Mapping } from "../src/ffi/mapped_page.ts";
 import type { RandomFile } from "../src/runtime/runtime.ts";
 import { atEnd } from "./stream_link.ts";
-import type { Kept, Link, Noted } from "./transport.ts";
+import type { Link, StoredData, TimedNote } from "./transport.ts";
 
 const countAt = 0;
 const recordAt = 64;
@@ -96,7 +96,7 @@ function fileCounter(file: RandomFile): Counter {
  * The active side: returns the function that keeps data. It writes them where they overwrite none that are valid, and then the
  * record, in one piece. It throws where there is no room; then the last data stay.
  */
-export function keeper(file: RandomFile): (bytes: Uint8Array) => void {
+export function dataWriter(file: RandomFile): (bytes: Uint8Array) => void {
   const record = new Float64Array(recordLength);
   const recordBytes = new Uint8Array(record.buffer);
   let [version, at, size] = [0, dataAt, 0];
@@ -110,7 +110,7 @@ export function keeper(file: RandomFile): (bytes: Uint8Array) => void {
 }
 
 /** The server's side: the data that were kept last; undefined for none. */
-export function kept(file: RandomFile): Kept | undefined {
+export function readStoredData(file: RandomFile): StoredData | undefined {
   const record = new Float64Array(recordLength);
   const recordBytes = new Uint8Array(record.buffer);
   if (file.read(recordBytes, recordAt) !== recordBytes.length) return undefined;
@@ -127,7 +127,7 @@ export function kept(file: RandomFile): Kept | undefined {
 }
 
 /** The active side: returns the function that notes a text, by one write. */
-export function noter(file: RandomFile): (text: string) => void {
+export function noteWriter(file: RandomFile): (text: string) => void {
   const bytes = new Uint8Array(noteHeadBytes + maxNoteBytes);
   const view = new DataView(bytes.buffer);
   const encoder = new TextEncoder();
@@ -140,7 +140,7 @@ export function noter(file: RandomFile): (text: string) => void {
 }
 
 /** The server's side: the last note; undefined for none. */
-export function noted(file: RandomFile): Noted | undefined {
+export function readLastNote(file: RandomFile): TimedNote | undefined {
   const bytes = new Uint8Array(noteHeadBytes + maxNoteBytes);
   if (file.read(bytes, noteAt) < noteHeadBytes) return undefined;
   const view = new DataView(bytes.buffer);
@@ -170,7 +170,7 @@ export function servedLink(link: Link, { file, counter, close }: SharedFile): Li
       );
     },
     sample: counter.read,
-    kept: () => kept(file),
+    storedData: () => readStoredData(file),
     close() {
       close();
       link.close();
@@ -182,7 +182,7 @@ export function servedLink(link: Link, { file, counter, close }: SharedFile): Li
 export function sharingLink(link: Link, { file, close }: SharedFile): Link {
   return {
     ...atEnd(link, close),
-    keep: keeper(file),
+    storeData: dataWriter(file),
     close() {
       close();
       link.close();

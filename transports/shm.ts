@@ -8,8 +8,8 @@ import { runtimeName } from "../src/runtime/load.ts";
 import { connectSocket, directoryOf, fileIn } from "./private_socket.ts";
 import {
   dataAt,
-  noted,
-  noter,
+  noteWriter,
+  readLastNote,
   servedLink,
   type SharedFile,
   sharedFile,
@@ -46,7 +46,7 @@ async function makeShared(runtime: TransportRuntime, directory: string): Promise
 function serverLink(link: Link, shared: SharedFile, notice: string | undefined): Link {
   return {
     ...servedLink(link, shared),
-    noted: () => noted(shared.file),
+    lastNote: () => readLastNote(shared.file),
     ...(notice !== undefined && { notice }),
   };
 }
@@ -57,7 +57,7 @@ function activeLink(link: Link, shared: SharedFile, isMapped: boolean): Link {
     ...sharingLink(link, shared),
     heartbeat: shared.counter.add,
     confirm: link.heartbeat,
-    note: noter(shared.file),
+    note: noteWriter(shared.file),
     ...(!isMapped && { notice: unmappedNotice() }),
   };
 }

@@ -16,7 +16,7 @@ export interface LinkSink {
 }
 
 /** The data that the other side has kept. */
-export interface Kept {
+export interface StoredData {
   /** How many bytes, as the other side says: to be checked before `read`, which allocates them. */
   readonly size: number;
   /** The bytes; undefined where there are fewer than that. */
@@ -24,7 +24,7 @@ export interface Kept {
 }
 
 /** A note, and when it was made, in milliseconds since 1970. */
-export interface Noted {
+export interface TimedNote {
   /** The text. */
   readonly text: string;
   /** When. */
@@ -57,13 +57,13 @@ export interface Link {
    * Active side, where data can be left with the server without a message: on return it outlives this process. Throws
    * where there is no room; what was kept before is still kept then.
    */
-  keep?(bytes: Uint8Array): void;
+  storeData?(bytes: Uint8Array): void;
   /** Server side: what the other side kept last; undefined for nothing. Asked before and when the link ends. */
-  kept?(): Kept | undefined;
+  storedData?(): StoredData | undefined;
   /** Active side, where a note can be left without a message: on return it outlives this process. At most 1,024 bytes. */
   note?(text: string): void;
   /** Server side: what the other side noted last; undefined for nothing. Asked before and when the link ends. */
-  noted?(): Noted | undefined;
+  lastNote?(): TimedNote | undefined;
   /** Set where the link works, but slower than it could; one line that says why. */
   readonly notice?: string;
 }

@@ -118,7 +118,7 @@ export class ActiveProcess implements Sam {
       id,
       pid: this.#runtime.pid,
       notice: link.notice ?? "",
-      keeps: link.keep !== undefined,
+      keeps: link.storeData !== undefined,
       lastId,
     }));
     return this.#client.instanceId!;
@@ -316,7 +316,7 @@ export class ActiveProcess implements Sam {
 
   #isKept(bytes: Uint8Array): boolean {
     try {
-      this.#link!.keep!(bytes);
+      this.#link!.storeData!(bytes);
       return true;
     } catch {
       return false;

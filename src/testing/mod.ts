@@ -54,9 +54,9 @@ export type {
 } from "../runtime/runtime.ts";
 export type {
   Endpoint,
-  Kept,
   Link,
   LinkSink,
+  StoredData,
   Transport,
   TransportRuntime,
 } from "../../transports/transport.ts";

@@ -121,7 +121,7 @@ export function transportConformance(
     const keeps = (await pair.next()).at(-1);
     if (keeps === 0) return; // nothing without a message here
     const check = (when: string) => {
-      const kept = pair.link.kept?.();
+      const kept = pair.link.storedData?.();
       const bytes = kept?.read();
       if (kept?.size !== size || bytes?.length !== size || bytes.some((byte) => byte !== 2)) {
         fail(`${when}, ${kept?.size} bytes were kept in place of ${size}, or changed`);

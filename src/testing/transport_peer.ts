@@ -62,9 +62,9 @@ export function serveRequests(link: Link, runtime: Clock, ownProcess: boolean): 
           }
           return link.send(numbered(number));
         case requests.keep: // twice, and less than before, so that what is left over would be seen
-          link.keep?.(new Uint8Array(number + 1).fill(1));
-          link.keep?.(new Uint8Array(number).fill(2));
-          return link.send(numbered(link.keep ? 1 : 0));
+          link.storeData?.(new Uint8Array(number + 1).fill(1));
+          link.storeData?.(new Uint8Array(number).fill(2));
+          return link.send(numbered(link.storeData ? 1 : 0));
         case requests.frames:
           for (let count = 0; count < number; count++) {
             link.send(numbered(count));

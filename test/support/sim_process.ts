@@ -179,7 +179,7 @@ export class Process {
         id,
         pid: this.pid,
         notice: "",
-        keeps: link.keep !== undefined,
+        keeps: link.storeData !== undefined,
       }), (how) => {
         if (how === "reject") return;
         this.#world.judge.registered(this, data);
@@ -255,7 +255,7 @@ export class Process {
         if (!this.#closed) this.#link?.confirm?.();
         return;
       case "keep":
-        this.#link!.keep!(effect.bytes);
+        this.#link!.storeData!(effect.bytes);
         return this.feed({ type: "kept", id: effect.id });
       case "check":
         return this.#loop(

@@ -68,7 +68,7 @@ class Wire {
       confirm: beat,
       send: (frame) => up(signOf(frame), () => link.send(frame)),
       close: () => up(null, () => link.close()),
-      ...(plan.keeps && { keep: (bytes: Uint8Array) => void (this.#kept = bytes.slice()) }),
+      ...(plan.keeps && { storeData: (bytes: Uint8Array) => void (this.#kept = bytes.slice()) }),
     };
   }
 
@@ -101,7 +101,7 @@ class Wire {
         }),
       ...(plan.sampled && { sample: () => this.#heartbeats }),
       ...(plan.keeps && {
-        kept: () => {
+        storedData: () => {
           const bytes = this.#kept;
           return bytes ? { size: bytes.length, read: () => bytes } : undefined;
         },

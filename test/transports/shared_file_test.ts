@@ -1,7 +1,7 @@
 // Data left in a file without a message: whole at every moment, in bounded room, and never more than is there.
 import { assert, assertEquals } from "@std/assert";
 import type { RandomFile } from "../../mod.ts";
-import { keeper, kept } from "../../transports/shared_file.ts";
+import { dataWriter, readStoredData } from "../../transports/shared_file.ts";
 import { test } from "../support/harness.ts";
 
 /** A file in memory; `crashAfter` writes, the next one is the last and is cut off half way. */
@@ -39,13 +39,13 @@ const filled = (size: number, value: number) => new Uint8Array(size).fill(value)
 
 test("keep: what was kept last is there, whatever came before", () => {
   const file = new MemoryFile();
-  assertEquals(kept(file), undefined);
-  const keep = keeper(file);
+  assertEquals(readStoredData(file), undefined);
+  const store = dataWriter(file);
   const sizes = [0, 1, 5000, 100, 100, 4999, 0, 3000, 5000, 5000, 1, 4000, 4000, 0];
   for (const [round, size] of [...sizes, ...sizes, ...sizes].entries()) {
-    keep(filled(size, round));
-    assertEquals(kept(file)?.size, size);
-    assertEquals(kept(file)?.read(), filled(size, round));
+    store(filled(size, round));
+    assertEquals(readStoredData(file)?.size, size);
+    assertEquals(readStoredData(file)?.read(), filled(size, round));
   }
   assert(file.bytes.length <= 4096 + 3 * 5000, `${file.bytes.length} bytes for 5,000`);
 });
@@ -53,19 +53,19 @@ test("keep: what was kept last is there, whatever came before", () => {
 test("keep: killed in any write, a process has left what it kept before", () => {
   for (let crashAfter = 0; crashAfter < 12; crashAfter++) {
     const file = new MemoryFile();
-    const keep = keeper(file);
+    const store = dataWriter(file);
     file.crashAfter = crashAfter;
     let whole = 0;
     try {
       for (let value = 1;; value++) {
-        keep(filled(1000, value));
+        store(filled(1000, value));
         whole = value;
       }
     } catch {
       // dead
     }
     assertEquals(whole, Math.floor(crashAfter / 2));
-    assertEquals(kept(file)?.read(), whole === 0 ? undefined : filled(1000, whole));
+    assertEquals(readStoredData(file)?.read(), whole === 0 ? undefined : filled(1000, whole));
   }
 });
 
@@ -84,7 +84,7 @@ test("keep: a record that lies is not believed", () => {
   ) {
     const file = new MemoryFile();
     file.write(new Uint8Array(new Float64Array(record).buffer), 64);
-    const found = kept(file);
+    const found = readStoredData(file);
     assert(found === undefined || found.size <= 10 && found.read() === undefined, String(record));
   }
 });

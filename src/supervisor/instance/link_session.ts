@@ -6,8 +6,8 @@ import type { Link } from "../../../transports/transport.ts";
 import type { JudgedMessage, ServerInput } from "../../core/server/types.ts";
 import { decodeClient, encodeServer, type ServerMessage } from "../../core/wire.ts";
 
-type Kept = ReturnType<NonNullable<Link["kept"]>>;
-type Noted = ReturnType<NonNullable<Link["noted"]>>;
+type StoredData = ReturnType<NonNullable<Link["storedData"]>>;
+type LastNote = ReturnType<NonNullable<Link["lastNote"]>>;
 
 /** Hears what comes over a link. */
 export interface LinkSessionSink {
@@ -34,7 +34,7 @@ export class LinkSession {
   #sampled = 0;
   /** True once data come by messages: the kept data are older. */
   #isKeptOutdated = false;
-  #note: Noted;
+  #note: LastNote;
 
   /** Does nothing before `begin()`. */
   constructor(link: Link, maxDataSize: number, sink: LinkSessionSink) {
@@ -119,8 +119,8 @@ export class LinkSession {
     this.#link?.close();
   }
 
-  get #kept(): Kept {
-    return this.#isKeptOutdated ? undefined : this.#link?.kept?.();
+  get #kept(): StoredData {
+    return this.#isKeptOutdated ? undefined : this.#link?.storedData?.();
   }
 
   /** How many bytes the process has left without a message; undefined for none, or for more than it may. */
@@ -146,7 +146,7 @@ export class LinkSession {
   }
 
   /** The last note of the process, and when it was made, in milliseconds since 1970. */
-  get note(): Noted {
-    return this.#link?.noted?.() ?? this.#note;
+  get note(): LastNote {
+    return this.#link?.lastNote?.() ?? this.#note;
   }
 }

@@ -115,7 +115,7 @@ function peerCheck(runtime: TransportRuntime): Promise<(stream: Stream) => boole
 }
 
 async function openCheck(runtime: TransportRuntime): Promise<(stream: Stream) => boolean> {
-  if (!runtime.tellsDescriptors) return () => true;
+  if (!runtime.exposesDescriptors) return () => true;
   const check = await (await import("../src/ffi/peer_credentials.ts")).openPeerCheck();
   return ({ descriptor = -1 }) => check(descriptor);
 }

@@ -150,7 +150,7 @@ export class ActiveProcess implements Sam {
     this.#client.checkCall("start");
     const signal = checkAbortSignal(options);
     if (signal?.aborted) throw interrupted(signal);
-    this.#runtime.keepCompiled?.(); // this may block the event loop, which is not watched yet
+    this.#runtime.saveCompileCache?.(); // this may block the event loop, which is not watched yet
     const started = this.#call((id) => ({ type: "start", id }));
     const id = this.#lastCall;
     const abort = () => this.#feed({ type: "interruptStart", id });

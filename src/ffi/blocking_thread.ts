@@ -8,7 +8,7 @@ export interface ThreadPort {
   receive(): unknown;
   /** Says something to the owner. */
   post(message: unknown): void;
-  /** From now on the owner adds `wakeUp` to this eventfd with each message, and `farewell` when it is to end. */
+  /** From now on the owner adds `messageIncrement` to this eventfd with each message, and `endIncrement` when it is to end. */
   wakeBy(descriptor: number): void;
 }
 
@@ -33,6 +33,6 @@ export interface ThreadSink {
 }
 
 /** Added to the eventfd for each message. */
-export const wakeUp = 1n;
+export const messageIncrement = 1n;
 /** Added to it for the end. */
-export const farewell: bigint = 2n ** 32n;
+export const endIncrement: bigint = 2n ** 32n;

@@ -1,11 +1,11 @@
 /** A place for calls that block, on Deno: calls that block run on threads of Deno's, so the code itself may run here. */
 import { denoNative } from "./c_library_deno.ts";
 import {
-  farewell,
+  endIncrement,
+  messageIncrement,
   type Thread,
   type ThreadBody,
   type ThreadSink,
-  wakeUp,
 } from "./blocking_thread.ts";
 
 /** Runs `body` beside its owner. */
@@ -50,9 +50,9 @@ export function runHere(body: ThreadBody, sink: ThreadSink): Thread {
   return {
     post(message) {
       messages.push(message);
-      add(wakeUp);
+      add(messageIncrement);
     },
-    end: () => add(farewell),
+    end: () => add(endIncrement),
     hold() {},
   };
 }

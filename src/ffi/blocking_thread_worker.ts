@@ -7,11 +7,11 @@ import { fs, onExit, process } from "../runtime/node_api.ts";
 import { runtimeName } from "../runtime/load.ts";
 import { nodeNative } from "./c_library_node.ts";
 import {
-  farewell,
+  endIncrement,
+  messageIncrement,
   type Thread,
   type ThreadBody,
   type ThreadSink,
-  wakeUp,
 } from "./blocking_thread.ts";
 
 /** The time in which a worker that is not blocked ends when it is to. */
@@ -57,7 +57,7 @@ export function startWorker(url: URL, sink: ThreadSink): Thread {
     sink.ended(failure);
   });
   const cancel = onExit((code) => {
-    add(farewell);
+    add(endIncrement);
     if (runtimeName() === "bun" || Atomics.wait(ended, 0, 0, endMs) !== "timed-out") return;
     nodeNative().open("libc.so.6", { _exit: { parameters: ["i32"], result: "void" } })
       .functions._exit(code);
@@ -74,9 +74,9 @@ export function startWorker(url: URL, sink: ThreadSink): Thread {
   return {
     post(message) {
       port.postMessage(message);
-      add(wakeUp);
+      add(messageIncrement);
     },
-    end: () => add(farewell),
+    end: () => add(endIncrement),
     hold,
   };
 }

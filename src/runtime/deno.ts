@@ -87,7 +87,7 @@ const exit: (code: number) => never = Deno.exit.bind(Deno);
 export const deno: Runtime = {
   name: "deno",
   limitsWrites: true,
-  tellsDescriptors: false,
+  exposesDescriptors: false,
   pid: Deno.pid,
   get executable() {
     return executable();
@@ -205,7 +205,7 @@ export const deno: Runtime = {
       demandSocket(path);
       return connectionStream(await Deno.connect({ transport: "unix", path }));
     }, `open the socket ${path}`),
-  async reach(hostname, port, over) {
+  async probePort(hostname, port, over) {
     const what = `connect to ${hostname}:${port}`;
     demand(what, [["net", `${hostname}:${port}`, `${hostname}:${port}`]]);
     const connecting = allowed(() => Deno.connect({ hostname, port, signal: over }), what);
@@ -235,7 +235,7 @@ export const deno: Runtime = {
 
   stackAccess: () => "flags",
 
-  async yieldInspector(flags) {
+  async freeInspectorPort(flags) {
     if (flags.some((flag) => flag.startsWith("--inspect"))) {
       (await import("node:inspector")).close();
     }

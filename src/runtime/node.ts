@@ -106,7 +106,7 @@ export const node: Runtime = {
   },
 
   // Node writes it when a process exits, which one that is killed never does.
-  keepCompiled() {
+  saveCompileCache() {
     const { getCompileCacheDir, flushCompileCache } = process.getBuiltinModule(
       "node:module",
     ) as Partial<typeof Modules>;
@@ -123,7 +123,7 @@ export const node: Runtime = {
     return `signal ${process.debugPort}`;
   },
 
-  yieldInspector(flags) {
+  freeInspectorPort(flags) {
     if (!/(^|\s)--inspect/.test([...flags, process.env.NODE_OPTIONS].join(" "))) return;
     (process.getBuiltinModule("node:inspector") as typeof Inspector | undefined)?.close();
   },

@@ -170,9 +170,9 @@ type NodeApi = Pick<
   | "readText"
   | "openFile"
   | "remove"
-  | "reach"
+  | "probePort"
   | "limitsWrites"
-  | "tellsDescriptors"
+  | "exposesDescriptors"
   | "defaultFlags"
   | "takeVariable"
   | "writeOutput"
@@ -234,7 +234,7 @@ export const nodeApi: NodeApi = {
     }
   },
 
-  reach(host, port, over) {
+  probePort(host, port, over) {
     const { connect } = process.getBuiltinModule("node:net") as typeof Net;
     return new Promise((resolve, reject) => {
       const socket = connect({ host, port });
@@ -247,7 +247,7 @@ export const nodeApi: NodeApi = {
     });
   },
   limitsWrites: false,
-  tellsDescriptors: true,
+  exposesDescriptors: true,
 
   /** Ours, less those that say what else this very process does (its tests, its debugger's port, a program given with `-e`). */
   defaultFlags() {

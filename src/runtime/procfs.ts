@@ -105,7 +105,7 @@ export function descends(runtime: SystemFiles, pid: number, ancestor: number): b
 }
 
 /** When a process began, in the kernel's words: with its number, that names it for ever. Undefined when it has ended. */
-export function beginningOf(runtime: SystemFiles, pid: number): string | undefined {
+export function startTimeOf(runtime: SystemFiles, pid: number): string | undefined {
   const stat = statOf(runtime, pid);
   return stat && states[stat[0]!] !== "ended" ? stat[19] : undefined;
 }
@@ -121,12 +121,12 @@ export function childrenOf(runtime: SystemFiles, pid: number): readonly number[]
 }
 
 /** How often the main thread of a process was given a processor; undefined where that is not known. */
-export function turnsOf(runtime: SystemFiles, pid: number): string | undefined {
+export function timeslicesOf(runtime: SystemFiles, pid: number): string | undefined {
   return runtime.systemText(`/proc/${pid}/task/${pid}/schedstat`)?.split(" ")[2];
 }
 
 /** The processes that have a variable in the environment they were started with. */
-export function withVariable(runtime: SystemFiles, variable: string): readonly number[] {
+export function processesWithVariable(runtime: SystemFiles, variable: string): readonly number[] {
   return runtime.systemNames("/proc").map(Number).filter((pid) =>
     pid > 0 && runtime.systemText(`/proc/${pid}/environ`)?.split("\0").includes(variable)
   );
@@ -138,7 +138,7 @@ export function zombiesOf(runtime: SystemFiles, pid: number): readonly number[] 
 }
 
 /** A child of a process that runs the same executable; undefined for none, and where that is not known. */
-export function twinOf(runtime: SystemFiles, pid: number): number | undefined {
+export function childWithSameExecutable(runtime: SystemFiles, pid: number): number | undefined {
   const executable = runtime.systemLink(`/proc/${pid}/exe`);
   return childrenOf(runtime, pid)?.find((child) =>
     executable !== undefined && runtime.systemLink(`/proc/${child}/exe`) === executable
@@ -156,7 +156,7 @@ export function ignores(runtime: SystemFiles, pid: number, signal: Signal): bool
 }
 
 /** True if a signal waits for a process to take it. */
-export function awaits(runtime: SystemFiles, pid: number, signal: Signal): boolean {
+export function isSignalPending(runtime: SystemFiles, pid: number, signal: Signal): boolean {
   return isInMask(runtime, pid, "ShdPnd", signal);
 }
 

@@ -194,7 +194,7 @@ export interface Sockets {
   /** Connects to a Unix socket. */
   connect(path: string): Promise<Stream>;
   /** Connects to a TCP port, and lets go of it again. Rejects when `over` is aborted before. */
-  reach(host: string, port: number, over: AbortSignal): Promise<void>;
+  probePort(host: string, port: number, over: AbortSignal): Promise<void>;
   /** Connects to a TCP port at 127.0.0.1. */
   connectPort(port: number): Promise<Stream>;
   /** Takes over a descriptor inherited from the parent. */
@@ -202,7 +202,7 @@ export interface Sockets {
   /** True if a loop that never yields reaches the kernel with its first writes only (see `Stream.offer`). */
   readonly limitsWrites: boolean;
   /** True if a stream of `listen()` has a `descriptor`. */
-  readonly tellsDescriptors: boolean;
+  readonly exposesDescriptors: boolean;
 }
 
 /** The process in which this code runs. */
@@ -228,7 +228,7 @@ export interface OwnProcess {
   /** Writes to our own standard output (1) or error (2); resolved when all has been taken, or nobody takes it. */
   writeOutput(descriptor: 1 | 2, bytes: Uint8Array): Promise<void>;
   /** Writes what the runtime has compiled of the program to the cache that the user has set up, for the next instance. */
-  keepCompiled?(): void;
+  saveCompileCache?(): void;
   /**
    * In an active process: how its stack can be had when its loop is blocked. `signal PORT`: by SIGUSR1, or at PORT where it
    * listens there already. `flags`: if it was started with the flag. `none: WHY`.
@@ -238,7 +238,7 @@ export interface OwnProcess {
    * Closes the inspector of this process, a server, where a program with these flags, or by our environment, opens its own at the
    * same port: the debugger is for the program.
    */
-  yieldInspector?(flags: readonly string[]): void | Promise<void>;
+  freeInspectorPort?(flags: readonly string[]): void | Promise<void>;
   /** Listens for a signal; returns the cancellation. */
   onSignal(signal: Signal, listener: () => void): () => void;
   /** Makes this process a SAM server: silences the program's own listeners, and reports its stray errors. */

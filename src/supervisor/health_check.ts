@@ -24,7 +24,7 @@ const ask: Readonly<Record<CheckedCheck["kind"], Ask>> = {
   async tcp(target, runtime, over) {
     const colon = target.lastIndexOf(":");
     const host = target.slice(0, colon).replace(/^\[(.*)\]$/, "$1"); // IPv6
-    await runtime.reach(host, Number(target.slice(colon + 1)), over);
+    await runtime.probePort(host, Number(target.slice(colon + 1)), over);
     return undefined;
   },
   async command(line, runtime, over, timeoutMs) {

@@ -1,7 +1,7 @@
 /** `sam run`: supervises one program, or those of a configuration file, and ends with their status. */
 import { Fleet, type FleetProgram } from "../../supervisor/fleet.ts";
 import type { SamError } from "../../errors.ts";
-import { twinOf } from "../../runtime/procfs.ts";
+import { childWithSameExecutable } from "../../runtime/procfs.ts";
 import { loadRuntime } from "../../runtime/load.ts";
 import type { Runtime } from "../../runtime/runtime.ts";
 import * as host from "../host/host.ts";
@@ -18,7 +18,7 @@ import { readPlan } from "./plan.ts";
 export async function run(words: readonly string[]): Promise<number> {
   const plan = await readPlan(words);
   const runtime = await loadRuntime();
-  await runtime.yieldInspector?.([]);
+  await runtime.freeInspectorPort?.([]);
   const lines = new Lines(runtime);
   try {
     return await supervisePlan(plan, runtime, lines);
@@ -69,7 +69,7 @@ async function supervisePlan(
     runtime.schedule(
       () => {
         const { pid } = fleet.supervisor(name).status;
-        const twin = pid === null ? undefined : twinOf(runtime, pid);
+        const twin = pid === null ? undefined : childWithSameExecutable(runtime, pid);
         if (twin !== undefined) warn(name, unwatchedChild(pid!, twin), event.instanceId);
       },
       childrenAfterMs,

@@ -6,7 +6,7 @@ import { SamError, type SamErrorCode } from "../../errors.ts";
 import { allocate, type Memory } from "../../ffi/c_memory.ts";
 import type { Native } from "../../ffi/c_library.ts";
 import { loadNative } from "../../ffi/load_c_library.ts";
-import { farewell, type ThreadPort } from "../../ffi/blocking_thread.ts";
+import { endIncrement, type ThreadPort } from "../../ffi/blocking_thread.ts";
 import { isGone, little, type Service, type ServiceMaker } from "./service.ts";
 import { groupService } from "./group_service.ts";
 import { clusterMapService } from "./map_service.ts";
@@ -86,7 +86,7 @@ interface Connection {
   told: boolean;
 }
 
-/** Runs until the owner says farewell. */
+/** Runs until the owner ends it. */
 export async function serveCorosync(port: ThreadPort): Promise<void> {
   let loop: Loop;
   try {
@@ -177,7 +177,7 @@ class Loop {
     const { view, address } = this.#memory;
     view.setBigUint64(scratchAt, 0n, little);
     this.#libc.functions.read(this.#wake, address + BigInt(scratchAt), 8n);
-    return view.getBigUint64(scratchAt, little) >= farewell;
+    return view.getBigUint64(scratchAt, little) >= endIncrement;
   }
 
   async #obey(command: LoopCommand): Promise<void> {

@@ -9,12 +9,12 @@
  */
 import type { Signal } from "../../core/signals.ts";
 import {
-  awaits,
-  beginningOf,
   childrenOf,
   descends,
   handles,
-  turnsOf,
+  isSignalPending,
+  startTimeOf,
+  timeslicesOf,
 } from "../../runtime/procfs.ts";
 import type { SystemFiles } from "../../runtime/runtime.ts";
 
@@ -58,7 +58,12 @@ export class Descendants {
     if (!children?.length) return;
     const parentHandles = handles(this.#runtime, parent.pid, signal);
     for (const pid of children) {
-      this.#add(pid, { parent, parentHandles, turns: turnsOf(this.#runtime, pid), done: false });
+      this.#add(pid, {
+        parent,
+        parentHandles,
+        turns: timeslicesOf(this.#runtime, pid),
+        done: false,
+      });
     }
   }
 
@@ -86,14 +91,14 @@ export class Descendants {
 
   #mayHave({ pid, parentHandles, turns }: Descendant, signal: Signal): boolean {
     if (!parentHandles || !handles(this.#runtime, pid, signal)) return false;
-    return awaits(this.#runtime, pid, signal) || turns === undefined ||
-      turnsOf(this.#runtime, pid) !== turns;
+    return isSignalPending(this.#runtime, pid, signal) || turns === undefined ||
+      timeslicesOf(this.#runtime, pid) !== turns;
   }
 }
 
 /** A process as it is now; undefined when it has ended, and where /proc cannot be read. */
 function knownProcess(runtime: SystemFiles, pid: number): Known | undefined {
-  const beginning = beginningOf(runtime, pid);
+  const beginning = startTimeOf(runtime, pid);
   return beginning === undefined ? undefined : { pid, beginning };
 }
 
@@ -105,5 +110,5 @@ export function programBelow(runtime: SystemFiles, pid: number, started: number)
 
 /** True if a process has not ended. */
 export function lives(runtime: SystemFiles, { pid, beginning }: Known): boolean {
-  return beginningOf(runtime, pid) === beginning;
+  return startTimeOf(runtime, pid) === beginning;
 }

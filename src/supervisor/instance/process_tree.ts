@@ -3,7 +3,7 @@ import type { Problem } from "../../core/server/types.ts";
 import type { Signal } from "../../core/signals.ts";
 import { Descendants, type Known, lives, programBelow } from "./descendants.ts";
 import { SamError } from "../../errors.ts";
-import { withVariable } from "../../runtime/procfs.ts";
+import { processesWithVariable } from "../../runtime/procfs.ts";
 import type { Child, Clock, Processes, SystemFiles } from "../../runtime/runtime.ts";
 
 /** A wrapper ends so soon after its program, and a program so soon after a wrapper that was killed together with it. */
@@ -140,7 +140,7 @@ export class ProcessTree {
     this.#isReaped = true;
     this.#endWaits();
     if (this.isDelivered && this.#mayBeWrapper && !this.isFree && this.#family) {
-      this.#descendants.addDone(withVariable(this.#runtime, this.#family));
+      this.#descendants.addDone(processesWithVariable(this.#runtime, this.#family));
     }
     if (this.ending === null) await this.#orphansGone(followMs);
     if (!this.#hasOrphans) return;

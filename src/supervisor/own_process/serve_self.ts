@@ -21,7 +21,7 @@ const sameMs = 500;
 /** Serves until supervision is over, and ends the process then. Rejects when the first instance cannot be started. */
 export async function serve(runtime: ServerRuntime, options: CheckedOptions): Promise<never> {
   const own = await runtime.self();
-  await runtime.yieldInspector?.(own.flags);
+  await runtime.freeInspectorPort?.(own.flags);
   const inspect = options.settings.captureStack
     ? inspectorFlags(own.runtime, own.flags, false)
     : [];

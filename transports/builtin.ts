@@ -1,7 +1,7 @@
-/** The transports that have a name of their own, each loaded when it is used. */
+/** The built-in transports. Each module is loaded when its transport is first used. */
 import type { Transport } from "./transport.ts";
 
-/** The transports that have a name of their own. */
+/** The name of a built-in transport. */
 export type TransportName = "unix" | "pipe" | "shm";
 
 const loaders: Readonly<Record<TransportName, () => Promise<Transport>>> = {
@@ -10,12 +10,12 @@ const loaders: Readonly<Record<TransportName, () => Promise<Transport>>> = {
   shm: async () => (await import("./shm.ts")).shm,
 };
 
-/** True if a name is one of a transport. */
+/** True if `name` is the name of a built-in transport. */
 export function isTransportName(name: unknown): name is TransportName {
   return typeof name === "string" && Object.hasOwn(loaders, name);
 }
 
-/** The transport of a name, or the one given. */
+/** Loads a built-in transport by its name. Returns a transport object as it is. */
 export function loadTransport(transport: TransportName | Transport): Promise<Transport> {
   return typeof transport === "string" ? loaders[transport]() : Promise.resolve(transport);
 }

@@ -1,12 +1,15 @@
-/** A transport inside one process, for tests: delays and losses are the test's to choose, so is the clock. */
+/** A transport inside one process, for tests. The test controls delays and lost heartbeats. */
 import { SamError } from "../src/errors.ts";
 import type { Endpoint, Link, LinkSink, Transport } from "./transport.ts";
 
-/** How a memory transport misbehaves. */
+/** The delays and losses of a memory transport. */
 export interface MemoryOptions {
-  /** Runs `deliver` later, for a delay; at once where nothing is given. Must keep the order of equal delays. */
+  /**
+   * Delays a delivery: must call `deliver` later, and deliveries with equal delays in their order. Default: every delivery
+   * happens at once.
+   */
   readonly schedule?: (deliver: () => void) => void;
-  /** Asked for each heartbeat: true loses it. */
+  /** Called for each heartbeat. Return true to lose it. Default: no heartbeat is lost. */
   readonly loseHeartbeat?: () => boolean;
 }
 
@@ -16,7 +19,7 @@ class MemoryLink implements Link {
   #sink: LinkSink | null = null;
   #early: ((sink: LinkSink) => void)[] = [];
   #open = true;
-  #over = false;
+  #hasEnded = false;
 
   constructor(options: MemoryOptions) {
     this.#options = options;
@@ -60,27 +63,27 @@ class MemoryLink implements Link {
 
   #arrive(arrival: (sink: LinkSink) => void): void {
     if (!this.#sink) this.#early.push(arrival);
-    else if (!this.#over) arrival(this.#sink);
+    else if (!this.#hasEnded) arrival(this.#sink);
   }
 
   #arriveLast(detail: string): void {
     this.#open = false;
     this.#arrive((sink) => {
-      this.#over = true;
+      this.#hasEnded = true;
       sink.end(detail);
     });
   }
 }
 
-/** A transport that needs no runtime. */
+/** A transport between two ends in the same process. */
 export interface MemoryTransport extends Transport {
   /** Opens the server's side for one instance. */
   open(): Promise<Endpoint>;
-  /** Connects to the server's side at that address. Rejects with LIBRARY if there is none. */
+  /** Connects to the endpoint at `address`. Rejects with LIBRARY if no endpoint is open there. */
   connect(address: string): Promise<Link>;
 }
 
-/** Makes a transport whose both sides live in this process. */
+/** Creates a transport that has both ends in this process. Use it to test without processes. */
 export function memoryTransport(options: MemoryOptions = {}): MemoryTransport {
   const waiting = new Map<string, (link: Link) => void>();
   let count = 0;
@@ -108,7 +111,10 @@ export function memoryTransport(options: MemoryOptions = {}): MemoryTransport {
       const accept = waiting.get(address);
       if (!accept) {
         return Promise.reject(
-          new SamError("LIBRARY", `nobody listens at memory address "${address}"`),
+          new SamError(
+            "LIBRARY",
+            `cannot connect to memory address "${address}": no endpoint is open there`,
+          ),
         );
       }
       const here = new MemoryLink(options);

@@ -1,9 +1,12 @@
-/** The pipe transport: a descriptor that the process inherits. Nothing is in the file system, nobody else can connect. */
+/**
+ * The pipe transport: heartbeats and frames over a file descriptor that the program inherits. It leaves nothing in the file
+ * system, and no other process can connect.
+ */
 import { SamError } from "../src/errors.ts";
 import { streamLink } from "./stream_link.ts";
 import type { Endpoint, Transport } from "./transport.ts";
 
-/** Heartbeats and frames over an inherited descriptor. */
+/** The pipe transport: heartbeats and frames over an inherited file descriptor. */
 export const pipe: Transport = {
   name: "pipe",
   coalesces: true,
@@ -20,7 +23,7 @@ export const pipe: Transport = {
     } catch (cause) {
       throw new SamError(
         "LIBRARY",
-        `descriptor ${address}, inherited from the server, cannot be used: a wrapper between the two must keep it open`,
+        `cannot use file descriptor ${address}, which the server passes to its program: check that no wrapper between them closes it`,
         { cause },
       );
     }

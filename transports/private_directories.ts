@@ -1,22 +1,23 @@
 /**
- * The directories in which servers put their sockets. The name tells which process made a directory, and in which process
- * namespace, so that what a killed server has left is recognized. Where /proc may not be read, a random word stands for the
- * namespace.
+ * The private directories in which servers put their sockets.
  *
- * Others put files into TMPDIR and /dev/shm too, so a directory counts as ours only if its whole name, its type, owner and mode,
- * and all that is in it are what we make.
+ * A directory's name contains the process id of its server and the process namespace of that id. A later server uses both to
+ * find the directories that killed servers left behind. Where /proc cannot be read, a random word replaces the namespace.
+ *
+ * Other programs use TMPDIR and /dev/shm too. So a directory counts as a server's only if its name, type, owner, mode and
+ * contents are all exactly what a server creates.
  */
 import type { Files, FileStatus, TemporaryFiles } from "../src/runtime/runtime.ts";
 import { fileName, namePattern, socketName } from "./private_socket.ts";
 
-/** A directory changed less than this long ago is young: its owner may be about to listen there. */
+/** The server of a directory that changed more recently than this may still be about to listen there. */
 const youngMs = 60_000;
 
-/** The bits of a mode that say the type of a file. */
+/** The bits of a file mode that hold the file type (`S_IFMT`). */
 const typeBits = 0o170000;
-/** A directory, and what its owner, group and others may do. */
+/** The file mode of a private directory: a directory with permissions 700. */
 const directoryMode = 0o040700;
-/** The types of the files that we make. */
+/** The file types in a private directory: a socket and a regular file. */
 const fileTypes: Readonly<Record<string, number>> = {
   [socketName]: 0o140000,
   [fileName]: 0o100000,
@@ -24,7 +25,7 @@ const fileTypes: Readonly<Record<string, number>> = {
 
 let prefix: string | undefined;
 
-/** What the names of our own directories begin with. */
+/** The prefix of the names of this process's private directories. */
 function ownPrefix({ pid, pidNamespace }: TemporaryFiles): string {
   const random = () => `x${word(crypto.getRandomValues(new Uint32Array(1))[0]!)}`;
   return prefix ??= `sam-${pidNamespace === undefined ? random() : word(pidNamespace)}-${
@@ -32,7 +33,7 @@ function ownPrefix({ pid, pidNamespace }: TemporaryFiles): string {
   }-`;
 }
 
-/** Makes a directory that only this user may enter; with `inMemory` in shared memory, where this program may. */
+/** Makes a directory that only this user can enter. `inMemory` asks for one in shared memory, if this program may use it. */
 export async function makePrivateDirectory(
   runtime: Pick<Files, "temporaryFiles">,
   inMemory: boolean,
@@ -41,7 +42,7 @@ export async function makePrivateDirectory(
   return await files.makeDirectory(ownPrefix(files), inMemory);
 }
 
-/** What the paths of all private directories of this process begin with. */
+/** The path prefixes of all private directories of this process. */
 export async function privatePrefixes(
   runtime: Pick<Files, "temporaryFiles">,
 ): Promise<readonly string[]> {
@@ -49,20 +50,22 @@ export async function privatePrefixes(
   return files.parents.map((parent) => `${parent}/${ownPrefix(files)}`);
 }
 
-/** 32 bits of a number, in seven characters. */
+/** The low 32 bits of a number as seven base-36 digits. */
 function word(number: number): string {
   return (number >>> 0).toString(36).padStart(7, "0");
 }
 
-/** A directory that a server may have left behind. */
-interface Stray {
+/** A private directory that a killed server may have left behind. */
+interface Leftover {
   readonly path: string;
-  /** Nobody listens there. Otherwise the directory is only old. */
+  /** True if certainly no server listens there. If false, the directory is old but its server may still run. */
   readonly abandoned: boolean;
 }
 
-/** The private directories that servers of the owner of `own`, one of this process, have or may have left behind. */
-export function strayDirectories(files: TemporaryFiles, own: string): readonly Stray[] {
+/**
+ * Finds the private directories that killed servers of this user left, or may have left. `own` is a directory of this process.
+ */
+export function leftoverDirectories(files: TemporaryFiles, own: string): readonly Leftover[] {
   const uid = files.status(own)?.uid;
   return files.parents.flatMap((parent) =>
     (files.list(parent) ?? []).flatMap((name) => {
@@ -83,7 +86,7 @@ export function strayDirectories(files: TemporaryFiles, own: string): readonly S
   );
 }
 
-/** The names in a private directory; undefined if it is none, or if something else is in it. */
+/** The file names in a private directory. Undefined if it is not private, or if it contains anything else. */
 function contentsOf(
   path: string,
   directory: FileStatus,

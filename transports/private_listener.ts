@@ -1,33 +1,33 @@
 /**
- * The server's side of a private socket: a Unix socket in a directory that only this user may enter, for one connection, the
- * first that says the nonce. Others are refused, those of other users before they have said anything. The names are gone from
- * the file system as soon as that connection is there.
+ * The server's side of a private socket: a Unix socket in a directory that only this user can enter. It admits one connection,
+ * the first client that presents the nonce. Clients of other users are refused before they can send anything. As soon as the
+ * connection is admitted, the socket and its directory are removed from the file system.
  */
 import { SamError } from "../src/errors.ts";
 import type { Stream } from "../src/runtime/runtime.ts";
-import { strayDirectories } from "./private_directories.ts";
+import { leftoverDirectories } from "./private_directories.ts";
 import { addressOf, isRefusal, nonceBytes, removeNames, socketIn } from "./private_socket.ts";
 import { streamLink } from "./stream_link.ts";
 import type { Link, TransportRuntime } from "./transport.ts";
 
-/** The longest path the system takes; a longer one would be cut by some runtimes without a word. */
+/** The longest path of a Unix socket (`sun_path`). Some runtimes would silently truncate a longer one. */
 const maxPathBytes = 107;
-/** The number of connections that may be open and have not said the nonce yet; the oldest goes first. */
-const maxStrangers = 8;
+/** The limit of open connections that have not presented the nonce. A further one replaces the oldest. */
+const maxUnverified = 8;
 
-/** A socket that waits for its one connection. */
+/** A listening private socket. */
 export interface Socket {
-  /** What `connectSocket` needs: the nonce and the path. */
+  /** The nonce and the path, for `connectSocket`. */
   readonly address: string;
-  /** Calls back with the link, once. */
+  /** Calls `onLink` once, with the link of the admitted client. */
   accept(onLink: (link: Link) => void): void;
-  /** Stops waiting, and removes the names. */
+  /** Stops listening, and removes the socket and its directory. */
   close(): void;
 }
 
 /**
- * Opens a socket in `directory`, in which the active process may find, or leave, a page. `adopt` makes the link of the
- * one connection; after it all names are removed.
+ * Opens a private socket in `directory`, which may also contain a shared file. `adopt` receives the admitted client's link and
+ * returns the link to use; afterwards the directory is removed.
  */
 export async function openSocket(
   runtime: TransportRuntime,
@@ -36,71 +36,71 @@ export async function openSocket(
 ): Promise<Socket> {
   const path = socketIn(directory);
   const remove = () => removeNames(runtime, directory);
-  swept ??= sweep(runtime, directory).catch(() => {}); // a server does not end because it could not tidy up
+  swept ??= sweep(runtime, directory).catch(() => {}); // leftovers do no harm: a failure to remove them must not end the server
   const pathBytes = new TextEncoder().encode(path).length;
   if (pathBytes > maxPathBytes) {
     remove();
     throw new SamError(
       "LIBRARY",
-      `the socket's path has ${pathBytes} bytes, the system takes ${maxPathBytes}: set TMPDIR to a shorter one than ${directory}`,
+      `cannot listen on ${path}: the path has ${pathBytes} bytes, and the system allows ${maxPathBytes}. Set TMPDIR to a directory with a shorter path.`,
     );
   }
 
   const nonce = crypto.getRandomValues(new Uint8Array(nonceBytes));
-  const strangers = new Set<Link>();
-  let known: Link | null = null;
+  const unverified = new Set<Link>();
+  let admitted: Link | null = null;
   let waiting: ((link: Link) => void) | null = null;
   let open = true;
-  let taken = false;
+  let isNonceUsed = false;
 
-  const meet = (stream: Stream, isOurs: boolean) => {
+  const verify = (stream: Stream, isOurs: boolean) => {
     if (!open || !isOurs) return stream.close();
     const link = streamLink(stream);
-    const [oldest] = strangers;
-    if (strangers.size >= maxStrangers) oldest!.close();
-    strangers.add(link);
+    const [oldest] = unverified;
+    if (unverified.size >= maxUnverified) oldest!.close();
+    unverified.add(link);
     link.receive({
       frame(frame) {
-        strangers.delete(link);
-        if (!open || taken || !sameBytes(frame, nonce)) return link.close();
-        taken = true;
+        unverified.delete(link);
+        if (!open || isNonceUsed || !sameBytes(frame, nonce)) return link.close();
+        isNonceUsed = true;
         link.receive(null);
-        void take(link);
+        void admit(link);
       },
-      heartbeat: () => link.close(), // nobody has one before the nonce
-      end: () => strangers.delete(link),
+      heartbeat: () => link.close(), // a program sends the nonce before any heartbeat
+      end: () => unverified.delete(link),
     });
   };
   const listener = await runtime.listen(path, (stream) => {
-    peerCheck(runtime).then((check) => meet(stream, check(stream))).catch(() => stream.close());
+    peerCheck(runtime).then((check) => verify(stream, check(stream))).catch(() => stream.close());
   }).catch((error) => {
     remove();
     throw error;
   });
 
-  async function take(link: Link): Promise<void> {
+  async function admit(link: Link): Promise<void> {
     try {
-      known = await adopt(link);
+      admitted = await adopt(link);
     } catch {
-      return link.close(); // the program learns that it has no server
+      return link.close(); // the program sees the end of its link, as if the server were gone
     }
     close();
-    waiting?.(known);
+    waiting?.(admitted);
   }
 
   function close(): void {
     if (!open) return;
     open = false;
     listener.close();
-    for (const link of strangers) link.close();
+    for (const link of unverified) link.close();
     remove();
   }
 
   return {
     address: addressOf(nonce, path),
     accept(onLink) {
-      void peerCheck(runtime); // loaded while the program starts
-      if (known) onLink(known);
+      void peerCheck(runtime); // loads the C library while the program starts, not when it connects
+      if (admitted) onLink(admitted);
       else waiting = onLink;
     },
     close,
@@ -109,7 +109,7 @@ export async function openSocket(
 
 let checked: Promise<(stream: Stream) => boolean> | undefined;
 
-/** True if a connection comes from this user, or root; each does where that cannot be known. */
+/** Checks that a connection comes from this user or root. Accepts every connection where the runtime cannot tell. */
 function peerCheck(runtime: TransportRuntime): Promise<(stream: Stream) => boolean> {
   return checked ??= openCheck(runtime).catch(() => () => true);
 }
@@ -122,9 +122,9 @@ async function openCheck(runtime: TransportRuntime): Promise<(stream: Stream) =>
 
 let swept: Promise<void> | undefined;
 
-/** Removes the private directories that killed servers have left. */
+/** Removes the private directories that killed servers left behind. */
 async function sweep(runtime: TransportRuntime, own: string): Promise<void> {
-  for (const { path, abandoned } of strayDirectories(await runtime.temporaryFiles(), own)) {
+  for (const { path, abandoned } of leftoverDirectories(await runtime.temporaryFiles(), own)) {
     if (abandoned) removeNames(runtime, path);
     else {
       try {
@@ -136,7 +136,7 @@ async function sweep(runtime: TransportRuntime, own: string): Promise<void> {
   }
 }
 
-/** Compares in a time that does not depend on where the first difference is. */
+/** Compares in constant time, so that the timing does not reveal how many bytes of a guess were right. */
 function sameBytes(a: Uint8Array, b: Uint8Array): boolean {
   let difference = a.length ^ b.length;
   for (let at = 0; at < b.length; at++) difference |= (a[at] ?? 0) ^ b[at]!;

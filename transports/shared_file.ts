@@ -1,50 +1,49 @@
 /**
- * The file that a server and its active process both have open beside their link, and a link with such a file. The active process
- * writes, the server reads. Nothing in it is a message, and it outlives the process that wrote it.
+ * The shared file that a server and its active process both have open beside their link. The active process writes, the server
+ * reads. The contents outlive the process that wrote them.
  *
- * | from | what                                                                                                         |
- * | ---- | ------------------------------------------------------------------------------------------------------------ |
- * | 0    | the count of heartbeats: 32 bits that wrap, in the byte order of the machine                                 |
- * | 64   | the record of the data: a version that grows, where they begin, how long they are; three 64-bit floats       |
- * | 128  | the note: when it was made (64-bit float, milliseconds since 1970), its length (32 bits), its text           |
- * | 4096 | the data; before them is one page of memory, which "shm" maps                                                |
+ * | offset | contents                                                                                                |
+ * | ------ | ------------------------------------------------------------------------------------------------------- |
+ * | 0      | heartbeat count: 32 bits that wrap, in the byte order of the machine                                    |
+ * | 64     | data record: increasing version, offset of the data, size of the data; three 64-bit floats              |
+ * | 128    | note: timestamp (64-bit float, milliseconds since 1970), length of the text (32 bits), text             |
+ * | 4096   | data; "shm" maps only the page before them                                                              |
  */
 import { maxNoteBytes } from "../src/core/wire.ts";
 import type { Mapping } from "../src/ffi/mapped_page.ts";
 import type { RandomFile } from "../src/runtime/runtime.ts";
-import { atEnd } from "./stream_link.ts";
+import { beforeEnd } from "./stream_link.ts";
 import type { Link, StoredData, TimedNote } from "./transport.ts";
 
 const countAt = 0;
 const recordAt = 64;
 const noteAt = 128;
-/** Where the data begin, and how long the part before them is. */
+/** Offset of the data, and so the size of the part before them. */
 export const dataAt = 4096;
 
-/** The numbers in the record. */
+/** Number of floats in the data record. */
 const recordLength = 3;
-/** What stands before the text of a note. */
+/** Bytes before the text of a note: timestamp and length. */
 const noteHeadBytes = 12;
 
-/** The count of heartbeats. */
+/** The heartbeat count in a shared file. */
 interface Counter {
-  /** Counts one heartbeat. */
   add(): void;
-  /** The count; wraps at 2^32. */
+  /** Returns the count, which wraps at 2^32. */
   read(): number;
-  /** Gives back the memory in which it lies, where it is mapped. */
+  /** Unmaps the memory of the count, if it is mapped. */
   close(): void;
 }
 
-/** A shared file that is open. */
+/** An open shared file. */
 export interface SharedFile {
   readonly file: RandomFile;
   readonly counter: Counter;
-  /** Gives the file, and memory that is mapped, back. */
+  /** Closes the file, and unmaps its first page if that is mapped. */
   close(): void;
 }
 
-/** Makes one of a file, and of its first page where that is mapped. */
+/** Wraps an open file, and its first page if that is mapped. */
 export function sharedFile(file: RandomFile, mapping?: Mapping): SharedFile {
   const counter = mapping ? mappedCounter(mapping) : fileCounter(file);
   return {
@@ -57,7 +56,7 @@ export function sharedFile(file: RandomFile, mapping?: Mapping): SharedFile {
   };
 }
 
-/** A heartbeat is one atomic add. After `close()` the memory is not touched any more. */
+/** A counter in mapped memory: a heartbeat is one atomic add. After `close()`, `add()` no longer touches that memory. */
 function mappedCounter({ memory, unmap }: Mapping): Counter {
   let count = new Uint32Array(memory, countAt, 1);
   let isOpen = true;
@@ -75,7 +74,7 @@ function mappedCounter({ memory, unmap }: Mapping): Counter {
   };
 }
 
-/** A heartbeat is one write. */
+/** A counter in a file that is not mapped: a heartbeat is one write. */
 function fileCounter(file: RandomFile): Counter {
   const count = new Uint32Array(1);
   const bytes = new Uint8Array(count.buffer);
@@ -93,8 +92,8 @@ function fileCounter(file: RandomFile): Counter {
 }
 
 /**
- * The active side: returns the function that keeps data. It writes them where they overwrite none that are valid, and then the
- * record, in one piece. It throws where there is no room; then the last data stay.
+ * Returns the active side's `Link.storeData()`. It first writes the data to a place where they do not overwrite the valid data,
+ * then the record in one write. So the file holds complete data at every moment, also when a write fails for lack of room.
  */
 export function dataWriter(file: RandomFile): (bytes: Uint8Array) => void {
   const record = new Float64Array(recordLength);
@@ -109,7 +108,7 @@ export function dataWriter(file: RandomFile): (bytes: Uint8Array) => void {
   };
 }
 
-/** The server's side: the data that were kept last; undefined for none. */
+/** Reads the data that were stored last, on the server's side. Undefined if there are none, or if the record is invalid. */
 export function readStoredData(file: RandomFile): StoredData | undefined {
   const record = new Float64Array(recordLength);
   const recordBytes = new Uint8Array(record.buffer);
@@ -126,7 +125,7 @@ export function readStoredData(file: RandomFile): StoredData | undefined {
   };
 }
 
-/** The active side: returns the function that notes a text, by one write. */
+/** Returns the active side's `Link.note()`, which stores a note with a single write. */
 export function noteWriter(file: RandomFile): (text: string) => void {
   const bytes = new Uint8Array(noteHeadBytes + maxNoteBytes);
   const view = new DataView(bytes.buffer);
@@ -139,7 +138,7 @@ export function noteWriter(file: RandomFile): (text: string) => void {
   };
 }
 
-/** The server's side: the last note; undefined for none. */
+/** Reads the last note, on the server's side. Undefined if there is none, or if it is invalid. */
 export function readLastNote(file: RandomFile): TimedNote | undefined {
   const bytes = new Uint8Array(noteHeadBytes + maxNoteBytes);
   if (file.read(bytes, noteAt) < noteHeadBytes) return undefined;
@@ -151,8 +150,8 @@ export function readLastNote(file: RandomFile): TimedNote | undefined {
   return { text: new TextDecoder().decode(text), at };
 }
 
-/** The server's end of a link with a file. The file is asked for its data when the link ends, and only then given back. */
-export function servedLink(link: Link, { file, counter, close }: SharedFile): Link {
+/** Adds a shared file to the server's end of a link. The file stays open until the receiver has handled the link's end. */
+export function serverLinkWithFile(link: Link, { file, counter, close }: SharedFile): Link {
   return {
     ...link,
     receive(sink) {
@@ -178,10 +177,10 @@ export function servedLink(link: Link, { file, counter, close }: SharedFile): Li
   };
 }
 
-/** The active end of a link with a file, which is given back when the link ends. */
-export function sharingLink(link: Link, { file, close }: SharedFile): Link {
+/** Adds a shared file to the active end of a link. The file is closed when the link ends. */
+export function activeLinkWithFile(link: Link, { file, close }: SharedFile): Link {
   return {
-    ...atEnd(link, close),
+    ...beforeEnd(link, close),
     storeData: dataWriter(file),
     close() {
       close();

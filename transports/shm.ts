@@ -1,40 +1,41 @@
 /**
- * The shared-memory transport. A heartbeat is one atomic add in a page that the active process has mapped; the server reads
- * it from time to time, with pread, and is not woken by it. Data lie in the same file. Control frames, confirmations and the
- * end of the process come over a Unix socket. Where nothing can be mapped, the page is written with pwrite.
+ * The shared-memory transport. A heartbeat is one atomic add in a page that the active process has mapped. The server reads the
+ * page about 16 times in a time interval, with pread(2); a heartbeat does not wake it. Data and notes lie in the same file.
+ * Control frames, event-loop heartbeats and the end of the process come over a Unix socket. If the runtime cannot map memory,
+ * the active process writes the page with pwrite(2).
  */
 import { mapPage, type Mapping } from "../src/ffi/mapped_page.ts";
 import { runtimeName } from "../src/runtime/load.ts";
 import { connectSocket, directoryOf, fileIn } from "./private_socket.ts";
 import {
+  activeLinkWithFile,
   dataAt,
   noteWriter,
   readLastNote,
-  servedLink,
+  serverLinkWithFile,
   type SharedFile,
   sharedFile,
-  sharingLink,
 } from "./shared_file.ts";
 import type { Endpoint, Link, Transport, TransportRuntime } from "./transport.ts";
 
 function unmappedNotice(): string {
   const name = runtimeName();
-  const cure = {
+  const remedy = {
     node: "use Node 26, or install koffi",
     deno: "run Deno with --allow-ffi",
-    bun: "see the table of limits in the docs",
+    bun: 'see "Runtimes and limits" in the documentation',
   }[name];
-  return `${name} cannot map memory here, so heartbeats go through a file (about a microsecond each): ${cure}`;
+  return `${name} cannot map memory here, so each heartbeat is a write to a file (about a microsecond): ${remedy}`;
 }
 
 /**
- * Makes the file. The server reads it, and never maps it: a program that cuts it short would end a server that has it mapped
- * (SIGBUS), and a read every sixteenth of a time interval costs next to nothing.
+ * Creates the shared file. The server reads the file but never maps it: if a program truncated a mapped file, the server would
+ * die of SIGBUS. Reading is cheap enough, at 16 reads in a time interval.
  */
 async function makeShared(runtime: TransportRuntime, directory: string): Promise<SharedFile> {
   const file = await runtime.openFile(fileIn(directory), true);
   try {
-    file.write(new Uint8Array(dataAt), 0); // reserved: a mapped page must not lack its memory
+    file.write(new Uint8Array(dataAt), 0); // allocates the page: without memory behind it, a heartbeat would end the program with SIGBUS
     return sharedFile(file);
   } catch (error) {
     file.close();
@@ -42,19 +43,18 @@ async function makeShared(runtime: TransportRuntime, directory: string): Promise
   }
 }
 
-/** The server's end. */
 function serverLink(link: Link, shared: SharedFile, notice: string | undefined): Link {
   return {
-    ...servedLink(link, shared),
+    ...serverLinkWithFile(link, shared),
     lastNote: () => readLastNote(shared.file),
     ...(notice !== undefined && { notice }),
   };
 }
 
-/** The active end: heartbeats go to the file alone; confirmations, which are few, go the way of frames. */
+/** The active end: heartbeats go to the shared page only. Event-loop heartbeats go over the socket, which wakes the server. */
 function activeLink(link: Link, shared: SharedFile, isMapped: boolean): Link {
   return {
-    ...sharingLink(link, shared),
+    ...activeLinkWithFile(link, shared),
     heartbeat: shared.counter.add,
     confirm: link.heartbeat,
     note: noteWriter(shared.file),
@@ -90,7 +90,7 @@ async function openIn(
   };
 }
 
-/** Makes the transport; `map` is `mapPage`, or in tests what stands for a system without it. */
+/** Creates the transport. `map` is `mapPage`; tests pass a function that cannot map. */
 export function sharedMemory(
   name: string,
   map: (path: string, size: number) => Promise<Mapping | undefined>,
@@ -103,13 +103,13 @@ export function sharedMemory(
       try {
         return await openIn(runtime, await makePrivateDirectory(runtime, true));
       } catch (error) {
-        // Shared memory may be full or missing, in a container most of all; an ordinary file serves as well.
+        // Shared memory may be full or missing, especially in a container. An ordinary file works too.
         const other = await makePrivateDirectory(runtime, false);
         const reason = error instanceof Error ? error.message : String(error);
         return await openIn(
           runtime,
           other,
-          `shared memory cannot be used (${reason}): ${other} is`,
+          `cannot use shared memory (${reason}): ${other} is used instead`,
         );
       }
     },
@@ -128,5 +128,5 @@ export function sharedMemory(
   };
 }
 
-/** Heartbeats and data in shared memory, frames over a Unix socket. */
+/** The shared-memory transport: heartbeats and data in shared memory, frames over a Unix socket. */
 export const shm: Transport = sharedMemory("shm", mapPage);

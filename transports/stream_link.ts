@@ -1,20 +1,20 @@
-/** A link over a byte stream: what the Unix socket, the pipe and the control side of shared memory have in common. */
+/** A link over a byte stream, used by all three built-in transports. */
 import { envelope, FrameReader, heartbeatByte } from "../src/core/wire.ts";
 import type { Stream } from "../src/runtime/runtime.ts";
 import type { Link, LinkSink } from "./transport.ts";
 
 type Arrival = (sink: LinkSink) => void;
 
-/** Makes a link of a stream. `overflow` counts the heartbeats that the stream would hold back. */
+/** Makes a link of a stream. Heartbeats that the stream does not take at once are added to `overflow`. */
 export function streamLink(stream: Stream, overflow?: { add(): void }): Link {
   const reader = new FrameReader();
   const early: Arrival[] = [];
   let sink: LinkSink | null = null;
-  /** The end has been reported: what was read together with it, or waited before it, is nobody's any more. */
-  let over = false;
+  /** True once the end has been delivered. Later arrivals are dropped, because `end()` is the last call to a receiver. */
+  let hasEnded = false;
   const deliver = (arrival: Arrival) => {
     if (!sink) early.push(arrival);
-    else if (!over) arrival(sink);
+    else if (!hasEnded) arrival(sink);
   };
   stream.read(
     (bytes) => {
@@ -25,18 +25,18 @@ export function streamLink(stream: Stream, overflow?: { add(): void }): Link {
           () => deliver((to) => to.heartbeat()),
         );
       } catch {
-        stream.close(); // bytes that make no sense: no frame after them can be trusted
+        stream.close(); // after malformed bytes, the start of the next frame is unknown
       }
     },
     (detail) =>
       deliver((to) => {
-        over = true;
+        hasEnded = true;
         to.end(detail);
       }),
   );
   return {
     heartbeat() {
-      // A full kernel holds heartbeats that the server has yet to read: one more would say nothing new.
+      // If the kernel's buffer is full, it holds unread heartbeats, so one more is not needed.
       if (!stream.offer(heartbeatByte)) overflow?.add();
     },
     send: (frame) => stream.write(envelope(frame)),
@@ -49,8 +49,8 @@ export function streamLink(stream: Stream, overflow?: { add(): void }): Link {
   };
 }
 
-/** Does something when a link ends, before its owner is told. */
-export function atEnd(link: Link, act: () => void): Link {
+/** Makes a link call `act` when it ends, before its receiver's `end()`. */
+export function beforeEnd(link: Link, act: () => void): Link {
   return {
     ...link,
     receive(sink) {

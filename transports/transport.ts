@@ -1,91 +1,111 @@
 /**
- * What carries heartbeats and control frames between a SAM server and its active process. Implement `Transport` to
- * bring one of your own; `@x/sam/testing` has the conformance suite that ours pass.
+ * The transport interface: a transport carries heartbeats and control frames between a SAM server and its active process.
+ * Implement `Transport` to bring your own; `@x/sam/testing` exports the conformance suite that the built-in transports pass.
  * @module
  */
 import type { Files, Sockets, Stream } from "../src/runtime/runtime.ts";
 
-/** Who is told what arrives on a link, in the order of arrival. */
+/** Receives everything that arrives on a link, in the order of arrival. */
 export interface LinkSink {
-  /** A whole frame, as it was sent. */
+  /** Called with each whole frame, exactly as it was sent. */
   frame(frame: Uint8Array): void;
-  /** One or more heartbeats, or a confirmation. Not called for heartbeats that are sampled. */
+  /** Called for one or more heartbeats, or for an event-loop heartbeat. Not called for heartbeats read by `Link.sample()`. */
   heartbeat(): void;
-  /** The other side is gone, or `close()` was called. The last call, made once. */
+  /**
+   * Called once, as the last call, when the other side is gone or `close()` was called. `detail` says why the link ended.
+   */
   end(detail: string): void;
 }
 
-/** The data that the other side has kept. */
+/** The data that the active process has stored with `Link.storeData()`. */
 export interface StoredData {
-  /** How many bytes, as the other side says: to be checked before `read`, which allocates them. */
+  /** Size in bytes, as claimed by the active process. Check it before you call `read()`, which allocates that much. */
   readonly size: number;
-  /** The bytes; undefined where there are fewer than that. */
+  /** Reads the bytes. Returns undefined if there are fewer than `size`. */
   read(): Uint8Array | undefined;
 }
 
-/** A note, and when it was made, in milliseconds since 1970. */
+/** A note of the active process, with its timestamp. */
 export interface TimedNote {
-  /** The text. */
+  /** The text of the note. */
   readonly text: string;
-  /** When. */
+  /** The time when the note was written, in milliseconds since 1970. */
   readonly at: number;
 }
 
-/** One end of a connection between a server and its active process. */
+/** One end of the connection between a SAM server and its active process. */
 export interface Link {
   /**
-   * Active side: "I am healthy now". Synchronous: on return it is in the kernel or in shared memory, also in a loop that
-   * never yields. It may be left out while an earlier one is still unread.
+   * Sends a heartbeat. Called on the active side. Must be synchronous: on return, the heartbeat is in the kernel or in
+   * shared memory, even if the event loop never runs again. May do nothing while an earlier heartbeat is still unread.
    */
   heartbeat(): void;
   /**
-   * Active side: the event loop runs. Like `heartbeat()`, which it is where it is left out, but seen by the server at once:
-   * it comes four times in a time interval at most.
+   * Sends an event-loop heartbeat, which proves that the event loop runs. Called on the active side, at most four times in a
+   * time interval. Must wake the server at once. Optional; defaults to `heartbeat()`.
    */
   confirm?(): void;
-  /** Sends a frame of at most 64 KiB, whole and in order. */
+  /** Sends a frame of at most 64 KiB. Frames arrive whole and in order. */
   send(frame: Uint8Array): void;
-  /** Names who is told; what arrived before is handed over first. With null, arrivals wait for the next call. */
+  /**
+   * Sets the receiver. Everything that arrived earlier is delivered to it first. With null, arrivals wait for the next
+   * receiver.
+   */
   receive(sink: LinkSink | null): void;
-  /** Sets if this link keeps the event loop alive. */
+  /** Sets whether this link keeps the event loop alive. */
   hold(on: boolean): void;
   /** Ends the link. */
   close(): void;
-  /** Server side, for heartbeats that wake nobody: a number that changes with them. Asked before a deadline is judged. */
+  /**
+   * Returns a number that changes with every heartbeat. Called on the server side, before each deadline is judged. Needed
+   * only if heartbeats do not wake the server.
+   */
   sample?(): number;
   /**
-   * Active side, where data can be left with the server without a message: on return it outlives this process. Throws
-   * where there is no room; what was kept before is still kept then.
+   * Stores data with the server without a message. Called on the active side. On return, the data outlive this process.
+   * Throws if there is no room; the data stored before stay valid. Optional; without it, data are sent in frames.
    */
   storeData?(bytes: Uint8Array): void;
-  /** Server side: what the other side kept last; undefined for nothing. Asked before and when the link ends. */
+  /**
+   * Returns the data that the active process stored last, or undefined if there are none. Called on the server side while the
+   * link is open, and from `LinkSink.end()`.
+   */
   storedData?(): StoredData | undefined;
-  /** Active side, where a note can be left without a message: on return it outlives this process. At most 1,024 bytes. */
+  /**
+   * Writes a note of at most 1,024 bytes without a message. Called on the active side. On return, the note outlives this
+   * process. Optional; without it, notes are sent in frames.
+   */
   note?(text: string): void;
-  /** Server side: what the other side noted last; undefined for nothing. Asked before and when the link ends. */
+  /**
+   * Returns the last note of the active process, or undefined if there is none. Called on the server side while the link is
+   * open, and from `LinkSink.end()`.
+   */
   lastNote?(): TimedNote | undefined;
-  /** Set where the link works, but slower than it could; one line that says why. */
+  /** One line that says why this link is slower than it could be; undefined if it is not. */
   readonly notice?: string;
 }
 
-/** The server's side, open before the process is started. */
+/** The server's side of one link, open before the active process is started. */
 export interface Endpoint {
-  /** What the process gets, to `connect()` with: a text, or one that contains the number of a descriptor it inherits. */
+  /**
+   * The address that the active process passes to `Transport.connect()`. Use a function if the address contains the number
+   * of a file descriptor that the process inherits.
+   */
   readonly address: string | ((descriptor: number) => string);
-  /** Calls back, once, with the link to the process that was started and has proved to be it. */
+  /** Calls `onLink` once, when the started process has connected and has proved that it is the right one. */
   accept(child: { readonly stream: Stream | null }, onLink: (link: Link) => void): void;
-  /** Gives everything back that is not part of an accepted link. */
+  /** Releases every resource that is not part of an accepted link. */
   close(): void;
 }
 
-/** The roles of a runtime that a transport may need. */
+/** The parts of a runtime adapter that a transport may use. */
 export interface TransportRuntime extends Files, Sockets {}
 
-/** The server's half of a transport, with the runtime that it uses. */
+/** The server's half of a transport, bound to the runtime that it uses. */
 export interface ServerTransport {
-  /** Its name. */
+  /** The name of the transport. */
   readonly name: string;
-  /** See `Transport`. */
+  /** True if heartbeats are read by `Link.sample()` only; see `Transport.sampled`. */
   readonly sampled?: boolean;
   /** Opens the server's side for one instance. */
   open(): Promise<Endpoint>;
@@ -93,11 +113,14 @@ export interface ServerTransport {
 
 /** A way to carry heartbeats and control frames. */
 export interface Transport {
-  /** Its name; a program must bring a transport of the name that its server has. */
+  /** The name of the transport. The server and its program must use transports of the same name. */
   readonly name: string;
-  /** True if a heartbeat shortly after another may be left out, because each one costs a system call. */
+  /**
+   * True if each heartbeat costs a system call. SAM then skips a heartbeat that follows another within 1/200 of the time
+   * interval, at most 1 ms.
+   */
   readonly coalesces?: boolean;
-  /** True if heartbeats come by `Link.sample` alone, so that it must be asked many times in a time interval. */
+  /** True if heartbeats are read by `Link.sample()` only. SAM then calls `sample()` about 16 times in a time interval. */
   readonly sampled?: boolean;
   /** Opens the server's side for one instance. */
   open(runtime: TransportRuntime): Promise<Endpoint>;

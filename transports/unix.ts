@@ -1,10 +1,16 @@
 /**
- * The Unix socket transport: the default. A heartbeat is one byte, written at once. The active process leaves a file beside
- * the socket, which has no name any more once it has connected: its data lie there, and where a runtime lets only some
- * writes through in a loop that never yields (Deno), further heartbeats are counted there; the server reads it before it
- * judges a deadline.
+ * The Unix socket transport, the default. A heartbeat is one byte, written at once.
+ *
+ * The active process also creates a shared file beside the socket, for its data. Its name is removed once the process has
+ * connected. On Deno, the file also counts heartbeats: in a loop that never yields, Deno passes only the first writes on to
+ * the kernel, so later heartbeats are counted in the file. The server reads the count before it judges a deadline.
  */
-import { servedLink, type SharedFile, sharedFile, sharingLink } from "./shared_file.ts";
+import {
+  activeLinkWithFile,
+  serverLinkWithFile,
+  type SharedFile,
+  sharedFile,
+} from "./shared_file.ts";
 import { connectSocket, directoryOf, fileIn } from "./private_socket.ts";
 import type { Endpoint, Link, Transport, TransportRuntime } from "./transport.ts";
 
@@ -16,12 +22,12 @@ async function openShared(
   return sharedFile(await runtime.openFile(fileIn(directory), create));
 }
 
-/** Heartbeats and frames over a Unix socket, data in a file. */
+/** The default transport: heartbeats and frames over a Unix socket, data in a file. */
 export const unix: Transport = {
   name: "unix",
   coalesces: true,
   async open(runtime): Promise<Endpoint> {
-    // What only a server needs is loaded by a server alone.
+    // Imported here, because an active process must not wait for modules that only a server needs.
     const [{ makePrivateDirectory }, { openSocket }] = await Promise.all([
       import("./private_directories.ts"),
       import("./private_listener.ts"),
@@ -29,10 +35,10 @@ export const unix: Transport = {
     const directory = await makePrivateDirectory(runtime, false);
     const socket = await openSocket(runtime, directory, async (link) => {
       const shared = await openShared(runtime, directory, false).catch((error) => {
-        if (runtime.exists(fileIn(directory))) throw error; // data that were left there would be lost
+        if (runtime.exists(fileIn(directory))) throw error; // the file exists: to go on without it would lose the data in it
         return null;
       });
-      return shared ? servedLink(link, shared) : link;
+      return shared ? serverLinkWithFile(link, shared) : link;
     });
     return {
       address: socket.address,
@@ -44,12 +50,12 @@ export const unix: Transport = {
     const { limitsWrites } = runtime;
     const shared = await openShared(runtime, directoryOf(address), true).catch((error) => {
       if (limitsWrites) throw error;
-      return null; // no room for a file: data go by messages
+      return null; // no room for a file: data are sent in frames
     });
     if (!shared) return await connectSocket(runtime, address);
     try {
       const link = await connectSocket(runtime, address, limitsWrites ? shared.counter : undefined);
-      return sharingLink(link, shared);
+      return activeLinkWithFile(link, shared);
     } catch (error) {
       shared.close();
       throw error;

@@ -66,7 +66,7 @@ export interface SupervisorStatus {
   /** Near misses: how much of the time interval was left at the signs of life of the instance. */
   readonly slack: Slack;
   /** The spare process; null while there is none. */
-  readonly standby: SpareStatus | null;
+  readonly spare: SpareStatus | null;
   /** Bytes stored by the program. */
   readonly dataSize: number;
   /** The transport in use. */

@@ -83,8 +83,8 @@ class ProgramMeter {
         break;
       }
       case "spawn":
-      case "standby":
-        if (event.type === "standby" && event.state !== "promoted") break;
+      case "spare":
+        if (event.type === "spare" && event.state !== "promoted") break;
         if (this.#orderly) this.#count("requested");
         this.#orderly = false;
         this.#recovered(event.at);

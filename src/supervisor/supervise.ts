@@ -213,7 +213,7 @@ export class Supervision implements Supervisor {
       heartbeatAge: this.#driver?.heartbeatAge ?? null,
       slack: this.#driver?.slack ?? new SlackCounter(0).snapshot,
       dataSize: this.#driver?.dataSize ?? 0,
-      standby: server?.standby ?? null,
+      spare: server?.spare ?? null,
       transport: typeof transport === "string" ? transport : transport.name,
     };
   }
@@ -293,7 +293,7 @@ export class Supervision implements Supervisor {
     if (event.type === "exit") this.#spawnedAt = this.#check = null;
     if (event.type === "check") this.#check = event.healthy ? "passing" : "failing";
     if (event.type === this.#readyBy) this.#ready = event.type !== "check" || event.healthy;
-    if (event.type === "spawn" || (event.type === "standby" && event.state === "promoted")) {
+    if (event.type === "spawn" || (event.type === "spare" && event.state === "promoted")) {
       this.#ready ||= this.#readyBy === "spawn";
       this.#spawnedAt = stamped.at;
       this.#checker?.begin();

@@ -202,7 +202,7 @@ commandTest("a spare of an unmodified program waits ahead of it, and takes over"
   const { pid } = await run.event("spawn");
   const parked = await eventually(
     "a parked spare",
-    () => run.events().find((event) => event.type === "standby" && event.state === "parked"),
+    () => run.events().find((event) => event.type === "spare" && event.state === "parked"),
   );
   process.kill(pid, "SIGKILL");
   await run.event("start", 2);

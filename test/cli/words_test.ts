@@ -375,7 +375,7 @@ test("docs/events.md knows every event, and which of them are told", () => {
     observed: true,
     stopping: true,
     stopped: true,
-    standby: true,
+    spare: true,
     quorum: true,
     fallback: true,
     problem: true,

@@ -84,11 +84,11 @@ const moments: Readonly<Record<string, () => Bench>> = {
 
 const ofSpare: Readonly<Record<string, (bench: Bench) => void>> = {
   spawned: (bench) => {
-    if (bench.server.standby?.pid === null) bench.spare({ type: "spawned", pid: 9 });
+    if (bench.server.spare?.pid === null) bench.spare({ type: "spawned", pid: 9 });
   },
   spawnFailed: (bench) => bench.spare({ type: "spawnFailed" }),
   hello: (bench) => {
-    if (bench.server.standby?.pid) bench.park();
+    if (bench.server.spare?.pid) bench.park();
   },
   linkEnd: (bench) => bench.spare({ type: "linkEnd" }),
   exit: (bench) => bench.spare({ type: "exit" }),
@@ -116,17 +116,17 @@ const ofOthers: Readonly<Record<string, (bench: Bench) => void>> = {
 
 /** What each process does where nothing is wrong; returns whether that is all. */
 function liveOn(bench: Bench): boolean {
-  const { standby } = bench.server;
+  const { spare } = bench.server;
   const ending = ["warned", "killing", "stopping"].includes(bench.state);
   if (bench.state === "spawning") bench.feed({ type: "spawned", pid: 10 });
   else if (bench.state === "launched") bench.hello();
   else if (bench.state === "registered") bench.ask("start");
   else if (bench.state === "waiting") bench.feed({ type: "quorum", quorate: true });
   else if (ending) bench.exit("SIGKILL");
-  else if (standby?.state === "starting" && standby.pid === null) {
+  else if (spare?.state === "starting" && spare.pid === null) {
     bench.spare({ type: "spawned", pid: 11 });
-  } else if (standby?.state === "starting") bench.park();
-  else if (standby === null || bench.state === "backoff") return bench.pass(6000).length === 0;
+  } else if (spare?.state === "starting") bench.park();
+  else if (spare === null || bench.state === "backoff") return bench.pass(6000).length === 0;
   else return true;
   return false;
 }
@@ -141,7 +141,7 @@ for (const [moment, reach] of Object.entries(moments)) {
       assertEquals([bench.state, bench.server.pid, bench.server.instanceId], before, what);
       for (const effect of bench.last) {
         const own = effect.type === "emit" ? effect.event.type : effect.type;
-        assert(["standby", "killSpare", "sendSpare"].includes(own), `${what}: ${own}`);
+        assert(["spare", "killSpare", "sendSpare"].includes(own), `${what}: ${own}`);
       }
     }
   });
@@ -154,13 +154,13 @@ for (const [moment, reach] of Object.entries(moments)) {
       for (let steps = 0; !liveOn(bench); steps++) assert(steps < 50, `${what}: no end`);
       const over = ["finished", "finalized"].includes(bench.state);
       assertEquals(
-        [bench.server.standby?.state, bench.state],
+        [bench.server.spare?.state, bench.state],
         over ? [undefined, bench.state] : ["parked", "started"],
         what,
       );
       bench.feed({ type: "shutdown", signal: null });
       if (!over || bench.state !== "finished") bench.exit("SIGTERM");
-      assertEquals([bench.state, bench.server.standby], ["finished", null], what);
+      assertEquals([bench.state, bench.server.spare], ["finished", null], what);
     }
   });
 }

@@ -21,18 +21,18 @@ function parked(some: ConstructorParameters<typeof Bench>[0] = {}): Bench {
 test("core standby: a spare is started a little after start(), and parks", () => {
   const bench = new Bench(patient).register();
   bench.pass(10_000);
-  assertEquals(bench.server.standby, null);
+  assertEquals(bench.server.spare, null);
   bench.ask("start");
   bench.pass(100);
   assertEquals(bench.of("spawnSpare").length, 0);
   bench.pass(1000);
   assertEquals(bench.of("spawnSpare").length, 1);
-  assertEquals(bench.server.standby, { state: "starting", pid: null });
+  assertEquals(bench.server.spare, { state: "starting", pid: null });
   bench.spare({ type: "spawned", pid: 8 });
-  assertEquals(bench.server.standby, { state: "starting", pid: 8 });
+  assertEquals(bench.server.spare, { state: "starting", pid: 8 });
   bench.park();
   assertEquals(bench.of("sendSpare").map(({ message }) => message), [{ type: "parked", id: 77 }]);
-  assertEquals(bench.server.standby, { state: "parked", pid: 8 });
+  assertEquals(bench.server.spare, { state: "parked", pid: 8 });
   assertEquals(bench.server.deadline, undefined, "a parked spare costs nothing");
 });
 
@@ -44,16 +44,16 @@ test("core standby: where processes have to ask, a spare asks too, and is not du
   assertEquals(bench.feed(allow), [], "none is due");
   bench.pass(1000);
   assertEquals([bench.of("askToStartSpare").length, bench.of("spawnSpare").length], [1, 0]);
-  assertEquals(bench.server.standby, { state: "starting", pid: null });
+  assertEquals(bench.server.spare, { state: "starting", pid: null });
   bench.exit("SIGSEGV");
-  assertEquals([bench.state, bench.server.standby], ["pending", null]);
+  assertEquals([bench.state, bench.server.spare], ["pending", null]);
   assertEquals(bench.feed(allow), [], "it is not due any more");
   bench.feed({ type: "allowStart" });
   bench.start().pass(1000);
   assertEquals(bench.feed(allow), [{ type: "spawnSpare" }]);
   assertEquals(bench.feed(allow), [], "once");
   bench.spare({ type: "spawned", pid: 8 });
-  assertEquals(bench.park().server.standby, { state: "parked", pid: 8 });
+  assertEquals(bench.park().server.spare, { state: "parked", pid: 8 });
 });
 
 test("core standby: there is none with standby 0, nor with the policy quit", () => {
@@ -77,7 +77,7 @@ test("core standby: it becomes the next instance at once, after the end of the l
     false,
     3,
   ]);
-  assertEquals([bench.state, bench.server.pid, bench.server.standby], ["registered", 8, null]);
+  assertEquals([bench.state, bench.server.pid, bench.server.spare], ["registered", 8, null]);
   bench.ask("start");
   bench.pass(1000);
   assertEquals(bench.of("spawnSpare").length, 1, "the next spare");
@@ -128,7 +128,7 @@ test("core standby: its death harms nobody, and the next one waits longer each t
   for (let round = 0; round < 5; round++) {
     bench.spare({ type: "exit" });
     assertEquals(bench.of("killSpare").length, 1);
-    assertEquals(bench.events("standby").map(({ state }) => state), ["ended"]);
+    assertEquals(bench.events("spare").map(({ state }) => state), ["ended"]);
     assertEquals(bench.state, "started");
     waits.push(bench.server.deadline! - bench.now);
     bench.pass(waits.at(-1)!);
@@ -144,13 +144,13 @@ test("core standby: a link that ends, a failed spawn and another version end a s
   for (const input of [{ type: "linkEnd" }, { type: "spawnFailed" }] as const) {
     const bench = parked();
     bench.spare(input);
-    assertEquals([bench.of("killSpare").length, bench.server.standby], [1, null]);
+    assertEquals([bench.of("killSpare").length, bench.server.spare], [1, null]);
   }
   const bench = new Bench(patient).start();
   bench.pass(1000);
   bench.spare({ type: "spawned", pid: 8 });
   bench.park(protocolVersion + 1);
-  assertEquals([bench.of("killSpare").length, bench.server.standby], [1, null]);
+  assertEquals([bench.of("killSpare").length, bench.server.spare], [1, null]);
 });
 
 test("core standby: every end takes the spare along", () => {
@@ -168,7 +168,7 @@ test("core standby: every end takes the spare along", () => {
     const bench = parked({ restart: { ...settings.restart, intensity: 0 } });
     end(bench);
     assertEquals(bench.log.filter(({ type }) => type === "killSpare").length, 1, name);
-    assertEquals(bench.server.standby, null, name);
+    assertEquals(bench.server.spare, null, name);
     assertEquals(bench.pass(100_000).filter(({ type }) => type === "spawnSpare"), [], name);
   }
 });
@@ -208,7 +208,7 @@ test("core standby: restart() during a recovery ends the spare, which holds old 
   bench.pass(1000);
   assertEquals(bench.state, "warned");
   bench.feed({ type: "restart" });
-  assertEquals([bench.of("killSpare").length, bench.server.standby], [1, null]);
+  assertEquals([bench.of("killSpare").length, bench.server.spare], [1, null]);
   bench.exit("SIGTERM");
   assertEquals([bench.of("promote").length, bench.of("spawn").length], [0, 1]);
 });
@@ -227,7 +227,7 @@ test("core standby: while a spare is parked, nothing is different for the active
   }) as [Bench, Bench];
   with_.spare({ type: "spawned", pid: 8 });
   with_.park();
-  assertEquals(with_.server.standby?.state, "parked");
+  assertEquals(with_.server.spare?.state, "parked");
   const check = { type: "message", message: { type: "checkBegin" } } as const;
   const answer = { healthy: true, detail: "" };
   const happens: readonly ServerInput[] = [

@@ -30,7 +30,7 @@ casesTest(
     await scene.reach();
     const { active, spare } = scene;
     const parked = scene.happens(
-      "standby",
+      "spare",
       ({ state, pid }) => state === "parked" && pid !== spare,
     );
     process.kill(spare, "SIGKILL");
@@ -48,13 +48,13 @@ casesTest(
   async (stage, moment) => {
     const scene = new Scene(stage, moment);
     await scene.reach();
-    const { standby, instanceId } = scene.watched.supervisor.status;
+    const { spare, instanceId } = scene.watched.supervisor.status;
     process.kill(scene.active, "SIGKILL");
     const next = await eventually("a recovery", () => {
       const { status } = scene.watched.supervisor;
       return status.instanceId > instanceId && status.pid !== null && status;
     });
-    if (standby?.pid) assertEquals(next.pid, standby.pid);
+    if (spare?.pid) assertEquals(next.pid, spare.pid);
     if (stateOf(next.pid!) === "T") process.kill(next.pid!, "SIGCONT");
     scene.release();
     await scene.whole();
@@ -102,11 +102,11 @@ casesTest("standby, killed at random: both are there again", seeds, async (stage
     for (let round = 0; round < 15; round++) {
       const ms = random(3) === 0 ? 300 + random(300) : random(150);
       await sleep(ms);
-      const { pid, standby } = supervisor.status;
+      const { pid, spare } = supervisor.status;
       const what = ["spare", "active", "spare active", "active spare", "restart"][random(5)]!;
       done.push(`${ms} ms: ${what}`);
       for (const one of what.split(" ")) {
-        const target = { active: pid, spare: standby?.pid }[one];
+        const target = { active: pid, spare: spare?.pid }[one];
         if (target) killQuietly(target);
       }
       if (what !== "restart") continue;
@@ -137,7 +137,7 @@ casesTest<(stage: Stage) => Promise<void>>(
       await scene.reach();
       const { active, spare } = scene;
       stage.go("exit");
-      const ended = () => scene.watched.all("standby").find(({ state }) => state === "ended");
+      const ended = () => scene.watched.all("spare").find(({ state }) => state === "ended");
       assertEquals((await eventually("its end", ended)).pid, spare);
       await unharmed(scene, active);
     },
@@ -146,7 +146,7 @@ casesTest<(stage: Stage) => Promise<void>>(
       const restart = { maxDelay: 400 };
       const scene = new Scene(stage, moments["is parked"]!, { restart, manner: "fails" });
       const spares = (state: string) =>
-        scene.watched.all("standby").filter((event) => event.state === state);
+        scene.watched.all("spare").filter((event) => event.state === state);
       await eventually("four failures", () => spares("ended")[3]);
       const { active } = scene;
       const waits = spares("starting").slice(1).map(({ at }, each) =>

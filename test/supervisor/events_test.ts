@@ -204,7 +204,7 @@ processTest("the status follows the program through its life", async (stage) => 
     heartbeatAge: null,
     dataSize: 0,
     slack: supervisor.status.slack,
-    standby: null,
+    spare: null,
     transport: "pipe",
   });
   const { pid } = await stage.line("started");
@@ -219,7 +219,7 @@ processTest("the status follows the program through its life", async (stage) => 
     restarts: 0,
     lastRecovery: null,
     dataSize: 3,
-    standby: null,
+    spare: null,
     transport: "pipe",
   });
   assertGreaterOrEqual(heartbeatAge!, 0);

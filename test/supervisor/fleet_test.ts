@@ -310,7 +310,7 @@ processTest("where a parked spare takes over, nothing is said to be waited for",
   fleet.subscribe((name, event) => {
     if (name === "b" && event.type === "recovery") waits.push(event.waitsFor);
   });
-  await eventually("a spare", () => fleet.supervisor("b").status.standby?.state === "parked");
+  await eventually("a spare", () => fleet.supervisor("b").status.spare?.state === "parked");
   rmSync(healthy);
   await eventually("a is not ready", () => !fleet.isReady("a"));
   killQuietly(fleet.supervisor("b").status.pid!);
@@ -342,22 +342,22 @@ processTest("a spare waits for the programs that come before its program", async
   ], "one_for_one");
   const spares: string[] = [];
   fleet.subscribe((name, event) => {
-    if (name === "b" && event.type === "standby") spares.push(event.state);
+    if (name === "b" && event.type === "spare") spares.push(event.state);
   });
   try {
-    const standby = () => fleet.status("b").standby;
-    await eventually("a spare", () => standby()?.state === "parked");
+    const spare = () => fleet.status("b").spare;
+    await eventually("a spare", () => spare()?.state === "parked");
     rmSync(healthy);
     await eventually("a is not ready", () => !fleet.isReady("a"));
-    killQuietly(standby()!.pid!);
-    await eventually("the next spare is due", () => standby()?.state === "starting");
+    killQuietly(spare()!.pid!);
+    await eventually("the next spare is due", () => spare()?.state === "starting");
     const checked = () => readFileSync(checks, "utf8").length;
     const before = checked();
     await eventually("more checks of a", () => checked() > before + 20);
     assertEquals(spares, ["starting", "parked", "ended"]);
     assertEquals(fleet.waitsFor("b"), undefined, "the program itself runs");
     writeFileSync(healthy, "");
-    await eventually("the next spare", () => standby()?.state === "parked");
+    await eventually("the next spare", () => spare()?.state === "parked");
   } finally {
     fleet.stop(null);
     await fleet.finished;

@@ -22,8 +22,8 @@ for (const transport of transports) {
       for (const instance of [1, 2]) {
         await stage.line("started", instance);
         const spare = await eventually("a parked spare", () => {
-          const { standby } = watched.supervisor.status;
-          return standby?.state === "parked" && standby.pid;
+          const { status } = watched.supervisor;
+          return status.spare?.state === "parked" && status.spare.pid;
         });
         stage.go(`die ${instance}`);
         const next = await stage.line("registered", instance + 1);
@@ -32,7 +32,7 @@ for (const transport of transports) {
       }
       const { code, reason } = await watched.finished();
       assertEquals([code, reason], [5, "exit"]);
-      assertEquals(watched.supervisor.status.standby, null);
+      assertEquals(watched.supervisor.status.spare, null);
     },
   );
 
@@ -54,7 +54,7 @@ processTest(
   async (stage) => {
     const watched = stage.supervise("supervisor/standby", options, { args: ["unix", "stays"] });
     const { pid } = await stage.line("started");
-    const parked = () => watched.all("standby").filter(({ state }) => state === "parked");
+    const parked = () => watched.all("spare").filter(({ state }) => state === "parked");
     const first = await eventually("a spare", () => parked()[0]);
     process.kill(first.pid!, "SIGKILL");
     const second = await eventually("the next spare", () => parked()[1]);
@@ -71,11 +71,11 @@ processTest("standby: a command is ready again when its spare is promoted", asyn
   await watched.event("spawn");
   const isReady = () => watched.supervisor.status.ready;
   assertEquals(isReady(), true);
-  await eventually("a parked spare", () => watched.supervisor.status.standby?.state === "parked");
+  await eventually("a parked spare", () => watched.supervisor.status.spare?.state === "parked");
   process.kill(watched.supervisor.status.pid!, "SIGKILL");
   await eventually(
     "the promotion",
-    () => watched.all("standby").some(({ state }) => state === "promoted"),
+    () => watched.all("spare").some(({ state }) => state === "promoted"),
   );
   assertEquals(isReady(), true);
 });
@@ -84,14 +84,14 @@ processTest("standby: restart() ends the spare too, and starts afresh", async (s
   const watched = stage.supervise("supervisor/standby", options, { args: ["unix", "stays"] });
   await stage.line("started");
   const spare = await eventually("a spare", () => {
-    const { standby } = watched.supervisor.status;
-    return standby?.state === "parked" && standby.pid;
+    const { status } = watched.supervisor;
+    return status.spare?.state === "parked" && status.spare.pid;
   });
   await watched.supervisor.restart();
   const next = await stage.line("started", 2);
   assertEquals(next["instance"], 2);
   assertNotEquals(next.pid, spare);
-  assert(watched.all("standby").every(({ state }) => state !== "promoted"));
+  assert(watched.all("spare").every(({ state }) => state !== "promoted"));
 });
 
 processTest("standby: when the server is killed, the spare ends as well", async (stage) => {
@@ -121,7 +121,7 @@ processTest(
       { args: ["unix", "obeys"] },
     );
     await stage.line("started");
-    await eventually("a spare", () => watched.supervisor.status.standby?.state === "parked");
+    await eventually("a spare", () => watched.supervisor.status.spare?.state === "parked");
     stage.go("die 1");
     await stage.line("started", 2);
     assertEquals((await watched.supervisor.stop()).code, 4);

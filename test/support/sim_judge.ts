@@ -249,7 +249,7 @@ export class Judge {
         this.#sign = now;
         this.#startedOnce = true;
         return;
-      case "standby":
+      case "spare":
         if (state === "ended") this.spares.failed++;
         return;
       case "stop":
@@ -443,7 +443,7 @@ export class Judge {
   #lookForSpare(): void {
     const { standby, recoveryPolicy, restart } = this.#settings;
     const without = standby === 1 && recoveryPolicy === "restart" &&
-      this.#server.state === "started" && this.#server.standby === null;
+      this.#server.state === "started" && this.#server.spare === null;
     if (!without) this.#sparelessSince = null;
     else {
       const since = this.#sparelessSince ??= this.#now;

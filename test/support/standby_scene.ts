@@ -31,13 +31,13 @@ export interface Moment {
   readonly promoted?: true;
 }
 
-const parked = (scene: Scene) => scene.happens("standby", ({ state }) => state === "parked");
+const parked = (scene: Scene) => scene.happens("spare", ({ state }) => state === "parked");
 const stopped = async (scene: Scene) => {
   await parked(scene);
   await scene.freeze();
 };
 const promoted = async (scene: Scene) => {
-  const is = scene.happens("standby", ({ state }) => state === "promoted");
+  const is = scene.happens("spare", ({ state }) => state === "promoted");
   process.kill(scene.active, "SIGKILL");
   await is;
 };
@@ -47,7 +47,7 @@ export const moments: Readonly<Record<string, Moment>> = {
   "is being spawned": { held: "open", reach: ({ gate }) => gate.reached },
   "was just spawned": {
     held: "",
-    reach: (scene) => scene.happens("standby", ({ state }) => state === "starting"),
+    reach: (scene) => scene.happens("spare", ({ state }) => state === "starting"),
   },
   "is starting": { held: "born", reach: ({ stage }) => stage.line("ready born") },
   "is connected, not parked": { held: "frame", reach: ({ gate }) => gate.reached },
@@ -177,7 +177,7 @@ export class Scene {
   }
 
   get spare(): number {
-    return this.watched.supervisor.status.standby!.pid!;
+    return this.watched.supervisor.status.spare!.pid!;
   }
 
   /** Stops the spare by SIGSTOP. */
@@ -191,9 +191,9 @@ export class Scene {
   async whole(): Promise<void> {
     const { supervisor, events } = this.watched;
     await eventually(`both, after ${JSON.stringify(events)}`, () => {
-      const { state, standby, instanceId, pid } = supervisor.status;
-      return state === "started" && standby?.state === "parked" && lives(pid!) &&
-        lives(standby.pid!) &&
+      const { state, spare, instanceId, pid } = supervisor.status;
+      return state === "started" && spare?.state === "parked" && lives(pid!) &&
+        lives(spare.pid!) &&
         this.stage.lines("stored").some(({ instance }) => instance === instanceId);
     });
   }
@@ -201,9 +201,9 @@ export class Scene {
   /** Checks the end of supervision: nothing is left, and every spare has ended or was promoted. */
   judgeEnd(renewed = 0): void {
     this.judge(renewed);
-    assertEquals(this.watched.supervisor.status.standby, null);
+    assertEquals(this.watched.supervisor.status.spare, null);
     assertEquals(this.stage.lines("born").filter(({ pid }) => lives(pid)), []);
-    const spares = this.watched.all("standby").filter(({ pid }) => pid !== null);
+    const spares = this.watched.all("spare").filter(({ pid }) => pid !== null);
     const began = spares.filter(({ state }) => state === "starting").map(({ pid }) => pid);
     const ended = spares.filter(({ state }) => state === "ended" || state === "promoted");
     assertEquals(ended.map(({ pid }) => pid), began);
@@ -216,7 +216,7 @@ export class Scene {
   judge(renewed = 0): void {
     const events = this.watched.events;
     const begins = events.filter((event) =>
-      event.type === "spawn" || (event.type === "standby" && event.state === "promoted")
+      event.type === "spawn" || (event.type === "spare" && event.state === "promoted")
     );
     assertEquals(
       begins.map(({ instanceId }) => instanceId),

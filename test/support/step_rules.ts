@@ -35,7 +35,7 @@ export class StepRules {
   }
 
   #check(input: ServerInput, before: string, effects: readonly ServerEffect[], now: number): void {
-    const { state, standby, deadline } = this.#server;
+    const { state, spare, deadline } = this.#server;
     const must = (holds: boolean, what: string) => {
       if (holds) return;
       const [from, to] = [input, effects].map((value) => JSON.stringify(value, bigint));
@@ -88,9 +88,9 @@ export class StepRules {
     }
     must(this.#finished === (state === "finished"), "finish and finished");
     must(!this.#finished || deadline === undefined, "a deadline after the finish");
-    if (this.#spare === "due" && standby === null) this.#spare = "none"; // the spare is no longer wanted
-    must((standby === null) === (this.#spare === "none"), "a spare, and none in the status");
-    must(this.#spare !== "alive" || standby?.pid !== null, "a spare without its process id");
+    if (this.#spare === "due" && spare === null) this.#spare = "none"; // the spare is no longer wanted
+    must((spare === null) === (this.#spare === "none"), "a spare, and none in the status");
+    must(this.#spare !== "alive" || spare?.pid !== null, "a spare without its process id");
     if (input.type !== "message" || !("id" in input.message)) return;
     if (this.#process === "none" || this.#process === "spawning") return;
     const { id, type } = input.message;

@@ -173,13 +173,13 @@ function counted(count: number, noun: string): string {
 
 /** The figures of a program, and its near misses. */
 function facts(program: ProgramStatus): string {
-  const { pid, instanceId, heartbeatAge, dataSize, standby, slack } = program;
+  const { pid, instanceId, heartbeatAge, dataSize, spare, slack } = program;
   return list([
     ["process", pid],
     ["instance", instanceId],
     ["last heartbeat", heartbeatAge === null ? null : `${Math.round(heartbeatAge)} ms ago`],
     ["stored data", dataSize === 0 ? null : `${dataSize} bytes`],
-    ["spare", standby?.state ?? null],
+    ["spare", spare?.state ?? null],
   ]) + nearMisses(slack);
 }
 
@@ -222,7 +222,7 @@ function livesOf(program: ProgramStatus, entries: readonly Entry[]): readonly Li
   };
   const hear = (event: SupervisorEvent) => {
     const { type, at, instanceId } = event;
-    if (type === "spawn" || (type === "standby" && event.state === "promoted")) {
+    if (type === "spawn" || (type === "spare" && event.state === "promoted")) {
       Object.assign(lifeOf(instanceId), { pid: event.pid, from: at });
     } else if (type === "exit") {
       const life = lifeOf(instanceId);

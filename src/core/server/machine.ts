@@ -72,7 +72,7 @@ export class Server {
   }
 
   /** The spare process; null when there is none. */
-  get standby(): SpareStatus | null {
+  get spare(): SpareStatus | null {
     return this.#program.spare.status;
   }
 
@@ -253,7 +253,7 @@ function beginNext(program: ProgramRecord, now: number): void {
   program.push({ type: "promote" });
   program.instance.isUnaware = true;
   enterLaunched(program, promoted.pid, now);
-  program.emit({ type: "standby", state: "promoted", pid: promoted.pid });
+  program.emit({ type: "spare", state: "promoted", pid: promoted.pid });
   if (promoted.hello) calls.welcome(program, promoted.hello, now);
 }
 

@@ -146,6 +146,6 @@ export class Spare {
   }
 
   #tell(state: "starting" | "parked" | "ended"): void {
-    this.#emit({ type: "standby", state, pid: this.#pid });
+    this.#emit({ type: "spare", state, pid: this.#pid });
   }
 }

@@ -242,7 +242,7 @@ export type ServerEvent =
   | { readonly type: "failed"; readonly reason: RecoveryReason; readonly evidence: Evidence }
   /** The spare process was started, has parked in `register()`, has ended, or has become the active process. */
   | {
-    readonly type: "standby";
+    readonly type: "spare";
     readonly state: "starting" | "parked" | "ended" | "promoted";
     readonly pid: number | null;
   }

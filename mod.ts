@@ -1,12 +1,14 @@
 /**
- * SAM, the Simple Availability Manager, for Node, Deno and Bun: a program registers, and is from then on run, watched,
- * warned, killed and started again by its SAM server.
+ * SAM, the Simple Availability Manager, restarts a program that crashes or stops responding. It runs on Node, Deno and Bun.
+ *
+ * A program that calls `initialize()` and `register()` gets a SAM server, which starts, watches, warns, kills and restarts it.
+ * `supervise()` does the same for other programs, also for those that do not use SAM.
  *
  * ```ts serves
  * import { initialize } from "@x/sam";
  *
  * const sam = await initialize({ timeInterval: 2000, recoveryPolicy: "restart" });
- * await sam.register(); // everything above runs in the server and in every instance
+ * await sam.register(); // the code above this line runs in the server and in every instance
  * sam.setHealthCheck(() => true);
  * await sam.start();
  * console.log("watched");

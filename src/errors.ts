@@ -1,24 +1,24 @@
 /**
- * The one error class of the library, and its codes.
+ * The error class of the library, and its codes.
  * @module
  */
 
 /**
- * Why a call failed. The names are those of Corosync's `cs_error_t`, without `CS_ERR_`.
+ * The reason for a failed call. The names are those of Corosync's `cs_error_t`, without the prefix `CS_ERR_`.
  *
  * | code | when |
  * | --- | --- |
  * | `BAD_HANDLE` | the call is not allowed in this state |
- * | `INVALID_PARAM` | an argument is wrong |
- * | `LIBRARY` | the operating system or the runtime failed, or the peer is gone |
+ * | `INVALID_PARAM` | an argument or an option is wrong |
+ * | `LIBRARY` | the operating system or the runtime failed, or the server has ended |
  * | `TRY_AGAIN` | temporarily unavailable; the same call may work later |
- * | `TIMEOUT` | no answer from the server within the limit |
- * | `ACCESS` | permission denied: a Deno permission, a socket's owner or mode |
- * | `INTERRUPT` | ended by an AbortSignal, or by a recovery that is under way |
+ * | `TIMEOUT` | the server did not answer in time |
+ * | `ACCESS` | permission denied, by Deno or by the operating system |
+ * | `INTERRUPT` | the call was ended early, or the instance is about to be ended |
  * | `NOT_SUPPORTED` | this runtime or platform cannot do it |
- * | `MESSAGE_ERROR` | a peer with the wrong token, another protocol version, or a malformed frame |
+ * | `MESSAGE_ERROR` | the other side sent a wrong token, another protocol version, or a malformed frame |
  * | `NO_MEMORY` | an allocation failed |
- * | `TOO_BIG` | data over the configured maximum |
+ * | `TOO_BIG` | the data or the note is larger than its limit |
  */
 export type SamErrorCode =
   | "BAD_HANDLE"
@@ -34,8 +34,9 @@ export type SamErrorCode =
   | "TOO_BIG";
 
 /**
- * What every call of this library throws or rejects with: `code` for programs, `message` for people (what happened, to
- * what, and what to do), `cause` where another error is behind it.
+ * The error that every call of this library throws or rejects with.
+ *
+ * Programs test `code`. People read `message`: what happened, to what, and what to do. `cause` is the error behind it, if any.
  *
  * ```ts
  * import { SamError } from "@x/sam";
@@ -45,10 +46,10 @@ export type SamErrorCode =
  * ```
  */
 export class SamError extends Error {
-  /** Why the call failed. */
+  /** The reason for the failure. */
   readonly code: SamErrorCode;
 
-  /** Makes an error of the given code. */
+  /** Creates an error with a code and a message. */
   constructor(code: SamErrorCode, message: string, options?: { cause?: unknown }) {
     super(message, options);
     this.name = "SamError";

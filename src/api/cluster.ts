@@ -1,17 +1,20 @@
 /**
- * What SAM asks of a cluster: whether it is quorate, and a map to publish the state of a process in. Two small
- * interfaces, so that Corosync is one implementation among others.
+ * The two interfaces between SAM and a cluster: quorum, and a map of keys that shows the state of a program. Corosync is
+ * one implementation.
  * @module
  */
 import type { SamError } from "../errors.ts";
 
-/** Says whether the cluster is quorate (Corosync: libquorum). */
+/** A source that reports if the cluster is quorate. With Corosync, this is libquorum. */
 export interface QuorumSource {
   /**
-   * Begins to watch. `onChange` is called with the present state as soon as it is known, and at each change; while nothing was
-   * said, and when nothing can be known any more, the cluster counts as not quorate. `onProblem` is told why it cannot be
-   * known, once for each reason. Returns, or resolves to, the end of the watch, after which neither is called. Throws, or
-   * rejects, where waiting would not help; then every `start()` rejects with that error.
+   * Starts to watch the quorum, and returns a function that ends the watch. Both may be asynchronous.
+   *
+   * The source calls `onChange` with the present state as soon as it knows it, and at each change. Until the first call, the
+   * cluster counts as not quorate. A source that loses sight of the cluster must call `onChange(false)`. The source calls
+   * `onProblem` with the reason why it cannot know the state, once for each reason. After the end of the watch it calls neither.
+   *
+   * Throws or rejects if waiting would not help. Then every `start()` of the program rejects with that error.
    */
   watch(
     onChange: (quorate: boolean) => void,
@@ -19,17 +22,19 @@ export interface QuorumSource {
   ): (() => void | Promise<void>) | Promise<() => void | Promise<void>>;
 }
 
-/** A map of keys that the whole cluster can read (Corosync: libcmap). */
+/** A map of keys that the whole cluster can read. With Corosync, this is libcmap. */
 export interface ClusterMap {
   /**
-   * Sets a key; a bigint is an unsigned 64-bit number, anything else a text. Rejects with TRY_AGAIN where the map is away for
-   * now: it remembers the key, and has it when it is back, as it has all others.
+   * Sets a key. A bigint is an unsigned 64-bit number, a string is text.
+   *
+   * Rejects with TRY_AGAIN while the map is unavailable. The implementation must then remember the key, and write it and all
+   * other keys when the map is available again.
    */
   set(key: string, value: string | bigint): void | Promise<void>;
-  /** Deletes a key; one that is missing is no error. */
+  /** Deletes a key. A missing key is not an error. */
   delete(key: string): void | Promise<void>;
-  /** The time in nanoseconds by which those who read the map tell how old a time in it is; default this process's own. */
+  /** The time in nanoseconds on the clock that readers of the map compare its timestamps with. Default: this process's clock. */
   now?(): bigint | Promise<bigint>;
-  /** Supervision is over. What was set stays; a later `set` opens the map again. */
+  /** Closes the map when supervision is over. Keys that were set remain. A later `set` opens the map again. */
   close?(): void | Promise<void>;
 }

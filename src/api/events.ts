@@ -1,4 +1,4 @@
-/** What a supervised program's status and events say. */
+/** The status and the events of a supervised program. */
 import type { Slack } from "../core/server/slack.ts";
 import type {
   Evidence,
@@ -11,101 +11,98 @@ import type {
 import type { EndSignal } from "../core/signals.ts";
 import type { SamError } from "../errors.ts";
 
-/** How supervision ended. */
+/** The result of supervision. */
 export interface ExitStatus {
-  /** What a SAM server would exit with: the program's exit code, or 128 + the number of the signal that ended it. */
+  /** Exit code for a SAM server: that of the program, or 128 + the number of the signal that ended it. */
   readonly code: number;
-  /** The signal that ended the program, or null. */
+  /** Signal that ended the program; null if none did. */
   readonly signal: EndSignal | null;
-  /**
-   * `exit`: it ended while it was not started. `stopped`: it was asked to. `quit`: a failure under the policy `quit`.
-   * `restart-limit`: too many failures. `failed`: `markFailed()`, or it could not be killed. `spawn`: it could not be started.
-   */
+  /** The reason why supervision ended. */
   readonly reason: FinishReason;
-  /** Why the program never came to life, or could not be killed. */
+  /** The error, if the program could not be started or could not be killed. */
   readonly error?: SamError;
 }
 
 /** The last recovery of a program. */
 export interface LastRecovery {
-  /** Why. */
+  /** The reason for the recovery. */
   readonly reason: RecoveryReason;
-  /** When, in milliseconds since 1970. */
+  /** Time of the recovery, in milliseconds since 1970. */
   readonly at: number;
-  /** The instance that was given up. */
+  /** Number of the instance that failed. */
   readonly instanceId: number;
-  /** What was known about it. */
+  /** Everything that is known about the failure. */
   readonly evidence: Evidence;
-  /** In how many milliseconds the next one was to start; null: never. */
+  /** Milliseconds from the failure to the start of the next instance; null if no instance followed. */
   readonly delay: number | null;
 }
 
-/** A supervised program at one moment. */
+/** The status of a supervised program at one moment. */
 export interface SupervisorStatus {
-  /** Where it is in its life. */
+  /** The current state of the program. */
   readonly state: ServerState;
-  /** The process id of the instance; null while there is none. */
+  /** Process id of the instance; null while there is no process. */
   readonly pid: number | null;
   /**
-   * True if others may build on it: it is started, or, with a check of the server's, healthy; a command without one, there. Not
-   * any more when it is given up.
+   * True if other programs can use this one. With a server's health check: the check passes. Otherwise, a program that
+   * calls `start()` has called it, and a command has a process. False once the instance is being ended.
    */
   readonly ready: boolean;
-  /** The result of the server's last health check; null without a check, and before the first success of an instance. */
+  /** Result of the server's last health check. Null without a check, and before the instance first passes it. */
   readonly check: "passing" | "failing" | null;
-  /** When its process was started, or took over from being the spare, in milliseconds since 1970; null while there is none. */
+  /** Time when the process was started, or promoted from a spare, in milliseconds since 1970. Null without a process. */
   readonly spawnedAt: number | null;
-  /** 1 for the first instance, +1 for each further one. */
+  /** Number of the instance: 1 for the first one, +1 for each later one. */
   readonly instanceId: number;
-  /** How many instances were started after the first. */
+  /** Number of instances after the first one. */
   readonly restarts: number;
-  /** The last recovery, or null. */
+  /** The last recovery; null if there was none. */
   readonly lastRecovery: LastRecovery | null;
-  /** Milliseconds since the last heartbeat of the instance; null before the first one, and when no more are expected. */
+  /** Milliseconds since the last heartbeat of the instance. Null before the first one, and while none is expected. */
   readonly heartbeatAge: number | null;
-  /** Near misses: how much of the time interval was left at the signs of life of the instance. */
+  /** Near misses: how much of the time interval was left when each heartbeat arrived. */
   readonly slack: Slack;
-  /** The spare process; null while there is none. */
+  /** The spare; null while there is none. */
   readonly spare: SpareStatus | null;
-  /** Bytes stored by the program. */
+  /** Number of bytes that the program has stored. */
   readonly dataSize: number;
-  /** The transport in use. */
+  /** Name of the transport in use. */
   readonly transport: string;
 }
 
-/** What happens outside the core. */
+/** An event of the server's work around the program. */
 export type DriverEvent =
-  /** The transport works, but slower than it could. */
+  /** A part of SAM works, but not as well as it could. `detail` says which part and why. `side` is where that happens. */
   | { readonly type: "fallback"; readonly side: "server" | "program"; readonly detail: string }
-  /** Something failed that supervision survives: a signal, the cluster, a malformed frame, a stray error. */
+  /** An error that does not end supervision: of a signal, the cluster, a malformed frame, or a stray exception. */
   | { readonly type: "problem"; readonly error: SamError };
 
-/** What the check of the server found: the program is healthy (again), or a check has failed. */
+/** An event of the server's health check: the program became healthy, or a check failed. */
 export interface CheckEvent {
-  /** Which event. */
+  /** The type of the event. */
   readonly type: "check";
-  /** True if the program is healthy. */
+  /** True if the check passed. */
   readonly healthy: boolean;
-  /** What is wrong; empty where nothing is. */
+  /** Why the check failed; empty if it passed. */
   readonly detail: string;
 }
 
-/** Which event, and what it says. */
+/** The content of an event, by `type`. */
 export type SupervisorEventDetail =
   | ServerEvent
   | DriverEvent
   | CheckEvent
-  /** How things stood when this reader began. */
+  /** The first event of each reader of `events()`: the status at that moment. */
   | { readonly type: "status"; readonly status: SupervisorStatus }
-  /** This reader was slow: the oldest `count` events are missing here. */
+  /** Only for a slow reader of `events()`: `count` events before this one are missing. */
   | { readonly type: "lost"; readonly count: number }
-  /** Supervision is over. The last event. */
+  /** The last event: supervision is over. */
   | { readonly type: "finish"; readonly status: ExitStatus };
 
-/** One event: told apart by `type`. */
+/** An event of a supervised program. `type` tells the events apart. */
 export type SupervisorEvent = SupervisorEventDetail & {
-  /** When, in milliseconds since 1970. */
+  /** Time of the event, in milliseconds since 1970. */
   readonly at: number;
-  /** The instance it is about. */
+  /** Number of the instance that the event is about. */
   readonly instanceId: number;
 };

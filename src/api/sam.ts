@@ -1,95 +1,141 @@
-/** `Sam`: the handle by which a program registers, says that it is healthy, and keeps data. */
+/** The type of `Sam`: the handle with which a program registers, sends heartbeats and stores data. */
 import type { Signal } from "../core/signals.ts";
 
 /**
- * Called again and again in the active process. Healthy: it returns, or resolves to, `undefined`, `true`, `0` or anything
- * that is no number and not `false`. Unhealthy: `false`, another number, a throw, a rejection, or no answer within the
- * time interval.
+ * A function that SAM calls once per time interval to learn if the program is healthy.
+ *
+ * The program is unhealthy if the function returns (or resolves to) `false` or a number other than 0, throws, rejects, or
+ * does not answer within the time interval. Every other answer is healthy, `undefined` included.
  */
 export type HealthCheck = () => unknown;
 
-/** Where a `Sam` is. */
+/**
+ * The state of a `Sam`.
+ *
+ * - `initialized`: `register()` has not resolved yet.
+ * - `registered`: this process is an instance of the program, and is not watched.
+ * - `started`: SAM watches this process.
+ * - `finalized`: SAM does not watch this process any more, and every call fails.
+ */
 export type SamState = "initialized" | "registered" | "started" | "finalized";
 
-/** How to start. */
+/** Options of `start()`. */
 export interface StartOptions {
-  /** Ends the wait for quorum: `start()` rejects with INTERRUPT. */
+  /** Aborts `start()`, which then rejects with INTERRUPT. Useful where `start()` may wait for quorum. Default none. */
   readonly signal?: AbortSignal | undefined;
 }
 
-/** Bytes that outlive the instance, kept by the server. */
+/** Bytes that the server stores for the instances of a program. They survive restarts, but not the end of the server. */
 export interface SamData {
-  /** How many bytes are stored. Throws BAD_HANDLE. Source: `sam_data_getsize(3)`. */
+  /** Number of stored bytes. Throws BAD_HANDLE after `finalize()`. Source: `sam_data_getsize(3)`. */
   readonly size: number;
   /**
-   * Stores a copy of `bytes` in place of what was stored; null deletes. Resolved when the server has them, so that they
-   * survive a crash in the next instruction. Before `register()` they are the first instance's.
-   * Rejects with BAD_HANDLE, INVALID_PARAM, TOO_BIG, NO_MEMORY, TIMEOUT, LIBRARY. Source: `sam_data_store(3)`.
+   * Stores a copy of `bytes` in place of the previous data. `null` deletes the data.
+   *
+   * Resolves when the server has the data: a crash right after that does not lose it. Data that is stored before `register()`
+   * is for the first instance only. Later instances start with the data of their predecessor.
+   *
+   * Rejects with BAD_HANDLE after `finalize()`, INVALID_PARAM if `bytes` is no usable `Uint8Array`, TOO_BIG above the option
+   * `maxDataSize`, NO_MEMORY, TIMEOUT or LIBRARY. Source: `sam_data_store(3)`.
    */
   store(bytes: Uint8Array | null): Promise<void>;
-  /** A copy of what is stored. Throws BAD_HANDLE. Source: `sam_data_restore(3)`. */
+  /**
+   * Returns a copy of the stored bytes. Throws BAD_HANDLE after `finalize()`, or NO_MEMORY.
+   * Source: `sam_data_restore(3)`.
+   */
   restore(): Uint8Array;
 }
 
 /**
- * A program that is, or will be, watched by a SAM server. Made by `initialize`.
+ * The handle of a program that a SAM server watches. `initialize()` creates it.
  *
- * Every call that is not allowed in the present state throws or rejects with BAD_HANDLE; calls that need the server's
- * answer reject with TIMEOUT when it gives none in 10 seconds, and with LIBRARY when it is gone.
+ * A call that the current state does not allow throws or rejects with BAD_HANDLE. A call that needs an answer from the server
+ * rejects with TIMEOUT after 10 seconds without one, and with LIBRARY if the server has ended.
  */
 export interface Sam {
-  /** Where the program is. */
+  /** The current state. It decides which calls are allowed. */
   readonly state: SamState;
-  /** Which instance this process is, from 1; null before `register()` resolved. */
+  /** Number of this instance: 1 for the first one, +1 for each later one. Null until `register()` resolves. */
   readonly instanceId: number | null;
-  /** Aborted, with the reason, when a recovery is planned or the server is gone: the in-band twin of the warn signal. */
+  /**
+   * Aborts when this instance is about to be ended, or when its server has ended.
+   *
+   * The reason is a `SamError` with the code INTERRUPT for a recovery, a stop or a restart, and LIBRARY if the server has ended.
+   * The signal aborts together with the warn signal, and works without a signal handler.
+   */
   readonly signal: AbortSignal;
-  /** Bytes that outlive the instance. */
+  /** Bytes that the server stores for this instance and later ones. */
   readonly data: SamData;
   /**
-   * Becomes the active process. The first process of a program becomes the server instead, runs the program again, and
-   * its call never resolves: all code before `register()` runs in the server and in every instance.
-   * Resolves to the instance id. Rejects with BAD_HANDLE, LIBRARY, ACCESS, TIMEOUT, MESSAGE_ERROR, NOT_SUPPORTED.
-   * Source: `sam_register(3)`.
+   * Registers this process as an instance of the program, and resolves to the instance id.
+   *
+   * The first process of a program becomes the SAM server instead: it starts the program again, and its `register()` never
+   * resolves. Therefore all code before `register()` runs in the server and in every instance.
+   *
+   * Rejects with BAD_HANDLE, LIBRARY, ACCESS, TIMEOUT, MESSAGE_ERROR or NOT_SUPPORTED. Source: `sam_register(3)`.
    */
   register(): Promise<number>;
   /**
-   * From now on, silence is a failure. With a quorum source, resolved when the cluster is quorate, however long that takes;
-   * `signal` ends the wait, and `start()` may be called again.
-   * Rejects with BAD_HANDLE, INVALID_PARAM, INTERRUPT (`signal`, `finalize()`, an orderly stop), and where quorum can never be
-   * known ACCESS, LIBRARY, NOT_SUPPORTED. Source: `sam_start(3)`.
+   * Starts the watch: from now on, a missed deadline or the end of this process is a failure.
+   *
+   * With the option `quorum`, `start()` waits until the cluster is quorate, without a time limit. `signal` ends the wait, and
+   * `start()` may then be called again.
+   *
+   * Rejects with BAD_HANDLE, INVALID_PARAM, or INTERRUPT if `signal`, `finalize()` or an orderly stop ended the wait. If quorum
+   * can never be known, it rejects with ACCESS, LIBRARY or NOT_SUPPORTED. Source: `sam_start(3)`.
    */
   start(options?: StartOptions): Promise<void>;
-  /** From now on, the end of this process is an ordinary end. Rejects with BAD_HANDLE. Source: `sam_stop(3)`. */
+  /**
+   * Stops the watch: from now on, the end of this process is an ordinary exit. Rejects with BAD_HANDLE unless started.
+   * Source: `sam_stop(3)`.
+   */
   stop(): Promise<void>;
   /**
-   * "I am healthy now." Synchronous, also in a loop that never yields. Throws BAD_HANDLE (not started; while `stop()` is on its
-   * way it is allowed), and LIBRARY when the server is gone; with `serverLost: "continue"` it does nothing then.
-   * Source: `sam_hc_send(3)`.
+   * Sends a heartbeat. The call is synchronous, so it also works in a loop that never yields to the event loop.
+   *
+   * Throws BAD_HANDLE unless started. While `stop()` waits for its answer, the call is still allowed. Throws LIBRARY if the
+   * server has ended; with the option `serverLost: "continue"`, the call then does nothing. Source: `sam_hc_send(3)`.
    */
   heartbeat(): void;
   /**
-   * Has `check` called about every time interval, and the event loop watched meanwhile; null: back to `heartbeat()`.
-   * Throws BAD_HANDLE (not registered, or started) and INVALID_PARAM (no function, a time interval of 0, or null before
-   * there was a check). Source: `sam_hc_callback_register(3)`.
+   * Sets the health check, which SAM calls once per time interval. `null` removes it: the program calls `heartbeat()` again.
+   *
+   * While there is a health check, SAM also watches the event loop, and the program need not call `heartbeat()`.
+   *
+   * Throws BAD_HANDLE before `register()` and while started. Throws INVALID_PARAM if `check` is no function, if the time
+   * interval is 0, or for `null` before any check was set. Source: `sam_hc_callback_register(3)`.
    */
   setHealthCheck(check: HealthCheck | null): void;
   /**
-   * A breadcrumb: what the program is about to do, at most 1,024 bytes of text. The last one is part of the evidence when this
-   * instance is given up or crashes. Synchronous, also in a loop that never yields. Over `shm` it costs about a microsecond
-   * and none is lost; over other transports it is a message, and of more than a thousand in a second some are left out.
-   * Without a server it does nothing. Throws BAD_HANDLE, INVALID_PARAM, TOO_BIG.
+   * Records what the program is about to do: at most 1,024 bytes of text. If this instance fails, its last note is part of
+   * the evidence.
+   *
+   * The call is synchronous, so it also works in a loop that never yields to the event loop. Over the transport `shm`, it takes
+   * about a microsecond, and no note is lost. Over other transports, a note is a message, and SAM skips some notes if there are
+   * more than a thousand per second. Without a connection to a server, the call does nothing.
+   *
+   * Throws BAD_HANDLE after `finalize()`, INVALID_PARAM if `text` is no string, TOO_BIG above 1,024 bytes.
    */
   note(text: string): void;
-  /** Changes the signal that warns of a recovery. Rejects with BAD_HANDLE, INVALID_PARAM. Source: `sam_warn_signal_set(3)`. */
+  /**
+   * Sets the signal that warns this instance and later ones before SIGKILL. `"SIGKILL"` leaves out the warning.
+   *
+   * Rejects with BAD_HANDLE after `finalize()`, and INVALID_PARAM if `signal` is no signal name. Source: `sam_warn_signal_set(3)`.
+   */
   setWarnSignal(signal: Signal): Promise<void>;
   /**
-   * Gives up: this process is killed without a warning and not replaced, and the cluster map says `failed`.
-   * Rejects with BAD_HANDLE, INVALID_PARAM (no cluster map). Source: `sam_mark_failed(3)`.
+   * Marks the program as failed. The server kills this process without a warning, starts no other, and the cluster map shows
+   * `failed`.
+   *
+   * Rejects with BAD_HANDLE before `register()`, and INVALID_PARAM without the option `clusterMap`. Source: `sam_mark_failed(3)`.
    */
   markFailed(): Promise<void>;
-  /** Ends the watch for good; the process may go on, unprotected. Rejects with BAD_HANDLE. Source: `sam_finalize(3)`. */
+  /**
+   * Ends the watch for good. The process may continue, without the protection of SAM, and every later call fails.
+   *
+   * Rejects with BAD_HANDLE after an earlier `finalize()`. Source: `sam_finalize(3)`.
+   */
   finalize(): Promise<void>;
-  /** Finalizes, where that is still to be done. */
+  /** Calls `finalize()`, unless that has been called already. */
   [Symbol.asyncDispose](): Promise<void>;
 }

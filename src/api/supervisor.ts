@@ -1,29 +1,42 @@
-/** A program under supervision, as its owner sees it. */
+/** The type of `Supervisor`: a program under supervision, as `supervise()` returns it. */
 import type { Signal } from "../core/signals.ts";
 import type { ExitStatus, SupervisorEvent, SupervisorStatus } from "./events.ts";
 
 /** A program under supervision. */
 export interface Supervisor {
-  /** How things stand now. */
+  /** The current status of the program. */
   readonly status: SupervisorStatus;
   /**
-   * What happens: first a `status`, then every event, at last `finish`. Any number of readers at once; one that is more
-   * than 1,024 events behind loses the oldest, and is told how many by `lost`.
+   * Returns all events from now on: first a `status`, then every event, and last a `finish`.
+   *
+   * Any number of readers may call it at the same time. A reader that is more than 1,024 events behind loses the oldest ones,
+   * and gets the event `lost` with their number.
    */
   events(): AsyncIterableIterator<SupervisorEvent>;
-  /** Resolved when supervision is over; never rejected. */
+  /** Resolves when supervision is over. Never rejects. */
   readonly finished: Promise<ExitStatus>;
-  /** Ends the program: warn signal, `stopTimeout`, SIGKILL. Called again, it kills at once. */
+  /**
+   * Stops the program: sends the warn signal, waits up to `stopTimeout`, then sends SIGKILL.
+   *
+   * A second call kills the program at once. Resolves when supervision is over.
+   */
   stop(): Promise<ExitStatus>;
   /**
-   * Ends the present instance (the first one, while it is being started, is new enough) in the same manner and starts the next, without backoff and without counting it. Resolved
-   * when the next process is there. Rejects with INTERRUPT when supervision ends instead.
+   * Ends the current instance as `stop()` does, and starts the next one. A first instance that is still starting is not
+   * restarted.
+   *
+   * The restart has no backoff, and does not count toward the restart limit. Resolves when the next process exists. Rejects with
+   * INTERRUPT if the program is stopped first, and with BAD_HANDLE if supervision is already over.
    */
   restart(): Promise<void>;
-  /** Sends a signal to the program, and does nothing else; a program that is not there is left alone. Throws INVALID_PARAM. */
+  /** Sends a signal to the program and does nothing else. Does nothing without a process. Throws INVALID_PARAM. */
   signal(signal: Signal): void;
-  /** Somebody has found that the program is not healthy: recovered at once, reason `unhealthy`, while it is not finalized. */
+  /**
+   * Reports that the program is unhealthy, which starts a recovery with the reason `unhealthy`. `detail` becomes evidence.
+   *
+   * Does nothing without a process, after the program's `finalize()`, or while the process is being ended.
+   */
   reportUnhealthy(detail: string): void;
-  /** Stops, and waits for the end. */
+  /** Stops the program, and waits for the end of supervision. */
   [Symbol.asyncDispose](): Promise<void>;
 }

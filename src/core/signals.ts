@@ -1,6 +1,6 @@
-/** The signals a process can be sent by name, and their numbers (Linux; the ones in common agree elsewhere). */
+/** Signal names and their numbers on Linux. macOS has other numbers for some signals. */
 
-/** A signal by its POSIX name, in capitals: `"SIGTERM"`. */
+/** A signal name in capitals, for example `"SIGTERM"`. */
 export type Signal =
   | "SIGHUP"
   | "SIGINT"
@@ -34,7 +34,7 @@ export type Signal =
   | "SIGPWR"
   | "SIGSYS";
 
-/** A signal that ended a process. Real-time signals have no name that all systems share, only a number: `"SIG34"`. */
+/** The signal that ended a process. A real-time signal has no portable name, and is written as its number: `"SIG34"`. */
 export type EndSignal = Signal | `SIG${number}`;
 
 const numbers: Readonly<Record<Signal, number>> = {
@@ -74,12 +74,12 @@ const numbers: Readonly<Record<Signal, number>> = {
 /** All signal names. */
 export const signals: readonly Signal[] = Object.keys(numbers) as Signal[];
 
-/** Whether `value` is the name of a signal. */
+/** True if `value` is a signal name. */
 export function isSignal(value: unknown): value is Signal {
   return typeof value === "string" && Object.hasOwn(numbers, value);
 }
 
-/** The number of a signal, as in `128 + number`. */
+/** The number of a signal. */
 export function signalNumber(signal: EndSignal): number {
   return numbers[signal as Signal] ?? Number(signal.slice("SIG".length));
 }

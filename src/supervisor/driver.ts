@@ -244,7 +244,7 @@ export class Driver {
       case "sendSpare":
         this.#spare?.send(effect.message);
         break;
-      case "bury":
+      case "cleanUp":
         this.#bury();
         break;
       case "map":

@@ -79,7 +79,7 @@ test("core server: the evidence of a failure has what was found outside, of this
   const note = { text: "item 7", age: 3 };
   const bench = new Bench().start();
   bench.feed({ type: "exit", code: 1, signal: null });
-  bench.feed({ type: "concluded", detail: "heap", findings: { note, output: ["last words"] } });
+  bench.feed({ type: "concluded", detail: "heap", evidence: { note, output: ["last words"] } });
   const { heartbeatAge, ...evidence } = bench.events("recovery")[0]!.evidence;
   const own = { detail: "heap", exitCode: 1, signal: null };
   assertEquals(heartbeatAge, 0);
@@ -98,9 +98,9 @@ test("core server: with observe, a failure is reported once and nothing is done 
     const bench = new Bench({ ...settingsOf(reason), observe: true });
     fail(bench);
     assertEquals(bench.of("examine").map(({ stackMs }) => stackMs), [0], "no stack is taken");
-    const findings = { output: ["its last words"] };
-    bench.feed({ type: "examined", findings, isBlocked: true });
-    assertEquals(bench.events("observed")[0]!.evidence.output, findings.output);
+    const evidence = { output: ["its last words"] };
+    bench.feed({ type: "examined", evidence, isBlocked: true });
+    assertEquals(bench.events("observed")[0]!.evidence.output, evidence.output);
     assertEquals(bench.events("observed").map((event) => event.reason), [reason]);
     const { state } = bench;
     const quiet = bench.pass(reason === "timeout" || reason === "startup" ? 10 * T : 0);
@@ -114,7 +114,7 @@ test("core server: with observe, a failure is reported once and nothing is done 
 
 test("core server: with observe, the watch goes on with the next heartbeat, and an end is an end", () => {
   const bench = new Bench({ observe: true }).start();
-  const examined = { type: "examined", findings: {}, isBlocked: false } as const;
+  const examined = { type: "examined", evidence: {}, isBlocked: false } as const;
   bench.pass(3 * T);
   bench.feed(examined);
   assertEquals(bench.events("observed").length, 1);

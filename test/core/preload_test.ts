@@ -99,7 +99,7 @@ test("core server: given up after a warning, exit code 0 is no success; under li
 });
 
 const turns = { type: "heartbeat" } as const;
-const blocked = { type: "examined", findings: {}, isBlocked: true } as const;
+const blocked = { type: "examined", evidence: {}, isBlocked: true } as const;
 
 test("core server: a preloaded program whose loop turns is watched when its time to start is over", () => {
   const bench = new Bench({ ...preloaded, startupTimeout: 10 * T });

@@ -185,11 +185,11 @@ test("core server: data is in force when its last part is there, and not before"
 test("core server: what a process has left without a message is what its successor gets", () => {
   const bench = new Bench().start();
   bench.store(bytes(1));
-  bench.feed({ type: "kept", bytes: bytes(2, 3) });
+  bench.feed({ type: "linkData", bytes: bytes(2, 3) });
   assertEquals(bench.last, []);
   bench.exit(1);
   assertEquals([bench.start().stored(), bench.server.dataSize], [bytes(2, 3), 2]);
-  bench.feed({ type: "kept", bytes: new Uint8Array(settings.maxDataSize + 1) });
+  bench.feed({ type: "linkData", bytes: new Uint8Array(settings.maxDataSize + 1) });
   assertEquals(bench.stored(), bytes(2, 3), "more than is allowed is not taken");
 });
 

@@ -166,7 +166,7 @@ test("core server: silence is warned of in-band and by signal, and killed a time
   assertEquals(bench.pass(1e6), [], "the next one comes when this one is gone, not before");
   bench.exit("SIGKILL");
   assertEquals(bench.of("spawn"), [{ type: "spawn", instanceId: 2 }]);
-  assertEquals(bench.of("bury").length, 1);
+  assertEquals(bench.of("cleanUp").length, 1);
   assertEquals(bench.events("recovery"), [{
     type: "recovery",
     reason: "timeout",
@@ -338,7 +338,7 @@ test("core server: a command that registers late has all of startupTimeout from 
 test("core server: an exit is judged when all that the process said is known", () => {
   const late = new Bench().start();
   late.feed({ type: "exit", code: 0, signal: null });
-  assertEquals([late.state, late.of("bury").length], ["started", 0]);
+  assertEquals([late.state, late.of("cleanUp").length], ["started", 0]);
   late.now += 20;
   assertEquals(late.ask("stop")?.type, "done", "what was written before the exit counts");
   late.feed({ type: "linkEnd" });

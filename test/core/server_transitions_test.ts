@@ -126,7 +126,7 @@ const situations: Readonly<Record<string, Situation>> = {
     state: "warned",
     reach: (b) => {
       b.start().pass(T);
-      b.feed({ type: "examined", findings: {}, isBlocked: true });
+      b.feed({ type: "examined", evidence: {}, isBlocked: true });
     },
     settings: { preloaded: true },
   },
@@ -200,9 +200,9 @@ const inputs: readonly ServerInput[] = [
   { type: "linkEnd" },
   { type: "heartbeat" },
   { type: "starved", waitMs: 5 },
-  { type: "examined", findings: {}, isBlocked: true },
-  { type: "examined", findings: {}, isBlocked: false },
-  { type: "concluded", findings: {}, detail: "heap" },
+  { type: "examined", evidence: {}, isBlocked: true },
+  { type: "examined", evidence: {}, isBlocked: false },
+  { type: "concluded", evidence: {}, detail: "heap" },
   { type: "quorum", quorate: true },
   { type: "quorum", quorate: false },
   { type: "quorumFailed", problem: { code: "ACCESS", message: "denied" } },
@@ -259,7 +259,7 @@ function end(bench: Bench): void {
     stop,
     { type: "exit", code: null, signal: "SIGKILL" },
     { type: "linkEnd" },
-    { type: "concluded", findings: {} },
+    { type: "concluded", evidence: {} },
   ];
   if (bench.state === "idle") bench.feed({ type: "begin" });
   for (let tries = 0; bench.state !== "finished"; tries++) {
@@ -329,7 +329,7 @@ test("core server: an input that is ignored changes no deadline", () => {
     for (const input of inputs) {
       const event = input.type === "message" ? input.message.type : input.type;
       if (
-        event === "tick" || event === "spare" || event === "kept" || event === "mapped" ||
+        event === "tick" || event === "spare" || event === "linkData" || event === "mapped" ||
         event === "stackAccess" ||
         table[state][event] !== "ignore"
       ) continue;

@@ -68,7 +68,7 @@ test("core standby: it becomes the next instance at once, after the end of the l
   bench.store(Uint8Array.of(1, 2, 3));
   bench.exit("SIGSEGV");
   const order = bench.last.map(({ type }) => type).filter((type) => type !== "emit");
-  assertEquals(order.slice(0, 3), ["bury", "promote", "send"]);
+  assertEquals(order.slice(0, 3), ["cleanUp", "promote", "send"]);
   const [welcome] = bench.sent();
   assert(welcome?.type === "welcome");
   assertEquals([welcome.id, welcome.instanceId, welcome.first, welcome.dataSize], [

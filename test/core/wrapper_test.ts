@@ -103,7 +103,7 @@ test("core server: supervision of a program that cannot be killed ends with an e
   stopped.pass(stopTimeout);
   stopped.feed(unkillable);
   assertEquals(stopped.status(), { code: 1, signal: null, reason: "stopped", error });
-  assertEquals(names(stopped), ["bury", "finish"]);
+  assertEquals(names(stopped), ["cleanUp", "finish"]);
 });
 
 test("core server: after the end of supervision, a cluster map that answers late starts nothing", () => {

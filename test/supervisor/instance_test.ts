@@ -82,8 +82,8 @@ test("instance: an exit is told at once, and concluded when the link and the out
   endOutput();
   assertEquals(await types(), ["spawned", "exit", "linkEnd", "concluded"]);
   const concluded = inputs.at(-1) as ServerInput & { type: "concluded" };
-  assertEquals(concluded.findings.note?.text, "item 7");
-  assertEquals(concluded.findings.output, ["last words"]);
+  assertEquals(concluded.evidence.note?.text, "item 7");
+  assertEquals(concluded.evidence.output, ["last words"]);
   assertEquals(clock.timers, []);
 });
 

@@ -7,8 +7,8 @@ import { checkOptions } from "../../src/api/options.ts";
 import { Server } from "../../src/core/server/machine.ts";
 import type {
   ExitStatus,
-  Findings,
   MapKeys,
+  ProcessEvidence,
   ServerEffect,
   ServerEvent,
   ServerInput,
@@ -195,9 +195,9 @@ export class Bench {
     return this;
   }
 
-  /** Reports the end of the process with all evidence. */
-  conclude(findings: Findings = {}): this {
-    this.feed({ type: "concluded", findings });
+  /** The process has ended, and all it said is known. */
+  conclude(evidence: ProcessEvidence = {}): this {
+    this.feed({ type: "concluded", evidence });
     return this;
   }
 

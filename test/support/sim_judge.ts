@@ -137,7 +137,7 @@ export class Judge {
         this.#sparelessSince = null;
         return;
       }
-      case "bury":
+      case "cleanUp":
         if (this.#launched !== null) this.#runningMs += this.#now - this.#launched;
         this.#launched = null;
         this.active = null;

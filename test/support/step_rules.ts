@@ -76,7 +76,7 @@ export class StepRules {
         case "send":
           must(["alive", "exited"].includes(this.#process), "nobody to send to");
           break;
-        case "bury":
+        case "cleanUp":
           must(["exited", "spawning"].includes(this.#process), "buried alive");
           this.#process = "none";
           break;

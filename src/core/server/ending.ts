@@ -45,12 +45,15 @@ function examine(program: ProgramRecord, isSilent: boolean): void {
 }
 
 /** With `observe`: the process that failed has been examined. */
-export function reportObserved(program: ProgramRecord, { findings }: Input<"examined">): void {
+export function reportObserved(
+  program: ProgramRecord,
+  { evidence: processEvidence }: Input<"examined">,
+): void {
   const { instance } = program;
   const failure = instance.observed.shift();
   if (!failure) return;
   const { reason, detail, at } = failure;
-  instance.findings = findings;
+  instance.processEvidence = processEvidence;
   program.emit({ type: "observed", reason, evidence: instance.evidence(detail, at) });
 }
 

@@ -1,6 +1,12 @@
 /** Everything the server knows about one instance of the program. The next instance gets a new record. */
 import type { EndSignal, Signal } from "../signals.ts";
-import type { Evidence, Findings, RecoveryReason, ServerInput, ServerState } from "./types.ts";
+import type {
+  Evidence,
+  ProcessEvidence,
+  RecoveryReason,
+  ServerInput,
+  ServerState,
+} from "./types.ts";
 import type { Watch } from "./watch.ts";
 
 /** How a process ended; `detail` says more for people, when everything that the process wrote has arrived. */
@@ -50,7 +56,7 @@ export class InstanceRecord {
   /** How the process said that its stack can be had; null before it did. */
   stackAccess: string | null = null;
   /** What the last look at the process from outside showed, and what it left behind. */
-  findings: Findings = {};
+  processEvidence: ProcessEvidence = {};
   /** With `observe`: the failures for which the process is still being examined. */
   readonly observed: Failure[] = [];
 
@@ -94,7 +100,7 @@ export class InstanceRecord {
     const signal: EndSignal | null = this.exit?.signal ?? null;
     const { lastHeartbeat } = this.watch;
     const heartbeatAge = lastHeartbeat === null ? null : (this.failure?.at ?? now) - lastHeartbeat;
-    return { detail, exitCode, signal, heartbeatAge, ...this.findings };
+    return { detail, exitCode, signal, heartbeatAge, ...this.processEvidence };
   }
 }
 

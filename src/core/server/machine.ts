@@ -117,7 +117,7 @@ export class Server {
       case "tick":
         tick(program, now);
         break;
-      case "kept":
+      case "linkData":
         program.data.replace(input.bytes);
         break;
       case "mapped":
@@ -295,7 +295,7 @@ function enterLaunched(program: ProgramRecord, pid: number, now: number): void {
 /** The process could not be started: fatal for the first instance, a failed recovery for a later one. */
 function failSpawn(program: ProgramRecord, { error }: Input<"spawnFailed">, now: number): void {
   const { instance } = program;
-  program.push({ type: "bury" });
+  program.push({ type: "cleanUp" });
   program.emit({ type: "spawnFailed", error });
   if (instance.goal === "stop") return finishBetween(program, instance.goalSignal);
   if (instance.goal === "halt") return rest(program);
@@ -365,7 +365,7 @@ function conclude(program: ProgramRecord, input: Input<"concluded">, now: number
   const { instance } = program;
   if (!instance.exit) return;
   instance.exit = { ...instance.exit, detail: input.detail };
-  instance.findings = input.findings;
+  instance.processEvidence = input.evidence;
   judge(program, now);
 }
 
@@ -373,7 +373,7 @@ function conclude(program: ProgramRecord, input: Input<"concluded">, now: number
 function judge(program: ProgramRecord, now: number): void {
   const { instance } = program;
   const verdict = judgeEnd(instance, program.state, program.restarts > 0, program.settings);
-  bury(program);
+  cleanUp(program);
   program.lastExit = instance.exit;
   if (verdict.next === "recover") return recover(program, verdict.reason, verdict.detail, now);
   if (verdict.next === "finish") return finish(program, verdict.status);
@@ -412,14 +412,14 @@ function recover(program: ProgramRecord, reason: RecoveryReason, detail: string,
 function abandon(program: ProgramRecord, { problem }: Input<"unkillable">, now: number): void {
   const { instance: { exit, goal }, map } = program;
   if (exit) return;
-  bury(program);
+  cleanUp(program);
   map.show({ state: "failed" }, now);
   const reason = goal === "stop" ? "stopped" : "failed";
   finish(program, { code: 1, signal: null, reason, error: problem });
 }
 
-function bury(program: ProgramRecord): void {
-  program.push({ type: "bury" });
+function cleanUp(program: ProgramRecord): void {
+  program.push({ type: "cleanUp" });
   program.instance.pid = null;
   program.map.takeWelcome(); // no process is left to read it
 }

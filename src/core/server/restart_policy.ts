@@ -1,41 +1,45 @@
 /**
- * Restart intensity and backoff: how many recoveries are allowed, and how long each one waits. The words intensity and period
- * are OTP's. libsam has neither: it restarts at once, without a limit.
+ * The restart limit and the backoff: how many recoveries are allowed, and how long each one waits. The words intensity and
+ * period come from OTP. libsam has neither: it restarts at once, without a limit.
  */
 
-/** How often, and how soon, an ended process is started again. */
+/** Options for restarts: which ends are failures, how many recoveries are allowed, and how long each waits. */
 export interface RestartOptions {
   /**
-   * Which end of a process is a failure. `"started"`: any end between `start()` and `stop()`, also with exit code 0 (libsam's
-   * rule). `"failure"`: a signal, or an exit code other than 0. `"always"`: any end. For a program that calls `register()` itself,
-   * `"started"` always applies. Default `"started"`.
+   * The ends of a process that count as a failure. Default `"started"`.
+   *
+   * - `"started"`: every end between `start()` and `stop()`, also with exit code 0. This is the rule of libsam.
+   * - `"failure"`: an end by a signal, or with an exit code other than 0.
+   * - `"always"`: every end.
+   *
+   * For a program that calls `register()` itself, `"started"` always applies.
    */
   readonly on?: "started" | "failure" | "always";
-  /** At most this many recoveries in `period`; `Infinity` for no limit. Default 10. */
+  /** Restart limit: the most recoveries in `period`. `Infinity` sets no limit. Default 10. */
   readonly intensity?: number;
-  /** Milliseconds of run time, without the waits between instances. Default 300,000. */
+  /** Period of the restart limit, in milliseconds. The waits between instances do not count. Default 300,000. */
   readonly period?: number;
   /**
-   * Milliseconds before the first restart in a row. Each later delay is twice the one before, at least 100 ms, and varies by
-   * up to 20 % at random. Default 0.
+   * Delay before the first restart, in milliseconds. Each later delay is twice the one before, at least 100 ms, and varies
+   * at random by up to 20 %. Default 0.
    */
   readonly initialDelay?: number;
-  /** The longest delay in milliseconds. Default 30,000. */
+  /** Longest delay before a restart, in milliseconds. Default 30,000. */
   readonly maxDelay?: number;
-  /** Milliseconds of health after which the next restart waits `initialDelay` again. Default 60,000. */
+  /** Healthy time after which the backoff starts over with `initialDelay`, in milliseconds. Default 60,000. */
   readonly resetAfter?: number;
 }
 
-/** The second restart in a row waits at least this long, so that a program which cannot run does not take a processor. */
+/** Least delay of the second restart in a row: without it, a program that fails at once would use a whole CPU. */
 const leastMs = 100;
 /** Each delay varies by this share, so that programs which failed together do not all start together. */
 const jitter = 0.2;
 
-/** Decides after each end of an instance if the next one may start, and when. */
+/** Decides after each end of an instance if and when the next one may start. */
 export class RestartPolicy {
   readonly #options: Required<RestartOptions>;
   #seed: number;
-  /** The last delay of this row, before it varied; null when the next restart is the first one. */
+  /** The last delay of the backoff, before it varied at random; null if the next restart is the first one. */
   #lastDelay: number | null = null;
   #ranMs = 0;
   /** The times of recent recoveries, on the clock that ticks only while an instance runs. */
@@ -46,16 +50,13 @@ export class RestartPolicy {
     this.#seed = seed >>> 0;
   }
 
-  /** Notes the end of an instance that ran for `ranMs`, was healthy for `healthyMs`, and did not fail. */
+  /** Counts the run time of an instance that ended without a failure. */
   ran(ranMs: number, healthyMs: number): void {
     this.#ranMs += ranMs;
     if (healthyMs >= this.#options.resetAfter) this.#lastDelay = null;
   }
 
-  /**
-   * Notes the failure of an instance that ran for `ranMs` and was healthy for `healthyMs`. Returns the milliseconds until the next
-   * instance starts, or undefined if the restart limit is reached.
-   */
+  /** Counts a failed instance. Returns the milliseconds until the next one starts; undefined if the restart limit is reached. */
   next(ranMs: number, healthyMs: number): number | undefined {
     const { intensity, period, initialDelay, maxDelay } = this.#options;
     this.ran(ranMs, healthyMs);
@@ -72,7 +73,7 @@ export class RestartPolicy {
     return Math.min(maxDelay, delay * (1 + jitter * (2 * this.#uniform() - 1)));
   }
 
-  /** A uniform number in [0, 1) from the seed (a linear congruential generator, which is good enough to spread restarts). */
+  /** A uniform number in [0, 1). A linear congruential generator is good enough to spread restarts. */
   #uniform(): number {
     this.#seed = (Math.imul(this.#seed, 1664525) + 1013904223) >>> 0;
     return this.#seed / 2 ** 32;

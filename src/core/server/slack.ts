@@ -1,29 +1,29 @@
-/** Counts near misses: how much of the time interval was left when each sign of life came. */
+/** Counts near misses: how much of the time interval was left when each heartbeat arrived. */
 
-/** How much of the time interval was left at the signs of life of an instance. */
+/** Statistics of near misses: how much of the time interval was left when each heartbeat of an instance arrived. */
 export interface Slack {
-  /** How many there were since `start()`. */
+  /** Number of heartbeats of this instance, healthy answers of its health check included. */
   readonly count: number;
-  /** The least that was left, in milliseconds; below 0 for one that came late and was not judged; null before the first. */
+  /** Least time that was left, in milliseconds. Below 0 if a heartbeat was late but still counted. Null before the first. */
   readonly min: number | null;
-  /** How many there were by what was left; each bucket begins where the next one ends. */
+  /** Numbers of heartbeats by the time that was left, from the most to the least. */
   readonly buckets: readonly SlackBucket[];
 }
 
-/** One bucket of a `Slack`. */
+/** One bucket of `Slack`: the heartbeats for which about the same share of the time interval was left. */
 export interface SlackBucket {
-  /** At least this share of the time interval was left: 1/2, 1/4 … 1/64, 0; null for what came late. */
+  /** Least share of the time interval that was left: 1/2, 1/4 … 1/64, or 0. Null for late heartbeats. */
   readonly from: number | null;
-  /** How many. */
+  /** Number of heartbeats of this instance. */
   readonly count: number;
-  /** How many, those of all earlier instances included. */
+  /** Number of heartbeats, those of all earlier instances included. */
   readonly total: number;
 }
 
-/** Six from 1/2 to 1/64 of the time interval, one for less, one for late signs of life. */
+/** Six buckets from 1/2 to 1/64 of the time interval, one for less, one for late heartbeats. */
 const bucketCount = 8;
 
-/** Counts the signs of life of a program by the time that was left. */
+/** Counts the heartbeats of a program by the time that was left. */
 export class SlackCounter {
   readonly #timeInterval: number;
   readonly #counts = new Float64Array(bucketCount);
@@ -35,7 +35,7 @@ export class SlackCounter {
     this.#timeInterval = timeInterval;
   }
 
-  /** Counts a sign of life that came `leftMs` before its deadline. */
+  /** Counts a heartbeat that arrived `leftMs` before its deadline. */
   add(leftMs: number): void {
     if (leftMs < this.#min) this.#min = leftMs;
     let bucket = bucketCount - 1;
@@ -52,14 +52,13 @@ export class SlackCounter {
     this.#counts[bucket]!++;
   }
 
-  /** A new instance begins: its counts start at 0. */
+  /** Starts the counts of a new instance at 0. */
   reset(): void {
     for (const [at, count] of this.#counts.entries()) this.#earlier[at]! += count;
     this.#counts.fill(0);
     this.#min = Infinity;
   }
 
-  /** The counts so far. */
   get snapshot(): Slack {
     const buckets = Array.from(this.#counts, (count, at) => ({
       from: at < bucketCount - 2 ? 2 ** -(at + 1) : at === bucketCount - 2 ? 0 : null,

@@ -7,7 +7,7 @@ import type { JudgedMessage, ServerInput, ServerState } from "./types.ts";
 
 /** The columns of the table: inputs, and messages of the active process by type. The others do the same in every state. */
 export type ServerEventName =
-  | Exclude<ServerInput["type"], "message" | "spare" | "tick" | "kept" | "mapped">
+  | Exclude<ServerInput["type"], "message" | "spare" | "tick" | "linkData" | "mapped">
   | Exclude<JudgedMessage["type"], "stackAccess">;
 
 /** The actions of the table. */

@@ -1,10 +1,27 @@
-/** What goes into the SAM server's state machine and what comes out of it. */
+/** The states, inputs, effects and events of the SAM server's state machine. */
 import type { SamErrorCode } from "../../errors.ts";
 import type { ClientMessage, ServerMessage } from "../wire.ts";
 import type { RestartOptions } from "./restart_policy.ts";
 import type { EndSignal, Signal } from "../signals.ts";
 
-/** Where a supervised program is in its life. */
+/**
+ * The state of a supervised program.
+ *
+ * - `idle`: supervision has not begun.
+ * - `pending`: the process may not start yet, because other programs come first.
+ * - `spawning`: the process is being started.
+ * - `launched`: the process runs, and has not called `register()`. A command that never does so remains in this state.
+ * - `registered`: the process has registered, and is not watched.
+ * - `waiting`: `start()` waits for quorum.
+ * - `started`: the process is watched.
+ * - `finalized`: the process runs, and SAM does not watch it any more.
+ * - `warned`: the instance failed, got the warn signal, and is in its grace period.
+ * - `killing`: the failed instance got SIGKILL.
+ * - `stopping`: an orderly stop or restart ends the instance.
+ * - `backoff`: no process runs. The next instance starts after a delay.
+ * - `stopped`: no process runs until a restart is requested. `sam stop NAME` does this.
+ * - `finished`: supervision is over.
+ */
 export type ServerState =
   | "idle"
   | "pending"
@@ -21,7 +38,17 @@ export type ServerState =
   | "stopped"
   | "finished";
 
-/** Why an instance was, or had to be, replaced. */
+/**
+ * The reason for a recovery.
+ *
+ * - `exit`: the process ended with an exit code, or closed its connection to the server and did not end.
+ * - `signal`: a signal ended the process.
+ * - `timeout`: no heartbeat arrived within the time interval.
+ * - `unhealthy`: a health check failed or did not answer in time, or `reportUnhealthy()` was called.
+ * - `quorum`: the cluster lost quorum.
+ * - `failed`: the program called `markFailed()`.
+ * - `startup`: the process did not start in time, could not be started, or failed before it called `start()`.
+ */
 export type RecoveryReason =
   | "exit"
   | "signal"
@@ -31,60 +58,72 @@ export type RecoveryReason =
   | "failed"
   | "startup";
 
-/** Why supervision is over. */
+/**
+ * The reason why supervision ended.
+ *
+ * - `exit`: the program ended, and its end was no failure.
+ * - `stopped`: a stop was requested.
+ * - `quit`: the program failed, and the recovery policy is `quit`.
+ * - `restart-limit`: the restart limit is reached.
+ * - `failed`: the program called `markFailed()`, or its process could not be killed.
+ * - `spawn`: the program could not be started.
+ */
 export type FinishReason = "exit" | "stopped" | "quit" | "restart-limit" | "failed" | "spawn";
 
-/** A process at one moment, as Linux shows it in /proc. */
+/** The state of a process at one moment, as Linux shows it in /proc. */
 export interface ProcessState {
-  /** `running` is what a loop without end is, `sleeping` waits for something, `stopped` was sent SIGSTOP. */
+  /**
+   * `running` uses or waits for a CPU, as an endless loop does. `sleeping` waits for an event. `blocked` waits for a disk or a
+   * network file system. `stopped` got SIGSTOP, or is traced by a debugger. `ended` is not reaped yet.
+   */
   readonly state: "running" | "sleeping" | "blocked" | "stopped" | "ended" | "unknown";
-  /** The kernel function in which the main thread waits; null where it does not, or where that is not told. */
+  /** Kernel function in which the main thread waits; null if it does not wait, or if the kernel does not say. */
   readonly waitsIn: string | null;
-  /** Processor time since it was started, of all its threads, in milliseconds. */
+  /** CPU time of all threads since the start of the process, in milliseconds. */
   readonly cpuMs: number;
   /** Resident memory in bytes. */
   readonly memoryBytes: number;
-  /** How many threads it has. */
+  /** Number of threads. */
   readonly threads: number;
 }
 
-/** What a process said last by `sam.note()`. */
+/** The last `sam.note()` of a process. */
 export interface Note {
   /** The text. */
   readonly text: string;
-  /** How many milliseconds before the instance was given up it was said. */
+  /** Milliseconds from the note to the failure. */
   readonly age: number;
 }
 
-/** What was known about an instance when it was given up. What is not known is left out. */
+/** Everything that is known about a failed instance. Unknown properties are left out. */
 export interface Evidence {
   /**
-   * For people: what was missed, or what the health check said, with the stack of its error below; for an end at the heap limit of
-   * V8, that it was one. May be empty.
+   * Description for people; may be empty. For example the missed deadline, the error of the health check with its stack, or
+   * that the process ran out of heap memory.
    */
   readonly detail: string;
-  /** The exit code, or null when it was ended by a signal or could not be started. */
+  /** Exit code; null if a signal ended the process, or if it could not be started. */
   readonly exitCode: number | null;
-  /** The signal that ended it, or null. */
+  /** Signal that ended the process; null if none did. */
   readonly signal: EndSignal | null;
-  /** Milliseconds between the last sign of life and the decision; null when there was none. */
+  /** Milliseconds from the last heartbeat to the failure; null if there was no heartbeat. */
   readonly heartbeatAge: number | null;
-  /** The process when it was given up; a process that ended by itself cannot be looked at any more. */
+  /** State of the process at the failure. Left out for a process that ended by itself. */
   readonly processState?: ProcessState;
-  /** What its JavaScript was doing then: one frame per line, the innermost first. */
+  /** JavaScript stack trace at the failure: one frame per line, the innermost first. */
   readonly stack?: string;
-  /** Why there is no stack of a process that was given up for its silence, in one line. */
+  /** One line that says why there is no stack trace of an unresponsive process. */
   readonly noStack?: string;
-  /** What it said last by `sam.note()`. */
+  /** The last `sam.note()` of the process. */
   readonly note?: Note;
-  /** Its last lines on the streams that are `"tee"`: at most 50, and 8 KiB. */
+  /** Last lines of output on the streams with `stdio: "tee"`: at most 50 lines and 8 KiB. */
   readonly output?: readonly string[];
 }
 
-/** The part of the evidence that comes from outside the core: what a look at the process, and what it left behind, show. */
-export type Findings = Omit<Evidence, "detail" | "exitCode" | "signal" | "heartbeatAge">;
+/** The part of the evidence that the shell collects: from the examined process, its note and its output. */
+export type ProcessEvidence = Omit<Evidence, "detail" | "exitCode" | "signal" | "heartbeatAge">;
 
-/** How a server ended, as the core knows it. */
+/** The result of supervision, as the core knows it. */
 export interface ExitStatus {
   readonly code: number;
   readonly signal: EndSignal | null;
@@ -92,19 +131,19 @@ export interface ExitStatus {
   readonly error?: Problem | undefined;
 }
 
-/** An error on its way from the core to whoever makes a SamError of it. */
+/** An error as data. The core has no error objects: the shell makes a `SamError` of it. */
 export interface Problem {
-  /** Why. */
+  /** The code of the `SamError`. */
   readonly code: SamErrorCode;
-  /** What happened, and what to do. */
+  /** Description for people: what happened, and what to do. */
   readonly message: string;
-  /** The error behind it. */
+  /** The error behind it, if any. */
   readonly cause?: unknown;
 }
 
 /** The options of a server, checked and complete. */
 export interface ServerSettings {
-  /** The program's name, for messages. */
+  /** Name of the program in messages. */
   readonly program: string;
   readonly timeInterval: number;
   readonly recoveryPolicy: "quit" | "restart";
@@ -114,43 +153,43 @@ export interface ServerSettings {
   readonly stopTimeout: number;
   readonly maxDataSize: number;
   readonly serverLost: "exit" | "continue";
-  /** Spare processes. */
+  /** Number of spares. */
   readonly standby: 0 | 1;
-  /** A `{ command }`: without `register()` it counts as started from its spawn. */
+  /** True for a command: without `register()`, it counts as started from its spawn. */
   readonly startedAtSpawn: boolean;
-  /** A preload registers each process ahead of its program, which may do so itself later. */
+  /** True if a preload registers each process. The program may register itself later. */
   readonly preloaded?: boolean;
-  /** True if the stack of a process that hangs is taken before it is ended. Never with `observe`, which ends none. */
+  /** True if the server captures the stack trace of an unresponsive process. Always false with `observe`. */
   readonly captureStack: boolean;
-  /** Failures of a process that lives are reported, and nothing is done about them. */
+  /** True if the server only reports the failures of a running process. */
   readonly observe: boolean;
-  /** Each process, also a spare, starts only when that is allowed: other programs come first. */
+  /** True if each process, also a spare, needs permission to start, because other programs come first. */
   readonly asksBeforeStart?: boolean;
   readonly hasQuorum: boolean;
   readonly hasClusterMap: boolean;
-  /** Milliseconds in which a second heartbeat may be left out by the transport; added to the deadline. */
+  /** Milliseconds within which the client may leave out a second heartbeat. Added to the deadline. */
   readonly heartbeatWindow: number;
 }
 
-/** A message of the active process that the core judges. A note is evidence: the link has it until the process is examined. */
+/** A message of the active process for the core. Notes are not for the core: the link stores them as evidence. */
 export type JudgedMessage = Exclude<ClientMessage, { readonly type: "note" }>;
 
-/** What a server is told. */
+/** An input of the server. */
 export type ServerInput =
   | { readonly type: "begin" }
   /** The answer to `askToStart`. */
   | { readonly type: "allowStart" }
   | { readonly type: "spawned"; readonly pid: number }
   | { readonly type: "spawnFailed"; readonly error: Problem }
-  /** The process has ended. What it said before may still be on its way: `concluded` follows. */
+  /** The process has ended. Its last messages may still arrive; then `concluded` follows. */
   | { readonly type: "exit"; readonly code: number | null; readonly signal: EndSignal | null }
-  /** All that the ended process said is known. `detail`: more about its end, for people. */
+  /** All messages of the ended process have arrived. `detail` describes its end for people. */
   | {
     readonly type: "concluded";
     readonly detail?: string | undefined;
-    readonly findings: Findings;
+    readonly evidence: ProcessEvidence;
   }
-  /** A wrapper has ended so, and the program below it lives on. `exit` follows when that is gone too. */
+  /** A wrapper has ended, and the program below it still runs. `exit` follows when that has ended too. */
   | { readonly type: "orphaned"; readonly code: number | null; readonly signal: EndSignal | null }
   /** SIGKILL is not permitted: the process belongs to another user. */
   | { readonly type: "unkillable"; readonly problem: Problem }
@@ -158,23 +197,23 @@ export type ServerInput =
   | { readonly type: "heartbeat" }
   | { readonly type: "message"; readonly message: JudgedMessage }
   | { readonly type: "tick" }
-  /** The active process is silent because it could not run: see `Server.doubtAt`. It is given so many milliseconds more. */
+  /** The process sent no heartbeat because it got no CPU time (see `Server.doubtAt`). It gets `waitMs` more milliseconds. */
   | { readonly type: "starved"; readonly waitMs: number }
-  /** The answer to the effect `examine`. `isBlocked`: the event loop is blocked, because JavaScript runs without a pause. */
-  | { readonly type: "examined"; readonly findings: Findings; readonly isBlocked: boolean }
-  /** The process, at its end, has left these bytes where the server finds them: its last stored data. */
-  | { readonly type: "kept"; readonly bytes: Uint8Array }
+  /** The answer to the effect `examine`. `isBlocked` is true if JavaScript runs without a pause and blocks the event loop. */
+  | { readonly type: "examined"; readonly evidence: ProcessEvidence; readonly isBlocked: boolean }
+  /** The last data of an ended process, which the link has stored without a message. */
+  | { readonly type: "linkData"; readonly bytes: Uint8Array }
   | { readonly type: "quorum"; readonly quorate: boolean }
-  /** Whether the cluster is quorate will never be known. */
+  /** The quorum source failed for good: no `start()` can be granted. */
   | { readonly type: "quorumFailed"; readonly problem: Problem }
-  /** `delivered`: the process got this signal from elsewhere (a terminal sends it to all). */
+  /** A stop was requested. `delivered` is true if the process already got this signal, for example from a terminal. */
   | { readonly type: "shutdown"; readonly signal: Signal | null; readonly delivered?: boolean }
   | { readonly type: "restart" }
-  /** The cluster map shows all that it was to show, or cannot be reached. */
+  /** The cluster map shows all keys, or cannot be reached. */
   | { readonly type: "mapped" }
-  /** End the process, and start no other until a restart is asked for. */
+  /** A stop until the next restart was requested. */
   | { readonly type: "halt" }
-  /** Somebody other than the process found that it is not healthy, or did not become so in time. */
+  /** A health check of the server or the user's code found the program unhealthy, or not healthy in time. */
   | {
     readonly type: "unhealthy";
     readonly reason: "unhealthy" | "startup";
@@ -182,7 +221,7 @@ export type ServerInput =
   }
   | { readonly type: "spare"; readonly input: SpareInput };
 
-/** What happens to the spare process. */
+/** An input about the spare. */
 export type SpareInput =
   /** The answer to `askToStartSpare`. */
   | { readonly type: "allowStart" }
@@ -192,78 +231,83 @@ export type SpareInput =
   | { readonly type: "linkEnd" }
   | { readonly type: "exit" };
 
-/** The spare process. */
+/** The status of a spare: a process that is parked in `register()` until it becomes the next instance. */
 export interface SpareStatus {
-  /** `starting` until it has come to `register()`, where it is `parked`. */
+  /** `starting` until the spare calls `register()`, then `parked`. */
   readonly state: "starting" | "parked";
-  /** Its process id; null before there is one. */
+  /** Process id of the spare; null before its process exists. */
   readonly pid: number | null;
 }
 
-/** What happens to a program, as the core sees it; the driver adds when and to which instance. */
+/** An event of a supervised program. */
 export type ServerEvent =
   /** A process was started. */
   | { readonly type: "spawn"; readonly pid: number }
   /** A process could not be started. */
   | { readonly type: "spawnFailed"; readonly error: Problem }
-  /** The program called `register()`; `pid` is its own, which differs from the spawned one below a wrapper. */
+  /** The program called `register()`. `pid` is that of the program. Below a wrapper, it differs from `pid` of `spawn`. */
   | { readonly type: "register"; readonly pid: number }
   /** `start()` waits for quorum. */
   | { readonly type: "waiting" }
+  /** The program has started: SAM watches it from now on. */
   | { readonly type: "start" }
+  /** The program has called `stop()`: SAM does not watch it until the next `start()`. */
   | { readonly type: "stop" }
+  /** The program has called `finalize()`: SAM does not watch it any more. */
   | { readonly type: "finalize" }
-  /** A recovery is planned, and the active process was told. */
+  /** The instance failed, and got the warn signal. Its grace period begins. */
   | {
     readonly type: "warn";
     readonly reason: RecoveryReason;
     readonly detail: string;
     readonly signal: Signal;
   }
-  /** With the option `observe`: this would have been a recovery. Nothing was done. */
+  /** Only with the option `observe`: a failure that would have started a recovery. SAM did nothing. */
   | { readonly type: "observed"; readonly reason: RecoveryReason; readonly evidence: Evidence }
-  /** An orderly stop or restart has begun. */
+  /** An orderly stop or restart has begun, and the instance got the signal. */
   | { readonly type: "stopping"; readonly signal: Signal }
-  /** SIGKILL was sent. */
+  /** The instance got SIGKILL. */
   | { readonly type: "kill" }
-  /** The program was stopped by `sam stop NAME`: it starts again when a restart is asked for. */
+  /** `sam stop NAME` has stopped the program. It starts again at the next restart. */
   | { readonly type: "stopped" }
+  /** The process has ended. */
   | { readonly type: "exit"; readonly code: number | null; readonly signal: EndSignal | null }
-  /** An instance was given up; the next one starts in `delay` milliseconds, or never (null). */
+  /** An instance failed and has ended. The next one starts after `delay` milliseconds; null if none follows. */
   | {
     readonly type: "recovery";
     readonly reason: RecoveryReason;
     readonly evidence: Evidence;
     readonly delay: number | null;
-    /** Under `sam run`: the programs that must end, or be ready, before the next one starts; left out for none. */
+    /** Programs that must end or be ready before the next instance starts, under `sam run`. Left out if there are none. */
     readonly waitsFor?: readonly string[];
   }
-  /** The program is given up for good: too many recoveries, or `markFailed()`. The last recovery's reason and evidence. */
+  /** The program is not restarted: the restart limit is reached, or it called `markFailed()`. Repeats the last recovery. */
   | { readonly type: "failed"; readonly reason: RecoveryReason; readonly evidence: Evidence }
-  /** The spare process was started, has parked in `register()`, has ended, or has become the active process. */
+  /** The spare is `starting`, is `parked` in `register()`, has `ended`, or was `promoted` to be the next instance. */
   | {
     readonly type: "spare";
     readonly state: "starting" | "parked" | "ended" | "promoted";
     readonly pid: number | null;
   }
-  /** This server was not scheduled for so long; the time does not count against the active process. */
+  /** The server itself was stalled for at least `lateMs` milliseconds. That time does not count against the program. */
   | { readonly type: "stall"; readonly lateMs: number }
   /**
-   * The active process is silent, but was ready to run, or waited for the disk, and has hardly been run: it is given more
-   * time. Said at most once between two signs of life.
+   * The program missed its deadline because it got no CPU time, or waited for the disk. SAM gives it more time. Reported at
+   * most once between two heartbeats.
    */
   | { readonly type: "starved" }
+  /** The cluster gained or lost quorum. */
   | { readonly type: "quorum"; readonly quorate: boolean };
 
-/** What must be done. */
+/** An effect: an action that the driver carries out. */
 export type ServerEffect =
   /** The next process is due. It starts after `allowStart`. */
   | { readonly type: "askToStart" }
   | { readonly type: "spawn"; readonly instanceId: number }
   /**
-   * The process is about to be ended, or has failed with the option `observe`: look at it, and answer with `examined`. Signals
-   * wait for its stack trace, at most `stackMs`; 0: take none. `stackAccess`: how the process said that its stack can be had;
-   * null before it said anything.
+   * Examine the process, which failed, and answer with `examined`. Later signals wait up to `stackMs` milliseconds for its stack
+   * trace; with 0, capture none. `stackAccess` is the answer of the process to how its stack can be captured; null before it
+   * answered.
    */
   | {
     readonly type: "examine";
@@ -271,22 +315,22 @@ export type ServerEffect =
     readonly stackAccess: string | null;
   }
   | { readonly type: "signal"; readonly signal: Signal }
-  /** The process has got its signal from elsewhere (a terminal sends it to all). */
+  /** The process already got its signal, for example from a terminal. */
   | { readonly type: "delivered" }
-  /** Of the processes below a wrapper that has ended, those that have not got its signal get it now. */
+  /** Send the signal to the processes below an ended wrapper that did not get it yet. */
   | { readonly type: "passOn" }
-  /** The process has finalized: it and its helpers go on when supervision ends. */
+  /** The process has finalized: it and its child processes go on when supervision ends. */
   | { readonly type: "letGo" }
   | { readonly type: "send"; readonly message: ServerMessage }
   /** The next spare is due. It starts after its `allowStart`. */
   | { readonly type: "askToStartSpare" }
   | { readonly type: "spawnSpare" }
-  /** The spare is the instance from now on. */
+  /** Make the spare the instance. */
   | { readonly type: "promote" }
   | { readonly type: "killSpare" }
   | { readonly type: "sendSpare"; readonly message: ServerMessage }
-  /** The instance is gone: close its link, and end what is left of it. */
-  | { readonly type: "bury" }
+  /** The instance has ended: close its link, and end the processes that it left behind. */
+  | { readonly type: "cleanUp" }
   | { readonly type: "map"; readonly keys: MapKeys }
   | { readonly type: "unmap" }
   | { readonly type: "emit"; readonly event: ServerEvent; readonly instanceId: number }

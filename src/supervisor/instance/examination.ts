@@ -2,7 +2,7 @@
  * What is known about a process besides how it ended: what /proc shows of it when it has failed, its stack trace, its last note
  * and the last lines of its output. The core makes evidence of it.
  */
-import type { Findings, ServerEffect } from "../../core/server/types.ts";
+import type { ProcessEvidence, ServerEffect } from "../../core/server/types.ts";
 import { processState } from "../../runtime/procfs.ts";
 import { type CaptureRuntime, type StackAttempt, takeStack } from "./stack_capture.ts";
 
@@ -23,8 +23,8 @@ export class Examination {
   over: Promise<void> = Promise.resolve();
 
   readonly #parts: ExaminationParts;
-  /** The findings of the last look at the process. */
-  #seen: Findings = {};
+  /** The evidence of the last examination. */
+  #seen: ProcessEvidence = {};
   /** The attempt to take the stack; null while there is none. */
   #attempt: StackAttempt | null = null;
 
@@ -69,12 +69,12 @@ export class Examination {
   }
 
   /** All that is known now. A note that was there when the process failed counts more than a later one. */
-  get findings(): Findings {
+  get evidence(): ProcessEvidence {
     const output = this.#parts.output();
     return { ...this.#noteNow, ...this.#seen, ...(output && { output }) };
   }
 
-  get #noteNow(): Pick<Findings, "note"> {
+  get #noteNow(): Pick<ProcessEvidence, "note"> {
     const note = this.#parts.note();
     return note ? { note: { text: note.text, age: Math.max(0, Date.now() - note.at) } } : {};
   }

@@ -182,9 +182,9 @@ export class Instance {
     // A server that was stalled sees the time-out first, and reads what had arrived before it after that.
     if (!await endsWithin(runtime, lastWords, lastWordsMs)) await runtime.settle();
     this.#session?.takeKept();
-    const { findings } = this.#examination!;
-    const detail = heapDetail(asked, exit, findings.output);
-    this.#sink.input({ type: "concluded", detail, findings });
+    const { evidence } = this.#examination!;
+    const detail = heapDetail(asked, exit, evidence.output);
+    this.#sink.input({ type: "concluded", detail, evidence });
   }
 
   /** Opens an endpoint. Without a permission that fails, for the user to decide; otherwise the other transport is used. */
@@ -303,8 +303,8 @@ export class Instance {
     const examination = this.#examination!;
     examination.look(pid, request, (hasStack) => {
       for (const signal of this.#held.splice(0)) this.signal(signal);
-      const { findings } = examination;
-      this.#sink.input({ type: "examined", findings, isBlocked: isBusy || hasStack });
+      const { evidence } = examination;
+      this.#sink.input({ type: "examined", evidence, isBlocked: isBusy || hasStack });
     });
   }
 

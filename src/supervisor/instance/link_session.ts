@@ -139,7 +139,7 @@ export class LinkSession {
       }
       const bytes = kept.read();
       if (!bytes) throw new Error(`there are no ${kept.size} bytes`);
-      this.#sink.input({ type: "kept", bytes });
+      this.#sink.input({ type: "linkData", bytes });
     } catch (error) {
       this.#sink.problem(error, "the data that the program left cannot be read");
     }

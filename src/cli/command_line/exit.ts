@@ -1,39 +1,39 @@
-/** The exit codes of the `sam` command, besides the status of the program: those of sysexits(3), and the shell's 126 and 127. */
+/** The exit codes of the `sam` command itself, from sysexits(3). 126 and 127 are those of a shell. */
 import { SamError, type SamErrorCode } from "../../errors.ts";
 
-/** The exit codes, and what each means. */
+/** The number and the meaning of each exit code. The docs list the same ones. */
 export const exitCodes = {
-  ok: [0, "the program ended with 0, or what was asked for was done"],
+  ok: [0, "the program exited with code 0, or the command succeeded"],
   usage: [64, "the command line is wrong"],
-  noInput: [66, "the program, or the configuration file, does not exist"],
-  unavailable: [69, "no such server or program runs, or it does not answer"],
-  software: [70, "sam itself has failed; please report it"],
-  ioError: [74, "standard output takes no more: a full disk, say"],
-  noPermission: [77, "a permission is missing: of Deno, or of a directory"],
-  config: [78, "the configuration file, or an environment variable, is wrong"],
-  notExecutable: [126, "the command may not be executed"],
+  noInput: [66, "the program or the configuration file does not exist"],
+  unavailable: [69, "the server or program is not running or does not answer, or a port is in use"],
+  software: [70, "internal error in sam: please report it"],
+  ioError: [74, "standard output cannot be written, for example to a full disk"],
+  noPermission: [77, "a Deno permission or the access to a directory is missing"],
+  config: [78, "the configuration file or an environment variable is wrong"],
+  notExecutable: [126, "the command cannot be executed: permission denied"],
   notFound: [127, "the command was not found"],
 } as const;
 
-/** An error that ends the command. */
+/** An error that ends the `sam` command with a given exit code. */
 export class CommandError extends SamError {
   readonly exitCode: number;
 
   constructor(
-    why: keyof typeof exitCodes,
+    reason: keyof typeof exitCodes,
     message: string,
     options?: { readonly cause?: unknown; readonly code?: SamErrorCode },
   ) {
     super(options?.code ?? "INVALID_PARAM", message, options);
-    this.exitCode = exitCodes[why][0];
+    this.exitCode = exitCodes[reason][0];
   }
 }
 
-/** The exit code for an error. */
+/** Returns the exit code for an error. */
 export function exitCodeOf(error: unknown): number {
   if (error instanceof CommandError) return error.exitCode;
   const { name } = (error ?? {}) as { name?: string };
-  if (name === "NotCapable") return exitCodes.noPermission[0]; // Deno's own
+  if (name === "NotCapable") return exitCodes.noPermission[0]; // thrown by Deno itself
   if (!(error instanceof SamError)) return exitCodes.software[0];
   switch (error.code) {
     case "INVALID_PARAM":
@@ -45,7 +45,7 @@ export function exitCodeOf(error: unknown): number {
   }
 }
 
-/** The exit code for a program that could not be started: that of a shell. */
+/** Returns the exit code for a program that could not be started, as a shell would. */
 export function exitCodeOfSpawn(error: SamError): number {
   if (error.code === "INVALID_PARAM") return exitCodes.noInput[0];
   const { code, name } = (error.cause ?? {}) as { code?: string; name?: string };

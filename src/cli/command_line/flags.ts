@@ -1,11 +1,11 @@
 /**
- * The options of `sam run` for a program, as data. Each row is a flag, an environment variable and a key of the configuration
- * file. The parser, the help and the completion are made of the rows; docs/cli.md has the same ones.
+ * The options of `sam run`, as data. Each row describes a flag, its environment variable and its key in the configuration file.
+ * The parser, the help texts and the shell completion read the rows. A test compares them with the tables in docs.
  */
 import { invalid } from "../../api/validate.ts";
 import { signals } from "../../core/signals.ts";
 
-/** How the text of a flag or a variable is parsed; an array has the allowed words. */
+/** The type of an option's value, which decides how its text is parsed. An array lists the allowed words. */
 export type Kind =
   | "ms"
   | "bytes"
@@ -16,167 +16,197 @@ export type Kind =
   | "variables"
   | readonly string[];
 
-/** One row. */
+/** An option of `sam run`. */
 export interface Flag {
-  /** The key in the configuration file, below the program. A dot leads into an object. */
+  /** The key of the program in the configuration file. `a.b` is the key `b` of the object `a`. */
   readonly key: string;
   readonly kind: Kind;
-  /** The placeholder for the value in the help. */
+  /** The placeholder for the value in the help. Default: derived from `kind`. */
   readonly value?: string;
+  /** The description in the help and in the docs, with the default in parentheses. */
   readonly help: string;
-  /** True if the short help shows it. */
+  /** True if `--help` lists the option. `--help-all` lists every option. */
   readonly common?: boolean;
 }
 
-/** The rows of `SamOptions` and `CheckOptions`. */
+/** The options of the SAM server (`SamOptions`) and of its health check (`CheckOptions`). */
 export const optionFlags: readonly Flag[] = [
   {
     key: "timeInterval",
     kind: "ms",
-    help: "silence that is a hang (modules 5s, else 0)",
+    help: "longest time without a heartbeat (5s if watched)",
     common: true,
   },
-  { key: "transport", kind: ["unix", "pipe", "shm"], help: "what carries heartbeats (unix)" },
+  { key: "transport", kind: ["unix", "pipe", "shm"], help: "how heartbeats reach sam (unix)" },
   {
     key: "warnSignal",
     kind: signals,
     value: "SIGNAL",
-    help: "sent before the kill (SIGTERM)",
+    help: "signal sent before SIGKILL (SIGTERM)",
   },
   {
     key: "startupTimeout",
     kind: "ms",
-    help: "to become healthy (watched or checked 60s)",
+    help: "startup time limit (60s if watched or checked)",
     common: true,
   },
   {
     key: "stopTimeout",
     kind: "ms",
-    help: "of an orderly stop, until the kill (10s)",
+    help: "grace period of an orderly stop (10s)",
     common: true,
   },
-  { key: "standby", kind: "number", value: "0|1", help: "spare processes (0)" },
-  { key: "maxDataSize", kind: "bytes", help: "the most that data.store() takes (64MiB)" },
+  {
+    key: "standby",
+    kind: "number",
+    value: "0|1",
+    help: "number of spares, started in advance (0)",
+  },
+  { key: "maxDataSize", kind: "bytes", help: "size limit for data.store() (64MiB)" },
   {
     key: "serverLost",
     kind: ["exit", "continue"],
-    help: "the program, when sam is killed (exit)",
+    help: "what the program does if sam is killed (exit)",
   },
   {
     key: "killMode",
     kind: ["group", "process"],
-    help: "what goes with an instance (group)",
+    help: "group also kills child processes (group)",
   },
   {
     key: "captureStack",
     kind: "switch",
-    help: "take the stack of a blocked loop (on)",
+    help: "capture the stack trace of a hang (on)",
   },
-  { key: "log", kind: ["text", "json", "none"], help: "events on standard error (text)" },
-  { key: "observe", kind: "switch", help: "a dry run: report, and kill nothing (off)" },
+  { key: "log", kind: ["text", "json", "none"], help: "event log on standard error (text)" },
+  { key: "observe", kind: "switch", help: "dry run: report hangs, but kill nothing (off)" },
   {
     key: "quorum",
     kind: "switch",
-    help: "start only with Corosync's quorum (off)",
+    help: "run only while Corosync has quorum (off)",
   },
   {
     key: "clusterMap",
     kind: "switch",
-    help: "show the state in Corosync's map (off)",
+    help: "publish the state in Corosync's cluster map (off)",
   },
-  { key: "restart.intensity", kind: "number", help: "so many recoveries in the period (10)" },
-  { key: "restart.period", kind: "ms", help: "of run time (5m)" },
-  { key: "restart.initialDelay", kind: "ms", help: "before the first restart in a row (0)" },
-  { key: "restart.maxDelay", kind: "ms", help: "longest delay before a restart (30s)" },
-  { key: "restart.resetAfter", kind: "ms", help: "of health: delays start over (60s)" },
+  {
+    key: "restart.intensity",
+    kind: "number",
+    help: "restart limit: restarts per --restart-period (10)",
+  },
+  {
+    key: "restart.period",
+    kind: "ms",
+    help: "run time in which restarts are counted (5m)",
+  },
+  { key: "restart.initialDelay", kind: "ms", help: "first delay of the restart backoff (0)" },
+  { key: "restart.maxDelay", kind: "ms", help: "longest delay of the restart backoff (30s)" },
+  { key: "restart.resetAfter", kind: "ms", help: "healthy time that resets the backoff (60s)" },
   {
     key: "check.http",
     kind: "text",
     value: "URL",
-    help: "healthy is a status of 200 to 399",
+    help: "health check: URL answers with status 200 to 399",
     common: true,
   },
   {
     key: "check.tcp",
     kind: "text",
     value: "HOST:PORT",
-    help: "healthy is a connection",
+    help: "health check: HOST:PORT accepts a connection",
     common: true,
   },
   {
     key: "check.command",
     kind: "text",
     value: "COMMAND",
-    help: "healthy is exit code 0 of sh -c COMMAND",
+    help: "health check: sh -c COMMAND exits with code 0",
     common: true,
   },
-  { key: "check.period", kind: "ms", help: "from one check to the next (1s)", common: true },
-  { key: "check.timeout", kind: "ms", help: "so long a check may take (1s)", common: true },
+  {
+    key: "check.period",
+    kind: "ms",
+    help: "time from one check to the next (1s)",
+    common: true,
+  },
+  { key: "check.timeout", kind: "ms", help: "time limit for one check (1s)", common: true },
   {
     key: "check.failureThreshold",
     kind: "number",
-    help: "so many failures in a row are one (3)",
+    help: "consecutive failed checks before a restart (3)",
     common: true,
   },
 ];
 
-/** The rows of a program itself. */
+/** The options of the program itself. */
 export const programFlags: readonly Flag[] = [
   {
     key: "restart",
     kind: ["always", "on-failure", "never"],
-    help: "which end starts it again (on-failure)",
+    value: "WHEN",
+    help: "restart always, on-failure or never (on-failure)",
     common: true,
   },
   {
     key: "runtime",
     kind: ["node", "deno", "bun"],
-    help: "default: by first line, or files beside it",
+    help: "runtime of a module (detected from its files)",
     common: true,
   },
-  { key: "runtimeFlags", kind: "list", value: "FLAG", help: "for the runtime; may be repeated" },
+  {
+    key: "runtimeFlags",
+    kind: "list",
+    value: "FLAG",
+    help: "flag for the runtime; may be repeated",
+  },
   {
     key: "preload",
     kind: "switch",
-    help: "watch the event loop of a module (on)",
+    help: "watch the program's event loop (on if possible)",
     common: true,
   },
-  { key: "cwd", kind: "text", value: "DIRECTORY", help: "the program's working directory" },
-  { key: "env", kind: "variables", value: "NAME=VALUE", help: "for the program; may be repeated" },
+  { key: "cwd", kind: "text", value: "DIRECTORY", help: "working directory of the program" },
+  {
+    key: "env",
+    kind: "variables",
+    value: "NAME=VALUE",
+    help: "environment variable; may be repeated",
+  },
   {
     key: "stdio",
     kind: ["inherit", "ignore", "tee"],
-    help: "its streams; tee keeps a tail (inherit)",
+    help: "streams; tee quotes output in reports (inherit)",
   },
 ];
 
-/** All rows, in the order of the help. */
+/** All options, in the order of the help. */
 export const flags: readonly Flag[] = [...programFlags, ...optionFlags];
 
-/** Flags whose names do not follow from their keys. */
+/** Flags whose names cannot be derived from their keys. */
 const names: Readonly<Record<string, string>> = {
   runtimeFlags: "runtime-flag",
   "check.failureThreshold": "failure-threshold",
 };
 
-/** The flag of a row: `--time-interval`. */
+/** The flag of an option: `--time-interval`. */
 export function flagOf({ key }: Pick<Flag, "key">): string {
   const name = names[key] ??
     key.replace(".", "-").replace(/[A-Z]/g, (letter) => `-${letter.toLowerCase()}`);
   return `--${name}`;
 }
 
-/** The environment variable of a row: `SAM_TIME_INTERVAL`. */
+/** The environment variable of an option: `SAM_TIME_INTERVAL`. */
 export function variableOf(row: Pick<Flag, "key">): string {
   return variableOfFlag(flagOf(row));
 }
 
-/** The environment variable of any flag. */
+/** The environment variable that belongs to a flag. */
 export function variableOfFlag(flag: string): string {
   return `SAM_${flag.slice(2).replaceAll("-", "_").toUpperCase()}`;
 }
 
-/** The placeholder for the value of a row; empty for a switch. */
+/** The placeholder for the value of an option in the help. Empty for a switch. */
 export function valueOf({ kind, value }: Pick<Flag, "kind" | "value">): string {
   if (kind === "switch") return "";
   return value ??
@@ -190,7 +220,7 @@ const units = {
   bytes: { KiB: 1024, MiB: 1024 ** 2, GiB: 1024 ** 3 },
 } as const;
 
-/** Parses the text of a flag or a variable; throws an INVALID_PARAM that names `source`. */
+/** Parses the value of the flag or environment variable `source`. Throws `INVALID_PARAM` with `source` in its message. */
 export function parseText(source: string, kind: Kind, text: string): unknown {
   switch (kind) {
     case "text":
@@ -221,7 +251,7 @@ export function parseText(source: string, kind: Kind, text: string): unknown {
       throw invalid(
         source,
         text,
-        `a number of ${what}, or one with ${Object.keys(known).join(", ")}`,
+        `a number of ${what}, or a number with a unit: ${Object.keys(known).join(", ")}`,
       );
     }
     default:
@@ -229,12 +259,12 @@ export function parseText(source: string, kind: Kind, text: string): unknown {
       throw invalid(
         source,
         text,
-        `one of ${kind.length > 8 ? "the signals, like SIGTERM" : kind.join(", ")}`,
+        `one of ${kind.length > 8 ? "the signals, such as SIGTERM" : kind.join(", ")}`,
       );
   }
 }
 
-/** A product without the rounding error: 2.01 s are 2010 ms. */
+/** Multiplies without rounding errors: 2.01 s is 2010 ms. */
 function product(number: number, factor: number): number {
   const exact = number * factor;
   const whole = Math.round(exact);

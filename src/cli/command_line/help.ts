@@ -1,45 +1,77 @@
-/** The texts of `--help`: the short ones fit a screen of 24 lines and 80 columns. */
-import { type Flag, flagOf, flags, valueOf } from "./flags.ts";
+/** The texts of `--help`. The short ones fit a terminal of 24 lines and 80 columns. */
+import { type Flag, flagOf, flags, optionFlags, programFlags, valueOf } from "./flags.ts";
 
-/** `sam --help`. */
-export const help = `sam keeps programs alive: it runs, watches, warns, kills and restarts them.
+/** The text of `sam --help`. */
+export const help = `sam runs programs, and restarts a program that crashes or hangs.
 
   sam run [options] [--] PROGRAM [arguments]   run a module or a command
-  sam run [options] [--config FILE [NAME …]]   or those of sam.config.…
-  sam run --help                               the options
+  sam run [options] [--config FILE [NAME …]]   run the programs of sam.config.ts
+  sam run --help                               list the options
 
-  sam status [NAME] [--json] [--watch|-w]      what runs, and how it is
-  sam events [NAME] [--json] [--follow|-f]     what has happened
-  sam restart|stop [NAME]                      orderly; restart also undoes stop
-  sam signal SIGNAL [NAME]                     to the program
-  sam completion bash|zsh|fish                 for the shell
-  sam --version
+  sam status [NAME] [--json] [--watch|-w]      show the state of each program
+  sam events [NAME] [--json] [--follow|-f]     show past events (-f: new ones)
+  sam restart [NAME]                           restart, or start after sam stop
+  sam stop [NAME]                              stop a program, or all of them
+  sam signal SIGNAL [NAME]                     send a signal to a program
+  sam completion bash|zsh|fish                 print a completion script
+  sam --version                                print the version
 
-  npx @x/sam run server.js       a hang of its event loop, a crash: restarted
+NAME is a program, a server (sam run --name NAME), or SERVER/PROGRAM. Without
+NAME, a command applies to all programs. sam run exits with the exit code of
+its program.
+
+Examples:
+  npx @x/sam run server.js
   sam run --check-http http://127.0.0.1:8080/ python3 -m http.server 8080
 `;
 
-/** `sam run --help` with the common options, or `--help-all` with all options. */
+/** Returns the text of `sam run --help`, or with `all` the text of `sam run --help-all`. */
 export function runHelp(all: boolean): string {
-  const rows = flags.filter(({ common }) => all || common);
-  return `sam run [options] [--] PROGRAM [arguments]
-
-${rows.map(line).join("\n")}
-  --config, -c FILE                  several programs: sam.config.{ts,js,json}
-  --name NAME                        for sam status and the like
-  --metrics [HOST:]PORT              status page, /metrics, /livez, /readyz
-  --json, --quiet, -q                short for --log json, --log none
-${
-    all
-      ? ""
-      : "  --help-all                         all options\n"
-  }TIME is in milliseconds, or 500ms, 5s, 2m. Each option is an environment
-variable too: SAM_TIME_INTERVAL. PROGRAM's exit status is that of sam.
+  const usage = `sam run [options] [--] PROGRAM [arguments]
+sam run [options] [--config FILE [NAME …]]
 `;
+  return all
+    ? `${usage}
+Program
+${rows(programFlags)}
+
+Hangs, stops and reports
+${rows(optionFlags.filter(({ key }) => !key.includes(".")))}
+
+Restart limit and backoff
+${rows(optionFlags.filter(({ key }) => key.startsWith("restart.")))}
+
+Health check
+${rows(optionFlags.filter(({ key }) => key.startsWith("check.")))}
+
+Command
+${commandRows}
+
+${notes}sam exits with the exit code of PROGRAM.
+`
+    : `${usage}
+${rows(flags.filter(({ common }) => common))}
+${commandRows}
+  --help-all                   list all options
+
+${notes}`;
 }
 
-function line(flag: Flag): string {
-  const value = valueOf(flag);
-  const name = flag.kind === "switch" ? flagOf(flag).replace("--", "--[no-]") : flagOf(flag);
-  return `  ${`${name} ${value}`.padEnd(34)} ${flag.help}`;
+/** The rows of the options that belong to the command and not to a program. */
+const commandRows = `\
+  --config, -c FILE            configuration file (sam.config.{ts,js,mjs,json})
+  --name NAME                  name of this server, as in sam status NAME
+  --metrics [HOST:]PORT        serve a status page, /metrics, /livez, /readyz
+  --json, --quiet, -q          short for --log json, --log none`;
+
+const notes = `\
+Defaults are in parentheses. TIME is in milliseconds, or 500ms, 5s, 2m, 1h.
+Options are also environment variables, such as SAM_TIME_INTERVAL=5s.
+`;
+
+function rows(flags: readonly Flag[]): string {
+  return flags.map((flag) => {
+    const name = flag.kind === "switch" ? flagOf(flag).replace("--", "--[no-]") : flagOf(flag);
+    return `  ${`${name} ${valueOf(flag)}`.padEnd(28)} ${flag.help}`;
+  }).join("\n");
 }

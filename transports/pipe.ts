@@ -1,6 +1,6 @@
 /**
- * The pipe transport: heartbeats and frames over a file descriptor that the program inherits. It leaves nothing in the file
- * system, and no other process can connect.
+ * The pipe transport: heartbeats and frames over a file descriptor that the program inherits. It leaves nothing in the
+ * file system, and no other process can connect.
  */
 import { SamError } from "../src/errors.ts";
 import { streamLink } from "./stream_link.ts";

@@ -1,11 +1,12 @@
 /**
  * The private directories in which servers put their sockets.
  *
- * A directory's name contains the process id of its server and the process namespace of that id. A later server uses both to
- * find the directories that killed servers left behind. Where /proc cannot be read, a random word replaces the namespace.
+ * A directory's name contains the process id of its server and the process namespace of that id. A later server uses
+ * both to find the directories that killed servers left behind. Where /proc cannot be read, a random word replaces the
+ * namespace.
  *
- * Other programs use TMPDIR and /dev/shm too. So a directory counts as a server's only if its name, type, owner, mode and
- * contents are all exactly what a server creates.
+ * Other programs use TMPDIR and /dev/shm too. So a directory counts as a server's only if its name, type, owner, mode
+ * and contents are all exactly what a server creates.
  */
 import type { Files, FileStatus, TemporaryFiles } from "../src/runtime/runtime.ts";
 import { fileName, namePattern, socketName } from "./private_socket.ts";
@@ -33,7 +34,10 @@ function ownPrefix({ pid, pidNamespace }: TemporaryFiles): string {
   }-`;
 }
 
-/** Makes a directory that only this user can enter. `inMemory` asks for one in shared memory, if this program may use it. */
+/**
+ * Makes a directory that only this user can enter. `inMemory` asks for one in shared memory, if this program may use
+ * it.
+ */
 export async function makePrivateDirectory(
   runtime: Pick<Files, "temporaryFiles">,
   inMemory: boolean,
@@ -63,7 +67,8 @@ interface Leftover {
 }
 
 /**
- * Finds the private directories that killed servers of this user left, or may have left. `own` is a directory of this process.
+ * Finds the private directories that killed servers of this user left, or may have left. `own` is a directory of this
+ * process.
  */
 export function leftoverDirectories(files: TemporaryFiles, own: string): readonly Leftover[] {
   const uid = files.status(own)?.uid;

@@ -1,7 +1,7 @@
 /**
- * The server's side of a private socket: a Unix socket in a directory that only this user can enter. It admits one connection,
- * the first client that presents the nonce. Clients of other users are refused before they can send anything. As soon as the
- * connection is admitted, the socket and its directory are removed from the file system.
+ * The server's side of a private socket: a Unix socket in a directory that only this user can enter. It admits one
+ * connection, the first client that presents the nonce. Clients of other users are refused before they can send
+ * anything. As soon as the connection is admitted, the socket and its directory are removed from the file system.
  */
 import { SamError } from "../src/errors.ts";
 import type { Stream } from "../src/runtime/runtime.ts";
@@ -26,8 +26,8 @@ export interface Socket {
 }
 
 /**
- * Opens a private socket in `directory`, which may also contain a shared file. `adopt` receives the admitted client's link and
- * returns the link to use; afterwards the directory is removed.
+ * Opens a private socket in `directory`, which may also contain a shared file. `adopt` receives the admitted client's
+ * link and returns the link to use; afterwards the directory is removed.
  */
 export async function openSocket(
   runtime: TransportRuntime,
@@ -36,7 +36,8 @@ export async function openSocket(
 ): Promise<Socket> {
   const path = socketIn(directory);
   const remove = () => removeNames(runtime, directory);
-  swept ??= sweep(runtime, directory).catch(() => {}); // leftovers do no harm: a failure to remove them must not end the server
+  // Leftover directories do no harm, so a failure to remove them must not end the server.
+  swept ??= sweep(runtime, directory).catch(() => {});
   const pathBytes = new TextEncoder().encode(path).length;
   if (pathBytes > maxPathBytes) {
     remove();

@@ -1,6 +1,6 @@
 /**
- * A private socket: a Unix socket in a directory that only this user can enter, with or without a shared file beside it. This
- * module has the file names and the active side; `private_listener.ts` has the server's side.
+ * A private socket: a Unix socket in a directory that only this user can enter, with or without a shared file beside
+ * it. This module has the file names and the active side; `private_listener.ts` has the server's side.
  */
 import { beforeEnd, streamLink } from "./stream_link.ts";
 import type { Link, TransportRuntime } from "./transport.ts";
@@ -13,8 +13,8 @@ export const fileName = "p";
 export const nonceBytes = 16;
 
 /**
- * Matches the name of a private directory: process namespace, process id of the server, random suffix. The suffix comes from
- * `mkdtemp` (Node, Bun: six characters) or from `makeTempDir` (Deno: a 64-bit number).
+ * Matches the name of a private directory: process namespace, process id of the server, random suffix. The suffix comes
+ * from `mkdtemp` (Node, Bun: six characters) or from `makeTempDir` (Deno: a 64-bit number).
  */
 export const namePattern: RegExp =
   /^sam-(x?[01][0-9a-z]{6})-([1-9a-z][0-9a-z]{0,4})-([0-9A-Za-z]{6}|[0-9a-f]{8,16})$/;
@@ -48,8 +48,8 @@ export function directoryOf(address: string): string {
 }
 
 /**
- * Removes a private directory and its files. A directory with any other name is left alone, because the address comes from
- * the environment and may name anything.
+ * Removes a private directory and its files. A directory with any other name is left alone, because the address comes
+ * from the environment and may name anything.
  */
 export function removeNames(runtime: TransportRuntime, directory: string): void {
   if (!isPrivateName(directory)) return;
@@ -64,8 +64,8 @@ export function isRefusal(error: unknown): boolean {
 }
 
 /**
- * Connects to the private socket at `address`. `overflow` counts the heartbeats that the runtime would delay in a loop that
- * never yields.
+ * Connects to the private socket at `address`. `overflow` counts the heartbeats that the runtime would delay in a loop
+ * that never yields.
  */
 export async function connectSocket(
   runtime: TransportRuntime,

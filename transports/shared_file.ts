@@ -1,6 +1,6 @@
 /**
- * The shared file that a server and its active process both have open beside their link. The active process writes, the server
- * reads. The contents outlive the process that wrote them.
+ * The shared file that a server and its active process both have open beside their link. The active process writes,
+ * the server reads. The contents outlive the process that wrote them.
  *
  * | offset | contents                                                                                                |
  * | ------ | ------------------------------------------------------------------------------------------------------- |
@@ -56,7 +56,9 @@ export function sharedFile(file: RandomFile, mapping?: Mapping): SharedFile {
   };
 }
 
-/** A counter in mapped memory: a heartbeat is one atomic add. After `close()`, `add()` no longer touches that memory. */
+/**
+ * A counter in mapped memory: a heartbeat is one atomic add. After `close()`, `add()` no longer touches that memory.
+ */
 function mappedCounter({ memory, unmap }: Mapping): Counter {
   let count = new Uint32Array(memory, countAt, 1);
   let isOpen = true;
@@ -92,8 +94,9 @@ function fileCounter(file: RandomFile): Counter {
 }
 
 /**
- * Returns the active side's `Link.storeData()`. It first writes the data to a place where they do not overwrite the valid data,
- * then the record in one write. So the file holds complete data at every moment, also when a write fails for lack of room.
+ * Returns the active side's `Link.storeData()`. It first writes the data to a place where they do not overwrite the
+ * valid data, then the record in one write. So the file holds complete data at every moment, also when a write fails
+ * for lack of room.
  */
 export function dataWriter(file: RandomFile): (bytes: Uint8Array) => void {
   const record = new Float64Array(recordLength);
@@ -108,7 +111,9 @@ export function dataWriter(file: RandomFile): (bytes: Uint8Array) => void {
   };
 }
 
-/** Reads the data that were stored last, on the server's side. Undefined if there are none, or if the record is invalid. */
+/**
+ * Reads the data that were stored last, on the server's side. Undefined if there are none, or if the record is invalid.
+ */
 export function readStoredData(file: RandomFile): StoredData | undefined {
   const record = new Float64Array(recordLength);
   const recordBytes = new Uint8Array(record.buffer);
@@ -150,7 +155,9 @@ export function readLastNote(file: RandomFile): TimedNote | undefined {
   return { text: new TextDecoder().decode(text), at };
 }
 
-/** Adds a shared file to the server's end of a link. The file stays open until the receiver has handled the link's end. */
+/**
+ * Adds a shared file to the server's end of a link. The file stays open until the receiver has handled the link's end.
+ */
 export function serverLinkWithFile(link: Link, { file, counter, close }: SharedFile): Link {
   return {
     ...link,

@@ -1,8 +1,8 @@
 /**
- * The shared-memory transport. A heartbeat is one atomic add in a page that the active process has mapped. The server reads the
- * page about 16 times in a time interval, with pread(2); a heartbeat does not wake it. Data and notes lie in the same file.
- * Control frames, event-loop heartbeats and the end of the process come over a Unix socket. If the runtime cannot map memory,
- * the active process writes the page with pwrite(2).
+ * The shared-memory transport. A heartbeat is one atomic add in a page that the active process has mapped. The server
+ * reads the page about 16 times in a time interval, with pread(2); a heartbeat does not wake it. Data and notes lie in
+ * the same file. Control frames, event-loop heartbeats and the end of the process come over a Unix socket. If the
+ * runtime cannot map memory, the active process writes the page with pwrite(2).
  */
 import { mapPage, type Mapping } from "../src/ffi/mapped_page.ts";
 import { runtimeName } from "../src/runtime/load.ts";
@@ -29,13 +29,14 @@ function unmappedNotice(): string {
 }
 
 /**
- * Creates the shared file. The server reads the file but never maps it: if a program truncated a mapped file, the server would
- * die of SIGBUS. Reading is cheap enough, at 16 reads in a time interval.
+ * Creates the shared file. The server reads the file but never maps it: if a program truncated a mapped file, the
+ * server would die of SIGBUS. Reading is cheap enough, at 16 reads in a time interval.
  */
 async function makeShared(runtime: TransportRuntime, directory: string): Promise<SharedFile> {
   const file = await runtime.openFile(fileIn(directory), true);
   try {
-    file.write(new Uint8Array(dataAt), 0); // allocates the page: without memory behind it, a heartbeat would end the program with SIGBUS
+    // Allocates the page now: without memory behind it, a heartbeat would end the program with SIGBUS.
+    file.write(new Uint8Array(dataAt), 0);
     return sharedFile(file);
   } catch (error) {
     file.close();
@@ -51,7 +52,10 @@ function serverLink(link: Link, shared: SharedFile, notice: string | undefined):
   };
 }
 
-/** The active end: heartbeats go to the shared page only. Event-loop heartbeats go over the socket, which wakes the server. */
+/**
+ * The active end: heartbeats go to the shared page only. Event-loop heartbeats go over the socket, which wakes the
+ * server.
+ */
 function activeLink(link: Link, shared: SharedFile, isMapped: boolean): Link {
   return {
     ...activeLinkWithFile(link, shared),

@@ -10,7 +10,9 @@ export function streamLink(stream: Stream, overflow?: { add(): void }): Link {
   const reader = new FrameReader();
   const early: Arrival[] = [];
   let sink: LinkSink | null = null;
-  /** True once the end has been delivered. Later arrivals are dropped, because `end()` is the last call to a receiver. */
+  /**
+   * True once the end has been delivered. Later arrivals are dropped, because `end()` is the last call to a receiver.
+   */
   let hasEnded = false;
   const deliver = (arrival: Arrival) => {
     if (!sink) early.push(arrival);

@@ -1,6 +1,7 @@
 /**
- * The transport interface: a transport carries heartbeats and control frames between a SAM server and its active process.
- * Implement `Transport` to bring your own; `@x/sam/testing` exports the conformance suite that the built-in transports pass.
+ * The transport interface: a transport carries heartbeats and control frames between a SAM server and its active
+ * process. Implement `Transport` to bring your own; `@x/sam/testing` exports the conformance suite that the built-in
+ * transports pass.
  * @module
  */
 import type { Files, Sockets, Stream } from "../src/runtime/runtime.ts";
@@ -9,10 +10,14 @@ import type { Files, Sockets, Stream } from "../src/runtime/runtime.ts";
 export interface LinkSink {
   /** Called with each whole frame, exactly as it was sent. */
   frame(frame: Uint8Array): void;
-  /** Called for one or more heartbeats, or for an event-loop heartbeat. Not called for heartbeats read by `Link.sample()`. */
+  /**
+   * Called for one or more heartbeats, or for an event-loop heartbeat. Not called for heartbeats read by
+   * `Link.sample()`.
+   */
   heartbeat(): void;
   /**
-   * Called once, as the last call, when the other side is gone or `close()` was called. `detail` says why the link ended.
+   * Called once, as the last call, when the other side is gone or `close()` was called. `detail` says why the link
+   * ended.
    */
   end(detail: string): void;
 }
@@ -41,8 +46,8 @@ export interface Link {
    */
   heartbeat(): void;
   /**
-   * Sends an event-loop heartbeat, which proves that the event loop runs. Called on the active side, at most four times in a
-   * time interval. Must wake the server at once. Optional; defaults to `heartbeat()`.
+   * Sends an event-loop heartbeat, which proves that the event loop runs. Called on the active side, at most four times
+   * in a time interval. Must wake the server at once. Optional; defaults to `heartbeat()`.
    */
   confirm?(): void;
   /** Sends a frame of at most 64 KiB. Frames arrive whole and in order. */
@@ -57,8 +62,8 @@ export interface Link {
   /** Ends the link. */
   close(): void;
   /**
-   * Returns a number that changes with every heartbeat. Called on the server side, before each deadline is judged. Needed
-   * only if heartbeats do not wake the server.
+   * Returns a number that changes with every heartbeat. Called on the server side, before each deadline is judged.
+   * Needed only if heartbeats do not wake the server.
    */
   sample?(): number;
   /**
@@ -67,18 +72,18 @@ export interface Link {
    */
   storeData?(bytes: Uint8Array): void;
   /**
-   * Returns the data that the active process stored last, or undefined if there are none. Called on the server side while the
-   * link is open, and from `LinkSink.end()`.
+   * Returns the data that the active process stored last, or undefined if there are none. Called on the server side
+   * while the link is open, and from `LinkSink.end()`.
    */
   storedData?(): StoredData | undefined;
   /**
-   * Writes a note of at most 1,024 bytes without a message. Called on the active side. On return, the note outlives this
-   * process. Optional; without it, notes are sent in frames.
+   * Writes a note of at most 1,024 bytes without a message. Called on the active side. On return, the note outlives
+   * this process. Optional; without it, notes are sent in frames.
    */
   note?(text: string): void;
   /**
-   * Returns the last note of the active process, or undefined if there is none. Called on the server side while the link is
-   * open, and from `LinkSink.end()`.
+   * Returns the last note of the active process, or undefined if there is none. Called on the server side while the
+   * link is open, and from `LinkSink.end()`.
    */
   lastNote?(): TimedNote | undefined;
   /** One line that says why this link is slower than it could be; undefined if it is not. */
@@ -88,8 +93,8 @@ export interface Link {
 /** The server's side of one link, open before the active process is started. */
 export interface Endpoint {
   /**
-   * The address that the active process passes to `Transport.connect()`. Use a function if the address contains the number
-   * of a file descriptor that the process inherits.
+   * The address that the active process passes to `Transport.connect()`. Use a function if the address contains the
+   * number of a file descriptor that the process inherits.
    */
   readonly address: string | ((descriptor: number) => string);
   /** Calls `onLink` once, when the started process has connected and has proved that it is the right one. */
@@ -116,11 +121,13 @@ export interface Transport {
   /** The name of the transport. The server and its program must use transports of the same name. */
   readonly name: string;
   /**
-   * True if each heartbeat costs a system call. SAM then skips a heartbeat that follows another within 1/200 of the time
-   * interval, at most 1 ms.
+   * True if each heartbeat costs a system call. SAM then skips a heartbeat that follows another within 1/200 of the
+   * time interval, at most 1 ms.
    */
   readonly coalesces?: boolean;
-  /** True if heartbeats are read by `Link.sample()` only. SAM then calls `sample()` about 16 times in a time interval. */
+  /**
+   * True if heartbeats are read by `Link.sample()` only. SAM then calls `sample()` about 16 times in a time interval.
+   */
   readonly sampled?: boolean;
   /** Opens the server's side for one instance. */
   open(runtime: TransportRuntime): Promise<Endpoint>;

@@ -1,9 +1,10 @@
 /**
  * The Unix socket transport, the default. A heartbeat is one byte, written at once.
  *
- * The active process also creates a shared file beside the socket, for its data. Its name is removed once the process has
- * connected. On Deno, the file also counts heartbeats: in a loop that never yields, Deno passes only the first writes on to
- * the kernel, so later heartbeats are counted in the file. The server reads the count before it judges a deadline.
+ * The active process also creates a shared file beside the socket, for its data. Its name is removed once the process
+ * has connected. On Deno, the file also counts heartbeats: in a loop that never yields, Deno passes only the first
+ * writes on to the kernel, so later heartbeats are counted in the file. The server reads the count before it judges a
+ * deadline.
  */
 import {
   activeLinkWithFile,
@@ -35,7 +36,8 @@ export const unix: Transport = {
     const directory = await makePrivateDirectory(runtime, false);
     const socket = await openSocket(runtime, directory, async (link) => {
       const shared = await openShared(runtime, directory, false).catch((error) => {
-        if (runtime.exists(fileIn(directory))) throw error; // the file exists: to go on without it would lose the data in it
+        // If the file exists, it may hold data, which the server must not lose.
+        if (runtime.exists(fileIn(directory))) throw error;
         return null;
       });
       return shared ? serverLinkWithFile(link, shared) : link;

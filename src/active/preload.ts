@@ -3,9 +3,9 @@
  * process, and has its event loop watched. In a process that no server started, such as a worker thread, it does nothing.
  * @module
  */
-import { forgetPreload, launch } from "../runtime/launch.ts";
+import { removePreloadFlag, launch } from "../runtime/launch.ts";
 
-forgetPreload(import.meta.url);
+removePreloadFlag(import.meta.url);
 if (launch.link !== undefined || launch.denied !== undefined) {
   await (await import("./auto_register.ts")).attach();
 }

@@ -1,38 +1,41 @@
 /**
- * A place for calls that block: the event loop of its owner goes on meanwhile. On Node and Bun it is a worker; on Deno,
- * whose calls that block have threads of their own, the same code runs beside its owner.
+ * A thread for blocking C calls, so that they do not block its owner's event loop. On Node and Bun it is a worker. On
+ * Deno, blocking calls run on threads of the runtime, so the thread's code runs on its owner's event loop.
  */
-/** What the code in that place is given. */
+/** The thread's access to its owner, passed to the thread's code. */
 export interface ThreadPort {
-  /** The next message of the owner; undefined where none has come. */
+  /** Returns the next message of the owner; undefined if there is none. */
   receive(): unknown;
-  /** Says something to the owner. */
+  /** Sends a message to the owner. */
   post(message: unknown): void;
-  /** From now on the owner adds `messageIncrement` to this eventfd with each message, and `endIncrement` when it is to end. */
+  /**
+   * Sets the eventfd that wakes the thread. From then on, the owner adds `messageIncrement` to it for each message, and
+   * `endIncrement` to end the thread.
+   */
   wakeBy(descriptor: number): void;
 }
 
-/** The code in that place; it has ended when its promise is settled. */
+/** The code of the thread. The thread ends when the returned promise settles. */
 export type ThreadBody = (port: ThreadPort) => Promise<void>;
 
-/** The place, for its owner. */
+/** A thread, as its owner sees it. */
 export interface Thread {
-  /** Says something to the code in it. */
+  /** Sends a message to the thread. */
   post(message: unknown): void;
-  /** Tells the code to end, which it does as soon as no call blocks it. */
+  /** Ends the thread as soon as no call blocks it. */
   end(): void;
-  /** Sets if it keeps the event loop alive; on Deno, a call that blocks always does. */
+  /** Sets whether the thread keeps the event loop alive. On Deno, a blocking call always does. */
   hold(on: boolean): void;
 }
 
-/** What the owner is told. */
+/** Receives a thread's messages and its end. */
 export interface ThreadSink {
   message(message: unknown): void;
-  /** It has ended, or could not be started. */
+  /** Called when the thread has ended. `error` is set if it failed or could not be started. */
   ended(error?: unknown): void;
 }
 
-/** Added to the eventfd for each message. */
+/** The increment of the eventfd for each message. */
 export const messageIncrement = 1n;
-/** Added to it for the end. */
+/** The increment of the eventfd that ends the thread. */
 export const endIncrement: bigint = 2n ** 32n;

@@ -1,4 +1,7 @@
-/** A place for calls that block, on Deno: calls that block run on threads of Deno's, so the code itself may run here. */
+/**
+ * Threads for blocking calls on Deno. Deno runs each blocking call on a thread of its own, so the code itself can run
+ * here.
+ */
 import { denoNative } from "./c_library_deno.ts";
 import {
   endIncrement,
@@ -8,8 +11,8 @@ import {
   type ThreadSink,
 } from "./blocking_thread.ts";
 
-/** Runs `body` beside its owner. */
-export function runHere(body: ThreadBody, sink: ThreadSink): Thread {
+/** Runs `body` on the owner's event loop. */
+export function runOnOwnLoop(body: ThreadBody, sink: ThreadSink): Thread {
   const libc = denoNative().open("libc.so.6", {
     malloc: { parameters: ["u64"], result: "u64" },
     free: { parameters: ["u64"], result: "void" },
@@ -21,10 +24,10 @@ export function runHere(body: ThreadBody, sink: ThreadSink): Thread {
   const bytes = new BigUint64Array(denoNative().view(value, 8));
   const messages: unknown[] = [];
   let descriptor = -1;
-  let owed = 0n;
+  let unsent = 0n;
   let ended = false;
   const add = (count: bigint) => {
-    if (descriptor < 0) owed += count;
+    if (descriptor < 0) unsent += count;
     else if (!ended) {
       bytes[0] = count;
       write(descriptor, value, 8n);
@@ -42,7 +45,7 @@ export function runHere(body: ThreadBody, sink: ThreadSink): Thread {
     post: (message: unknown) => sink.message(message),
     wakeBy(given: number) {
       descriptor = given;
-      if (owed > 0n) add(owed);
+      if (unsent > 0n) add(unsent);
     },
   };
   // Later, so that the owner has its `Thread` before the first message.

@@ -1,6 +1,7 @@
 /**
- * A place for calls that block, on Node and Bun: a worker. Its owner wakes it by an eventfd. A worker that is blocked in C
- * cannot be ended, and Node waits for its workers before it exits: then the process is ended at once.
+ * Threads for blocking calls on Node and Bun: a worker that its owner wakes through an eventfd. A worker cannot be
+ * ended while it is blocked in C, and Node waits for its workers at exit. So if the worker does not end in time,
+ * `_exit()` ends the process.
  */
 import type * as Workers from "node:worker_threads";
 import { fs, onExit, process } from "../runtime/node_api.ts";
@@ -14,13 +15,13 @@ import {
   type ThreadSink,
 } from "./blocking_thread.ts";
 
-/** The time in which a worker that is not blocked ends when it is to. */
+/** Milliseconds within which a worker that is not blocked ends. */
 const endMs = 200;
 
-type Said = { readonly message: unknown } | { readonly wakeBy: number };
-interface Given {
+type FromWorker = { readonly message: unknown } | { readonly wakeBy: number };
+interface WorkerInput {
   readonly port: Workers.MessagePort;
-  /** 1 as soon as the body has ended. */
+  /** 1 once the body has ended. */
   readonly ended: Int32Array<SharedArrayBuffer>;
 }
 
@@ -33,19 +34,19 @@ export function startWorker(url: URL, sink: ThreadSink): Thread {
   const { Worker, MessageChannel } = workers();
   const { port1: port, port2 } = new MessageChannel();
   const ended = new Int32Array(new SharedArrayBuffer(4));
-  const given: Given = { port: port2, ended };
-  // The flags of this process are not for a worker (`--test` …).
-  const worker = new Worker(url, { workerData: given, transferList: [port2], execArgv: [] });
+  const input: WorkerInput = { port: port2, ended };
+  // Without this process's flags: some, such as `--test`, do not apply to a worker.
+  const worker = new Worker(url, { workerData: input, transferList: [port2], execArgv: [] });
   let descriptor = -1;
-  let owed = 0n;
+  let unsent = 0n;
   const add = (count: bigint) => {
-    if (descriptor < 0) owed += count;
+    if (descriptor < 0) unsent += count;
     else fs().writeSync(descriptor, new Uint8Array(BigUint64Array.of(count).buffer));
   };
-  port.on("message", (said: Said) => {
-    if ("message" in said) return sink.message(said.message);
-    descriptor = said.wakeBy;
-    if (owed > 0n) add(owed);
+  port.on("message", (sent: FromWorker) => {
+    if ("message" in sent) return sink.message(sent.message);
+    descriptor = sent.wakeBy;
+    if (unsent > 0n) add(unsent);
   });
   let failure: unknown;
   worker.on("error", (error) => failure = error);
@@ -81,10 +82,10 @@ export function startWorker(url: URL, sink: ThreadSink): Thread {
   };
 }
 
-/** The other side: runs `body` in the worker that this is. */
+/** Runs `body` in the current worker, which `startWorker` has started. */
 export async function runInWorker(body: ThreadBody): Promise<void> {
   const { workerData, receiveMessageOnPort } = workers();
-  const { port, ended } = workerData as Given;
+  const { port, ended } = workerData as WorkerInput;
   try {
     await body({
       receive: () => receiveMessageOnPort(port)?.message,

@@ -1,53 +1,59 @@
 /**
- * Calls into C libraries, as far as all runtimes can make them: functions of numbers, callbacks, and raw memory. An address,
- * a handle and a `size_t` are "u64"; structs are memory that the caller lays out. One module per runtime implements it.
+ * Calls of C libraries, limited to what all runtimes support: functions of numbers, callbacks, and raw memory.
+ * Addresses, handles and `size_t` are "u64". The caller lays out structs in memory itself. One module per runtime
+ * implements this interface.
  */
 
-/** A type of C: "u64" is a bigint here, "buffer" the address of a Uint8Array during a call, the others are numbers. */
+/**
+ * A C type. "u64" is a bigint in JavaScript, "buffer" is the address of a Uint8Array for the duration of a call, and
+ * the others are numbers.
+ */
 export type NativeType = "i32" | "u32" | "u64" | "buffer" | "void";
 
-/** What a function takes and gives. */
+/** The types of a function's parameters and result. */
 export interface NativeSignature {
   readonly parameters: readonly NativeType[];
   readonly result: NativeType;
-  /** It may block, or call back: a runtime without a thread for it (Deno) makes the call on one of its own. */
+  /**
+   * True if the function may block or call back. Deno then calls it on another thread, because it has no worker for it.
+   */
   readonly blocks?: true;
 }
 
 type Value = number | bigint;
 
-/** A function of a C library; one that `blocks` may give its result later. */
+/** A function of a C library. A function that `blocks` may return a promise. */
 export type NativeFunction = (...args: readonly (Value | Uint8Array)[]) => Value | Promise<Value>;
 
-/** The functions of an open library, by the names that were asked for. */
-export type Functions<Asked> = Readonly<Record<keyof Asked, NativeFunction>>;
+/** The requested functions of an open library, by name. */
+export type Functions<Requested> = Readonly<Record<keyof Requested, NativeFunction>>;
 
-/** An open library. */
-export interface NativeLibrary<Asked> {
-  readonly functions: Functions<Asked>;
-  /** Gives the library back; nothing of it may be called any more. */
+/** An open C library. */
+export interface NativeLibrary<Requested> {
+  readonly functions: Functions<Requested>;
+  /** Closes the library. Its functions must not be called afterwards. */
   close(): void;
 }
 
-/** A function of ours that C calls. */
+/** A JavaScript function that C can call. */
 export interface NativeCallback {
   readonly address: bigint;
-  /** Gives it back; C must not call it any more. */
+  /** Frees the callback. C must not call it afterwards. */
   close(): void;
 }
 
-/** What a runtime can do with C. */
+/** A runtime's access to C libraries. */
 export interface Native {
   /**
-   * Opens a library by its name, or with null the C library itself. Throws what the runtime throws where it, or a function, is
-   * missing, and NOT_SUPPORTED for a named library outside of Linux.
+   * Opens a library by its file name; null opens the C library itself. If the library or a function is missing, the
+   * runtime's own error is thrown. A file name throws NOT_SUPPORTED outside Linux.
    */
-  open<Asked extends Readonly<Record<string, NativeSignature>>>(
+  open<Requested extends Readonly<Record<string, NativeSignature>>>(
     file: string | null,
-    functions: Asked,
-  ): NativeLibrary<Asked>;
-  /** Makes a callback. Memory that its arguments point to is to be read before it returns. */
+    functions: Requested,
+  ): NativeLibrary<Requested>;
+  /** Creates a callback. Memory that its arguments point to is valid only until the callback returns. */
   callback(parameters: readonly NativeType[], called: (...args: Value[]) => void): NativeCallback;
-  /** The memory at an address, as it is and changes. It must not be freed while this is used. */
+  /** Returns the memory at an address, without a copy. It must not be freed while the buffer is in use. */
   view(address: bigint, bytes: number): ArrayBuffer;
 }

@@ -1,4 +1,4 @@
-/** C libraries for Bun: `bun:ffi`. */
+/** Access to C libraries on Bun, through `bun:ffi`. */
 import { SamError } from "../errors.ts";
 import { process } from "../runtime/node_api.ts";
 import type {
@@ -23,12 +23,15 @@ interface BunFfi {
   toArrayBuffer(address: number, offset: number, bytes: number): ArrayBuffer;
 }
 
-/** What Bun can do with C. Rejects with NOT_SUPPORTED outside of Linux. */
+/** Loads `bun:ffi`. Rejects with NOT_SUPPORTED outside Linux. */
 export async function bunNative(): Promise<Native> {
   if (process.platform !== "linux") {
-    throw new SamError("NOT_SUPPORTED", `C libraries are not called on ${process.platform}: Linux`);
+    throw new SamError(
+      "NOT_SUPPORTED",
+      `cannot call C libraries on ${process.platform}: use Linux`,
+    );
   }
-  const name = "bun:ffi"; // not a literal: no other runtime, and no bundler, knows it
+  const name = "bun:ffi"; // not a literal, because other runtimes and bundlers cannot resolve it
   const ffi = await import(name) as BunFfi;
   return {
     open(file, functions) {
@@ -45,12 +48,12 @@ export async function bunNative(): Promise<Native> {
       };
     },
     callback(parameters, called) {
-      // Small 64-bit values arrive as numbers in a callback.
-      const wide = (value: number | bigint, type: NativeType | undefined) =>
+      // Bun passes small 64-bit values to a callback as numbers.
+      const toBigInt = (value: number | bigint, type: NativeType | undefined) =>
         type === "u64" ? BigInt(value) : value;
       const callback = new ffi.JSCallback(
         (...args: (number | bigint)[]) =>
-          called(...args.map((value, at) => wide(value, parameters[at]))),
+          called(...args.map((value, at) => toBigInt(value, parameters[at]))),
         { args: parameters, returns: "void" },
       );
       return { address: BigInt(callback.ptr), close: () => callback.close() };

@@ -1,4 +1,6 @@
-/** C libraries for Deno: `Deno.dlopen`, where `--allow-ffi` allows it. What blocks is called on a thread of Deno's. */
+/**
+ * Access to C libraries on Deno, through `Deno.dlopen`. Needs `--allow-ffi`. Blocking functions run on threads of Deno.
+ */
 import { SamError } from "../errors.ts";
 import type { Functions, Native, NativeFunction, NativeSignature } from "./c_library.ts";
 
@@ -20,14 +22,14 @@ interface DenoFfi {
   };
 }
 
-/** What Deno can do with C. Throws NOT_SUPPORTED outside of Linux, and ACCESS without the permission. */
+/** Returns the access to C libraries. Throws NOT_SUPPORTED outside Linux, and ACCESS without `--allow-ffi`. */
 export function denoNative(): Native {
   const { Deno } = globalThis as unknown as { Deno: DenoFfi };
   if (Deno.build.os !== "linux") {
-    throw new SamError("NOT_SUPPORTED", `C libraries are not called on ${Deno.build.os}: Linux`);
+    throw new SamError("NOT_SUPPORTED", `cannot call C libraries on ${Deno.build.os}: use Linux`);
   }
   if (Deno.permissions.querySync({ name: "ffi" }).state !== "granted") {
-    throw new SamError("ACCESS", "C libraries may not be called: run Deno with --allow-ffi");
+    throw new SamError("ACCESS", "cannot call C libraries: run Deno with --allow-ffi");
   }
   return {
     open(file, functions) {
@@ -41,7 +43,7 @@ export function denoNative(): Native {
       };
     },
     callback(parameters, called) {
-      // Called from the thread of a call that blocks: it waits until the event loop has run `called`.
+      // C calls this from the thread of a blocking call. That thread waits until the event loop has run `called`.
       const callback = new Deno.UnsafeCallback({ parameters, result: "void" }, called);
       return {
         address: Deno.UnsafePointer.value(callback.pointer),

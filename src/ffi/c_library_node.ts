@@ -1,4 +1,4 @@
-/** C libraries for Node: `node:ffi` (Node 26), else the npm package `koffi`. */
+/** Access to C libraries on Node, through `node:ffi` (Node 26) or else the npm package `koffi`. */
 import type * as Modules from "node:module";
 import { SamError } from "../errors.ts";
 import { process } from "../runtime/node_api.ts";
@@ -36,29 +36,30 @@ interface Koffi {
   view(address: bigint, bytes: number): ArrayBuffer;
 }
 
-/** A call of Corosync's libraries puts a buffer of 1 MiB on the stack, which is all that koffi gives unless told. */
+/** The stack size for koffi. Corosync's libraries put a buffer of 1 MiB on the stack, which is koffi's default size. */
 const stackBytes = 4 << 20;
 
-/** Found once: koffi takes no settings any more when it has opened a library. */
+/** Loaded only once, because koffi rejects settings after it has opened a library. */
 let found: Native | undefined;
 
-/** What Node can do with C. Throws NOT_SUPPORTED where there is neither `node:ffi` nor koffi. */
+/** Loads `node:ffi` or koffi. Throws NOT_SUPPORTED if both are missing. */
 export function nodeNative(): Native {
   return found ??= nodeFfi() ?? koffi();
 }
 
-function demandLinux(file: string | null): void {
+function requireLinux(file: string | null): void {
   if (file === null || process.platform === "linux") return;
-  throw new SamError("NOT_SUPPORTED", `C libraries are not called on ${process.platform}: Linux`);
+  throw new SamError("NOT_SUPPORTED", `cannot call C libraries on ${process.platform}: use Linux`);
 }
 
 function nodeFfi(): Native | undefined {
-  // The user chose what needs C, not the experiment: no warning about it in every instance.
+  // `node:ffi` prints a warning that it is experimental. Suppressed, because the user did not choose it and cannot act
+  // on it.
   const warn = process.emitWarning;
   process.emitWarning = () => {};
   try {
     const ffi = process.getBuiltinModule("node:ffi") as NodeFfi | undefined;
-    return ffi && ofNodeFfi(ffi);
+    return ffi && wrapNodeFfi(ffi);
   } catch {
     return undefined;
   } finally {
@@ -66,11 +67,11 @@ function nodeFfi(): Native | undefined {
   }
 }
 
-function ofNodeFfi(ffi: NodeFfi): Native {
-  const { lib } = ffi.dlopen(null, {}); // callbacks belong to a library: to this program
+function wrapNodeFfi(ffi: NodeFfi): Native {
+  const { lib } = ffi.dlopen(null, {}); // callbacks must belong to a library; this is the program itself
   return {
     open(file, functions) {
-      demandLinux(file);
+      requireLinux(file);
       const signatures = Object.entries<NativeSignature>(functions)
         .map(([name, { parameters, result }]) => [name, { arguments: parameters, return: result }]);
       const opened = ffi.dlopen(file, Object.fromEntries(signatures));
@@ -103,26 +104,28 @@ function koffi(): Native {
   } catch (cause) {
     throw new SamError(
       "NOT_SUPPORTED",
-      "this version of Node calls C libraries by the package koffi: npm install koffi, or use Node 26",
+      "cannot call C libraries: this version of Node needs the package koffi. Run npm install koffi, or use Node 26.",
       { cause },
     );
   }
-  let isRoomy = true;
+  let isStackLarge = true;
   try {
     koffi.config({ sync_stack_size: stackBytes });
   } catch {
-    isRoomy = false; // the application has opened a library before: its settings hold, and suffice for libc
+    // The application has already opened a library, so koffi's settings are fixed. They suffice for libc.
+    isStackLarge = false;
   }
   const types = (all: readonly NativeType[]) => all.map((type) => koffiTypes[type]);
-  // koffi gives a number for a 64-bit value that fits.
-  const wide = (value: number | bigint, type: NativeType) => type === "u64" ? BigInt(value) : value;
+  // koffi returns 64-bit values as numbers if they fit.
+  const toBigInt = (value: number | bigint, type: NativeType) =>
+    type === "u64" ? BigInt(value) : value;
   return {
     open(file, functions) {
-      demandLinux(file);
-      if (!isRoomy && file !== null && !file.startsWith("libc.")) {
+      requireLinux(file);
+      if (!isStackLarge && file !== null && !file.startsWith("libc.")) {
         throw new SamError(
           "LIBRARY",
-          `${file} needs a larger stack than koffi gives: call koffi.config({ sync_stack_size: ${stackBytes} }) before koffi opens the first library`,
+          `cannot use ${file}: it needs a larger stack than koffi provides. Call koffi.config({ sync_stack_size: ${stackBytes} }) before koffi opens its first library.`,
         );
       }
       const library = koffi.load(file);
@@ -131,7 +134,7 @@ function koffi(): Native {
           const call = library.func(name, koffiTypes[result], types(parameters));
           return [
             name,
-            (...args: readonly (number | bigint | Uint8Array)[]) => wide(call(...args), result),
+            (...args: readonly (number | bigint | Uint8Array)[]) => toBigInt(call(...args), result),
           ] as const;
         },
       );
@@ -144,7 +147,7 @@ function koffi(): Native {
       const type = koffi.pointer(koffi.proto("void", types(parameters)));
       const address = koffi.register(
         (...args: (number | bigint)[]) =>
-          called(...args.map((value, at) => wide(value, parameters[at]!))),
+          called(...args.map((value, at) => toBigInt(value, parameters[at]!))),
         type,
       );
       return { address: BigInt(address), close: () => koffi.unregister(address) };

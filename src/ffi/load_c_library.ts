@@ -1,8 +1,8 @@
-/** Chooses the module that calls C on this runtime. */
+/** Loads the access to C libraries for this runtime. */
 import { runtimeName } from "../runtime/load.ts";
 import type { Native } from "./c_library.ts";
 
-/** What this runtime can do with C. Rejects with NOT_SUPPORTED or ACCESS where that is nothing. */
+/** Loads this runtime's access to C libraries. Rejects with NOT_SUPPORTED or ACCESS if there is none. */
 export async function loadNative(): Promise<Native> {
   switch (runtimeName()) {
     case "deno":

@@ -1,11 +1,11 @@
-/** A file in memory: one mmap(2) for all runtimes. */
+/** Maps a file into memory on any runtime, with mmap(2). */
 import { loadNative } from "./load_c_library.ts";
 
-/** The beginning of a file, in memory that all who have mapped it share. */
+/** The mapped beginning of a file. All processes that map the file share this memory. */
 export interface Mapping {
-  /** The memory; it must not be used after `unmap()`. */
+  /** The mapped memory. It must not be used after `unmap()`. */
   readonly memory: ArrayBuffer;
-  /** Gives the memory back. */
+  /** Unmaps the memory. */
   unmap(): void;
 }
 
@@ -14,7 +14,10 @@ const shared = 1;
 const openReadWrite = 2;
 const failed = 2n ** 64n - 1n;
 
-/** Maps the first `size` bytes of the file at `path`; undefined where this runtime can or may not map memory. */
+/**
+ * Maps the first `size` bytes of the file at `path`. Resolves to undefined if this runtime cannot map memory, or may
+ * not.
+ */
 export async function mapPage(path: string, size: number): Promise<Mapping | undefined> {
   try {
     return mapByBun(path) ?? await mapByC(path, BigInt(size));
@@ -23,7 +26,7 @@ export async function mapPage(path: string, size: number): Promise<Mapping | und
   }
 }
 
-/** Bun has a function for it, in a tenth of the time that it takes to open the C library. */
+/** Maps with Bun's own function, which takes a tenth of the time that opening the C library takes. */
 function mapByBun(path: string): Mapping | undefined {
   const { Bun } = globalThis as unknown as {
     readonly Bun?: { mmap(path: string, options: object): Uint8Array<ArrayBuffer> };
@@ -31,7 +34,7 @@ function mapByBun(path: string): Mapping | undefined {
   let bytes = Bun?.mmap(path, { shared: true });
   return bytes && {
     memory: bytes.buffer,
-    unmap: () => bytes = undefined, // the memory goes back when it is collected
+    unmap: () => bytes = undefined, // Bun unmaps the memory when it collects the array
   };
 }
 

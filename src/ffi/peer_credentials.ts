@@ -1,8 +1,8 @@
-/** Who is at the other end of a Unix socket, as the kernel noted it when the connection was made. */
+/** Checks the user of the process at the other end of a Unix socket (`SO_PEERCRED`). */
 import { allocate } from "./c_memory.ts";
 import { loadNative } from "./load_c_library.ts";
 
-/** True if the process that has made a connection is of this user, or root's. */
+/** Returns true if the process that connected belongs to this user or to root. */
 type PeerCheck = (descriptor: number) => boolean;
 
 const socketLevel = 1;
@@ -10,7 +10,7 @@ const peerCredentials = 17;
 /** `struct ucred`: process id, user and group, 32 bits each. */
 const credentialBytes = 12;
 
-/** Opens what the check needs, for good. Rejects where C cannot be called. */
+/** Opens the C functions for the check; they stay open. Rejects if C cannot be called. */
 export async function openPeerCheck(): Promise<PeerCheck> {
   const native = await loadNative();
   const { functions: { getsockopt, geteuid } } = native.open("libc.so.6", {

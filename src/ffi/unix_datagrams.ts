@@ -1,11 +1,11 @@
-/** Datagrams to a Unix socket, which no runtime sends by itself: by calls of the C library, on Linux. */
+/** Sends datagrams to a Unix socket on Linux. It calls the C library, because no runtime can send them itself. */
 import { SamError } from "../errors.ts";
 import { allocate } from "./c_memory.ts";
 import { loadNative } from "./load_c_library.ts";
 
-/** One way to one socket. */
+/** A sender of datagrams to one socket. */
 interface Datagrams {
-  /** Sends at once, or throws LIBRARY: the socket is gone, or full. */
+  /** Sends a datagram, at most 4,096 bytes; the rest is cut off. Throws LIBRARY if the socket is gone or full. */
   send(text: string): void;
   close(): void;
 }
@@ -14,18 +14,21 @@ const unixFamily = 1;
 /** `SOCK_DGRAM | SOCK_CLOEXEC` */
 const kind = 2 | 0o2000000;
 /** `MSG_DONTWAIT | MSG_NOSIGNAL` */
-const neverWait = 0x40 | 0x4000;
+const sendFlags = 0x40 | 0x4000;
 const maxPathBytes = 107;
 const maxBytes = 4096;
 
 /**
- * Opens the way to the socket at `path`; `@` at its beginning is an abstract name. Rejects with NOT_SUPPORTED or ACCESS where C
- * cannot be called, and with INVALID_PARAM for what is no path.
+ * Opens a sender to the socket at `path`. A path that begins with `@` is an abstract name. Rejects with NOT_SUPPORTED
+ * or ACCESS if C cannot be called, and with INVALID_PARAM if `path` is not a valid socket path.
  */
 export async function openDatagrams(path: string): Promise<Datagrams> {
   const name = new TextEncoder().encode(path);
   if (!/^[/@]/.test(path) || name.length > maxPathBytes) {
-    throw new SamError("INVALID_PARAM", `${path} is no path of a socket`);
+    throw new SamError(
+      "INVALID_PARAM",
+      `${path} is not a socket path: it must begin with / or @ and have at most ${maxPathBytes} bytes`,
+    );
   }
   const native = await loadNative();
   const { functions: { socket, sendto, close }, close: closeLibrary } = native.open("libc.so.6", {
@@ -36,7 +39,10 @@ export async function openDatagrams(path: string): Promise<Datagrams> {
   const descriptor = socket(unixFamily, kind, 0) as number;
   if (descriptor < 0) {
     closeLibrary();
-    throw new SamError("LIBRARY", "no socket can be had");
+    throw new SamError(
+      "LIBRARY",
+      "cannot open a Unix socket: check the limit of file descriptors (ulimit -n)",
+    );
   }
   const address = allocate(native, 2 + maxPathBytes + 1);
   address.view.setUint16(0, unixFamily, true);
@@ -53,11 +59,16 @@ export async function openDatagrams(path: string): Promise<Datagrams> {
         descriptor,
         message.address,
         BigInt(bytes.length),
-        neverWait,
+        sendFlags,
         address.address,
         addressBytes,
       );
-      if (sent !== bytes.length) throw new SamError("LIBRARY", `${path} does not take a message`);
+      if (sent !== bytes.length) {
+        throw new SamError(
+          "LIBRARY",
+          `cannot send a message to ${path}: the socket is gone or full`,
+        );
+      }
     },
     close() {
       close(descriptor);

@@ -1,9 +1,9 @@
-/** The adapter for Bun; `bun_spawn.ts` has the part that starts processes. */
+/** The runtime adapter for Bun. `bun_spawn.ts` starts processes. */
 import { connectStream, listen } from "./bun_stream.ts";
 import { nodeApi, ownCommand, stdinIsTerminal } from "./node_api.ts";
 import type { Runtime } from "./runtime.ts";
 
-// The parts of the global `Bun` that are used here, so that the library needs no type package.
+// Declares only the used parts of the global `Bun`, so that the library needs no type package.
 interface BunLike {
   readonly isMainThread: boolean;
   sleep(ms: number): Promise<void>;
@@ -11,17 +11,20 @@ interface BunLike {
 
 const Bun = (globalThis as unknown as { Bun: BunLike }).Bun;
 
-/** As it is now: the program may put a fake in its place. */
+/** Bound when the library is loaded, because the program may replace `performance.now` with a fake. */
 const now = performance.now.bind(performance);
 
-/** A flag for the debugger, with a port that is free: this process cannot give up its own, and without one Bun does not start. */
+/**
+ * Replaces the port of an inspector flag with 0, which picks a free port. Bun cannot close this process's own
+ * inspector, and a program with the same port would not start.
+ */
 function withFreePort(flag: string): string {
   const [, name, host = "localhost"] =
     /^(--inspect(?:-brk|-wait)?)(?:=(?:(.*):)?[^:]*)?$/.exec(flag) ?? [];
   return name === undefined ? flag : `${name}=${host}:0`;
 }
 
-/** The adapter for Bun. */
+/** The runtime adapter for Bun. */
 export const bun: Runtime = {
   ...nodeApi,
   name: "bun",
@@ -31,10 +34,10 @@ export const bun: Runtime = {
   },
 
   now,
-  // Immediates run before the sockets are asked (measured: 300 of 300 arrivals missed), this after (0 of 300).
+  // Bun runs immediates before it polls the sockets (measured: 300 of 300 arrivals missed), and this after (0 of 300).
   settle: () => Bun.sleep(0),
 
-  // What only a server needs is loaded by a server alone.
+  // Imported here, because an active process must not wait for modules that only a server needs.
   spawn: async (command, link) => await (await import("./bun_spawn.ts")).spawn(command, link),
   temporaryFiles: async () => (await import("./node_temporary_files.ts")).temporaryFiles,
   // deno-lint-ignore require-await
@@ -49,5 +52,5 @@ export const bun: Runtime = {
   connectPort: (port) => connectStream({ hostname: "127.0.0.1", port }),
   inherited: (descriptor) => connectStream({ fd: descriptor }),
 
-  stackAccess: () => "none: Bun has no way to look into a loop that is blocked",
+  stackAccess: () => "none: Bun cannot capture the stack of a blocked event loop",
 };

@@ -1,4 +1,4 @@
-/** How a server starts processes on Bun: `Bun.spawn`. */
+/** Starts processes on Bun, with `Bun.spawn`. Only servers load this module. */
 import type { Signal } from "../core/signals.ts";
 import { connectStream } from "./bun_stream.ts";
 import { environment, kill } from "./node_api.ts";
@@ -11,7 +11,7 @@ interface BunLike {
     readonly pid: number;
     readonly exited: Promise<number>;
     readonly exitCode: number | null;
-    /** A number for a real-time signal, whatever the documentation says. */
+    /** The signal's name, or the number of a real-time signal (which Bun's documentation does not mention). */
     readonly signalCode: Signal | number | null;
     readonly stdio: readonly (number | null)[];
     readonly stdout: ReadableStream<Uint8Array>;
@@ -55,7 +55,7 @@ export async function spawn(
     return { code: null, signal: typeof signalCode === "number" ? `SIG${signalCode}` : signalCode };
   });
   const connected = link && connectStream({ fd: child.stdio[descriptor] }).catch((error) => {
-    child.kill("SIGKILL"); // it cannot be talked to
+    child.kill("SIGKILL"); // without its link, the process cannot be supervised
     throw spawnError(command, error);
   });
   return {

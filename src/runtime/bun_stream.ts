@@ -1,4 +1,4 @@
-/** A `Stream` over a socket of `Bun.connect` or `Bun.listen`. */
+/** Streams over sockets of `Bun.connect` and `Bun.listen`. */
 import type { Listener, Stream } from "./runtime.ts";
 
 interface BunLike {
@@ -16,7 +16,7 @@ interface BunSocket {
 
 const Bun = (globalThis as unknown as { Bun: BunLike }).Bun;
 
-/** A stream over a socket; what the kernel does not take at once waits here until it drains. */
+/** A stream over a Bun socket. Bytes that the kernel does not take at once wait here until the socket drains. */
 class SocketStream implements Stream {
   readonly #socket: BunSocket;
   #waiting: Uint8Array[] = [];
@@ -69,7 +69,7 @@ class SocketStream implements Stream {
     this.end("closed");
   }
 
-  /** The kernel has room again. */
+  /** Sends the waiting bytes. Called when the kernel has room again. */
   drain(): void {
     const waiting = this.#waiting.splice(0);
     for (const bytes of waiting) this.write(bytes);
@@ -98,7 +98,6 @@ const handlers = {
   error: (socket: BunSocket, error: Error) => socket.data.stream.end(error.message),
 };
 
-/** Listens on a Unix socket. */
 export function listen(path: string, onStream: (stream: Stream) => void): Listener {
   const listener = Bun.listen({
     unix: path,
@@ -114,7 +113,7 @@ export function listen(path: string, onStream: (stream: Stream) => void): Listen
   return { close: () => listener.stop(false) };
 }
 
-/** Connects to an address, or takes over a descriptor. */
+/** Connects to an address, or opens an inherited file descriptor. */
 export async function connectStream(where: object): Promise<Stream> {
   const socket = await Bun.connect({
     ...where,

@@ -1,21 +1,23 @@
 /**
- * The adapter for Deno. An active process over `unix` or `shm` loads nothing of `node:`, which would add 12 to 40 ms to its start.
- * Each permission that is missing is an ACCESS error that names the flag. `deno_spawn.ts` has the part that starts processes.
+ * The runtime adapter for Deno. `deno_spawn.ts` starts processes.
+ *
+ * An active process over `unix` or `shm` loads no `node:` module, because that would add 12 to 40 ms to its start. A
+ * missing permission fails with ACCESS and names the flag to add.
  */
 import type { Signal } from "../core/signals.ts";
 import {
-  allowed,
-  demand,
-  denial,
+  accessError,
+  checkFlags,
   executable,
   granted,
   grantedAll,
-  refuseMore,
+  requirePermissions,
+  withSamErrors,
 } from "./deno_permissions.ts";
 import { interception, launch } from "./launch.ts";
 import type { RandomFile, Runtime, Stream } from "./runtime.ts";
 
-// The parts of the global `Deno` that are used here, so that the library needs no type package.
+// Declares only the used parts of the global `Deno`, so that the library needs no type package.
 interface DenoLike {
   readonly pid: number;
   readonly stdin: { isTerminal(): boolean };
@@ -58,32 +60,33 @@ interface DenoConn {
 const Deno = (globalThis as unknown as { Deno: DenoLike }).Deno;
 
 /**
- * A global function as it is now, whatever the program puts in its place: the timers of browsers, or fakes for its tests. Looked
- * at when it is needed: the first look at a timer makes Deno load its Node layer (4 ms).
+ * Returns a global function as it was when the library was loaded. The program may replace it later, for example with a
+ * fake timer. A getter is called only when the function is used, because the first access to a timer makes Deno load
+ * its Node layer (4 ms).
  */
-function kept<Args extends unknown[], Result>(name: string): (...args: Args) => Result {
+function originalGlobal<Args extends unknown[], Result>(name: string): (...args: Args) => Result {
   const { get, value } = Object.getOwnPropertyDescriptor(globalThis, name)!;
   return (...args) => (get ? get.call(globalThis) : value)(...args);
 }
-const setTimeout = kept<[callback: () => void, delayMs: number], number>("setTimeout");
-const clearTimeout = kept<[id: number], void>("clearTimeout");
+const setTimeout = originalGlobal<[callback: () => void, delayMs: number], number>("setTimeout");
+const clearTimeout = originalGlobal<[id: number], void>("clearTimeout");
 const now = performance.now.bind(performance);
 
 interface AtomicsWithWaitAsync {
   waitAsync(cell: Int32Array, index: 0, value: 0, delayMs: number): { value: Promise<string> };
 }
-/** A timer that holds no event loop and is no earlier than this may be some milliseconds late. */
+/** A timer of at least this delay, which does not keep the event loop alive, may fire some milliseconds late. */
 const farMs = 1000;
-/** The time after which bytes are offered again to a kernel that had no room for them. */
+/** Milliseconds before a retry when the kernel's buffer was full. */
 const fullMs = 5;
 const later = (callback: () => void) => void setTimeout(callback, fullMs);
-/** The time after which a listener accepts again when it could not, for want of a descriptor, say. */
+/** Milliseconds before a listener accepts again after a failure, for example for lack of file descriptors. */
 const acceptAgainMs = 100;
 
-/** Ends the process, also when the program's `Deno.exit` has been taken away. */
+/** The original `Deno.exit`. `takeOver()` replaces the one that the program sees. */
 const exit: (code: number) => never = Deno.exit.bind(Deno);
 
-/** The adapter for Deno. */
+/** The runtime adapter for Deno. */
 export const deno: Runtime = {
   name: "deno",
   limitsWrites: true,
@@ -104,21 +107,21 @@ export const deno: Runtime = {
     if (!hold) Deno.unrefTimer(timer);
     return () => clearTimeout(timer);
   },
-  // A timer, because immediates run before the sockets are asked (measured: 300 of 300 arrivals missed).
+  // A timer, because Deno runs immediates before it polls the sockets (measured: 300 of 300 arrivals missed).
   settle: () => new Promise((resolve) => setTimeout(resolve, 0)),
   settleMs: 3,
 
-  // What only a server needs, or one transport, is loaded when it is needed: each module is a fifth of a millisecond.
+  // Modules that only a server or one transport needs are imported on demand, because each takes 0.2 ms to load.
   spawn: async (command, link) => await (await import("./deno_spawn.ts")).spawn(command, link),
   async self() {
-    const { ownWords } = await import("./deno_command_line.ts");
-    const words = await ownWords();
+    const { ownCommandLine } = await import("./deno_command_line.ts");
+    const words = await ownCommandLine();
     return { file: executable(words[0]), flags: words.slice(1), args: [], cwd: launch.cwd };
   },
   async defaultFlags() {
     return await (await import("./deno_command_line.ts")).moduleFlags();
   },
-  checkFlags: refuseMore,
+  checkFlags,
   exists(path) {
     if (!granted("read", path)) return true;
     try {
@@ -132,7 +135,7 @@ export const deno: Runtime = {
     try {
       Deno.kill(pid, signal);
     } catch (error) {
-      if ((error as Error).name !== "NotFound") throw denial(error) ?? error;
+      if ((error as Error).name !== "NotFound") throw accessError(error) ?? error;
     }
   },
   readText(path, maxBytes) {
@@ -159,7 +162,7 @@ export const deno: Runtime = {
     try {
       for (let at = 0; at < bytes.length;) at += await to.write(bytes.subarray(at));
     } catch {
-      // nobody reads it any more
+      // the stream has no reader any more
     }
   },
 
@@ -169,13 +172,13 @@ export const deno: Runtime = {
       try {
         Deno.removeSync(path);
       } catch {
-        // missing, or not empty: not ours to remove
+        // missing, or a directory that contains files of other programs
       }
     }
   },
   listen(path, onStream) {
-    return allowed(async () => {
-      demandSocket(path);
+    return withSamErrors(async () => {
+      requireSocketPermissions(path);
       const listener = Deno.listen({ transport: "unix", path });
       let isClosed = false;
       (async () => {
@@ -194,21 +197,21 @@ export const deno: Runtime = {
           try {
             listener.close();
           } catch {
-            // closed already
+            // already closed
           }
         },
       });
     }, `open the socket ${path}`);
   },
   connect: (path) =>
-    allowed(async () => {
-      demandSocket(path);
+    withSamErrors(async () => {
+      requireSocketPermissions(path);
       return connectionStream(await Deno.connect({ transport: "unix", path }));
     }, `open the socket ${path}`),
   async probePort(hostname, port, over) {
     const what = `connect to ${hostname}:${port}`;
-    demand(what, [["net", `${hostname}:${port}`, `${hostname}:${port}`]]);
-    const connecting = allowed(() => Deno.connect({ hostname, port, signal: over }), what);
+    requirePermissions(what, [["net", `${hostname}:${port}`, `${hostname}:${port}`]]);
+    const connecting = withSamErrors(() => Deno.connect({ hostname, port, signal: over }), what);
     const closing = connecting.then((connection) => connection.close());
     await new Promise<void>((resolve, reject) => {
       over.addEventListener("abort", () => reject(over.reason));
@@ -216,18 +219,18 @@ export const deno: Runtime = {
     });
   },
   connectPort: (port) =>
-    allowed(async () => {
+    withSamErrors(async () => {
       const hostname = "127.0.0.1";
       const what = "open the inspector of the program";
-      demand(what, [["net", `${hostname}:${port}`, `${hostname}:${port}`]]);
+      requirePermissions(what, [["net", `${hostname}:${port}`, `${hostname}:${port}`]]);
       return connectionStream(await Deno.connect({ hostname, port }));
     }, "open the inspector of the program"),
   inherited: async (descriptor) =>
     await (await import("./deno_inherited.ts")).inherited(descriptor, later),
   openFile(path, create) {
     const what = `open the shared file ${path}`;
-    return allowed(() => {
-      demand(what, fileNeeds(path));
+    return withSamErrors(() => {
+      requirePermissions(what, fileNeeds(path));
       const how = { read: true, write: true, createNew: create, ...(create && { mode: 0o600 }) };
       return Promise.resolve(randomFile(Deno.openSync(path, how)));
     }, what);
@@ -245,7 +248,7 @@ export const deno: Runtime = {
     return () => Deno.removeSignalListener(signal, listener);
   },
   takeOver(onStray) {
-    // Registered signal listeners cannot be asked for here.
+    // Deno cannot list the program's signal listeners, so they stay.
     interception.handle = (event) => {
       event.preventDefault();
       event.stopImmediatePropagation();
@@ -257,7 +260,7 @@ export const deno: Runtime = {
   exit,
 };
 
-/** The limit of an answer, which hardly ever passes: kept by V8, without the cost of `setTimeout`. */
+/** Schedules a distant timeout, which is nearly always canceled, without the cost of `setTimeout`. */
 function scheduleFar(callback: () => void, delayMs: number): () => void {
   const cell = new Int32Array(new SharedArrayBuffer(4));
   const { value } = (Atomics as unknown as AtomicsWithWaitAsync).waitAsync(cell, 0, 0, delayMs);
@@ -265,7 +268,10 @@ function scheduleFar(callback: () => void, delayMs: number): () => void {
   return () => Atomics.notify(cell, 0);
 }
 
-/** Deno lets nobody into /proc who may not do everything; what is there may be gone at any time. */
+/**
+ * Reads something in /proc; undefined if it is not accessible. Deno grants access to /proc only with all permissions,
+ * and a process may end between two reads.
+ */
 function inProc<T>(look: () => T): T | undefined {
   if (!grantedAll()) return undefined;
   try {
@@ -275,35 +281,41 @@ function inProc<T>(look: () => T): T | undefined {
   }
 }
 
-/** Reading and writing what is in a directory of ours; the flags name the directory around it, which is known before. */
+/**
+ * The permissions for a file in a private directory. An error message names the parent of that directory, because the
+ * user cannot know the private directory's name in advance.
+ */
 function fileNeeds(path: string): ["read" | "write", string, string][] {
   const around = path.split("/").slice(0, -2).join("/") || "/";
   return [["read", path, around], ["write", path, around]];
 }
 
-/** The path of a socket is never known before: net access cannot be narrowed to it. */
-function demandSocket(path: string): void {
-  demand(`open the socket ${path}`, [["net", `unix:${path}`], ...fileNeeds(path)]);
+/**
+ * Requires the permissions for a socket. The path is not known in advance, so the message asks for all of
+ * `--allow-net`.
+ */
+function requireSocketPermissions(path: string): void {
+  requirePermissions(`open the socket ${path}`, [["net", `unix:${path}`], ...fileNeeds(path)]);
 }
 
 /**
- * Tokio lets a task do 128 operations before it must yield; what is written after that waits for the event loop, which a
- * program that never yields does not reach.
+ * The limit of writes between two turns of the event loop. Deno's scheduler (Tokio) allows a task 128 operations before
+ * it must yield. Later writes wait for the event loop, so in a loop that never yields they do not reach the kernel.
  */
 const maxUnyieldedWrites = 100;
 
-/** The longest write that the kernel takes whole or not at all; of a longer one it may take a part. */
+/** Writes up to this size are taken by the kernel as a whole or not at all. It may take only a part of a longer one. */
 const wholeBytes = 32 * 1024;
 
-/** So much is read at once where much arrives. */
+/** The limit of the read buffer, in bytes. */
 const maxReadBytes = 64 * 1024;
 
-/** A stream over a connection. Its writes go to the kernel at once, in order, when there is room. */
+/** Makes a stream of a connection. Writes go to the kernel at once and in order, as long as it has room. */
 function connectionStream(connection: DenoConn): Stream {
   let ended = false;
   let unyielded = 0;
   let unsent = 0;
-  /** What waits until a long write is over; null where there is none. */
+  /** Writes that wait until a long write has finished; null if no long write is under way. */
   let behind: Uint8Array[] | null = null;
   let onEnd: (detail: string) => void = () => {};
   const end = (detail: string) => {
@@ -312,7 +324,7 @@ function connectionStream(connection: DenoConn): Stream {
     try {
       connection.close();
     } catch {
-      // closed by the runtime
+      // already closed by the runtime
     }
     onEnd(detail);
   };
@@ -350,7 +362,8 @@ function connectionStream(connection: DenoConn): Stream {
     read(onData, whenEnded) {
       onEnd = whenEnded;
       (async () => {
-        let buffer = new Uint8Array(1024); // enough for all but data, and there may be thousands of connections
+        // Small at first, because a server may have thousands of connections. It grows when data arrive.
+        let buffer = new Uint8Array(1024);
         try {
           for (;;) {
             const count = await connection.read(buffer);

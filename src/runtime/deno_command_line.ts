@@ -1,7 +1,7 @@
-/** How this Deno program was started, which Deno itself does not tell in full. */
+/** The command line of this Deno program. Deno's own API does not return its flags. */
 import { SamError } from "../errors.ts";
 import { launch } from "./launch.ts";
-import { absolute, allowed, demand, grantedAll } from "./deno_permissions.ts";
+import { absolute, grantedAll, requirePermissions, withSamErrors } from "./deno_permissions.ts";
 
 interface DenoLike {
   readonly args: readonly string[];
@@ -14,27 +14,27 @@ interface DenoLike {
 }
 const Deno = (globalThis as unknown as { Deno: DenoLike }).Deno;
 
-/** The inspector at a port that is free. */
+/** Opens the inspector on a free port. */
 const anyInspector = "--inspect=127.0.0.1:0";
 
 let words: Promise<readonly string[]> | undefined;
 
 /**
- * The command line of this process. Deno does not tell its flags, and /proc is closed to restricted programs, so a
- * shell is asked, which needs no more than `--allow-run`.
+ * Resolves to the command line of this process, without `--watch`. Rejects with NOT_SUPPORTED if the program cannot be
+ * started again by it.
  */
-export function ownWords(): Promise<readonly string[]> {
+export function ownCommandLine(): Promise<readonly string[]> {
   return words ??= (async () => {
     if (Deno.build.standalone) return [Deno.execPath(), ...Deno.args];
     const text = await commandLine();
     const found = text.split("\0").slice(0, -1);
     if (found.length > 1 && found[1] !== "") {
-      // With --watch, which is the server's to do, no instance would ever end.
+      // An instance with --watch would never end, so only the server watches.
       const script = scriptAt(found);
       if (found.slice(1, script + 1).includes("-")) {
         throw new SamError(
           "NOT_SUPPORTED",
-          "a program from standard input cannot be run again: put it into a file",
+          "SAM cannot restart a program that was read from standard input: put it into a file",
         );
       }
       return found.filter((word, at) => at > script || !/^--watch/.test(word));
@@ -42,15 +42,15 @@ export function ownWords(): Promise<readonly string[]> {
     throw new SamError(
       "NOT_SUPPORTED",
       found.length > 1
-        ? "process.title has overwritten the command line of this program: set it after register()"
-        : "this system does not tell the command line of a process (no /proc), so a program cannot become its own server: run it with `sam run`, or call supervise() in another program",
+        ? "cannot read the command line of this program, because process.title has overwritten it: set process.title after register()"
+        : "this system has no /proc, so a program cannot become its own server: start it with `sam run`, or call supervise() in another program",
     );
   })();
 }
 
 let line: Promise<string> | undefined;
 
-/** The command line of this process, each word with a NUL after it; empty where the system does not tell it. */
+/** Resolves to the command line of this process, each word followed by NUL; empty if the system has no /proc. */
 function commandLine(): Promise<string> {
   return line ??= readCommandLine();
 }
@@ -64,60 +64,67 @@ async function readCommandLine(): Promise<string> {
       return "";
     }
   }
-  const what = "read the command line of this program, to run it again with the same permissions";
-  demand(what, [["run", "sh", "deno,sh"]]);
-  return await allowed(async () => {
+  // Deno does not let a restricted program read /proc. A shell can, and needs only `--allow-run`.
+  const what = "read the command line of this program, to restart it with the same permissions";
+  requirePermissions(what, [["run", "sh", "deno,sh"]]);
+  return await withSamErrors(async () => {
     const shell = new Deno.Command("sh", { args: ["-c", "cat /proc/$PPID/cmdline"] });
     return new TextDecoder().decode((await shell.output()).stdout);
   }, what);
 }
 
-/** The flags that a module gets where the user names none: ours. */
+/** Resolves to the flags for a module whose flags the user has not set: the flags of this process. */
 export async function moduleFlags(): Promise<readonly string[]> {
   if (Deno.build.standalone) return ["run"];
-  // On macOS, and where /proc is not mounted: all permissions are what a program gets from Node and Bun, too.
+  // Without /proc (on macOS, for example), the flags are unknown. With `-A`, a program gets no more than on Node and
+  // Bun.
   if (await commandLine() === "") {
     if (grantedAll()) return ["run", "-A"];
     throw new SamError(
       "NOT_SUPPORTED",
-      `this system does not tell the flags of this program (no /proc): say which the program gets, as in { module, runtime: { name: "deno", flags: ["--allow-net"] } }`,
+      `cannot find out the Deno flags of this process, because this system has no /proc: set the flags of the program, as in { module, runtime: { name: "deno", flags: ["--allow-net"] } }`,
     );
   }
-  return flagsOf(await ownWords()).map((flag) =>
-    // Our inspector has its port already.
+  return flagsOf(await ownCommandLine()).map((flag) =>
+    // This process's own inspector already uses its port.
     /^--inspect(=|$)/.test(flag) ? anyInspector : absolute(flag, launch.cwd)
   );
 }
 
-/** Where the module stands on a command line that begins with the executable; its length where there is none. */
+/** The index of the module on a command line that begins with the executable; the line's length if there is none. */
 function scriptAt(line: readonly string[]): number {
-  // Deno tells the arguments of the program that it runs; other subcommands have more words behind their flags.
+  // For `deno run`, `Deno.args` is everything after the module. Other subcommands have further words after their flags.
   if (line[1] === "run" || !subcommands.includes(line[1]!)) {
     return line.length - 1 - Deno.args.length;
   }
   const at = line.findIndex((word, at) =>
     at > 0 && !word.startsWith("-") && !(at === 1 && subcommands.includes(word)) &&
-    !valued.includes(line[at - 1] ?? "")
+    !flagsWithValue.includes(line[at - 1] ?? "")
   );
   return at < 0 ? line.length : at;
 }
 
-/** The flags of a Deno command line that hold for any module: those of `deno run`, of other subcommands some. */
+/**
+ * The flags of a Deno command line that apply to any module: all those of `deno run`, and some of other subcommands.
+ */
 function flagsOf(line: readonly string[]): readonly string[] {
   const flags = line.slice(1, scriptAt(line));
   if (flags[0] === "run") return flags;
   if (!subcommands.includes(flags[0] ?? "")) return ["run", ...flags];
   return [
     "run",
-    ...flags.filter((word, at) => shared.test(word) || sharedValued.includes(flags[at - 1] ?? "")),
+    ...flags.filter((word, at) =>
+      sharedFlags.test(word) || sharedFlagsWithValue.includes(flags[at - 1] ?? "")
+    ),
   ];
 }
 
 const subcommands = ["run", "serve", "test", "bench", "eval", "repl", "task"];
-/** Flags whose value is a word of its own, for `deno run` and others. */
-const sharedValued = ["-c", "--config", "--import-map", "--cert"];
-const valued = [
-  ...sharedValued,
+/** Flags of `deno run` and other subcommands whose value is the next word. */
+const sharedFlagsWithValue = ["-c", "--config", "--import-map", "--cert"];
+/** All flags whose value is the next word. */
+const flagsWithValue = [
+  ...sharedFlagsWithValue,
   "--lock",
   "--location",
   "--seed",
@@ -134,6 +141,8 @@ const valued = [
   "--junit-path",
   "--reporter",
 ];
-/** Flags that `deno test` and the like share with `deno run`: permissions, configuration, where modules come from. */
-const shared =
+/**
+ * Flags that `deno test` and other subcommands share with `deno run`: permissions, configuration, module resolution.
+ */
+const sharedFlags =
   /^(-[APRWNESI]+(=.*)?|-c|-q|--(allow|deny|ignore)-.*|--(permission-set|no-prompt|quiet|config|no-config|import-map|cert|no-lock|no-check|cached-only|no-remote|no-npm|node-modules-dir|vendor|env-file|unstable|v8-flags)([=-].*)?)$/s;

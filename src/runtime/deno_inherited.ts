@@ -1,6 +1,7 @@
 /**
- * A descriptor that a Deno program has inherited. Deno has no stream for it, so it is a socket of `node:net`; and where `--allow-ffi`
- * allows it, two calls of the C library do what neither can.
+ * A stream over a file descriptor that a Deno program has inherited. Deno itself cannot open one, so this uses a socket
+ * of `node:net`. With `--allow-ffi`, two C functions do what neither Deno nor `node:net` can: set close-on-exec, and
+ * write in a loop that never yields.
  */
 import { socketStream } from "./node_stream.ts";
 import type { Stream } from "./runtime.ts";
@@ -18,10 +19,10 @@ interface DenoLike {
 
 const setDescriptorFlags = 2;
 const closeOnExec = 1;
-/** MSG_DONTWAIT and MSG_NOSIGNAL. */
+/** `MSG_DONTWAIT | MSG_NOSIGNAL` */
 const sendFlags = 0x4040;
 
-/** The calls; undefined where they cannot be made. */
+/** Opens the C functions; undefined without `--allow-ffi`, and outside Linux. */
 function openLibrary(): ReturnType<DenoLike["dlopen"]>["symbols"] | undefined {
   const { Deno } = globalThis as unknown as { Deno: DenoLike };
   if (
@@ -37,13 +38,16 @@ function openLibrary(): ReturnType<DenoLike["dlopen"]>["symbols"] | undefined {
   }
 }
 
-/** A stream over a descriptor. `later` calls back after a moment in which the kernel may have got room. */
+/**
+ * Opens a stream on a file descriptor. `later` calls back after a short delay, for a retry when the kernel's buffer was
+ * full.
+ */
 export async function inherited(
   descriptor: number,
   later: (callback: () => void) => void,
 ): Promise<Stream> {
   const library = openLibrary();
-  library?.fcntl(descriptor, setDescriptorFlags, closeOnExec); // programs that this one starts do not get it
+  library?.fcntl(descriptor, setDescriptorFlags, closeOnExec); // so that child processes do not inherit the link
   const { Socket } = await import("node:net");
   const socket = new Socket({ fd: descriptor, readable: true, writable: true });
   if (!library) return socketStream(socket);

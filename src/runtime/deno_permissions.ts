@@ -1,6 +1,6 @@
 /**
- * What a Deno program may do. Everything is asked before it is done, because Deno would ask the user at the terminal, and
- * a server has nobody there.
+ * Deno's permissions. Every permission is checked before it is used. Otherwise Deno would prompt on the terminal, where
+ * a server has no user to answer.
  */
 import { SamError } from "../errors.ts";
 
@@ -15,7 +15,7 @@ interface DenoLike {
 }
 const Deno = (globalThis as unknown as { Deno: DenoLike }).Deno;
 
-/** The permissions of Deno, and the key that narrows each. */
+/** Deno's permissions, each with the key that narrows it to one value. */
 const narrowedBy = {
   read: "path",
   write: "path",
@@ -28,7 +28,7 @@ const narrowedBy = {
 } as const;
 type Permission = keyof typeof narrowedBy;
 
-/** The letters that stand for permissions on a command line. */
+/** The short flags of Deno's permissions. */
 const letters: Readonly<Record<string, Permission>> = {
   R: "read",
   W: "write",
@@ -39,20 +39,21 @@ const letters: Readonly<Record<string, Permission>> = {
 };
 
 /**
- * True if this process has a permission, for all or for one path, host, variable, command …, with no exception below that:
- * Deno makes one of itself, where it may be run and lies in a directory that may be written.
+ * True if this process has a permission without exceptions, in general or for one value (path, host, variable, command
+ * …). Deno itself adds one exception: if a program may run Deno and may write to its directory, the executable is still
+ * not writable.
  */
 export function granted(name: Permission, value?: string): boolean {
   const status = query(name, value);
   return status?.state === "granted" && !status.partial;
 }
 
-/** The same, with exceptions or without. */
-export function grantedMostly(name: Permission, value: string): boolean {
+/** True if this process has a permission for one value, with or without exceptions. */
+export function grantedWithExceptions(name: Permission, value: string): boolean {
   return query(name, value)?.state === "granted";
 }
 
-/** Asks in general first: Deno remembers each value that it was ever asked for. */
+/** Queries the general permission first, because Deno remembers every specific value that was queried. */
 function query(name: Permission, value: string | undefined): PermissionStatus | undefined {
   try {
     const all = Deno.permissions.querySync({ name });
@@ -63,18 +64,21 @@ function query(name: Permission, value: string | undefined): PermissionStatus | 
   }
 }
 
-/** True if this process has all permissions, as with `-A`: Deno lets nobody else into /proc and /dev. */
+/** True if this process has all permissions, as with `-A`. Deno requires that for /proc and /dev. */
 export function grantedAll(): boolean {
   return (Object.keys(narrowedBy) as Permission[]).every((name) => granted(name));
 }
 
-/** Throws ACCESS, with the flags to add, when a permission is missing: its name, what for, and the value to name in the flag. */
-export function demand(
+/**
+ * Throws ACCESS, with the flags to add, if a permission is missing. `what` names the action. Each need is a permission,
+ * the value that it is for, and the value for the flag in the message (without it, the flag has no value).
+ */
+export function requirePermissions(
   what: string,
   needs: readonly (readonly [name: Permission, value: string, flagValue?: string])[],
 ): void {
   const missing = needs.filter(([name, value, flagValue = value]) =>
-    !grantedMostly(name, flagValue) && !grantedMostly(name, value)
+    !grantedWithExceptions(name, flagValue) && !grantedWithExceptions(name, value)
   ).map(([name, , flagValue]) =>
     `--allow-${name}${flagValue === undefined ? "" : `=${flagValue}`}`
   );
@@ -82,43 +86,49 @@ export function demand(
   throw new SamError("ACCESS", `cannot ${what}: run Deno with ${missing.join(" ")}`);
 }
 
-/** Runs what needs a permission; one that is missing becomes an ACCESS error. */
-export async function allowed<T>(action: () => Promise<T>, what: string, cure = ""): Promise<T> {
+/** Runs an action. A failure that is no SamError becomes one: ACCESS if a permission is missing, else LIBRARY. */
+export async function withSamErrors<T>(
+  action: () => Promise<T>,
+  what: string,
+  remedy = "",
+): Promise<T> {
   try {
     return await action();
   } catch (cause) {
     if (cause instanceof SamError) throw cause;
     const { name, message } = cause as Error;
     const code = name === "NotCapable" || name === "PermissionDenied" ? "ACCESS" : "LIBRARY";
-    throw new SamError(code, `cannot ${what}: ${message}${cure}`, { cause });
+    throw new SamError(code, `cannot ${what}: ${message}${remedy}`, { cause });
   }
 }
 
-/** The error for a signal that may not be sent; undefined where it failed otherwise. */
-export function denial(cause: unknown): SamError | undefined {
+/** Returns an ACCESS error for a signal that was not permitted; undefined for any other failure. */
+export function accessError(cause: unknown): SamError | undefined {
   const { name, message } = cause as Error;
   if (name === "NotCapable") return new SamError("ACCESS", message, { cause });
   if (name !== "PermissionDenied") return undefined;
-  return new SamError("ACCESS", "it runs as another user", { cause });
+  return new SamError("ACCESS", "the process runs as another user", { cause });
 }
 
-/** The directory for temporary files, as far as this process may know it. */
+/** The directory for temporary files: `TMPDIR`, or /tmp if this process may not read that variable. */
 export function temporaryDirectory(): string {
   return (granted("env", "TMPDIR") && Deno.env.get("TMPDIR")) || "/tmp";
 }
 
-/** Throws ACCESS when a flag of `deno run`, in `cwd`, would give a program more than this process has. */
-export function refuseMore(flags: readonly string[], cwd: string | undefined): void {
+/**
+ * Throws ACCESS if a flag of `deno run`, in `cwd`, would give a program a permission that this process does not have.
+ */
+export function checkFlags(flags: readonly string[], cwd: string | undefined): void {
   if (grantedAll()) return;
-  const more = flags.find((flag) => givesMore(absolute(flag, cwd)));
+  const more = flags.find((flag) => exceedsOwn(absolute(flag, cwd)));
   if (more === undefined) return;
   throw new SamError(
     "ACCESS",
-    `the flag ${more} would give the program a permission that this process does not have: run this process with it too, or leave program.runtime.flags out, then the program gets the permissions of this process`,
+    `the flag ${more} would give the program a permission that this process does not have. Run this process with that flag too, or leave out program.runtime.flags: the program then gets the permissions of this process.`,
   );
 }
 
-/** A flag whose paths are those it would have in `cwd`, so that it means the same elsewhere. */
+/** Makes the paths of a permission flag absolute, relative to `cwd`, so that the flag works in any directory. */
 export function absolute(flag: string, cwd: string | undefined): string {
   const [, start, name, values] = /^(--[a-z]+-(read|write|ffi|run)=|-R=|-W=)(.*)$/s.exec(flag) ??
     [];
@@ -130,7 +140,8 @@ export function absolute(flag: string, cwd: string | undefined): string {
   return start + values.split(",").map(each).join(",");
 }
 
-function givesMore(flag: string): boolean {
+/** True if a flag gives a permission that this process does not have. */
+function exceedsOwn(flag: string): boolean {
   const [, word, all, value] = /^--(allow-([a-z]+)|permission-set)(?:=(.*))?$/s.exec(flag) ?? [];
   if (word !== undefined) {
     return !(all !== undefined && Object.hasOwn(narrowedBy, all)) ||
@@ -151,7 +162,10 @@ function grantedEach(name: Permission, values: string | undefined): boolean {
     : values.split(",").every((value) => value !== "" && granted(name, value));
 }
 
-/** Our executable under a name that we may run: its path, as the user called it, or the one on PATH. */
+/**
+ * The Deno executable, under a name that this process has permission to run. Tries its path, the name on the command
+ * line, and `deno` on PATH.
+ */
 export function executable(called?: string): string {
   const path = Deno.execPath();
   const names = [path, ...(called === undefined ? [] : [called]), "deno"];

@@ -1,7 +1,7 @@
-/** How a server starts processes on Deno: `Deno.Command`. */
+/** Starts processes on Deno, with `Deno.Command`. Only servers load this module. */
 import { SamError } from "../errors.ts";
 import type { Signal } from "../core/signals.ts";
-import { demand, denial } from "./deno_permissions.ts";
+import { accessError, requirePermissions } from "./deno_permissions.ts";
 import type { Child, Command, Exit, Stdio, Stream } from "./runtime.ts";
 import { spawnError } from "./spawn_error.ts";
 import { webOutput } from "./web_output.ts";
@@ -18,7 +18,9 @@ interface DenoChild {
   kill(signal: Signal): void;
   unref(): void;
 }
-/** What `Deno.Command` knows of further descriptors; not documented, and asked for before it is used. */
+/**
+ * Deno's undocumented functions for more than three file descriptors. They are checked before use, because they may go.
+ */
 interface DenoInternal {
   readonly kExtraStdio?: symbol;
   getExtraPipeRids?(child: DenoChild): number[];
@@ -40,10 +42,10 @@ export async function spawn(
   if (link && !extra) {
     throw new SamError(
       "NOT_SUPPORTED",
-      'this version of Deno cannot hand a descriptor to a child: use transport "unix"',
+      'this version of Deno cannot pass a file descriptor to a child process: use transport "unix"',
     );
   }
-  demand(`start ${command.file}`, [["run", command.file, command.file]]);
+  requirePermissions(`start ${command.file}`, [["run", command.file, command.file]]);
   const name = (stdio: Stdio) => ({ inherit: "inherit", ignore: "null", tee: "piped" })[stdio];
   const outputs = ([1, 2] as const).filter((descriptor) => command.stdio[descriptor] === "tee");
   let child: DenoChild;
@@ -61,12 +63,12 @@ export async function spawn(
   } catch (error) {
     throw spawnError(command, error);
   }
-  let isGone = false; // which Deno itself does not note where it refuses to tell the status
+  let isGone = false; // Deno does not notice the end of a process whose status it cannot report
   return {
     pid: child.pid,
     exited: child.status.then(
       ({ code, signal }): Exit => signal ? { code: null, signal } : { code, signal: null },
-      exitOfUnnamed,
+      exitByRealTimeSignal,
     ).finally(() => isGone = true),
     stream: extra ? pipeStream(internal!, internal!.getExtraPipeRids!(child)[0]!) : null,
     outputs: outputs.map((each) => webOutput(each, each === 1 ? child.stdout : child.stderr)),
@@ -74,21 +76,24 @@ export async function spawn(
       try {
         if (!isGone) child.kill(signal);
       } catch (error) {
-        const denied = denial(error);
-        if (denied) throw denied; // else it has ended
+        const denied = accessError(error);
+        if (denied) throw denied; // any other failure means that the process has ended
       }
     },
     release: () => child.unref(),
   };
 }
 
-/** The exit of a process that a real-time signal ended: Deno throws in place of a status, with the number in the message. */
-function exitOfUnnamed({ message }: Error): Exit {
+/**
+ * The exit of a process that a real-time signal ended. Deno rejects its status, with the signal's number in the
+ * message.
+ */
+function exitByRealTimeSignal({ message }: Error): Exit {
   const [, number] = /signal: (\d+)/.exec(message) ?? [];
   return number ? { code: null, signal: `SIG${Number(number)}` } : { code: 1, signal: null };
 }
 
-/** A stream over our end of an inherited descriptor. */
+/** Makes a stream of the server's end of an inherited file descriptor. */
 function pipeStream(internal: DenoInternal, rid: number): Stream {
   const reader = internal.readableStreamForRid!(rid, false).getReader();
   const writer = internal.writableStreamForRid!(rid).getWriter();
@@ -135,7 +140,7 @@ function pipeStream(internal: DenoInternal, rid: number): Stream {
       })();
     },
     hold() {
-      // the child holds the event loop, not its link
+      // the child process keeps the event loop alive, not its link
     },
     close() {
       end("closed");

@@ -1,10 +1,10 @@
-/** The places for temporary files on Deno. Loaded by a server alone. */
+/** Access to temporary files on Deno. Only servers load this module. */
 import {
-  allowed,
-  demand,
   grantedAll,
-  grantedMostly,
+  grantedWithExceptions,
+  requirePermissions,
   temporaryDirectory,
+  withSamErrors,
 } from "./deno_permissions.ts";
 import type { TemporaryFiles } from "./runtime.ts";
 
@@ -22,10 +22,10 @@ interface DenoLike {
 }
 const Deno = (globalThis as unknown as { Deno: DenoLike }).Deno;
 
-/** Deno lets only an unrestricted program into /dev; for others an ordinary file serves. */
+/** Deno requires all permissions for /dev. Other programs use an ordinary directory. */
 const inMemoryParent = "/dev/shm";
 
-/** The places for temporary files. */
+/** Access to temporary files on Deno. */
 export const temporaryFiles: TemporaryFiles = {
   pid: Deno.pid,
   get pidNamespace() {
@@ -44,13 +44,13 @@ export const temporaryFiles: TemporaryFiles = {
     if (inMemory && grantedAll()) return Deno.makeTempDirSync({ prefix, dir: inMemoryParent });
     const dir = temporaryDirectory();
     const what = `make a directory for the socket in ${dir}`;
-    demand(what, [["read", dir, dir], ["write", dir, dir]]);
-    const cure = "; set TMPDIR to one you may write to";
+    requirePermissions(what, [["read", dir, dir], ["write", dir, dir]]);
+    const remedy = ". Set TMPDIR to a directory that you can write to.";
     const make = () => Promise.resolve(Deno.makeTempDirSync({ prefix, dir }));
-    return await allowed(make, what, cure);
+    return await withSamErrors(make, what, remedy);
   },
   list(directory) {
-    if (!grantedMostly("read", directory)) return undefined;
+    if (!grantedWithExceptions("read", directory)) return undefined;
     try {
       return Array.from(Deno.readDirSync(directory), ({ name }) => name);
     } catch {

@@ -1,23 +1,25 @@
-/** Which flags of a Node or Deno program have to do with its inspector. */
-import { silentInspector } from "./launch.ts";
+/** Inspector flags for Node and Deno programs. */
+import { quietInspectorFlag } from "./launch.ts";
 import type { RuntimeName } from "./runtime.ts";
 
-/** The flags of the user, by the command line or by `NODE_OPTIONS`. */
+/** The user's flags, from the command line and from `NODE_OPTIONS`. */
 function allFlags(given: readonly string[]): readonly string[] {
   const { Deno, process } = globalThis as unknown as {
     readonly Deno?: unknown;
     readonly process: { readonly env: Record<string, string | undefined> };
   };
-  // A look at `process` makes Deno load its Node layer, and may ask for a permission.
+  // In Deno, access to `process` loads the Node layer, and may require a permission.
   const options = Deno === undefined ? process.env["NODE_OPTIONS"]?.split(/\s+/) ?? [] : [];
   return [...given, ...options];
 }
 
 /**
- * The flags for a program whose stack is to be taken through its inspector. The inspector then does not announce its port
- * on the program's standard error. With `open`, Deno has it open from the start, because it cannot be opened later.
+ * The flags for a program whose stack the server captures through the inspector. They keep the inspector from printing
+ * its port to the program's standard error. `open` makes Deno open the inspector from the start, because it cannot be
+ * opened later.
  *
- * There are none where the user opens the inspector and reads what it says. Where the inspector is announced is the user's choice.
+ * If the user opens the inspector with `--inspect`, no flags are added, so that it prints its port as usual. If the
+ * user sets `--inspect-publish-uid`, that choice stays.
  */
 export function inspectorFlags(
   runtime: RuntimeName | undefined,
@@ -27,7 +29,7 @@ export function inspectorFlags(
   const flags = allFlags(given);
   if (flags.some((flag) => /^--inspect(-brk|-wait)?(=|$)/.test(flag))) return [];
   const isChosen = flags.some((flag) => /^--inspect-publish-uid(=|$)/.test(flag));
-  const silent = isChosen ? [] : [silentInspector];
-  if (runtime === "node") return silent;
-  return runtime === "deno" && open ? ["--inspect=127.0.0.1:0", ...silent] : [];
+  const quiet = isChosen ? [] : [quietInspectorFlag];
+  if (runtime === "node") return quiet;
+  return runtime === "deno" && open ? ["--inspect=127.0.0.1:0", ...quiet] : [];
 }

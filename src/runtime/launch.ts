@@ -1,26 +1,30 @@
 /**
- * What cannot wait until the program calls us: all of it happens when the library is imported, ahead of the program's next line.
+ * The work that must happen as soon as the library is imported, before the program's next line runs:
  *
- * - How this process was launched is read: how it is linked to a server, and where it was started.
- * - What the server has added for this process alone, the link and some flags, is taken away, so that nothing the program starts
- *   inherits it.
- * - On Deno, the listeners by which a server silences those of its program are added. They must be the first.
+ * - It reads how this process was launched: the address of its server, and the working directory.
+ * - It removes what the server added for this process only (the address and some flags), so that child processes of the
+ *   program do not inherit it.
+ * - On Deno, it adds the listeners with which a server overrides those of its program. They must be the first to be
+ *   added.
  */
 
-/** The variable that tells an active process how to reach its server. */
+/** The environment variable with the address of an active process's server. */
 export const linkVariable = "SAM_LINK";
-/** The flag of a Node program that keeps its inspector from announcing itself on standard error. */
-export const silentInspector = "--inspect-publish-uid=http";
+/** The Node flag that keeps the inspector from printing its port to standard error. */
+export const quietInspectorFlag = "--inspect-publish-uid=http";
 
-/** How this process was launched. */
+/** The state of this process when the library was imported. */
 interface Launch {
-  /** The value of SAM_LINK; undefined when nobody supervises this process. */
+  /** The value of SAM_LINK; undefined if this process is not supervised. */
   readonly link: string | undefined;
-  /** Why the environment could not be read, or undefined. */
+  /** The error if the environment could not be read; else undefined. */
   readonly denied: unknown;
-  /** The working directory at the start. */
+  /** The working directory at the start of the program. */
   readonly cwd: string | undefined;
-  /** The command line of an unrestricted Deno process that nobody supervises; `process.title` would overwrite it. */
+  /**
+   * The command line of a Deno process with all permissions that is not supervised. Read early, because setting
+   * `process.title` overwrites it.
+   */
   readonly commandLine?: string | undefined;
 }
 
@@ -42,19 +46,23 @@ function read(): Launch {
   const { Deno } = globalThis as unknown as { Deno?: DenoGlobal };
   const inWorker = "WorkerGlobalScope" in globalThis;
   if (Deno === undefined) {
-    // Not read in Deno, where a mere look at `process` loads the Node layer (13 ms).
+    // Not read on Deno, where access to `process` loads the Node layer (13 ms).
     const { process } = globalThis as unknown as { process: ProcessGlobal };
     const link = takeAddress() ?? process.env[linkVariable];
     delete process.env[linkVariable];
-    const silent = link === undefined ? -1 : process.execArgv.indexOf(silentInspector);
-    if (silent >= 0) process.execArgv.splice(silent, 1); // the server's, and for no child of the program
+    const flagAt = link === undefined ? -1 : process.execArgv.indexOf(quietInspectorFlag);
+    if (flagAt >= 0) process.execArgv.splice(flagAt, 1); // the server's flag: child processes must not inherit it
     return { link, denied: undefined, cwd: attempt(() => process.cwd()) };
   }
   const cwd = attempt(() => Deno.cwd());
   try {
-    // A program that merely imports the library must not be asked for a permission on the terminal.
+    // Merely importing the library must not make Deno prompt for a permission on the terminal.
     if (Deno.permissions.querySync({ name: "env", variable: linkVariable }).state !== "granted") {
-      return { link: undefined, denied: new Error(`--allow-env=${linkVariable} is missing`), cwd };
+      return {
+        link: undefined,
+        denied: new Error(`permission --allow-env=${linkVariable} is missing`),
+        cwd,
+      };
     }
     const link = Deno.env.get(linkVariable);
     if (link !== undefined && !inWorker) Deno.env.delete(linkVariable);
@@ -67,7 +75,7 @@ function read(): Launch {
   }
 }
 
-/** The link that the file which Node loads first has taken out of the environment (`preload_node.cts`). */
+/** Takes the address that `preload_node.cts`, which Node loads first, has removed from the environment. */
 function takeAddress(): string | undefined {
   const given = globalThis as unknown as Record<symbol, string | undefined>;
   const key = Symbol.for("@x/sam/address");
@@ -76,7 +84,7 @@ function takeAddress(): string | undefined {
   return address;
 }
 
-/** Deno lets nobody else into /proc. */
+/** True if this process has all permissions, which Deno requires for /proc. */
 function isUnrestricted(Deno: DenoGlobal): boolean {
   return ["read", "write", "net", "env", "run", "sys", "ffi"].every((name) =>
     Deno.permissions.querySync({ name }).state === "granted"
@@ -91,12 +99,12 @@ function attempt<T>(get: () => T): T | undefined {
   }
 }
 
-/** How this process was launched. */
+/** The state of this process when the library was imported. */
 export const launch: Launch = read();
 
-/** Takes the flag that loaded a module ahead of the program out of those that the program hands on to its children (Bun, `node -e`). */
-export function forgetPreload(module: string): void {
-  if ("Deno" in globalThis) return; // which tells no program its flags
+/** Removes the flag that preloaded a module from `process.execArgv`, so that child processes do not inherit it. */
+export function removePreloadFlag(module: string): void {
+  if ("Deno" in globalThis) return; // Deno does not expose a program's flags
   const { execArgv } = (globalThis as unknown as { process: ProcessGlobal }).process;
   const path = decodeURIComponent(new URL(module).pathname);
   const at = execArgv.findIndex((word) => word === module || word === path);
@@ -110,11 +118,12 @@ interface SpawnOptions {
   readonly env?: unknown;
 }
 
-// Bun hands a child the environment that this process was born with, whatever was deleted from it since: in an active
-// process it is told to hand on the present one, where the program names none itself.
+// By default, Bun starts child processes with the environment that this process was started with, including variables
+// that have been deleted since. In an active process, child processes get the current environment, unless the program
+// passes one.
 const { Bun } = globalThis as unknown as { Bun?: Record<"spawn" | "spawnSync", BunSpawn> };
 if (Bun !== undefined && launch.link !== undefined) {
-  const present = (options?: SpawnOptions): SpawnOptions =>
+  const withCurrentEnvironment = (options?: SpawnOptions): SpawnOptions =>
     options?.env === undefined
       ? { ...options, env: (globalThis as unknown as { process: ProcessGlobal }).process.env }
       : options;
@@ -122,12 +131,12 @@ if (Bun !== undefined && launch.link !== undefined) {
     const spawn = Bun[name];
     Bun[name] = (command, options) =>
       Array.isArray(command)
-        ? spawn(command, present(options))
-        : spawn(present(command as SpawnOptions));
+        ? spawn(command, withCurrentEnvironment(options))
+        : spawn(withCurrentEnvironment(command as SpawnOptions));
   }
 }
 
-/** What happens to a Deno process: its end, and errors that nobody caught. */
+/** A Deno event: the end of the process, or an uncaught error. */
 interface StrayEvent {
   readonly type: string;
   readonly reason: unknown;
@@ -137,8 +146,9 @@ interface StrayEvent {
 }
 
 /**
- * Called for each event, ahead of the listeners of the program; null until this process becomes a server. Deno runs listeners in the
- * order in which they were added, and none can be removed by another.
+ * The handler of these events, called before the program's own listeners; null until this process becomes a server. It
+ * is added early, because Deno calls listeners in the order of their addition, and the program's listeners cannot be
+ * removed.
  */
 export const interception: { handle: ((event: StrayEvent) => void) | null } = { handle: null };
 

@@ -1,4 +1,4 @@
-/** Which runtime this is, and its adapter. */
+/** Detects the runtime, and loads its adapter. */
 import { SamError } from "../errors.ts";
 import type { Runtime, RuntimeName } from "./runtime.ts";
 
@@ -8,7 +8,7 @@ interface Globals {
   readonly process: { readonly platform: string };
 }
 
-/** Which runtime we are in. */
+/** The name of the runtime that runs this process. */
 export function runtimeName(): RuntimeName {
   const { Deno, Bun } = globalThis as unknown as Globals;
   return Deno !== undefined ? "deno" : Bun !== undefined ? "bun" : "node";
@@ -17,23 +17,23 @@ export function runtimeName(): RuntimeName {
 /** The operating system, as `process.platform` or `Deno.build.os` names it. */
 function platformName(): string {
   const globals = globalThis as unknown as Globals;
-  // In Deno a mere look at `process` loads the Node layer (13 ms).
+  // On Deno, access to `process` loads the Node layer (13 ms).
   return globals.Deno ? globals.Deno.build.os : globals.process.platform;
 }
 
-/** Throws NOT_SUPPORTED on an operating system on which SAM does not work. */
+/** Throws NOT_SUPPORTED if SAM does not work on this operating system. */
 export function checkPlatform(platform: string = platformName()): void {
   if (platform === "linux" || platform === "darwin") return;
   const name = /^win/.test(platform) ? "Windows" : platform;
   throw new SamError(
     "NOT_SUPPORTED",
-    `SAM does not run on ${name}: use Linux (on Windows in WSL 2 or a container), or macOS, on which it is not tested`,
+    `SAM does not run on ${name}: use Linux (on Windows, in WSL 2 or a container), or macOS (not tested)`,
   );
 }
 
 let loaded: Promise<Runtime> | undefined;
 
-/** The adapter of the runtime we are in, loaded once. */
+/** Loads the adapter of this process's runtime, once. */
 export function loadRuntime(): Promise<Runtime> {
   return loaded ??= load(runtimeName());
 }

@@ -1,4 +1,4 @@
-/** The adapter for Node.js; `node_spawn.ts` has the part that starts processes. */
+/** The runtime adapter for Node.js. `node_spawn.ts` starts processes. */
 import type * as Inspector from "node:inspector";
 import type * as Modules from "node:module";
 import type * as Net from "node:net";
@@ -23,13 +23,14 @@ function net(): typeof Net {
 
 let performance: typeof PerfHooks.performance | null = null;
 let performanceNow!: (this: object) => number;
-/** The program may put a fake in its place. */
+/** Read when the library is loaded, because the program may replace it with a fake. */
 const { hrtime } = process;
 
 /**
- * `performance` costs the start of a program a millisecond or more, `process.hrtime()` nothing. In a loop, what the one
- * allocates until Node 22 the other allocates since Node 24: there, a process that asks for the time again and again
- * goes over to `performance`.
+ * Monotonic milliseconds, from the cheaper of two clocks. Loading `performance` takes a millisecond or more;
+ * `process.hrtime()` needs no loading. But each call allocates memory in one of the two: in `performance` up to Node
+ * 22, in `hrtime()` since Node 24. So on Node 24 and later, a process that reads the time often switches to
+ * `performance`.
  */
 function now(): number {
   return performance === null ? hrtimeMs() : performanceNow.call(performance) + ahead[0]!;
@@ -38,8 +39,9 @@ function now(): number {
 function hrtimeMs(): number {
   const [seconds, nanoseconds] = hrtime();
   const time = seconds * 1e3 + nanoseconds / 1e6;
-  if (manyTimes !== Infinity && ++asked === manyTimes) {
-    // A fake of the program's is a property of `performance` itself, or another global.
+  if (switchAfter !== Infinity && ++callCount === switchAfter) {
+    // The method of the prototype is the original: a fake is a property of `performance` itself, or another global
+    // object.
     ({ performance } = process.getBuiltinModule("node:perf_hooks") as typeof PerfHooks);
     performanceNow = Object.getPrototypeOf(performance).now;
     ahead[0] = time - performanceNow.call(performance);
@@ -47,12 +49,18 @@ function hrtimeMs(): number {
   return time;
 }
 
-const manyTimes = Number.parseInt(process.versions.node) >= 24 ? 32 : Infinity;
-let asked = 0;
-/** The one clock's reading less the other's; no plain number, which would have to be allocated to be added. */
+/** The number of calls after which `now()` switches to `performance`. */
+const switchAfter = Number.parseInt(process.versions.node) >= 24 ? 32 : Infinity;
+let callCount = 0;
+/**
+ * The `hrtime()` clock minus the `performance` clock. In a Float64Array, because a plain number would be allocated on
+ * the heap.
+ */
 const ahead = new Float64Array(1);
 
-/** Only a main thread has the channel of `fork`; in a worker, to look for it may throw. */
+/**
+ * True if this process has the IPC channel of `fork`. A worker has none, and reading `process.channel` there may throw.
+ */
 function hasChannel(): boolean {
   try {
     return typeof process.channel === "object";
@@ -61,12 +69,12 @@ function hasChannel(): boolean {
   }
 }
 
-/** The adapter for Node.js. */
+/** The runtime adapter for Node.js. */
 export const node: Runtime = {
   ...nodeApi,
   name: "node",
   get isMainThread() {
-    return hasChannel() || // `node:worker_threads` takes a millisecond to load
+    return hasChannel() || // checked first, because `node:worker_threads` takes a millisecond to load
       (process.getBuiltinModule("node:worker_threads") as typeof Workers).isMainThread;
   },
   get stdinIsTerminal() {
@@ -74,16 +82,17 @@ export const node: Runtime = {
   },
 
   now,
-  // Immediates run after the poll phase, in which everything that had arrived is delivered.
+  // Node runs immediates after the poll phase, which delivers everything that has arrived.
   settle: () => new Promise((resolve) => setImmediate(resolve)),
 
-  // What only a server needs is loaded by a server alone.
+  // Imported here, because an active process must not wait for modules that only a server needs.
   spawn: async (command, link) => await (await import("./node_spawn.ts")).spawn(command, link),
   temporaryFiles: async () => (await import("./node_temporary_files.ts")).temporaryFiles,
   // deno-lint-ignore require-await
   self: async () => ownCommand("node"),
   async writeOutput(descriptor, bytes) {
-    const module = await import("./node_output.ts").catch(() => nodeApi); // no descriptor is left to load it with, say
+    // The import may fail, for example if no file descriptors are left.
+    const module = await import("./node_output.ts").catch(() => nodeApi);
     await module.writeOutput(descriptor, bytes);
   },
 
@@ -105,7 +114,7 @@ export const node: Runtime = {
     );
   },
 
-  // Node writes it when a process exits, which one that is killed never does.
+  // Node itself writes the cache only when a process exits normally; a killed process would never write it.
   saveCompileCache() {
     const { getCompileCacheDir, flushCompileCache } = process.getBuiltinModule(
       "node:module",
@@ -115,9 +124,9 @@ export const node: Runtime = {
 
   stackAccess() {
     if (process.listenerCount("SIGUSR1") > 0) {
-      return "none: the program listens for SIGUSR1, by which Node would open its inspector";
+      return "none: the program has a SIGUSR1 handler, so SIGUSR1 does not open Node's inspector";
     }
-    // Its inspector is to open at a port that is free, where it is not open yet. Nothing is opened by this.
+    // With port 0, SIGUSR1 will open the inspector on a free port. This line itself opens nothing.
     const flags = [...process.execArgv, process.env.NODE_OPTIONS].join(" ");
     if (process.debugPort === 9229 && !flags.includes("--inspect")) process.debugPort = 0;
     return `signal ${process.debugPort}`;
@@ -140,7 +149,7 @@ function connectStream(where: Net.NetConnectOpts): Promise<Stream> {
   });
 }
 
-/** As it is now: the program may put a fake in its place. */
+/** Read when the library is loaded, because the program may replace it with a fake. */
 const { writeSync } = fs();
 const direct: DirectWrites = {
   put(descriptor, bytes) {

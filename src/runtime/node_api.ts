@@ -1,6 +1,7 @@
 /**
- * What Node and Bun have in common: the `process` object and `node:fs`. Modules are taken by `getBuiltinModule` when
- * they are needed, because an import of them costs the start of every program some milliseconds.
+ * The parts of the adapter that Node and Bun share, based on the `process` object and `node:fs`. Built-in modules are
+ * loaded on demand with `getBuiltinModule`, because importing them would add some milliseconds to the start of every
+ * program.
  */
 import type * as Fs from "node:fs";
 import type * as Net from "node:net";
@@ -10,12 +11,12 @@ import type { Signal } from "../core/signals.ts";
 import { launch } from "./launch.ts";
 import type { Command, Runtime, RuntimeName } from "./runtime.ts";
 
-/** The part of a standard stream that is used here: Node's own handle. */
+/** The used part of a standard stream: Node's internal handle. */
 interface StandardStream {
   readonly _handle?: { setBlocking?(on: boolean): void } | null;
 }
 
-/** The part of `process` that is used here. */
+/** The used part of `process`. */
 interface ProcessLike {
   readonly pid: number;
   readonly platform: string;
@@ -40,12 +41,11 @@ interface ProcessLike {
   listeners(event: string | symbol): ((...args: never[]) => void)[];
 }
 
-/** The `process` of Node and Bun. */
 export const process: ProcessLike = (globalThis as unknown as { process: ProcessLike }).process;
 
 /**
- * As they are when the library is loaded: a program may put others in their place, those of browsers, which have no `unref`, or
- * fakes for its tests.
+ * The original timer. Read when the library is loaded, because a program may replace it later: with a browser's timer,
+ * which has no `unref`, or with a fake.
  */
 export const setTimeout: typeof globalThis.setTimeout = globalThis.setTimeout;
 /** See `setTimeout`. */
@@ -53,25 +53,24 @@ export const clearTimeout: typeof globalThis.clearTimeout = globalThis.clearTime
 /** See `setTimeout`. */
 export const setImmediate: typeof globalThis.setImmediate = globalThis.setImmediate;
 
-/** Ends the process, also when the program's `process.exit` has been taken away. */
+/** The original `process.exit`. `takeOver()` replaces the one that the program sees. */
 export const exit: (code: number) => never = process.exit.bind(process);
 
-/** `node:fs`. */
 export function fs(): typeof Fs {
   return process.getBuiltinModule("node:fs") as typeof Fs;
 }
 
-/** How this program was started; a module is missing for `-e` and single-file executables. */
+/** Returns the command line of this program. There is no module for `-e` and for isSingleFile-file executables. */
 export function ownCommand(
   runtime: RuntimeName,
 ): Pick<Command, "file" | "flags" | "module" | "args" | "runtime" | "cwd"> {
   const [, script, ...args] = process.argv;
-  const single = script === process.execPath || script?.startsWith("/$bunfs/");
-  const given = process.execArgv.some((flag) => /^(-[ep]+|--eval|--print)(=|$)/.test(flag));
-  if (script === "-" || (script === undefined && !given)) {
+  const isSingleFile = script === process.execPath || script?.startsWith("/$bunfs/");
+  const isInline = process.execArgv.some((flag) => /^(-[ep]+|--eval|--print)(=|$)/.test(flag));
+  if (script === "-" || (script === undefined && !isInline)) {
     throw new SamError(
       "NOT_SUPPORTED",
-      "a program from standard input cannot be run again: put it into a file",
+      "SAM cannot restart a program that was read from standard input: put it into a file",
     );
   }
   return {
@@ -79,14 +78,14 @@ export function ownCommand(
     runtime,
     cwd: launch.cwd,
     flags: flagsWithout(/^--(watch|hot)/),
-    module: single ? undefined : script,
+    module: isSingleFile ? undefined : script,
     args,
   };
 }
 
 /**
- * Our flags without some, and their values. The runtime has told flags and program apart: a word among the flags that is no
- * flag is the value of the one before it.
+ * The runtime flags of this process, without those that match `some` and without their values. The runtime has already
+ * separated flags from arguments, so a word that is no flag is the value of the flag before it.
  */
 function flagsWithout(some: RegExp): string[] {
   let isKept = true;
@@ -96,13 +95,13 @@ function flagsWithout(some: RegExp): string[] {
   });
 }
 
-/** The environment of this process with some variables more. */
+/** The environment of this process, with more variables added. */
 export function environment(more: Readonly<Record<string, string>>): Record<string, string> {
   return { ...process.env as Record<string, string>, ...more };
 }
 
-/** What is in /proc or in a directory of others may be gone at any time, or may not be looked at. */
-export function unlessGone<T>(look: () => T): T | undefined {
+/** Calls `look`; undefined if it throws, because files of other processes may vanish or be inaccessible at any time. */
+export function attempt<T>(look: () => T): T | undefined {
   try {
     return look();
   } catch {
@@ -110,52 +109,60 @@ export function unlessGone<T>(look: () => T): T | undefined {
   }
 }
 
-/** The time after which bytes are offered again to a kernel that had no room for them. */
+/** Milliseconds before a retry when the kernel's buffer was full. */
 export const fullMs = 5;
 
-/** Writes to our standard output or error, without blocking the event loop. */
+/** Writes to this process's standard output or standard error, without blocking the event loop. */
 export async function writeOutput(descriptor: 1 | 2, bytes: Uint8Array): Promise<void> {
   for (let rest = bytes; rest.length > 0;) {
     const result = await new Promise<number | string>((resolve) =>
       fs().write(descriptor, rest, (error, written) => resolve(error ? error.code ?? "" : written))
     );
     if (typeof result === "number") rest = rest.subarray(result);
-    else if (result !== "EAGAIN") return; // nobody reads it any more
+    else if (result !== "EAGAIN") return; // the stream has no reader any more
     else await new Promise((resolve) => setTimeout(resolve, fullMs));
   }
 }
 
-/** Sends a signal to a process that may have ended. */
+/** Sends a signal. Does nothing if the process has ended. */
 export function kill(pid: number, signal: Signal): void {
   try {
     process.kill(pid, signal);
   } catch (cause) {
-    if (isDenied(cause)) throw new SamError("ACCESS", "it runs as another user", { cause });
+    if (isDenied(cause)) {
+      throw new SamError("ACCESS", "the process runs as another user", { cause });
+    }
     if ((cause as { code?: string }).code !== "ESRCH") throw cause;
   }
 }
 
-/** True if standard input is a terminal; `process.stdin` would change the mode of what our children share. */
+/**
+ * True if standard input is a terminal. Does not use `process.stdin`, which would change the mode of a stream that
+ * child processes share.
+ */
 export function stdinIsTerminal(): boolean {
   return (process.getBuiltinModule("node:tty") as typeof Tty).isatty(0);
 }
 
-const ours = new WeakSet<object>();
+/** The exit listeners of the library, which `takeOver()` does not remove. */
+const ownListeners = new WeakSet<object>();
 
-/** Has `listener` called, with the exit code, when this process exits in order; returns the cancellation. */
+/**
+ * Adds a listener for the normal exit of this process, called with the exit code. Returns a function that removes it.
+ */
 export function onExit(listener: (code: number) => void): () => void {
-  ours.add(listener);
+  ownListeners.add(listener);
   process.on("exit", listener);
   return () => process.off("exit", listener);
 }
 
-/** True if a system error is one of permission. */
+/** True if a system error is a missing permission. */
 export function isDenied(error: unknown): boolean {
   const { code } = error as { code?: string };
   return code === "EACCES" || code === "EPERM";
 }
 
-/** What the adapters of Node and Bun have in common. */
+/** The members of the adapter that Node and Bun share. */
 type NodeApi = Pick<
   Runtime,
   | "pid"
@@ -181,7 +188,7 @@ type NodeApi = Pick<
   | "exit"
 >;
 
-/** What the adapters of Node and Bun have in common. */
+/** The members of the adapter that Node and Bun share. */
 export const nodeApi: NodeApi = {
   pid: process.pid,
   executable: process.execPath,
@@ -191,16 +198,16 @@ export const nodeApi: NodeApi = {
     if (!hold) timer.unref();
     return () => clearTimeout(timer);
   },
-  settleMs: 1, // a timer counts in whole milliseconds
+  settleMs: 1, // timers have a resolution of one millisecond
 
   kill,
-  systemText: (path) => unlessGone(() => fs().readFileSync(path, "utf8")),
-  systemNames: (directory) => unlessGone(() => fs().readdirSync(directory)) ?? [],
-  systemLink: (path) => unlessGone(() => fs().readlinkSync(path)),
+  systemText: (path) => attempt(() => fs().readFileSync(path, "utf8")),
+  systemNames: (directory) => attempt(() => fs().readdirSync(directory)) ?? [],
+  systemLink: (path) => attempt(() => fs().readlinkSync(path)),
 
   exists: (path) => fs().existsSync(path),
   readText(path, maxBytes) {
-    return unlessGone(() => {
+    return attempt(() => {
       const stat = fs().statSync(path);
       return stat.isFile() && stat.size <= maxBytes ? fs().readFileSync(path, "utf8") : undefined;
     });
@@ -209,7 +216,7 @@ export const nodeApi: NodeApi = {
   async openFile(path, create) {
     const { openSync, writeSync, readSync, closeSync } = fs();
     const descriptor = openSync(path, create ? "wx+" : "r+", 0o600);
-    let open = true; // once closed, the number may be another file's
+    let open = true; // after close(), the descriptor's number may belong to another file
     return {
       read: (bytes, at) => open ? readSync(descriptor, bytes, 0, bytes.length, at) : 0,
       write(bytes, at) {
@@ -229,7 +236,7 @@ export const nodeApi: NodeApi = {
         if (fs().lstatSync(path).isDirectory()) fs().rmdirSync(path);
         else fs().unlinkSync(path);
       } catch {
-        // missing, or not empty because somebody else put something there: not ours to remove
+        // missing, or a directory that contains files of other programs
       }
     }
   },
@@ -249,7 +256,7 @@ export const nodeApi: NodeApi = {
   limitsWrites: false,
   exposesDescriptors: true,
 
-  /** Ours, less those that say what else this very process does (its tests, its debugger's port, a program given with `-e`). */
+  /** The flags of this process, without those for this process only: test runner, inspector port, `-e` and the like. */
   defaultFlags() {
     const own = /^(--(test|report|inspect|watch|hot|eval|print|check|interactive)|-[epci]+$)/;
     return Promise.resolve(flagsWithout(own));
@@ -270,7 +277,7 @@ export const nodeApi: NodeApi = {
       (event.startsWith("SIG") || /^(exit|beforeExit|uncaught|unhandled|disconnect)/.test(event));
     for (const event of process.eventNames().filter(own)) {
       for (const listener of process.listeners(event)) {
-        if (!ours.has(listener)) process.off(event as string, listener);
+        if (!ownListeners.has(listener)) process.off(event as string, listener);
       }
     }
     process.exit =

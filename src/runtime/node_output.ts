@@ -1,17 +1,19 @@
 /**
- * Node's writes to our own standard output and error, which never block and never leave a thread behind in a write: Node would
- * wait for that thread when it exits. Loaded by a server alone.
+ * Writes to this process's standard output and standard error on Node. They block neither the event loop nor a thread:
+ * a thread that is blocked in a write would delay Node's exit. Only servers load this module.
  */
 import { fs, process, setTimeout, writeOutput as writeByThread } from "./node_api.ts";
 
-/** Tries to write; returns how many bytes were taken, or the system's code of an error. */
+/** Tries to write. Returns the number of bytes written, or the system's error code. */
 type Put = (bytes: Uint8Array) => number | string;
 
 const puts: Partial<Record<1 | 2, Put | null>> = {};
-/** A full output is tried again at once, then ever more rarely, for the sake of those who share a socket with us. */
+/**
+ * The longest delay between retries to a full output. The delay grows, to disturb other users of a shared socket less.
+ */
 const maxRetryMs = 50;
 
-/** Writes all of `bytes`; resolved when they have been taken, or nobody takes them. */
+/** Writes all of `bytes`. Resolves when they are written, or when the output has no reader any more. */
 export async function writeOutput(descriptor: 1 | 2, bytes: Uint8Array): Promise<void> {
   const put = puts[descriptor] === undefined
     ? puts[descriptor] = putOf(descriptor)
@@ -23,23 +25,23 @@ export async function writeOutput(descriptor: 1 | 2, bytes: Uint8Array): Promise
     if (typeof result === "number") {
       rest = rest.subarray(result);
       retryMs = 1;
-    } else if (result !== "EAGAIN") return; // nobody reads it any more
+    } else if (result !== "EAGAIN") return; // the output has no reader any more
     else {
-      // Not held: who waits for the reader says for how long.
+      // Unreferenced, because the caller decides how long the process waits for a slow reader.
       await new Promise((resolve) => void setTimeout(resolve, retryMs).unref());
       retryMs = Math.min(2 * retryMs, maxRetryMs);
     }
   }
 }
 
-/** Null for a file, which never blocks for long. */
+/** Returns the write function of an output; null for a file, where a write never blocks for long. */
 function putOf(descriptor: 1 | 2): Put | null {
   const { constants, fstatSync, openSync } = fs();
   const { O_WRONLY, O_NONBLOCK, O_NOCTTY } = constants;
   const stat = fstatSync(descriptor);
   if (!stat.isFIFO() && !stat.isCharacterDevice() && !stat.isSocket()) return null;
   try {
-    // Opened once more, so that O_NONBLOCK is ours alone. A socket cannot be, nor another user's pipe.
+    // Opened again, so that O_NONBLOCK affects only this process. This fails for a socket, and for another user's pipe.
     const own = openSync(`/proc/self/fd/${descriptor}`, O_WRONLY | O_NONBLOCK | O_NOCTTY);
     return (bytes) => putTo(own, bytes);
   } catch {
@@ -47,11 +49,11 @@ function putOf(descriptor: 1 | 2): Put | null {
   }
 }
 
-/** Those who share a socket share O_NONBLOCK as well: it is set for the microseconds of a write. */
+/** Writes to a shared socket. Its other users share O_NONBLOCK too, so it is set only during each write. */
 function putNonBlocking(descriptor: 1 | 2): Put | null {
   const { _handle: handle } = descriptor === 1 ? process.stdout : process.stderr;
   if (!handle?.setBlocking) return null;
-  handle.setBlocking(true); // Node has just set it for good
+  handle.setBlocking(true); // undoes O_NONBLOCK, which Node set when it opened the stream
   return (bytes) => {
     handle.setBlocking!(false);
     try {

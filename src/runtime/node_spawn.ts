@@ -1,4 +1,7 @@
-/** How a server starts processes on Node: `child_process.fork` for Node programs, `spawn` for others. */
+/**
+ * Starts processes on Node: with `child_process.fork` for Node programs, else with `spawn`. Only servers load this
+ * module.
+ */
 import type * as ChildProcesses from "node:child_process";
 import type * as Net from "node:net";
 import type { EndSignal, Signal } from "../core/signals.ts";
@@ -8,23 +11,24 @@ import type { Child, Command, Exit, Output } from "./runtime.ts";
 import { spawnError } from "./spawn_error.ts";
 
 /**
- * Node reports exit code 0 for a process that a real-time signal ended. Only the kernel knows the difference, and only until Node
- * reaps the process. So each process inherits a socket at this number. Node reads the end of that socket before it reaps the
- * process: that is the moment to look. The number is one that programs seldom use, and that a Node program does not hand on.
+ * The file descriptor number of a socket that each process inherits, to detect its end before Node reaps it. Node
+ * reports exit code 0 for a process that a real-time signal ended, so the signal must be read from /proc before the
+ * process is reaped. Node reads the end of that socket first. Programs seldom use this number, and a Node program does
+ * not pass it on.
  */
 const endDescriptor = 15;
 
-/** The real-time signal that is ending a process; undefined for every other end. */
-function unnamedSignal(pid: number): EndSignal | undefined {
+/** The real-time signal that ended a process that is not reaped yet; undefined for any other end. */
+function realTimeSignal(pid: number): EndSignal | undefined {
   const stat = nodeApi.systemText(`/proc/${pid}/stat`);
   const status = stat?.slice(stat.lastIndexOf(")") + 2).split(" ")[exitStatusAt];
   const number = Number(status) & 127;
   return number >= leastRealTime ? `SIG${number}` : undefined;
 }
 
-/** The field `exit_code` of proc_pid_stat(5), counted from the state. */
+/** The index of the field `exit_code` of proc_pid_stat(5), counted from the state. */
 const exitStatusAt = 49;
-/** The first signal of Linux without a name. */
+/** The lowest real-time signal of Linux. */
 const leastRealTime = 32;
 
 /** Starts a process. */
@@ -61,16 +65,17 @@ export async function spawn(
     throw spawnError(command, error);
   }
   const end = (child.stdio as readonly unknown[] | undefined)?.[endAt] as Net.Socket | undefined;
-  let unnamed: EndSignal | undefined;
-  end?.on("end", () => unnamed = unnamedSignal(child.pid!)).on("error", () => {}).resume().unref();
+  let endingSignal: EndSignal | undefined;
+  end?.on("end", () => endingSignal = realTimeSignal(child.pid!)).on("error", () => {}).resume()
+    .unref();
   const exited = new Promise<Exit>((resolve) => {
     child.once("exit", (code, signal) => {
       end?.destroy();
-      if (code === 0 && unnamed) resolve({ code: null, signal: unnamed });
+      if (code === 0 && endingSignal) resolve({ code: null, signal: endingSignal });
       else resolve({ code, signal: signal as Signal | null });
     });
   });
-  // Where there are no more descriptors, there are no streams; the error follows.
+  // If no file descriptors are left, the child has no streams, and an error event follows.
   const socket = link ? child.stdio?.[descriptor] as Net.Socket | undefined : undefined;
   const stream = socket ? socketStream(socket) : null;
   await new Promise<void>((resolve, reject) => {
@@ -80,8 +85,8 @@ export async function spawn(
       reject(spawnError(command, error));
     });
   });
-  child.on("error", () => {}); // a signal or message that could not be delivered: the exit tells all
-  // Without a listener, Node keeps what the program sends by `process.send()`, for one that may come.
+  child.on("error", () => {}); // for example, a signal that could not be sent; the exit event reports the end
+  // Without a listener, Node would buffer all messages that the program sends with `process.send()`.
   child.on("message", (_message, handle) => {
     if (handle && "destroy" in handle) handle.destroy();
     else handle?.close();
@@ -94,7 +99,7 @@ export async function spawn(
     outputs: ([1, 2] as const).filter((descriptor) => command.stdio[descriptor] === "tee")
       .map((descriptor) => outputOf(descriptor, child.stdio[descriptor] as Stdout)),
     kill(signal) {
-      // Its own kill() does not say where it is not permitted.
+      // `child.kill()` does not report a missing permission.
       if (child.exitCode === null && child.signalCode === null) kill(child.pid!, signal);
     },
     release: () => child.unref(),

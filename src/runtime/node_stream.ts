@@ -1,10 +1,10 @@
-/** A `Stream` over a socket of `node:net`: Node's everywhere, Deno's where a descriptor is inherited. */
+/** Streams over sockets of `node:net`: on Node always, on Deno for an inherited file descriptor. */
 import type { Stream } from "./runtime.ts";
 
-/** The part of `net.Socket` that is used here. */
+/** The used part of `net.Socket`. */
 interface SocketLike {
   readonly writableLength: number;
-  /** Node's own; it has no other name for the descriptor. */
+  /** Node's internal handle, the only access to the file descriptor. */
   readonly _handle?: { readonly fd?: number } | null;
   write(bytes: Uint8Array): boolean;
   // deno-lint-ignore no-explicit-any
@@ -15,23 +15,28 @@ interface SocketLike {
 }
 
 /**
- * Writes past the socket, whose own queue moves only when the event loop turns: a loop that never yields would leave
- * there what the kernel had no room for.
+ * Writes that bypass the socket's own queue. That queue is sent only when the event loop turns, so in a loop that never
+ * yields, bytes would stay there.
  */
 export interface DirectWrites {
-  /** Writes without blocking; returns how many bytes the kernel took, 0 on any failure: reading reports the end. */
+  /**
+   * Writes without blocking. Returns the number of bytes written; 0 on any failure, because reading reports the end.
+   */
   put(descriptor: number, bytes: Uint8Array): number;
-  /** Calls back after a moment in which the kernel may have got room. */
+  /** Calls back after a short delay, for a retry when the kernel's buffer was full. */
   later(callback: () => void): void;
 }
 
-/** Makes a stream of a socket. With `direct`, what the kernel does not take at once waits here, and not in the socket. */
+/**
+ * Makes a stream of a socket. With `direct`, bytes that the kernel does not take at once wait here instead of in the
+ * socket.
+ */
 export function socketStream(socket: SocketLike, direct?: DirectWrites): Stream {
   let ended: string | null = null;
   let waiting: Uint8Array[] = [];
   let retrying = false;
   const put = (bytes: Uint8Array) => direct!.put(socket._handle?.fd ?? -1, bytes);
-  /** True if nothing waits any more. */
+  /** Writes the waiting bytes. Returns true if none are left. */
   const flush = () => {
     while (waiting.length > 0) {
       const [first] = waiting as [Uint8Array];

@@ -1,7 +1,7 @@
-/** The places for temporary files on Node and Bun. Loaded by a server alone. */
+/** Access to temporary files on Node and Bun. Only servers load this module. */
 import type * as Os from "node:os";
 import { SamError } from "../errors.ts";
-import { fs, isDenied, process, unlessGone } from "./node_api.ts";
+import { attempt, fs, isDenied, process } from "./node_api.ts";
 import type { TemporaryFiles } from "./runtime.ts";
 
 const inMemoryParent = "/dev/shm";
@@ -10,11 +10,11 @@ function temporaryDirectory(): string {
   return (process.getBuiltinModule("node:os") as typeof Os).tmpdir();
 }
 
-/** The places for temporary files. */
+/** Access to temporary files on Node and Bun. */
 export const temporaryFiles: TemporaryFiles = {
   pid: process.pid,
   get pidNamespace() {
-    return unlessGone(() => {
+    return attempt(() => {
       const { readlinkSync, statSync } = fs();
       if (Number(readlinkSync("/proc/self")) !== process.pid) return undefined;
       return statSync("/proc/self/ns/pid").ino;
@@ -34,13 +34,13 @@ export const temporaryFiles: TemporaryFiles = {
         isDenied(cause) ? "ACCESS" : "LIBRARY",
         `cannot make a directory for the socket in ${directory}: ${
           (cause as Error).message
-        }; set TMPDIR to one you may write to`,
+        }. Set TMPDIR to a directory that you can write to.`,
         { cause },
       );
     }
   },
-  list: (directory) => unlessGone(() => fs().readdirSync(directory)),
-  status: (path) => unlessGone(() => fs().lstatSync(path)),
+  list: (directory) => attempt(() => fs().readdirSync(directory)),
+  status: (path) => attempt(() => fs().lstatSync(path)),
   hasEnded(pid) {
     try {
       process.kill(pid, 0);

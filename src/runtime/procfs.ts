@@ -1,12 +1,15 @@
-/** What Linux says about processes in /proc. Nothing is known elsewhere, and where Deno may not read it (without `-A`). */
+/**
+ * Information about processes from /proc on Linux. Nothing is known on other systems, and on Deno without `-A`, which
+ * may not read /proc.
+ */
 import type { ProcessState } from "../core/server/types.ts";
 import { type Signal, signalNumber } from "../core/signals.ts";
 import type { SystemFiles } from "./runtime.ts";
 
-/** The steps per second of the clock by which /proc counts CPU time, on every Linux there is. */
+/** The unit of CPU time in /proc, in ticks per second (`USER_HZ`). It is 100 on every Linux. */
 const ticksPerSecond = 100;
 
-/** To look at more threads would take too long. */
+/** The limit of threads to read, because more would take too long. */
 const maxThreads = 60;
 
 const states: Readonly<Record<string, ProcessState["state"]>> = {
@@ -20,7 +23,10 @@ const states: Readonly<Record<string, ProcessState["state"]>> = {
   X: "ended",
 };
 
-/** The fields of /proc/PID/stat after the name, which may contain anything; the state is the first. */
+/**
+ * The fields of /proc/PID/stat from the state on. The fields before it are skipped, because the name may contain
+ * anything.
+ */
 function statOf(runtime: SystemFiles, pid: number): readonly string[] | undefined {
   return fieldsOf(runtime.systemText(`/proc/${pid}/stat`));
 }
@@ -29,7 +35,7 @@ function fieldsOf(stat: string | undefined): readonly string[] | undefined {
   return stat?.slice(stat.lastIndexOf(")") + 2).split(" ");
 }
 
-/** Looks at a process; undefined where nothing is known. */
+/** Returns the state of a process; undefined if unknown. */
 export function processState(runtime: SystemFiles, pid: number): ProcessState | undefined {
   const stat = statOf(runtime, pid);
   if (!stat) return undefined;
@@ -43,17 +49,20 @@ export function processState(runtime: SystemFiles, pid: number): ProcessState | 
   };
 }
 
-/** A thread: what it does ("running" is also who waits for a processor, "blocked" who waits for a disk), and what it had. */
+/**
+ * A thread's state and its consumption so far. Waiting for a CPU counts as "running", waiting for a disk as "blocked".
+ */
 export interface Thread {
   readonly state: ProcessState["state"];
+  /** CPU time, in milliseconds. */
   readonly ranMs: number;
-  /** For a processor, as far as it has run since. */
+  /** Time spent waiting for a CPU, in milliseconds. A wait counts once the thread has got the CPU. */
   readonly waitedMs: number;
-  /** How many of its pages it had to wait for, from the disk. */
+  /** Number of major page faults: pages that had to be read from disk. */
   readonly faults: number;
 }
 
-/** Looks at a thread of a process, by itself the main thread; undefined where nothing is known. */
+/** Returns a thread of a process, by default the main thread; undefined if unknown. */
 export function threadOf(
   runtime: SystemFiles,
   pid: number,
@@ -63,7 +72,7 @@ export function threadOf(
   const stat = fieldsOf(runtime.systemText(`${directory}/stat`));
   const times = runtime.systemText(`${directory}/schedstat`)?.split(" ") ?? [];
   const [ranNs, waitedNs] = times.map(Number);
-  // A kernel that does not count says 0.
+  // A kernel that does not collect scheduler statistics reports 0.
   return stat && ranNs
     ? {
       state: states[stat[0]!] ?? "unknown",
@@ -74,18 +83,18 @@ export function threadOf(
     : undefined;
 }
 
-/** True if the main thread of a process waits for another thread; false where that is not known. */
+/** True if the main thread of a process waits for another thread; false if unknown. */
 export function waitsForThread(runtime: SystemFiles, pid: number): boolean {
   return waitingIn(runtime, pid)?.startsWith("futex") ?? false;
 }
 
-/** The kernel function in which the main thread of a process waits; null where it does not, or where that is not told. */
+/** The kernel function in which the main thread of a process waits; null if it does not wait, or if unknown. */
 function waitingIn(runtime: SystemFiles, pid: number): string | null {
   const name = runtime.systemText(`/proc/${pid}/wchan`) ?? "";
   return name === "" || name === "0" ? null : name;
 }
 
-/** The other threads of a process, of very many some, by their numbers. */
+/** The threads of a process except the main thread, by thread id; at most `maxThreads`. */
 export function otherThreadsOf(runtime: SystemFiles, pid: number): ReadonlyMap<number, Thread> {
   const threads = new Map<number, Thread>();
   for (const name of runtime.systemNames(`/proc/${pid}/task`).slice(0, maxThreads)) {
@@ -95,7 +104,7 @@ export function otherThreadsOf(runtime: SystemFiles, pid: number): ReadonlyMap<n
   return threads;
 }
 
-/** True if process `pid` descends from `ancestor`; false where that cannot be known. */
+/** True if process `pid` descends from `ancestor`; false if unknown. */
 export function descends(runtime: SystemFiles, pid: number, ancestor: number): boolean {
   for (let at = pid, steps = 0; at > 1 && steps < 64; steps++) {
     if (at === ancestor) return true;
@@ -104,13 +113,16 @@ export function descends(runtime: SystemFiles, pid: number, ancestor: number): b
   return false;
 }
 
-/** When a process began, in the kernel's words: with its number, that names it for ever. Undefined when it has ended. */
+/**
+ * The start time of a process, as the kernel's text; undefined if the process has ended. Together with the process id,
+ * it identifies a process even after the id is reused.
+ */
 export function startTimeOf(runtime: SystemFiles, pid: number): string | undefined {
   const stat = statOf(runtime, pid);
   return stat && states[stat[0]!] !== "ended" ? stat[19] : undefined;
 }
 
-/** The children of all threads of a process; undefined where they are not known. */
+/** The child processes of all threads of a process; undefined if unknown. */
 export function childrenOf(runtime: SystemFiles, pid: number): readonly number[] | undefined {
   const tasks = `/proc/${pid}/task`;
   const known = runtime.systemNames(tasks).flatMap((thread) =>
@@ -120,24 +132,24 @@ export function childrenOf(runtime: SystemFiles, pid: number): readonly number[]
   return known.flatMap((children) => children.split(" ").map(Number).filter((child) => child > 0));
 }
 
-/** How often the main thread of a process was given a processor; undefined where that is not known. */
+/** The number of times that the main thread of a process got a CPU, as the kernel's text; undefined if unknown. */
 export function timeslicesOf(runtime: SystemFiles, pid: number): string | undefined {
   return runtime.systemText(`/proc/${pid}/task/${pid}/schedstat`)?.split(" ")[2];
 }
 
-/** The processes that have a variable in the environment they were started with. */
+/** The processes that were started with `variable` (`NAME=VALUE`) in their environment. */
 export function processesWithVariable(runtime: SystemFiles, variable: string): readonly number[] {
   return runtime.systemNames("/proc").map(Number).filter((pid) =>
     pid > 0 && runtime.systemText(`/proc/${pid}/environ`)?.split("\0").includes(variable)
   );
 }
 
-/** The children of a process that have ended and were not reaped; undefined where that is not known. */
+/** The child processes that have ended but have not been reaped; undefined if unknown. */
 export function zombiesOf(runtime: SystemFiles, pid: number): readonly number[] | undefined {
   return childrenOf(runtime, pid)?.filter((child) => statOf(runtime, child)?.[0] === "Z");
 }
 
-/** A child of a process that runs the same executable; undefined for none, and where that is not known. */
+/** A child process that runs the same executable as its parent; undefined if there is none, or if unknown. */
 export function childWithSameExecutable(runtime: SystemFiles, pid: number): number | undefined {
   const executable = runtime.systemLink(`/proc/${pid}/exe`);
   return childrenOf(runtime, pid)?.find((child) =>
@@ -145,17 +157,17 @@ export function childWithSameExecutable(runtime: SystemFiles, pid: number): numb
   );
 }
 
-/** True if a process handles a signal, so that it does not die of it. */
+/** True if a process has a handler for a signal, so that the signal does not end it; false if unknown. */
 export function handles(runtime: SystemFiles, pid: number, signal: Signal): boolean {
   return isInMask(runtime, pid, "SigCgt", signal);
 }
 
-/** True if a process ignores a signal, as one that was started by nohup does with SIGHUP; false where that is not known. */
+/** True if a process ignores a signal, for example SIGHUP under nohup; false if unknown. */
 export function ignores(runtime: SystemFiles, pid: number, signal: Signal): boolean {
   return isInMask(runtime, pid, "SigIgn", signal);
 }
 
-/** True if a signal waits for a process to take it. */
+/** True if a signal is pending for a process; false if unknown. */
 export function isSignalPending(runtime: SystemFiles, pid: number, signal: Signal): boolean {
   return isInMask(runtime, pid, "ShdPnd", signal);
 }
@@ -167,7 +179,7 @@ function isInMask(runtime: SystemFiles, pid: number, name: string, signal: Signa
     (BigInt(`0x${mask}`) >> BigInt(signalNumber(signal) - 1) & 1n) === 1n;
 }
 
-/** What the descriptors of a process are; none where that is not known. */
+/** The targets of a process's file descriptors, such as `socket:[1234]`; an empty list if unknown. */
 export function descriptorsOf(runtime: SystemFiles, pid: number): readonly string[] {
   const directory = `/proc/${pid}/fd`;
   return runtime.systemNames(directory).flatMap((name) =>
@@ -175,7 +187,7 @@ export function descriptorsOf(runtime: SystemFiles, pid: number): readonly strin
   );
 }
 
-/** The TCP ports on which a process listens at 127.0.0.1; undefined where that is not known. */
+/** The TCP ports on which a process listens at 127.0.0.1; undefined if unknown. */
 export function loopbackPorts(runtime: SystemFiles, pid: number): ReadonlySet<number> | undefined {
   const table = runtime.systemText(`/proc/${pid}/net/tcp`);
   if (table === undefined) return undefined;

@@ -1,56 +1,61 @@
 /**
- * What SAM needs of a JavaScript runtime, by roles. One adapter each for Node, Deno and Bun implements them all; `load.ts` loads it.
- * Nothing else in the library, except `src/ffi` and `src/cli/host`, touches a global or a module of a runtime.
+ * The runtime interface, divided into roles: everything that SAM needs of a JavaScript runtime. Node, Deno and Bun have
+ * one adapter each, which implements all roles; `load.ts` loads it. Outside this directory, only `src/ffi` and
+ * `src/cli/host` use globals or modules of a runtime.
  * @module
  */
 import type { EndSignal, Signal } from "../core/signals.ts";
 
-/** The runtimes there are adapters for. */
+/** The name of a supported runtime. */
 export type RuntimeName = "node" | "deno" | "bun";
 
 /**
- * What a standard stream of a started program is: ours, none, or, for output and error, `"tee"`: passed on to ours, and the
- * last lines kept as evidence. A `"tee"` is no terminal to the program.
+ * The kind of a program's standard stream. `"inherit"` shares the server's stream, and `"ignore"` opens /dev/null.
+ * `"tee"`, for output and error only, passes the output on to the server's stream and records the last lines as
+ * evidence. With `"tee"`, the program does not see a terminal.
  */
 export type Stdio = "inherit" | "ignore" | "tee";
 
-/** A command line, in parts, because Node's `fork` wants to know the module. */
+/** A command line in parts. The module is separate because Node's `fork` needs it. */
 export interface Command {
-  /** The executable: a path, or a name to be looked up on PATH. */
+  /** The executable: a path, or a name that is looked up on PATH. */
   readonly file: string;
-  /** Flags of the runtime, before the module. */
+  /** Flags of the runtime, placed before the module. */
   readonly flags: readonly string[];
-  /** The module, where the executable is a runtime. */
+  /** The module to run, if the executable is a runtime. */
   readonly module?: string | undefined;
   /** Arguments of the program. */
   readonly args: readonly string[];
-  /** The runtime that `file` is, where known. */
+  /** The runtime that `file` is, if known. */
   readonly runtime?: RuntimeName | undefined;
-  /** The working directory; default that of this process. */
+  /** The working directory. Default: that of this process. */
   readonly cwd?: string | undefined;
-  /** Added to the environment of this process. */
+  /** Variables added to the environment of this process. */
   readonly env: Readonly<Record<string, string>>;
-  /** Standard input, output and error. */
+  /** The kinds of standard input, output and error. */
   readonly stdio: readonly [Stdio, Stdio, Stdio];
-  /** It leads a session, and so a process group, of its own. */
+  /** True if the process starts a new session, and so a new process group. */
   readonly ownGroup?: boolean;
-  /** It starts its program again by itself, so that no process is told how to reach the server: each could do so only once. */
+  /**
+   * True if the command restarts its program by itself, as a file watcher does. Its processes then get no address of
+   * the server, because an address admits only one connection.
+   */
   readonly unlinked?: boolean;
 }
 
-/** How a process ended: exactly one of the two is not null. */
+/** The end of a process: an exit code or a signal. Exactly one of the two is not null. */
 export interface Exit {
-  /** The exit code, or null. */
+  /** The exit code, or null if a signal ended the process. */
   readonly code: number | null;
-  /** The signal that ended it, or null. */
+  /** The signal that ended the process, or null. */
   readonly signal: EndSignal | null;
 }
 
-/** An output stream of a started process that we read. */
+/** An output stream of a started process, read by the server. */
 export interface Output {
   /** 1 for standard output, 2 for standard error. */
   readonly descriptor: 1 | 2;
-  /** The next bytes; null at the end, and after `close()`. Never rejects. */
+  /** Resolves to the next bytes, or to null at the end and after `close()`. Never rejects. */
   read(): Promise<Uint8Array | null>;
   /** Stops reading. */
   close(): void;
@@ -60,34 +65,34 @@ export interface Output {
 export interface Child {
   /** Its process id. */
   readonly pid: number;
-  /** Resolved when the process has been reaped. */
+  /** Resolves when the process has ended and has been reaped. */
   readonly exited: Promise<Exit>;
-  /** Our end of the inherited descriptor, when one was asked for. */
+  /** The server's end of the inherited file descriptor; null if the process did not get one. */
   readonly stream: Stream | null;
-  /** Those of its standard streams that are `"tee"`. */
+  /** The standard streams of kind `"tee"`. */
   readonly outputs: readonly Output[];
-  /** Sends a signal; a process that has ended is left alone. Throws ACCESS where that is not permitted. */
+  /** Sends a signal. Does nothing if the process has ended. Throws ACCESS if it runs as another user. */
   kill(signal: Signal): void;
-  /** It is waited for no longer, and does not keep the event loop alive. */
+  /** Stops this process from keeping the event loop alive. */
   release(): void;
 }
 
 /** A connected byte stream. */
 export interface Stream {
-  /** How many bytes were written, and wait because the kernel has no room for them. */
+  /** The number of written bytes that the kernel has not taken yet. */
   readonly unsent: number;
-  /** The kernel's number of it, where the runtime tells that; -1 when it is closed. */
+  /** The file descriptor, if the runtime exposes it; -1 once the stream is closed. */
   readonly descriptor?: number;
-  /** Writes, at once as far as the kernel takes it. */
+  /** Writes bytes. The part that the kernel does not take at once is sent later, in order. */
   write(bytes: Uint8Array): void;
   /**
-   * Writes one byte, behind what waits, if the kernel takes all of that now, also in a loop that never yields. False: the
-   * byte was not written, and does not wait.
+   * Writes one byte if the kernel takes it now, after all earlier bytes. Works in a loop that never yields. Returns
+   * false if the byte was not written; it is then not sent later either.
    */
   offer(byte: Uint8Array): boolean;
-  /** Begins to read. `onEnd` is called once, after the last data, also after `close()`. Called once. */
+  /** Starts reading; call it once. `onEnd` is called once, after the last data, also after `close()`. */
   read(onData: (bytes: Uint8Array) => void, onEnd: (detail: string) => void): void;
-  /** Sets if this stream keeps the event loop alive. */
+  /** Sets whether this stream keeps the event loop alive. */
   hold(on: boolean): void;
   /** Closes both directions. */
   close(): void;
@@ -95,157 +100,183 @@ export interface Stream {
 
 /** A listening Unix socket. */
 export interface Listener {
-  /** Stops listening; leaves the file to whoever made the directory. */
+  /** Stops listening. Does not remove the socket's file. */
   close(): void;
 }
 
-/** A file that is read and written at any place. */
+/** An open file that is read and written at any offset. */
 export interface RandomFile {
-  /** Reads into `bytes` from `at`; returns how many there were. */
+  /** Reads into `bytes`, from offset `at`. Returns the number of bytes read. */
   read(bytes: Uint8Array, at: number): number;
-  /** Writes all of `bytes` at `at`. */
+  /** Writes all of `bytes` at offset `at`. */
   write(bytes: Uint8Array, at: number): void;
-  /** Gives the descriptor back. */
+  /** Closes the file. */
   close(): void;
 }
 
-/** What lstat(2) says about a file. */
+/** The status of a file, from lstat(2). */
 export interface FileStatus {
-  /** Type and permissions. */
+  /** File type and permissions (`st_mode`). */
   readonly mode: number;
-  /** The id of the user who owns it. */
+  /** The user id of the owner. */
   readonly uid: number;
-  /** When it was last changed, in milliseconds since 1970. */
+  /** The time of the last change, in milliseconds since 1970. */
   readonly mtimeMs: number;
 }
 
-/** The places for temporary files, as a server uses them for its private directories. */
+/** The directories for temporary files, where a server makes its private directories. */
 export interface TemporaryFiles {
-  /** The id of this process. */
+  /** The process id of this process. */
   readonly pid: number;
-  /** The inode of our process namespace; undefined where /proc may not be read, or shows another one. */
+  /** The inode of this process's pid namespace; undefined if /proc cannot be read, or belongs to another namespace. */
   readonly pidNamespace: number | undefined;
-  /** The directories in which `makeDirectory` makes one. */
+  /** The directories in which `makeDirectory` creates directories. */
   readonly parents: readonly string[];
   /**
-   * Makes a directory that only this user may enter, with a name that begins with `prefix`; with `inMemory` in shared memory, where
-   * this program may.
+   * Creates a directory that only this user can enter, and returns its path. Its name begins with `prefix`. `inMemory`
+   * asks for one in shared memory, if this program may use it.
    */
   makeDirectory(prefix: string, inMemory: boolean): Promise<string>;
-  /** The names in a directory; undefined where it cannot be read. */
+  /** Returns the file names in a directory; undefined if it cannot be read. */
   list(directory: string): readonly string[] | undefined;
-  /** Looks at a file, or at a link itself; undefined where there is none, or where it may not be looked at. */
+  /** Returns the status of a file, without following links; undefined if it is missing or not accessible. */
   status(path: string): FileStatus | undefined;
-  /** True if there is no process with this id; false where that is not known. */
+  /** Returns true if no process has this id; false if unknown. */
   hasEnded(pid: number): boolean;
 }
 
-/** Time, and when to do something in it. */
+/** The clock and its timers. */
 export interface Clock {
-  /** Monotonic milliseconds. */
+  /** Returns the time of a monotonic clock, in milliseconds. */
   now(): number;
-  /** Calls back after `delayMs`; returns the cancellation. `hold`: keeps the event loop alive meanwhile. */
+  /**
+   * Calls `callback` after `delayMs` milliseconds. Returns a function that cancels it. `hold` keeps the event loop
+   * alive until then.
+   */
   schedule(callback: () => void, delayMs: number, hold: boolean): () => void;
-  /** Resolved when input that had arrived before the call has been delivered. */
+  /** Resolves when all input that arrived before the call has been delivered. */
   settle(): Promise<void>;
-  /** What a timer and `settle()` take together, in milliseconds: they begin that long before a deadline. */
+  /** Milliseconds that a timer and `settle()` take together. SAM starts them this long before a deadline. */
   readonly settleMs: number;
 }
 
-/** Processes: started, signaled, and looked at. */
+/** Starting and signaling processes. */
 export interface Processes {
-  /** Starts a process. With `link`, the child inherits a descriptor, and its number goes into the environment by it. */
+  /**
+   * Starts a process. With `link`, the process inherits a file descriptor connected to `Child.stream`; `link` returns
+   * the environment variables that contain the descriptor's number.
+   */
   spawn(
     command: Command,
     link?: (descriptor: number) => Readonly<Record<string, string>>,
   ): Promise<Child>;
-  /** Sends a signal to a process that is not our child, or to the group -`pid`; what has ended is left alone. Throws ACCESS. */
+  /**
+   * Sends a signal to a process that this process did not start, or to the process group `-pid` if `pid` is negative.
+   * Does nothing if the target has ended. Throws ACCESS if it runs as another user.
+   */
   kill(pid: number, signal: Signal): void;
 }
 
-/** What the system says about processes, in /proc. */
+/** Access to /proc. */
 export interface SystemFiles {
-  /** The text of a file in /proc; undefined where there is none, or it may not be read. */
+  /** Returns the text of a file in /proc; undefined if it is missing or not readable. */
   systemText(path: string): string | undefined;
-  /** The names in a directory of /proc; none where that may not be known. */
+  /** Returns the names in a directory of /proc; an empty list if it is not readable. */
   systemNames(directory: string): readonly string[];
-  /** What a link in /proc points to; undefined where there is none, or that may not be known. */
+  /** Returns the target of a link in /proc; undefined if it is missing or not readable. */
   systemLink(path: string): string | undefined;
 }
 
-/** Files. */
+/** Access to files. */
 export interface Files {
-  /** True if there is a file at `path`, and where that may not be known. */
+  /** Returns true if a file exists at `path`, or if this process may not know. */
   exists(path: string): boolean;
-  /** Reads a text file; undefined for anything else, for a file over `maxBytes`, and where it may not be read. */
+  /**
+   * Reads a text file. Returns undefined if it is not a regular file, is larger than `maxBytes`, or is not readable.
+   */
   readText(path: string, maxBytes: number): string | undefined;
-  /** Opens a file that is there, or with `create` one that must not be. */
+  /** Opens an existing file. With `create`, creates it instead, and fails if it exists. */
   openFile(path: string, create: boolean): Promise<RandomFile>;
-  /** Removes files and an empty directory, in this order; what is missing is passed over. */
+  /** Removes files and empty directories, in the given order. Ignores those that are missing or not empty. */
   remove(...paths: string[]): void;
-  /** The places for temporary files; loaded by a server alone. */
+  /** Loads the access to temporary files. Only servers need it. */
   temporaryFiles(): Promise<TemporaryFiles>;
 }
 
-/** Connected byte streams. */
+/** Sockets and other connected byte streams. */
 export interface Sockets {
-  /** Listens on a Unix socket. */
+  /** Listens on a Unix socket at `path`. */
   listen(path: string, onStream: (stream: Stream) => void): Promise<Listener>;
-  /** Connects to a Unix socket. */
+  /** Connects to the Unix socket at `path`. */
   connect(path: string): Promise<Stream>;
-  /** Connects to a TCP port, and lets go of it again. Rejects when `over` is aborted before. */
+  /**
+   * Connects to a TCP port and disconnects at once, to check that the port accepts connections. Rejects if `over` is
+   * aborted first.
+   */
   probePort(host: string, port: number, over: AbortSignal): Promise<void>;
-  /** Connects to a TCP port at 127.0.0.1. */
+  /** Connects to a TCP port on 127.0.0.1. */
   connectPort(port: number): Promise<Stream>;
-  /** Takes over a descriptor inherited from the parent. */
+  /** Opens a stream on a file descriptor inherited from the parent process. */
   inherited(descriptor: number): Promise<Stream>;
-  /** True if a loop that never yields reaches the kernel with its first writes only (see `Stream.offer`). */
+  /** True if only the first writes of a loop that never yields reach the kernel (Deno); see `Stream.offer()`. */
   readonly limitsWrites: boolean;
-  /** True if a stream of `listen()` has a `descriptor`. */
+  /** True if the streams of `listen()` have a `descriptor`. */
   readonly exposesDescriptors: boolean;
 }
 
-/** The process in which this code runs. */
+/** The current process. */
 export interface OwnProcess {
-  /** Its runtime. */
+  /** The name of its runtime. */
   readonly name: RuntimeName;
-  /** Its id. */
+  /** Its process id. */
   readonly pid: number;
-  /** The executable of its runtime. */
+  /** The path of its runtime's executable. */
   readonly executable: string;
-  /** True if this is the thread that the program began in. */
+  /** True in the main thread, false in a worker. */
   readonly isMainThread: boolean;
   /** True if standard input is a terminal. */
   readonly stdinIsTerminal: boolean;
-  /** How this very program was started. Rejects with ACCESS or NOT_SUPPORTED where that cannot be known. */
+  /** Resolves to the command line of this program. Rejects with ACCESS or NOT_SUPPORTED if it cannot be found out. */
   self(): Promise<Pick<Command, "file" | "flags" | "module" | "args" | "runtime" | "cwd">>;
-  /** The flags that a module of this runtime gets where the user names none. */
+  /** Resolves to the runtime flags for a module whose flags the user has not set. */
   defaultFlags(): Promise<readonly string[]>;
-  /** Throws ACCESS for flags of Deno that would give a program, run in `cwd`, more than this process has. */
+  /** Throws ACCESS if Deno flags would give a program, run in `cwd`, permissions that this process does not have. */
   checkFlags?(flags: readonly string[], cwd: string | undefined): void;
-  /** Takes a variable out of the environment, so that nothing inherits it; undefined for none, or where that is not allowed. */
+  /**
+   * Removes a variable from the environment, so that no child process inherits it, and returns its value. Returns
+   * undefined if the variable is not set, or if this process may not read it.
+   */
   takeVariable(name: string): string | undefined;
-  /** Writes to our own standard output (1) or error (2); resolved when all has been taken, or nobody takes it. */
+  /**
+   * Writes to this process's standard output (1) or standard error (2). Resolves when all bytes are written, or when
+   * the stream has no reader any more.
+   */
   writeOutput(descriptor: 1 | 2, bytes: Uint8Array): Promise<void>;
-  /** Writes what the runtime has compiled of the program to the cache that the user has set up, for the next instance. */
+  /** Writes compiled code to the compile cache, if the user has enabled one. The next instance then starts faster. */
   saveCompileCache?(): void;
   /**
-   * In an active process: how its stack can be had when its loop is blocked. `signal PORT`: by SIGUSR1, or at PORT where it
-   * listens there already. `flags`: if it was started with the flag. `none: WHY`.
+   * Returns how the server can capture the stack of this active process while its event loop is blocked:
+   *
+   * - `signal PORT`: SIGUSR1 opens the inspector, or it already listens at PORT.
+   * - `flags`: only if the process was started with the inspector's flag.
+   * - `none: REASON`: not at all.
    */
   stackAccess(): string;
   /**
-   * Closes the inspector of this process, a server, where a program with these flags, or by our environment, opens its own at the
-   * same port: the debugger is for the program.
+   * Closes the inspector of this server process if its program opens an inspector too, because of these flags or the
+   * environment. Both would use the same port, and the debugger is meant for the program.
    */
   freeInspectorPort?(flags: readonly string[]): void | Promise<void>;
-  /** Listens for a signal; returns the cancellation. */
+  /** Adds a listener for a signal. Returns a function that removes it. */
   onSignal(signal: Signal, listener: () => void): () => void;
-  /** Makes this process a SAM server: silences the program's own listeners, and reports its stray errors. */
+  /**
+   * Turns this process into a SAM server. Disables the program's listeners for signals (not on Deno), exit and uncaught
+   * errors. `onStray` then receives uncaught errors, and an error for each call of the runtime's exit function.
+   */
   takeOver(onStray: (error: unknown) => void): void;
-  /** Ends this process. */
+  /** Ends this process with an exit code. */
   exit(code: number): never;
 }
 
-/** A JavaScript runtime: all roles. Whoever needs some of them asks for those. */
+/** A JavaScript runtime, in all its roles. A function that needs fewer roles should ask only for those. */
 export interface Runtime extends Clock, Processes, SystemFiles, Files, Sockets, OwnProcess {}

@@ -1,7 +1,6 @@
-/** An output stream of a child as Deno and Bun give it: a web stream. */
+/** Reads a child process's output on Deno and Bun, which provide it as a web stream. */
 import type { Output } from "./runtime.ts";
 
-/** Reads a web stream. */
 export function webOutput(descriptor: 1 | 2, stream: ReadableStream<Uint8Array>): Output {
   const reader = stream.getReader();
   return {

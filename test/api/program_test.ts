@@ -104,7 +104,7 @@ processTest("a command that is not there, or may not be executed, is named", asy
   );
   const missing = join(directory, "missing");
   await assertNeverSpawned(stage, { command: missing }, "LIBRARY", missing, "not installed");
-  await assertNeverSpawned(stage, { command: plain }, "ACCESS", plain, "may not be executed");
+  await assertNeverSpawned(stage, { command: plain }, "ACCESS", plain, "is not executable");
   await assertNeverSpawned(stage, { command: directory }, "ACCESS", directory, "executed");
 });
 

@@ -77,7 +77,7 @@ commandTest(
     await page(second!, "/hang");
     await run.text(
       runtimeName === "bun"
-        ? /^sam: {3}no stack: Bun has no way to look into a loop that is blocked$/m
+        ? /^sam: {3}no stack: Bun cannot capture the stack of a blocked event loop$/m
         : new RegExp(`^sam: {5}at answer \\(\\S*/${lineOfTheLoop()}:\\d+\\)$`, "m"),
       "stderr",
     );

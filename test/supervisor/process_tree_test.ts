@@ -14,7 +14,7 @@ function treeOf(parents: Map<number, number>, denies = false) {
   const unkillable: Problem[] = [];
   const problems: string[] = [];
   const kill = (pid: number, signal: Signal) => {
-    if (denies) throw new SamError("ACCESS", "it runs as another user");
+    if (denies) throw new SamError("ACCESS", "the process runs as another user");
     sent.push(`${signal} ${pid}`);
   };
   const runtime = {

@@ -162,7 +162,7 @@ const noStacks: readonly (readonly [how: string, options: object, why: RegExp | 
   ["stopped", {}, /stopped by a signal/],
   ["silent", {}, /event loop waited for events/],
   ["native", {}, /did not|native code/],
-  ["blocked, listening", {}, /listens for SIGUSR1/],
+  ["blocked, listening", {}, /has a SIGUSR1 handler/],
 ];
 /** A pipe that a read waits at until somebody writes to it. */
 async function fifoIn(stage: Stage): Promise<string> {

@@ -16,16 +16,16 @@ import { CommandError, exitCodeOf, exitCodes } from "./command_line/exit.ts";
 import { help, runHelp } from "./command_line/help.ts";
 import { remoteOptions, runOptions } from "./command_line/commands.ts";
 import { version } from "./command_line/version.ts";
-import { helpAsked, type Option } from "./command_line/words.ts";
+import { findHelpFlag, type Option } from "./command_line/words.ts";
 
 export type { ProgramConfig, RestartConfig, SamConfig } from "./run/config.ts";
 export type { ProgramStatus, ServerStatus } from "./control/status.ts";
 
 type CarryOut = (words: readonly string[]) => Promise<number>;
 
-/** A command: its options, and the import of what carries it out. */
 interface Command {
   readonly options: readonly Option[];
+  /** Imports the code of the command. The help and the version need none of it. */
   load(): Promise<CarryOut>;
 }
 
@@ -57,10 +57,12 @@ async function main(words: readonly string[]): Promise<number> {
   if (name === "--version") return print(`${version}\n`);
   const command = Object.hasOwn(commands, name) ? commands[name] : undefined;
   if (command === undefined) {
-    throw new CommandError("usage", `there is no command "${name}"; see sam --help`);
+    throw new CommandError("usage", `unknown command "${name}". See sam --help.`);
   }
-  const asked = helpAsked(rest, command.options, name === "run");
-  if (asked !== undefined) return print(name === "run" ? runHelp(asked === "--help-all") : help);
+  const helpFlag = findHelpFlag(rest, command.options, name === "run");
+  if (helpFlag !== undefined) {
+    return print(name === "run" ? runHelp(helpFlag === "--help-all") : help);
+  }
   checkPlatform();
   const carryOut = await command.load();
   return await carryOut(rest);
@@ -73,8 +75,8 @@ function print(text: string): number {
 
 const { exit } = await loadRuntime();
 host.stdout.onError(({ code, message }) => {
-  if (code === "EPIPE") exit(0); // a reader that stops reading (`sam events | head`) is no failure
-  host.stderr.write(`sam: standard output takes no more: ${message}\n`);
+  if (code === "EPIPE") exit(0); // the reader has stopped reading, as in `sam events | head`
+  host.stderr.write(`sam: cannot write to standard output: ${message}\n`);
   exit(exitCodes.ioError[0]);
 });
 let exitCode: number;
@@ -88,5 +90,5 @@ try {
   host.stderr.write(`sam: ${message}\n`);
   exitCode = exitCodeOf(error);
 }
-await host.stdout.written; // a pipe takes 64 KiB at once
+await host.stdout.written; // exit() would discard output that a pipe has not yet accepted
 exit(exitCode);

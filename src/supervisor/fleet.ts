@@ -26,7 +26,7 @@ export interface FleetProgram {
   /** The names of the programs that must be ready before it is started. */
   readonly after: readonly string[];
   /** What the user can do so that SAM watches the event loop, if a known wrapper prevents that. */
-  readonly instead?: string | undefined;
+  readonly advice?: string | undefined;
 }
 
 /** A program of a fleet at one moment. */

@@ -73,8 +73,8 @@ commandTest(
     );
     const taken = sam(["run", "--name", "shop", "--time-interval", "5000", "sleep", "1"]);
     assertEquals(await taken.exited, 64);
-    assertStringIncludes(taken.stderr, "shop runs already");
-    assertStringIncludes(taken.stderr, "only the end of sleep is watched"); // said before that was found
+    assertStringIncludes(taken.stderr, "a server named shop is already running.");
+    assertStringIncludes(taken.stderr, "cannot detect a hang of sleep"); // the warning precedes the error
 
     const followed = sam(["events", "--follow", "--json"]);
     await followed.text(/"recovery"/);
@@ -94,7 +94,7 @@ commandTest(
     assertStringIncludes(followed.stdout, '"reason":"stopped"');
     assertEquals(readdirSync(`${stage.directory}/sam`), []);
     const none = sam(["status"]);
-    assertEquals([await none.exited, none.stderr.includes("no sam runs")], [69, true]);
+    assertEquals([await none.exited, none.stderr.includes("no sam is running")], [69, true]);
   },
 );
 
@@ -177,9 +177,9 @@ commandTest(
     assertEquals([second.state, second.ready, second.check], ["launched", false, "failing"]);
     assertEquals([last.state, last.waitsFor, "waitsFor" in first], ["pending", ["never"], false]);
     const lines = (await output(sam(["events", "shop/ill"]))).replaceAll(/^\S+ /gm, "").split("\n");
-    assert(lines.includes("ill: instance 1 passed its check"), lines.join("\n"));
+    assert(lines.includes("ill: instance 1 passed its health check"), lines.join("\n"));
     assert(
-      lines.includes(`ill: instance 1 failed a check: ${check.command} ended with 1`),
+      lines.includes(`ill: instance 1 failed a health check: ${check.command} ended with 1`),
       lines.join("\n"),
     );
     assertEquals(await sam(["stop"]).exited, 0);
@@ -290,7 +290,7 @@ commandTest(
     const thrown = sam(["run", "--config", "null.mjs"], {}, stage.directory);
     assertEquals(
       [await thrown.exited, thrown.stderr],
-      [78, "sam: null.mjs cannot be loaded: null\n"],
+      [78, "sam: cannot load null.mjs: null\n"],
     );
     const typed =
       "export default { programs: { a: { program: 'false', restart: 'never' } } as object };";
@@ -298,7 +298,7 @@ commandTest(
     const run = sam(["run"], {}, stage.directory);
     assertEquals(await run.exited, currentRuntime === "node20" ? 78 : 1, run.stderr);
     if (currentRuntime === "node20") {
-      assertStringIncludes(run.stderr, "cannot load TypeScript: name it .js or .json");
+      assertStringIncludes(run.stderr, "cannot load TypeScript: rename the file to .js or .json");
     }
     // Relative paths are relative to the file, which a variable may name, too.
     const config = { SAM_CONFIG: `${stage.directory}/c.mjs` };

@@ -443,7 +443,10 @@ commandTest("a port that is taken ends the command before anything is started", 
   );
   const run = sam(["run", "--metrics", `127.0.0.1:${port}`, "sh", "-c", "echo started"]);
   assertEquals([await run.exited, run.stdout], [69, ""]);
-  assertStringIncludes(run.stderr, `cannot listen on 127.0.0.1:${port}`);
+  assertStringIncludes(
+    run.stderr,
+    `cannot listen on 127.0.0.1:${port}: the port is in use by another process. Choose`,
+  );
   await new Promise((resolve) => other.close(resolve));
 });
 

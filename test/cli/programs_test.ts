@@ -2,7 +2,7 @@
 import { assert, assertEquals, assertMatch, assertStringIncludes } from "@std/assert";
 import { spawn, spawnSync } from "node:child_process";
 import { mkdirSync, writeFileSync } from "node:fs";
-import { insteadOfWrapper } from "../../src/cli/run/wrappers.ts";
+import { wrapperAdvice } from "../../src/cli/run/wrappers.ts";
 import { restartsItself } from "../../src/api/program.ts";
 import { type Command, commandTest, page, runtimeName, samCommand } from "../support/command.ts";
 import { test } from "../support/harness.ts";
@@ -91,7 +91,10 @@ commandTest(
     writeFileSync(program, text(2));
     await watched.text(/version 2 undefined 12\n/);
     assertEquals(watched.events().map(({ type }) => type), ["fallback", "spawn"]);
-    assertMatch((await watched.event("fallback")).detail, /has no effect: leave out --watch/);
+    assertMatch(
+      (await watched.event("fallback")).detail,
+      /has no effect. To detect hangs, leave out --watch and --hot,/,
+    );
     await end(watched);
     const flags = run.slice(1).map((flag) => `--runtime-flag=${flag}`);
     const how = ["--runtime", runtimeName, ...flags, "--runtime-flag=--watch"];
@@ -99,12 +102,12 @@ commandTest(
     await module.text(/version 2 undefined 1\n/);
     assertMatch(
       module.stderr,
-      /^sam: only the end of .*app.mjs is watched, .*: leave out --watch/m,
+      /^sam: cannot detect a hang of the program that .*app.mjs runs, only its exit. To detect hangs, leave out --watch/m,
     );
     await end(module);
     const refused = sam(["run", "--preload", ...how, program]);
     assertEquals(await refused.exited, 64);
-    assertStringIncludes(refused.stderr, "without --watch or --hot");
+    assertStringIncludes(refused.stderr, "without --watch and --hot");
   },
 );
 
@@ -116,7 +119,7 @@ commandTest(
     assertEquals(await script.exited, 0);
     assertMatch(
       script.stderr,
-      /^sam: only the end of .*npm is watched, not the event loop .* as in sam run server.js, or add a check\n$/,
+      /^sam: cannot detect a hang of the program that .*npm runs, only its exit. .* \(sam run server.js\), or add a health check/,
     );
     const check = ["--check-command", "true"];
     const checked = sam(["run", ...check, `${directory}/npm`, "start"]);
@@ -132,11 +135,11 @@ test("the list of wrappers knows npm and the like, and no other command", () => 
   ];
   for (const line of known) {
     const [command, ...words] = line.split(" ");
-    assert(insteadOfWrapper(command!, words) !== undefined, line);
+    assert(wrapperAdvice(command!, words) !== undefined, line);
   }
   for (const line of ["redis-server", "sh -c npm", "deno test", "bun test", "true", "./server"]) {
     const [command, ...words] = line.split(" ");
-    assertEquals(insteadOfWrapper(command!, words), undefined, line);
+    assertEquals(wrapperAdvice(command!, words), undefined, line);
   }
   for (const flag of ["--watch", "--watch=a,b", "--watch-path", "--watch-path=.", "--hot"]) {
     assert(restartsItself(["--smol", flag]), flag);
@@ -164,7 +167,7 @@ commandTest(
     const [, pid, child] = await parent.text(/pids (\d+) (\d+)/);
     assertStringIncludes(
       (await parent.event("fallback")).detail,
-      `process ${pid} has started process ${child} of the same runtime`,
+      `watching process ${pid}, but not its child process ${child}.`,
     );
     await end(parent);
   },
@@ -228,7 +231,7 @@ commandTest(
     assertEquals(await named.exited, 0);
     const empty = sam([...how, "."], {}, sources);
     assertEquals(await empty.exited, 66);
-    assertStringIncludes(empty.stderr, ". is a directory without a program");
+    assertStringIncludes(empty.stderr, ". is a directory without a main file.");
   },
 );
 

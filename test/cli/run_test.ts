@@ -271,7 +271,7 @@ commandTest(
   "a time interval for a command that nobody watches is told at once, and holds for a program below it",
   async (sam) => {
     const unwatched =
-      /^sam: only the end of (\w+) is watched, .*, and the time interval of 300 ms has no effect/m;
+      /^sam: cannot detect a hang of true, only its exit; the time interval of 300 ms has no effect unless the program calls/m;
     const interval = ["--time-interval", "300"];
     const plain = sam(["run", ...interval, "true"]);
     assertEquals(await plain.exited, 0);
@@ -283,7 +283,10 @@ commandTest(
     const flags = runtimeName === "deno" ? ["run", "-A", "--no-config"] : [];
     const line = ["env", runtimeName, ...flags, fixture("cli/own")];
     const own = sam(["run", "--json", ...interval, ...line]);
-    assertMatch((await own.event("fallback")).detail, /^only the end of env is watched/);
+    assertMatch(
+      (await own.event("fallback")).detail,
+      /^cannot detect a hang of env, only its exit;/,
+    );
     assertEquals((await own.event("recovery")).reason, "unhealthy");
     assertEquals(await own.exited, 0, own.stderr);
   },
@@ -358,11 +361,11 @@ commandTest(
       ...(currentRuntime === "node20"
         ? [[["run", "server.ts"], 64, "server.ts: this version of Node cannot load"] as const]
         : []),
-      [["rnu"], 64, 'no command "rnu"'],
+      [["rnu"], 64, 'unknown command "rnu"'],
       [["run", "missing.js"], 66, "missing.js does not exist"],
       [["run", "true"], 78, 'SAM_TRANSPORT is "tcp"', { SAM_TRANSPORT: "tcp" }],
       [["run", "true"], 78, 'SAM_ENV is "foo"', { SAM_ENV: "foo" }],
-      [["run", "true"], 78, "SAM_CHECK_PERIOD needs a check", { SAM_CHECK_PERIOD: "5" }],
+      [["run", "true"], 78, "SAM_CHECK_PERIOD needs a health check", { SAM_CHECK_PERIOD: "5" }],
       [["run", "no-such-command"], 127, "not installed, or not on PATH"],
     ];
     for (const [words, code, text, variables] of wrong) {
@@ -407,7 +410,7 @@ commandTest("what programs cannot have beside others is refused", async (sam, st
   const wrong: readonly (readonly [config: object, text: string])[] = [
     [
       { strategy: "one_for_all", programs: { web: { ...web, standby: 1 }, other: web } },
-      "programs.web.standby is 1, the strategy one_for_all",
+      "programs.web.standby is 1, but spares work only with the strategy one_for_one, and not with one_for_all.",
     ],
     [
       { programs: { web: { ...web, clusterMap: true }, other: { ...web, clusterMap: true } } },
@@ -431,7 +434,7 @@ test("standard output that takes no more is an error", () => {
   });
   closeSync(full);
   assertEquals(status, 74, stderr);
-  assertStringIncludes(stderr, "sam: standard output takes no more: ");
+  assertStringIncludes(stderr, "sam: cannot write to standard output: ");
 });
 
 commandTest(

@@ -74,7 +74,7 @@ commandTest("an answer that is none of ours ends a command in order", async (sam
     for (const command of ["status", "stop", "events"]) {
       const asked = sam([command]);
       assertEquals(await asked.exited, 69, `${command} ${answer}: ${asked.stderr}`);
-      assertStringIncludes(asked.stderr, "sam: the server odd does not answer as a sam does");
+      assertStringIncludes(asked.stderr, "sam: the server odd sent an unknown answer.");
     }
     await close();
   }
@@ -92,13 +92,16 @@ commandTest(
     assertEquals(await sam(["stop"]).exited, 0);
     const restart = sam(["restart"]);
     assertEquals(await restart.exited, 69);
-    assertStringIncludes(restart.stderr, "the server gone has ended before it answered");
+    assertStringIncludes(restart.stderr, "the server gone ended before it answered");
     assertEquals(await sam(["signal", "HUP", "gone"]).exited, 69);
     for (const words of [["events", "--json"], ["events", "--json", "--follow"]]) {
       const events = sam(words);
       assertEquals(await events.exited, 69);
       assertEquals(events.stdout, `${event}\n`);
-      assertStringIncludes(events.stderr, "the server gone has let go before its last event");
+      assertStringIncludes(
+        events.stderr,
+        "the server gone closed the connection before its last event.",
+      );
     }
     await close();
   },
@@ -174,14 +177,17 @@ commandTest(
     await watch.text(/still: ready/);
     stopped.kill("SIGSTOP");
     const asked = sam(["stop", "still"]); // takes all the time there is
-    const silence = "sam: the server still does not answer; is it stopped?\n";
+    const silence = "sam: the server still does not answer. Is its process stopped (Ctrl-Z)?\n";
     const status = sam(["status", "--json"]);
     assertEquals([await status.exited, status.stderr], [0, silence]);
     assertEquals(JSON.parse(status.stdout).map(({ name }: { name: string }) => name), ["lively"]);
     assertEquals(await sam(["signal", "CONT", "lively"]).exited, 0);
     const unnamed = sam(["stop"]);
     assertEquals(await unnamed.exited, 64);
-    assertStringIncludes(unnamed.stderr, "needs a name: there are lively, still");
+    assertStringIncludes(
+      unnamed.stderr,
+      "needs a NAME, because several servers are running: lively, still",
+    );
     await watch.text(/does not answer/, "stderr");
     assertEquals(await sam(["stop", "lively"]).exited, 0);
     await other.exited;
@@ -216,7 +222,7 @@ commandTest(
     }
     const status = sam(["status"]);
     assertEquals(await status.exited, 69);
-    assertStringIncludes(status.stderr, "the server full lives, and takes no connection");
+    assertStringIncludes(status.stderr, "the server full is running but accepts no connection");
     const taken = sam(["run", "--name", "full", "true"]);
     assertEquals(await taken.exited, 64);
     assert(existsSync(`${directory}/full.sock`) && existsSync(`${directory}/no.sock`));
@@ -237,7 +243,7 @@ commandTest(
     });
     for (const each of refused) {
       assertEquals(await each.exited, 64);
-      assertStringIncludes(each.stderr, "a server named same runs already");
+      assertStringIncludes(each.stderr, "a server named same is already running.");
     }
     assertEquals(await sam(["stop", "same"]).exited, 0);
     const made = Array.from({ length: 4 }, () => sam(["run", "sleep", "60"]));
@@ -262,10 +268,13 @@ commandTest("a path that no socket can have stops no program", async (sam, stage
   const never = ["run", "--restart", "never"];
   const run = sam([...never, ...end], { XDG_RUNTIME_DIR: deep });
   assertEquals(await run.exited, 3, run.stderr);
-  assertMatch(run.stderr, /no control socket[^\n]*set a shorter XDG_RUNTIME_DIR\n/);
+  assertMatch(run.stderr, /no control socket[^\n]*Set a shorter XDG_RUNTIME_DIR\.\n/);
   const status = sam(["status"], { XDG_RUNTIME_DIR: deep });
   assertEquals(await status.exited, 78);
-  assertMatch(status.stderr, /^sam: no control socket can be in [^\n]*shorter XDG_RUNTIME_DIR\n$/);
+  assertMatch(
+    status.stderr,
+    /^sam: cannot create a control socket in [^\n]*shorter XDG_RUNTIME_DIR\.\n$/,
+  );
 
   const file = `${stage.directory}/${"f".repeat(100)}`;
   writeFileSync(file, "#!/bin/sh\nexit 4\n", { mode: 0o755 });
@@ -277,7 +286,7 @@ commandTest("a path that no socket can have stops no program", async (sam, stage
   mkdirSync(near);
   const named = sam([...never, "--name", "a".repeat(30), ...end], { XDG_RUNTIME_DIR: near });
   assertEquals(await named.exited, 64);
-  assertStringIncludes(named.stderr, "choose a shorter --name");
+  assertStringIncludes(named.stderr, "Choose a shorter --name");
 });
 
 commandTest(
@@ -301,14 +310,14 @@ commandTest(
     for (const name of ["done", "flaky"]) {
       const signal = sam(["signal", "HUP", name]);
       assertEquals(await signal.exited, 69, name);
-      assertEquals(signal.stderr, `sam: no process of ${name} is there to be signalled\n`);
+      assertEquals(signal.stderr, `sam: cannot send SIGHUP: ${name} has no running process\n`);
     }
     const done = sam(["restart", "done"]);
     assertEquals(await done.exited, 69);
-    assertEquals(done.stderr, "sam: done has finished: only a new sam run starts it again\n");
+    assertEquals(done.stderr, "sam: done has finished. Start it again with a new sam run.\n");
     const waits = sam(["restart", "waits"]);
     assertEquals(await waits.exited, 69);
-    assertEquals(waits.stderr, "sam: waits waits for ill\n");
+    assertEquals(waits.stderr, "sam: cannot restart waits: it is waiting for ill\n");
     const restart = sam(["restart"]);
     assertEquals([await restart.exited, restart.stderr], [0, ""]);
     await run.event("spawn", 2, "web");

@@ -14,8 +14,8 @@ import { type CommandError, exitCodes } from "../../src/cli/command_line/exit.ts
 import { help, runHelp } from "../../src/cli/command_line/help.ts";
 import { checkConfig } from "../../src/cli/run/check_config.ts";
 import { buildProgram } from "../../src/cli/run/programs.ts";
-import { which } from "../../src/cli/run/which.ts";
-import { helpAsked, type Option, parseWords } from "../../src/cli/command_line/words.ts";
+import { detectProgram } from "../../src/cli/run/detect_program.ts";
+import { findHelpFlag, type Option, parseWords } from "../../src/cli/command_line/words.ts";
 import { optionNames } from "../../src/api/options.ts";
 import { checkNames } from "../../src/api/supervise_options.ts";
 import { restartDefaults } from "../support/core_bench.ts";
@@ -49,15 +49,15 @@ test("options end at PROGRAM, and what follows is the program's", () => {
     (assertThrows(() => parseWords(words, options, true)) as Error).message;
   assertEquals(
     message("--time-intervall"),
-    "there is no option --time-intervall; is --time-interval meant?",
+    "unknown option --time-intervall. Did you mean --time-interval?",
   );
-  assertEquals(message("--xyz"), "there is no option --xyz");
+  assertEquals(message("--xyz"), "unknown option --xyz. See sam --help.");
   assertEquals(message("--config"), "--config needs a value");
-  assertEquals(message("--no-preload=no"), '--no-preload takes no value, and was given "no"');
+  assertEquals(message("--no-preload=no"), '--no-preload takes no value, but was given "no"');
 });
 
 test("help is asked for anywhere among the options, and not by a value or by what is PROGRAM's", () => {
-  const asked = (stops: boolean, ...words: string[]) => helpAsked(words, options, stops);
+  const asked = (stops: boolean, ...words: string[]) => findHelpFlag(words, options, stops);
   assertEquals(asked(true, "--config", "x", "--help"), "--help");
   assertEquals(asked(true, "-c", "x", "--no-preload", "--help-all"), "--help-all");
   assertEquals(asked(true, "--config=x", "-h"), "-h");
@@ -246,16 +246,20 @@ test("a command line of Bun is watched where it runs a file, and has the flag wh
       ["bun", "run --watch x.ts"],
     ] as const
   ) {
-    const { program, instead, options } = build({}, command, words.split(" "));
+    const { program, advice, options } = build({}, command, words.split(" "));
     const { preload, restarts } = program;
     assertEquals([preload, restarts, options.settings.timeInterval], [false, true, 0], words);
-    assertMatch(instead!, /^leave out --watch/);
+    assertMatch(advice!, /^leave out --watch/);
   }
   assertEquals(build({}, "node", ["x.js", "--watch"]).program.preload, true);
   const watched = build({ runtimeFlags: ["--watch"] }, "x.js");
   assertEquals([watched.program.preload, watched.options.settings.timeInterval], [false, 0]);
   const refused = () => build({ preload: true }, "bun", ["run", "start"]);
-  assertThrows(refused, SamError, "bun is no module, and none of the commands");
+  assertThrows(
+    refused,
+    SamError,
+    "--preload: cannot watch the event loop of bun, which is neither a module nor a command line",
+  );
 });
 
 test("quorum and cluster map are Corosync's where they are switched on", () => {
@@ -280,17 +284,17 @@ test("an option that is wrong is named as its user wrote it", () => {
   assert(message({ "check.period": 0, "check.tcp": "h:1" }).startsWith("--check-period is 0"));
   assertEquals(
     message({ "check.period": 5 }),
-    "--check-period needs a check: one of --check-http, --check-tcp, --check-command",
+    "--check-period needs a health check: add one of --check-http, --check-tcp, --check-command",
   );
   assertEquals(
     message({ "check.tcp": "h:1", "check.http": "http://h" }),
-    "--check-http and --check-tcp exclude each other: leave one of them out",
+    "--check-http and --check-tcp cannot be combined: remove one of them",
   );
   assertEquals(
     message({ quorum: 5 }),
     "--quorum is 5; it must be true, false, or an object with watch()",
   );
-  assert(message({ preload: true }).startsWith("--preload: true is no module"));
+  assert(message({ preload: true }).startsWith("--preload: cannot watch the event loop of true,"));
   assertEquals(message({}, "missing.js"), "/d/missing.js does not exist");
 });
 
@@ -316,7 +320,7 @@ test("what a flag says is the command line's mistake, all else the surroundings'
 
 test("the runtime of a module: its first line, then the nearest files beside it", () => {
   const found = (program: string, files: Readonly<Record<string, string>>) =>
-    which(program, "/a/b", {
+    detectProgram(program, "/a/b", {
       exists: (path) => path in files,
       firstLine: (path) => files[path] ?? "",
       mainOf: () => undefined,
@@ -482,7 +486,8 @@ test("TypeScript is refused where Node cannot load it, and nothing else would", 
     const around = { cwd: "/d", runtime, withoutTypes: true, files };
     return buildProgram({ name: "p", program, args: [], after: [] }, settings, around).program.name;
   };
-  const text = "x.ts: this version of Node cannot load TypeScript: add --runtime deno";
+  const text =
+    "x.ts: this version of Node cannot load TypeScript. Use Node 22.18 or later, add --runtime deno";
   assertStringIncludes((assertThrows(() => on("node", "x.ts")) as Error).message, text);
   assertEquals(on("node", "x.js", { runtime: "node" }), "x.js");
   assertEquals(on("node", "x.ts", { runtimeFlags: ["--import=tsx"] }), "x.ts");

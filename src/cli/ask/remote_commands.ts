@@ -1,4 +1,4 @@
-/** `sam status`, `events`, `restart`, `stop`, `signal`: they ask the servers of this user over their control sockets. */
+/** `sam status`, `events`, `restart`, `stop` and `signal`: send requests to the running servers over their control sockets. */
 import { isSignal } from "../../core/signals.ts";
 import type { SupervisorEvent } from "../../api/events.ts";
 import * as host from "../host/host.ts";
@@ -10,10 +10,10 @@ import { parseText } from "../command_line/flags.ts";
 import type { ServerStatus } from "../control/status.ts";
 import {
   requireTargets,
-  type Silent,
   type Target,
   targetsOf,
   unknownAnswer,
+  type Unreachable,
   withServers,
 } from "./servers.ts";
 import { nameOf, table } from "./table.ts";
@@ -22,14 +22,21 @@ import { parseWords } from "../command_line/words.ts";
 
 const watchMs = 500;
 
-function parseCommand(command: keyof typeof remoteOptions, words: readonly string[], most: number) {
+function parseCommand(
+  command: keyof typeof remoteOptions,
+  words: readonly string[],
+  maxOperands: number,
+) {
   const { given, operands } = parseWords(words, remoteOptions[command], false);
-  if (operands.length > most) {
-    throw new CommandError("usage", `sam ${command} takes no "${operands[most]}"; see sam --help`);
+  if (operands.length > maxOperands) {
+    throw new CommandError(
+      "usage",
+      `sam ${command}: unexpected argument "${operands[maxOperands]}". See sam --help.`,
+    );
   }
   const is = (flag: string) => {
-    const said = given.findLast(([name]) => name === flag)?.[1];
-    return said !== undefined && parseText(flag, "switch", said) === true;
+    const text = given.findLast(([name]) => name === flag)?.[1];
+    return text !== undefined && parseText(flag, "switch", text) === true;
   };
   return { operands, is };
 }
@@ -40,49 +47,51 @@ export async function status(words: readonly string[]): Promise<number> {
   const [name] = operands;
   if (is("--watch")) return await watch(name, is("--json"));
   const { stdout } = host;
-  const { servers, silent } = await askStatus(name, requireTargets);
+  const { servers, unreachable } = await askStatus(name, requireTargets);
   stdout.write(is("--json") ? `${JSON.stringify(servers, null, 2)}\n` : table(servers, stdout));
-  host.stderr.write(describeSilent(silent));
+  host.stderr.write(describeUnreachable(unreachable));
   return 0;
 }
 
-/** The status of the servers that a name selects, and the servers that do not answer. */
-function askStatus(name: string | undefined, which: typeof targetsOf) {
+/** Returns the status of the selected servers, and the servers that do not answer. */
+function askStatus(name: string | undefined, select: typeof targetsOf) {
   return withServers(
     name,
     (found) =>
-      Promise.resolve({ servers: which(found, name).map(selectProgram), silent: found.silent }),
+      Promise.resolve({
+        servers: select(found, name).map(selectProgram),
+        unreachable: found.unreachable,
+      }),
   );
 }
 
-/** A line for each server that does not answer. */
-function describeSilent(silent: readonly Silent[]): string {
-  return silent.map(({ error }) => `sam: ${error.message}\n`).join("");
+function describeUnreachable(servers: readonly Unreachable[]): string {
+  return servers.map(({ error }) => `sam: ${error.message}\n`).join("");
 }
 
-/** The status of a server, reduced to the selected program. */
+/** Returns the status of a server without the programs that are not selected. */
 function selectProgram({ server: { status }, program }: Target): ServerStatus {
   const programs = status.programs.filter(({ name }) => (program ?? name) === name);
   return { ...status, programs };
 }
 
-/** Redraws the table in place on a terminal, and otherwise prints what changes, until no server is left. */
+/** Redraws the table in place on a terminal, and otherwise prints changes. Resolves when no selected server is left. */
 async function watch(name: string | undefined, json: boolean): Promise<number> {
   const { stdout } = host;
   const runtime = await loadRuntime();
   let lines = 0;
   let shown: Facts = new Map();
   let lastComplaint = "";
-  for (let which = requireTargets;; which = targetsOf) {
-    const { servers, silent } = await askStatus(name, which);
+  for (let select = requireTargets;; select = targetsOf) {
+    const { servers, unreachable } = await askStatus(name, select);
     if (json || !stdout.isTerminal) {
-      const text = describeSilent(silent);
+      const text = describeUnreachable(unreachable);
       if (text !== lastComplaint) host.stderr.write(text);
       lastComplaint = text;
     }
     if (json) stdout.write(`${JSON.stringify(servers)}\n`);
     else if (stdout.isTerminal) {
-      const complaints = describeSilent(silent).replaceAll(
+      const complaints = describeUnreachable(unreachable).replaceAll(
         /^.*/gm,
         (line) => line.slice(0, stdout.columns - 1),
       );
@@ -90,17 +99,17 @@ async function watch(name: string | undefined, json: boolean): Promise<number> {
       stdout.write(`${lines > 0 ? `\x1b[${lines}A` : ""}\x1b[J${text}`);
       lines = text.split("\n").length - 1;
     } else {
-      // A server that does not answer has not ended.
-      const now = new Map([...(silent.length > 0 ? shown : []), ...factsOf(servers)]);
+      // A server that does not answer has not ended, so its programs keep their last known facts.
+      const now = new Map([...(unreachable.length > 0 ? shown : []), ...factsOf(servers)]);
       stdout.write(formatChanges(shown, now));
       shown = now;
     }
-    if (servers.length === 0 && silent.length === 0) return 0;
+    if (servers.length === 0 && unreachable.length === 0) return 0;
     await new Promise<void>((resolve) => runtime.schedule(resolve, watchMs, true));
   }
 }
 
-/** The facts about each program, by its name. */
+/** The facts about each program, by the name of the program. */
 type Facts = ReadonlyMap<string, readonly string[]>;
 
 function factsOf(servers: readonly ServerStatus[]): Facts {
@@ -117,7 +126,7 @@ function factsOf(servers: readonly ServerStatus[]): Facts {
   ));
 }
 
-/** A line for each program that has changed, with the time and the facts that are new. */
+/** Returns a line for each program that has changed, with the time and the facts that have changed. */
 function formatChanges(before: Facts, now: Facts): string {
   const at = new Date().toISOString();
   return [...new Set([...before.keys(), ...now.keys()])].map((name) => {
@@ -127,11 +136,12 @@ function formatChanges(before: Facts, now: Facts): string {
   }).join("");
 }
 
-/** The first lines of a text, and the number of the others. Lines that scroll away could not be redrawn. */
-function fit(text: string, most: number): string {
+/** Limits a text to `maxLines`, and says how many lines are missing. A line that scrolls off the screen cannot be redrawn. */
+function fit(text: string, maxLines: number): string {
   const lines = text.split("\n").slice(0, -1);
-  if (lines.length <= most) return text;
-  return [...lines.slice(0, most - 1), `… ${lines.length - most + 1} more`, ""].join("\n");
+  if (lines.length <= maxLines) return text;
+  const hidden = lines.length - maxLines + 1;
+  return [...lines.slice(0, maxLines - 1), `… ${hidden} more`, ""].join("\n");
 }
 
 /** `sam events`. */
@@ -139,17 +149,19 @@ export async function events(words: readonly string[]): Promise<number> {
   const { operands: [name], is } = parseCommand("events", words, 1);
   return await withServers(name, async (found) => {
     const targets = requireTargets(found, name);
-    host.stderr.write(describeSilent(found.silent));
+    host.stderr.write(describeUnreachable(found.unreachable));
     const several = targets.length > 1;
     const reading = targets.map((target) =>
       readEvents(target, is("--follow"), (event) => {
         if (is("--json")) return host.stdout.write(`${JSON.stringify(event)}\n`);
         const at = new Date(event.at).toISOString();
-        const who = several || target.server.status.programs.length > 1 ? `${event.program}: ` : "";
-        host.stdout.write(`${printable(`${at} ${who}${report(event)[0] ?? describe(event)}`)}\n`);
+        const label = several || target.server.status.programs.length > 1
+          ? `${event.program}: `
+          : "";
+        host.stdout.write(`${printable(`${at} ${label}${report(event)[0] ?? describe(event)}`)}\n`);
       })
     );
-    // When one server ends, the events of the others go on.
+    // The events of the other servers continue if reading from one server fails.
     const failed = (await Promise.allSettled(reading)).find(({ status }) => status === "rejected");
     if (failed) throw (failed as PromiseRejectedResult).reason;
     return 0;
@@ -158,7 +170,7 @@ export async function events(words: readonly string[]): Promise<number> {
 
 type ProgramEvent = SupervisorEvent & { readonly program: string };
 
-/** Shows the events of a server. Resolved when the server says that no more events come. */
+/** Shows the events of a server. Resolves when the server has sent its last event. */
 function readEvents(
   { server: { lines, status }, program }: Target,
   follow: boolean,
@@ -169,7 +181,7 @@ function readEvents(
       const event = (value ?? {}) as ProgramEvent & Answer;
       if (event.ok !== undefined) {
         resolve();
-        lines.close(); // the server waits for that
+        lines.close(); // the server waits until the client closes the connection
       } else if (typeof event.at !== "number") {
         reject(unknownAnswer(status.name));
         lines.close();
@@ -178,7 +190,7 @@ function readEvents(
       reject(
         new CommandError(
           "unavailable",
-          `the server ${status.name} has let go before its last event: it was killed, or nobody read`,
+          `the server ${status.name} closed the connection before its last event. It was killed, or the events were read too slowly.`,
           { code: "LIBRARY" },
         ),
       ));
@@ -186,19 +198,21 @@ function readEvents(
   });
 }
 
-/** A line for an event that is not in the report. */
+/** Returns a line for an event about which the log says nothing. */
 function describe(event: SupervisorEvent): string {
   const { type, at: _at, instanceId, ...rest } = event;
   if (event.type === "check") {
-    const found = event.healthy ? "passed its check" : `failed a check: ${event.detail}`;
-    return `instance ${instanceId} ${found}`;
+    const result = event.healthy
+      ? "passed its health check"
+      : `failed a health check: ${event.detail}`;
+    return `instance ${instanceId} ${result}`;
   }
   const { program: _program, ...facts } = rest as Record<string, unknown>;
-  const said = Object.entries(facts).filter(([, value]) =>
+  const parts = Object.entries(facts).filter(([, value]) =>
     value !== null && typeof value !== "object"
   )
     .map(([key, value]) => `${key} ${value}`);
-  return [`instance ${instanceId}: ${type}`, ...said].join(" ");
+  return [`instance ${instanceId}: ${type}`, ...parts].join(" ");
 }
 
 /** `sam restart NAME`. */
@@ -226,8 +240,10 @@ export function signal(words: readonly string[]): Promise<number> {
   const { operands: [given, name] } = parseCommand("signal", words, 2);
   const signal = given?.toUpperCase().replace(/^(SIG)?/, "SIG");
   if (!isSignal(signal)) {
-    const was = given === undefined ? "" : `, and not "${given}"`;
-    throw new CommandError("usage", `sam signal needs a signal, like HUP${was}`);
+    const message = given === undefined
+      ? "sam signal needs a signal, such as HUP"
+      : `"${given}" is not a signal. Name one, such as HUP.`;
+    throw new CommandError("usage", message);
   }
   return ask(
     "signal",
@@ -236,7 +252,7 @@ export function signal(words: readonly string[]): Promise<number> {
   );
 }
 
-/** Sends a request to the one server that a name selects. Only for `stop`, the end of the server is an answer. */
+/** Sends a request to the one server that a name selects. If the server ends without an answer, only `stop` has succeeded. */
 async function ask(
   command: string,
   name: string | undefined,
@@ -245,16 +261,19 @@ async function ask(
   return await withServers(name, async (found) => {
     const [target, ...more] = requireTargets(found, name);
     const { server, program } = target!;
-    if (name === undefined && more.length + found.silent.length > 0) {
-      const names = [...found.servers.map(({ status }) => status), ...found.silent]
+    if (name === undefined && more.length + found.unreachable.length > 0) {
+      const names = [...found.servers.map(({ status }) => status), ...found.unreachable]
         .map((each) => each.name).sort().join(", ");
-      throw new CommandError("usage", `sam ${command} needs a name: there are ${names}`);
+      throw new CommandError(
+        "usage",
+        `sam ${command} needs a NAME, because several servers are running: ${names}`,
+      );
     }
     const answer = await server.ask(request(program));
     if (answer === undefined && command !== "stop") {
       throw new CommandError(
         "unavailable",
-        `the server ${server.status.name} has ended before it answered`,
+        `the server ${server.status.name} ended before it answered`,
         { code: "LIBRARY" },
       );
     }

@@ -1,4 +1,4 @@
-/** The servers of this user as a client sees them: those that answer, those that do not, and those that a name selects. */
+/** Finds the running servers of this user, and those that a name selects. */
 import { SamError } from "../../errors.ts";
 import { loadRuntime } from "../../runtime/load.ts";
 import type { Clock, Sockets } from "../../runtime/runtime.ts";
@@ -7,38 +7,37 @@ import { CommandError } from "../command_line/exit.ts";
 import type { ServerStatus } from "../control/status.ts";
 import { connect, type Lines, serverNames } from "../control/control_socket.ts";
 
-/** Time limit for the first answer of any server. */
+/** Time limit for the first answer from any server. */
 const answerMs = 10_000;
-/** Time limit for the other servers once one has answered, so that a stopped server does not hold up the command. */
+/** Time limit for the other servers after the first answer, so that a stopped server does not delay the command. */
 const othersMs = 2000;
 
-/** A server that answers. */
+/** A server that has answered. */
 export interface Server {
   readonly status: ServerStatus;
   readonly lines: Lines;
-  /** Resolves to undefined if the server has ended; rejects with the error of the server. */
+  /** Sends a request. Resolves to undefined if the server has ended. Rejects with the error that the server answers. */
   ask(request: Request): Promise<Answer | undefined>;
 }
 
-/** A server that runs and does not answer. */
-export interface Silent {
+/** A running server that has not answered within the time limit, or whose answer is wrong. */
+export interface Unreachable {
   readonly name: string;
   readonly error: Error;
 }
 
-/** The servers that were asked. */
 export interface Found {
   readonly servers: readonly Server[];
-  readonly silent: readonly Silent[];
+  readonly unreachable: readonly Unreachable[];
 }
 
-/** A server, and the selected program; undefined for all its programs. */
+/** A server, and the selected program. `program` is undefined for all programs of the server. */
 export interface Target {
   readonly server: Server;
   readonly program: string | undefined;
 }
 
-/** Connects to the servers that a name may select, and disconnects after `use`. */
+/** Connects to the servers that a name can select, and disconnects after `use`. */
 export async function withServers<T>(
   name: string | undefined,
   use: (found: Found) => Promise<T>,
@@ -52,51 +51,51 @@ export async function withServers<T>(
   }
 }
 
-/** Asks the server of that name, or all servers if there is none. */
+/** Asks the server with this name. If there is none, the name may be that of a program, so all servers are asked. */
 async function find(runtime: Clock & Sockets, name: string | undefined): Promise<Found> {
   const names = serverNames();
-  const own = names.filter((each) => each === name || name?.startsWith(`${each}/`));
-  const found = await askAll(runtime, own);
-  if (found.servers.length + found.silent.length > 0) return found;
-  return await askAll(runtime, names.filter((each) => !own.includes(each)));
+  const matching = names.filter((each) => each === name || name?.startsWith(`${each}/`));
+  const found = await askAll(runtime, matching);
+  if (found.servers.length + found.unreachable.length > 0) return found;
+  return await askAll(runtime, names.filter((each) => !matching.includes(each)));
 }
 
 async function askAll(runtime: Clock & Sockets, names: readonly string[]): Promise<Found> {
-  let giveUp = () => {};
-  const late = new Promise<"late">((resolve) => giveUp = () => resolve("late"));
-  let cancel = runtime.schedule(giveUp, answerMs, true);
+  let timeOut = () => {};
+  const timeout = new Promise<"timeout">((resolve) => timeOut = () => resolve("timeout"));
+  let cancel = runtime.schedule(timeOut, answerMs, true);
   let answered = false;
   const servers: Server[] = [];
-  const silent: Silent[] = [];
+  const unreachable: Unreachable[] = [];
   await Promise.all(names.map(async (name) => {
     let lines: Lines | undefined;
     try {
       lines = await connect(runtime, name);
-      const server = lines && await Promise.race([greet(name, lines), late]);
+      const server = lines && await Promise.race([greet(name, lines), timeout]);
       if (server === undefined) return; // it has ended
-      if (server === "late") {
-        const message = `the server ${name} does not answer; is it stopped?`;
+      if (server === "timeout") {
+        const message = `the server ${name} does not answer. Is its process stopped (Ctrl-Z)?`;
         throw new CommandError("unavailable", message, { code: "TIMEOUT" });
       }
       servers.push(server);
       if (answered) return;
       answered = true;
       cancel();
-      cancel = runtime.schedule(giveUp, othersMs, true);
+      cancel = runtime.schedule(timeOut, othersMs, true);
     } catch (error) {
       lines?.close();
-      silent.push({ name, error: error as Error });
+      unreachable.push({ name, error: error as Error });
     }
   }));
   cancel();
   const order = (name: string) => names.indexOf(name);
   return {
     servers: servers.sort((a, b) => order(a.status.name) - order(b.status.name)),
-    silent: silent.sort((a, b) => order(a.name) - order(b.name)),
+    unreachable: unreachable.sort((a, b) => order(a.name) - order(b.name)),
   };
 }
 
-/** Asks a server for its status; undefined if it has ended. */
+/** Asks a server for its status. Resolves to undefined if the server has ended. */
 async function greet(name: string, lines: Lines): Promise<Server | undefined> {
   const ask = (request: Request) =>
     new Promise<Answer | undefined>((resolve, reject) => {
@@ -115,16 +114,16 @@ async function greet(name: string, lines: Lines): Promise<Server | undefined> {
   return { status: { ...status, name }, lines, ask };
 }
 
-/** The error for an answer that a sam of this version would not give. */
+/** Returns the error for an answer that this version of sam does not know. */
 export function unknownAnswer(name: string): CommandError {
   return new CommandError(
     "unavailable",
-    `the server ${name} does not answer as a sam does; is it one of another version?`,
+    `the server ${name} sent an unknown answer. It may be another version of sam.`,
     { code: "MESSAGE_ERROR" },
   );
 }
 
-/** The servers or the program that a name selects: `server`, `server/program` or `program`. */
+/** Returns the servers or the program that a name selects: `server`, `server/program` or `program`. */
 export function targetsOf({ servers }: Found, name: string | undefined): readonly Target[] {
   const named = servers.filter(({ status }) => (name ?? status.name) === status.name);
   if (named.length > 0) return named.map((server) => ({ server, program: undefined }));
@@ -138,21 +137,27 @@ export function targetsOf({ servers }: Found, name: string | undefined): readonl
   );
   if (found.length <= 1) return found.map((server) => ({ server, program }));
   const names = found.map(({ status }) => `${status.name}/${program}`).join(", ");
-  throw new CommandError("usage", `${name} is in several servers: say ${names}`);
+  throw new CommandError(
+    "usage",
+    `several servers have a program ${name}. Name one of them: ${names}.`,
+  );
 }
 
-/** Like `targetsOf`, but throws if the name selects nothing. */
+/** Returns the servers or the program that a name selects, and throws if it selects nothing. */
 export function requireTargets(found: Found, name: string | undefined): readonly Target[] {
   const targets = targetsOf(found, name);
   if (targets.length > 0) return targets;
-  const [silent] = found.silent;
-  if (silent) throw silent.error;
+  const [first] = found.unreachable;
+  if (first) throw first.error;
   if (name === undefined) {
-    throw new CommandError("unavailable", "no sam runs for this user: sam run PROGRAM starts one");
+    throw new CommandError(
+      "unavailable",
+      "no sam is running for this user. Start one with sam run PROGRAM.",
+    );
   }
   const names = found.servers.map(({ status }) => status.name).join(", ");
   throw new CommandError(
     "unavailable",
-    `nothing that runs is named ${name}${names && `; there are ${names}`}`,
+    `no running server or program is named ${name}${names && `. Running servers: ${names}.`}`,
   );
 }

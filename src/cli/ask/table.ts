@@ -1,4 +1,4 @@
-/** `sam status` for people: a table of programs. */
+/** The table of programs that `sam status` prints. */
 import type { Output } from "../host/host.ts";
 import { printable, span, stateText, stateWord } from "../../supervisor/report.ts";
 import * as host from "../host/host.ts";
@@ -20,12 +20,12 @@ const head = [
   "LAST RECOVERY",
 ];
 
-/** The columns that a narrow terminal leaves out, in this order. */
-const dispensable = ["SLACK", "HEARTBEAT", "MEMORY", "PID"];
+/** The columns that are left out on a narrow terminal, the first one first. */
+const optionalColumns = ["SLACK", "HEARTBEAT", "MEMORY", "PID"];
 /** Spaces between two columns. */
 const gap = 2;
 
-/** The table, not wider than the terminal, in color unless the user or the terminal does not want that. */
+/** Returns the table, not wider than the terminal. It has colors on a terminal, unless `NO_COLOR` or `TERM=dumb` is set. */
 export function table(servers: readonly ServerStatus[], output: Output): string {
   const several = servers.length > 1;
   const rows: Cell[][] = [head.map((text) => [text, "dim"])];
@@ -35,7 +35,7 @@ export function table(servers: readonly ServerStatus[], output: Output): string 
     }
   }
   const room = output.isTerminal ? output.columns - 1 : Infinity;
-  for (const name of dispensable) {
+  for (const name of optionalColumns) {
     if (widthsOf(rows).reduce((sum, width) => sum + width + gap, -gap) <= room) break;
     const column = rows[0]!.findIndex(([text]) => text === name);
     for (const row of rows) row.splice(column, 1);
@@ -46,17 +46,17 @@ export function table(servers: readonly ServerStatus[], output: Output): string 
   return rows.map((row) => line(row, widths, room, colour)).join("");
 }
 
-/** The name of a program, safe to show on a terminal. With several servers, it begins with that of the server. */
+/** The name of a program, safe to show on a terminal. With several servers, the name of the server precedes it. */
 export function nameOf(server: ServerStatus, { name }: ProgramStatus, several: boolean): string {
-  const alone = server.programs.length === 1 && name === server.name;
-  return printable(alone || !several ? name : `${server.name}/${name}`);
+  const isOnlyProgram = server.programs.length === 1 && name === server.name;
+  return printable(isOnlyProgram || !several ? name : `${server.name}/${name}`);
 }
 
 function widthsOf(rows: readonly (readonly Cell[])[]): number[] {
   return rows[0]!.map((_, column) => Math.max(...rows.map((row) => row[column]![0].length)));
 }
 
-/** A line that does not wrap, because a table that is redrawn in place counts its lines. */
+/** Returns a line that fits the terminal. `sam status --watch` counts lines to redraw the table, so no line may wrap. */
 function line(
   row: readonly Cell[],
   widths: readonly number[],

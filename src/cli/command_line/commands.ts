@@ -1,4 +1,4 @@
-/** The commands of `sam` and their options, as data: the parser and the completion are made of them. */
+/** The options of each command of `sam`, as data. The parser and the shell completion read them. */
 import { flagOf, flags } from "./flags.ts";
 import type { Option } from "./words.ts";
 
@@ -12,7 +12,7 @@ export const runOptions: readonly Option[] = [
   ...flags.map((row) => ({ flag: flagOf(row), takesValue: row.kind !== "switch" })),
 ];
 
-/** The options of the commands that ask a server. */
+/** The options of the commands that send a request to a running server. */
 export const remoteOptions: Readonly<
   Record<"status" | "events" | "restart" | "stop" | "signal", readonly Option[]>
 > = {

@@ -1,41 +1,41 @@
-/** `sam completion bash|zsh|fish`. The scripts are made of the same rows as the parser. */
+/** `sam completion bash|zsh|fish`. The scripts are generated from the options that the parser reads. */
 import { signals } from "../../core/signals.ts";
 import * as host from "../host/host.ts";
 import { CommandError } from "./exit.ts";
 import { flagOf, flags } from "./flags.ts";
 import { remoteOptions, runOptions } from "./commands.ts";
 
-/** The names of signals with and without SIG: `sam signal` takes both. */
+/** The names of signals with and without SIG. `sam signal` accepts both. */
 const signalWords = [...signals.map((signal) => signal.slice(3)), ...signals].join(" ");
 const commands = ["run", ...Object.keys(remoteOptions), "completion"];
-/** The command by which bash and zsh list the names of servers. */
+/** The shell command with which bash and zsh list the names of servers. */
 const names =
   `ls "\${XDG_RUNTIME_DIR:-/run/user/$(id -u)}/sam" "\${TMPDIR:-/tmp}/sam-$(id -u)" 2>/dev/null ` +
   `| sed -n 's/\\.sock$//p'`;
 
-/** The command by which fish lists them. */
+/** The shell command with which fish lists the names of servers. */
 const fishNames =
   "(ls (set -q XDG_RUNTIME_DIR; and echo $XDG_RUNTIME_DIR; or echo /run/user/(id -u))/sam " +
   "(set -q TMPDIR; and echo $TMPDIR; or echo /tmp)/sam-(id -u) " +
   '2>/dev/null | string replace --filter -r "\\.sock\\$" "")';
 
-/** Writes the completion script for a shell. */
+/** `sam completion`. */
 export function completion(words: readonly string[]): Promise<number> {
   const [shell] = words;
   const scripts = { bash, zsh, fish } as const;
   if (!Object.hasOwn(scripts, shell ?? "")) {
     throw new CommandError(
       "usage",
-      `sam completion needs one of ${Object.keys(scripts).join(", ")}${
-        shell ? `, and not "${shell}"` : ""
-      }`,
+      shell
+        ? `unknown shell "${shell}". sam completion supports bash, zsh and fish.`
+        : "sam completion needs a shell: bash, zsh or fish",
     );
   }
   host.stdout.write(scripts[shell as keyof typeof scripts]());
   return Promise.resolve(0);
 }
 
-/** The values of those flags of `sam run` that have a fixed set of values. */
+/** The flags of `sam run` that have a fixed set of values, with these values. */
 function choices(): readonly (readonly [flag: string, values: string])[] {
   return flags.flatMap((row) =>
     typeof row.kind === "string" ? [] : [[flagOf(row), row.kind.join(" ")] as const]
@@ -49,7 +49,7 @@ const noFlags = flags.filter(({ kind }) => kind === "switch")
   .map((row) => ({ flag: flagOf(row).replace("--", "--no-"), takesValue: false }));
 const allRunOptions = [...runOptions, ...noFlags];
 
-/** The script for bash. zsh takes it too, through `bashcompinit`. */
+/** Returns the script for bash. zsh can run it too, after `bashcompinit`. */
 function bash(): string {
   return `# sam completion for bash: eval "$(sam completion bash)"
 _sam() {

@@ -1,13 +1,15 @@
-/** The settings of one program, from flags, environment variables and the configuration file. */
 import { orDefault } from "../../api/validate.ts";
 
-/** The settings of a program: for each key its value, and the flag, variable or key that set it, for messages. */
+/**
+ * The settings of one program, from flags, environment variables and the configuration file. Each setting has a source: the
+ * flag, variable or key that error messages name.
+ */
 export class Settings {
   readonly #values = new Map<string, { readonly value: unknown; readonly source: string }>();
 
   /**
-   * Sets a value, unless another source has set it before. When the same source sets it again, a list grows, and otherwise the
-   * last value counts. Environment variables of all sources are merged.
+   * Sets a value, unless another source has set it before. If the same source sets it again, the last value counts, but a list
+   * is extended. The variables of `env` are merged over all sources.
    */
   add(key: string, value: unknown, source: string): void {
     const before = this.#values.get(key);

@@ -1,2 +1,2 @@
-/** The version that `sam --version` prints. package.json and deno.json have the same one, and do not exist at run time. */
+/** The version that `sam --version` prints. It repeats package.json and deno.json, which are not available at run time. */
 export const version = "0.1.0";

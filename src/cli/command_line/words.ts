@@ -1,15 +1,14 @@
 /**
- * Parses the words of a command line into options and operands. With `stops`, options end at the first operand, because what
- * follows PROGRAM belongs to PROGRAM. `parseArgs` of node:util cannot stop there, has no `--no-…` in Node 20.16, and does not
- * suggest the option that was probably wanted.
+ * Parses the words of a command line into options and operands. `parseArgs` of node:util cannot replace this parser: it cannot
+ * stop at the first operand, has no `--no-…` in Node 20.16, and suggests no correction for a misspelled option.
  */
 import { CommandError } from "./exit.ts";
 
 /** An option of a command. */
 export interface Option {
-  /** With its dashes: `--name`. */
+  /** The flag with its dashes: `--name`. */
   readonly flag: string;
-  /** `-h`. */
+  /** The short form: `-h`. */
   readonly short?: string;
   /** True if a value follows. */
   readonly takesValue: boolean;
@@ -17,12 +16,15 @@ export interface Option {
 
 /** The parts of a command line. */
 export interface Parsed {
-  /** Each option that was given, in order: its flag, and its value; `"false"` for `--no-…`, empty for none. */
+  /** The given options in their order. The value is `"false"` for `--no-…`, and empty for an option without a value. */
   readonly given: readonly (readonly [flag: string, value: string])[];
   readonly operands: readonly string[];
 }
 
-/** Parses a command line; throws for an unknown option, and for one without its value. */
+/**
+ * Parses a command line. Throws for an unknown option, and for a missing value. With `stops`, options end at the first operand,
+ * because the words after PROGRAM belong to PROGRAM.
+ */
 export function parseWords(
   words: readonly string[],
   options: readonly Option[],
@@ -53,7 +55,7 @@ export function parseWords(
     );
     if (option === undefined && negated === undefined) throw unknown(name, options);
     if (value !== undefined && negated) {
-      throw new CommandError("usage", `${name} takes no value, and was given "${value}"`);
+      throw new CommandError("usage", `${name} takes no value, but was given "${value}"`);
     }
     given.push(option ? [option.flag, value ?? ""] : [negated!.flag, "false"]);
   }
@@ -62,8 +64,8 @@ export function parseWords(
 
 const helpWords: readonly string[] = ["--help", "-h", "--help-all"];
 
-/** The word that asks for help. Values of options and the words after PROGRAM do not count. */
-export function helpAsked(
+/** Finds the word that asks for help. Ignores the values of options and the words after PROGRAM. */
+export function findHelpFlag(
   words: readonly string[],
   options: readonly Option[],
   stops: boolean,
@@ -79,13 +81,15 @@ export function helpAsked(
 }
 
 function unknown(name: string, options: readonly Option[]): CommandError {
-  const [nearest] = options.map(({ flag }) => ({ flag, distance: distance(name, flag) }))
+  const [closest] = options.map(({ flag }) => ({ flag, distance: distance(name, flag) }))
     .sort((a, b) => a.distance - b.distance);
-  const meant = nearest && nearest.distance <= 3 ? `; is ${nearest.flag} meant?` : "";
-  return new CommandError("usage", `there is no option ${name}${meant}`);
+  const hint = closest && closest.distance <= 3
+    ? `Did you mean ${closest.flag}?`
+    : "See sam --help.";
+  return new CommandError("usage", `unknown option ${name}. ${hint}`);
 }
 
-/** The number of letters to change to get from one word to the other (Levenshtein distance). */
+/** The Levenshtein distance of two words: the number of letters to insert, delete or replace. */
 function distance(a: string, b: string): number {
   let row = Array.from({ length: b.length + 1 }, (_, at) => at);
   for (let i = 1; i <= a.length; i++) {

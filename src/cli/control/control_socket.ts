@@ -1,49 +1,53 @@
-/** The control sockets of this user's servers: their paths, connections to them, and lines of JSON over a connection. */
+/** The control sockets of this user's servers: their paths, and connections that carry lines of JSON. */
 import * as host from "../host/host.ts";
 import type { Sockets, Stream } from "../../runtime/runtime.ts";
 import { SamError } from "../../errors.ts";
 import { CommandError } from "../command_line/exit.ts";
 
 const suffix = ".sock";
-/** The longest path of a socket that the system takes. */
+/** The limit of the system for the path of a socket. */
 const maxPathBytes = 107;
-/** The longest line. A peer that sends a longer one is cut off. */
+/** The limit for one line. The connection to a peer that sends a longer line is closed. */
 const maxLineBytes = 16 * 1024 * 1024;
 
 const bytesOf = (text: string) => new TextEncoder().encode(text).length;
 
-/** The directory of the sockets. It is created if it is missing. */
+/** Returns the directory of the sockets, and creates it if necessary. */
 function socketDirectory(): string {
   let directory: string;
   try {
     directory = host.runtimeDirectory();
   } catch (cause) {
     const { message } = cause as Error;
-    throw new CommandError("noPermission", `no directory for control sockets: ${message}`, {
-      cause,
-      code: "ACCESS",
-    });
+    throw new CommandError(
+      "noPermission",
+      `cannot use the directory for control sockets: ${message}`,
+      {
+        cause,
+        code: "ACCESS",
+      },
+    );
   }
   if (bytesOf(`${directory}/x${suffix}`) <= maxPathBytes) return directory;
   throw new CommandError(
     "config",
-    `no control socket can be in ${directory}: the system takes a path of ${maxPathBytes} bytes; set a shorter XDG_RUNTIME_DIR`,
+    `cannot create a control socket in ${directory}: the path is too long for the limit of ${maxPathBytes} bytes. Set a shorter XDG_RUNTIME_DIR.`,
     { code: "NOT_SUPPORTED" },
   );
 }
 
-/** The path of the socket of a server. */
+/** Returns the path of the control socket of a server. */
 export function socketOf(name: string): string {
   const path = `${socketDirectory()}/${name}${suffix}`;
   const length = bytesOf(path);
   if (length <= maxPathBytes) return path;
   throw new CommandError(
     "usage",
-    `the control socket's path has ${length} bytes, the system takes ${maxPathBytes}: choose a shorter --name than ${name}`,
+    `the path of the control socket has ${length} bytes, and the limit is ${maxPathBytes}. Choose a shorter --name than ${name}.`,
   );
 }
 
-/** The names of all servers that have a socket, also of those that were killed. */
+/** Returns the names of all servers that have a control socket. A killed server leaves its socket behind. */
 export function serverNames(): readonly string[] {
   const directory = socketDirectory();
   return host.namesIn(directory)
@@ -51,7 +55,7 @@ export function serverNames(): readonly string[] {
     .map((name) => name.slice(0, -suffix.length));
 }
 
-/** Connects to a server; undefined if it has ended. The socket that a killed server left is removed. */
+/** Connects to a server. Resolves to undefined if the server has ended, and removes the socket of a killed server. */
 export async function connect(runtime: Sockets, name: string): Promise<Lines | undefined> {
   const path = socketOf(name);
   if (!host.isSocket(path)) return undefined;
@@ -60,15 +64,15 @@ export async function connect(runtime: Sockets, name: string): Promise<Lines | u
     return new Lines(await runtime.connect(path));
   } catch (cause) {
     const code = host.systemCode(cause);
-    if (code === "ENOENT") return undefined; // it has just ended
+    if (code === "ENOENT") return undefined; // the server has just ended
     if (code === "ECONNREFUSED" && !host.isBound(path)) {
-      host.removeFile(path, identity); // nobody listens
+      host.removeFile(path, identity); // a killed server left the file
       return undefined;
     }
     if (cause instanceof SamError && cause.code === "ACCESS") throw cause;
     throw new CommandError(
       "unavailable",
-      `the server ${name} lives, and takes no connection (${code}); is it stopped?`,
+      `the server ${name} is running but accepts no connection (${code}). Is its process stopped (Ctrl-Z)?`,
       { cause, code: "TRY_AGAIN" },
     );
   }
@@ -85,13 +89,13 @@ export class Lines {
     this.#stream = stream;
   }
 
-  /** Calls back for each line from now on, in place of earlier callbacks. A line that is not JSON ends the stream. */
+  /** Sets the callbacks for each line and for the end, in place of earlier ones. Closes the stream after a line that is not JSON. */
   receive(onValue: (value: unknown) => void, onEnd: () => void): void {
-    const reads = this.#onValue !== null;
+    const isReading = this.#onValue !== null;
     this.#onValue = onValue;
     this.#onEnd = onEnd;
     if (this.#ended) onEnd();
-    else if (!reads) this.#read();
+    else if (!isReading) this.#read();
   }
 
   #read(): void {
@@ -116,17 +120,16 @@ export class Lines {
     });
   }
 
-  /** The number of bytes that wait until the reader makes room. */
+  /** The number of buffered bytes that the peer has not yet read. */
   get unsent(): number {
     return this.#stream.unsent;
   }
 
-  /** Writes a value. */
   send(value: unknown): void {
     this.sendText(JSON.stringify(value));
   }
 
-  /** Writes a text that is JSON already. */
+  /** Sends a text that is JSON already. */
   sendText(text: string): void {
     this.#stream.write(new TextEncoder().encode(`${text}\n`));
   }

@@ -1,7 +1,6 @@
-/** The requests and answers on a control socket, each a line of JSON. */
+/** The requests and answers on a control socket. Each is one line of JSON. */
 import type { SamErrorCode } from "../../errors.ts";
 
-/** A request to a server. */
 export type Request =
   | { readonly ask: "status" }
   | { readonly ask: "events"; readonly follow: boolean }
@@ -9,8 +8,8 @@ export type Request =
   | { readonly ask: "signal"; readonly program?: string; readonly signal: string };
 
 /**
- * The answer of a server: the result of the request, or an error. Events come as they are, and `ok` after the last one. The
- * client closes the connection then. If the server closed it, events that are still on their way would be lost.
+ * The answer of a server: the result of the request, or an error. The answer to `events` is one line for each event, and then a
+ * line with `ok`. The client, not the server, closes the connection, because a close by the server could discard the last events.
  */
 export interface Answer {
   readonly ok?: unknown;

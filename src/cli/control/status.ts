@@ -1,28 +1,35 @@
-/** The output of `sam status --json`. */
 import type { SupervisorStatus } from "../../api/events.ts";
 
-/** A program, as `sam status --json` shows it. */
+/** The status of one program in the output of `sam status --json`. */
 export interface ProgramStatus extends SupervisorStatus {
-  /** Its name. */
+  /** The name of the program. */
   readonly name: string;
-  /** The programs that must end, or be ready, before its next process starts; left out where no process is due. */
+  /** The programs that must end or become ready before the next instance starts. Absent if no instance is about to start. */
   readonly waitsFor?: readonly string[];
-  /** The resident memory of its process in bytes; null where that is not known. */
+  /** The resident memory of the process, in bytes. Null without a process, or if the system does not report it. */
   readonly memory: number | null;
-  /** Milliseconds since its process was started; null while there is none. */
+  /** Milliseconds since the process started. Null without a process. */
   readonly uptime: number | null;
 }
 
-/** A server, as `sam status --json` shows it. */
+/**
+ * The status of one running `sam run`. The output of `sam status --json` is an array of these.
+ *
+ * ```ts
+ * import type { ServerStatus } from "@x/sam/cli";
+ *
+ * const isHealthy = ({ programs }: ServerStatus) => programs.every(({ ready }) => ready);
+ * ```
+ */
 export interface ServerStatus {
-  /** Its name. */
+  /** The name of the server. */
   readonly name: string;
   /** The process id of `sam`. */
   readonly pid: number;
-  /** Which programs are restarted when one fails. */
+  /** The programs that restart when one fails: see `SamConfig.strategy`. */
   readonly strategy: "one_for_one" | "one_for_all" | "rest_for_one";
-  /** The address of its status page; left out if there is none. */
+  /** The URL of the status page. Absent without `--metrics`. */
   readonly url?: string;
-  /** Its programs, in the order of their start. */
+  /** The programs, in the order of their start. */
   readonly programs: readonly ProgramStatus[];
 }

@@ -1,6 +1,6 @@
 /**
- * The process of the `sam` command: its words, environment, files and terminal, on all three runtimes through their Node
- * layer. Only the command loads this module.
+ * The arguments, environment, files and terminal of the `sam` command, through the `node:` modules of all three runtimes. Only the
+ * command loads this module.
  */
 import * as fs from "node:fs";
 import { createRequire } from "node:module";
@@ -9,10 +9,10 @@ import process from "node:process";
 import { runtimeName } from "../../runtime/load.ts";
 import { pathToFileURL } from "node:url";
 
-/** The words of the command line after the command itself. */
+/** The words of the command line after `sam`. */
 export const words: readonly string[] = process.argv.slice(2);
 
-/** An environment variable; undefined if it is not set, is empty, or may not be read. */
+/** Returns an environment variable. Undefined if it is not set or empty, or if Deno denies the access. */
 export function variable(name: string): string | undefined {
   try {
     return process.env[name] || undefined;
@@ -21,40 +21,39 @@ export function variable(name: string): string | undefined {
   }
 }
 
-/** The working directory. */
 export function workingDirectory(): string {
   return process.cwd();
 }
 
-/** The period in which the parent process is checked. */
+/** The period with which `onNpmEnd` checks the parent process. */
 const parentMs = 500;
 
 /**
- * Calls back when the npm or npx that runs this `sam`, and nothing else, has ended. SIGTERM to npm ends npm and its shell, and
- * does not reach this process.
+ * Calls `listener` when npm or npx, whose script is this `sam`, has ended. A SIGTERM to npm ends npm and its shell, but does not
+ * reach this process.
  */
 export function onNpmEnd(listener: () => void): void {
-  // A longer script, like "sam run server.js &", may end on purpose while this process runs on.
+  // Any other script, such as "sam run server.js &", may end on purpose before this process does.
   if (!/^\W*sam\b[^&|;]*$/.test(variable("npm_lifecycle_script") ?? "")) return;
-  delete process.env["npm_lifecycle_script"]; // npm did not start a sam that one of the programs starts
+  delete process.env["npm_lifecycle_script"]; // a sam below one of the programs was not started by npm
   const { ppid } = process;
   const timer = setInterval(() => {
     if (process.ppid === ppid) return;
     clearInterval(timer);
-    // The signal that ended npm may reach this process too, a moment later.
+    // The signal that ended npm may also be on its way to this process, which then stops in the usual way.
     setTimeout(listener, parentMs).unref();
   }, parentMs);
   timer.unref();
 }
 
-/** True if there is a file or a directory. */
+/** True if the path is a file or a directory. */
 export function exists(path: string): boolean {
   return fs.existsSync(path);
 }
 
 /**
- * The main file of a directory, as Node finds it ("main" in package.json, index.js): empty if it has none, undefined if `path`
- * is no directory. Throws the error of the system.
+ * Returns the main file of a directory, as Node resolves it: "main" in package.json, or index.js. Empty if the directory has none,
+ * undefined if `path` is not a directory. Throws the error of the system.
  */
 export function mainOf(path: string): string | undefined {
   if (!fs.statSync(path, { throwIfNoEntry: false })?.isDirectory()) return undefined;
@@ -65,12 +64,12 @@ export function mainOf(path: string): string | undefined {
   }
 }
 
-/** The text of a file; throws the error of the system. */
+/** Reads a text file. Throws the error of the system. */
 export function readText(path: string): string {
   return fs.readFileSync(path, "utf8");
 }
 
-/** The first line of a file; empty if it cannot be read. */
+/** Returns the first line of a file, at most 512 bytes. Empty if the file cannot be read. */
 export function firstLine(path: string): string {
   let descriptor: number | undefined;
   try {
@@ -85,13 +84,13 @@ export function firstLine(path: string): string {
   }
 }
 
-/** True if this is a Node that cannot load TypeScript, and NODE_OPTIONS loads nothing that could. */
+/** True if this version of Node cannot load TypeScript, and NODE_OPTIONS is not set, which could name a loader. */
 export function withoutTypes(): boolean {
   const { typescript } = process.features as { readonly typescript?: unknown };
   return runtimeName() === "node" && !typescript && variable("NODE_OPTIONS") === undefined;
 }
 
-/** The resident memory of a process in bytes; undefined if it is not known. */
+/** Returns the resident memory of a process in bytes. Undefined if the system does not report it. */
 export function memoryOf(pid: number): number | undefined {
   try {
     const [, kilobytes] = /^VmRSS:\s+(\d+) kB$/m.exec(
@@ -103,32 +102,31 @@ export function memoryOf(pid: number): number | undefined {
   }
 }
 
-/** Loads a module by its path. */
 export function loadModule(path: string): Promise<{ readonly default?: unknown }> {
   return import(pathToFileURL(path).href);
 }
 
-/** One of the two streams for output. */
+/** Standard output or standard error. */
 export interface Output {
   readonly isTerminal: boolean;
-  /** The width of the terminal. */
+  /** The width of the terminal in characters. Default 80. */
   readonly columns: number;
-  /** Its height. */
+  /** The height of the terminal in lines. Default 24. */
   readonly rows: number;
   write(text: string): void;
-  /** Calls back when it takes no more output. Without a listener, that is ignored. */
+  /** Calls `listener` when a write fails. Without a listener, failures are ignored. */
   onError(listener: (error: OutputError) => void): void;
-  /** Resolved when all output so far has been taken, or cannot be taken. */
+  /** Resolves when all output so far has been written, or its write has failed. */
   readonly written: Promise<void>;
 }
 
-/** The reason for which an output takes no more; EPIPE if nobody reads it. */
+/** The error of a failed write. The code is EPIPE if the reader has closed its end. */
 export interface OutputError {
   readonly code?: string;
   readonly message: string;
 }
 
-/** A failure is an event, an argument of the callback, or thrown, depending on the runtime. */
+/** Depending on the runtime, a failed write is an event, an argument of the callback, or an exception. */
 function output(stream: typeof process.stdout | typeof process.stderr): Output {
   let written = Promise.resolve();
   let listener = (_error: OutputError) => {};
@@ -158,12 +156,11 @@ function output(stream: typeof process.stdout | typeof process.stderr): Output {
   };
 }
 
-/** Standard output. */
 export const stdout: Output = output(process.stdout);
-/** Standard error. When nobody reads it any more, supervision goes on. */
+/** Standard error. Failed writes are ignored, so that supervision continues without a reader. */
 export const stderr: Output = output(process.stderr);
 
-/** The directory for the sockets of this user's servers. It is created if missing, and refused if it is not this user's own. */
+/** Returns the directory for control sockets, and creates it if necessary. Throws if other users can access it. */
 export function runtimeDirectory(): string {
   const userId = process.getuid?.();
   const given = variable("XDG_RUNTIME_DIR");
@@ -174,16 +171,16 @@ export function runtimeDirectory(): string {
   const path = around === undefined ? `${os.tmpdir()}/sam-${userId ?? "user"}` : `${around}/sam`;
   fs.mkdirSync(path, { recursive: true, mode: 0o700 });
   const stat = fs.lstatSync(path);
-  const mine = userId === undefined || stat.uid === userId;
-  if (!stat.isDirectory() || !mine || (stat.mode & 0o077) !== 0) {
+  const isOwn = userId === undefined || stat.uid === userId;
+  if (!stat.isDirectory() || !isOwn || (stat.mode & 0o077) !== 0) {
     throw new Error(
-      `${path} must be a directory of this user's that nobody else may enter (mode 0700): remove it, or set XDG_RUNTIME_DIR`,
+      `${path} must be a directory that belongs to this user and has mode 0700. Remove it, or set XDG_RUNTIME_DIR.`,
     );
   }
   return path;
 }
 
-/** The names in a directory; none if it cannot be read. */
+/** Returns the names in a directory. Empty if the directory cannot be read. */
 export function namesIn(directory: string): readonly string[] {
   try {
     return fs.readdirSync(directory).sort();
@@ -192,14 +189,14 @@ export function namesIn(directory: string): readonly string[] {
   }
 }
 
-/** True for a socket, false for any other file, undefined for none. */
+/** True if the path is a socket, false if it is another file, undefined if it does not exist. */
 export function isSocket(path: string): boolean | undefined {
   return fs.lstatSync(path, { throwIfNoEntry: false })?.isSocket();
 }
 
 /**
- * True if a process has a socket at this path, by the kernel's list; false if that is not known. On Bun, a connection to a
- * server whose queue is full is refused, as one to any server between bind() and listen() is.
+ * True if the kernel lists a process with a socket at this path. False if the list cannot be read. A refused connection alone does
+ * not prove that the server has ended: it may be between bind() and listen(), or, on Bun, its queue may be full.
  */
 export function isBound(path: string): boolean {
   try {
@@ -209,26 +206,26 @@ export function isBound(path: string): boolean {
   }
 }
 
-/** The system's code of an error, like ENOENT, also of an error that the runtime's adapter has wrapped. */
+/** Returns the system's code of an error, such as ENOENT. Finds it also in the `cause` of a `SamError`. */
 export function systemCode(error: unknown): string | undefined {
   const { cause, code } = error as { cause?: { code?: string }; code?: string };
   return cause?.code ?? code;
 }
 
-/** Makes a file or a socket accessible for this user only. */
+/** Makes a file or a socket accessible to this user only. */
 export function makePrivate(path: string): void {
   fs.chmodSync(path, 0o600);
 }
 
-/** Tells a file from another file that gets its name later. */
+/** Returns a text that distinguishes a file from a later file at the same path. */
 export function identityOf(path: string): string | undefined {
   const stat = fs.lstatSync(path, { throwIfNoEntry: false });
   return stat && `${stat.ino} ${stat.mtimeMs}`;
 }
 
 /**
- * Removes the file of this identity. Another process may put another file in its place at any time. So the file gets a name of its
- * own first; a wrong one gets its old name back.
+ * Removes a file, but not another file that a process has put in its place. The file is renamed first, because the path can change
+ * at any time, and gets its name back if it proves to be another file.
  */
 export function removeFile(path: string, identity: string | undefined): void {
   if (identity === undefined || identityOf(path) !== identity) return;
@@ -236,19 +233,19 @@ export function removeFile(path: string, identity: string | undefined): void {
   try {
     fs.renameSync(path, aside);
   } catch {
-    return; // another process has removed it
+    return; // another process has already removed the file
   }
   if (identityOf(aside) === identity) fs.unlinkSync(aside);
   else giveBack(aside, path);
 }
 
-/** Closes a listener whose path another server may have taken over. Node would remove the path, whoever has it. */
-export function closeKeeping(path: string, close: () => void): void {
+/** Closes a listener, but preserves its path, which may belong to another server by now. Node would remove it. */
+export function closePreserving(path: string, close: () => void): void {
   const aside = asideOf(path);
   try {
     fs.linkSync(path, aside);
   } catch {
-    return close(); // nobody has the name
+    return close(); // the path does not exist
   }
   close();
   giveBack(aside, path);
@@ -262,7 +259,7 @@ function giveBack(aside: string, path: string): void {
   try {
     fs.linkSync(aside, path);
   } catch {
-    // the name is there, or has been taken again
+    // the path exists already
   }
   fs.unlinkSync(aside);
 }

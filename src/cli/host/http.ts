@@ -1,43 +1,41 @@
-/** An HTTP server, through the Node layer of all three runtimes. Loaded only if the user asks for one. */
+/** An HTTP server on `node:http`, which all three runtimes have. Loaded only for `--metrics`. */
 import { createServer, type IncomingMessage, type ServerResponse } from "node:http";
 import { type AddressInfo, isIP, type Socket } from "node:net";
 
-/** A request by GET or HEAD. */
+/** A GET or HEAD request. */
 export interface HttpRequest {
   /** The path without its query. */
   readonly path: string;
-  /** The host name of the request in lower case, if it may belong to a foreign site; see `nameOfOthers`. */
+  /** The host name of the request in lower case, if it may belong to another web site. See `foreignHostName`. */
   readonly foreignName: string | undefined;
 }
 
-/** An answer: a text, or a stream that goes on until either side ends it. */
+/** A response. Its body is a text, or a stream that lasts until one side closes it. */
 export interface HttpAnswer {
   readonly status: number;
   readonly type: string;
   readonly body: string | ((stream: HttpStream) => void);
 }
 
-/** An answer that goes on. */
 export interface HttpStream {
-  /** Writes a piece; a reader that lets too much wait is cut off. */
+  /** Writes a text. Closes the connection if the client reads too slowly. */
   write(text: string): void;
-  /** Calls back when nobody reads any more. */
+  /** Calls `listener` when the connection is closed. */
   onClose(listener: () => void): void;
 }
 
-/** A server that listens. */
 export interface HttpServer {
-  /** `http://127.0.0.1:9464/` */
+  /** The address of the server: `http://127.0.0.1:9464/`. */
   readonly url: string;
-  /** Ends it, and all of its connections. */
+  /** Ends the server and all of its connections. */
   close(): void;
 }
 
-/** A reader for which more bytes wait than this is cut off. */
-const maxWaitingBytes = 4 * 1024 * 1024;
+/** The limit for bytes that a client has not read. The connection to a slower client is closed. */
+const maxUnreadBytes = 4 * 1024 * 1024;
 const maxConnections = 256;
 
-/** The headers of every answer: no cache, no frame, no sniffing, no reading by other origins, nothing loaded from elsewhere. */
+/** Headers of every response. They forbid caches, frames, type sniffing, reads by other origins, and content from other hosts. */
 const headers = {
   "cache-control": "no-store",
   "content-security-policy":
@@ -48,7 +46,7 @@ const headers = {
   "x-content-type-options": "nosniff",
 };
 
-/** Listens; rejects with the error of the system. If `answer` throws, only its request fails. */
+/** Listens. Rejects with the error of the system. If `answer` throws, only that request fails, with status 500. */
 export function serveHttp(
   host: string,
   port: number,
@@ -56,9 +54,9 @@ export function serveHttp(
 ): Promise<HttpServer> {
   const server = createServer({ maxHeaderSize: 16 * 1024 }, (request, response) => {
     request.resume();
-    const foreignName = nameOfOthers(request.headers.host, host);
+    const foreignName = foreignHostName(request.headers.host, host);
     if (isLoopback && foreignName !== undefined) {
-      const text = "this server listens on the loopback interface: ask for it as localhost";
+      const text = "this server listens on the loopback interface only. Open it as localhost.";
       return refuse(response, 421, text);
     }
     respond(request, response, foreignName, answer);
@@ -87,7 +85,7 @@ export function serveHttp(
   });
 }
 
-/** The connections that carry a stream. */
+/** The connections that carry an event stream. */
 const streaming = new WeakSet<object>();
 
 function refuse(
@@ -108,7 +106,7 @@ function respond(
 ): void {
   const { method, url = "/" } = request;
   if (method !== "GET" && method !== "HEAD") {
-    return refuse(response, 405, "only GET and HEAD", { allow: "GET, HEAD" });
+    return refuse(response, 405, "only GET and HEAD are allowed", { allow: "GET, HEAD" });
   }
   let given: HttpAnswer;
   try {
@@ -117,10 +115,10 @@ function respond(
     return refuse(response, 500, error instanceof Error ? error.message : String(error));
   }
   const { status, type, body } = given;
-  // A second answer on this connection would wait for the end of the stream, which has none, and its buffer would grow.
+  // A second response on this connection would wait for the end of the stream, and its buffer would grow without limit.
   const isStream = typeof body !== "string" && method === "GET";
   if (isStream && streaming.has(request.socket)) {
-    return refuse(response, 503, "this connection has a stream");
+    return refuse(response, 503, "this connection already carries an event stream");
   }
   if (isStream) streaming.add(request.socket);
   response.writeHead(status, { ...headers, "content-type": type });
@@ -132,18 +130,18 @@ function respond(
     write(text) {
       if (response.destroyed) return;
       response.write(text);
-      if (response.writableLength > maxWaitingBytes) response.destroy();
+      if (response.writableLength > maxUnreadBytes) response.destroy();
     },
     onClose: (listener) => void response.once("close", listener),
   });
 }
 
 /**
- * The host name that a browser used, unless it is an address, `localhost`, or the name that the server listens on. Any site can
- * let its own name point to this server's address, and its pages could then read the answers (DNS rebinding).
+ * Returns the host name of a request, unless it is an IP address, `localhost` or the name that the server listens on. The check
+ * prevents DNS rebinding: a web site can let its own name resolve to the address of this server, and read its responses.
  */
-function nameOfOthers(host: string | undefined, asked: string): string | undefined {
-  if (host === undefined) return undefined; // no browser
+function foreignHostName(host: string | undefined, asked: string): string | undefined {
+  if (host === undefined) return undefined; // not a browser
   const name = host.replace(/:\d+$/, "").replace(/^\[(.*)\]$/, "$1").toLowerCase();
   const isOurs = isIP(name) !== 0 || name === "localhost" || name.endsWith(".localhost") ||
     name === asked.toLowerCase();

@@ -1,4 +1,4 @@
-/** Checks the configuration file, and builds its programs. */
+/** Checks the configuration file and builds its programs. */
 import type { FleetProgram, Strategy } from "../../supervisor/fleet.ts";
 import { sortByDependencies, strategies } from "../../supervisor/fleet.ts";
 import {
@@ -14,9 +14,8 @@ import { type Address, addressOf } from "../command_line/address.ts";
 import { CommandError } from "../command_line/exit.ts";
 import { flags, programFlags } from "../command_line/flags.ts";
 import type { Settings } from "../command_line/settings.ts";
-import { buildProgram, type Surroundings } from "./programs.ts";
+import { type BuildContext, buildProgram } from "./programs.ts";
 
-/** A configuration, checked. */
 export interface CheckedConfig {
   readonly name: string | undefined;
   readonly metrics: Address | undefined;
@@ -27,13 +26,16 @@ export interface CheckedConfig {
 const programName = /^[\w.-]{1,64}$/;
 const outerKeys = [...new Set(flags.map(({ key }) => key.split(".")[0]!))];
 
-/** Checks a configuration. Its errors begin with `file` and name the key. The settings of `above` go before those of the file. */
+/**
+ * Checks a configuration. Error messages begin with `file` and name the key. `only` selects programs by name. `overrides` returns
+ * the settings from flags and variables, which take precedence over the file.
+ */
 export function checkConfig(
   file: string,
   value: unknown,
   only: readonly string[],
-  above: () => Settings,
-  around: Surroundings,
+  overrides: () => Settings,
+  context: BuildContext,
 ): CheckedConfig {
   try {
     const given = checkObject("the configuration", value, [
@@ -44,12 +46,12 @@ export function checkConfig(
     ]);
     const named = checkObject("programs", given["programs"], Object.keys(given["programs"] ?? {}));
     const names = Object.keys(named);
-    if (names.length === 0) throw invalid("programs", {}, "an object with a program at least");
+    if (names.length === 0) throw invalid("programs", {}, "an object with at least one program");
     const missing = only.find((name) => !names.includes(name));
     if (missing !== undefined) {
       throw new CommandError(
         "usage",
-        `there is no program "${missing}" in ${file}; there are ${names.join(", ")}`,
+        `${file} has no program "${missing}". Choose from: ${names.join(", ")}.`,
       );
     }
     const wanted = only.length === 0 ? names : withDependencies(only, named);
@@ -63,8 +65,8 @@ export function checkConfig(
             file,
             checkName("the name of a program", name),
             named[name],
-            above(),
-            around,
+            overrides(),
+            context,
           )
         ),
       ),
@@ -79,22 +81,23 @@ export function checkConfig(
   }
 }
 
-/** Refuses options that exclude each other in programs of one server. */
+/** Refuses options that cannot be combined in one server. */
 function checkTogether({ strategy, programs }: Pick<CheckedConfig, "strategy" | "programs">): void {
+  // With another strategy, a spare would survive while the server ends the other processes of the group.
   const spare = programs.find(({ options }) => options.settings.standby > 0);
   if (spare && strategy !== "one_for_one" && programs.length > 1) {
     throw new SamError(
       "INVALID_PARAM",
-      `programs.${spare.name}.standby is ${spare.options.settings.standby}, the strategy ${strategy}: a spare would go on ` +
-        "while the others are ended; leave one of them out",
+      `programs.${spare.name}.standby is ${spare.options.settings.standby}, but spares work only with the strategy ` +
+        `one_for_one, and not with ${strategy}. Remove one of the two.`,
     );
   }
   const [one, another] = programs.filter(({ options }) => options.clusterMap);
   if (one && another) {
     throw new SamError(
       "INVALID_PARAM",
-      `programs.${one.name} and programs.${another.name} both have clusterMap: its keys have the process id of sam, so one ` +
-        "program may have it; run the other with a sam of its own",
+      `programs.${one.name} and programs.${another.name} both have clusterMap, but only one program of a server can have ` +
+        "it: its keys contain the process id of sam. Run one of the programs with its own sam.",
     );
   }
 }
@@ -114,10 +117,10 @@ function withDependencies(
   return Object.keys(all).filter((name) => wanted.has(name));
 }
 
-/** Checks a name: letters, digits, dots and dashes. */
+/** Checks the name of a server or a program. */
 export function checkName(what: string, value: unknown): string {
   if (typeof value === "string" && programName.test(value)) return value;
-  throw invalid(what, value, "1 to 64 letters, digits, dots, dashes");
+  throw invalid(what, value, "1 to 64 letters, digits, underscores, dots or dashes");
 }
 
 function buildFromFile(
@@ -125,7 +128,7 @@ function buildFromFile(
   name: string,
   value: unknown,
   settings: Settings,
-  around: Surroundings,
+  context: BuildContext,
 ): FleetProgram {
   const at = `programs.${name}`;
   const own = ["program", "args", "after"];
@@ -153,11 +156,11 @@ function buildFromFile(
       after: checkTexts(`${at}.after`, orDefault(given["after"], [])),
     },
     settings,
-    around,
+    context,
   );
 }
 
-/** A setting of a program in the file. An object has a setting for each of its keys. */
+/** A setting of a program in the file. `restart.intensity` and the other keys of an object are settings of their own. */
 interface FileSetting {
   readonly key: string;
   readonly value: unknown;
@@ -190,7 +193,7 @@ function checkShape(
 ): void {
   if (typeof kind !== "string") oneOf(name, value, kind);
   else if (kind === "switch") oneOf(name, value, [true, false]);
-  else if (kind === "text" && typeof value !== "string") throw invalid(name, value, "a text");
+  else if (kind === "text" && typeof value !== "string") throw invalid(name, value, "a string");
   else if (kind === "list") checkTexts(name, value);
   else if (kind === "variables") checkVariables(name, value);
 }

@@ -1,53 +1,73 @@
-/** The configuration file as its user writes it: several programs, what they depend on, and their options. */
+/** The types of the configuration file: several programs, their dependencies and their options. */
 import type { SamOptions } from "../../api/options.ts";
 import type { CheckOptions } from "../../api/supervise_options.ts";
 import type { RestartOptions } from "../../core/server/restart_policy.ts";
 import type { RuntimeName } from "../../runtime/runtime.ts";
 
-/** A program of a configuration file. */
+/**
+ * One program of a configuration file. Times are integer milliseconds.
+ *
+ * ```ts
+ * import type { ProgramConfig } from "@x/sam/cli";
+ *
+ * const web: ProgramConfig = { program: "./web.ts", after: ["store"], timeInterval: 500 };
+ * ```
+ */
 export interface ProgramConfig
   extends Omit<Partial<SamOptions>, "recoveryPolicy" | "restart" | "quorum" | "clusterMap"> {
-  /** A module or a command, as after `sam run`. */
+  /** A module or a command, as for `sam run`. A relative path starts at the directory of the configuration file. */
   readonly program: string;
-  /** Its arguments. */
+  /** The arguments of the program. Default none. */
   readonly args?: readonly string[];
   /**
-   * The programs that must be ready before this one starts: healthy, started, or, for a command without a check, running. With
-   * another strategy than `one_for_one`, all programs before it in the file must be ready too.
+   * The dependencies: names of programs that must be ready before this one starts. A program is ready when its health check
+   * passes, without a check when it has called `start()` or its event loop is watched, and a plain command when it runs. With a
+   * strategy other than `one_for_one`, each program also waits for all programs before it in the file. Default none.
    */
   readonly after?: readonly string[];
-  /** The runtime for a module. Default: the runtime that its first line or the files beside it name. */
+  /** The runtime of a module. Default: detected from its first line or from lock files, else the runtime of `sam`. */
   readonly runtime?: RuntimeName;
-  /** Flags for the runtime. */
+  /** Flags for the runtime. Default: those of the first line of the module, if it has any. */
   readonly runtimeFlags?: readonly string[];
-  /** True if the event loop of a program that does not call `register()` is watched. Default true where that is possible. */
+  /** True if SAM watches the event loop of a program that does not call `register()`. Default true if SAM can do that. */
   readonly preload?: boolean;
-  /** Its working directory. Default: that of the configuration file. */
+  /** The working directory of the program. Default: the directory of the configuration file. */
   readonly cwd?: string;
-  /** Milliseconds for an instance to become healthy. Default 60,000 if its event loop is watched or it has a check, else 0. */
+  /** Time limit for the startup of an instance. Default 60,000 if its event loop is watched or it has a check, else 0: no limit. */
   readonly startupTimeout?: number;
-  /** Environment variables, added to those of sam. */
+  /** Environment variables of the program, in addition to those of `sam`. */
   readonly env?: Readonly<Record<string, string>>;
-  /** Its standard streams. Default `"inherit"`. */
+  /** The standard streams of the program. `"tee"` also quotes its last output in reports. Default `"inherit"`. */
   readonly stdio?: "inherit" | "ignore" | "tee";
-  /** `start()` waits until this source is quorate. `true` is the quorum of Corosync. */
+  /** `start()` waits until this source is quorate. `true` stands for the quorum of Corosync. Default none. */
   readonly quorum?: SamOptions["quorum"] | boolean;
-  /** Where the state of the program is published. `true` is the cluster map of Corosync. */
+  /** The map in which the state of the program is published. `true` stands for the cluster map of Corosync. Default none. */
   readonly clusterMap?: SamOptions["clusterMap"] | boolean;
-  /** A health check made by sam. */
+  /** A health check that `sam` makes. Default none. */
   readonly check?: CheckOptions;
-  /** Which end of a process is followed by a restart, or an object that also says how often. Default `"on-failure"`. */
+  /** The exits that lead to a restart, or an object that also has the restart limit and the backoff. Default `"on-failure"`. */
   readonly restart?: RestartConfig["policy"] | RestartConfig;
 }
 
-/** Which end of a process is followed by a restart, how often and how soon. */
+/**
+ * The exits that lead to a restart, the restart limit and the backoff.
+ *
+ * ```ts
+ * import type { RestartConfig } from "@x/sam/cli";
+ *
+ * const restart: RestartConfig = { policy: "always", intensity: 5, period: 60_000 };
+ * ```
+ */
 export interface RestartConfig extends Omit<RestartOptions, "on"> {
-  /** Any end, any end but exit code 0, or none. Default `"on-failure"`. */
+  /**
+   * `"always"`: every exit leads to a restart. `"on-failure"`: every exit except exit code 0. `"never"`: no exit. Default
+   * `"on-failure"`.
+   */
   readonly policy?: "always" | "on-failure" | "never";
 }
 
 /**
- * What `sam.config.ts`, `.js` or `.json` exports.
+ * The default export of a configuration file: `sam.config.ts`, `.js`, `.mjs` or `.json`.
  *
  * ```ts
  * import type { SamConfig } from "@x/sam/cli";
@@ -63,12 +83,15 @@ export interface RestartConfig extends Omit<RestartOptions, "on"> {
  * ```
  */
 export interface SamConfig {
-  /** The programs, by their names. */
+  /** The programs. A key is the name of a program: 1 to 64 letters, digits, underscores, dots or dashes. */
   readonly programs: Readonly<Record<string, ProgramConfig>>;
-  /** Which programs are restarted when one fails, in OTP's words. Default `"one_for_one"`. */
+  /**
+   * The programs that restart when one of them fails: only that one, all of them, or that one and all after it in the order of
+   * their start. The names are those of Erlang/OTP. Default `"one_for_one"`.
+   */
   readonly strategy?: "one_for_one" | "one_for_all" | "rest_for_one";
-  /** The name of the server, for `sam status` and the like. Default: that of its one program, else `sam`. */
+  /** The name of the server, for example in `sam status NAME`. Default: the name of its only program, else `"sam"`. */
   readonly name?: string;
-  /** Where metrics, probes and the status page are served: HOST:PORT, or a port of 127.0.0.1. Default: nowhere. */
+  /** The address for metrics, probes and the status page: `"HOST:PORT"`, or a port on 127.0.0.1. Default none. */
   readonly metrics?: string | number;
 }

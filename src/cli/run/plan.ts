@@ -1,4 +1,4 @@
-/** The plan of `sam run`: the programs that the command line, the environment and the configuration file name. */
+/** The plan of `sam run`: its programs, from the command line, the environment and the configuration file. */
 import { loadRuntime } from "../../runtime/load.ts";
 import type { RuntimeName } from "../../runtime/runtime.ts";
 import { addressOf } from "../command_line/address.ts";
@@ -16,12 +16,12 @@ import { Settings } from "../command_line/settings.ts";
 import { parseWords } from "../command_line/words.ts";
 import * as host from "../host/host.ts";
 import { checkConfig, type CheckedConfig, checkName } from "./check_config.ts";
-import { absolute, buildProgram, type Surroundings } from "./programs.ts";
+import { absolute, type BuildContext, buildProgram } from "./programs.ts";
 
 /** The configuration files that `sam run` looks for without `--config`. */
 const configFiles = ["sam.config.ts", "sam.config.js", "sam.config.mjs", "sam.config.json"];
 
-/** Short flags for values of `--log`. */
+/** The flags that are short for a value of `--log`. */
 const logFlags: Readonly<Record<string, string>> = { "--json": "json", "--quiet": "none" };
 
 /** Reads the plan from the words of the command line, the environment and the configuration file. */
@@ -29,7 +29,7 @@ export async function readPlan(words: readonly string[]): Promise<CheckedConfig>
   const { given, operands } = parseWords(words, runOptions, true);
   const last = (flag: string) => given.findLast(([name]) => name === flag)?.[1];
   const name = readFlag("--name", last("--name"), checkName);
-  const asked = readFlag("--metrics", last("--metrics"), addressOf);
+  const metrics = readFlag("--metrics", last("--metrics"), addressOf);
   const settings = () => {
     const settings = new Settings();
     for (const [flag, text] of given) {
@@ -45,7 +45,7 @@ export async function readPlan(words: readonly string[]): Promise<CheckedConfig>
     return settings;
   };
   const runtime = await defaultRuntime();
-  const around: Surroundings = {
+  const context: BuildContext = {
     cwd: host.workingDirectory(),
     runtime,
     withoutTypes: host.withoutTypes(),
@@ -55,38 +55,40 @@ export async function readPlan(words: readonly string[]): Promise<CheckedConfig>
     (operands.length > 0 ? undefined : configFiles.find(host.exists));
   if (file !== undefined) {
     const slash = file.lastIndexOf("/");
-    const own = slash < 0 ? around : {
-      ...around,
+    const fileContext = slash < 0 ? context : {
+      ...context,
       cwd: absolute(file.slice(0, slash) || "/", host.workingDirectory()),
       elsewhere: true,
     };
-    const config = checkConfig(file, await loadConfig(file), operands, settings, own);
-    return { ...config, name: name ?? config.name, metrics: asked ?? config.metrics };
+    const config = checkConfig(file, await loadConfig(file), operands, settings, fileContext);
+    return { ...config, name: name ?? config.name, metrics: metrics ?? config.metrics };
   }
   const [program, ...args] = operands;
   if (program === undefined) {
     throw new CommandError(
       "usage",
-      `what is to be run? name a program, or write a ${configFiles[0]}; see sam run --help`,
+      `no program to run. Name one (sam run server.js), or create ${
+        configFiles[0]
+      }. See sam run --help.`,
     );
   }
   const path = program === "." ? host.workingDirectory() : program;
-  const own = path.replace(/\/+$/, "").replace(/^.*\//, "").replace(/\.[cm]?[jt]sx?$/, "");
+  const baseName = path.replace(/\/+$/, "").replace(/^.*\//, "").replace(/\.[cm]?[jt]sx?$/, "");
   return {
     name,
-    metrics: asked,
+    metrics,
     strategy: "one_for_one",
     programs: [
       buildProgram(
-        { name: name ?? (own || "program"), program, args, after: [] },
+        { name: name ?? (baseName || "program"), program, args, after: [] },
         settings(),
-        around,
+        context,
       ),
     ],
   };
 }
 
-/** The value of a flag, else that of its environment variable. */
+/** The value of a flag, or of its environment variable if the flag is not given. */
 function readFlag<T>(
   flag: string,
   text: string | undefined,
@@ -94,11 +96,11 @@ function readFlag<T>(
 ): T | undefined {
   if (text !== undefined) return parse(flag, text);
   const variable = variableOfFlag(flag);
-  const said = host.variable(variable);
-  return said === undefined ? undefined : asConfiguration(() => parse(variable, said));
+  const value = host.variable(variable);
+  return value === undefined ? undefined : asConfiguration(() => parse(variable, value));
 }
 
-/** The value of an environment variable. A mistake in it ends `sam` as a mistake of the configuration, not of the command line. */
+/** The value of an environment variable. Throws a configuration error, with exit code 78, and not a usage error. */
 function readVariable(row: Flag, text: string): unknown {
   return asConfiguration(() => parseText(variableOf(row), row.kind, text));
 }
@@ -111,33 +113,38 @@ function asConfiguration<T>(parse: () => T): T {
   }
 }
 
-/** The runtime for a module that does not say its own. `bunx` and `bun run` run `sam` itself on Node, by its first line. */
+/**
+ * The runtime of a module if nothing names another one. Under `bunx` and `bun run`, it is Bun, although `sam` itself runs on Node
+ * because of its first line.
+ */
 async function defaultRuntime(): Promise<RuntimeName> {
   const byBun = host.variable("npm_config_user_agent")?.startsWith("bun/");
   return byBun ? "bun" : (await loadRuntime()).name;
 }
 
-/** Loads what a configuration file exports. */
+/** Loads the default export of a configuration file. */
 async function loadConfig(file: string): Promise<unknown> {
   const path = absolute(file, host.workingDirectory());
-  if (!host.exists(path)) throw new CommandError("noInput", `${file} does not exist`);
+  if (!host.exists(path)) {
+    throw new CommandError("noInput", `the configuration file ${file} does not exist`);
+  }
   try {
     if (path.endsWith(".json")) return JSON.parse(host.readText(path));
     const module = await host.loadModule(path);
     if ("default" in module) return module.default;
   } catch (cause) {
     const { code, message } = (cause ?? {}) as { code?: string; message?: string };
-    const cure = code === "ERR_UNKNOWN_FILE_EXTENSION"
-      ? "; this version of Node cannot load TypeScript: name it .js or .json, or run sam with bunx --bun, or with Deno"
+    const advice = code === "ERR_UNKNOWN_FILE_EXTENSION"
+      ? ". This version of Node cannot load TypeScript: rename the file to .js or .json, or run sam with Deno or bunx --bun."
       : "";
     throw new CommandError(
       "config",
-      `${file} cannot be loaded: ${message ?? String(cause)}${cure}`,
+      `cannot load ${file}: ${message ?? String(cause)}${advice}`,
       { cause },
     );
   }
   throw new CommandError(
     "config",
-    `${file} exports no default: write export default { programs: … }`,
+    `${file} has no default export. Write export default { programs: … }.`,
   );
 }

@@ -1,4 +1,4 @@
-/** From settings to a program of a fleet: finds out what PROGRAM is, and checks each option under the name that its user knows. */
+/** Builds the programs of a fleet from their settings. */
 import { corosyncClusterMap, corosyncQuorum } from "../../corosync/mod.ts";
 import { SamError } from "../../errors.ts";
 import type { FleetProgram } from "../../supervisor/fleet.ts";
@@ -16,12 +16,11 @@ import { checkMethods } from "../../api/validate.ts";
 import { CommandError } from "../command_line/exit.ts";
 import { flagOf, optionFlags } from "../command_line/flags.ts";
 import type { Settings } from "../command_line/settings.ts";
-import { type Files, which } from "./which.ts";
-import { insteadOfWatch, insteadOfWrapper } from "./wrappers.ts";
+import { detectProgram, type Files } from "./detect_program.ts";
+import { watchAdvice, wrapperAdvice } from "./wrappers.ts";
 
-/** Where a program is built. */
-export interface Surroundings {
-  /** The directory of relative paths. */
+export interface BuildContext {
+  /** The directory at which relative paths start. */
   readonly cwd: string;
   /** True if `cwd` is not the working directory of this process. */
   readonly elsewhere?: boolean;
@@ -34,67 +33,68 @@ export interface Surroundings {
 const preloadTimeInterval = 5000;
 const preloadStartupTimeout = 60_000;
 
-/** What the user says about a program, besides its settings. */
-export interface ProgramWords {
+/** A program as the user named it, without its settings. */
+export interface ProgramSource {
   readonly name: string;
   readonly program: string;
-  /** The place where `program` was named, to begin a message with. Default none: the command line. */
+  /** The place in the configuration file, with which messages begin. Undefined for the command line. */
   readonly source?: string;
   readonly args: readonly string[];
   readonly after: readonly string[];
 }
 
-/** Builds a program; throws an INVALID_PARAM that names the flag, the variable or the key. */
+/** Builds a program. Throws `INVALID_PARAM` with the flag, variable or key in its message. */
 export function buildProgram(
-  given: ProgramWords,
+  given: ProgramSource,
   settings: Settings,
-  around: Surroundings,
+  context: BuildContext,
 ): FleetProgram {
   const cwd = settings.value("cwd") as string | undefined;
-  const directory = cwd === undefined ? around.cwd : absolute(cwd, around.cwd);
-  const words = { ...given, program: fileOf(given, directory, around.files) };
-  const found = which(words.program, directory, around.files);
-  const runtime = settings.value("runtime", found.runtime ?? around.runtime) as RuntimeName;
+  const directory = cwd === undefined ? context.cwd : absolute(cwd, context.cwd);
+  const named = { ...given, program: fileOf(given, directory, context.files) };
+  const found = detectProgram(named.program, directory, context.files);
+  const runtime = settings.value("runtime", found.runtime ?? context.runtime) as RuntimeName;
   const isModule = found.isModule || settings.has("runtime");
-  if (isModule) checkExists(words, found.isModule, directory, around.files);
-  const isTyped = isModule && runtime === "node" && /\.[cm]?tsx?$/.test(words.program);
+  if (isModule) checkExists(named, found.isModule, directory, context.files);
+  const isTyped = isModule && runtime === "node" && /\.[cm]?tsx?$/.test(named.program);
   const hasFlags = settings.has("runtimeFlags") || found.flags !== undefined;
-  if (around.withoutTypes && isTyped && !hasFlags) throw withoutTypes(words);
+  if (context.withoutTypes && isTyped && !hasFlags) throw withoutTypes(named);
   const flags = settings.value("runtimeFlags", found.flags) as readonly string[] | undefined;
   const restarts = isModule && restartsItself(flags ?? []);
-  const target = !isModule ? runtimeOf(words.program, words.args) : restarts ? undefined : runtime;
+  const target = !isModule ? runtimeOf(named.program, named.args) : restarts ? undefined : runtime;
   const preload = settings.value("preload", target !== undefined && canPreload(target)) as boolean;
   if (preload && target === undefined) {
     throw mistake(
       `${
         settings.source("preload")
-      }: ${words.program} is no module, and none of the commands node, deno run and bun FILE without --watch or --hot`,
+      }: cannot watch the event loop of ${named.program}, which is neither a module nor a ` +
+        "command line of node, deno run or bun FILE without --watch and --hot",
       settings.source("preload"),
     );
   }
   const common = {
-    args: words.args,
+    args: named.args,
     preload,
-    ...((cwd !== undefined || around.elsewhere) && { cwd: directory }),
+    ...((cwd !== undefined || context.elsewhere) && { cwd: directory }),
     ...(settings.has("env") && { env: settings.value("env") as Readonly<Record<string, string>> }),
     ...(settings.has("stdio") && { stdio: settings.value("stdio") as "inherit" }),
   };
   const program: Program = isModule
-    ? { ...common, module: words.program, runtime: { name: runtime, ...(flags && { flags }) } }
-    : { ...common, command: words.program };
+    ? { ...common, module: named.program, runtime: { name: runtime, ...(flags && { flags }) } }
+    : { ...common, command: named.program };
   checkKinds(settings);
   const capturesStack = settings.value("captureStack", true) === true &&
     settings.value("observe", false) !== true;
   const checked = checkProgram(program, capturesStack);
   const isPlain = !isModule && target === undefined;
   return {
-    name: words.name,
-    after: words.after,
+    name: named.name,
+    after: named.after,
     program: checked,
-    instead: checked.restarts
-      ? insteadOfWatch
+    advice: checked.restarts
+      ? watchAdvice
       : isPlain
-      ? insteadOfWrapper(words.program, words.args)
+      ? wrapperAdvice(named.program, named.args)
       : undefined,
     options: checkBySource(() =>
       checkSuperviseOptions(
@@ -106,50 +106,51 @@ export function buildProgram(
   };
 }
 
-/** Checks that a module exists. `isFound`: it is one by its name or its first line, and not only by `--runtime`. */
+/** Checks that a module exists. `isDetected` is true if its name or first line shows that it is a module, not only `--runtime`. */
 function checkExists(
-  { program, source = "" }: ProgramWords,
-  isFound: boolean,
+  { program, source = "" }: ProgramSource,
+  isDetected: boolean,
   directory: string,
   files: Files,
 ): void {
-  if (isFound && /^\w+:/.test(program)) return;
+  if (isDetected && /^\w+:/.test(program)) return;
   const path = absolute(program, directory);
   if (files.exists(path)) return;
-  const what = isFound ? `${path} does not exist` : `${program} does not exist in ${directory}`;
-  throw new CommandError("noInput", source + what);
+  const message = isDetected
+    ? `${path} does not exist`
+    : `${program} does not exist in ${directory}`;
+  throw new CommandError("noInput", source + message);
 }
 
-function withoutTypes({ program, source }: ProgramWords): CommandError {
+function withoutTypes({ program, source }: ProgramSource): CommandError {
   return new CommandError(
     source === undefined ? "usage" : "config",
     `${
       source ?? ""
-    }${program}: this version of Node cannot load TypeScript: add --runtime deno or --runtime bun, take Node ` +
-      "22.18 or later, or name what loads it, as in --runtime-flag=--import=tsx",
+    }${program}: this version of Node cannot load TypeScript. Use Node 22.18 or later, add --runtime deno or ` +
+      "--runtime bun, or name a loader, as in --runtime-flag=--import=tsx.",
   );
 }
 
-/** PROGRAM; for a directory, the file that it stands for. */
-function fileOf({ program, source = "" }: ProgramWords, directory: string, files: Files): string {
+/** Returns PROGRAM, or the main file if PROGRAM is a directory. */
+function fileOf({ program, source = "" }: ProgramSource, directory: string, files: Files): string {
   if (!/^\.\.?$|\//.test(program) || /^\w+:/.test(program)) return program;
   const main = files.mainOf(absolute(program, directory));
   if (main === "") {
-    const what = `${source}${program}`;
     throw new CommandError(
       "noInput",
-      `${what} is a directory without a program: name a file, or write "main" into its package.json`,
+      `${source}${program} is a directory without a main file. Name a file, or set "main" in its package.json.`,
     );
   }
   return main ?? program;
 }
 
-/** A path, made absolute. */
+/** Makes a path absolute. */
 export function absolute(path: string, directory: string): string {
   return path.startsWith("/") ? path : `${directory}/${path}`;
 }
 
-/** The options, with the defaults of the command line. */
+/** The options of a program, completed with the defaults of the command line. */
 function optionsOf(settings: Settings, preload: boolean, isModule: boolean): SuperviseOptions {
   const options: Record<string, unknown> = {};
   for (const key of settings.keys()) {
@@ -172,10 +173,9 @@ function optionsOf(settings: Settings, preload: boolean, isModule: boolean): Sup
 
 const optionKeys: readonly string[] = optionFlags.map(({ key }) => key);
 
-/** Options that are objects, and switches on a command line. */
+/** The options that are switches on a command line, but objects in the API. */
 const switches = { quorum: corosyncQuorum, clusterMap: corosyncClusterMap } as const;
 
-/** The value of an option. */
 function optionOf(settings: Settings, key: string): unknown {
   const value = settings.value(key);
   if (key !== "quorum" && key !== "clusterMap") return value;
@@ -185,13 +185,13 @@ function optionOf(settings: Settings, key: string): unknown {
 
 const kinds = ["check.http", "check.tcp", "check.command"];
 
-/** Refuses two kinds of check, and parts of a check without a kind. */
+/** Refuses two kinds of health check, and settings of a health check without a kind. */
 function checkKinds(settings: Settings): void {
   const given = kinds.filter((kind) => settings.has(kind));
   if (given.length > 1) {
     const [one, another] = given.map((kind) => settings.source(kind)) as [string, string];
     throw mistake(
-      `${one} and ${another} exclude each other: leave one of them out`,
+      `${one} and ${another} cannot be combined: remove one of them`,
       one,
       another,
     );
@@ -200,11 +200,11 @@ function checkKinds(settings: Settings): void {
   if (given.length === 0 && more !== undefined) {
     const needed = kinds.map((key) => flagOf({ key })).join(", ");
     const source = settings.source(more);
-    throw mistake(`${source} needs a check: one of ${needed}`, source);
+    throw mistake(`${source} needs a health check: add one of ${needed}`, source);
   }
 }
 
-/** Runs `check`. Its errors begin with the flag, the variable or the key that is wrong. */
+/** Runs `check`, and turns its `INVALID_PARAM` into an error with the exit code for that source. */
 function checkBySource<T>(check: () => T): T {
   try {
     return check();
@@ -214,7 +214,7 @@ function checkBySource<T>(check: () => T): T {
   }
 }
 
-/** The error for a mistake in `sources`: of the command line if one is a flag, else of the configuration. */
+/** Returns a usage error if one of the sources is a flag, else a configuration error. */
 function mistake(message: string, ...sources: readonly string[]): CommandError {
   const inFlag = sources.some((source) => source.startsWith("--"));
   return new CommandError(inFlag ? "usage" : "config", message);

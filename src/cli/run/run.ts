@@ -1,4 +1,4 @@
-/** `sam run`: supervises one program, or those of a configuration file, and ends with their status. */
+/** `sam run`: supervises one program, or the programs of a configuration file, and exits with their exit code. */
 import { Fleet, type FleetProgram } from "../../supervisor/fleet.ts";
 import type { SamError } from "../../errors.ts";
 import { childWithSameExecutable } from "../../runtime/procfs.ts";
@@ -14,7 +14,7 @@ import { exitCodeOfSpawn } from "../command_line/exit.ts";
 import { Journal } from "../serve/journal.ts";
 import { readPlan } from "./plan.ts";
 
-/** Runs until all programs have ended; resolves to the exit code. */
+/** Supervises the programs until all have ended. Resolves to the exit code of `sam`. */
 export async function run(words: readonly string[]): Promise<number> {
   const plan = await readPlan(words);
   const runtime = await loadRuntime();
@@ -40,12 +40,12 @@ async function supervisePlan(
     const at = Date.now();
     if (detail) loggers.get(name)!({ type: "fallback", side: "server", detail, at, instanceId });
   };
-  for (const each of plan.programs) warn(each.name, unwatched(each));
-  /** Programs whose child processes are still to be searched for one that SAM does not watch. */
-  const unseen = new Set(plan.programs.filter(isPreloaded).map(({ name }) => name));
+  for (const each of plan.programs) warn(each.name, unwatchedWarning(each));
+  /** The programs for which SAM has not yet looked for an unwatched child process. */
+  const unchecked = new Set(plan.programs.filter(isPreloaded).map(({ name }) => name));
   let spawnError: SamError | undefined;
-  const made = plan.programs.length === 1 ? plan.programs[0]!.name : "sam";
-  const control = await openControl(runtime, plan.name, made, lines.write);
+  const defaultName = plan.programs.length === 1 ? plan.programs[0]!.name : "sam";
+  const control = await openControl(runtime, plan.name, defaultName, lines.write);
   const http = plan.metrics &&
     await openEndpoints(plan.metrics, plan, lines.write).catch(async (error) => {
       await control?.close();
@@ -59,37 +59,38 @@ async function supervisePlan(
         status: fleet.status(name),
       })),
     isReady: () => fleet.allReady,
-  }, (error) => lines.write(`sam: systemd cannot be told: ${(error as Error).message}`));
+  }, (error) => lines.write(`sam: cannot notify systemd: ${(error as Error).message}`));
   const fleet = new Fleet(plan.programs, plan.strategy);
   fleet.subscribe((name, event) => {
     notifier?.hear(name, event);
     if (event.type === "finish" && event.status.reason === "spawn") spawnError = event.status.error;
     loggers.get(name)!(event);
-    if (event.type !== "start" || !unseen.delete(name)) return;
+    if (event.type !== "start" || !unchecked.delete(name)) return;
     runtime.schedule(
       () => {
         const { pid } = fleet.supervisor(name).status;
         const twin = pid === null ? undefined : childWithSameExecutable(runtime, pid);
-        if (twin !== undefined) warn(name, unwatchedChild(pid!, twin), event.instanceId);
+        if (twin !== undefined) warn(name, unwatchedChildWarning(pid!, twin), event.instanceId);
       },
       childrenAfterMs,
       false,
     );
   });
-  runtime.takeOver((error) => lines.write(`sam: a problem of sam's own: ${String(error)}`));
+  runtime.takeOver((error) => lines.write(`sam: internal error: ${String(error)}`));
   onEnding(runtime, (signal, delivered) => {
     notifier?.stopping();
     fleet.stop(signal, delivered);
   });
   host.onNpmEnd(() => {
-    // A second stop kills the programs. They got the first one together with npm: the terminal was closed, say.
+    // A second stop would kill the programs at once. When a terminal closes, its SIGHUP reaches npm and sam, and has already
+    // stopped the programs.
     if (fleet.isStopping) return;
-    lines.write("sam: npm, which started sam, has ended: the programs are stopped");
+    lines.write("sam: npm, which started sam, has ended; stopping all programs");
     fleet.stop("SIGTERM");
   });
   const { strategy } = plan;
   const journal = new Journal(runtime, fleet, {
-    name: control?.name ?? made,
+    name: control?.name ?? defaultName,
     strategy,
     url: http?.url,
   });
@@ -102,35 +103,37 @@ async function supervisePlan(
   return spawnError === undefined ? code : exitCodeOfSpawn(spawnError);
 }
 
-/** The warning that SAM does not watch the event loop of a program, where the user may expect that; undefined for none. */
-function unwatched({ program, options, instead }: FleetProgram): string | undefined {
+/** Returns a warning if SAM cannot watch the event loop of a program, but the user may expect it. */
+function unwatchedWarning({ program, options, advice }: FleetProgram): string | undefined {
   const { timeInterval } = options.settings;
   const { name, isCommand, preload, restarts } = program;
   if (!isCommand || preload || options.check !== undefined) return undefined;
-  if (timeInterval === 0 && instead === undefined) return undefined;
-  const unless = restarts ? "" : ", unless the program below it calls register()";
-  const interval = timeInterval > 0 &&
-    `, and the time interval of ${timeInterval} ms has no effect${unless}`;
-  return `only the end of ${name} is watched, not the event loop of the program that it runs${
-    interval || ""
-  }: ` +
-    `${instead ?? "name that program itself (sam run server.js)"}, or add a check`;
+  if (timeInterval === 0 && advice === undefined) return undefined;
+  const target = advice === undefined ? name : `the program that ${name} runs`;
+  const unless = restarts ? "" : " unless the program calls register()";
+  const interval = timeInterval > 0
+    ? `; the time interval of ${timeInterval} ms has no effect${unless}`
+    : "";
+  return `cannot detect a hang of ${target}, only its exit${interval}. To detect hangs, ` +
+    `${
+      advice ?? "run a JavaScript program directly (sam run server.js)"
+    }, or add a health check (--check-http).`;
 }
 
-/** Time after which a program has started the child process that does its work. */
+/** The delay of the search for child processes. Programs usually start the process that does the work within this time. */
 const childrenAfterMs = 1500;
 
-/** True if SAM watches the event loop of the program's own process and nothing else. */
+/** True if SAM watches the event loop of the program's own process, and makes no other check. */
 function isPreloaded({ program, options }: FleetProgram): boolean {
   return program.preload === true && options.check === undefined;
 }
 
-function unwatchedChild(pid: number, child: number): string {
-  return `process ${pid} has started process ${child} of the same runtime, whose event loop is not watched: if that one ` +
-    "does the work, run its program by itself, or add a check (--check-http)";
+function unwatchedChildWarning(pid: number, child: number): string {
+  return `watching process ${pid}, but not its child process ${child}. If the child process does the work, run its program ` +
+    "directly (sam run server.js), or add a health check (--check-http).";
 }
 
-/** Listens before any program starts, so that a port that is taken ends `sam` at once. */
+/** Listens before any program starts, so that `sam` fails at once if the port is in use. */
 async function openEndpoints(
   address: Address,
   { programs }: CheckedConfig,

@@ -1,13 +1,10 @@
-/**
- * Wrappers: commands that run the program in a process of its own, whose event loop SAM cannot watch. This is the one
- * list of them, so that a wrapper is recognized in the same way everywhere.
- */
+/** Wrappers: commands that run the program in another process. SAM cannot watch the event loop of that process. */
 
-/** The command, as a name without its directory; the beginning of its arguments; what the user can do instead. */
-type Row = readonly [command: RegExp, args: RegExp, instead: string];
+/** `command` matches the name of the wrapper without its directory, `args` its arguments. `advice` completes "To detect hangs, …". */
+type Row = readonly [command: RegExp, args: RegExp, advice: string];
 
-const script = "name the program that the script starts, as in sam run server.js";
-const bin = "name the file, as in sam run node_modules/.bin/NAME";
+const script = "run the program that the script starts (sam run server.js)";
+const bin = "run the file directly (sam run node_modules/.bin/NAME)";
 
 const rows: readonly Row[] = [
   [/^(npx|pnpx|bunx)$/, /^/, bin],
@@ -17,32 +14,35 @@ const rows: readonly Row[] = [
   [/^bun$/, /^x( |$)/, bin],
   [/^bun$/, /^(?!(test|install|add|build)( |$))./, script],
   [/^deno$/, /^task( |$)/, script],
-  [/^deno$/, /^\S+\.[cm]?[jt]sx?( |$)/, "name the module alone, as in sam run server.ts"],
+  [/^deno$/, /^\S+\.[cm]?[jt]sx?( |$)/, "run the module directly (sam run server.ts)"],
   [
     /^deno$/,
     /^serve( |$)/,
-    "call Deno.serve() in the module, and run that, as in sam run server.ts",
+    "call Deno.serve() in the module and run it directly (sam run server.ts)",
   ],
-  [/^tsx$/, /^/, "load it into the program, as in sam run --runtime-flag=--import=tsx server.ts"],
+  [/^tsx$/, /^/, "load tsx into the program (sam run --runtime-flag=--import=tsx server.ts)"],
   [
     /^ts-node(-\w+)?$/,
     /^/,
-    "load it into the program, as in sam run --runtime-flag=--require=ts-node/register server.ts",
+    "load ts-node into the program (sam run --runtime-flag=--require=ts-node/register server.ts)",
   ],
   [/^(next|nuxt|vite|astro|nest|react-router-serve)$/, /^/, bin],
-  [/^(nodemon|pm2-runtime|forever)$/, /^/, "leave it out: sam restarts the program"],
-  [/^(cross-env|dotenv|env-cmd)$/, /^/, "name the program, and set its variables with --env"],
+  [/^(nodemon|pm2-runtime|forever)$/, /^/, "run the program directly (sam itself restarts it)"],
+  [
+    /^(cross-env|dotenv|env-cmd)$/,
+    /^/,
+    "run the program directly and set its variables with --env",
+  ],
 ];
 
-/** What the user can do where a runtime restarts the program. */
-export const insteadOfWatch =
-  "leave out --watch and --hot, which start the program again by themselves";
+/** The advice for a runtime that restarts the program itself. Like that of a wrapper, it completes "To detect hangs, …". */
+export const watchAdvice = "leave out --watch and --hot";
 
 /**
- * What the user can do so that the event loop is watched, if `command` is a wrapper that is known. Not for a command line
- * of `node`, `deno` or `bun` that runs a program itself.
+ * Returns the advice for a known wrapper. The caller must not pass a command line of `node`, `deno` or `bun` that runs a program
+ * itself.
  */
-export function insteadOfWrapper(command: string, args: readonly string[]): string | undefined {
+export function wrapperAdvice(command: string, args: readonly string[]): string | undefined {
   const name = command.slice(command.lastIndexOf("/") + 1);
   const words = args.join(" ");
   return rows.find(([commands, start]) => commands.test(name) && start.test(words))?.[2];

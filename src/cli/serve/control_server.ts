@@ -1,4 +1,4 @@
-/** The server's side of the control socket: answers `sam status`, `events`, `restart`, `stop` and `signal`. */
+/** The control socket of a running server: answers `sam status`, `events`, `restart`, `stop` and `signal`. */
 import { isSignal } from "../../core/signals.ts";
 import { SamError } from "../../errors.ts";
 import type { Fleet } from "../../supervisor/fleet.ts";
@@ -10,43 +10,44 @@ import type { Entry, Journal } from "./journal.ts";
 import { connect, Lines, socketOf } from "../control/control_socket.ts";
 import type { Request } from "../control/protocol.ts";
 
-/** A reader for which more bytes wait than this is cut off. */
+/** The limit for bytes that a client has not read. The connection to a slower client is closed. */
 const maxUnsentBytes = 4 * 1024 * 1024;
-/** Time limit for the readers of events to read the last ones when the server ends. */
-const farewellMs = 1000;
+/** Time limit for clients to read the last events when the server ends. */
+const lastEventsMs = 1000;
 
 /**
- * Opens the control socket under a name that no running server has: the name from the user, or else `made`, with a number if it
- * is taken. Where no socket can be opened, a line says so, and the programs run without it.
+ * Opens the control socket. `given` is the name from the user, and must not be in use by a running server. Without it, the name is
+ * `defaultName`, or `defaultName` with a number if that is in use. If no socket can be opened, writes a warning and resolves to
+ * undefined: the programs run without a control socket.
  */
 export async function openControl(
   runtime: Clock & Sockets,
   given: string | undefined,
-  made: string,
+  defaultName: string,
   writeLine: (line: string) => void,
 ): Promise<Control | undefined> {
   try {
     for (let number = 1;; number++) {
-      const name = given ?? (number === 1 ? made : `${made}-${number}`);
+      const name = given ?? (number === 1 ? defaultName : `${defaultName}-${number}`);
       const control = await Control.open(runtime, name);
       if (control) return control;
       if (given === undefined) continue;
       throw new CommandError(
         "usage",
-        `a server named ${name} runs already: choose another --name, or sam stop ${name}`,
+        `a server named ${name} is already running. Choose another --name, or stop that server with sam stop ${name}.`,
       );
     }
   } catch (error) {
-    const isTheirs = error instanceof CommandError && error.code === "INVALID_PARAM";
-    if (isTheirs && given !== undefined) throw error;
+    const isUserError = error instanceof CommandError && error.code === "INVALID_PARAM";
+    if (isUserError && given !== undefined) throw error;
     const { message } = error as Error;
-    writeLine(`sam: no control socket, so sam status cannot see this server: ${message}`);
+    writeLine(`sam: no control socket, so sam status cannot show this server: ${message}`);
     return undefined;
   }
 }
 
-/** True if a running server has the name. The socket that a killed server left is removed. */
-async function isTaken(runtime: Clock & Sockets, name: string): Promise<boolean> {
+/** Resolves to true if a running server has the name. Removes the socket of a killed server. */
+async function isNameTaken(runtime: Clock & Sockets, name: string): Promise<boolean> {
   try {
     const server = await connect(runtime, name);
     server?.close();
@@ -65,9 +66,9 @@ export class Control {
   readonly #runtime: Clock & Sockets;
   readonly #path: string;
   readonly #clients = new Set<Lines>();
-  /** The clients that have asked for events. */
+  /** The clients that have requested events. */
   readonly #readers = new Set<Lines>();
-  /** The clients that follow events, and how many bytes may wait for each. */
+  /** The clients that follow new events, and the limit for unread bytes of each. */
   readonly #followers = new Map<Lines, number>();
   #listener: Listener | null = null;
   #identity: string | undefined;
@@ -81,16 +82,16 @@ export class Control {
     this.#path = socketOf(name);
   }
 
-  /** Listens; undefined if a running server has the name. Requests wait for `serve()`. */
+  /** Listens. Resolves to undefined if a running server has the name. Requests are answered after `serve()`. */
   static async open(runtime: Clock & Sockets, name: string): Promise<Control | undefined> {
     const control = new Control(runtime, name);
     while (!await control.#listen()) {
-      if (await isTaken(runtime, name)) return undefined;
+      if (await isNameTaken(runtime, name)) return undefined;
     }
     return control;
   }
 
-  /** Returns false if the path is taken. The kernel gives it to one server only. */
+  /** Resolves to false if the path is in use. The kernel lets only one server bind it. */
   async #listen(): Promise<boolean> {
     try {
       this.#listener = await this.#runtime.listen(this.#path, (stream) => {
@@ -110,7 +111,7 @@ export class Control {
     }
   }
 
-  /** Answers requests from now on. */
+  /** Starts to answer requests. */
   serve(fleet: Fleet, journal: Journal): void {
     this.#fleet = fleet;
     this.#journal = journal;
@@ -126,15 +127,15 @@ export class Control {
     });
   }
 
-  /** Closes the socket, after the readers of events have got the last ones. */
+  /** Closes the socket after the clients have read the last events. */
   async close(): Promise<void> {
-    host.removeFile(this.#path, this.#identity); // first, so that no client finds a socket that refuses connections
-    host.closeKeeping(this.#path, () => this.#listener?.close());
+    host.removeFile(this.#path, this.#identity); // before the close, so that no client finds a socket that refuses connections
+    host.closePreserving(this.#path, () => this.#listener?.close());
     for (const follower of this.#followers.keys()) follower.send({ ok: null });
     this.#followers.clear();
     if (this.#readers.size > 0) {
       await new Promise<void>((resolve) => {
-        const cancel = this.#runtime.schedule(resolve, farewellMs, true);
+        const cancel = this.#runtime.schedule(resolve, lastEventsMs, true);
         this.#onLastReader = () => {
           cancel();
           resolve();
@@ -147,14 +148,14 @@ export class Control {
   #hear({ program, event }: Entry): void {
     if (this.#followers.size === 0) return;
     const text = eventText(program, event);
-    for (const [follower, most] of this.#followers) {
-      if (follower.unsent > most) follower.close();
+    for (const [follower, maxBytes] of this.#followers) {
+      if (follower.unsent > maxBytes) follower.close();
       else follower.sendText(text);
     }
   }
 
   async #answer(client: Lines, fleet: Fleet, request: Request | null): Promise<void> {
-    if (client.unsent > maxUnsentBytes) return client.close(); // it sends requests and does not read the answers
+    if (client.unsent > maxUnsentBytes) return client.close(); // the client sends requests, but does not read the answers
     try {
       switch (request?.ask) {
         case "status":
@@ -171,19 +172,22 @@ export class Control {
           const { program } = request;
           const waitsFor = program !== undefined && fleet.waitsFor(program);
           if (waitsFor) {
-            throw new SamError("BAD_HANDLE", `${program} waits for ${waitsFor.join(", ")}`);
+            throw new SamError(
+              "BAD_HANDLE",
+              `cannot restart ${program}: it is waiting for ${waitsFor.join(", ")}`,
+            );
           }
-          // Without a name, programs that were stopped on purpose stay stopped.
-          const isMeant = (name: string) =>
+          // Without a name, a program that the user has stopped stays stopped.
+          const isSelected = (name: string) =>
             program !== undefined || !(fleet.waitsFor(name) || fleet.isStopped(name));
           await Promise.all(
-            named(fleet, program).filter(isMeant).map((name) =>
+            named(fleet, program).filter(isSelected).map((name) =>
               fleet.restartOne(name).catch((error: SamError) => {
                 if (error.code !== "BAD_HANDLE") throw error;
-                if (program === undefined) return; // it has finished
+                if (program === undefined) return; // a finished program is not restarted
                 throw new SamError(
                   "BAD_HANDLE",
-                  `${name} has finished: only a new sam run starts it again`,
+                  `${name} has finished. Start it again with a new sam run.`,
                 );
               })
             ),
@@ -192,14 +196,14 @@ export class Control {
         }
         case "signal": {
           const { signal, program } = request;
-          if (!isSignal(signal)) throw new SamError("INVALID_PARAM", `${signal} is no signal`);
-          const there = named(fleet, program).map((name) => fleet.supervisor(name))
+          if (!isSignal(signal)) throw new SamError("INVALID_PARAM", `${signal} is not a signal`);
+          const running = named(fleet, program).map((name) => fleet.supervisor(name))
             .filter(({ status }) => status.pid !== null);
-          if (there.length === 0) {
-            const which = program ?? "any program";
-            throw new SamError("BAD_HANDLE", `no process of ${which} is there to be signalled`);
+          if (running.length === 0) {
+            const target = program === undefined ? "no program has a" : `${program} has no`;
+            throw new SamError("BAD_HANDLE", `cannot send ${signal}: ${target} running process`);
           }
-          for (const supervisor of there) supervisor.signal(signal);
+          for (const supervisor of running) supervisor.signal(signal);
           return client.send({ ok: null });
         }
         case "stop":
@@ -214,7 +218,7 @@ export class Control {
         default:
           throw new SamError(
             "MESSAGE_ERROR",
-            "no such request: is the server a sam of another version?",
+            "unknown request. The server may be another version of sam than this command.",
           );
       }
     } catch (error) {

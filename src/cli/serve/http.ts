@@ -1,4 +1,4 @@
-/** `sam run --metrics HOST:PORT`: metrics, the probes of Kubernetes, and the status page. */
+/** `sam run --metrics HOST:PORT`: metrics, probes for Kubernetes, and the status page. */
 import type { Fleet } from "../../supervisor/fleet.ts";
 import { PrometheusText, prometheusType } from "../../metrics/prometheus_text.ts";
 import { type HttpAnswer, type HttpRequest, type HttpServer, serveHttp } from "../host/http.ts";
@@ -13,10 +13,13 @@ import { script, style } from "./page_files.ts";
 const text = "text/plain; charset=utf-8";
 const html = "text/html; charset=utf-8";
 
-/** Paths without stacks, notes and output. They answer to any host name, because Prometheus and Kubernetes may use any. */
-const open = ["/metrics", "/livez", "/readyz"];
+/**
+ * The paths that answer under any host name, because Prometheus and Kubernetes may use any. They show no stack traces, notes or
+ * output.
+ */
+const publicPaths = ["/metrics", "/livez", "/readyz"];
 
-/** The HTTP endpoints. They answer 503 until `serve()`. */
+/** The HTTP endpoints. They answer with status 503 until `serve()` is called. */
 export class Endpoints {
   readonly #server: HttpServer;
   #pages: ((path: string) => HttpAnswer | undefined) | null = null;
@@ -27,7 +30,7 @@ export class Endpoints {
     this.#server = server;
   }
 
-  /** Listens; rejects with an error that ends the command if that fails. */
+  /** Listens. Rejects with a `CommandError` if that fails. */
   static async open({ host, port }: Address): Promise<Endpoints> {
     let endpoints: Endpoints | undefined;
     try {
@@ -37,20 +40,21 @@ export class Endpoints {
       const { message, code } = cause as { message?: string; code?: string };
       throw new CommandError(
         "unavailable",
-        `--metrics: cannot listen on ${host}:${port}: ${message}${
-          code === "EADDRINUSE" ? "; is another sam there? choose another port" : ""
-        }`,
+        code === "EADDRINUSE"
+          ? `--metrics: cannot listen on ${host}:${port}: the port is in use by another process. ` +
+            "Choose another port, or stop that process."
+          : `--metrics: cannot listen on ${host}:${port}: ${message}`,
         { cause, code: "LIBRARY" },
       );
     }
   }
 
-  /** The address of the status page. */
+  /** The URL of the status page. */
   get url(): string {
     return this.#server.url;
   }
 
-  /** Answers with the state of the programs from now on. */
+  /** Starts to answer with the state of the programs. */
   serve(runtime: Clock & SystemFiles, fleet: Fleet, journal: Journal): void {
     this.#machine = runtime.systemText("/proc/sys/kernel/hostname")?.trim().toLowerCase();
     const live = new Live(runtime, journal);
@@ -78,10 +82,10 @@ export class Endpoints {
 
   #answer({ path, foreignName }: HttpRequest): HttpAnswer {
     if (this.#pages === null) return { status: 503, type: text, body: "starting\n" };
-    if (foreignName !== undefined && foreignName !== this.#machine && !open.includes(path)) {
+    if (foreignName !== undefined && foreignName !== this.#machine && !publicPaths.includes(path)) {
       const body =
-        `this server does not know the name "${foreignName}": ask for it by its address, as localhost, or ` +
-        "start sam with --metrics NAME:PORT\n";
+        `this server does not accept the host name "${foreignName}". Use its IP address or localhost, or ` +
+        "start sam with --metrics NAME:PORT.\n";
       return { status: 421, type: text, body };
     }
     return this.#pages(path) ?? { status: 404, type: text, body: "not found\n" };
@@ -92,11 +96,11 @@ export class Endpoints {
   }
 }
 
-/** Status 200 if every program is ready, has finished or was stopped by name, else 503. The body has a line for each program. */
+/** Answers with 200 if every program is ready, has finished or was stopped by name, else with 503. The body lists the programs. */
 function readiness(fleet: Fleet, journal: Journal): HttpAnswer {
   const lines = journal.status.programs.map(({ name, state, waitsFor }) => {
-    const how = fleet.isStopped(name) ? "stopped" : fleet.isReady(name) ? "ready" : "not ready";
-    return `${how}: ${name} (${state}${waitsFor ? `, waits for ${waitsFor.join(", ")}` : ""})\n`;
+    const word = fleet.isStopped(name) ? "stopped" : fleet.isReady(name) ? "ready" : "not ready";
+    return `${word}: ${name} (${state}${waitsFor ? `, waits for ${waitsFor.join(", ")}` : ""})\n`;
   });
   return { status: fleet.allReady ? 200 : 503, type: text, body: lines.join("") };
 }

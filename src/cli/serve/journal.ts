@@ -1,11 +1,9 @@
-/** The state and the events of the programs of a `sam run`, for the control socket and HTTP. */
 import type { SupervisorEvent } from "../../api/events.ts";
 import type { Fleet, Strategy } from "../../supervisor/fleet.ts";
 import * as host from "../host/host.ts";
 import type { OwnProcess } from "../../runtime/runtime.ts";
 import type { ServerStatus } from "../control/status.ts";
 
-/** The server, as its clients see it. */
 export interface Identity {
   readonly name: string;
   readonly strategy: Strategy;
@@ -18,16 +16,16 @@ export interface Entry {
   readonly event: SupervisorEvent;
 }
 
-/** The number of events that are kept. */
-const maxKept = 1000;
+/** The number of events in the buffer. The oldest event is discarded first. */
+const maxEntries = 1000;
 
-/** The programs of one server and their events. */
+/** The state and the last events of the programs of one server, for the control socket, the status page and the probes. */
 export class Journal {
   readonly #runtime: Pick<OwnProcess, "pid">;
   readonly #fleet: Fleet;
   readonly #identity: Identity;
-  readonly #kept: Entry[] = [];
-  /** The last failure with a stack of each program, which is kept even if many events follow. */
+  readonly #entries: Entry[] = [];
+  /** The last recovery of each program that has a stack trace. It stays in the buffer when newer events follow. */
   readonly #stacks = new Map<string, Entry>();
   readonly #followers = new Set<(entry: Entry) => void>();
 
@@ -38,36 +36,35 @@ export class Journal {
     fleet.subscribe((program, event) => this.#hear({ program, event }));
   }
 
-  /** The name of the server. */
   get name(): string {
     return this.#identity.name;
   }
 
-  /** The last 1,000 events. */
+  /** The last 1,000 events, the oldest first. */
   get entries(): readonly Entry[] {
-    return this.#kept;
+    return this.#entries;
   }
 
-  /** Calls back for each event from now on; returns the cancellation. */
+  /** Calls `follower` for each new event. Returns a function that ends this. */
   follow(follower: (entry: Entry) => void): () => void {
     this.#followers.add(follower);
     return () => this.#followers.delete(follower);
   }
 
   #hear(entry: Entry): void {
-    this.#kept.push(entry);
+    this.#entries.push(entry);
     const { program, event } = entry;
     if (event.type === "recovery" && event.evidence.stack) {
       this.#stacks.set(program, entry);
     }
-    if (this.#kept.length > maxKept) {
-      const oldest = this.#kept.findIndex((each) => this.#stacks.get(each.program) !== each);
-      this.#kept.splice(oldest, 1);
+    if (this.#entries.length > maxEntries) {
+      const oldest = this.#entries.findIndex((each) => this.#stacks.get(each.program) !== each);
+      this.#entries.splice(oldest, 1);
     }
     for (const follower of this.#followers) follower(entry);
   }
 
-  /** The present state. */
+  /** The current status of the server and its programs. */
   get status(): ServerStatus {
     const { name, strategy, url } = this.#identity;
     return {

@@ -1,30 +1,29 @@
-/** Finds out what PROGRAM is: a module and its runtime, or a command. */
+/** Detects if PROGRAM is a module or a command, and which runtime a module needs. */
 import type { RuntimeName } from "../../runtime/runtime.ts";
 
-/** The parts of the file system that are needed here. */
+/** The access to the file system that the detection needs. */
 export interface Files {
   exists(path: string): boolean;
-  /** The first line of a file; empty where it cannot be read. */
+  /** The first line of a file. Empty if the file cannot be read. */
   firstLine(path: string): string;
-  /** The main file of a directory; empty if it has none, undefined if `path` is no directory. */
+  /** The main file of a directory. Empty if it has none, undefined if `path` is not a directory. */
   mainOf(path: string): string | undefined;
 }
 
-/** What PROGRAM is. */
-export interface Which {
+export interface DetectedProgram {
   /** True for a module, false for a command. */
   readonly isModule: boolean;
-  /** The runtime of the module; undefined if nothing names one. */
+  /** The runtime of the module. Undefined if neither its first line nor a file beside it names one. */
   readonly runtime?: RuntimeName;
-  /** The flags of its first line. */
+  /** The runtime flags from the first line of the module. */
   readonly flags?: readonly string[];
 }
 
 /**
- * Files that show which runtime a module is for. The nearest directory that has one of them counts. A package.json does not
- * count: all three runtimes read it, and a package of a workspace has its lock file in a directory above.
+ * Files that reveal the runtime of a module. The nearest directory that has one of them decides. `package.json` is not in the
+ * list: all three runtimes read it, and a package of a workspace has its lock file in a parent directory.
  */
-const beside: readonly (readonly [RuntimeName, readonly string[]])[] = [
+const runtimeFiles: readonly (readonly [RuntimeName, readonly string[]])[] = [
   ["bun", ["bun.lock", "bun.lockb"]],
   ["deno", ["deno.lock"]],
   ["node", ["package-lock.json", "npm-shrinkwrap.json", "pnpm-lock.yaml", "yarn.lock"]],
@@ -32,21 +31,21 @@ const beside: readonly (readonly [RuntimeName, readonly string[]])[] = [
   ["deno", ["deno.json", "deno.jsonc"]],
 ];
 
-/** Finds out what PROGRAM is, with `cwd` as the working directory. */
-export function which(program: string, cwd: string, files: Files): Which {
+/** Detects the kind and the runtime of PROGRAM. A relative path starts at `cwd`. */
+export function detectProgram(program: string, cwd: string, files: Files): DetectedProgram {
   if (/^(jsr|npm|https?):/.test(program)) return { isModule: true, runtime: "deno" };
   const path = program.startsWith("/") ? program : `${cwd}/${program}`;
   const isScript = /\.[cm]?[jt]sx?$/.test(program);
   if (!isScript && !(program.includes("/") && files.exists(path))) return { isModule: false };
-  const named = byFirstLine(files.firstLine(path));
+  const named = detectByFirstLine(files.firstLine(path));
   if (named) return { isModule: true, ...named };
   if (!isScript) return { isModule: false };
-  const found = byNeighbours(path, files);
+  const found = detectByFiles(path, files);
   return { isModule: true, ...(found && { runtime: found }) };
 }
 
-/** The runtime and its flags in a first line like `#!/usr/bin/env -S deno run --allow-net` or `#!/usr/local/bin/node`. */
-function byFirstLine(line: string): Pick<Which, "runtime" | "flags"> | undefined {
+/** Reads the runtime and its flags from a first line such as `#!/usr/bin/env -S deno run --allow-net` or `#!/usr/local/bin/node`. */
+function detectByFirstLine(line: string): Pick<DetectedProgram, "runtime" | "flags"> | undefined {
   if (!line.startsWith("#!")) return undefined;
   const words = line.slice(2).trim().split(/\s+/);
   if (/(^|\/)env$/.test(words[0]!)) {
@@ -58,10 +57,10 @@ function byFirstLine(line: string): Pick<Which, "runtime" | "flags"> | undefined
   return { runtime: name, ...(flags.length > 0 && { flags }) };
 }
 
-function byNeighbours(path: string, files: Files): RuntimeName | undefined {
+function detectByFiles(path: string, files: Files): RuntimeName | undefined {
   for (let at = path.lastIndexOf("/"); at >= 0; at = path.lastIndexOf("/", at - 1)) {
     const directory = path.slice(0, at);
-    const found = beside.find(([, names]) =>
+    const found = runtimeFiles.find(([, names]) =>
       names.some((name) => files.exists(`${directory}/${name}`))
     );
     if (found) return found[0];

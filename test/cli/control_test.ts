@@ -231,7 +231,7 @@ commandTest(
     chmodSync(`${stage.directory}/sam`, 0o755);
     const run = sam(["run", "true"]);
     assertEquals(
-      [await run.exited, run.stderr.includes("nobody else may enter")],
+      [await run.exited, run.stderr.includes("must be a directory that belongs to this user and has mode 0700")],
       [0, true],
       run.stderr,
     );

@@ -18,7 +18,9 @@ export interface ProgramStatus extends SupervisorStatus {
  * ```ts
  * import type { ServerStatus } from "@x/sam/cli";
  *
- * const isHealthy = ({ programs }: ServerStatus) => programs.every(({ ready }) => ready);
+ * export function isReady({ programs }: ServerStatus): boolean {
+ *   return programs.every(({ ready }) => ready);
+ * }
  * ```
  */
 export interface ServerStatus {

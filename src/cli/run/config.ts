@@ -8,9 +8,11 @@ import type { RuntimeName } from "../../runtime/runtime.ts";
  * One program of a configuration file. Times are integer milliseconds.
  *
  * ```ts
- * import type { ProgramConfig } from "@x/sam/cli";
+ * import type { ProgramConfig, SamConfig } from "@x/sam/cli";
  *
- * const web: ProgramConfig = { program: "./web.ts", after: ["store"], timeInterval: 500 };
+ * const web: ProgramConfig = { program: "./web.ts", timeInterval: 500 };
+ * const config: SamConfig = { programs: { web } };
+ * export default config;
  * ```
  */
 export interface ProgramConfig
@@ -53,9 +55,11 @@ export interface ProgramConfig
  * The exits that lead to a restart, the restart limit and the backoff.
  *
  * ```ts
- * import type { RestartConfig } from "@x/sam/cli";
+ * import type { RestartConfig, SamConfig } from "@x/sam/cli";
  *
  * const restart: RestartConfig = { policy: "always", intensity: 5, period: 60_000 };
+ * const config: SamConfig = { programs: { web: { program: "./web.ts", restart } } };
+ * export default config;
  * ```
  */
 export interface RestartConfig extends Omit<RestartOptions, "on"> {

@@ -1,4 +1,4 @@
-// A web server that heals itself: open /hang or /crash, then / again. The visits survive.
+// A web server that recovers from a hang and a crash. Open /hang or /crash, then / again: the count of visits survives.
 //
 //   npm start
 //   deno run --allow-net --allow-run=deno,sh --allow-env=SAM_LINK,PORT --allow-read=/tmp --allow-write=/tmp examples/web.ts
@@ -8,7 +8,7 @@ import process from "node:process";
 import { initialize } from "../mod.ts"; // in your program: "@x/sam"
 
 const sam = await initialize({ timeInterval: 500, recoveryPolicy: "restart" });
-const instance = await sam.register(); // from here on: the active process
+const instance = await sam.register(); // only the active process continues after this line
 
 const port = Number(process.env["PORT"] ?? 8000);
 let visits = Number(new TextDecoder().decode(sam.data.restore()));
@@ -20,26 +20,26 @@ const server = createServer(async (request, response) => {
       response.end(`instance ${instance}, visit ${visits}\n`);
       break;
     case "/hang":
-      response.end("the event loop hangs now; try / in a second\n", () => {
-        for (;;); // a bug that no exception handler finds
+      response.end("the event loop is now blocked; open / again in a second\n", () => {
+        for (;;); // a bug that no exception handler can catch
       });
       break;
     case "/crash":
-      response.end("crashing now; try / in a second\n", () => {
-        throw new Error("a bug that nobody caught");
+      response.end("the process crashes now; open / again in a second\n", () => {
+        throw new Error("an uncaught error");
       });
       break;
     default:
-      response.writeHead(404).end("there are /, /hang and /crash\n");
+      response.writeHead(404).end("not found: open /, /hang or /crash\n");
   }
 });
 
 let ending = false;
 for (const signal of ["SIGINT", "SIGTERM"] as const) {
   process.on(signal, async () => {
-    if (ending) return; // the terminal and the server may both send it
+    if (ending) return; // the terminal and the SAM server may both send the signal
     ending = true;
-    if (sam.state === "started") await sam.stop(); // an orderly end, and no failure
+    if (sam.state === "started") await sam.stop(); // so that the exit is not a failure
     process.exit(0);
   });
 }

@@ -1,4 +1,4 @@
-// Checks of `sam run`: what a check starts goes with it, who is asked is the program itself, and what cannot succeed is refused.
+// Health checks of `sam run`: their processes end with them, redirections are not followed, and hopeless checks are refused.
 import { assert, assertEquals, assertStringIncludes } from "@std/assert";
 import { spawn } from "node:child_process";
 import { once } from "node:events";
@@ -11,31 +11,43 @@ import { taggedProcesses } from "../support/leaks.ts";
 import { eventually, killQuietly, processTest } from "../support/processes.ts";
 import { runtimePath } from "../support/runtimes.ts";
 
-/** The processes of this test whose command line is `words`. */
+/** Counts the processes of this test whose command line is `words`. */
 function running(words: string): number {
   const line = (pid: number) => {
     try {
       return readFileSync(`/proc/${pid}/cmdline`, "utf8").split("\0").slice(0, -1).join(" ");
     } catch {
-      return undefined; // it has ended
+      return undefined; // the process has ended
     }
   };
   return taggedProcesses().filter((pid) => line(pid) === words).length;
 }
 
-commandTest("a check that is late is killed with all that it waits for", async (sam) => {
-  const often = ["--check-period", "1", "--check-timeout", "400"];
-  const limits = ["--startup-timeout", "1s", "--restart", "never"];
-  const check = "sleep 299 | cat";
-  const run = sam(["run", "--json", ...often, ...limits, "--check-command", check, "sleep", "60"]);
-  const { reason, evidence } = await run.event("recovery");
-  assertEquals(reason, "startup");
-  assertStringIncludes(evidence.detail, `${check} took longer than 400 ms`);
-  await run.exited;
-  await eventually("no check", () => running("sleep 299") === 0);
-});
+commandTest(
+  "a check that exceeds its timeout is killed, together with the processes that it waits for",
+  async (sam) => {
+    const often = ["--check-period", "1", "--check-timeout", "400"];
+    const limits = ["--startup-timeout", "1s", "--restart", "never"];
+    const check = "sleep 299 | cat";
+    const run = sam([
+      "run",
+      "--json",
+      ...often,
+      ...limits,
+      "--check-command",
+      check,
+      "sleep",
+      "60",
+    ]);
+    const { reason, evidence } = await run.event("recovery");
+    assertEquals(reason, "startup");
+    assertStringIncludes(evidence.detail, `${check} took longer than 400 ms`);
+    await run.exited;
+    await eventually("no check", () => running("sleep 299") === 0);
+  },
+);
 
-commandTest("a check that is under way ends with its instance, and with sam", async (sam) => {
+commandTest("a running check ends with its instance, and with sam", async (sam) => {
   const patient = ["--check-period", "300s", "--check-timeout", "300s"];
   const check = ["--check-command", "sleep 298; true"];
   const run = sam(["run", "--json", ...patient, ...check, "sleep", "60"]);
@@ -49,7 +61,7 @@ commandTest("a check that is under way ends with its instance, and with sam", as
   await eventually("no check", () => running("sleep 298") === 0);
 });
 
-/** A server of ours, as long as `fn` takes. */
+/** Listens while `fn` runs. */
 async function serving(server: Server, fn: (port: number) => Promise<void>): Promise<void> {
   const port = await new Promise<number>((resolve) =>
     server.listen(0, "127.0.0.1", () => resolve((server.address() as { port: number }).port))
@@ -61,7 +73,7 @@ async function serving(server: Server, fn: (port: number) => Promise<void>): Pro
   }
 }
 
-/** A port that swallows connections, as long as `fn` takes: its listener stands still, and its queue is full. */
+/** Opens a port that never answers while `fn` runs: its listener is stopped, and its queue is full. */
 async function swallowing(fn: (port: number) => Promise<void>): Promise<void> {
   const listen = "net.createServer().listen({ port: 0, host: '127.0.0.1', backlog: 1 }, " +
     "function () { console.log(this.address().port) })";
@@ -91,8 +103,8 @@ async function swallowing(fn: (port: number) => Promise<void>): Promise<void> {
 }
 
 /**
- * How many connections to a port of this machine nobody has answered. The kernel tells them in pieces, of several moments: what
- * it tells twice was there at once.
+ * Counts the unanswered connections to a port of this machine. The kernel's list is not a snapshot of one moment, so only
+ * connections that two readings contain are counted.
  */
 function unanswered(port: number): number {
   const remote = `:${port.toString(16).toUpperCase().padStart(4, "0")}`;
@@ -105,7 +117,7 @@ function unanswered(port: number): number {
   return found().filter((from) => before.includes(from)).length;
 }
 
-commandTest("a check of a port that swallows connections leaves none behind", async (sam) => {
+commandTest("checks of a port that never answers leave no connections behind", async (sam) => {
   await swallowing(async (port) => {
     const often = ["--check-period", "1", "--check-timeout", "200", "--startup-timeout", "3s"];
     const check = ["--check-tcp", `127.0.0.1:${port}`];
@@ -118,13 +130,13 @@ commandTest("a check of a port that swallows connections leaves none behind", as
     const { reason, evidence } = await recovery;
     assertEquals(reason, "startup");
     const most = Math.max(...counts);
-    assert(most === 1 || most === 2, `${most} at a time`); // the next may begin while one is being closed
+    assert(most === 1 || most === 2, `${most} at a time`); // a check may start while the connection of the last one is being closed
     assertStringIncludes(evidence.detail, "no answer within 200 ms");
     await run.exited;
   });
 });
 
-processTest("observe: a check goes on after the failure that it reported", async (stage) => {
+processTest("observe: the health check continues after a reported failure", async (stage) => {
   const file = `${stage.directory}/healthy`;
   const watched = stage.supervise({ command: "sleep", args: ["60"] }, {
     recoveryPolicy: "restart",
@@ -169,7 +181,7 @@ commandTest(
   },
 );
 
-commandTest("a redirection is a healthy answer, wherever it leads", async (sam) => {
+commandTest("a redirection is a healthy answer, whatever its target", async (sam) => {
   const headers = { location: "http://127.0.0.1:1/", connection: "close" };
   const server = createServer((_request, response) => response.writeHead(302, headers).end());
   await serving(server, async (port) => {
@@ -181,7 +193,7 @@ commandTest("a redirection is a healthy answer, wherever it leads", async (sam) 
 });
 
 commandTest(
-  "a check that can never succeed is refused at the start, and no password is shown",
+  "a check that can never pass is refused at the start, and its password is not shown",
   async (sam, stage) => {
     const file = `${stage.directory}/sam.config.json`;
     const program = { program: "sleep", args: ["60"], check: {} };

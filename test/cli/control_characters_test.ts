@@ -1,4 +1,4 @@
-// What a program says reaches the terminal of whoever watches it as text: its control characters are escaped.
+// Text from a program is safe to show on a terminal: its control characters are escaped.
 import { assert, assertEquals, assertStringIncludes } from "@std/assert";
 import type { SupervisorEvent } from "../../mod.ts";
 import type { Output } from "../../src/cli/host/host.ts";
@@ -10,10 +10,10 @@ import { report } from "../../src/supervisor/report.ts";
 import { commandTest } from "../support/command.ts";
 import { test } from "../support/harness.ts";
 
-/** Sets the title of a terminal, clears it, and overwrites a line; the last one is a control sequence in one character. */
+/** Sets the title of a terminal, clears the screen, and overwrites a line. `\x9b` starts a control sequence in one character. */
 const hostile = "a\x1b]0;title\x07b\x1b[2Jc\rd\x7f\x9b2J";
 const escaped = "a\\x1b]0;title\\x07b\\x1b[2Jc\\x0dd\\x7f\\x9b2J";
-/** A line of ours, forged. */
+/** Output that forges a log line of sam. */
 const forged = `${hostile}\nsam: all is well`;
 const control = /(?![\t\n])\p{Cc}/u;
 
@@ -39,7 +39,7 @@ const details: readonly object[] = [
   { type: "problem", error },
 ];
 
-test("the report on each event has the program's words with their control characters escaped", () => {
+test("the report on each event escapes the control characters in text from the program", () => {
   for (const detail of details) {
     const event = { ...detail, at: 0, instanceId: 1 } as unknown as SupervisorEvent;
     const written: string[] = [];
@@ -52,14 +52,14 @@ test("the report on each event has the program's words with their control charac
   }
 });
 
-test("what cannot harm a terminal is shown as it is", () => {
+test("text that is harmless to a terminal is shown unchanged", () => {
   const output = ["\tKöln 東京 🙂 \\x1b"];
   const event = { type: "recovery", reason: "exit", at: 0, instanceId: 1, delay: 0 };
   const shown = report({ ...event, evidence: { ...evidence, output } } as SupervisorEvent);
   assertEquals(shown.at(-1), `    ${output[0]}`);
 });
 
-test("the table of programs has names with their control characters escaped", () => {
+test("the table of programs escapes the control characters in names", () => {
   const program = { name: hostile, slack: new SlackCounter(0).snapshot, state: "started" };
   const now = { uptime: null, heartbeatAge: null, memory: null, lastRecovery: null };
   const servers = [{ name: "s", programs: [{ ...program, ...now }] }];
@@ -69,7 +69,7 @@ test("the table of programs has names with their control characters escaped", ()
 });
 
 commandTest(
-  "the log and sam events escape what a check and a program say; JSON has it whole",
+  "the log and sam events escape the output of checks and programs; JSON contains it unchanged",
   async (sam) => {
     const [said, shown] = ["\x1b[31mred\x1b[0m\rover", "\\x1b[31mred\\x1b[0m\\x0dover"];
     const run = sam(

@@ -1,4 +1,4 @@
-// The names of control sockets: several servers may start, and end, under the same one.
+// The names of control sockets: several servers may start and end under the same name.
 import { assertEquals } from "@std/assert";
 import { existsSync, mkdirSync, readdirSync, renameSync, rmSync } from "node:fs";
 import { createServer, type Server } from "node:net";
@@ -7,7 +7,7 @@ import { connect } from "../../src/cli/control/control_socket.ts";
 import { loadRuntime } from "../../src/runtime/load.ts";
 import { processTest } from "../support/processes.ts";
 
-/** A server that gets its name in the end, as one does whose directory has two paths. */
+/** Listens at another path, and then renames it to `path`, as a server does whose directory is reachable by two paths. */
 async function listening(path: string): Promise<Server> {
   const server = createServer((socket) => socket.destroy());
   await new Promise<void>((resolve) => server.listen(`${path}~`, resolve));
@@ -19,21 +19,21 @@ async function closed(server: Server): Promise<void> {
   await new Promise((resolve) => server.close(resolve));
 }
 
-/** The path of the socket of a server named "web", in a directory of this test alone. */
+/** Calls `act` with the path of the socket of a server named "web", in a directory that only this test uses. */
 async function withSocket(directory: string, act: (path: string) => Promise<void>): Promise<void> {
-  const around = process.env["XDG_RUNTIME_DIR"];
+  const before = process.env["XDG_RUNTIME_DIR"];
   process.env["XDG_RUNTIME_DIR"] = directory;
   mkdirSync(`${directory}/sam`, { mode: 0o700 });
   try {
     await act(`${directory}/sam/web.sock`);
   } finally {
-    if (around === undefined) delete process.env["XDG_RUNTIME_DIR"];
-    else process.env["XDG_RUNTIME_DIR"] = around;
+    if (before === undefined) delete process.env["XDG_RUNTIME_DIR"];
+    else process.env["XDG_RUNTIME_DIR"] = before;
   }
 }
 
 processTest(
-  "who finds a dead server's socket does not remove the one that replaces it meanwhile",
+  "a client that finds a dead server's socket does not remove the socket that has just replaced it",
   (stage) =>
     withSocket(stage.directory, async (path) => {
       const runtime = await loadRuntime();
@@ -50,7 +50,7 @@ processTest(
       };
       assertEquals(await connect(slow, "web"), undefined);
       const lines = await connect(runtime, "web");
-      assertEquals(lines !== undefined, true, "the living server has lost its socket");
+      assertEquals(lines !== undefined, true, "the running server has lost its socket");
       lines!.close();
       await closed(other!);
       assertEquals(await connect(runtime, "web"), undefined);
@@ -59,12 +59,12 @@ processTest(
 );
 
 processTest(
-  "a server that ends leaves the socket of another one that has its name by now",
+  "a server that ends does not remove the socket of another server that now has its name",
   (stage) =>
     withSocket(stage.directory, async (path) => {
       const runtime = await loadRuntime();
       const first = await Control.open(runtime, "web");
-      rmSync(path); // as when the user logs out
+      rmSync(path); // as the system does when the user logs out
       const other = await listening(path);
       await first!.close();
       assertEquals(readdirSync(`${stage.directory}/sam`), ["web.sock"]);

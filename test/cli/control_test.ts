@@ -1,4 +1,4 @@
-// The configuration file, the control socket and the commands that use it, in a real pseudo-terminal where it matters.
+// The configuration file, the control socket and the commands that use it. Some tests run in a real pseudo-terminal.
 import { assert, assertEquals, assertMatch, assertStringIncludes } from "@std/assert";
 import { spawn, spawnSync } from "node:child_process";
 import { chmodSync, existsSync, mkdirSync, readdirSync, statSync, writeFileSync } from "node:fs";
@@ -57,7 +57,7 @@ commandTest(
 
     const piped = sam(["status", "--watch"]);
     const states =
-      /^\S+Z shop\/store: \S+, pid \d+, restarts 1, last failure: exit of instance 1\n\S+Z shop\/web: ready, pid \d+, restarts 2\n/;
+      /^\S+Z shop\/store: \S+, pid \d+, restarts 1, last failure: instance 1 \(exit\)\n\S+Z shop\/web: ready, pid \d+, restarts 2\n/;
     await piped.text(states, "stdout");
     const objects = sam(["status", "shop", "--watch", "--json"]);
     await objects.text(/^\[\{"name":"shop",.*\n\[/, "stdout");
@@ -83,7 +83,7 @@ commandTest(
     const half = sam(["status"]);
     assertEquals(await half.exited, 0);
     assertMatch(half.stdout, /\nstore +ready [^]*\nweb +stopped /);
-    assertEquals(await sam(["restart"]).exited, 0); // of all that was not stopped
+    assertEquals(await sam(["restart"]).exited, 0); // restarts every program that was not stopped
     await run.event("spawn", 3, "store");
     assertEquals(await sam(["restart", "web"]).exited, 0);
     await run.event("spawn", 5, "web");
@@ -100,7 +100,7 @@ commandTest(
 
 type Sam = Parameters<Parameters<typeof commandTest>[1]>[0];
 
-/** Runs three programs, each of which starts after the one before, and stops the one in the middle. */
+/** Runs three programs, each of which depends on the one before it, and stops the middle one. */
 async function withoutWorker(sam: Sam, directory: string): Promise<Command> {
   const sleeper = { program: "sleep", args: ["60"], restart: { maxDelay: 50 } };
   const programs = {
@@ -126,7 +126,7 @@ commandTest("sam restart starts a program that sam stop ended", async (sam, { di
 });
 
 commandTest(
-  "a program that sam stop ended holds up no program that starts after it",
+  "a program that sam stop ended does not delay its dependents",
   async (sam, { directory }) => {
     const run = await withoutWorker(sam, directory);
     process.kill((await run.event("spawn", 1, "store")).pid, "SIGKILL");
@@ -141,7 +141,7 @@ commandTest(
 );
 
 commandTest(
-  "a program's state is a word for people: ready with a check that passes; a finished one has no heartbeat",
+  "sam status shows the state as one word: ready if the check passes; a finished program has no heartbeat",
   async (sam, stage) => {
     const sick = `${stage.directory}/sick`;
     const check = { command: `test ! -e ${sick}`, period: 100, failureThreshold: 1000 };
@@ -188,7 +188,7 @@ commandTest(
 );
 
 commandTest(
-  "status --watch without a terminal: a line with the time for each change, and only what has changed",
+  "status --watch without a terminal prints a line with the time and the changed facts for each change",
   async (sam, stage) => {
     const sleeper = { program: "sleep", args: ["60"] };
     const programs = { calm: sleeper, web: sleeper };
@@ -206,7 +206,7 @@ commandTest(
     assertEquals(lines.filter((line) => line.includes(" shop/calm: ")).length, 1, watch.stdout);
     const changes = lines.filter((line) => line.includes(" shop/web: ")).slice(1).join("\n");
     assertMatch(changes, /restarts 1/);
-    assertMatch(changes, /last failure: signal of instance 1/);
+    assertMatch(changes, /last failure: instance 1 \(signal\)/);
     assert(!changes.includes("restarts 0"), changes);
     assertEquals(await sam(["stop"]).exited, 0);
     await Promise.all([run.exited, watch.exited]);
@@ -220,7 +220,7 @@ async function output(command: Command): Promise<string> {
 }
 
 commandTest(
-  "the socket of a server that was killed is removed, and a directory that others may enter is not used",
+  "the socket of a killed server is removed, and a directory that other users can access is refused",
   async (sam, stage) => {
     const killed = sam(["run", "--json", "--name", "gone", "sleep", "5"]);
     await eventually("the socket", () => existsSync(`${stage.directory}/sam/gone.sock`));
@@ -231,7 +231,10 @@ commandTest(
     chmodSync(`${stage.directory}/sam`, 0o755);
     const run = sam(["run", "true"]);
     assertEquals(
-      [await run.exited, run.stderr.includes("must be a directory that belongs to this user and has mode 0700")],
+      [
+        await run.exited,
+        run.stderr.includes("must be a directory that belongs to this user and has mode 0700"),
+      ],
       [0, true],
       run.stderr,
     );
@@ -239,7 +242,7 @@ commandTest(
 );
 
 commandTest(
-  "a configuration that is wrong is refused by the key; one in TypeScript, or elsewhere, is run",
+  "a wrong configuration is refused with its key; one in TypeScript or in another directory works",
   async (sam, stage) => {
     const wrong = [
       [
@@ -300,7 +303,7 @@ commandTest(
     if (currentRuntime === "node20") {
       assertStringIncludes(run.stderr, "cannot load TypeScript: rename the file to .js or .json");
     }
-    // Relative paths are relative to the file, which a variable may name, too.
+    // Relative paths start at the directory of the file, also if SAM_CONFIG names the file.
     const config = { SAM_CONFIG: `${stage.directory}/c.mjs` };
     assertEquals(await sam(["run"], config).exited, 4);
     const named = sam(["run"], { ...config, SAM_NAME: "no name" });
@@ -310,7 +313,7 @@ commandTest(
   },
 );
 
-commandTest("help is shown after names and values, too", async (sam) => {
+commandTest("help is also shown after names and values", async (sam) => {
   for (const words of [["status", "web", "--help"], ["signal", "HUP", "-h"]]) {
     const asked = sam(words);
     assertEquals([await asked.exited, asked.stderr], [0, ""], words.join(" "));
@@ -327,7 +330,7 @@ commandTest("help is shown after names and values, too", async (sam) => {
 const quoted = () => samCommand().map((word) => `'${word}'`).join(" ");
 
 commandTest(
-  "on a terminal: the table redraws in place, in colour unless NO_COLOR, and Ctrl-C ends all, once",
+  "on a terminal the table is redrawn in place, in color unless NO_COLOR is set, and one Ctrl-C stops everything",
   async (_sam, stage) => {
     const env = { XDG_RUNTIME_DIR: stage.directory };
     const run = terminal(`${quoted()} run --name one sleep 60`, env);
@@ -336,7 +339,7 @@ commandTest(
     const plain = spawnWatch(stage.directory, { NO_COLOR: "1" });
     await eventually("a second drawing", () => screen.output.includes("\x1b[2A\x1b[J"));
     assertStringIncludes(screen.output, "\x1b[32mready");
-    await eventually("a table without colour", () => plain.output.includes("ready"));
+    await eventually("a table without color", () => plain.output.includes("ready"));
     assert(!plain.output.includes("m\x1b[") && !plain.output.includes("\x1b[32m"), plain.output);
     run.keys("\x03");
     const code = await run.exited;
@@ -346,7 +349,7 @@ commandTest(
   },
 );
 
-commandTest("a table that is higher than the terminal is cut", async (sam, stage) => {
+commandTest("a table that is longer than the terminal is cut", async (sam, stage) => {
   const names = ["one", "two", "three", "four"];
   const programs = Object.fromEntries(
     names.map((name) => [name, { program: "sleep", args: ["60"] }]),
@@ -400,7 +403,7 @@ commandTest("the completion of bash knows commands, flags and their values", asy
 });
 
 const hasFish = spawnSync("fish", ["--version"]).status === 0;
-commandTest("the completion of fish knows them, too", async (sam, stage) => {
+commandTest("the completion of fish knows commands, flags and their values", async (sam, stage) => {
   const script = sam(["completion", "fish"]);
   assertEquals(await script.exited, 0, script.stderr);
   const completed = (line: string) => {
@@ -420,14 +423,14 @@ commandTest("the completion of fish knows them, too", async (sam, stage) => {
   assertEquals(completed("sam run --no-p"), "--no-preload");
   assertEquals(completed("sam signal SIGH"), "SIGHUP");
   assert(completed("sam signal HU").split(" ").includes("HUP"), completed("sam signal HU"));
-  const directory = `${stage.directory}/sam-${process.getuid!()}`; // without XDG_RUNTIME_DIR
+  const directory = `${stage.directory}/sam-${process.getuid!()}`; // the directory without XDG_RUNTIME_DIR
   mkdirSync(directory);
   writeFileSync(`${directory}/here.sock`, "");
   assertEquals(completed("sam signal SIGHUP h"), "here");
 }, { skip: hasFish ? false : "fish is not installed" });
 
 const hasZsh = spawnSync("zsh", ["--version"]).status === 0;
-commandTest("the completion of zsh, by its keys", async (sam, stage) => {
+commandTest("the completion of zsh works when the keys are typed", async (sam, stage) => {
   const script = sam(["completion", "zsh"]);
   assertEquals(await script.exited, 0, script.stderr);
   writeFileSync(
@@ -448,7 +451,7 @@ commandTest("the completion of zsh, by its keys", async (sam, stage) => {
   await zsh.exited;
 }, { skip: hasZsh ? false : "zsh is not installed" });
 
-test("a narrow terminal keeps the last reason", () => {
+test("a table for a narrow terminal still shows the last recovery", () => {
   const program = {
     name: "a-long-name",
     state: "started",

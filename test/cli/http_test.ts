@@ -1,4 +1,4 @@
-// `sam run --metrics`: metrics, probes and the status page of a server that runs, and who may read them.
+// `sam run --metrics`: metrics, probes and the status page of a running server, and the requests that it refuses.
 import { assert, assertEquals, assertMatch, assertStringIncludes } from "@std/assert";
 import { writeFileSync } from "node:fs";
 import { type IncomingMessage, request } from "node:http";
@@ -42,46 +42,49 @@ function ask(url: string, path: string, options: object = {}): Promise<Answer> {
   });
 }
 
-/** Where a `sam` listens. */
+/** Returns the URL of the status page of a `sam run`. */
 async function urlOf(run: Command): Promise<string> {
   const [, url] = await run.text(/"type":"listening".*"url":"([^"]+)"/, "stderr");
   return url!;
 }
 
-commandTest("metrics and probes of programs that fail, are ready, and are not", async (sam) => {
-  const line = 'trap "exit 7" USR1; while :; do sleep 0.05; done';
-  const run = sam(
-    ["run", "--json", "--metrics", "0", "--restart-initial-delay", "60s", "--name", "p"]
-      .concat(["--", "sh", "-c", line]),
-  );
-  await run.event("spawn");
-  const url = await urlOf(run);
-  assertMatch(url, /^http:\/\/127\.0\.0\.1:\d+\/$/);
-  const live = await ask(url, "/livez");
-  assertEquals([live.status, live.body], [200, "ok\n"]);
-  const ready = await ask(url, "/readyz?verbose");
-  assertEquals([ready.status, ready.body], [200, "ready: p (launched)\n"]);
-  const page = await ask(url, "/metrics");
-  assertEquals(page.headers["content-type"], "text/plain; version=0.0.4; charset=utf-8");
-  const first = parsePrometheus(page.body);
-  assertEquals(first.get('sam_program_state{program="p",state="launched"}'), 1);
-  assert(first.get('process_memory_usage_bytes{program="p"}')! > 0);
-  assertEquals((await ask(url, "/nothing")).status, 404);
+commandTest(
+  "metrics and probes of programs that fail, are ready, or are not ready",
+  async (sam) => {
+    const line = 'trap "exit 7" USR1; while :; do sleep 0.05; done';
+    const run = sam(
+      ["run", "--json", "--metrics", "0", "--restart-initial-delay", "60s", "--name", "p"]
+        .concat(["--", "sh", "-c", line]),
+    );
+    await run.event("spawn");
+    const url = await urlOf(run);
+    assertMatch(url, /^http:\/\/127\.0\.0\.1:\d+\/$/);
+    const live = await ask(url, "/livez");
+    assertEquals([live.status, live.body], [200, "ok\n"]);
+    const ready = await ask(url, "/readyz?verbose");
+    assertEquals([ready.status, ready.body], [200, "ready: p (launched)\n"]);
+    const page = await ask(url, "/metrics");
+    assertEquals(page.headers["content-type"], "text/plain; version=0.0.4; charset=utf-8");
+    const first = parsePrometheus(page.body);
+    assertEquals(first.get('sam_program_state{program="p",state="launched"}'), 1);
+    assert(first.get('process_memory_usage_bytes{program="p"}')! > 0);
+    assertEquals((await ask(url, "/nothing")).status, 404);
 
-  assertEquals(await sam(["signal", "usr1", "p"]).exited, 0);
-  await run.event("recovery");
-  const waiting = await ask(url, "/readyz");
-  assertEquals([waiting.status, waiting.body], [503, "not ready: p (backoff)\n"]);
-  const second = parsePrometheus((await ask(url, "/metrics")).body);
-  assertEquals(second.get('sam_restart_count_total{program="p",reason="exit"}'), 1);
-  const [status] = JSON.parse(await output(sam(["status", "--json"])));
-  assertEquals(status.url, url);
-  run.kill("SIGTERM");
-  await run.exited;
-});
+    assertEquals(await sam(["signal", "usr1", "p"]).exited, 0);
+    await run.event("recovery");
+    const waiting = await ask(url, "/readyz");
+    assertEquals([waiting.status, waiting.body], [503, "not ready: p (backoff)\n"]);
+    const second = parsePrometheus((await ask(url, "/metrics")).body);
+    assertEquals(second.get('sam_restart_count_total{program="p",reason="exit"}'), 1);
+    const [status] = JSON.parse(await output(sam(["status", "--json"])));
+    assertEquals(status.url, url);
+    run.kill("SIGTERM");
+    await run.exited;
+  },
+);
 
 commandTest(
-  "a program that was stopped alone is not called ready, and takes nothing from the others",
+  "a program that was stopped by name does not count as ready, and does not affect the others",
   async (sam, { directory }) => {
     const sleep = { program: "sleep", args: ["60"] };
     const ill = { ...sleep, check: { command: "false" } };
@@ -111,7 +114,7 @@ commandTest(
 );
 
 commandTest(
-  "the status page: what is, what was, and what comes, as text without markup",
+  "the status page shows the state, past events and new events, and escapes markup",
   async (sam) => {
     const line = "trap \"echo '<b>&'; exit 7\" USR1; while :; do sleep 0.05; done";
     const run = sam(["run", "--json", "--metrics", "0", "--name", "p", "--stdio", "tee"]
@@ -139,7 +142,7 @@ commandTest(
           pieces.set(id, html);
         }
       });
-      response.on("error", () => {}); // sam has ended
+      response.on("error", () => {}); // sam has ended the connection
     });
     const ended = new Promise((resolve) => stream.on("close", resolve));
     stream.on("error", () => {});
@@ -164,7 +167,7 @@ commandTest(
 
 const calm = new SlackCounter(1000).snapshot;
 
-/** A program as its server sees it. */
+/** Returns the status of a program. */
 function programAs(name: string, more: Partial<ProgramStatus> = {}): ProgramStatus {
   const now = { state: "started", ready: true, check: null, pid: 1, instanceId: 1, restarts: 0 };
   const figures = { uptime: 1000, memory: null, heartbeatAge: null, slack: calm, dataSize: 0 };
@@ -176,7 +179,7 @@ function serverOf(...programs: ProgramStatus[]): ServerStatus {
   return { name: "shop", pid: 1, strategy: "one_for_one", programs };
 }
 
-/** A failure of `program`, some time ago. */
+/** Returns the entry for a failure of `program` in the past. */
 function failure(
   program: string,
   instanceId: number,
@@ -200,7 +203,7 @@ function failure(
 
 const anywhere = { leg: "node24" } as const;
 
-test("the present instance outlives the event of its start", () => {
+test("the page shows the current instance after the event of its start has been discarded", () => {
   const spawnedAt = Date.now() - 7_200_000;
   const shown = pieces(serverOf(programAs("p", { instanceId: 3, pid: 4711, spawnedAt })), []);
   assertMatch(
@@ -209,7 +212,7 @@ test("the present instance outlives the event of its start", () => {
   );
 }, anywhere);
 
-test("the report on the last recovery outlives its event", () => {
+test("the report on the last recovery is available after its event has been discarded", () => {
   const entry = failure("p", 3, 0, "at f (/srv/server.js:9:1)");
   const { reason, evidence, delay, at } = entry.event as unknown as LastRecovery;
   const lastRecovery = { reason, evidence, delay, at, instanceId: 3 };
@@ -222,7 +225,7 @@ test("the report on the last recovery outlives its event", () => {
 }, anywhere);
 
 test(
-  "each instance has its own report: later exits do not take the place of the last hang's stack",
+  "each instance has its own report: later exits do not displace the stack trace of the last hang",
   () => {
     let hear = (_program: string, _event: SupervisorEvent) => {};
     const fleet = {
@@ -255,7 +258,7 @@ test(
 );
 
 test(
-  "troubled programs come first; a failure of the last minutes is trouble, though the program is ready",
+  "programs in trouble come first, also a ready program that has failed in the last minutes",
   () => {
     const status = serverOf(
       programAs("fine"),
@@ -296,7 +299,7 @@ test(
   anywhere,
 );
 
-test("near misses are one line while there are none", () => {
+test("near misses take one line if there are none", () => {
   const counter = new SlackCounter(1000);
   const shown = () =>
     pieces(serverOf(programAs("p", { slack: counter.snapshot })), []).get("p0-now")!;
@@ -323,7 +326,7 @@ async function output(command: Command): Promise<string> {
 }
 
 commandTest(
-  "a server on the loopback interface answers to no other name, and only reads",
+  "a server on the loopback interface answers to no foreign host name, and only to GET and HEAD",
   async (sam) => {
     const run = sam(["run", "--json", "--metrics", "localhost:0", "sleep", "60"]);
     const url = await urlOf(run);
@@ -343,7 +346,7 @@ commandTest(
 );
 
 commandTest(
-  "a server on every interface shows what programs say under its own names only, metrics and probes under any",
+  "a server on every interface shows the page only under its own names, metrics and probes under any name",
   async (sam) => {
     const run = sam(["run", "--json", "--metrics", "0.0.0.0:0", "sleep", "60"]);
     const url = (await urlOf(run)).replace("0.0.0.0", "127.0.0.1");
@@ -356,7 +359,7 @@ commandTest(
     for (const own of ["10.0.0.7:80", "[fe80::1]", "localhost:9464", hostname()]) {
       assertEquals((await as(own, "/")).status, 200, own);
     }
-    await run.event("spawn"); // /readyz waits for it
+    await run.event("spawn"); // before that, /readyz answers 503
     for (const path of ["/metrics", "/livez", "/readyz"]) {
       assertEquals((await as("web:9464", path)).status, 200, path);
     }
@@ -365,11 +368,11 @@ commandTest(
   },
 );
 
-/** Asks for what goes on without end. */
+/** Requests the endless event stream. */
 function reader(url: string): Socket {
   const { hostname, port } = new URL(url);
   const socket = connect(Number(port), hostname);
-  socket.on("error", () => {}); // it is closed, too
+  socket.on("error", () => {}); // the server may close the connection
   socket.write("GET /live HTTP/1.1\r\nHost: localhost\r\n\r\n");
   return socket;
 }
@@ -377,32 +380,35 @@ function reader(url: string): Socket {
 const next = (socket: Socket, event: "data" | "close") =>
   new Promise((resolve) => socket.once(event, resolve));
 
-commandTest("there are 256 connections, and another when one of them has ended", async (sam) => {
-  const run = sam(["run", "--json", "--metrics", "0", "sleep", "60"]);
-  const url = await urlOf(run);
-  const readers = Array.from({ length: 256 }, () => reader(url));
-  await Promise.all(readers.map((each) => next(each, "data")));
-  const refused = reader(url);
-  let said = "";
-  refused.on("data", (bytes) => said += bytes);
-  await next(refused, "close");
-  assertEquals(said, "");
-  readers[0]!.destroy();
-  await eventually(
-    "room",
-    async () => (await ask(url, "/livez").catch(() => null))?.status === 200,
-  );
-  assert(readers.slice(1).every((each) => !each.destroyed));
-  run.kill("SIGTERM");
-  await Promise.all([run.exited, ...readers.slice(1).map((each) => next(each, "close"))]);
-});
+commandTest(
+  "the server accepts 256 connections, and another one after one of them has ended",
+  async (sam) => {
+    const run = sam(["run", "--json", "--metrics", "0", "sleep", "60"]);
+    const url = await urlOf(run);
+    const readers = Array.from({ length: 256 }, () => reader(url));
+    await Promise.all(readers.map((each) => next(each, "data")));
+    const refused = reader(url);
+    let said = "";
+    refused.on("data", (bytes) => said += bytes);
+    await next(refused, "close");
+    assertEquals(said, "");
+    readers[0]!.destroy();
+    await eventually(
+      "room",
+      async () => (await ask(url, "/livez").catch(() => null))?.status === 200,
+    );
+    assert(readers.slice(1).every((each) => !each.destroyed));
+    run.kill("SIGTERM");
+    await Promise.all([run.exited, ...readers.slice(1).map((each) => next(each, "close"))]);
+  },
+);
 
-test("a reader who does not read is cut off, and nobody else", async () => {
+test("a client that does not read is disconnected, and the others are not", async () => {
   const names = Array.from("abcdefghijklmnopqrst");
   let [round, happens] = [0, () => {}];
   const journal = {
     status: serverOf(...names.map((name) => programAs(name))),
-    get entries() { // rows as long as they can be, and new ones each time
+    get entries() { // rows of the maximal length, and new ones each time
       round += 20;
       return names.flatMap((name) =>
         Array.from({ length: 20 }, (_, at) => failure(name, round + at, 0, "at f", '"'.repeat(200)))
@@ -420,13 +426,13 @@ test("a reader who does not read is cut off, and nobody else", async () => {
   try {
     let [got, told] = [0, 0];
     busy.on("data", ({ length }) => told += length);
-    const most = 16 * 2 ** 20; // 4 MiB here, and what the kernel keeps for both sides
-    await eventually("all that can wait", () => (happens(), told > most));
+    const most = 16 * 2 ** 20; // 4 MiB in the server, and the buffers of the kernel on both sides
+    await eventually("full buffers", () => (happens(), told > most));
     idle.on("data", ({ length }) => got += length).resume();
     await next(idle, "close");
     assert(got < most, `${got}`);
     const before = told;
-    await eventually("more for who reads", () => (happens(), told > before));
+    await eventually("more for the client that reads", () => (happens(), told > before));
     const closed = next(busy, "close");
     server.close();
     await closed;
@@ -436,7 +442,7 @@ test("a reader who does not read is cut off, and nobody else", async () => {
   }
 });
 
-commandTest("a port that is taken ends the command before anything is started", async (sam) => {
+commandTest("a port in use ends the command before any program starts", async (sam) => {
   const other = createServer();
   const port = await new Promise<number>((resolve) =>
     other.listen(0, "127.0.0.1", () => resolve((other.address() as AddressInfo).port))
@@ -450,7 +456,7 @@ commandTest("a port that is taken ends the command before anything is started", 
   await new Promise((resolve) => other.close(resolve));
 });
 
-test("where to listen: a host and a port, or a port of the loopback interface", () => {
+test("--metrics takes a host and a port, or a port on the loopback interface", () => {
   const of = (value: unknown) => {
     try {
       const { host, port } = addressOf("--metrics", value);
@@ -470,7 +476,7 @@ test("where to listen: a host and a port, or a port of the loopback interface", 
   }
 });
 
-test("a connection has one stream: what asks for another behind it is refused, and kept by nothing", async () => {
+test("a connection carries one stream: requests for another one are refused, and nothing is buffered for them", async () => {
   const streams = new Set<HttpStream>();
   let asked = 0;
   const server = await serveHttp("127.0.0.1", 0, () => {
@@ -490,7 +496,7 @@ test("a connection has one stream: what asks for another behind it is refused, a
   try {
     client.write("GET / HTTP/1.1\r\nhost: localhost\r\n\r\n".repeat(3));
     await new Promise<void>((resolve) => client.once("data", () => resolve()));
-    // Deno and Bun look at a request when the one before it is answered.
+    // Deno and Bun read a request only after the response to the one before it has ended.
     if (currentRuntime.startsWith("node")) await eventually("three requests", () => asked === 3);
     assertEquals(streams.size, 1);
     client.destroy();

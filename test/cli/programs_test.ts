@@ -1,4 +1,4 @@
-// `sam run` of programs that something else loads or starts: hooks, watchers, wrappers, packages, npx.
+// `sam run` of programs that another program loads or starts: hooks, watchers, wrappers, packages, npx.
 import { assert, assertEquals, assertMatch, assertStringIncludes } from "@std/assert";
 import { spawn, spawnSync } from "node:child_process";
 import { mkdirSync, writeFileSync } from "node:fs";
@@ -13,14 +13,14 @@ const isNode = runtimeName === "node";
 const runtime = runtimePath(currentRuntime);
 const run = runtimeName === "deno" ? ["run", "-A", "--no-config"] : [];
 
-/** Ends `sam` by SIGTERM. */
+/** Ends `sam` with SIGTERM. */
 async function end(sam: Command): Promise<void> {
   sam.kill("SIGTERM");
   await sam.exited;
 }
 
 commandTest(
-  "a program that a hook of CommonJS loads runs as without sam, and is watched",
+  "a program that a CommonJS hook loads runs as it does without sam, and is watched",
   async (sam, { directory }) => {
     const [hook, program] = [`${directory}/hook.js`, `${directory}/app.foo`];
     writeFileSync(
@@ -43,9 +43,9 @@ commandTest(
     );
     const words = ["run", "--json", "--restart", "never", "--time-interval", "300"];
     const hooked = sam([...words, runtime, "-r", hook, program, "a"]);
-    const [, told] = await hooked.text(/^(\[.*\])$/m);
+    const [, line] = await hooked.text(/^(\[.*\])$/m);
     const flags = ["-r", hook];
-    assertEquals(JSON.parse(told!), [true, [program, "a"], flags, "undefined", flags]);
+    assertEquals(JSON.parse(line!), [true, [program, "a"], flags, "undefined", flags]);
     await hooked.text(/^thrown uncaughtException$/m);
     await hooked.event("start");
     process.kill((await hooked.event("spawn")).pid, "SIGUSR2");
@@ -56,7 +56,7 @@ commandTest(
 );
 
 commandTest(
-  "what Node does not load from a file, or not in this process, is watched from the preload on",
+  "a program that Node loads from no file, or in another process, is watched as soon as the preload runs",
   async (sam, { directory }) => {
     const tests = `${directory}/a.test.mjs`;
     const wait = `setTimeout(() => process.exit(), 2000);
@@ -65,19 +65,19 @@ commandTest(
     writeFileSync(tests, `await new Promise((resolve) => setTimeout(resolve, 1000));`);
     for (const words of [["-e", wait], ["--test", tests]]) {
       const context = process.env["NODE_TEST_CONTEXT"];
-      delete process.env["NODE_TEST_CONTEXT"]; // with which `--test` would run nothing
+      delete process.env["NODE_TEST_CONTEXT"]; // with it, `--test` would run no tests
       const text = sam(["run", "--json", "--restart", "never", runtime, ...words]);
       if (context !== undefined) process.env["NODE_TEST_CONTEXT"] = context;
       await text.event("start");
       await end(text);
-      assertEquals(text.stdout.includes("link seen"), false, "a child process could take the link");
+      assertEquals(text.stdout.includes("link seen"), false, "a child process can see the link");
     }
   },
   { skip: !isNode && "the modes are Node's" },
 );
 
 commandTest(
-  "a program that restarts itself after an edit is not killed, and is told to be unwatched",
+  "a program whose runtime restarts it after an edit is not killed, and a warning says that it is not watched",
   async (sam, { directory }) => {
     const program = `${directory}/app.mjs`;
     const text = (version: number) =>
@@ -112,7 +112,7 @@ commandTest(
 );
 
 commandTest(
-  "a wrapper that is known is told, with what to do, without a time interval too",
+  "a warning with advice names a known wrapper, also without a time interval",
   async (sam, { directory }) => {
     writeFileSync(`${directory}/npm`, "#!/bin/sh\nexit 0\n", { mode: 0o755 });
     const script = sam(["run", `${directory}/npm`, "start"]);
@@ -127,7 +127,7 @@ commandTest(
   },
 );
 
-test("the list of wrappers knows npm and the like, and no other command", () => {
+test("the list of wrappers contains npm, npx and similar commands, and no others", () => {
   const known = [
     ...["npm start", "npx next", "pnpm dlx x", "yarn", "/usr/bin/npm exec x", "bun run start"],
     ...["bun x cowsay", "node --run start", "deno task dev", "deno serve app.ts", "deno app.ts"],
@@ -148,7 +148,7 @@ test("the list of wrappers knows npm and the like, and no other command", () => 
 }, { leg: "node24" });
 
 commandTest(
-  "a program that has started another process of its runtime is told that nobody watches that",
+  "a warning says that a child process of the same runtime is not watched",
   async (sam, { directory }) => {
     const program = `${directory}/parent.mjs`;
     writeFileSync(
@@ -174,7 +174,7 @@ commandTest(
 );
 
 commandTest(
-  "an inspector that sam opens does not announce itself to the program's users, and the user's own does",
+  "an inspector that sam opens prints nothing, and one that the user opens prints its address",
   async (sam) => {
     const announced = /Debugger listening|For help|chrome:/;
     const hang = ["--runtime", runtimeName, "--time-interval", "500", "--restart", "never"];
@@ -193,13 +193,13 @@ commandTest(
     const options = { NODE_OPTIONS: "--inspect=127.0.0.1:0" };
     if (isNode) {
       const variable = sam(["run", ...hang, fixture("cli/server")], options);
-      await variable.text(/(Debugger listening[^]*){2}/, "stderr"); // sam's, and the program's
+      await variable.text(/(Debugger listening[^]*){2}/, "stderr"); // one from sam, one from the program
       await end(variable);
     }
   },
 );
 
-test("a flag whose value is a word of its own is kept, or left out, together with its value", () => {
+test("a runtime flag and its value in the next word are passed on or left out together", () => {
   const [file, ...words] = samCommand();
   const [given, kept] = {
     node: [
@@ -217,7 +217,7 @@ test("a flag whose value is a word of its own is kept, or left out, together wit
 });
 
 commandTest(
-  "a directory is the program that its package.json names",
+  "a directory stands for the main file in its package.json",
   async (sam, { directory }) => {
     const sources = `${directory}/shop/src`;
     mkdirSync(sources, { recursive: true });
@@ -236,7 +236,7 @@ commandTest(
 );
 
 commandTest(
-  "a sam that a program below npm starts does not take npm for its own parent",
+  "a sam that a program below npm starts does not mistake npm for its own parent",
   async (sam) => {
     const inner = ["sh", "-c", 'echo "script: $npm_lifecycle_script."'];
     const outer = sam(["run", "--restart", "never", ...inner], {
@@ -248,7 +248,7 @@ commandTest(
 );
 
 commandTest(
-  "SIGTERM to npx or npm, which never reaches sam, ends the program too",
+  "SIGTERM to npx or npm does not reach sam, but ends the program",
   async (_sam, stage) => {
     const npm = {
       npm_lifecycle_script: "'sam' run server.js",
@@ -266,13 +266,13 @@ commandTest(
     const closed = new Promise((resolve) => shell.on("close", resolve));
     await eventually("the program", () => /port \d+\n/.test(output));
     process.kill(shell.pid!, "SIGTERM");
-    await closed; // by the program, which has the same output
+    await closed; // closes when the program has ended, because the program shares the pipe
     assertStringIncludes(output, "sam: npm, which started sam, has ended");
   },
 );
 
 commandTest(
-  "a signal that ends npm and reaches sam as well leaves the program its whole grace period",
+  "if a signal reaches both npm and sam, the program has its whole grace period",
   async (_sam, stage) => {
     const { directory } = stage;
     const program = `${directory}/slow.mjs`;
@@ -307,7 +307,7 @@ commandTest(
 );
 
 commandTest(
-  "a worker thread of a program does not hand on the flags that sam gave the program",
+  "a worker thread of a program does not pass on the flags that sam added",
   async (sam, { directory }) => {
     const program = `${directory}/threads.cjs`;
     writeFileSync(

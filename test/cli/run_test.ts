@@ -1,4 +1,4 @@
-// `sam run`: a program that knows nothing of SAM is healed, one that does is its own judge, and every end has its status.
+// `sam run`: it restarts unmodified programs, respects programs that use SAM themselves, and returns the right exit codes.
 import { assert, assertEquals, assertMatch, assertStringIncludes } from "@std/assert";
 import { spawnSync } from "node:child_process";
 import { closeSync, openSync, readFileSync, rmSync, writeFileSync } from "node:fs";
@@ -16,27 +16,30 @@ import { currentRuntime, quickFixture as fixture, sourceFixture } from "../suppo
 const server = ["--runtime", runtimeName, "--time-interval", "300", fixture("cli/server")];
 const port = (nth: number) => new RegExp(`(?:port (\\d+)\\n[^]*){${nth}}`);
 
-commandTest("an unmodified web server with an endless loop, a crash and an end", async (sam) => {
-  const run = sam(["run", "--json", ...server]);
-  await run.event("start");
-  const [, first] = await run.text(port(1));
-  assertEquals([await page(first!, "/sam"), await page(first!, "/flags")].join(""), "");
-  assertEquals(await page(first!, "/hang"), undefined);
-  const recovery = await run.event("recovery");
-  assertEquals([recovery.reason, recovery.instanceId], ["timeout", 1]);
-  await run.event("start", 2);
-  const [, second] = await run.text(port(2));
-  assertMatch(await page(second!, "/") ?? "", /^\d+$/);
-  await page(second!, "/crash");
-  assertEquals((await run.event("recovery", 2)).reason, "exit");
-  const [, third] = await run.text(port(3));
-  await page(third!, "/end");
-  assertEquals(await run.exited, 0);
-  assertEquals((await run.event("finish")).status.reason, "exit");
-});
+commandTest(
+  "an unmodified web server recovers from an endless loop and a crash, and may exit",
+  async (sam) => {
+    const run = sam(["run", "--json", ...server]);
+    await run.event("start");
+    const [, first] = await run.text(port(1));
+    assertEquals([await page(first!, "/sam"), await page(first!, "/flags")].join(""), "");
+    assertEquals(await page(first!, "/hang"), undefined);
+    const recovery = await run.event("recovery");
+    assertEquals([recovery.reason, recovery.instanceId], ["timeout", 1]);
+    await run.event("start", 2);
+    const [, second] = await run.text(port(2));
+    assertMatch(await page(second!, "/") ?? "", /^\d+$/);
+    await page(second!, "/crash");
+    assertEquals((await run.event("recovery", 2)).reason, "exit");
+    const [, third] = await run.text(port(3));
+    await page(third!, "/end");
+    assertEquals(await run.exited, 0);
+    assertEquals((await run.event("finish")).status.reason, "exit");
+  },
+);
 
 commandTest(
-  "a program that has put its own timers and clocks in place is watched by the real ones",
+  "a program that replaces timers and clocks is watched with the real ones",
   async (sam) => {
     const how = ["--runtime", runtimeName, "--time-interval", "300"];
     const run = sam(["run", "--json", ...how, fixture("cli/fakes")]);
@@ -51,7 +54,7 @@ commandTest(
   },
 );
 
-/** `cli/server.ts:15`, as the runtime has it. */
+/** Matches the line of the endless loop, `cli/server.ts:15`, in a stack trace of this runtime. */
 function lineOfTheLoop(): string {
   const file = fixture("cli/server");
   const lines = readFileSync(file, "utf8").split("\n");
@@ -60,9 +63,9 @@ function lineOfTheLoop(): string {
 }
 
 commandTest(
-  "one line for what matters, the line of the loop that hangs, and Ctrl-C's signal ends all",
+  "the log has one line for each important event and the line of the blocking loop; SIGINT ends everything",
   async (sam) => {
-    // The stack is waited for as long as the time interval, which on a busy machine is not to be short.
+    // The capture of the stack has the time interval as its limit, so a busy machine needs a long one.
     const patient = ["--time-interval", "2s", "--metrics", "0"];
     const run = sam(["run", ...patient, "--runtime", runtimeName, fixture("cli/server")]);
     const [, first] = await run.text(port(1));
@@ -89,7 +92,7 @@ commandTest(
 );
 
 commandTest(
-  "a program that blocks its event loop while it is loaded is not taken for hung",
+  "a program that blocks its event loop while it loads is not taken for unresponsive",
   async (sam) => {
     const run = sam([
       "run",
@@ -107,7 +110,7 @@ commandTest(
   },
 );
 
-commandTest("a program whose event loop turns, but in long pieces, has started", async (sam) => {
+commandTest("a program whose event loop runs long tasks counts as started", async (sam) => {
   const limits = ["--time-interval", "800", "--startup-timeout", "1200"];
   const how = ["--runtime", runtimeName, ...limits, "--restart", "never"];
   const run = sam(["run", "--json", ...how, fixture("cli/blocks"), "in pieces", "450", "2500"]);
@@ -116,19 +119,19 @@ commandTest("a program whose event loop turns, but in long pieces, has started",
   assertEquals(run.events().filter(({ type }) => type === "warn"), []);
 });
 
-/** The time between the warning of an instance, which does not end of it, and its kill. */
+/** Returns the milliseconds between the warn signal to an instance and its kill. */
 async function graceOf(run: Command, instance: number): Promise<number> {
   const [warn, kill] = [await run.event("warn", instance), await run.event("kill", instance)];
   return kill.at - warn.at;
 }
 
 commandTest(
-  "a loop that hangs is killed soon, though the program has a handler for the warn signal",
+  "a program with a blocked event loop has a short grace period, although it handles the warn signal",
   async (sam) => {
     const limits = ["--time-interval", "1s", "--restart-max-delay", "0"];
     const how = ["--runtime", runtimeName, ...limits];
     const run = sam(["run", "--json", ...how, fixture("cli/blocks"), "hangs", "0"]);
-    // Where the machine is busy, the stack may come too late, and the loop may get too little of a core to show by that.
+    // On a busy machine, the stack may come too late, and the CPU time may be too short to prove that the loop is blocked.
     for (let instance = 1; await graceOf(run, instance) >= 900; instance++) {
       assert(instance < 6, run.stderr);
     }
@@ -138,13 +141,13 @@ commandTest(
 );
 
 commandTest(
-  "a loop that hangs, and turns again after its warning, has its whole grace period",
+  "a program whose event loop recovers after the warn signal has its whole grace period",
   async (sam, stage) => {
     const file = `${stage.directory}/turns`;
     const how = ["--runtime", runtimeName, "--time-interval", "2s", "--restart", "never"];
     const run = sam(["run", "--json", ...how, fixture("cli/blocks"), "hangs", "1000", file]);
     await run.event("warn");
-    await sleep(150); // the loop is found to be blocked
+    await sleep(150); // sam finds that the event loop is blocked
     writeFileSync(file, "");
     await run.text(/closed/);
     await run.exited;
@@ -152,40 +155,54 @@ commandTest(
   },
 );
 
-commandTest("nobody reads standard error any more: sam goes on, and can be ended", async (sam) => {
-  const run = sam(["run", "--json", "--restart-max-delay", "100", "sh", "-c", "sleep 0.2; exit 1"]);
-  await run.event("spawn", 1);
-  run.child.stderr!.destroy();
-  const events = sam(["events", "--follow", "--json"]);
-  await events.text(/"instanceId":4/);
-  run.kill("SIGTERM");
-  await Promise.all([run.exited, events.exited]);
-});
+commandTest(
+  "sam continues after the reader of standard error has closed it, and can be stopped",
+  async (sam) => {
+    const run = sam([
+      "run",
+      "--json",
+      "--restart-max-delay",
+      "100",
+      "sh",
+      "-c",
+      "sleep 0.2; exit 1",
+    ]);
+    await run.event("spawn", 1);
+    run.child.stderr!.destroy();
+    const events = sam(["events", "--follow", "--json"]);
+    await events.text(/"instanceId":4/);
+    run.kill("SIGTERM");
+    await Promise.all([run.exited, events.exited]);
+  },
+);
 
-commandTest("a program that is never loaded is recovered when its time is over", async (sam) => {
-  const run = sam([
-    "run",
-    "--json",
-    "--restart",
-    "never",
-    "--startup-timeout",
-    "400",
-    "--runtime",
-    runtimeName,
-    fixture("cli/slow"),
-    "for ever",
-  ]);
-  const recovery = await run.event("recovery");
-  assertEquals(recovery.reason, "startup");
-  assertEquals(await run.exited, 143);
-});
+commandTest(
+  "a program that never finishes loading is recovered after the startup timeout",
+  async (sam) => {
+    const run = sam([
+      "run",
+      "--json",
+      "--restart",
+      "never",
+      "--startup-timeout",
+      "400",
+      "--runtime",
+      runtimeName,
+      fixture("cli/slow"),
+      "for ever",
+    ]);
+    const recovery = await run.event("recovery");
+    assertEquals(recovery.reason, "startup");
+    assertEquals(await run.exited, 143);
+  },
+);
 
-/** The package as npm has it, which shares nothing with the copy that `sam` is run from here. */
+/** The built package, a second copy of the library beside the one that runs `sam` in this test. */
 const otherCopy = sourceFixture("../../dist/mod").replace(/ts$/, "js");
 
 for (const [whose, copy] of [["sam's", []], ["another", [otherCopy]]] as const) {
   commandTest(
-    `a program that calls initialize() of ${whose} copy takes over, with its data and its checks`,
+    `a program that calls initialize() of ${whose} copy takes over from the preload, with its data and its checks`,
     async (sam) => {
       const how = ["--runtime", runtimeName, "--time-interval", "300"];
       const run = sam(["run", "--json", ...how, fixture("cli/own"), ...copy]);
@@ -197,23 +214,26 @@ for (const [whose, copy] of [["sam's", []], ["another", [otherCopy]]] as const) 
   );
 }
 
-commandTest("a spare of an unmodified program waits ahead of it, and takes over", async (sam) => {
-  const run = sam(["run", "--json", "--standby", "1", ...server]);
-  const { pid } = await run.event("spawn");
-  const parked = await eventually(
-    "a parked spare",
-    () => run.events().find((event) => event.type === "spare" && event.state === "parked"),
-  );
-  process.kill(pid, "SIGKILL");
-  await run.event("start", 2);
-  const [, second] = await run.text(port(2));
-  assertEquals(await page(second!, "/"), String((parked as { pid: number }).pid));
-  run.kill("SIGTERM");
-  await run.exited;
-});
+commandTest(
+  "a spare of an unmodified program waits before it loads the program, and then takes over",
+  async (sam) => {
+    const run = sam(["run", "--json", "--standby", "1", ...server]);
+    const { pid } = await run.event("spawn");
+    const parked = await eventually(
+      "a parked spare",
+      () => run.events().find((event) => event.type === "spare" && event.state === "parked"),
+    );
+    process.kill(pid, "SIGKILL");
+    await run.event("start", 2);
+    const [, second] = await run.text(port(2));
+    assertEquals(await page(second!, "/"), String((parked as { pid: number }).pid));
+    run.kill("SIGTERM");
+    await run.exited;
+  },
+);
 
 commandTest(
-  "a command: its status is sam's, and a failure is restarted within the limit",
+  "sam exits with the exit code of a command, and restarts a failed one within the restart limit",
   async (sam) => {
     const ends = [["exit 0", 0], ["exit 7", 7], ["kill -9 $$", 137], [
       "kill -34 $$",
@@ -241,7 +261,7 @@ commandTest(
 );
 
 commandTest(
-  "a command that a real-time signal ends has failed, with 128 + its number",
+  "the exit code for a real-time signal is 128 + its number",
   async (sam) => {
     const limit = ["--restart-intensity", "1"];
     const run = sam(["run", "--json", ...limit, "sh", "-c", "kill -34 $$; exec sleep 60"]);
@@ -268,7 +288,7 @@ commandTest("node, deno run, bun and bun run as commands are watched like module
 });
 
 commandTest(
-  "a time interval for a command that nobody watches is told at once, and holds for a program below it",
+  "a warning says that a time interval has no effect on a command; a program that it starts can use it",
   async (sam) => {
     const unwatched =
       /^sam: cannot detect a hang of true, only its exit; the time interval of 300 ms has no effect unless the program calls/m;
@@ -294,7 +314,7 @@ commandTest(
 
 const often = ["--check-period", "50", "--failure-threshold", "2", "--json"];
 
-commandTest("checks by URL and by port: failures in a row are a recovery", async (sam) => {
+commandTest("checks by URL and by port: consecutive failures lead to a recovery", async (sam) => {
   let status = 204;
   const web = createServer((_request, response) => response.writeHead(status).end());
   const port = await new Promise<number>((resolve) =>
@@ -328,7 +348,7 @@ commandTest("checks by URL and by port: failures in a row are a recovery", async
 });
 
 commandTest(
-  "a check by a command; a program that is never healthy is recovered at its time",
+  "a check by a command: a program that never becomes healthy is recovered after the startup timeout",
   async (sam, stage) => {
     const flag = `${stage.directory}/healthy`;
     const line = `touch ${flag}; sleep 60`;
@@ -349,7 +369,7 @@ commandTest(
 );
 
 commandTest(
-  "what is wrong is named, with an exit code of sysexits or of the shell",
+  "error messages name the mistake, and exit codes are those of sysexits or the shell",
   async (sam, stage) => {
     writeFileSync(`${stage.directory}/server.ts`, "");
     const wrong: readonly (readonly [
@@ -377,7 +397,7 @@ commandTest(
 );
 
 commandTest(
-  "a flag goes before its variable, and that before the file; environment variables go together",
+  "a flag takes precedence over its variable, and that over the file; the values of env are merged",
   async (sam, stage) => {
     const program = {
       program: "sh",
@@ -405,27 +425,30 @@ commandTest(
   },
 );
 
-commandTest("what programs cannot have beside others is refused", async (sam, stage) => {
-  const web = { program: "true" };
-  const wrong: readonly (readonly [config: object, text: string])[] = [
-    [
-      { strategy: "one_for_all", programs: { web: { ...web, standby: 1 }, other: web } },
-      "programs.web.standby is 1, but spares work only with the strategy one_for_one, and not with one_for_all.",
-    ],
-    [
-      { programs: { web: { ...web, clusterMap: true }, other: { ...web, clusterMap: true } } },
-      "programs.web and programs.other both have clusterMap",
-    ],
-  ];
-  for (const [config, text] of wrong) {
-    writeFileSync(`${stage.directory}/sam.config.json`, JSON.stringify(config));
-    const run = sam(["run"], {}, stage.directory);
-    assertEquals(await run.exited, 78, run.stderr);
-    assertStringIncludes(run.stderr, `sam: sam.config.json: ${text}`);
-  }
-});
+commandTest(
+  "options that several programs of a server cannot combine are refused",
+  async (sam, stage) => {
+    const web = { program: "true" };
+    const wrong: readonly (readonly [config: object, text: string])[] = [
+      [
+        { strategy: "one_for_all", programs: { web: { ...web, standby: 1 }, other: web } },
+        "programs.web.standby is 1, but spares work only with the strategy one_for_one, and not with one_for_all.",
+      ],
+      [
+        { programs: { web: { ...web, clusterMap: true }, other: { ...web, clusterMap: true } } },
+        "programs.web and programs.other both have clusterMap",
+      ],
+    ];
+    for (const [config, text] of wrong) {
+      writeFileSync(`${stage.directory}/sam.config.json`, JSON.stringify(config));
+      const run = sam(["run"], {}, stage.directory);
+      assertEquals(await run.exited, 78, run.stderr);
+      assertStringIncludes(run.stderr, `sam: sam.config.json: ${text}`);
+    }
+  },
+);
 
-test("standard output that takes no more is an error", () => {
+test("a failed write to standard output is an error", () => {
   const [file, ...args] = [...samCommand(), "--help"];
   const full = openSync("/dev/full", "w");
   const { status, stderr } = spawnSync(file!, args, {
@@ -438,7 +461,7 @@ test("standard output that takes no more is an error", () => {
 });
 
 commandTest(
-  "with --inspect in NODE_OPTIONS, the debugger is the program's, and not that of sam",
+  "with --inspect in NODE_OPTIONS, the debugger can attach to the program, and not to sam",
   async (sam) => {
     const [port] = await freePorts(1);
     const env = { NODE_OPTIONS: `--inspect=127.0.0.1:${port}` };

@@ -1,5 +1,5 @@
-// What the control socket and those who ask over it do when things go wrong: servers that do not answer, or are none of ours,
-// readers that do not read, names that are taken, and paths that are too long.
+// Failures of the control socket: servers that do not answer or answer nonsense, clients that do not read, names in use, and
+// paths that are too long.
 import { assert, assertEquals, assertMatch, assertStringIncludes } from "@std/assert";
 import { existsSync, mkdirSync, writeFileSync } from "node:fs";
 import { connect, createServer, type Socket } from "node:net";
@@ -14,7 +14,7 @@ import { commandTest } from "../support/command.ts";
 import { test } from "../support/harness.ts";
 import { eventually, type Stage } from "../support/processes.ts";
 
-/** A server of this user's that answers each request as it is told; the link is ended with `null`. */
+/** Listens as a server of this user. `answer` returns the lines to send for a request; `null` ends the connection. */
 async function fakeServer(
   stage: Stage,
   name: string,
@@ -59,7 +59,7 @@ const program = (name: string) => ({
 const statusOf = (name: string, programs: readonly unknown[] = [program(name)]) =>
   JSON.stringify({ ok: { name, pid: 1, strategy: "one_for_one", programs } });
 
-commandTest("what is longer than a pipe takes is written in whole", async (sam, stage) => {
+commandTest("output that exceeds the buffer of a pipe is complete", async (sam, stage) => {
   const programs = Array.from({ length: 2000 }, (_, at) => program(`program-${at}`));
   const close = await fakeServer(stage, "large", () => [statusOf("large", programs)]);
   const status = sam(["status", "--json"]);
@@ -68,7 +68,7 @@ commandTest("what is longer than a pipe takes is written in whole", async (sam, 
   await close();
 });
 
-commandTest("an answer that is none of ours ends a command in order", async (sam, stage) => {
+commandTest("an unknown answer ends a command with an error", async (sam, stage) => {
   for (const answer of ["null", "5", '{"ok":null}', '{"ok":{"name":"odd"}}']) {
     const close = await fakeServer(stage, "odd", () => [answer]);
     for (const command of ["status", "stop", "events"]) {
@@ -81,7 +81,7 @@ commandTest("an answer that is none of ours ends a command in order", async (sam
 });
 
 commandTest(
-  "the end of the link is an answer to stop, and to nothing else; events have a last word",
+  "the end of the connection answers only stop; events need their last line",
   async (sam, stage) => {
     const event = JSON.stringify({ program: "gone", type: "start", at: 1, instanceId: 1 });
     const close = await fakeServer(
@@ -107,8 +107,8 @@ commandTest(
   },
 );
 
-commandTest("sam events has the newest event, however many there are", async (sam, stage) => {
-  // Each recovery tells the last lines of output, so that no socket takes all events at once.
+commandTest("sam events shows the newest event among very many", async (sam, stage) => {
+  // Each recovery contains the last lines of output, so that the events exceed the buffer of a socket.
   const code = `n=$(cat n); echo $((n + 1)) > n; [ $n -lt 150 ] || exec sleep 60
     for i in 1 2 3 4 5 6 7 8 9 10; do printf '%0200d\\n' $i; done; exit 1`;
   writeFileSync(`${stage.directory}/n`, "1");
@@ -132,29 +132,29 @@ commandTest("sam events has the newest event, however many there are", async (sa
   await run.exited;
 });
 
-commandTest("a follower that does not read is cut off", async (sam, stage) => {
-  const around = process.env["XDG_RUNTIME_DIR"];
+commandTest("a follower that does not read is disconnected", async (sam, stage) => {
+  const before = process.env["XDG_RUNTIME_DIR"];
   process.env["XDG_RUNTIME_DIR"] = stage.directory;
   const runtime = await loadRuntime();
-  let tell: Parameters<Journal["follow"]>[0] = () => {};
+  let publish: Parameters<Journal["follow"]>[0] = () => {};
   const control = (await openControl(runtime, "chatty", "chatty", () => {}))!;
   try {
     const journal = {
       status: JSON.parse(statusOf("chatty")).ok,
       entries: [],
-      follow: (follower: typeof tell) => (tell = follower, () => false),
+      follow: (follower: typeof publish) => (publish = follower, () => false),
     };
     control.serve({ names: ["chatty"] } as unknown as Fleet, journal as unknown as Journal);
     const event = { type: "check", healthy: true, detail: "x".repeat(64 * 1024), at: 1 };
     const entry = { program: "chatty", event: event as unknown as SupervisorEvent };
     const follower = sam(["events", "--follow", "--json"]);
     await eventually("a follower", () => {
-      tell(entry);
+      publish(entry);
       return follower.stdout !== "";
     });
     follower.kill("SIGSTOP");
     for (let at = 0; at < 200; at++) {
-      tell(entry);
+      publish(entry);
       await runtime.settle();
     }
     follower.kill("SIGCONT");
@@ -162,13 +162,13 @@ commandTest("a follower that does not read is cut off", async (sam, stage) => {
     assert(follower.stdout.length < 8 * 1024 * 1024, `${follower.stdout.length}`);
   } finally {
     await control.close();
-    if (around === undefined) delete process.env["XDG_RUNTIME_DIR"];
-    else process.env["XDG_RUNTIME_DIR"] = around;
+    if (before === undefined) delete process.env["XDG_RUNTIME_DIR"];
+    else process.env["XDG_RUNTIME_DIR"] = before;
   }
 });
 
 commandTest(
-  "a server that is stopped holds up nobody who means another one",
+  "a stopped server does not delay commands for another server",
   async (sam) => {
     const stopped = sam(["run", "--json", "--name", "still", "sleep", "60"]);
     const other = sam(["run", "--json", "--name", "lively", "sleep", "60"]);
@@ -176,7 +176,7 @@ commandTest(
     const watch = sam(["status", "--watch"]);
     await watch.text(/still: ready/);
     stopped.kill("SIGSTOP");
-    const asked = sam(["stop", "still"]); // takes all the time there is
+    const asked = sam(["stop", "still"]); // waits until its time limit
     const silence = "sam: the server still does not answer. Is its process stopped (Ctrl-Z)?\n";
     const status = sam(["status", "--json"]);
     assertEquals([await status.exited, status.stderr], [0, silence]);
@@ -197,11 +197,11 @@ commandTest(
     await stopped.exited;
     assertEquals(await watch.exited, 0, watch.stderr);
   },
-  { timeoutMs: 60_000, leg: "bun" }, // it waits for 10 seconds
+  { timeoutMs: 60_000, leg: "bun" }, // the test waits for 10 seconds, so one runtime is enough
 );
 
 commandTest(
-  "the socket of a server with a full queue is left alone, and so is what is no socket",
+  "the socket of a server with a full queue stays, and so does a directory with the name of a socket",
   async (sam, stage) => {
     const directory = `${stage.directory}/sam`;
     mkdirSync(`${directory}/no.sock`, { recursive: true, mode: 0o700 });
@@ -234,7 +234,7 @@ commandTest(
 );
 
 commandTest(
-  "of servers that begin together each has a name, and one name is one's",
+  "servers that start together get different names, and only one of them gets a given name",
   async (sam) => {
     const same = Array.from({ length: 4 }, () => sam(["run", "--name", "same", "sleep", "60"]));
     const refused = await eventually("three refused", () => {
@@ -261,36 +261,39 @@ commandTest(
   },
 );
 
-commandTest("a path that no socket can have stops no program", async (sam, stage) => {
-  const deep = `${stage.directory}/${"d".repeat(100)}`;
-  mkdirSync(deep);
-  const end = ["sh", "-c", "exit 3"];
-  const never = ["run", "--restart", "never"];
-  const run = sam([...never, ...end], { XDG_RUNTIME_DIR: deep });
-  assertEquals(await run.exited, 3, run.stderr);
-  assertMatch(run.stderr, /no control socket[^\n]*Set a shorter XDG_RUNTIME_DIR\.\n/);
-  const status = sam(["status"], { XDG_RUNTIME_DIR: deep });
-  assertEquals(await status.exited, 78);
-  assertMatch(
-    status.stderr,
-    /^sam: cannot create a control socket in [^\n]*shorter XDG_RUNTIME_DIR\.\n$/,
-  );
+commandTest(
+  "programs run although the path of the control socket is too long",
+  async (sam, stage) => {
+    const deep = `${stage.directory}/${"d".repeat(100)}`;
+    mkdirSync(deep);
+    const end = ["sh", "-c", "exit 3"];
+    const never = ["run", "--restart", "never"];
+    const run = sam([...never, ...end], { XDG_RUNTIME_DIR: deep });
+    assertEquals(await run.exited, 3, run.stderr);
+    assertMatch(run.stderr, /no control socket[^\n]*Set a shorter XDG_RUNTIME_DIR\.\n/);
+    const status = sam(["status"], { XDG_RUNTIME_DIR: deep });
+    assertEquals(await status.exited, 78);
+    assertMatch(
+      status.stderr,
+      /^sam: cannot use [^\n]* for control sockets: the path is too long [^\n]*Set a shorter XDG_RUNTIME_DIR\.\n$/,
+    );
 
-  const file = `${stage.directory}/${"f".repeat(100)}`;
-  writeFileSync(file, "#!/bin/sh\nexit 4\n", { mode: 0o755 });
-  const long = sam([...never, file]);
-  assertEquals(await long.exited, 4, long.stderr);
-  assertStringIncludes(long.stderr, "no control socket");
+    const file = `${stage.directory}/${"f".repeat(100)}`;
+    writeFileSync(file, "#!/bin/sh\nexit 4\n", { mode: 0o755 });
+    const long = sam([...never, file]);
+    assertEquals(await long.exited, 4, long.stderr);
+    assertStringIncludes(long.stderr, "no control socket");
 
-  const near = `${stage.directory}/${"n".repeat(90 - stage.directory.length)}`;
-  mkdirSync(near);
-  const named = sam([...never, "--name", "a".repeat(30), ...end], { XDG_RUNTIME_DIR: near });
-  assertEquals(await named.exited, 64);
-  assertStringIncludes(named.stderr, "Choose a shorter --name");
-});
+    const near = `${stage.directory}/${"n".repeat(90 - stage.directory.length)}`;
+    mkdirSync(near);
+    const named = sam([...never, "--name", "a".repeat(30), ...end], { XDG_RUNTIME_DIR: near });
+    assertEquals(await named.exited, 64);
+    assertStringIncludes(named.stderr, "Choose a shorter --name");
+  },
+);
 
 commandTest(
-  "restart leaves out what has finished or waits, and says so of one that is named; signals need a process",
+  "sam restart skips programs that have finished or wait, and refuses them by name; a signal needs a process",
   async (sam, stage) => {
     const programs = {
       done: { program: "true" },
@@ -322,13 +325,13 @@ commandTest(
     assertEquals([await restart.exited, restart.stderr], [0, ""]);
     await run.event("spawn", 2, "web");
     await run.event("spawn", 2, "flaky");
-    assertEquals(await sam(["signal", "CONT"]).exited, 0); // to those that are there
+    assertEquals(await sam(["signal", "CONT"]).exited, 0); // goes to the programs that have a process
     assertEquals(await sam(["stop"]).exited, 0);
     await run.exited;
   },
 );
 
-test("the end of a link is told to whoever listens later", async () => {
+test("a listener that comes after the end of a connection still learns of the end", async () => {
   let end = () => {};
   const lines = new Lines(
     { read: (_: unknown, onEnd: () => void) => end = onEnd } as unknown as Stream,

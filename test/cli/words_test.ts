@@ -1,4 +1,4 @@
-// The words of a command line, texts that become values, and what PROGRAM is: without a process.
+// The parser of the command line, the conversion of texts to values, and the detection of PROGRAM. Starts no process.
 import { assert, assertEquals, assertMatch, assertStringIncludes, assertThrows } from "@std/assert";
 import { SamError, type SupervisorEvent } from "../../mod.ts";
 import {
@@ -31,7 +31,7 @@ const options: readonly Option[] = [
   { flag: "--preload", takesValue: false },
 ];
 
-test("options end at PROGRAM, and what follows is the program's", () => {
+test("options end at PROGRAM, and the words after it belong to the program", () => {
   const parsed = (...words: string[]) => {
     const { given, operands } = parseWords(words, options, true);
     return [given.map((each) => each.join("=")), operands];
@@ -56,7 +56,7 @@ test("options end at PROGRAM, and what follows is the program's", () => {
   assertEquals(message("--no-preload=no"), '--no-preload takes no value, but was given "no"');
 });
 
-test("help is asked for anywhere among the options, and not by a value or by what is PROGRAM's", () => {
+test("--help works anywhere among the options, but not as a value or after PROGRAM", () => {
   const asked = (stops: boolean, ...words: string[]) => findHelpFlag(words, options, stops);
   assertEquals(asked(true, "--config", "x", "--help"), "--help");
   assertEquals(asked(true, "-c", "x", "--no-preload", "--help-all"), "--help-all");
@@ -68,7 +68,7 @@ test("help is asked for anywhere among the options, and not by a value or by wha
   assertEquals(asked(false, "web", "--", "-h"), undefined);
 });
 
-test("texts become values, and what is none is refused by the name of its source", () => {
+test("texts become values, and a wrong text is refused with the name of its source", () => {
   const values = [
     ["ms", "500", 500],
     ["ms", "500ms", 500],
@@ -108,9 +108,9 @@ test("texts become values, and what is none is refused by the name of its source
   }
 });
 
-test("every option of a server is a flag, a variable and a key", () => {
+test("every option of a server has a flag, a variable and a key", () => {
   const keys = optionFlags.map(({ key }) => key);
-  // These are objects, which have a row for each part. The words of --restart stand for the rest.
+  // `restart` has a row for each of its parts. `--restart` sets `recoveryPolicy` and `restart.on`.
   const others = ["restart", "recoveryPolicy"];
   for (const name of optionNames) {
     assert(
@@ -122,7 +122,7 @@ test("every option of a server is a flag, a variable and a key", () => {
     assert(key === "on" || keys.includes(`restart.${key}`), key);
   }
   for (const key of checkNames) assert(keys.includes(`check.${key}`), key);
-  /** A text for each kind, and its value. */
+  /** A text of each kind, and its value. */
   const samples: Readonly<Record<string, readonly [text: string, value: unknown]>> = {
     ms: ["7s", 7000],
     bytes: ["1MiB", 1024 ** 2],
@@ -163,7 +163,7 @@ test("every option of a server is a flag, a variable and a key", () => {
   assertEquals(variableOf({ key: "check.failureThreshold" }), "SAM_FAILURE_THRESHOLD");
 });
 
-/** What the options of a program become, said by flags, or what else `source` names. */
+/** Builds a program from options. `source` names the flag or variable that sets an option. */
 function build(
   given: Readonly<Record<string, unknown>>,
   program = "true",
@@ -184,7 +184,7 @@ function build(
   });
 }
 
-test("what holds where nothing is said: a module is watched, a command's end is", () => {
+test("by default the event loop of a module is watched, and only the exit of a command", () => {
   const module = build({}, "x.js").options.settings;
   assertEquals(
     [module.timeInterval, module.startupTimeout, module.recoveryPolicy, module.restart.on],
@@ -201,7 +201,7 @@ test("what holds where nothing is said: a module is watched, a command's end is"
   assertEquals(build({ restart: "always" }).options.settings.restart.on, "always");
 });
 
-test("a command line of Bun is watched where it runs a file, and has the flag where Bun takes it", async () => {
+test("a command line of Bun that runs a file is watched, and the preload flag is where Bun accepts it", async () => {
   const lines: readonly (readonly [words: string, flagAt?: number])[] = [
     ["index.js", 0],
     ["--silent ./server", 0],
@@ -262,7 +262,7 @@ test("a command line of Bun is watched where it runs a file, and has the flag wh
   );
 });
 
-test("quorum and cluster map are Corosync's where they are switched on", () => {
+test("the switches quorum and clusterMap stand for those of Corosync", () => {
   const { quorum, clusterMap, settings } = build({ quorum: true, clusterMap: false }).options;
   assertEquals([typeof quorum?.watch, clusterMap, settings.hasQuorum], [
     "function",
@@ -271,7 +271,7 @@ test("quorum and cluster map are Corosync's where they are switched on", () => {
   ]);
 });
 
-test("an option that is wrong is named as its user wrote it", () => {
+test("an error message names an option as its user wrote it", () => {
   const message = (given: Readonly<Record<string, unknown>>, program?: string) =>
     (assertThrows(() => build(given, program)) as Error).message;
   assert(message({ timeInterval: -5 }).startsWith("--time-interval is -5; it must be an integer"));
@@ -298,7 +298,7 @@ test("an option that is wrong is named as its user wrote it", () => {
   assertEquals(message({}, "missing.js"), "/d/missing.js does not exist");
 });
 
-test("what a flag says is the command line's mistake, all else the surroundings'", () => {
+test("a mistake in a flag has the exit code for usage, any other mistake that for configuration", () => {
   const mistakes: readonly Readonly<Record<string, unknown>>[] = [
     { "check.period": 5 },
     { "check.tcp": "h:0" },
@@ -318,7 +318,7 @@ test("what a flag says is the command line's mistake, all else the surroundings'
   assertEquals((assertThrows(() => build(both, "true", [], mixed)) as CommandError).exitCode, 64);
 });
 
-test("the runtime of a module: its first line, then the nearest files beside it", () => {
+test("the runtime of a module is detected by its first line, then by the nearest files", () => {
   const found = (program: string, files: Readonly<Record<string, string>>) =>
     detectProgram(program, "/a/b", {
       exists: (path) => path in files,
@@ -359,7 +359,7 @@ test("the help fits a screen of 24 lines and 80 columns", () => {
   for (const line of runHelp(true).split("\n")) assert(line.length <= 80, line);
 });
 
-test("docs/events.md knows every event, and which of them are told", () => {
+test("docs/events.md lists every event, and which of them the log reports", () => {
   const types = {
     spawn: true,
     spawnFailed: true,
@@ -394,7 +394,7 @@ test("docs/events.md knows every event, and which of them are told", () => {
   const evidence = { detail: "", exitCode: 1, signal: null, heartbeatAge: null };
   const error = new SamError("LIBRARY", "x");
   const status = { code: 1, signal: null, reason: "spawn", error };
-  for (const [, type, isTold] of rows) {
+  for (const [, type, isReported] of rows) {
     const event = {
       type,
       at: 0,
@@ -405,11 +405,15 @@ test("docs/events.md knows every event, and which of them are told", () => {
       error,
       status,
     };
-    assertEquals(report(event as unknown as SupervisorEvent).length > 0, isTold === "yes", type);
+    assertEquals(
+      report(event as unknown as SupervisorEvent).length > 0,
+      isReported === "yes",
+      type,
+    );
   }
 });
 
-test("the table of options in docs/cli.md is that of the parser, and so are the exit codes", () => {
+test("docs/cli.md lists every option and every exit code", () => {
   const path = sourceFixture("../../docs/cli").replace(/ts$/, "md");
   const squeezed = (text: string) => text.replace(/[ -]+/g, " ");
   const docs = squeezed(readFileSync(path, "utf8"));
@@ -429,12 +433,12 @@ test("the table of options in docs/cli.md is that of the parser, and so are the 
   }
 });
 
-test("in a configuration, restart is a word, or an object that has it as policy", () => {
+test("in a configuration, restart is a word, or an object with that word as policy", () => {
   const files = { exists: () => true, firstLine: () => "", mainOf: () => undefined };
-  const around = { cwd: "/d", runtime: "node", files } as const;
+  const context = { cwd: "/d", runtime: "node", files } as const;
   const checked = (program: object, settings = new Settings()) => {
     const config = { programs: { a: { program: "true", ...program } } };
-    const { programs } = checkConfig("f", config, [], () => settings, around);
+    const { programs } = checkConfig("f", config, [], () => settings, context);
     const { recoveryPolicy, restart } = programs[0]!.options.settings;
     return [recoveryPolicy, restart.on, restart.intensity];
   };
@@ -470,7 +474,7 @@ test("in a configuration, restart is a word, or an object that has it as policy"
   }
 });
 
-test("TypeScript is refused where Node cannot load it, and nothing else would", () => {
+test("TypeScript is refused if Node cannot load it and no loader is named", () => {
   const on = (
     runtime: RuntimeName,
     program: string,
@@ -483,8 +487,9 @@ test("TypeScript is refused where Node cannot load it, and nothing else would", 
       firstLine: () => "",
       mainOf: () => undefined,
     };
-    const around = { cwd: "/d", runtime, withoutTypes: true, files };
-    return buildProgram({ name: "p", program, args: [], after: [] }, settings, around).program.name;
+    const context = { cwd: "/d", runtime, withoutTypes: true, files };
+    return buildProgram({ name: "p", program, args: [], after: [] }, settings, context).program
+      .name;
   };
   const text =
     "x.ts: this version of Node cannot load TypeScript. Use Node 22.18 or later, add --runtime deno";

@@ -43,11 +43,11 @@ test("the example web server heals from /hang and /crash, and keeps its visits",
       const [first, visits] = await visit();
       await numbersOf(port, "/hang", /hangs now/);
       const [second, more] = await visit(first);
-      await numbersOf(port, "/crash", /crashing now/);
+      await numbersOf(port, "/crash", /the process crashes now/);
       const [, most] = await visit(second);
       assert(visits! < more! && more! < most!, `${visits}, ${more}, ${most}`);
       assertMatch(output, /instance \d+ is given up \(timeout: no heartbeat for 500 ms\)/);
-      assertMatch(output, /a bug that nobody caught/);
+      assertMatch(output, /an uncaught error/);
     } catch (error) {
       throw new Error(`the server said: ${output}`, { cause: error });
     } finally {

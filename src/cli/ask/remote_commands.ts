@@ -120,7 +120,7 @@ function factsOf(servers: readonly ServerStatus[]): Facts {
         printable(stateText(program)),
         pid === null ? "no process" : `pid ${pid}`,
         `restarts ${restarts}`,
-        last ? `last failure: ${last.reason} of instance ${last.instanceId}` : "",
+        last ? `last failure: instance ${last.instanceId} (${last.reason})` : "",
       ]];
     })
   ));

@@ -16,7 +16,11 @@ export function addressOf(source: string, value: unknown): Address {
   const [, host, digits] = /^(?:(\[[\da-fA-F:.]+\]|[^:[\]\s]*):)?(\d{1,5})$/.exec(text) ?? [];
   const port = Number(digits);
   if (digits === undefined || port > 65_535) {
-    throw invalid(source, value, "HOST:PORT, or a port on 127.0.0.1; ports are 0 to 65535");
+    throw invalid(
+      source,
+      value,
+      "HOST:PORT or only PORT (on 127.0.0.1), with a port from 0 to 65535",
+    );
   }
   return { host: host?.replace(/^\[(.*)\]$/, "$1") || "127.0.0.1", port };
 }

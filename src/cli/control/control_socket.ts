@@ -31,7 +31,7 @@ function socketDirectory(): string {
   if (bytesOf(`${directory}/x${suffix}`) <= maxPathBytes) return directory;
   throw new CommandError(
     "config",
-    `cannot create a control socket in ${directory}: the path is too long for the limit of ${maxPathBytes} bytes. Set a shorter XDG_RUNTIME_DIR.`,
+    `cannot use ${directory} for control sockets: the path is too long (a socket has at most ${maxPathBytes} bytes). Set a shorter XDG_RUNTIME_DIR.`,
     { code: "NOT_SUPPORTED" },
   );
 }

@@ -76,7 +76,9 @@ async function supervisePlan(
       false,
     );
   });
-  runtime.takeOver((error) => lines.write(`sam: internal error: ${String(error)}`));
+  runtime.takeOver((error) =>
+    lines.write(`sam: internal error, please report it: ${String(error)}`)
+  );
   onEnding(runtime, (signal, delivered) => {
     notifier?.stopping();
     fleet.stop(signal, delivered);

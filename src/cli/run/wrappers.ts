@@ -4,7 +4,7 @@
 type Row = readonly [command: RegExp, args: RegExp, advice: string];
 
 const script = "run the program that the script starts (sam run server.js)";
-const bin = "run the file directly (sam run node_modules/.bin/NAME)";
+const bin = "run the program's file directly (sam run node_modules/.bin/NAME)";
 
 const rows: readonly Row[] = [
   [/^(npx|pnpx|bunx)$/, /^/, bin],

@@ -41,7 +41,7 @@ export type SamErrorCode =
  * ```ts
  * import { SamError } from "@x/sam";
  *
- * const error = new SamError("TOO_BIG", "70 bytes stored, 64 allowed: raise maxDataSize");
+ * const error = new SamError("TOO_BIG", "cannot store 70 bytes: maxDataSize is 64");
  * if (error.code !== "TOO_BIG") throw new Error("unreachable");
  * ```
  */

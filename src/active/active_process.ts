@@ -190,7 +190,7 @@ export class ActiveProcess implements Sam {
       throw invalid("check", check, "a function, or null");
     }
     if (check === null && !this.#client.hadHealthCheck) {
-      const message = "check is null, but no health check was ever set; it must be a function";
+      const message = "check is null, but no health check was set before; it must be a function";
       throw new SamError("INVALID_PARAM", message);
     }
     this.#check = check;
@@ -199,11 +199,14 @@ export class ActiveProcess implements Sam {
 
   note(text: string): void {
     this.#client.checkCall("note");
-    if (typeof text !== "string") throw invalid("text", text, "a text");
+    if (typeof text !== "string") throw invalid("text", text, "a string");
     if (text.length > maxNoteBytes / 3) {
       const { length } = new TextEncoder().encode(text);
       if (length > maxNoteBytes) {
-        throw new SamError("TOO_BIG", `a note of ${length} bytes, ${maxNoteBytes} allowed`);
+        throw new SamError(
+          "TOO_BIG",
+          `the note has ${length} bytes; it may have at most ${maxNoteBytes}`,
+        );
       }
     }
     if (this.#link?.note) this.#link.note(text);
@@ -344,7 +347,7 @@ export class ActiveProcess implements Sam {
     try {
       const answer = await this.#check!();
       healthy = answer !== false && (typeof answer !== "number" || answer === 0);
-      if (!healthy) detail = `the health check answered ${answer}`;
+      if (!healthy) detail = `the health check returned ${answer}`;
     } catch (error) {
       healthy = false;
       detail = `the health check failed: ${describeThrown(error)}`;
@@ -376,7 +379,7 @@ function checkAbortSignal(options: unknown): AbortSignal | undefined {
 }
 
 function interrupted(signal: AbortSignal): SamError {
-  const message = "start() was ended by its AbortSignal";
+  const message = "start() was aborted by its AbortSignal";
   return new SamError("INTERRUPT", message, { cause: signal.reason });
 }
 

@@ -46,7 +46,7 @@ let initialized = false;
  */
 export async function initialize(options: SamOptions): Promise<Sam> {
   if (initialized) {
-    throw new SamError("BAD_HANDLE", "initialize() was called before: once per process");
+    throw new SamError("BAD_HANDLE", "initialize() was already called: a process may call it once");
   }
   initialized = true;
   try {
@@ -65,7 +65,7 @@ export async function createActiveProcess(options: SamOptions): Promise<ActivePr
   if (!runtime.isMainThread) {
     throw new SamError(
       "NOT_SUPPORTED",
-      "initialize() in a worker thread: call it in the main thread of the program",
+      "initialize() does not work in a worker thread: call it in the main thread",
     );
   }
   if (launch.denied) {
@@ -84,7 +84,7 @@ async function findServer(own: TransportName | Transport): Promise<ServerAccess 
   if (opened?.taken) {
     throw new SamError(
       "BAD_HANDLE",
-      "another copy of @x/sam in this program has registered it: let all parts of it use one",
+      "another copy of @x/sam has registered this process: make all parts of the program import the same copy",
     );
   }
   if (opened) {
@@ -98,7 +98,7 @@ async function findServer(own: TransportName | Transport): Promise<ServerAccess 
   if (colon < 1 || address === "") {
     throw new SamError(
       "INVALID_PARAM",
-      `the environment variable ${linkVariable} is "${launch.link}", which no server sets: unset it`,
+      `the environment variable ${linkVariable} is "${launch.link}", which no SAM server sets: unset it`,
     );
   }
   const transport = await loadTransport(chooseTransport(name, own));
@@ -121,7 +121,7 @@ function chooseTransport(name: string, own: TransportName | Transport): Transpor
   if (typeof own === "string" && isTransportName(name)) return name;
   throw new SamError(
     "INVALID_PARAM",
-    `the server uses the transport "${name}", this program brings "${ownName}": pass the transport of the server`,
+    `the server uses the transport "${name}", but the program passes "${ownName}": pass the server's transport as the option transport`,
   );
 }
 
@@ -131,7 +131,7 @@ function connectError(error: unknown, transport: string): SamError {
   const code: SamErrorCode = (error as { code?: string }).code === "EACCES" ? "ACCESS" : "LIBRARY";
   return new SamError(
     code,
-    `cannot reach the server of this process over "${transport}" (${message}). Either the server has ended, or another process of the same program has registered, and a server watches only one: start each with a "sam run" or supervise() of its own, or without SAM_LINK in its environment`,
+    `cannot connect to the SAM server of this process over "${transport}" (${message}). Either the server has ended, or another process of the program has registered: a server watches one process at a time. Start each process with its own "sam run" or supervise(), or without SAM_LINK in its environment.`,
     {
       cause: error,
     },

@@ -1,4 +1,4 @@
-/** The options of a server: what the user may say, the default of each, and the check of each value. */
+/** The options of a SAM server, with their defaults and checks. */
 import { isTransportName, type TransportName } from "../../transports/builtin.ts";
 import type { Transport } from "../../transports/transport.ts";
 import type { ClusterMap, QuorumSource } from "./cluster.ts";
@@ -22,7 +22,7 @@ import {
 export type { TransportName } from "../../transports/builtin.ts";
 
 /**
- * How a program is supervised. Times are integer milliseconds, 0 to 2^31-1.
+ * Options for the supervision of a program. Times are integer milliseconds, 0 to 2^31-1.
  *
  * ```ts
  * import { type SamOptions, supervise } from "@x/sam";
@@ -32,53 +32,56 @@ export type { TransportName } from "../../transports/builtin.ts";
  * ```
  */
 export interface SamOptions {
-  /** The longest silence of the active process. With 0 there is no limit, and SAM notices only the end of the process. */
+  /** Longest time without a heartbeat. With 0 there is no limit, and SAM notices only the end of the process. */
   readonly timeInterval: number;
-  /** After a failure, `"restart"` starts a new instance. `"quit"` ends the server with the status of the process. */
+  /** Action after a failure: `"restart"` starts a new instance, `"quit"` ends the server with the status of the process. */
   readonly recoveryPolicy: "quit" | "restart";
-  /** The transport of the heartbeats. Default `"unix"`, or `"pipe"` if the system has no room for a socket. */
+  /** Transport of the heartbeats. Default `"unix"`, or `"pipe"` if no socket can be created. */
   readonly transport?: TransportName | Transport;
-  /** The signal before SIGKILL. `"SIGKILL"` leaves out the warning. Default `"SIGTERM"`. */
+  /** Signal that warns the process before SIGKILL. `"SIGKILL"` leaves out the warning. Default `"SIGTERM"`. */
   readonly warnSignal?: Signal;
-  /** How often, and how soon, a new instance starts. */
+  /** Restart limit and backoff. */
   readonly restart?: RestartOptions;
-  /** Time limit from the spawn to `start()`. With 0 there is no limit. Default 0. */
+  /** Time limit from the start of the process to `start()`. With 0 there is no limit. Default 0. */
   readonly startupTimeout?: number;
   /** Grace period of an orderly stop, and of a recovery when `timeInterval` is 0. Default 10,000. */
   readonly stopTimeout?: number;
-  /** Number of spare processes, which are parked in `register()` and take over at once. Default 0. */
+  /** Number of spares: processes that are parked in `register()` and take over at once. Default 0. */
   readonly standby?: 0 | 1;
-  /** The most bytes that `data.store()` takes. Default 64 MiB. */
+  /** Largest size of the stored data, in bytes. Default 64 MiB. */
   readonly maxDataSize?: number;
-  /** What the active process does when its server has ended. Default `"exit"`. */
+  /** Action of the program after the end of its server: `"exit"` ends it, `"continue"` leaves it running. Default `"exit"`. */
   readonly serverLost?: "exit" | "continue";
   /**
-   * True if SAM captures the JavaScript stack of an unresponsive process before the warning. The signal waits for it, at most
-   * one time interval and at most two seconds. Default true; with `observe`, false. See "Why was it replaced?" in the docs for
-   * the costs.
+   * True if SAM captures the JavaScript stack trace of an unresponsive process. The warn signal waits for it, at most one time
+   * interval and at most two seconds. Default true; with `observe`, false. docs/concepts.md describes the costs.
    */
   readonly captureStack?: boolean;
   /**
-   * A dry run: silence, an unhealthy answer, a startup timeout and a loss of quorum are reported by the event `observed`, and
-   * SAM warns and kills nothing. A process that ends is recovered as usual. Default false.
+   * True for a dry run: SAM reports failures with the event `observed`, and does not warn or kill the process. A process that
+   * ends is restarted as usual. Default false.
    */
   readonly observe?: boolean;
   /**
-   * What ends with an instance: `"group"`, all processes that it has started; `"process"`, only the instance. Named after
-   * systemd's `KillMode`. Default `"group"`.
+   * Processes that SAM ends with an instance: with `"group"`, also all processes that it has started; with `"process"`, only
+   * the instance. Named after `KillMode` of systemd. Default `"group"`.
    */
   readonly killMode?: "group" | "process";
-  /** Where events are reported. Default `"text"`. Default of `supervise()`, which has `events()`: `"none"`. */
+  /** Log of the events. Default `"text"`; for `supervise()`, which has `events()`, `"none"`. */
   readonly log?: Log;
-  /** `start()` waits until this source is quorate. A loss of quorum is a recovery. Default none. */
+  /** Source of quorum: `start()` waits until it is quorate, and a loss of quorum starts a recovery. Default none. */
   readonly quorum?: QuorumSource;
-  /** The cluster map that shows the state of the process. Default none. */
+  /** Cluster map in which SAM shows the state of the program. Default none. */
   readonly clusterMap?: ClusterMap;
 }
 
 /**
- * `"text"` writes readable lines about important events to standard error of the server, `"json"` a line of JSON for each event,
- * `"none"` nothing. A function is called with each event, and with the lines that `"text"` would write for it.
+ * The log of a server.
+ *
+ * - `"text"` writes readable lines about important events to standard error.
+ * - `"json"` writes a line of JSON for each event to standard error.
+ * - `"none"` writes nothing.
+ * - A function is called with each event, and with the lines that `"text"` would write for it.
  *
  * ```ts
  * import { supervise } from "@x/sam";
@@ -98,7 +101,7 @@ export type Log =
   | "none"
   | ((event: SupervisorEvent, lines: readonly string[]) => void);
 
-/** The options, complete. */
+/** The options with all defaults filled in. */
 type Complete =
   & Omit<Required<SamOptions>, "restart" | "quorum" | "clusterMap">
   & {
@@ -107,9 +110,9 @@ type Complete =
     readonly clusterMap: ClusterMap | undefined;
   };
 
-/** The options, checked and complete. */
+/** The checked options with all defaults filled in. */
 export interface CheckedOptions extends Omit<Complete, keyof ServerSettings> {
-  /** The options that the core knows. */
+  /** The options for the core. */
   readonly settings: Omit<ServerSettings, "program" | "startedAtSpawn" | "heartbeatWindow">;
   /** True if the user named the transport. */
   readonly transportChosen: boolean;
@@ -163,8 +166,8 @@ const rules: Rules<Complete> = {
 export const optionNames: readonly string[] = Object.keys(rules);
 
 /**
- * Checks the options of `initialize` or `supervise`; throws INVALID_PARAM or NOT_SUPPORTED, in which an option has the name that
- * `nameOf` gives it.
+ * Checks the options of `initialize()` or `supervise()`. Throws INVALID_PARAM or NOT_SUPPORTED. `nameOf` returns the name of an
+ * option in messages.
  */
 export function checkOptions(
   options: unknown,
@@ -200,7 +203,7 @@ function checkTransport(name: string, value: unknown): TransportName | Transport
     checkMethods(name, value, ["open", "connect"]);
     const { name: own } = value as { name?: unknown };
     if (typeof own === "string" && /^[\w.-]+$/.test(own)) return value as Transport;
-    throw invalid(`${name}.name`, own, "a name of letters, digits, dots and dashes");
+    throw invalid(`${name}.name`, own, "a name of letters, digits, dots, dashes and underscores");
   }
   throw invalid(
     name,

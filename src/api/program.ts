@@ -213,7 +213,7 @@ export function restartsItself(flags: readonly string[]): boolean {
 }
 
 function watcher(): SamError {
-  return invalid("program.preload", true, "false beside --watch or --hot");
+  return invalid("program.preload", true, "false with the flags --watch and --hot");
 }
 
 /** Any other word is one of Bun's own commands, or a script of package.json, whose program is another process. */
@@ -256,7 +256,7 @@ function preloadFlags(runtime: RuntimeName, isFile = true): readonly string[] {
   if (!canPreload(runtime)) {
     throw new SamError(
       "NOT_SUPPORTED",
-      `${runtime} cannot load ${preloadModule} ahead of the program: install @x/sam from npm, or leave program.preload out`,
+      `${runtime} cannot load ${preloadModule} before the program: install @x/sam from npm, or leave out program.preload`,
     );
   }
   switch (runtime) {
@@ -277,7 +277,7 @@ function checkPreload(command: string, line: CommandLine | undefined): void {
   if (line === undefined) {
     throw new SamError(
       "INVALID_PARAM",
-      `program.preload is true, but ${command} is none of the commands "node", "deno run" and "bun FILE"; leave it out`,
+      `program.preload does not work with the command ${command}, only with "node", "deno run" and "bun FILE": leave it out`,
     );
   }
   if (restartsItself(line.flags)) throw watcher();
@@ -350,7 +350,11 @@ function checkStdio(value: unknown): readonly [Stdio, Stdio, Stdio] {
     return [all === "tee" ? "inherit" : all, all, all];
   }
   if (value.length !== 3) {
-    throw invalid("program.stdio", value, '"inherit", "ignore", "tee", or three of them');
+    throw invalid(
+      "program.stdio",
+      value,
+      '"inherit", "ignore", "tee", or an array of three of these',
+    );
   }
   const [input, output, error] = value;
   return [

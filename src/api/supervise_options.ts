@@ -1,21 +1,22 @@
-/** The options of `supervise()`: those of a server, and the health check that the server makes. */
+/** The options of `supervise()`: those of a SAM server, and a health check by the server. */
 import { SamError } from "../errors.ts";
 import { type CheckedOptions, checkOptions, type SamOptions } from "./options.ts";
 import { type Check, checkParts, integer, invalid, type Rules } from "./validate.ts";
 
-/** The options of `supervise`: those of a server. For a `{ command }`, `timeInterval` is optional and 0 by default. */
+/** The options of `supervise()`. For a command, `timeInterval` is optional and 0 by default. */
 export type SuperviseOptions =
   & Omit<SamOptions, "timeInterval">
   & Partial<Pick<SamOptions, "timeInterval">>
   & {
-    /** A health check made by the server. Default none. */
+    /** Health check by the server. Default none. */
     readonly check?: CheckOptions;
   };
 
 /**
- * A health check by the server: exactly one of `http`, `tcp` and `command`. Until the first check passes, the program is
- * starting, and `startupTimeout` is the limit. After that, `failureThreshold` consecutive failures are a recovery with the reason
- * `unhealthy`. Times are integer milliseconds.
+ * A health check by the server. Exactly one of `http`, `tcp` and `command` is required. Times are integer milliseconds.
+ *
+ * Until the first check passes, the program is starting, and `startupTimeout` is the time limit. After that,
+ * `failureThreshold` consecutive failures start a recovery with the reason `unhealthy`.
  *
  * ```ts
  * import { type CheckOptions, supervise } from "@x/sam";
@@ -28,13 +29,13 @@ export type SuperviseOptions =
  * ```
  */
 export interface CheckOptions {
-  /** A URL without a password. The check passes with a status from 200 to 399. It does not follow redirections. */
+  /** URL without user name and password. The check passes with a status from 200 to 399. It does not follow redirects. */
   readonly http?: string;
-  /** `"host:port"`. The check passes if a connection opens. */
+  /** Address as `"host:port"`. The check passes if a connection opens. */
   readonly tcp?: string;
-  /** A command line for `sh -c`. The check passes with exit code 0. After `timeout`, its process group is killed. */
+  /** Command line for `sh -c`. The check passes with exit code 0. After `timeout`, SAM kills its process group. */
   readonly command?: string;
-  /** From the start of one check to the start of the next. Default 1,000. */
+  /** Time from the start of one check to the start of the next. Default 1,000. */
   readonly period?: number;
   /** Time limit for one check. Default 1,000. */
   readonly timeout?: number;
@@ -42,7 +43,7 @@ export interface CheckOptions {
   readonly failureThreshold?: number;
 }
 
-/** A check, checked and complete. */
+/** The checked option `check`, with all defaults filled in. */
 export interface CheckedCheck {
   readonly kind: "http" | "tcp" | "command";
   readonly target: string;
@@ -51,14 +52,14 @@ export interface CheckedCheck {
   readonly failureThreshold: number;
 }
 
-/** The options of `supervise`, checked and complete. */
+/** The checked options of `supervise()`, with all defaults filled in. */
 export interface CheckedSuperviseOptions extends CheckedOptions {
   readonly check?: CheckedCheck | undefined;
 }
 
 /**
- * Checks the options of `supervise`; throws INVALID_PARAM or NOT_SUPPORTED, in which an option has the name that `nameOf` gives
- * it. `isCommand`: the program is a command, whose event loop SAM does not watch.
+ * Checks the options of `supervise()`. Throws INVALID_PARAM or NOT_SUPPORTED. `isCommand` is true for a program whose event loop
+ * SAM does not watch. `nameOf` returns the name of an option in messages.
  */
 export function checkSuperviseOptions(
   options: SuperviseOptions,
@@ -66,7 +67,7 @@ export function checkSuperviseOptions(
   nameOf: (key: string) => string = (key) => key,
 ): CheckedSuperviseOptions {
   if (typeof options !== "object" || options === null || Array.isArray(options)) {
-    return checkOptions(options); // which refuses it
+    return checkOptions(options); // throws
   }
   const { check, ...rest } = options;
   const defaults = { log: "none", ...isCommand && { timeInterval: 0 } } as const;
@@ -98,25 +99,25 @@ const rules: Rules<CompleteCheck> = {
     if (!refused) return checkUrl(name, value, nameOf);
     throw new SamError(
       "INVALID_PARAM",
-      `${name} ${refused}, which fetch refuses: use check.command, with curl for example`,
+      `${name} ${refused}, which fetch() refuses: use check.command, for example with curl`,
     );
   }],
-  tcp: [checkTarget('a text "host:port", with a port from 1 to 65535', (target) => {
+  tcp: [checkTarget('a string "host:port" with a port from 1 to 65535', (target) => {
     const port = /^(?:\[[\da-f:.]+\]|[^\s:]+):(\d{1,5})$/i.exec(target)?.[1];
     return Number(port) >= 1 && Number(port) <= 65535;
   })],
   command: [
-    checkTarget("a text that is not empty and has no NUL", (target) => /^[^\0]+$/.test(target)),
+    checkTarget("a non-empty string without NUL characters", (target) => /^[^\0]+$/.test(target)),
   ],
   period: [checkMs, 1000],
   timeout: [checkMs, 1000],
   failureThreshold: [integer("failures", 1), 3],
 };
 
-/** The names of the parts of the option `check`. */
+/** The names of the properties of `check`. */
 export const checkNames: readonly string[] = Object.keys(rules);
 
-/** Checks the option `check`; throws INVALID_PARAM. */
+/** Checks the option `check`. Throws INVALID_PARAM. */
 export function checkCheck(
   value: unknown,
   nameOf: (key: string) => string = (key) => key,
@@ -133,17 +134,17 @@ export function checkCheck(
   return { kind, target: targets[kind]!, period, timeout, failureThreshold };
 }
 
-/** The ports that `fetch` refuses: https://fetch.spec.whatwg.org/#bad-port. */
+/** The ports that `fetch()` refuses: https://fetch.spec.whatwg.org/#bad-port. */
 const badPorts =
   ("0 1 7 9 11 13 15 17 19 20 21 22 23 25 37 42 43 53 69 77 79 87 95 101 102 103 104 109 110 111 113 " +
     "115 117 119 123 135 137 139 143 161 179 389 427 465 512 513 514 515 526 530 531 532 540 548 554 556 563 587 601 636 " +
     "989 990 993 995 1719 1720 1723 2049 3659 4045 4190 5060 5061 6000 6566 6665 6666 6667 6668 6669 6679 6697 10080")
     .split(" ");
 
-/** What `fetch` would refuse at every check; undefined for nothing. The message shows no password. */
+/** Describes the part of a URL that `fetch()` refuses; undefined if there is none. The text must not show a password. */
 function refusedByFetch(url: string): string | undefined {
   const parsed = isUrl(url) ? new URL(url) : undefined;
   const hasUser = parsed ? parsed.username + parsed.password !== "" : url.includes("@");
-  if (hasUser) return "has a user or a password";
+  if (hasUser) return "contains a user name or a password";
   return parsed && badPorts.includes(parsed.port) ? `has the port ${parsed.port}` : undefined;
 }

@@ -1,24 +1,24 @@
 /**
- * The checks of what a user passes. Each takes the name under which the user knows the value (an option, a flag, a key of a
- * file), and throws an INVALID_PARAM that says that name, the value, and what the value may be.
+ * Checks of the values that a user passes. Each check takes the name by which the user knows the value: an option, a flag or a
+ * key of a file. It throws INVALID_PARAM with that name, the value, and the allowed values.
  */
 import { SamError } from "../errors.ts";
 import { isSignal, type Signal } from "../core/signals.ts";
 
-/** The name under which the user knows a part of an object, like `restart.period`. */
+/** Returns the name by which the user knows a part of an object, for example `restart.period`. */
 export type NameOf = (key: string) => string;
 
-/** Checks one value. `nameOf` names the parts of a value that has parts. */
+/** Checks one value, and returns it complete. `nameOf` returns the names of its parts. */
 export type Check<T> = (name: string, value: unknown, nameOf: NameOf) => T;
 
-/** For each key of an object its check, and the value that holds where there is none. */
+/** The rules of an object: for each key its check, and its default. */
 export type Rules<T> = {
   readonly [Key in keyof T]-?: readonly [check: Check<T[Key]>, otherwise?: T[Key]];
 };
 
 const maxInteger = 2 ** 31 - 1;
 
-/** Checks an object by the rules of its keys, and completes it. */
+/** Checks an object by the rules of its keys, and fills in the defaults. */
 export function checkParts<T>(
   name: string,
   value: unknown,
@@ -39,7 +39,7 @@ export function checkParts<T>(
   return checked as T;
 }
 
-/** The given value, null included; `otherwise` only for undefined. */
+/** Returns the given value, also null. Returns `otherwise` for undefined only. */
 export function orDefault(given: unknown, otherwise: unknown): unknown {
   return given === undefined ? otherwise : given;
 }
@@ -57,14 +57,14 @@ export function checkObject(
     if (!keys.includes(key)) {
       throw new SamError(
         "INVALID_PARAM",
-        `${name} has no "${key}"; it may have ${keys.join(", ")}`,
+        `${name} has the unknown key "${key}"; its keys are ${keys.join(", ")}`,
       );
     }
   }
   return value as Readonly<Record<string, unknown>>;
 }
 
-/** Checks that `value` has some methods. `also` says what else the value may be. */
+/** Checks that `value` has some methods. `also` names other allowed values for the message. */
 export function checkMethods(
   name: string,
   value: unknown,
@@ -79,10 +79,10 @@ export function checkMethods(
   throw invalid(name, value, `${also}an object with ${needed}`);
 }
 
-/** Checks the name of a signal. */
+/** Checks a signal name. */
 export function checkSignal(name: string, value: unknown): Signal {
   if (isSignal(value)) return value;
-  throw invalid(name, value, 'the name of a signal, in capitals, like "SIGTERM"');
+  throw invalid(name, value, 'a signal name in capitals, for example "SIGTERM"');
 }
 
 /** Checks that `value` is one of `allowed`. */
@@ -91,12 +91,12 @@ export function oneOf<const T>(name: string, value: unknown, allowed: readonly T
   throw invalid(name, value, `one of ${allowed.map((each) => JSON.stringify(each)).join(", ")}`);
 }
 
-/** The check that a value is one of `allowed`. */
+/** Returns a check for one of `allowed`. */
 export function among<const T>(...allowed: readonly T[]): Check<T> {
   return (name, value) => oneOf(name, value, allowed);
 }
 
-/** Checks that `value` is an integer from `least` on. */
+/** Checks that `value` is an integer of at least `least`. */
 export function integerFrom(
   least: number,
   name: string,
@@ -109,23 +109,23 @@ export function integerFrom(
   throw invalid(name, value, `an integer from ${least} to ${maxInteger} (${unit})`);
 }
 
-/** The check that a value is an integer from `least` on. */
+/** Returns a check for an integer of at least `least`. */
 export function integer(unit: string, least = 0): Check<number> {
   return (name, value) => integerFrom(least, name, value, unit);
 }
 
-/** Checks that `value` is a text that is not empty. */
+/** Checks that `value` is a non-empty string. */
 export function checkText(name: string, value: unknown): string {
   if (typeof value === "string" && value !== "" && !value.includes("\0")) return value;
-  throw invalid(name, value, "a text that is not empty and has no NUL");
+  throw invalid(name, value, "a non-empty string without NUL characters");
 }
 
-/** Checks that `value` is an array of texts. */
+/** Checks that `value` is an array of strings. */
 export function checkTexts(name: string, value: unknown): readonly string[] {
-  if (!Array.isArray(value)) throw invalid(name, value, "an array of texts");
+  if (!Array.isArray(value)) throw invalid(name, value, "an array of strings");
   return value.map((each, at) => {
     if (typeof each === "string" && !each.includes("\0")) return each;
-    throw invalid(`${name}[${at}]`, each, "a text without NUL");
+    throw invalid(`${name}[${at}]`, each, "a string without NUL characters");
   });
 }
 
@@ -135,20 +135,20 @@ export function checkVariables(
   value: unknown,
 ): Readonly<Record<string, string>> {
   if (typeof value !== "object" || value === null || Array.isArray(value)) {
-    throw invalid(name, value, "an object of texts");
+    throw invalid(name, value, "an object with string values");
   }
   for (const [variable, each] of Object.entries(value)) {
     if (variable === "" || /[=\0]/.test(variable)) {
-      throw invalid(name, variable, "an object whose names have no = and no NUL");
+      throw invalid(name, variable, 'an object with keys that contain no "=" and no NUL character');
     }
     if (typeof each !== "string" || each.includes("\0")) {
-      throw invalid(`${name}.${variable}`, each, "a text without NUL");
+      throw invalid(`${name}.${variable}`, each, "a string without NUL characters");
     }
   }
   return value as Readonly<Record<string, string>>;
 }
 
-/** An INVALID_PARAM that says what is wrong, its value, and what it may be. */
+/** Returns the INVALID_PARAM for a wrong value. `allowed` describes the right ones. */
 export function invalid(name: string, value: unknown, allowed: string): SamError {
   return new SamError("INVALID_PARAM", `${name} is ${describe(value)}; it must be ${allowed}`);
 }

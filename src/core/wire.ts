@@ -157,14 +157,14 @@ function decode(schema: Schema, frame: Uint8Array): { type: string } & Record<st
       at += fieldBytes[kind];
     }
   }
-  if (at !== frame.length) throw malformed(`${frame.length - at} bytes too many in "${type}"`);
+  if (at !== frame.length) throw malformed(`"${type}" has ${frame.length - at} extra bytes`);
   return message;
 }
 
 function malformed(what: string): SamError {
   return new SamError(
     "MESSAGE_ERROR",
-    `malformed frame: ${what}; is the peer a SAM of this version?`,
+    `malformed frame: ${what}. Use the same version of @x/sam on both sides.`,
   );
 }
 
@@ -237,7 +237,7 @@ export class FrameReader {
     this.#head[this.#headLength++] = byte;
     if (this.#headLength < headBytes) return;
     const length = new DataView(this.#head.buffer).getUint32(1);
-    if (length === 0 || length > maxFrameBytes) throw malformed(`a frame of ${length} bytes`);
+    if (length === 0 || length > maxFrameBytes) throw malformed(`invalid frame length ${length}`);
     this.#headLength = 0;
     this.#frame = new Uint8Array(length);
     this.#frameLength = 0;

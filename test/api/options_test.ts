@@ -53,7 +53,7 @@ const wrongOptions: readonly Wrong[] = [
   },
   {
     name: "transport.name",
-    may: "a name of letters, digits, dots and dashes",
+    may: "a name of letters, digits, dots, dashes and underscores",
     values: [undefined, null, 5, "", "a b", "a:b", "a/b", "a\n", {}].map((name) => ({
       ...unix,
       name,
@@ -61,7 +61,7 @@ const wrongOptions: readonly Wrong[] = [
   },
   {
     name: "warnSignal",
-    may: "the name of a signal",
+    may: "a signal name in capitals",
     values: [null, "", "TERM", "sigterm", "SIGNOPE", "toString", 15, true, ["SIGTERM"], {}],
   },
   { name: "standby", may: "one of 0, 1", values: [null, 2, -1, "0", true, NaN, 0.5, {}] },
@@ -111,28 +111,28 @@ const wrongPrograms: readonly (Wrong & { readonly base: object })[] = [
   {
     base: {},
     name: "command",
-    may: "a text that is not empty and has no NUL",
+    may: "a non-empty string without NUL characters",
     values: [undefined, null, "", "a\0b", 5, true, [], {}],
   },
   {
     base: {},
     name: "module",
-    may: "a text that is not empty and has no NUL",
+    may: "a non-empty string without NUL characters",
     values: [undefined, null, "", "a\0b", 5, true, [], {}],
   },
   { base: {}, name: "module", may: "a path, or a URL", values: ["file:///%zz", "file:///a%00b"] },
-  { base: program, name: "args", may: "an array of texts", values: noTexts },
-  { base: program, name: "cwd", may: "a text that is not empty", values: [null, "", "\0", 5, {}] },
+  { base: program, name: "args", may: "an array of strings", values: noTexts },
+  { base: program, name: "cwd", may: "a non-empty string", values: [null, "", "\0", 5, {}] },
   {
     base: program,
     name: "env",
-    may: "an object of texts",
+    may: "an object with string values",
     values: [null, 5, "A=1", true, ["A=1"]],
   },
   {
     base: program,
     name: "env",
-    may: "an object whose names have no = and no NUL",
+    may: 'an object with keys that contain no "=" and no NUL character',
     values: [{ "": "a" }, { "A=B": "a" }, { "A\0": "a" }],
   },
   {
@@ -144,7 +144,7 @@ const wrongPrograms: readonly (Wrong & { readonly base: object })[] = [
   {
     base: program,
     name: "stdio",
-    may: '"inherit", "ignore", "tee", or three of them',
+    may: '"inherit", "ignore", "tee", or an array of three of these',
     values: [[], ["ignore"], ["ignore", "ignore"], ["ignore", "ignore", "ignore", "ignore"]],
   },
   {
@@ -163,11 +163,11 @@ const wrongPrograms: readonly (Wrong & { readonly base: object })[] = [
 
 /** Parts of parts: the program, and the name of what is wrong in it. */
 const wrongParts: readonly (readonly [object, name: string, may: string])[] = [
-  [{ ...program, args: ["a", 5] }, "program.args[1]", "a text without NUL"],
-  [{ ...program, args: ["a\0"] }, "program.args[0]", "a text without NUL"],
-  [{ ...program, env: { A: 5 } }, "program.env.A", "a text without NUL"],
-  [{ ...program, env: { A: undefined } }, "program.env.A", "a text without NUL"],
-  [{ ...program, env: { A: "a\0" } }, "program.env.A", "a text without NUL"],
+  [{ ...program, args: ["a", 5] }, "program.args[1]", "a string without NUL characters"],
+  [{ ...program, args: ["a\0"] }, "program.args[0]", "a string without NUL characters"],
+  [{ ...program, env: { A: 5 } }, "program.env.A", "a string without NUL characters"],
+  [{ ...program, env: { A: undefined } }, "program.env.A", "a string without NUL characters"],
+  [{ ...program, env: { A: "a\0" } }, "program.env.A", "a string without NUL characters"],
   [{ ...program, stdio: ["inherit", "pipe", "ignore"] }, "program.stdio[1]", '"inherit"'],
   [{ ...program, stdio: ["tee", "ignore", "ignore"] }, "program.stdio[0]", '"inherit", "ignore"'],
   [{ ...program, stdio: ["inherit", "ignore", null] }, "program.stdio[2]", '"inherit"'],
@@ -178,20 +178,20 @@ const wrongParts: readonly (readonly [object, name: string, may: string])[] = [
     [
       { module: "a.js", runtime: { name: "node", path } },
       "program.runtime.path",
-      "a text that is not empty",
+      "a non-empty string",
     ] as const
   ),
   ...[null, "-A", 5, {}].map((flags) =>
     [
       { module: "a.js", runtime: { name: "deno", flags } },
       "program.runtime.flags",
-      "an array of texts",
+      "an array of strings",
     ] as const
   ),
   [
     { module: "a.js", runtime: { name: "deno", flags: ["-A", 5] } },
     "program.runtime.flags[1]",
-    "a text without NUL",
+    "a string without NUL characters",
   ],
 ];
 
@@ -278,16 +278,16 @@ const wrongChecks: readonly (readonly [check: unknown, name: string, may: string
     [{ http }, "check.http", "a URL that begins with http:// or https://"] as const
   ),
   ...["http://u:secret@h/", "http://u@h", "u:secret@h", "http://u:se/cret@h"].map((http) =>
-    [{ http }, "check.http", "has a user or a password"] as const
+    [{ http }, "check.http", "contains a user name or a password"] as const
   ),
   ...["http://h:6000/", "https://h:25"].map((http) =>
     [{ http }, "check.http", "has the port"] as const
   ),
   ...[null, "", "h", ":1", "h:x", "h:123456", "h:0", "h:65536", "[::1]:0", 80].map((tcp) =>
-    [{ tcp }, "check.tcp", 'a text "host:port", with a port from 1 to 65535'] as const
+    [{ tcp }, "check.tcp", 'a string "host:port" with a port from 1 to 65535'] as const
   ),
   ...[null, "", "a\0", 5].map((command) =>
-    [{ command }, "check.command", "a text that is not empty and has no NUL"] as const
+    [{ command }, "check.command", "a non-empty string without NUL characters"] as const
   ),
   ...["period", "timeout", "failureThreshold"].flatMap((name) =>
     [...noInteger, 0].map((value) =>
@@ -308,7 +308,7 @@ test("a check is refused by its parts", () => {
   }
   const unknown = { tcp: "h:1", periodSeconds: 1 } as never;
   const error = assertThrows(() => supervise(program, { recoveryPolicy: "quit", check: unknown }));
-  assertTells(error, "INVALID_PARAM", 'check has no "periodSeconds"', "period");
+  assertTells(error, "INVALID_PARAM", 'check has the unknown key "periodSeconds"', "period");
 });
 
 test("a preload is refused where there is nothing that could load it", () => {
@@ -319,7 +319,7 @@ test("a preload is refused where there is nothing that could load it", () => {
   }
   const shell = { command: "sh", preload: true };
   const error = assertThrows(() => supervise(shell, { recoveryPolicy: "quit" }));
-  assertTells(error, "INVALID_PARAM", "sh is none of the commands");
+  assertTells(error, "INVALID_PARAM", "does not work with the command sh, only with");
 });
 
 test("options that are no object are refused", async () => {
@@ -382,7 +382,7 @@ test("a key that nobody knows is refused, with the keys there are", () => {
     const error = assertThrows(() =>
       supervise(which as typeof program, options as { recoveryPolicy: "quit" })
     );
-    assertTells(error, "INVALID_PARAM", `${where} has no "${key}"`, some);
+    assertTells(error, "INVALID_PARAM", `${where} has the unknown key "${key}"`, some);
   }
 });
 
@@ -465,8 +465,16 @@ test("initialize() that fails does not use up the one call; state is checked bef
   assertTells(await assertRejects(() => initialize(wrong)), "INVALID_PARAM", "timeInterval");
   assertTells(await assertRejects(() => initialize(wrong)), "INVALID_PARAM", "timeInterval");
   const sam = await initialize(right);
-  assertTells(await assertRejects(() => initialize(right)), "BAD_HANDLE", "once per process");
-  assertTells(await assertRejects(() => initialize(wrong)), "BAD_HANDLE", "once per process");
+  assertTells(
+    await assertRejects(() => initialize(right)),
+    "BAD_HANDLE",
+    "a process may call it once",
+  );
+  assertTells(
+    await assertRejects(() => initialize(wrong)),
+    "BAD_HANDLE",
+    "a process may call it once",
+  );
 
   assertEquals([sam.state, sam.instanceId], ["initialized", null]);
   assertTells(assertThrows(() => sam.setHealthCheck(bad)), "BAD_HANDLE", "while initialized");
@@ -488,7 +496,7 @@ test("initialize() that fails does not use up the one call; state is checked bef
     await assertRejects(() => sam.data.store(new Uint8Array(9))),
     "TOO_BIG",
     "9 bytes",
-    "8 allowed",
+    "maxDataSize is 8",
     "maxDataSize",
   );
   for (const signal of [undefined, null, "", "TERM", "sigterm", "SIGNOPE", 15, {}]) {

@@ -200,7 +200,7 @@ commandTest(
     writeFileSync(file, JSON.stringify({ programs: { web: program } }));
     const refused: readonly (readonly [words: readonly string[], code: number, text: string])[] = [
       [["--check-tcp", "localhost:0", "true"], 64, "a port from 1 to 65535"],
-      [["--check-http", "http://user:secret@h/", "true"], 64, "has a user or a password"],
+      [["--check-http", "http://user:secret@h/", "true"], 64, "contains a user name or a password"],
       [["--check-http", "http://127.0.0.1:6000/", "true"], 64, "has the port 6000"],
       [["--config", file], 78, "programs.web.check is an object"],
     ];

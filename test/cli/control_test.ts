@@ -255,11 +255,11 @@ commandTest(
       ],
       [
         { programs: { web: { program: "true", timeintervall: 1 } } },
-        'programs.web has no "timeintervall"',
+        'programs.web has the unknown key "timeintervall"',
       ],
       [
         { programs: { web: { program: "true", env: { PORT: 8080 } } } },
-        "programs.web.env.PORT is 8080; it must be a text",
+        "programs.web.env.PORT is 8080; it must be a string",
       ],
       [
         { programs: { web: { program: "true", quorum: "yes" } } },

@@ -460,10 +460,13 @@ test("in a configuration, restart is a word, or an object with that word as poli
         'f: programs.a.restart is "sometimes"; it must be one of "always"',
       ],
       [{ restart: { policy: 1 } }, "f: programs.a.restart.policy is 1; it must be one of"],
-      [{ restart: { on: "always" } }, 'f: programs.a.restart has no "on"; it may have intensity'],
-      [{ recoveryPolicy: "quit" }, 'f: programs.a has no "recoveryPolicy"'],
-      [{ args: null }, "f: programs.a.args is null; it must be an array of texts"],
-      [{ after: null }, "f: programs.a.after is null; it must be an array of texts"],
+      [
+        { restart: { on: "always" } },
+        'f: programs.a.restart has the unknown key "on"; its keys are intensity',
+      ],
+      [{ recoveryPolicy: "quit" }, 'f: programs.a has the unknown key "recoveryPolicy"'],
+      [{ args: null }, "f: programs.a.args is null; it must be an array of strings"],
+      [{ after: null }, "f: programs.a.after is null; it must be an array of strings"],
       [
         { restart: { maxDelay: -1 } },
         "f: programs.a.restart.maxDelay is -1; it must be an integer",

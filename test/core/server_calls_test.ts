@@ -217,7 +217,7 @@ test("core server: hello is answered once per instance, and only in this version
   const [other, again] = [bench.hello(9), (bench.hello(), bench.hello())];
   assert(other.type === "refused" && again.type === "refused");
   assertEquals([other.code, again.code], ["MESSAGE_ERROR", "BAD_HANDLE"]);
-  assertMatch(other.message, /protocol 9, its server 1/);
+  assertMatch(other.message, /protocol 9, its server protocol 1/);
 });
 
 test("core server: once a recovery is planned every call works and none calls it off", () => {

@@ -201,7 +201,7 @@ test("core frame: an unknown type, a missing field, bytes too many and broken UT
     [[], /unknown message type/],
     [[200], /unknown message type 200/],
     [[1, 0, 0, 0], /"start" ends before "id"/],
-    [[1, 0, 0, 0, 1, 9], /1 bytes too many in "start"/],
+    [[1, 0, 0, 0, 1, 9], /"start" has 1 extra bytes/],
     [[5, 0, 0, 0, 1, 0, 9, 65], /"setWarnSignal" ends inside "signal"/],
     [[5, 0, 0, 0, 1, 0, 1, 255], /"signal" of "setWarnSignal" is not UTF-8/],
   ];

@@ -156,7 +156,7 @@ export class Client {
       throw new SamError("BAD_HANDLE", message);
     }
     if (call === "setHealthCheck" && this.#options.timeInterval === 0) {
-      const message = "a health check needs a time interval: timeInterval is 0";
+      const message = "a health check needs a time interval: set timeInterval above 0";
       throw new SamError("INVALID_PARAM", message);
     }
     if (call === "markFailed" && !this.#options.hasClusterMap) {
@@ -168,7 +168,7 @@ export class Client {
   /** Throws LIBRARY if a heartbeat reaches no server, unless the program is to outlive its server. */
   checkUnheardHeartbeat(): void {
     if (!this.#options.exitWhenLost) return;
-    throw new SamError("LIBRARY", `${serverGone}: nobody sees this heartbeat`);
+    throw new SamError("LIBRARY", `${serverGone}: it cannot receive heartbeats`);
   }
 
   // Inputs.
@@ -235,7 +235,7 @@ export class Client {
       if (this.#requests.removeLimit(message.id)) this.#isParked = true;
     } else if (message.type === "warn") {
       const text = `${message.reason}: ${message.detail}`;
-      this.#abort("INTERRUPT", `this instance is about to be ended (${text})`);
+      this.#abort("INTERRUPT", `SAM is about to end this instance (${text})`);
     } else this.#requests.receive(message, now);
   }
 
@@ -245,7 +245,11 @@ export class Client {
     const { id: call, pid, notice } = input;
     if (this.#state !== "connecting") {
       this.#effects.push({ type: "disconnect" });
-      return this.#reject(call, "INTERRUPT", "finalize() was called while register() connected");
+      return this.#reject(
+        call,
+        "INTERRUPT",
+        "finalize() was called while register() was connecting",
+      );
     }
     this.#state = "registering";
     this.#requests.open(input.lastId ?? 0);
@@ -262,14 +266,19 @@ export class Client {
   #enter(call: number, welcome: ServerMessage, now: number): void {
     if (welcome.type !== "welcome" || welcome.version !== protocolVersion) {
       this.#unregister(now);
-      const message = "the server did not answer a hello with a welcome of this version";
+      const message =
+        "the server gave a wrong answer to register(): use the same version of @x/sam in the program and its server";
       return this.#reject(call, "MESSAGE_ERROR", message);
     }
     const { first, instanceId, dataSize, maxDataSize } = welcome;
     const data = first ? this.data : allocate(dataSize, maxDataSize);
     if (data === undefined) {
       this.#unregister(now);
-      return this.#reject(call, "NO_MEMORY", `no memory for ${dataSize} bytes of data`);
+      return this.#reject(
+        call,
+        "NO_MEMORY",
+        `cannot allocate ${dataSize} bytes for the stored data`,
+      );
     }
     this.#isParked = false;
     this.#instanceId = instanceId;
@@ -353,7 +362,7 @@ export class Client {
       message: (id) => ({ type: "stop", id }),
       onAnswer: () => {
         goBack();
-        this.#reject(call, "INTERRUPT", "start() was ended by its AbortSignal");
+        this.#reject(call, "INTERRUPT", "start() was aborted by its AbortSignal");
       },
       onFailure: goBack,
     }, now);
@@ -419,7 +428,7 @@ export class Client {
   #finalize(call: number, now: number): void {
     this.#state = "finalizing";
     this.#health.end();
-    const end = (then: number) => this.#end("finalize() ended this handle", then);
+    const end = (then: number) => this.#end("finalize() was called: this handle is closed", then);
     if (!this.#requests.isOpen || this.#isParked) {
       end(now);
       return this.#resolve(call);
@@ -452,7 +461,7 @@ export class Client {
     this.#close();
     if (state === "registering") {
       if (this.#isParked) return void this.#effects.push({ type: "exit" });
-      const message = `the server closed the link before it answered (${detail})`;
+      const message = `the server closed the connection before it answered register() (${detail})`;
       return this.#rejectAll("MESSAGE_ERROR", message, now);
     }
     const gone = `${serverGone} (${detail})`;

@@ -32,8 +32,8 @@ interface Pending extends Request {
   readonly deadline: number;
 }
 
-/** Why a call fails whose server has gone. */
-export const serverGone = "the server of this process is gone";
+/** The message for a call without a server. */
+export const serverGone = "the SAM server of this process has ended";
 
 const errorCodes: readonly string[] = [
   "INVALID_PARAM",
@@ -114,7 +114,7 @@ export class Requests {
       this.#fail(
         request,
         "TIMEOUT",
-        `the server gave no answer within ${answerMs} ms; is it stopped?`,
+        `the server did not answer within ${answerMs} ms: check that it is not stopped or overloaded`,
         now,
       );
     }
@@ -230,7 +230,7 @@ export class ClientData {
     const { length } = bytes;
     if (length > maxBytes) {
       const message =
-        `${length} bytes of data, ${maxBytes} allowed: store less or raise maxDataSize`;
+        `cannot store ${length} bytes: maxDataSize is ${maxBytes}. Store less, or raise maxDataSize.`;
       this.#push({ type: "reject", id: call, code: "TOO_BIG", message });
       return undefined;
     }
@@ -381,5 +381,5 @@ function copyOf(bytes: Uint8Array): Uint8Array | undefined {
 }
 
 function noMemory(bytes: number): string {
-  return `no memory for a copy of ${bytes} bytes`;
+  return `cannot allocate ${bytes} bytes for a copy of the data`;
 }

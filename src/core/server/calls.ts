@@ -12,13 +12,13 @@ export function welcome(program: ProgramRecord, message: Message<"hello">, now: 
     return program.refuse(
       message.id,
       "MESSAGE_ERROR",
-      `the program speaks protocol ${message.version}, its server ${protocolVersion}: use one version of @x/sam`,
+      `the program uses protocol ${message.version}, its server protocol ${protocolVersion}: use the same version of @x/sam in both`,
     );
   }
   const { settings, instance, map } = program;
   if (instance.isPreloaded) takeOver(program, now);
   else if (instance.isRegistered) {
-    return program.refuse(message.id, "BAD_HANDLE", "this instance has registered already");
+    return program.refuse(message.id, "BAD_HANDLE", "this instance has already registered");
   } else {
     instance.isPreloaded = settings.preloaded ?? false;
     instance.isFirst = !program.everRegistered;
@@ -176,7 +176,7 @@ export function refuse(program: ProgramRecord, message: { type: string; id: numb
 /** Sets the signal of the next warning. */
 export function setWarnSignal(program: ProgramRecord, message: Message<"setWarnSignal">): void {
   if (!isSignal(message.signal)) {
-    return program.refuse(message.id, "INVALID_PARAM", `"${message.signal}" is no signal`);
+    return program.refuse(message.id, "INVALID_PARAM", `"${message.signal}" is not a signal name`);
   }
   program.warnSignal = message.signal;
   program.send({ type: "done", id: message.id });

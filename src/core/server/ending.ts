@@ -97,10 +97,10 @@ export function endOrphan(program: ProgramRecord, input: Input<"orphaned">, now:
   const { instance } = program;
   if (instance.exit) return;
   instance.orphanedIn = program.state;
-  interruptStart(program, "the process that was started ended");
+  interruptStart(program, "the wrapper of this process ended");
   const reason = input.signal === null ? "exit" : "signal";
   const how = input.signal === null ? `with exit code ${input.code}` : `by ${input.signal}`;
-  const detail = `the wrapper ended ${how}, and the program below it lives on`;
+  const detail = `the wrapper ended ${how}, and the program below it still runs`;
   warn(program, reason, detail, now);
 }
 

@@ -223,11 +223,11 @@ function tick(program: ProgramRecord, now: number): void {
     case "liveness":
       return ending.fail(program, "timeout", `no heartbeat for ${timeInterval} ms`, now);
     case "check": {
-      const detail = `the health check gave no answer for ${timeInterval} ms`;
+      const detail = `the health check did not answer within ${timeInterval} ms`;
       return ending.fail(program, "unhealthy", detail, now);
     }
     case "lostLink":
-      return ending.fail(program, "exit", "the process closed its link and did not end", now);
+      return ending.fail(program, "exit", "the process closed its connection and did not end", now);
   }
 }
 
@@ -312,7 +312,7 @@ function failSpawn(program: ProgramRecord, { error }: Input<"spawnFailed">, now:
 function endStartup(program: ProgramRecord, now: number): void {
   const { isPreloaded, isLinked, watch } = program.instance;
   if (!isPreloaded || !isLinked || !watch.isLoopTurning(now)) {
-    const detail = `not started within ${program.settings.startupTimeout} ms`;
+    const detail = `the program did not start within ${program.settings.startupTimeout} ms`;
     return ending.fail(program, "startup", detail, now);
   }
   if (program.isQuorate) calls.watch(program, now);

@@ -26,13 +26,16 @@ export class StoredData {
   /** Takes the part at `offset` of `total` bytes. An offset of 0 starts over. The stored bytes change with the last part. */
   put(total: number, offset: number, bytes: Uint8Array): StoreProblem | undefined {
     if (!Number.isInteger(total) || total < 0) {
-      return { code: "INVALID_PARAM", message: `a size of ${total} bytes` };
+      return {
+        code: "INVALID_PARAM",
+        message: `the data size is ${total}; it must be a non-negative integer`,
+      };
     }
     if (total > this.#maxBytes) {
       return {
         code: "TOO_BIG",
         message:
-          `${total} bytes of data, ${this.#maxBytes} allowed: store less or raise maxDataSize`,
+          `cannot store ${total} bytes: maxDataSize is ${this.#maxBytes}. Store less, or raise maxDataSize.`,
       };
     }
     if (offset === 0) {
@@ -43,7 +46,7 @@ export class StoredData {
         this.#incoming = null;
         return {
           code: "NO_MEMORY",
-          message: `the server has no memory for ${total} bytes of data`,
+          message: `the server cannot allocate ${total} bytes for the data`,
         };
       }
     }
@@ -53,7 +56,7 @@ export class StoredData {
     ) {
       return {
         code: "INVALID_PARAM",
-        message: `a part at ${offset} that is not the next of ${total} bytes of data`,
+        message: `the part at offset ${offset} is not the next part of ${total} bytes of data`,
       };
     }
     incoming.set(bytes, offset);

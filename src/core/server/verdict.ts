@@ -50,13 +50,13 @@ function judgeUnplanned(
   if (settings.startedAtSpawn && !instance.isRegistered) return failed;
   const isStartup = isReplacement && !instance.hasStarted;
   if (isStartup && (status !== 0 || instance.isUnaware)) {
-    return recover("startup", "it ended before it called start()");
+    return recover("startup", "the process ended before it called start()");
   }
   if (instance.isRegistered || status === 0) return finish(exit, "exit");
   return finish(exit, "exit", {
     code: "LIBRARY",
     message:
-      `${settings.program} ended with status ${status} before it called register(): what it printed says why`,
+      `${settings.program} ended with status ${status} before it called register(): see its output for the reason`,
   });
 }
 

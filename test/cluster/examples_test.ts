@@ -1,4 +1,4 @@
-// The examples that need a cluster, and the command of docs/cluster.md, with a real Corosync.
+// Runs the examples that need a cluster, and the command in docs/how-to/cluster.md, with a real Corosync.
 import { assertEquals } from "@std/assert";
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
@@ -13,9 +13,10 @@ for (const example of examples.filter(({ kind }) => kind === "cluster")) {
   clusterTest(name, () => runExample(example), { leg: newest });
 }
 
-clusterTest("the command of docs/cluster.md shows the keys of a process", async (stage) => {
-  const page = readFileSync(join(documentation, "cluster.md"), "utf8");
-  const blocks = [...page.matchAll(/^```sh\n([^]*?)^```$/gm)].map(([, block]) => block!.trim());
+clusterTest("the command in docs/how-to/cluster.md shows the keys of a process", async (stage) => {
+  const explanation = readFileSync(join(documentation, "cluster.md"), "utf8");
+  const howTo = readFileSync(join(documentation, "how-to/cluster.md"), "utf8");
+  const blocks = [...howTo.matchAll(/^```sh\n([^]*?)^```$/gm)].map(([, block]) => block!.trim());
   assertEquals(blocks.length, 1);
   const plan = { timeInterval: 0, recoveryPolicy: "quit", steps: ["start", "exit"] };
   stage.supervise("corosync/program", {
@@ -28,8 +29,9 @@ clusterTest("the command of docs/cluster.md shows the keys of a process", async 
     const shown = await tool("sh", "-c", blocks[0]!);
     const keys = [...shown.matchAll(/^resources\.process\.(\d+)\.(\w+) \((\w+)\) = (.*)$/gm)]
       .map(([, pid, name, type]) => `${Number(pid) === process.pid} ${name} ${type}`);
-    const told = [...page.matchAll(/^\| `(\w+)` +\| (\w+) +\|/gm)]
+    const documented = [...explanation.matchAll(/^\| `(\w+)` +\| (\w+) +\|/gm)]
       .map(([, name, type]) => `true ${name} ${type}`);
-    return shown.includes("state (str) = running") && keys.sort().join() === told.sort().join();
+    return shown.includes("state (str) = running") &&
+      keys.sort().join() === documented.sort().join();
   });
 }, { leg: "node26" });

@@ -20,7 +20,8 @@ import { test } from "../support/harness.ts";
 import { parsePrometheus } from "../support/prometheus.ts";
 import { documentation } from "../support/runtimes.ts";
 
-const page = readFileSync(join(documentation, "metrics.md"), "utf8");
+const reference = readFileSync(join(documentation, "metrics.md"), "utf8");
+const howTo = readFileSync(join(documentation, "how-to/monitoring.md"), "utf8");
 
 /** A supervised program without processes: it is what it is told to be. */
 class Puppet {
@@ -154,15 +155,15 @@ test("Prometheus: programs come and go; names are escaped; what is wrong is refu
 });
 
 test("Prometheus: the table in docs/metrics.md has each instrument, by both its names", () => {
-  const told = [...page.matchAll(/^\| `([\w.]+)` +\| `(\w+)`/gm)].map((
+  const rows = [...reference.matchAll(/^\| `([\w.]+)` +\| `(\w+)`/gm)].map((
     [, otel, own],
   ) => [otel, own]);
   const puppet = new Puppet();
   const text = prometheusMetrics({ web: puppet.supervisor }).text();
   const names = [...text.matchAll(/^# TYPE (\w+) /gm)].map(([, own]) => own);
   const all = [...instruments, ...durations].map(({ name }) => name);
-  assertEquals(told.map(([otel]) => otel).sort(), all.sort());
-  assertEquals(told.map(([, own]) => own).sort(), names.sort());
+  assertEquals(rows.map(([otel]) => otel).sort(), all.sort());
+  assertEquals(rows.map(([, own]) => own).sort(), names.sort());
   puppet.end();
 });
 
@@ -194,19 +195,25 @@ test("Prometheus: promtool has nothing to say", async () => {
   puppet.end();
 }, { skip });
 
-test("Prometheus: the alerts in docs/metrics.md are expressions of what there is", async () => {
-  const [, block] = /^```text\n([^]*?)^```$/m.exec(page)!;
-  const expressions = block!.trim().split("\n").map((line) => line.replace(/ +#.*/, ""));
-  const puppet = new Puppet();
-  const text = prometheusMetrics({ web: puppet.supervisor }).text();
-  for (const expression of expressions) {
-    assert(text.includes(`# TYPE ${/sam_\w+/.exec(expression)![0]} `), expression);
-  }
-  const rules = expressions.map((expr, at) => ({ alert: `alert${at}`, expr }));
-  const said = await promtool("rules", JSON.stringify({ groups: [{ name: "sam", rules }] }));
-  assertMatch(said, RegExp(`SUCCESS: ${expressions.length} rules found`));
-  puppet.end();
-}, { skip });
+test(
+  "Prometheus: the alerts in docs/how-to/monitoring.md are valid and use existing metrics",
+  async () => {
+    const [, rules] = /^```yaml\n(groups:[^]*?)^```$/m.exec(howTo)!;
+    const expressions = [...rules!.matchAll(/^ +expr: (.*)$/gm)].map(([, expression]) =>
+      expression!
+    );
+    const puppet = new Puppet();
+    const text = prometheusMetrics({ web: puppet.supervisor }).text();
+    for (const expression of expressions) {
+      assert(text.includes(`# TYPE ${/sam_\w+/.exec(expression)![0]} `), expression);
+    }
+    const output = await promtool("rules", rules!);
+    assertMatch(output, /SUCCESS: 3 rules found/);
+    assertEquals(expressions.length, 3);
+    puppet.end();
+  },
+  { skip },
+);
 
 /** Gives what was collected when it is asked. */
 class Reader extends MetricReader {

@@ -323,7 +323,7 @@ const scenes = {
     },
   ],
   // test/cluster/examples_test.ts
-  "docs/cluster.md": [undefined],
+  "docs/how-to/cluster.md": [undefined],
   // Only `npm run bench:quick` runs, which takes three minutes, and only in the long form.
   "docs/performance.md": [
     async (apt, bench, quick, part, check) => {

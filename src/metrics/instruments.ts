@@ -1,43 +1,43 @@
-/** What is measured, as data: one table for Prometheus and OpenTelemetry, whose names and units these are. */
+/** The metrics as one table, for Prometheus and OpenTelemetry. Names and units are those of OpenTelemetry. */
 import type { ServerState } from "../core/server/types.ts";
 import type { SupervisorStatus } from "../api/events.ts";
 
-/** A unit of OpenTelemetry (UCUM); in braces what is counted. */
+/** A unit of OpenTelemetry (UCUM): seconds, bytes, or in braces the things that are counted. */
 export type Unit = "s" | "By" | `{${string}}`;
 
-/** One value, and what tells it from the others of its instrument. */
+/** One value of an instrument. Its labels distinguish it from the other values. */
 export interface Sample {
   readonly labels: Readonly<Record<string, string>>;
   readonly value: number;
 }
 
-/** What is known of a program when somebody asks. */
+/** The state of a program at the moment of a reading. */
 export interface Reading {
   readonly name: string;
   readonly status: SupervisorStatus;
-  /** Resident memory; null where that is not known. */
+  /** Resident memory; null if it is not known. */
   readonly memoryBytes: number | null;
-  /** How many restarts there were, by reason. */
+  /** The number of restarts by reason. */
   readonly restarts: ReadonlyMap<string, number>;
 }
 
-/** What all instruments have. */
-interface Named {
+/** The properties that all instruments have. */
+interface Described {
   readonly name: string;
   readonly unit: Unit;
   readonly description: string;
 }
 
-/** Something that is read when somebody asks. */
-export interface Instrument extends Named {
-  /** A counter never goes back; values of an up-down counter can be added up, those of a gauge cannot. */
+/** A value that is read on demand. */
+export interface Instrument extends Described {
+  /** A counter never decreases. The values of an up-down counter can be added up, those of a gauge cannot. */
   readonly kind: "counter" | "upDownCounter" | "gauge";
-  /** The values for one program; none where nothing is known. */
+  /** Returns the values for one program; none if they are not known. */
   read(program: Reading): readonly Sample[];
 }
 
-/** How long something took, each time that it happens. */
-export interface DurationInstrument extends Named {
+/** A duration that is recorded each time it is measured. */
+export interface DurationInstrument extends Described {
   readonly unit: "s";
 }
 
@@ -58,18 +58,18 @@ const states: readonly ServerState[] = [
   "finished",
 ];
 
-/** The sample of a value without labels of its own; none for null. */
+/** Returns one sample without labels, or none for null. */
 function toSamples(value: number | null): readonly Sample[] {
   return value === null ? [] : [{ labels: {}, value }];
 }
 
-/** What is read. */
+/** The instruments that are read on demand. */
 export const instruments: readonly Instrument[] = [
   {
     name: "sam.program.state",
     kind: "upDownCounter",
     unit: "{program}",
-    description: "1 for the state that the program is in, 0 for the others.",
+    description: "1 for the present state of the program, 0 for every other state.",
     read: ({ status }) =>
       states.map((state) => ({ labels: { state }, value: Number(state === status.state) })),
   },
@@ -77,21 +77,22 @@ export const instruments: readonly Instrument[] = [
     name: "sam.program.ready",
     kind: "upDownCounter",
     unit: "{program}",
-    description: "1 when the program is started, or healthy by its check, else 0.",
+    description: "1 if the program is ready, otherwise 0.",
     read: ({ status }) => toSamples(Number(status.ready)),
   },
   {
     name: "sam.instance.id",
     kind: "gauge",
     unit: "{instance}",
-    description: "The id of the present instance.",
+    description: "Number of the present instance.",
     read: ({ status }) => toSamples(status.instanceId),
   },
   {
     name: "sam.restart.count",
     kind: "counter",
     unit: "{restart}",
-    description: "Restarts by what led to them: the reason of a recovery, or requested.",
+    description:
+      "Restarts by reason of the recovery; requested: by sam restart, or together with another program.",
     read: ({ restarts }) => [...restarts].map(([reason, value]) => ({ labels: { reason }, value })),
   },
   {
@@ -99,7 +100,7 @@ export const instruments: readonly Instrument[] = [
     kind: "counter",
     unit: "{heartbeat}",
     description:
-      "Signs of life by slack: at least this share of the time interval was left, and less than the next; late: none.",
+      "Heartbeats by slack, the least share of the time interval that was left; late: after the deadline.",
     read: ({ status }) =>
       status.slack.buckets.map(({ from, total }) => ({
         labels: { slack: from === null ? "late" : String(from) },
@@ -110,21 +111,22 @@ export const instruments: readonly Instrument[] = [
     name: "sam.heartbeat.slack",
     kind: "gauge",
     unit: "s",
-    description: "The least of the time interval that was left at a sign of life of the instance.",
+    description:
+      "Least time that was left at a heartbeat of the present instance; negative if one came late.",
     read: ({ status }) => toSamples(seconds(status.slack.min)),
   },
   {
     name: "sam.heartbeat.age",
     kind: "gauge",
     unit: "s",
-    description: "Time since the last sign of life of the instance.",
+    description: "Time since the last heartbeat of the instance.",
     read: ({ status }) => toSamples(seconds(status.heartbeatAge)),
   },
   {
     name: "sam.data.size",
     kind: "upDownCounter",
     unit: "By",
-    description: "Data that the program has stored with its server.",
+    description: "Data that the program has stored in the SAM server.",
     read: ({ status }) => toSamples(status.dataSize),
   },
   {
@@ -138,30 +140,32 @@ export const instruments: readonly Instrument[] = [
     name: "process.uptime",
     kind: "gauge",
     unit: "s",
-    description: "Time since the program's process was started.",
+    description: "Time since the program's process started.",
     read: ({ status }) =>
       toSamples(status.spawnedAt === null ? null : seconds(Date.now() - status.spawnedAt)),
   },
 ];
 
-/** From the last sign of life of an instance that fell silent to the decision to replace it. */
+/** The time from the last heartbeat of an instance that stopped responding to the decision to replace it. */
 export const detection: DurationInstrument = {
   name: "sam.detection.duration",
   unit: "s",
-  description: "From the last sign of life of an instance that fell silent to the decision.",
+  description:
+    "Time from the last heartbeat of an instance that stopped responding to the decision to replace it.",
 };
 
-/** From the decision, or the end of an instance, to a next one that is ready. */
+/** The time from the decision to replace an instance, or from its end, until the next instance is ready. */
 export const recovery: DurationInstrument = {
   name: "sam.recovery.duration",
   unit: "s",
-  description: "From the decision to replace an instance, or its end, to a next one that is ready.",
+  description:
+    "Time from the decision to replace an instance, or from its end, until the next one is ready.",
 };
 
-/** How long things took. */
+/** The instruments for durations. */
 export const durations: readonly DurationInstrument[] = [detection, recovery];
 
-/** The upper bounds of the buckets of durations, in seconds. */
+/** The upper bounds of the histogram buckets for durations, in seconds. */
 export const durationBounds: readonly number[] = [
   ...[0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60],
 ];

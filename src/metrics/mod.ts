@@ -1,6 +1,6 @@
 /**
- * Figures about supervised programs for Prometheus: restarts by reason, near misses, how long a hang was not noticed, how
- * long a recovery took. `sam run --metrics` serves them; here they are for a server of yours.
+ * Prometheus metrics of supervised programs: restarts by reason, near misses, time to detect a hang, time to recover.
+ * `sam run --metrics` serves the same metrics. This module is for a server of your own.
  *
  * ```ts
  * import { supervise } from "@x/sam";
@@ -8,7 +8,7 @@
  *
  * await using web = supervise({ command: "sleep", args: ["60"] }, { recoveryPolicy: "restart" });
  * const metrics = prometheusMetrics({ web });
- * console.log(metrics.text()); // served as metrics.contentType
+ * console.log(metrics.text()); // serve it with metrics.contentType
  * ```
  *
  * @module
@@ -18,21 +18,21 @@ import type { Supervisor } from "../api/supervisor.ts";
 
 export type { Supervisor } from "../api/supervisor.ts";
 
-/** Programs, measured for Prometheus. */
+/** Metrics of programs in the format of Prometheus; made by `prometheusMetrics`. */
 export interface PrometheusMetrics {
-  /** What is known now, in the text format of Prometheus 0.0.4; see docs/metrics.md for the names. */
+  /** Returns the present metrics in the text format of Prometheus, version 0.0.4. docs/metrics.md lists their names. */
   text(): string;
-  /** The media type of the text. */
+  /** The media type of the text, for the header `content-type`. */
   readonly contentType: string;
   /**
-   * Measures one more program, under a name that becomes the label `program`; returns how that is ended. Throws INVALID_PARAM
-   * where the name is taken.
+   * Adds a program to the metrics. Its name becomes the label `program`. Returns a function that removes the program again.
+   * Throws INVALID_PARAM if the name is in use.
    */
   add(name: string, program: Supervisor): () => void;
 }
 
 /**
- * Measures programs from now on. What happened before is not counted, except signs of life.
+ * Measures programs from now on. Earlier restarts are not counted; earlier heartbeats are.
  *
  * ```ts
  * import { supervise } from "@x/sam";
@@ -45,7 +45,7 @@ export interface PrometheusMetrics {
  * remove();
  * ```
  *
- * Throws INVALID_PARAM for what is no `Supervisor`.
+ * Throws INVALID_PARAM for a value that is not a `Supervisor`.
  */
 export function prometheusMetrics(
   programs: Readonly<Record<string, Supervisor>> = {},

@@ -1,6 +1,6 @@
 /**
- * Figures about supervised programs for OpenTelemetry, through a meter of `@opentelemetry/api`: the same as
- * `@x/sam/metrics` has for Prometheus. This module imports nothing of OpenTelemetry: the meter is yours.
+ * OpenTelemetry metrics of supervised programs, the same that `@x/sam/metrics` has for Prometheus. You pass a meter of
+ * `@opentelemetry/api`; this module itself imports nothing of OpenTelemetry.
  *
  * ```ts
  * import { metrics } from "@opentelemetry/api";
@@ -27,59 +27,59 @@ import type { Supervisor } from "../api/supervisor.ts";
 
 export type { Supervisor } from "../api/supervisor.ts";
 
-/** How an instrument is described to a meter. */
+/** The description of an instrument for a meter. */
 export interface InstrumentOptions {
-  /** What it measures. */
+  /** A sentence about the instrument. */
   readonly description: string;
-  /** In what. */
+  /** The unit of its values, in UCUM notation. */
   readonly unit: string;
-  /** What is known about its values. */
+  /** Advice for the meter, such as the bounds of histogram buckets. */
   readonly advice?: { readonly explicitBucketBoundaries: number[] };
 }
 
-/** The part of OpenTelemetry's `Meter` that is used; `metrics.getMeter(…)` of `@opentelemetry/api` 1.3 or later is one. */
+/** The part of OpenTelemetry's `Meter` that SAM uses. `metrics.getMeter(…)` of `@opentelemetry/api` 1.3 or later returns one. */
 export interface MeterLike {
-  /** As OpenTelemetry has it. */
+  /** Creates a histogram. */
   createHistogram(name: string, options: InstrumentOptions): {
     record(value: number, attributes: Record<string, string>): void;
   };
-  /** As OpenTelemetry has it. */
+  /** Creates an observable counter. */
   createObservableCounter(name: string, options: InstrumentOptions): unknown;
-  /** As OpenTelemetry has it. */
+  /** Creates an observable up-down counter. */
   createObservableUpDownCounter(name: string, options: InstrumentOptions): unknown;
-  /** As OpenTelemetry has it. */
+  /** Creates an observable gauge. */
   createObservableGauge(name: string, options: InstrumentOptions): unknown;
-  /** As OpenTelemetry has it. */
+  /** Adds a callback that observes several instruments at once. */
   addBatchObservableCallback(
     callback: (result: ObservableResult) => void,
     observables: unknown[],
   ): void;
-  /** As OpenTelemetry has it. */
+  /** Removes such a callback. */
   removeBatchObservableCallback(
     callback: (result: ObservableResult) => void,
     observables: unknown[],
   ): void;
 }
 
-/** Takes the values of observable instruments. */
+/** The object that receives the values of observable instruments. */
 export interface ObservableResult {
-  /** As OpenTelemetry has it. */
+  /** Records the present value of an observable instrument. */
   observe(observable: unknown, value: number, attributes: Record<string, string>): void;
 }
 
-/** Programs, measured for OpenTelemetry. */
+/** Metrics of programs for OpenTelemetry; made by `openTelemetryMetrics`. */
 export interface OpenTelemetryMetrics {
   /**
-   * Measures one more program, under a name that becomes the attribute `program`; returns how that is ended. Throws
-   * INVALID_PARAM where the name is taken.
+   * Adds a program to the metrics. Its name becomes the attribute `program`. Returns a function that removes the program
+   * again. Throws INVALID_PARAM if the name is in use.
    */
   add(name: string, program: Supervisor): () => void;
-  /** Measures no more. */
+  /** Removes all programs and stops measuring. */
   close(): void;
 }
 
 /**
- * Measures programs from now on.
+ * Measures programs from now on. Earlier restarts are not counted; earlier heartbeats are.
  *
  * ```ts
  * import { metrics } from "@opentelemetry/api";
@@ -91,7 +91,7 @@ export interface OpenTelemetryMetrics {
  * measured.close();
  * ```
  *
- * Throws INVALID_PARAM for what is no meter, or no `Supervisor`.
+ * Throws INVALID_PARAM for a value that is not a meter, or not a `Supervisor`.
  */
 export function openTelemetryMetrics(
   meter: MeterLike,
@@ -103,9 +103,9 @@ export function openTelemetryMetrics(
   const histograms = new Map<DurationInstrument, ReturnType<MeterLike["createHistogram"]>>();
   for (const each of durations) {
     const advice = { explicitBucketBoundaries: [...durationBounds] };
-    histograms.set(each, meter.createHistogram(each.name, { ...described(each), advice }));
+    histograms.set(each, meter.createHistogram(each.name, { ...descriptionOf(each), advice }));
   }
-  const observables = instruments.map((each) => created(meter, each));
+  const observables = instruments.map((each) => createInstrument(meter, each));
   const meters = new Meters((program, instrument, seconds) =>
     histograms.get(instrument)!.record(seconds, { program })
   );
@@ -129,8 +129,8 @@ export function openTelemetryMetrics(
   };
 }
 
-function created(meter: MeterLike, instrument: Instrument): unknown {
-  const { kind, name } = instrument, options = described(instrument);
+function createInstrument(meter: MeterLike, instrument: Instrument): unknown {
+  const { kind, name } = instrument, options = descriptionOf(instrument);
   switch (kind) {
     case "counter":
       return meter.createObservableCounter(name, options);
@@ -141,6 +141,6 @@ function created(meter: MeterLike, instrument: Instrument): unknown {
   }
 }
 
-function described({ unit, description }: Instrument | DurationInstrument): InstrumentOptions {
+function descriptionOf({ unit, description }: Instrument | DurationInstrument): InstrumentOptions {
   return { unit, description };
 }

@@ -1,4 +1,4 @@
-/** What is counted of one program from its events, beside what its status says. */
+/** Counts restarts and measures durations of each program, from its events. */
 import { SamError } from "../errors.ts";
 import type { SupervisorEvent } from "../api/events.ts";
 import { invalid } from "../api/validate.ts";
@@ -8,17 +8,17 @@ import type { SystemFiles } from "../runtime/runtime.ts";
 import type { Supervisor } from "../api/supervisor.ts";
 import { detection, type DurationInstrument, type Reading, recovery } from "./instruments.ts";
 
-/** What is asked of a `Supervisor`. */
+/** The part of a `Supervisor` that a meter uses. */
 export type Measured = Pick<Supervisor, "status" | "events">;
 
-/** Is told how long something took. */
+/** Receives a measured duration. */
 export type DurationSink = (
   program: string,
   instrument: DurationInstrument,
   seconds: number,
 ) => void;
 
-/** One program, measured. */
+/** Measures one program. */
 class ProgramMeter {
   readonly #name: string;
   readonly #restarts = new Map<string, number>();
@@ -26,9 +26,9 @@ class ProgramMeter {
   readonly #events: AsyncIterableIterator<SupervisorEvent>;
   readonly #sink: DurationSink;
   #runtime: SystemFiles | null = null;
-  /** When the last instance was given up, or ended; null while nothing must be recovered. */
+  /** The time at which the present failure began, in milliseconds since 1970; null while there is no failure. */
   #downSince: number | null = null;
-  /** Its end was asked for. */
+  /** True while the program ends on request, so that its end is not a failure. */
   #orderly = false;
 
   constructor(name: string, supervisor: Measured, sink: DurationSink) {
@@ -40,7 +40,6 @@ class ProgramMeter {
     void this.#follow();
   }
 
-  /** What is known now. */
   read(): Reading {
     const { status } = this.#supervisor;
     const seen = status.pid !== null && this.#runtime
@@ -54,16 +53,16 @@ class ProgramMeter {
     };
   }
 
-  /** Reads no more events. */
+  /** Stops reading events. */
   close(): void {
     void this.#events.return?.();
   }
 
   async #follow(): Promise<void> {
-    for await (const event of this.#events) this.#hear(event);
+    for await (const event of this.#events) this.#record(event);
   }
 
-  #hear(event: SupervisorEvent): void {
+  #record(event: SupervisorEvent): void {
     switch (event.type) {
       case "stopping":
         this.#orderly = true;
@@ -87,14 +86,14 @@ class ProgramMeter {
         if (event.type === "spare" && event.state !== "promoted") break;
         if (this.#orderly) this.#count("requested");
         this.#orderly = false;
-        this.#recovered(event.at);
+        this.#endFailure(event.at);
         break;
       case "stopped":
-        this.#downSince = null; // what was stopped on purpose need not recover
+        this.#downSince = null; // a program that was stopped on purpose does not recover
         break;
       case "start":
       case "check":
-        this.#recovered(event.at);
+        this.#endFailure(event.at);
     }
   }
 
@@ -102,14 +101,14 @@ class ProgramMeter {
     this.#restarts.set(reason, (this.#restarts.get(reason) ?? 0) + 1);
   }
 
-  #recovered(at: number): void {
+  #endFailure(at: number): void {
     if (this.#downSince === null || !this.#supervisor.status.ready) return;
     this.#sink(this.#name, recovery, Math.max(0, at - this.#downSince) / 1000);
     this.#downSince = null;
   }
 }
 
-/** The programs that are measured, by their names. */
+/** The meters of all measured programs. */
 export class Meters {
   readonly #meters = new Map<string, ProgramMeter>();
   readonly #sink: DurationSink;
@@ -118,21 +117,23 @@ export class Meters {
     this.#sink = sink;
   }
 
-  /** What is known now of each. */
   read(): readonly Reading[] {
     return [...this.#meters.values()].map((meter) => meter.read());
   }
 
-  /** Measures a program from now on; returns how that is ended. Throws INVALID_PARAM. */
+  /** Measures a program from now on. Returns a function that ends this. Throws INVALID_PARAM. */
   add(name: string, supervisor: Measured): () => void {
     if (typeof name !== "string" || name === "") {
-      throw invalid("the name of a program", name, "a text that is not empty");
+      throw invalid("the name of a program", name, "a non-empty string");
     }
     if (typeof supervisor?.events !== "function") {
-      throw invalid(`programs.${name}`, supervisor, "what supervise() returns");
+      throw invalid(`programs.${name}`, supervisor, "the return value of supervise()");
     }
     if (this.#meters.has(name)) {
-      throw new SamError("INVALID_PARAM", `a program ${name} is measured already: remove it first`);
+      throw new SamError(
+        "INVALID_PARAM",
+        `a program with the name ${name} is already measured: remove it first, or choose another name`,
+      );
     }
     const meter = new ProgramMeter(name, supervisor, this.#sink);
     this.#meters.set(name, meter);
@@ -142,12 +143,10 @@ export class Meters {
     };
   }
 
-  /** The same for several. */
   addAll(programs: Readonly<Record<string, Measured>>): void {
     for (const [name, supervisor] of Object.entries(programs)) this.add(name, supervisor);
   }
 
-  /** Measures none of them any more. */
   close(): void {
     for (const meter of this.#meters.values()) meter.close();
     this.#meters.clear();

@@ -1,4 +1,4 @@
-/** The text format of Prometheus, version 0.0.4: https://prometheus.io/docs/instrumenting/exposition_formats/ */
+/** Writes metrics in the text format of Prometheus 0.0.4: https://prometheus.io/docs/instrumenting/exposition_formats/ */
 import {
   durationBounds,
   type DurationInstrument,
@@ -12,16 +12,16 @@ import { Meters } from "./program_meter.ts";
 /** The media type of the text. */
 export const prometheusType = "text/plain; version=0.0.4; charset=utf-8";
 
-/** What a unit adds to a name; what is counted, in braces, adds nothing. */
+/** The suffix that a unit adds to a name. A unit in braces adds none. */
 const suffixes: Readonly<Partial<Record<Unit, string>>> = { s: "_seconds", By: "_bytes" };
 
-/** How often a duration fell into each bucket (the last has no bound), and their sum. */
+/** The number of durations in each bucket (the last one has no upper bound), and the sum of all durations. */
 interface Histogram {
   readonly counts: number[];
   sum: number;
 }
 
-/** Programs, measured, as text. */
+/** The metrics of programs as text. */
 export class PrometheusText {
   readonly meters: Meters;
   readonly #histograms = new Map<string, Map<DurationInstrument, Histogram>>();
@@ -46,12 +46,11 @@ export class PrometheusText {
     return histogram;
   }
 
-  /** No program by this name is measured any more. */
+  /** Deletes the durations of a program that was removed. */
   forget(program: string): void {
     this.#histograms.delete(program);
   }
 
-  /** All that is known now. */
   get text(): string {
     const programs = this.meters.read();
     const lines: string[] = [];
@@ -82,7 +81,7 @@ export class PrometheusText {
   }
 }
 
-/** `sam.data.size` in bytes is `sam_data_size_bytes`. */
+/** Returns the Prometheus name: `sam_data_size_bytes` for `sam.data.size` in bytes. */
 function prometheusName(name: string, unit: Unit): string {
   return name.replaceAll(".", "_") + (suffixes[unit] ?? "");
 }

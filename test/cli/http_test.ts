@@ -310,7 +310,7 @@ test("near misses take one line if there are none", () => {
   counter.add(240);
   assertMatch(shown(), /<p class="ill">1 near miss in 3 heartbeats: .* 240 ms<\/p><dl>/);
   counter.add(-20);
-  assertMatch(shown(), />2 near misses in 4 heartbeats: the latest came 20 ms late</);
+  assertMatch(shown(), />2 near misses in 4 heartbeats: the worst came 20 ms late</);
   const shares = [...shown().matchAll(/<dt>([^<]*left|late)<\/dt><dd>(\d+)/g)];
   assertEquals(shares.map(([, share, count]) => `${share}: ${count}`), [
     "1/2 or more left: 1",

@@ -272,7 +272,8 @@ async function visit(sam) {
   await check("it keeps its own rules", () => {
     must(complaintsOfThePage.length === 0, complaintsOfThePage.join("\n"));
   });
-  const lost = /^Connection lost: sam has ended or cannot be reached\. This is how it was at /;
+  const lost =
+    /^Connection lost: sam has ended or cannot be reached\. The page shows the state as of /;
   const isGrey = () => page.evaluate(() => getComputedStyle(document.querySelector("main")).filter);
   const server = Number(/\d+/.exec(await page.textContent("#server"))[0]);
   await check(

@@ -1,20 +1,21 @@
-/** Keeps open status pages up to date: sends them the pieces that have changed, by server-sent events. */
+/** Updates open status pages: sends the pieces that have changed, by server-sent events. */
 import type { HttpStream } from "../host/http.ts";
 import type { Clock } from "../../runtime/runtime.ts";
 import type { Journal } from "./journal.ts";
 import { pieces } from "./page.ts";
 
-/** The period in which figures are sent while a page is open. */
+/** The period of updates while a page is open. */
 const figuresMs = 1000;
-/** Events within this time are sent together. */
+/** Events within this time are sent as one update. */
 const togetherMs = 50;
 
-/** The open pages of one server. */
+/** The open status pages of one server. */
 export class Live {
   readonly #runtime: Clock;
   readonly #journal: Journal;
   readonly #streams = new Set<HttpStream>();
-  readonly #told = new Map<string, string>();
+  /** The content of each piece that the pages have. */
+  readonly #sent = new Map<string, string>();
   #cancelFollow: (() => void) | null = null;
   #cancelTimer: (() => void) | null = null;
   #due = Infinity;
@@ -24,14 +25,14 @@ export class Live {
     this.#journal = journal;
   }
 
-  /** Adds a page, which gets all pieces, and then those that change. */
+  /** Adds a page. It receives all pieces now, and later each piece that changes. */
   add(stream: HttpStream): void {
     if (this.#streams.size === 0) {
-      this.#told.clear();
+      this.#sent.clear();
       this.#cancelFollow = this.#journal.follow(() => this.#plan(togetherMs));
     }
-    this.#tell();
-    for (const [id, html] of this.#told) stream.write(messageOf(id, html));
+    this.#sendChanges();
+    for (const [id, html] of this.#sent) stream.write(messageOf(id, html));
     this.#streams.add(stream);
     stream.onClose(() => this.#remove(stream));
   }
@@ -49,15 +50,15 @@ export class Live {
     if (due >= this.#due) return;
     this.#cancelTimer?.();
     this.#due = due;
-    this.#cancelTimer = this.#runtime.schedule(() => this.#tell(), delayMs, false);
+    this.#cancelTimer = this.#runtime.schedule(() => this.#sendChanges(), delayMs, false);
   }
 
-  #tell(): void {
+  #sendChanges(): void {
     this.#cancelTimer?.();
     this.#due = Infinity;
     for (const [id, html] of pieces(this.#journal.status, this.#journal.entries)) {
-      if (this.#told.get(id) === html) continue;
-      this.#told.set(id, html);
+      if (this.#sent.get(id) === html) continue;
+      this.#sent.set(id, html);
       for (const stream of this.#streams) stream.write(messageOf(id, html));
     }
     this.#plan(figuresMs);

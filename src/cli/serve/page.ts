@@ -1,24 +1,24 @@
-/** The status page, in pieces: the browser puts the content of each piece into the element with its id. */
+/** The status page, in pieces: the browser puts each piece into the element with its id. */
 import type { Evidence, RecoveryReason } from "../../core/server/types.ts";
 import type { SupervisorEvent } from "../../api/events.ts";
 import { firstLine, report, span, stateWord } from "../../supervisor/report.ts";
 import type { Entry } from "./journal.ts";
 import type { ProgramStatus, ServerStatus } from "../control/status.ts";
 
-/** The most instances of a program that are shown. */
-const maxLives = 20;
-/** A program that failed in this time needs attention, whatever its state is now. */
+/** The number of instances that the page shows for each program. */
+const maxInstances = 20;
+/** A program that failed within this time needs attention, whatever its state is now. */
 const recentMinutes = 5;
-/** A heartbeat with less than a quarter of the time interval left is a near miss: see the buckets of `Slack`. */
+/** The first bucket of `Slack` with near misses: heartbeats with less than a quarter of the time interval left. */
 const firstNearMiss = 2;
 
 type Failure = SupervisorEvent & { readonly type: "recovery" | "observed" };
 
-/** One instance, by its events. */
-interface Life {
+/** The past of one instance, collected from its events. */
+interface InstanceHistory {
   readonly instanceId: number;
   pid: number | null;
-  /** The time of its start; null if that event is no longer kept. */
+  /** The time of its start; null if the journal no longer has that event. */
   from: number | null;
   to: number | null;
   /** The reason of its end; empty while it runs. */
@@ -28,30 +28,34 @@ interface Life {
 
 /** A program with its past. */
 interface View {
+  /** The position of the program in the configuration. */
   readonly at: number;
   readonly program: ProgramStatus;
-  readonly lives: readonly Life[];
+  readonly instances: readonly InstanceHistory[];
+  /** The state of the program, in one word. */
   readonly word: string;
-  readonly isTroubled: boolean;
-  /** The present problem, else the last one of the recent minutes; may be empty. */
+  readonly needsAttention: boolean;
+  /** The present problem, or else the last one of the recent minutes; empty if there is none. */
   readonly problem: string;
 }
 
-/** The start of this server. */
-const begun = Date.now();
+const serverStartedAt = Date.now();
 
-/** The pieces of the page, by their ids. Their order is that of the page. */
+/** The pieces of the page by their ids, in the order of the page. */
 export function pieces(
   status: ServerStatus,
   entries: readonly Entry[],
 ): ReadonlyMap<string, string> {
   const views = status.programs.map((program, at) => viewOf(program, at, entries));
-  const troubled = views.filter(({ isTroubled }) => isTroubled);
-  const ordered = [...troubled, ...views.filter(({ isTroubled }) => !isTroubled)];
+  const troubled = views.filter(({ needsAttention }) => needsAttention);
+  const ordered = [...troubled, ...views.filter(({ needsAttention }) => !needsAttention)];
   const count = troubled.length > 0 ? `(${troubled.length}) ` : "";
   const all = new Map([
     ["title", `${count}${escaped(status.name)} – sam`],
-    ["server", `process ${status.pid}, ${status.strategy}, since ${clock(begun)}`],
+    [
+      "server",
+      `process ${status.pid}, strategy ${status.strategy}, running since ${clock(serverStartedAt)}`,
+    ],
     ["clock", clock(Date.now())],
     ["summary", summary(views, troubled)],
     ["programs", ordered.map(({ at }) => `p${at}`).join(" ")],
@@ -60,8 +64,8 @@ export function pieces(
     const id = `p${view.at}-`;
     all.set(`${id}row`, row(view));
     all.set(`${id}now`, facts(view.program));
-    all.set(`${id}time`, timeline(view.lives, Date.now()));
-    all.set(`${id}instances`, instances(view));
+    all.set(`${id}time`, timeline(view.instances, Date.now()));
+    all.set(`${id}instances`, instanceRows(view));
   }
   return all;
 }
@@ -104,7 +108,7 @@ ${programs.join("\n")}
 `;
 }
 
-/** The report on an instance, at the address that its row has; undefined where there is none. */
+/** The report that the row of an instance links to; undefined if there is none at this path. */
 export function reportAt(
   path: string,
   status: ServerStatus,
@@ -113,36 +117,36 @@ export function reportAt(
   const [, at, id] = /^\/report\/(\d+)\/(\d+)$/.exec(path) ?? [];
   const program = status.programs[Number(at)];
   const failure = program &&
-    livesOf(program, entries).find(({ instanceId }) => instanceId === Number(id))?.failure;
+    historyOf(program, entries).find(({ instanceId }) => instanceId === Number(id))?.failure;
   return failure ? `${clock(failure.at)} ${report(failure).join("\n")}\n` : undefined;
 }
 
 function viewOf(program: ProgramStatus, at: number, entries: readonly Entry[]): View {
-  const lives = livesOf(program, entries);
+  const instances = historyOf(program, entries);
   const word = stateWord(program);
   const now = Date.now();
-  let [wrong, recent, failures] = ["", "", 0];
+  let [present, recent, failures] = ["", "", 0];
   for (const { program: name, event } of entries) {
     if (name !== program.name) continue;
     if (isFailure(event)) {
-      wrong = "";
+      present = "";
       if (event.at < now - recentMinutes * 60_000) continue;
       const last = `last ${span(now - event.at)} ago: ${cause(event)}`;
       recent = `${counted(++failures, "failure")} in ${recentMinutes} min, ${last}`;
     } else if (event.type === "warn" || event.type === "check") {
-      wrong = headline(event.detail); // empty where a check has passed
+      present = headline(event.detail); // empty if a check passed
     }
   }
-  const isTroubled = !["finished", "stopped"].includes(word) &&
+  const needsAttention = !["finished", "stopped"].includes(word) &&
     (failures > 0 || ["unhealthy", "recovering", "backoff"].includes(word));
-  return { at, program, lives, word, isTroubled, problem: wrong || recent };
+  return { at, program, instances, word, needsAttention, problem: present || recent };
 }
 
 function isFailure(event: SupervisorEvent): event is Failure {
   return event.type === "recovery" || event.type === "observed";
 }
 
-/** The troubled programs by name, and how many there are in each state. */
+/** The names of the programs that need attention, and the number of programs in each state. */
 function summary(views: readonly View[], troubled: readonly View[]): string {
   const counts = new Map<string, number>();
   for (const { word } of views) counts.set(word, (counts.get(word) ?? 0) + 1);
@@ -152,18 +156,18 @@ function summary(views: readonly View[], troubled: readonly View[]): string {
   }</b> · ${[...counts].map(([word, count]) => `${count} ${word}`).join(", ")}`;
 }
 
-/** The row of a program, which is visible while its details are folded. */
-function row({ program, problem, word, isTroubled }: View): string {
+/** The row of a program, which is visible while its details are closed. */
+function row({ program, problem, word, needsAttention }: View): string {
   const { name, uptime, memory, restarts, waitsFor = [] } = program;
   const shown = [
-    waitsFor.length > 0 && `for ${escaped(waitsFor.join(", "))}`,
+    waitsFor.length > 0 && `waits for ${escaped(waitsFor.join(", "))}`,
     restarts > 0 && counted(restarts, "restart"),
     uptime !== null && `up ${span(uptime)}`,
     memory !== null && `${(memory / 2 ** 20).toFixed(0)} MiB`,
   ];
-  const kind = word === "ready" ? "well" : isTroubled ? "ill" : "";
+  const kind = word === "ready" ? "well" : needsAttention ? "ill" : "";
   return `<span class="state ${kind}">${word}</span><h2>${escaped(name)}</h2><b class="ill">${
-    isTroubled ? escaped(problem) : ""
+    needsAttention ? escaped(problem) : ""
   }</b><span>${shown.filter(Boolean).join(" · ")}</span>`;
 }
 
@@ -189,65 +193,65 @@ function list(facts: readonly (readonly [name: string, value: string | number | 
   return `<dl>${items.join("")}</dl>`;
 }
 
-/** One line, and if there are near misses, how often each share of the time interval was left. */
+/** One line about near misses. If there are any, also the number of heartbeats for each share of the time interval. */
 function nearMisses({ count, min, buckets }: ProgramStatus["slack"]): string {
   if (count === 0) return "";
   const near = buckets.slice(firstNearMiss).reduce((sum, { count }) => sum + count, 0);
   const left = min! < 0
-    ? `the latest came ${Math.round(-min!)} ms late`
+    ? `the worst came ${Math.round(-min!)} ms late`
     : `the least time left was ${Math.round(min!)} ms`;
   const text = `near ${near === 1 ? "miss" : "misses"} in ${counted(count, "heartbeat")}: ${left}`;
   if (near === 0) return `<p>No ${text}</p>`;
   return `<p class="ill">${near} ${text}</p>${
     list(buckets.map(({ from, count }) => [
-      from === null ? "late" : from === 0 ? "less left" : `1/${1 / from} or more left`,
+      from === null ? "late" : from === 0 ? "less than 1/64 left" : `1/${1 / from} or more left`,
       count || null,
     ]))
   }`;
 }
 
-/** The last instances of a program, the oldest first, and before them the last one with a stack. */
-function livesOf(program: ProgramStatus, entries: readonly Entry[]): readonly Life[] {
+/** The last instances of a program, the oldest first, preceded by the last earlier one whose failure has a stack. */
+function historyOf(program: ProgramStatus, entries: readonly Entry[]): readonly InstanceHistory[] {
   const { name, instanceId, pid, spawnedAt, lastRecovery } = program;
-  const lives = new Map<number, Life>();
-  const lifeOf = (instanceId: number) => {
-    let life = lives.get(instanceId);
-    if (!life) {
-      lives.set(
+  const histories = new Map<number, InstanceHistory>();
+  const recordOf = (instanceId: number) => {
+    let history = histories.get(instanceId);
+    if (!history) {
+      histories.set(
         instanceId,
-        life = { instanceId, pid: null, from: null, to: null, end: "", failure: null },
+        history = { instanceId, pid: null, from: null, to: null, end: "", failure: null },
       );
     }
-    return life;
+    return history;
   };
-  const hear = (event: SupervisorEvent) => {
+  const record = (event: SupervisorEvent) => {
     const { type, at, instanceId } = event;
     if (type === "spawn" || (type === "spare" && event.state === "promoted")) {
-      Object.assign(lifeOf(instanceId), { pid: event.pid, from: at });
+      Object.assign(recordOf(instanceId), { pid: event.pid, from: at });
     } else if (type === "exit") {
-      const life = lifeOf(instanceId);
-      life.to = at;
-      life.end ||= event.signal ?? `exit code ${event.code}`;
-    } else if (type === "stopping") lifeOf(instanceId).end = "stopped";
+      const history = recordOf(instanceId);
+      history.to = at;
+      history.end ||= event.signal ?? `exit code ${event.code}`;
+    } else if (type === "stopping") recordOf(instanceId).end = "stopped";
     else if (isFailure(event)) {
-      const life = lifeOf(instanceId);
-      life.failure = event;
+      const history = recordOf(instanceId);
+      history.failure = event;
       if (type === "observed") return;
-      life.to ??= at;
-      life.end = cause(event);
+      history.to ??= at;
+      history.end = cause(event);
     }
   };
-  if (lastRecovery) hear({ type: "recovery", ...lastRecovery }); // its event may no longer be kept
-  for (const { program, event } of entries) if (program === name) hear(event);
-  if (pid && spawnedAt && !lives.has(instanceId)) {
-    Object.assign(lifeOf(instanceId), { pid, from: spawnedAt });
+  if (lastRecovery) record({ type: "recovery", ...lastRecovery }); // the journal may no longer have its event
+  for (const { program, event } of entries) if (program === name) record(event);
+  if (pid && spawnedAt && !histories.has(instanceId)) {
+    Object.assign(recordOf(instanceId), { pid, from: spawnedAt });
   }
-  const all = [...lives.values()].sort((a, b) => a.instanceId - b.instanceId);
-  const stack = all.slice(0, -maxLives).findLast(({ failure }) => failure?.evidence.stack);
-  return [...(stack ? [stack] : []), ...all.slice(-maxLives)];
+  const all = [...histories.values()].sort((a, b) => a.instanceId - b.instanceId);
+  const stack = all.slice(0, -maxInstances).findLast(({ failure }) => failure?.evidence.stack);
+  return [...(stack ? [stack] : []), ...all.slice(-maxInstances)];
 }
 
-/** The reason for which an instance was, or would have been, replaced. */
+/** The reason why an instance was replaced, or would have been without the option `observe`. */
 function cause(
   { reason, evidence }: { readonly reason: RecoveryReason; readonly evidence: Evidence },
 ): string {
@@ -257,18 +261,18 @@ function cause(
   return detail === "" ? reason : `${reason}: ${headline(detail)}`;
 }
 
-/** The first words of a detail. The report has all of them; a page of many programs has to stay small. */
+/** The beginning of a detail. The report has the whole text, but a page of many programs must stay small. */
 function headline(detail: string): string {
   return firstLine(detail).slice(0, 200);
 }
 
-/** A bar for each instance on a line of time, with a scale and a legend. */
-function timeline(all: readonly Life[], until: number): string {
-  const lives = all.slice(-maxLives).filter(({ from }) => from !== null);
-  if (lives.length === 0) return "";
-  const begin = lives[0]!.from!;
+/** A timeline with a bar for each instance, a scale and a legend. */
+function timeline(all: readonly InstanceHistory[], until: number): string {
+  const shown = all.slice(-maxInstances).filter(({ from }) => from !== null);
+  if (shown.length === 0) return "";
+  const begin = shown[0]!.from!;
   const x = (at: number) => (at - begin) / Math.max(1, until - begin) * 1000;
-  const marks = lives.map(({ from, to, end, failure }) => {
+  const marks = shown.map(({ from, to, end, failure }) => {
     const [left, right] = [x(from!), x(to ?? until)];
     const width = Math.max(1, right - left).toFixed(1);
     const bar = `<rect x="${left.toFixed(1)}" width="${width}" y="6" height="12"></rect>`;
@@ -285,9 +289,9 @@ function timeline(all: readonly Life[], until: number): string {
   } failed · gap: no process</p>`;
 }
 
-/** The instances, the newest first; each that failed has its report. */
-function instances({ at, lives }: View): string {
-  const rows = lives.map(({ instanceId, pid, from, to, end, failure }) => {
+/** The rows of the instances, the newest first. An instance that failed links to its report. */
+function instanceRows({ at, instances }: View): string {
+  const rows = instances.map(({ instanceId, pid, from, to, end, failure }) => {
     const times = [
       from === null ? `until ${clock(to!)}` : `since ${clock(from)}`,
       from !== null && to !== null ? `for ${span(to - from)}` : "",
@@ -302,7 +306,7 @@ function instances({ at, lives }: View): string {
   return `<h3>Instances</h3>${rows.reverse().join("")}`;
 }
 
-/** The time of day, by the server's clock. */
+/** The time of day by the server's clock, with the date if that is not today. */
 function clock(at: number): string {
   const date = new Date(at);
   const today = date.toDateString() === new Date().toDateString();

@@ -1,15 +1,15 @@
 /** The files that the status page loads. */
 
 /**
- * Replaces the content of each place that the server sends, and keeps open details open. The server sends its clock every
- * second, so silence means that the connection is lost.
+ * Replaces the content of each piece that the server sends. Open details stay open. The server sends its clock every second, so
+ * a longer silence means that the connection is lost.
  */
 export const script = `const get = (id) => document.getElementById(id);
-const silentMs = 5000;
+const silenceLimitMs = 5000;
 let timer;
 function lose() {
   document.body.className = "lost";
-  get("lost").textContent ||= "Connection lost: sam has ended or cannot be reached. This is how it was at " +
+  get("lost").textContent ||= "Connection lost: sam has ended or cannot be reached. The page shows the state as of " +
     get("clock").textContent + ".";
 }
 function put(place, html) {
@@ -30,7 +30,7 @@ function connect() {
   source.onmessage = ({ data }) => {
     const { id, html } = JSON.parse(data);
     clearTimeout(timer);
-    timer = setTimeout(lose, silentMs);
+    timer = setTimeout(lose, silenceLimitMs);
     document.body.className = get("lost").textContent = "";
     const place = get(id);
     if (!place || (id === "server" && place.innerHTML !== html)) location.reload();
@@ -51,7 +51,7 @@ addEventListener("toggle", async ({ target }) => {
 }, true);
 `;
 
-/** System colors, so that the page follows the user's dark mode. Nothing is shown by color alone. */
+/** The style sheet. It uses system colors to follow the user's dark mode, and never shows a state by color alone. */
 export const style = `:root { color-scheme: light dark; font: 100%/1.5 system-ui, sans-serif; }
 body { margin: 0 auto; max-width: 64rem; overflow-wrap: anywhere; padding: 0 1rem 2rem; }
 h1 { line-height: 1.2; margin: 1rem 0 .5rem; }

@@ -1,9 +1,9 @@
-/** Corosync's cluster map, with a memory: a daemon that comes back is told again what was set. */
+/** Corosync's cluster map. It remembers the keys that were set, and sets them again when the daemon comes back. */
 import type { SamError } from "../errors.ts";
 import type { ClusterMap } from "../api/cluster.ts";
 import { connect } from "./daemon/connection.ts";
 
-/** Opens the map, which `signal` closes; rejects where waiting for the daemon would not help. */
+/** Opens the map until `signal` is aborted. Rejects if waiting for the daemon would not help. */
 export async function openClusterMap(signal: AbortSignal): Promise<Required<ClusterMap>> {
   const entries = new Map<string, string | bigint>();
   let away: SamError | null = null;
@@ -14,7 +14,7 @@ export async function openClusterMap(signal: AbortSignal): Promise<Required<Clus
     up() {
       away = null;
       for (const [key, value] of entries) {
-        connection.request("set", { key, value }, false).catch(() => {}); // away again: once more at the next `up`
+        connection.request("set", { key, value }, false).catch(() => {}); // if it is away again, the next `up` retries
       }
     },
   }, signal);
@@ -22,7 +22,7 @@ export async function openClusterMap(signal: AbortSignal): Promise<Required<Clus
   return {
     async set(key, value) {
       entries.set(key, value);
-      if (away) throw away; // not sent now, so that the keys are set in their order when it is back
+      if (away) throw away; // `up` sets the keys in their order when the daemon is back
       try {
         await connection.request("set", { key, value });
       } catch (error) {

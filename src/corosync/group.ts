@@ -1,4 +1,4 @@
-/** The membership of this process in a group of Corosync's: its events, what it sends, and its end. */
+/** The membership of this process in one of Corosync's process groups: joins, sends, delivers events and leaves. */
 import { SamError } from "../errors.ts";
 import { checkObject, integerFrom, invalid } from "../api/validate.ts";
 import { loadRuntime } from "../runtime/load.ts";
@@ -25,10 +25,11 @@ import { interruptible, Outbox } from "./group_outbox.ts";
 type MemberRuntime = Clock & Pick<OwnProcess, "pid">;
 
 const defaultQueuedBytes = 64 * 1024 * 1024;
+/** Time limit for a daemon that does not answer when a member leaves. */
 const leaveMs = 1000;
-/** The pause before the next attempt to join or leave, in milliseconds. */
+/** The pause before the next attempt to join or leave. */
 const retryMs = 20;
-/** Bytes taken by the reader are reported in portions. */
+/** The daemon thread learns in portions of this size how many bytes the reader has taken. */
 const reportBytes = 64 * 1024;
 
 /** Joins a group; see `corosyncGroup`. */
@@ -38,7 +39,7 @@ export async function joinGroup(
 ): Promise<CorosyncGroup> {
   const encoded = typeof name === "string" ? new TextEncoder().encode(name) : undefined;
   if (!encoded || encoded.length === 0 || encoded.length > maxNameBytes) {
-    throw invalid("name", name, `a text of 1 to ${maxNameBytes} bytes in UTF-8`);
+    throw invalid("name", name, `a string of 1 to ${maxNameBytes} bytes in UTF-8`);
   }
   const given = checkObject("options", options, ["signal", "maxQueuedBytes"]);
   const maxQueuedBytes = integerFrom(
@@ -49,29 +50,32 @@ export async function joinGroup(
   );
   const signal = checkAbortSignal(given["signal"]);
   const runtime = await loadRuntime();
-  while (present.get(name)?.over) await present.get(name)!.close();
-  if (present.has(name)) {
-    throw new SamError("BAD_HANDLE", `this process is in "${name}" already: leave() it first`);
+  while (memberships.get(name)?.hasEnded) await memberships.get(name)!.close();
+  if (memberships.has(name)) {
+    throw new SamError(
+      "BAD_HANDLE",
+      `this process is already a member of the group "${name}": call leave() first`,
+    );
   }
   const member = new Member(name, maxQueuedBytes, runtime);
-  present.set(name, member);
+  memberships.set(name, member);
   try {
     await member.join(encoded, signal);
     return member;
   } catch (error) {
-    void member.abandon(error as SamError); // a daemon that does not answer is not waited for
+    void member.abandon(error as SamError); // not awaited, because the daemon may not answer
     throw error;
   }
 }
 
-/** The groups that this process is in, or on its way into or out of: Corosync knows a member by its process. */
-const present = new Map<string, Member>();
+/** The groups that this process is in, joins or leaves. Corosync allows a process once in each group. */
+const memberships = new Map<string, Member>();
 
 function memberOf({ nodeId, pid }: GroupAddress): GroupMember {
   return { nodeId, pid };
 }
 
-/** `cpg_reason_t` of those who left. */
+/** The values of `cpg_reason_t` for members that left. */
 const reasons: Readonly<Record<number, GroupLeaver["reason"]>> = {
   2: "leave",
   3: "node",
@@ -93,24 +97,24 @@ class Member implements CorosyncGroup {
   readonly #runtime: MemberRuntime;
   #connecting: Promise<Connection> | undefined;
   #connection: Connection | undefined;
-  #isIn = false;
-  /** Why there is no more: what calls fail with. */
-  #over: SamError | undefined;
-  /** It was left: no failure for the reader. */
+  #hasJoined = false;
+  /** The error with which calls fail after the end of the membership; undefined before. */
+  #endError: SamError | undefined;
+  /** True if the group was left, which is not an error for the reader. */
   #orderly = false;
   #leaving: Promise<void> | undefined;
   #closing: Promise<void> | undefined;
 
   readonly #events: GroupEvent[] = [];
-  #read = false;
+  #hasReader = false;
   #wakeReader = () => {};
   #takenBytes = 0;
 
   readonly #outbox: Outbox;
-  #whenIn!: () => void;
-  readonly #untilIn = new Promise<void>((resolve) => this.#whenIn = resolve);
-  #whenOver!: () => void;
-  readonly #untilOver = new Promise<void>((resolve) => this.#whenOver = resolve);
+  #onJoined!: () => void;
+  readonly #untilJoined = new Promise<void>((resolve) => this.#onJoined = resolve);
+  #onEnd!: () => void;
+  readonly #untilEnded = new Promise<void>((resolve) => this.#onEnd = resolve);
 
   constructor(name: string, maxQueuedBytes: number, runtime: MemberRuntime) {
     this.name = name;
@@ -123,38 +127,38 @@ class Member implements CorosyncGroup {
     });
   }
 
-  // Coming and going.
+  // Joining and leaving.
 
   join(name: Uint8Array, signal: AbortSignal | undefined): Promise<void> {
-    return interruptible(this.#join(name), signal, `joining "${this.name}"`);
+    return interruptible(this.#join(name), signal, `joining the group "${this.name}"`);
   }
 
   async #join(name: Uint8Array): Promise<void> {
     this.#connecting = connect("group", {
       away: (error) => this.#end(error),
-      event: (event) => this.#hear(event as GroupServiceEvent),
+      event: (event) => this.#receive(event as GroupServiceEvent),
     });
     const connection = this.#connection = await this.#connecting;
     await connection.tried;
-    const wish: GroupJoin = { name, maxQueuedBytes: this.#maxQueuedBytes };
-    const { nodeId, maxMessageBytes } = await this.#ask("join", wish) as GroupJoined;
+    const request: GroupJoin = { name, maxQueuedBytes: this.#maxQueuedBytes };
+    const { nodeId, maxMessageBytes } = await this.#ask("join", request) as GroupJoined;
     this.self = { nodeId, pid: this.#runtime.pid };
     this.maxMessageBytes = maxMessageBytes;
-    connection.hold(true); // a member keeps its process alive
+    connection.hold(true); // membership keeps the process alive
     if (!this.members.some((each) => this.#isSelf(each))) {
-      await Promise.race([this.#untilIn, this.#untilOver]);
+      await Promise.race([this.#untilJoined, this.#untilEnded]);
     }
-    if (this.#over) throw this.#over;
-    this.#isIn = true;
+    if (this.#endError) throw this.#endError;
+    this.#hasJoined = true;
   }
 
-  /** Asks the daemon, again while it is forming a ring; one that is away is told of by `away`. */
+  /** Sends a request, again while the daemon forms a ring. If the daemon is away, `away` sets the error. */
   async #ask(name: string, argument?: unknown): Promise<unknown> {
     for (;;) {
       try {
         return await this.#connection!.request(name, argument);
       } catch (error) {
-        if (this.#over) throw this.#over;
+        if (this.#endError) throw this.#endError;
         if ((error as SamError).code !== "TRY_AGAIN") throw error;
         await this.#pause(retryMs);
       }
@@ -170,7 +174,7 @@ class Member implements CorosyncGroup {
   }
 
   async #leave(): Promise<void> {
-    if (!this.#over) {
+    if (!this.#endError) {
       let cancel!: () => void;
       const limit = new Promise<void>((resolve) =>
         cancel = this.#runtime.schedule(resolve, leaveMs, true)
@@ -178,12 +182,12 @@ class Member implements CorosyncGroup {
       const left = async () => {
         await this.#outbox.empty;
         await this.#ask("leave");
-        await this.#untilOver;
+        await this.#untilEnded;
       };
-      await Promise.race([left().catch(() => {}), this.#untilOver, limit]);
+      await Promise.race([left().catch(() => {}), this.#untilEnded, limit]);
       cancel();
     }
-    this.#end(new SamError("BAD_HANDLE", `"${this.name}" was left: join again`), true);
+    this.#end(this.#leftError(), true);
     await this.close();
   }
 
@@ -191,18 +195,18 @@ class Member implements CorosyncGroup {
     await this.leave();
   }
 
-  /** The membership is over, and only the connection may still be there. */
-  get over(): boolean {
-    return this.#over !== undefined;
+  /** True if the membership has ended. The connection may still exist. */
+  get hasEnded(): boolean {
+    return this.#endError !== undefined;
   }
 
-  /** It did not become a member. */
+  /** Ends a failed attempt to join. */
   async abandon(error: SamError): Promise<void> {
     this.#end(error);
     await this.close();
   }
 
-  /** Gives the connection back. */
+  /** Closes the connection. */
   close(): Promise<void> {
     return this.#closing ??= this.#close();
   }
@@ -211,33 +215,33 @@ class Member implements CorosyncGroup {
     const connection = await this.#connecting?.catch(() => undefined);
     connection?.hold(false);
     await connection?.close();
-    if (present.get(this.name) === this) present.delete(this.name);
+    if (memberships.get(this.name) === this) memberships.delete(this.name);
   }
 
-  /** There is no more: from now on calls fail with `error`, and events, unless this is the orderly end. */
+  /** Ends the membership. From now on calls fail with `error`, and events too unless the end is orderly. */
   #end(error: SamError, orderly = false): void {
-    if (this.#over) return;
-    const lost = this.#isIn && error.code === "TRY_AGAIN";
-    this.#over = lost
+    if (this.#endError) return;
+    const lost = this.#hasJoined && error.code === "TRY_AGAIN";
+    this.#endError = lost
       ? new SamError(
         "LIBRARY",
-        `the membership in "${this.name}" is lost: Corosync's daemon does not answer; join again`,
+        `the membership in the group "${this.name}" is lost because Corosync's daemon does not answer: join again`,
         {
           cause: error,
         },
       )
       : error;
     this.#orderly = orderly;
-    this.#outbox.end(this.#over);
-    this.#whenOver();
+    this.#outbox.end(this.#endError);
+    this.#onEnd();
     this.#wakeReader();
-    if (this.#isIn && !orderly) void this.close();
+    if (this.#hasJoined && !orderly) void this.close();
   }
 
-  // What happens in the group.
+  // Events.
 
-  #hear(event: GroupServiceEvent): void {
-    if (this.#over) return;
+  #receive(event: GroupServiceEvent): void {
+    if (this.#endError) return;
     switch (event.type) {
       case "message": {
         const { nodeId, pid, data } = event;
@@ -245,20 +249,20 @@ class Member implements CorosyncGroup {
         break;
       }
       case "members":
-        this.#change(event.members, event.joined, event.left);
+        this.#changeMembers(event.members, event.joined, event.left);
         break;
       case "overflow":
         this.#end(
           new SamError(
             "TOO_BIG",
-            `over ${this.#maxQueuedBytes} bytes waited to be read, so "${this.name}" was left: ` +
-              "read faster, send less or raise maxQueuedBytes, and join again",
+            `this process has left the group "${this.name}" because more than ${this.#maxQueuedBytes} bytes waited to be ` +
+              "read: read faster, send less or raise maxQueuedBytes, and join again",
           ),
         );
     }
   }
 
-  #change(
+  #changeMembers(
     members: readonly GroupAddress[],
     joined: readonly GroupAddress[],
     left: readonly GroupAddress[],
@@ -270,10 +274,14 @@ class Member implements CorosyncGroup {
       joined: joined.map(memberOf),
       left: left.map((each) => ({ ...memberOf(each), reason: reasons[each.reason] ?? "process" })),
     });
-    if (joined.some((each) => this.#isSelf(each))) this.#whenIn();
+    if (joined.some((each) => this.#isSelf(each))) this.#onJoined();
     if (left.some((each) => this.#isSelf(each))) {
-      this.#end(new SamError("BAD_HANDLE", `"${this.name}" was left: join again`), true);
+      this.#end(this.#leftError(), true);
     }
+  }
+
+  #leftError(): SamError {
+    return new SamError("BAD_HANDLE", `this process has left the group "${this.name}": join again`);
   }
 
   #isSelf({ nodeId, pid }: GroupMember): boolean {
@@ -286,10 +294,13 @@ class Member implements CorosyncGroup {
   }
 
   events(): AsyncIterableIterator<GroupEvent> {
-    if (this.#read) {
-      throw new SamError("BAD_HANDLE", `the events of "${this.name}" have a reader already`);
+    if (this.#hasReader) {
+      throw new SamError(
+        "BAD_HANDLE",
+        `the events of the group "${this.name}" already have a reader: there can be only one`,
+      );
     }
-    this.#read = true;
+    this.#hasReader = true;
     return this.#reader();
   }
 
@@ -299,16 +310,16 @@ class Member implements CorosyncGroup {
       if (event) {
         this.#take(event);
         yield event;
-      } else if (this.#over) {
+      } else if (this.#endError) {
         if (this.#orderly) return;
-        throw this.#over;
+        throw this.#endError;
       } else {
         await new Promise<void>((resolve) => this.#wakeReader = resolve);
       }
     }
   }
 
-  /** The reader has an event: its bytes do not wait any more. */
+  /** The reader has taken an event, so its bytes no longer wait. */
   #take(event: GroupEvent): void {
     if (event.type !== "message") return;
     this.#takenBytes += queuedBytesOf(event.data.length);
@@ -318,13 +329,15 @@ class Member implements CorosyncGroup {
   }
 
   async send(data: Uint8Array, options: SendOptions = {}): Promise<void> {
-    if (this.#over) throw this.#over;
-    if (this.#leaving) throw new SamError("BAD_HANDLE", `"${this.name}" is being left`);
+    if (this.#endError) throw this.#endError;
+    if (this.#leaving) {
+      throw new SamError("BAD_HANDLE", `this process is leaving the group "${this.name}"`);
+    }
     if (!(data instanceof Uint8Array)) throw invalid("data", data, "a Uint8Array");
     if (data.length > this.maxMessageBytes) {
       throw new SamError(
         "TOO_BIG",
-        `a message of ${data.length} bytes; Corosync takes ${this.maxMessageBytes}: send it in parts`,
+        `a message of ${data.length} bytes is too large: Corosync takes ${this.maxMessageBytes}; send it in parts`,
       );
     }
     const signal = checkAbortSignal(checkObject("options", options, ["signal"])["signal"]);

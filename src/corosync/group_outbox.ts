@@ -1,36 +1,35 @@
-/** What a member of a group has yet to send: handed over in order, as fast as it is taken. */
+/** The queue of messages that a group member sends. It passes them on in order, as fast as Corosync takes them. */
 import { SamError } from "../errors.ts";
 import { queuedBytesOf } from "./daemon/group_service.ts";
 
-/** What an outbox works with. */
+/** The settings of an outbox, and the functions it calls. */
 export interface OutboxParts {
-  /** So many bytes may wait. */
+  /** Maximum number of bytes that wait. */
   readonly maxBytes: number;
-  /** Hands messages over; resolves to how many of them, from the first on, were taken. */
+  /** Passes messages on. Resolves to the number of messages that were taken, counted from the first. */
   readonly give: (messages: readonly Uint8Array[]) => Promise<number>;
   readonly pause: (ms: number) => Promise<void>;
 }
 
-interface Sending {
+interface QueuedMessage {
   readonly data: Uint8Array;
   withdrawn: boolean;
   resolve(): void;
   reject(error: SamError): void;
 }
 
-const what = "sending a message";
-/** So much is handed over at once. */
+const action = "sending a message";
+/** The size of the batches that are passed on. */
 const batchBytes = 1 << 20;
-/** The pause after a message that was not taken, in milliseconds; twice as long each time. */
+/** The pause after a message that was not taken, in milliseconds. It doubles each time. */
 const pauseMs = { least: 1, most: 20 };
 
-/** A queue of messages. */
 export class Outbox {
-  /** Settled when nothing waits any more. */
+  /** Resolves when no message waits. */
   empty: Promise<void> = Promise.resolve();
 
   readonly #parts: OutboxParts;
-  readonly #waiting: Sending[] = [];
+  readonly #waiting: QueuedMessage[] = [];
   #bytes = 0;
   #pumping = false;
   #ended: SamError | undefined;
@@ -39,26 +38,26 @@ export class Outbox {
     this.#parts = parts;
   }
 
-  /** Sends a copy of `data` after all that was sent before; resolved when it is taken. */
+  /** Sends a copy of `data` after all earlier messages. Resolves when Corosync has taken it. */
   async send(data: Uint8Array, signal: AbortSignal | undefined): Promise<void> {
     if (this.#bytes > 0 && this.#bytes + queuedBytesOf(data.length) > this.#parts.maxBytes) {
       throw new SamError(
         "TRY_AGAIN",
-        `${this.#bytes} bytes wait to be sent already: await each send()`,
+        `${this.#bytes} bytes already wait to be sent, and maxQueuedBytes is ${this.#parts.maxBytes}: await each send()`,
       );
     }
-    if (signal?.aborted) throw interrupted(what, signal);
-    let sending!: Sending;
+    if (signal?.aborted) throw interruptError(action, signal);
+    let message!: QueuedMessage;
     const taken = new Promise<void>((resolve, reject) => {
-      sending = { data: data.slice(), withdrawn: false, resolve, reject };
+      message = { data: data.slice(), withdrawn: false, resolve, reject };
     });
-    this.#waiting.push(sending);
+    this.#waiting.push(message);
     this.#bytes += queuedBytesOf(data.length);
     if (!this.#pumping) this.empty = this.#pump();
-    await interruptible(taken, signal, what, () => sending.withdrawn = true);
+    await interruptible(taken, signal, action, () => message.withdrawn = true);
   }
 
-  /** Nothing can be sent any more. */
+  /** Rejects all messages that wait. Nothing can be sent afterwards. */
   end(error: SamError): void {
     this.#ended = error;
     for (const { reject } of this.#waiting.splice(0)) reject(error);
@@ -86,9 +85,9 @@ export class Outbox {
     this.#pumping = false;
   }
 
-  /** The next messages, as many as are handed over at once; they wait until they are settled. */
-  #batch(): Sending[] {
-    const batch: Sending[] = [];
+  /** Returns the next batch of messages. Their bytes count as waiting until `#settle`. */
+  #batch(): QueuedMessage[] {
+    const batch: QueuedMessage[] = [];
     for (let bytes = 0; bytes < batchBytes;) {
       const next = this.#waiting.shift();
       if (!next) break;
@@ -101,8 +100,8 @@ export class Outbox {
     return batch;
   }
 
-  /** The first `count` of a batch need not wait any longer. */
-  #settle(batch: Sending[], count: number, error?: SamError): void {
+  /** Settles the first `count` messages of a batch. */
+  #settle(batch: QueuedMessage[], count: number, error?: SamError): void {
     for (const { data, resolve, reject } of batch.splice(0, count)) {
       this.#bytes -= queuedBytesOf(data.length);
       if (error) reject(error);
@@ -111,22 +110,22 @@ export class Outbox {
   }
 }
 
-function interrupted(what: string, { reason: cause }: AbortSignal): SamError {
-  return new SamError("INTERRUPT", `${what} was ended by its AbortSignal`, { cause });
+function interruptError(action: string, { reason: cause }: AbortSignal): SamError {
+  return new SamError("INTERRUPT", `${action} was ended by its AbortSignal`, { cause });
 }
 
-/** Settled as `promise` is, or rejected with INTERRUPT, after `withdraw()`, when `signal` is aborted before. */
+/** Settles as `promise` does. If `signal` is aborted first, calls `withdraw()` and rejects with INTERRUPT. */
 export function interruptible<T>(
   promise: Promise<T>,
   signal: AbortSignal | undefined,
-  what: string,
+  action: string,
   withdraw: () => void = () => {},
 ): Promise<T> {
   if (!signal) return promise;
   return new Promise((resolve, reject) => {
     const interrupt = () => {
       withdraw();
-      reject(interrupted(what, signal));
+      reject(interruptError(action, signal));
     };
     signal.addEventListener("abort", interrupt);
     promise.then(resolve, reject).finally(() => signal.removeEventListener("abort", interrupt));

@@ -1,24 +1,24 @@
-/** Closed process groups, as their members see them: who is there, and messages that all get in one order. */
+/** The types of closed process groups: members, events and messages. */
 
 /** A process in a group. */
 export interface GroupMember {
-  /** The node it runs on, as in `corosync.conf`. */
+  /** The id of the node that it runs on, as in `corosync.conf`. */
   readonly nodeId: number;
-  /** Its process id there. */
+  /** Its process id on that node. */
   readonly pid: number;
 }
 
-/** A process that is no longer in the group, and why. */
+/** A process that is no longer in the group, and the reason. */
 export interface GroupLeaver extends GroupMember {
-  /** It left; its node, or the way to it, is down; it ended without leaving. */
+  /** `leave`: it left. `node`: its node, or the network to it, is down. `process`: it ended without leaving. */
   readonly reason: "leave" | "node" | "process";
 }
 
-/** Something that happened in a group. All members that stay together see the same, in the same order. */
+/** An event in a group. All members that stay together see the same events in the same order. */
 export type GroupEvent =
-  /** A message; one's own come too, at their place in the order. */
+  /** A message. A member also receives its own messages, at their place in the order. */
   | { readonly type: "message"; readonly from: GroupMember; readonly data: Uint8Array }
-  /** Processes came or went. The first event of each member is the one by which it came. */
+  /** Processes joined or left. The first event of each member is its own join. */
   | {
     readonly type: "members";
     readonly members: readonly GroupMember[];
@@ -26,57 +26,59 @@ export type GroupEvent =
     readonly left: readonly GroupLeaver[];
   };
 
-/** How to join. */
+/** Options of `corosyncGroup`. */
 export interface GroupOptions {
-  /** Ends the attempt with INTERRUPT. The membership that came of it is not ended by it: see `leave`. */
+  /** Ends the attempt to join, with INTERRUPT. It does not end a membership that exists: see `leave`. */
   readonly signal?: AbortSignal;
   /**
-   * How many bytes may wait for their reader, and how many for Corosync to take them. A member that reads too slowly
-   * leaves the group rather than miss a message: its events end with TOO_BIG. 64 bytes are added for each message.
-   * Default 64 MiB.
+   * Maximum number of bytes that wait for the reader of events, and of bytes that wait to be sent. Each message counts 64
+   * bytes more than its size. A member that reads too slowly leaves the group instead of missing a message, and its
+   * events end with TOO_BIG. Default 64 MiB.
    */
   readonly maxQueuedBytes?: number;
 }
 
-/** How to send. */
+/** Options of `send`. */
 export interface SendOptions {
-  /** Ends the wait with INTERRUPT; a message that Corosync was just being given may still be sent. */
+  /** Ends the wait with INTERRUPT. The message may still be sent, if it was already on its way to Corosync. */
   readonly signal?: AbortSignal;
 }
 
 /**
- * The membership of this process in a group; made by `corosyncGroup`. It ends by `leave()`, or when the daemon does: then
- * calls and events fail with LIBRARY, and a new call of `corosyncGroup` joins again, as a new member.
+ * The membership of this process in a group; made by `corosyncGroup`. It ends by `leave()`, or when the daemon ends. In the
+ * latter case calls and events fail with LIBRARY, and a new call of `corosyncGroup` joins again, as a new member.
  */
 export interface CorosyncGroup {
-  /** The group's name. */
+  /** The name of the group. */
   readonly name: string;
-  /** This process. */
+  /** This process as a member. */
   readonly self: GroupMember;
-  /** Who is in the group, as of the last change that has arrived (which may not have been read yet). */
+  /** The present members, as of the last change that has arrived. The reader of events may not have read it yet. */
   readonly members: readonly GroupMember[];
-  /** The largest message, in bytes; Corosync's own limit, a little below 1 MiB. */
+  /** The size limit of a message in bytes. It is Corosync's own limit, a little below 1 MiB. */
   readonly maxMessageBytes: number;
   /**
-   * What happens, from the moment of joining on, in the order that all members see. For one reader; what it does not read
-   * waits, up to `maxQueuedBytes`. Ends after `leave()`. Throws LIBRARY when the daemon is gone, TOO_BIG when too much
-   * waited; a second call throws BAD_HANDLE.
+   * Returns the events since this process joined, in the order that all members see. Events wait for the reader, up to
+   * `maxQueuedBytes`. The iteration ends after `leave()`. It throws LIBRARY if the daemon is gone, and TOO_BIG if too much
+   * waited. There can be one reader only: a second call throws BAD_HANDLE.
    */
   events(): AsyncIterableIterator<GroupEvent>;
   /**
-   * Sends a message to all members, this one included, in agreed order: every member gets all messages in the same order,
-   * and each at the same place between changes of membership. Resolved when Corosync has taken the message, which may take
-   * as long as others are slow (flow control); messages of one member keep their order. It is delivered when it comes back
-   * by `events()`; a member that is cut off may see its own messages come back that nobody else gets.
-   * Rejects with INVALID_PARAM, TOO_BIG (over `maxMessageBytes`), TRY_AGAIN (`maxQueuedBytes` wait already: await each
-   * call), INTERRUPT, BAD_HANDLE (left), LIBRARY (the daemon is gone). Source: `cpg_mcast_joined(3)`.
+   * Sends a message to all members, including this one. Every member receives all messages in the same order, at the same
+   * place between changes of membership; the messages of one member keep their order. Resolves when Corosync has taken
+   * the message, which takes longer while other members are slow (flow control). The message is delivered when it comes
+   * back by `events()`. A member that is cut off may see its own messages come back although no other member receives
+   * them.
+   *
+   * Rejects with INVALID_PARAM, TOO_BIG (more than `maxMessageBytes`), TRY_AGAIN (`maxQueuedBytes` already wait: await each
+   * call), INTERRUPT, BAD_HANDLE (the group was left) or LIBRARY (the daemon is gone). Source: `cpg_mcast_joined(3)`.
    */
   send(data: Uint8Array, options?: SendOptions): Promise<void>;
   /**
-   * Leaves, after what was sent before; resolved when the group has seen it, or after a second with a daemon that does not
-   * answer. Never rejects. Source: `cpg_leave(3)`.
+   * Leaves the group after all earlier messages were sent. Resolves when the group has seen it, or after one second if
+   * the daemon does not answer. Never rejects. Source: `cpg_leave(3)`.
    */
   leave(): Promise<void>;
-  /** Leaves. */
+  /** Leaves the group, as `leave()` does. */
   [Symbol.asyncDispose](): Promise<void>;
 }

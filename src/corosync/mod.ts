@@ -1,6 +1,6 @@
 /**
- * The cluster of a real Corosync, for the options `quorum` and `clusterMap`. What it needs is loaded when it is used, in the
- * server; a program that does not import this module carries nothing of it.
+ * Corosync for the options `quorum` and `clusterMap`, and process groups. The libraries are loaded in the SAM server, and
+ * only when they are used.
  *
  * ```ts cluster
  * import { initialize } from "@x/sam";
@@ -33,16 +33,18 @@ export type {
   SendOptions,
 } from "./group_types.ts";
 
-/** How Corosync's quorum is watched. */
+/** Options of `corosyncQuorum`. */
 export interface CorosyncQuorumOptions {
-  /** A daemon that has not answered for so many milliseconds counts as lost, and quorum with it. 100 to 2^31-1, default 2000. */
+  /** Milliseconds without an answer of the daemon after which quorum counts as lost. 100 to 2^31-1, default 2000. */
   readonly answerTimeout?: number;
 }
 
 /**
- * Corosync's quorum, by libquorum (Debian: `libquorum5`). Quorum is lost when the daemon says so, when it ends, and when it
- * has not answered for `answerTimeout`; it is regained when the daemon, or its successor, says so; after a silence when it tells
- * of a new membership, or has answered for 10 seconds. A daemon that is not up yet is waited for.
+ * Watches Corosync's quorum, by libquorum (Debian: `libquorum5`). Pass the result as the option `quorum`.
+ *
+ * Quorum is lost when the daemon says so, when the daemon ends, and when it has not answered for `answerTimeout`. Quorum
+ * is back when the daemon, or its successor, says so. After a silence, quorum is back when the daemon reports a new
+ * membership, or has answered for 10 seconds. If the daemon is not running yet, `start()` waits for it.
  *
  * ```ts
  * import { corosyncQuorum } from "@x/sam/corosync";
@@ -51,9 +53,9 @@ export interface CorosyncQuorumOptions {
  * console.log(options);
  * ```
  *
- * Throws INVALID_PARAM. What `start()` rejects with when it cannot work here: NOT_SUPPORTED (not Linux; Node before 26 without
- * the package koffi), ACCESS (Deno without `--allow-ffi`; a user whom Corosync does not serve), LIBRARY (libquorum is missing).
- * Source: `SAM_RECOVERY_POLICY_QUORUM` of `sam_initialize(3)`.
+ * Throws INVALID_PARAM. If Corosync cannot be used here, `start()` rejects with NOT_SUPPORTED (not Linux; Node before 26
+ * without the package koffi), ACCESS (Deno without `--allow-ffi`; a user whom Corosync does not serve) or LIBRARY
+ * (libquorum is missing). Source: `SAM_RECOVERY_POLICY_QUORUM` of `sam_initialize(3)`.
  */
 export function corosyncQuorum(options: CorosyncQuorumOptions = {}): QuorumSource {
   const given = checkObject("options", options, ["answerTimeout"]);
@@ -67,8 +69,9 @@ export function corosyncQuorum(options: CorosyncQuorumOptions = {}): QuorumSourc
 }
 
 /**
- * Corosync's cluster map, by libcmap (Debian: `libcmap4`): the keys `resources.process.PID.…`, as libsam writes them. They are
- * set again when the daemon comes back.
+ * Publishes the state of a program in Corosync's cluster map, by libcmap (Debian: `libcmap4`). Pass the result as the
+ * option `clusterMap`. The keys are `resources.process.PID.…`, with the names and values of libsam. When the daemon comes
+ * back, all keys are set again.
  *
  * ```ts
  * import { corosyncClusterMap } from "@x/sam/corosync";
@@ -77,8 +80,8 @@ export function corosyncQuorum(options: CorosyncQuorumOptions = {}): QuorumSourc
  * console.log(options);
  * ```
  *
- * Its calls reject with TRY_AGAIN while the daemon is away (what was set is remembered), and with what `corosyncQuorum` names.
- * Source: `SAM_RECOVERY_POLICY_CMAP` of `sam_initialize(3)`.
+ * Its calls reject with TRY_AGAIN while the daemon is away (it remembers the keys that were set), and with NOT_SUPPORTED,
+ * ACCESS or LIBRARY for the reasons named at `corosyncQuorum`. Source: `SAM_RECOVERY_POLICY_CMAP` of `sam_initialize(3)`.
  */
 export function corosyncClusterMap(): ClusterMap {
   let opening: Promise<Required<ClusterMap>> | undefined;
@@ -95,16 +98,16 @@ export function corosyncClusterMap(): ClusterMap {
     async close() {
       const map = opening;
       opening = undefined;
-      closing.abort(); // also where a frozen daemon keeps it from being opened
+      closing.abort(); // also ends an attempt to open the map of a frozen daemon
       closing = new AbortController();
-      await (await map?.catch(() => undefined))?.close(); // one that was never opened has said so
+      await (await map?.catch(() => undefined))?.close(); // the caller already knows that opening failed
     },
   };
 }
 
 /**
- * Joins a group of processes on the nodes of a Corosync cluster; resolved as soon as this process is a member. A process
- * may be in many groups, and once in each.
+ * Joins a group of processes on the nodes of a Corosync cluster. Resolves as soon as this process is a member. A process
+ * can be in many groups, but only once in each.
  *
  * ```ts cluster
  * import { corosyncGroup } from "@x/sam/corosync";
@@ -117,9 +120,17 @@ export function corosyncClusterMap(): ClusterMap {
  * }
  * ```
  *
- * Rejects with INVALID_PARAM, BAD_HANDLE (in the group already), INTERRUPT, TRY_AGAIN (the daemon is not up), ACCESS (the daemon serves root and whom
- * `uidgid.d` names; Deno without `--allow-ffi`), LIBRARY (libcpg is missing), NOT_SUPPORTED (Node before 26 without the
- * package koffi; not Linux). Pending while the daemon does not answer: give a signal.
+ * Stays pending while the daemon does not answer, so pass a signal. Rejects with
+ *
+ * - INVALID_PARAM
+ * - BAD_HANDLE: this process is already in the group
+ * - INTERRUPT: the signal was aborted
+ * - TRY_AGAIN: the daemon is not running
+ * - ACCESS: the daemon does not serve this user (it serves root, and the users named in `uidgid.d`), or Deno lacks
+ *   `--allow-ffi`
+ * - LIBRARY: libcpg is missing
+ * - NOT_SUPPORTED: not Linux, or Node before 26 without the package koffi
+ *
  * Source: `cpg_model_initialize(3)`, `cpg_join(3)`.
  */
 export async function corosyncGroup(

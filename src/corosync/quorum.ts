@@ -1,22 +1,23 @@
-/** Corosync's quorum, watched: what the daemon tells, and whether it still answers. */
+/** Watches Corosync's quorum: listens to the daemon, and checks that the daemon still answers. */
 import { SamError } from "../errors.ts";
 import { loadRuntime } from "../runtime/load.ts";
 import { connect } from "./daemon/connection.ts";
 import type { QuorumEvent } from "./daemon/quorum_service.ts";
 
-/** The daemon is asked so often within the time that it has for an answer. */
-const questions = 4;
-/** Until it has answered for the first time, the thread that asks is being started, which takes long on a busy machine. */
-const patience = 10;
+/** The number of probes within `answerTimeout`. */
+const probesPerTimeout = 4;
+/** The time limit for the first answer, in `answerTimeout`s. The thread starts first, which takes long on a busy machine. */
+const firstAnswerFactor = 10;
 /**
- * A daemon that was frozen says what held before, until it notices that its token is lost (by default 3 to 4 seconds on up to
- * three nodes) and has looked for the others (consensus: 1.2 times as long). It is doubted for both and a moment, and no less
- * than this.
+ * The shortest time for which answers do not count after the daemon was silent. A daemon that was frozen reports the
+ * state from before until it notices that its token is lost (by default after 3 to 4 seconds on up to three nodes) and
+ * has looked for the other nodes (consensus, 1.2 times as long). If token and consensus plus `marginMs` take longer, that
+ * time applies.
  */
 const leastDoubtMs = 10_000;
-const momentMs = 2000;
+const marginMs = 2000;
 
-/** Watches until the returned function is called. */
+/** Watches quorum until the returned function is called. */
 export async function watchQuorum(
   answerTimeout: number,
   onChange: (quorate: boolean) => void,
@@ -24,40 +25,41 @@ export async function watchQuorum(
 ): Promise<() => Promise<void>> {
   const runtime = await loadRuntime();
   let reported: boolean | null = null;
-  let told: boolean | null = null; // by the daemon
-  let waiting = false;
+  /** The last state that the daemon reported. */
+  let daemonSays: boolean | null = null;
+  let isWaiting = false;
   let missed = 0;
-  let limit = patience * questions;
-  /** After a silence, so many more answers have to come before quorum counts, unless the daemon tells of a change. */
-  let doubt = 0;
+  let limit = firstAnswerFactor * probesPerTimeout;
+  /** The number of answers after a silence that do not count yet. A change reported by the daemon ends this. */
+  let doubtedAnswers = 0;
   const ending = new AbortController();
   const report = () => {
-    const quorate = missed >= limit || doubt > 0 ? false : told;
+    const quorate = missed >= limit || doubtedAnswers > 0 ? false : daemonSays;
     if (ending.signal.aborted || quorate === null || quorate === reported) return;
     reported = quorate;
     onChange(quorate);
   };
-  const tell = (quorate: boolean) => {
-    told = quorate;
-    doubt = 0;
+  const setState = (quorate: boolean) => {
+    daemonSays = quorate;
+    doubtedAnswers = 0;
     report();
   };
   const connection = await connect("quorum", {
-    event: (event) => tell((event as QuorumEvent).quorate),
+    event: (event) => setState((event as QuorumEvent).quorate),
     away(error) {
       if (!ending.signal.aborted) onProblem(error);
-      tell(false);
+      setState(false);
     },
   });
 
-  const answersIn = (ms: number) => Math.ceil(ms * questions / answerTimeout) + 1;
-  // Counted in questions, not by the clock: a process that was stopped has not asked meanwhile, and blames nobody.
-  const ask = () => {
-    cancel = runtime.schedule(ask, answerTimeout / questions, false);
-    if (waiting) {
+  const answersIn = (ms: number) => Math.ceil(ms * probesPerTimeout / answerTimeout) + 1;
+  // Silence is counted in probes, not by the clock: while this process was stopped, it sent no probes either.
+  const probe = () => {
+    cancel = runtime.schedule(probe, answerTimeout / probesPerTimeout, false);
+    if (isWaiting) {
       if (++missed === limit) {
-        if (doubt === 0) {
-          const silentMs = answerTimeout * (limit > questions ? patience : 1);
+        if (doubtedAnswers === 0) {
+          const silentMs = answerTimeout * (limit > probesPerTimeout ? firstAnswerFactor : 1);
           onProblem(
             new SamError(
               "TIMEOUT",
@@ -65,31 +67,33 @@ export async function watchQuorum(
             ),
           );
         }
-        doubt = answersIn(leastDoubtMs);
+        doubtedAnswers = answersIn(leastDoubtMs);
         regroupTime(ending.signal).then((ms) => {
-          if (doubt > 0) doubt = Math.max(doubt, answersIn(ms + momentMs));
-        }, () => {}); // there is no libcmap, or the daemon has ended: what is new is told
+          if (doubtedAnswers > 0) {
+            doubtedAnswers = Math.max(doubtedAnswers, answersIn(ms + marginMs));
+          }
+        }, () => {}); // without libcmap the default stays; the end of the daemon is reported elsewhere
         report();
         onSilence();
       }
       return;
     }
-    waiting = true;
+    isWaiting = true;
     const settled = () => {
-      waiting = false;
+      isWaiting = false;
       missed = 0;
-      limit = questions - 1;
+      limit = probesPerTimeout - 1;
       report();
     };
     connection.request("probe", undefined, false).then(() => {
-      if (doubt > 0) doubt--;
+      if (doubtedAnswers > 0) doubtedAnswers--;
       settled();
-    }, settled); // it is not the daemon that refuses
+    }, settled); // a rejection is not silence: the daemon is away, which `away` has reported
   };
   let onSilence = () => {};
   const silence = new Promise<void>((resolve) => onSilence = resolve);
   let cancel = () => {};
-  ask();
+  probe();
   const end = async () => {
     ending.abort();
     cancel();
@@ -104,7 +108,7 @@ export async function watchQuorum(
   return end;
 }
 
-/** The token and the consensus of the daemon, in milliseconds: asked while it is silent, it answers when it answers again. */
+/** Reads the daemon's token and consensus timeouts, in milliseconds. A silent daemon answers when it runs again. */
 async function regroupTime(signal: AbortSignal): Promise<number> {
   const { tried, request, close } = await connect("clusterMap", {}, signal);
   try {

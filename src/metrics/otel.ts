@@ -37,7 +37,10 @@ export interface InstrumentOptions {
   readonly advice?: { readonly explicitBucketBoundaries: number[] };
 }
 
-/** The part of OpenTelemetry's `Meter` that SAM uses. `metrics.getMeter(…)` of `@opentelemetry/api` 1.3 or later returns one. */
+/**
+ * The part of OpenTelemetry's `Meter` that SAM uses. `metrics.getMeter(…)` of `@opentelemetry/api` 1.3 or later returns
+ * one.
+ */
 export interface MeterLike {
   /** Creates a histogram. */
   createHistogram(name: string, options: InstrumentOptions): {

@@ -1,8 +1,8 @@
 /** The files that the status page loads. */
 
 /**
- * Replaces the content of each piece that the server sends. Open details stay open. The server sends its clock every second, so
- * a longer silence means that the connection is lost.
+ * Replaces the content of each piece that the server sends. Open details stay open. The server sends its clock every
+ * second, so a longer silence means that the connection is lost.
  */
 export const script = `const get = (id) => document.getElementById(id);
 const silenceLimitMs = 5000;

@@ -1,4 +1,4 @@
-/** Connections to Corosync, for the code that uses them: one loop, in one thread, serves all connections of a process. */
+/** Opens connections to Corosync. One loop in one thread serves all connections of a process. */
 import { SamError } from "../../errors.ts";
 import type { Thread } from "../../ffi/blocking_thread.ts";
 import { startThread } from "../../ffi/start_blocking_thread.ts";
@@ -6,35 +6,35 @@ import { loadRuntime } from "../../runtime/load.ts";
 import type { Clock } from "../../runtime/runtime.ts";
 import type { LoopCommand, LoopMessage, PostedError, ServiceName } from "./loop.ts";
 
-/** What the user of a connection is told. */
+/** Receives the news of a connection. */
 export interface ConnectionSink {
-  /** The daemon answers, for the first time or again: it knows nothing of what was before. */
+  /** The daemon answers, for the first time or again. It has forgotten everything that was set before. */
   up?(): void;
-  /** It does not; it is tried again, and `up` follows. */
+  /** The daemon does not answer. SAM tries again, and `up` follows. */
   away?(error: SamError): void;
-  /** Something that the service tells. */
+  /** An event of the service. */
   event?(event: unknown): void;
 }
 
-/** A connection to one service of the daemon, made again whenever the daemon comes back. */
+/** A connection to one service of the daemon. It is opened again whenever the daemon comes back. */
 export interface Connection {
-  /** Settled when the first attempt is over; rejected where waiting would not help (ACCESS, LIBRARY, NOT_SUPPORTED). */
+  /** Settles after the first attempt to connect. Rejects if waiting would not help (ACCESS, LIBRARY, NOT_SUPPORTED). */
   readonly tried: Promise<void>;
   /**
-   * Asks the service for something. Rejects with TRY_AGAIN while the daemon is away; pending while it does not answer.
-   * With `hold` (the default) the event loop is kept alive meanwhile.
+   * Sends a request to the service. Rejects with TRY_AGAIN while the daemon is away, and stays pending while the daemon
+   * does not answer. With `hold` (the default) a pending request keeps the event loop alive.
    */
   request(name: string, argument?: unknown, hold?: boolean): Promise<unknown>;
-  /** Whether the event loop is kept alive without a request, too. */
+  /** Keeps the event loop alive even without a request, or no longer does. */
   hold(on: boolean): void;
-  /** Ends the connection, once; resolved when nothing is left of it, or its end cannot be waited for. */
+  /** Closes the connection. Resolves when its resources are released, at the latest after one second. */
   close(): Promise<void>;
 }
 
-/** A thread that a call blocks is not waited for any longer. */
+/** The time limit for the thread to close a connection. A blocked call may need longer. */
 const closeMs = 1000;
 
-/** What somebody waits for; while it is `hold`, the event loop is kept alive. */
+/** A promise that can keep the event loop alive until it is settled. */
 class Pending {
   readonly promise: Promise<unknown>;
   #resolve!: (result?: unknown) => void;
@@ -65,9 +65,9 @@ interface Open {
   closed?: Promise<void>;
 }
 
-let present: Promise<Loop> | undefined;
+let currentLoop: Promise<Loop> | undefined;
 
-/** Opens a connection, which `signal` closes. Rejects with what keeps a thread from being started. */
+/** Opens a connection until `signal` is aborted. Rejects if the thread cannot start. */
 export async function connect(
   service: ServiceName,
   sink: ConnectionSink,
@@ -82,21 +82,21 @@ export async function connect(
 
 async function open(service: ServiceName, sink: ConnectionSink): Promise<Connection> {
   for (;;) {
-    const loop = present ??= Loop.start();
+    const loop = currentLoop ??= Loop.start();
     try {
-      const { over } = await loop;
-      if (!over) return (await loop).connect(service, sink);
+      const { isOver } = await loop;
+      if (!isOver) return (await loop).connect(service, sink);
     } catch (error) {
-      if (present === loop) present = undefined;
+      if (currentLoop === loop) currentLoop = undefined;
       throw error;
     }
-    if (present === loop) present = undefined;
+    if (currentLoop === loop) currentLoop = undefined;
   }
 }
 
 class Loop {
-  /** It takes no more connections. */
-  over = false;
+  /** True if the loop accepts no more connections. */
+  isOver = false;
 
   readonly #runtime: Clock;
   #thread!: Thread;
@@ -111,12 +111,12 @@ class Loop {
 
   static async start(): Promise<Loop> {
     const loop = new Loop(await loadRuntime());
-    const extension = import.meta.url.slice(import.meta.url.lastIndexOf(".")); // .ts, or .js where it is compiled
+    const extension = import.meta.url.slice(import.meta.url.lastIndexOf(".")); // ".ts", or ".js" after compilation
     loop.#thread = await startThread(
       new URL(`./corosync_thread${extension}`, import.meta.url),
       async () => (await import("./loop.ts")).serveCorosync,
       {
-        message: (message) => loop.#hear(message as LoopMessage),
+        message: (message) => loop.#receive(message as LoopMessage),
         ended: (error) => loop.#finish(error),
       },
     );
@@ -127,7 +127,7 @@ class Loop {
   connect(service: ServiceName, sink: ConnectionSink): Connection {
     const id = ++this.#lastId;
     const open: Open = { sink, tried: this.#pending(true), requests: new Map(), held: undefined };
-    open.tried.promise.catch(() => {}); // whoever waits for it is told
+    open.tried.promise.catch(() => {}); // callers that await it still see the error
     this.#open.set(id, open);
     this.#post({ type: "connect", connection: id, service });
     return {
@@ -159,7 +159,7 @@ class Loop {
     this.#closing.set(id, closing);
     this.#post({ type: "disconnect", connection: id });
     if (this.#open.size === 0) {
-      this.over = true;
+      this.isOver = true;
       this.#thread.end();
     }
     const cancel = this.#runtime.schedule(() => closing.settle(), closeMs, true);
@@ -179,11 +179,11 @@ class Loop {
     });
   }
 
-  #hear(message: LoopMessage): void {
+  #receive(message: LoopMessage): void {
     if (message.type === "failed") return this.#fail(errorOf(message.error));
     const { connection } = message;
     if (message.type === "disconnected") {
-      if (!this.over) this.#closing.get(connection)?.settle(); // else the whole thread is waited for
+      if (!this.isOver) this.#closing.get(connection)?.settle(); // otherwise the end of the thread settles it
       return;
     }
     const open = this.#open.get(connection);
@@ -213,12 +213,12 @@ class Loop {
     if (!final) return open.tried.settle();
     this.#open.delete(id);
     this.#drop(open, error);
-    if (this.#open.size > 0 || this.over) return;
-    this.over = true;
+    if (this.#open.size > 0 || this.isOver) return;
+    this.isOver = true;
     this.#thread.end();
   }
 
-  /** Nothing of a connection will be answered any more. */
+  /** Rejects all pending requests of a connection. */
   #drop({ tried, requests }: Open, error: SamError): void {
     tried.settle(undefined, error);
     for (const pending of requests.values()) pending.settle(undefined, error);
@@ -226,14 +226,14 @@ class Loop {
   }
 
   #fail(error: SamError): void {
-    this.over = true;
+    this.isOver = true;
     for (const [id, open] of this.#open) this.#away(id, open, error, true);
   }
 
   #finish(error: unknown): void {
-    const why = error instanceof Error ? error.message : String(error ?? "it ended");
+    const why = error instanceof Error ? error.message : String(error ?? "no reason is known");
     this.#fail(
-      new SamError("LIBRARY", `the thread that talks to Corosync is gone: ${why}`, {
+      new SamError("LIBRARY", `the thread that talks to Corosync has ended: ${why}`, {
         cause: error,
       }),
     );

@@ -1,4 +1,4 @@
-/** Corosync's closed process groups, libcpg: joins one group, delivers its messages and changes, and multicasts. */
+/** Corosync's closed process groups (libcpg). Joins one group, delivers its messages and changes, and sends messages. */
 import { SamError } from "../../errors.ts";
 import type { NativeLibrary } from "../../ffi/c_library.ts";
 import {
@@ -10,14 +10,14 @@ import {
   type ServiceParts,
 } from "./service.ts";
 
-/** A member as libcpg tells it, with the reason of a change (`cpg_reason_t`). */
+/** A member as libcpg reports it, with the reason of a change (`cpg_reason_t`). */
 export interface GroupAddress {
   readonly nodeId: number;
   readonly pid: number;
   readonly reason: number;
 }
 
-/** What the service tells, in the order in which all members see it. */
+/** The events of the service, in the order in which all members see them. */
 export type GroupServiceEvent =
   | {
     readonly type: "message";
@@ -31,17 +31,17 @@ export type GroupServiceEvent =
     readonly left: readonly GroupAddress[];
     readonly joined: readonly GroupAddress[];
   }
-  /** More waits to be taken than is allowed: the group was left, and nothing more comes. */
+  /** More bytes wait for the reader than are allowed. The service has left the group, and sends no more events. */
   | { readonly type: "overflow" };
 
 /** The argument of the request `join`. */
 export interface GroupJoin {
   readonly name: Uint8Array;
-  /** So many bytes may wait to be taken. */
+  /** Maximum number of bytes that wait for the reader. */
   readonly maxQueuedBytes: number;
 }
 
-/** What `join` answers. */
+/** The result of the request `join`. */
 export interface GroupJoined {
   readonly nodeId: number;
   readonly maxMessageBytes: number;
@@ -49,7 +49,7 @@ export interface GroupJoined {
 
 /** `CPG_MAX_NAME_LENGTH` */
 export const maxNameBytes = 128;
-/** What a message of so many bytes counts while it waits. */
+/** The number of bytes that a message counts while it waits. */
 export function queuedBytesOf(messageBytes: number): number {
   return messageBytes + 64;
 }
@@ -61,9 +61,12 @@ const exists = 14;
 const modelV1 = 1;
 const agreed = 2;
 const addressBytes = 12;
-const partsAt = ownAt; // one struct iovec
-const modelAt = 32; // cpg_model_v1_data_t
-const nameAt = 72; // struct cpg_name
+/** The offset of one `struct iovec`. */
+const partsAt = ownAt;
+/** The offset of a `cpg_model_v1_data_t`. */
+const modelAt = 32;
+/** The offset of a `struct cpg_name`. */
+const nameAt = 72;
 const dataAt = 256;
 const dataBytes = 1 << 20;
 const library = {
@@ -102,12 +105,12 @@ class GroupService extends LibraryService<keyof typeof library.calls> {
     this.#emit = emit;
     this.#libc = native.open("libc.so.6", libc);
     const delivered = this.callback(
-      ["u64", "u64", "u32", "u32", "u64", "u64"], // handle, group, node, process, message, its length
+      ["u64", "u64", "u32", "u32", "u64", "u64"], // handle, group, node, process, message and its length
       (_handle, _group, nodeId, pid, message, length) =>
         this.#deliver(Number(nodeId), Number(pid), BigInt(message!), Number(length)),
     );
     const changed = this.callback(
-      // handle, group, and three lists with their lengths: members, left, joined
+      // handle, group, and three lists with their lengths: members, left and joined
       ["u64", "u64", "u64", "u64", "u64", "u64", "u64", "u64"],
       (_handle, _group, members, memberCount, left, leftCount, joined, joinedCount) => {
         if (this.#overflow !== "no") return;
@@ -136,7 +139,7 @@ class GroupService extends LibraryService<keyof typeof library.calls> {
     await super.dispatch();
     if (this.#overflow !== "noticed") return;
     this.#overflow = "reported";
-    await this.#leave().catch(() => {}); // the owner closes the connection, which leaves the group, too
+    await this.#leave().catch(() => {}); // the owner then closes the connection, which leaves the group, too
     this.#emit({ type: "overflow" });
   }
 
@@ -174,7 +177,7 @@ class GroupService extends LibraryService<keyof typeof library.calls> {
     return { nodeId, maxMessageBytes: this.#maxMessageBytes };
   }
 
-  /** Multicasts messages until one is refused for now; returns how many were taken. */
+  /** Sends messages until Corosync refuses one for now. Returns the number of messages that were taken. */
   async #send(messages: readonly Uint8Array[]): Promise<number> {
     for (const [index, message] of messages.entries()) {
       this.#data.set(message);
@@ -208,7 +211,7 @@ class GroupService extends LibraryService<keyof typeof library.calls> {
     });
   }
 
-  /** Copies what a callback was given, which is gone when the callback returns; piece by piece, as it may be longer than ours. */
+  /** Copies the data of a callback, which is freed when the callback returns. Copies in pieces of our buffer's size. */
   #fetch(from: bigint, count: number): Uint8Array<ArrayBuffer> {
     const all = new Uint8Array(count);
     for (let done = 0; done < count; done += dataBytes) {

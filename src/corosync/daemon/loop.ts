@@ -1,6 +1,6 @@
 /**
- * The loop that talks to Corosync's daemon, in a place where calls may block: it connects each service, waits for what the
- * daemon says and for what the owner asks, and connects again when the daemon has gone.
+ * The loop that talks to Corosync's daemon. It runs where calls may block. It connects each service, waits for events of
+ * the daemon and commands of the owner, and connects again when the daemon was gone.
  */
 import { SamError, type SamErrorCode } from "../../errors.ts";
 import { allocate, type Memory } from "../../ffi/c_memory.ts";
@@ -12,7 +12,7 @@ import { groupService } from "./group_service.ts";
 import { clusterMapService } from "./map_service.ts";
 import { quorumService } from "./quorum_service.ts";
 
-/** The services there are. */
+/** The services of the daemon. */
 export type ServiceName = "quorum" | "clusterMap" | "group";
 
 const services: Readonly<Record<ServiceName, ServiceMaker>> = {
@@ -21,13 +21,13 @@ const services: Readonly<Record<ServiceName, ServiceMaker>> = {
   group: groupService,
 };
 
-/** An error on its way between threads. */
+/** An error in the form in which threads send it to each other. */
 export interface PostedError {
   readonly code: SamErrorCode;
   readonly message: string;
 }
 
-/** What the owner says. Connections have numbers of its choice. */
+/** A command of the owner, which chooses the numbers of connections. */
 export type LoopCommand =
   | { readonly type: "connect"; readonly connection: number; readonly service: ServiceName }
   | {
@@ -39,11 +39,11 @@ export type LoopCommand =
   }
   | { readonly type: "disconnect"; readonly connection: number };
 
-/** What the owner is told. */
+/** A message to the owner. */
 export type LoopMessage =
   /** The daemon answers. */
   | { readonly type: "up"; readonly connection: number }
-  /** It does not; it is tried again, unless this is `final`. */
+  /** The daemon does not answer. The loop tries again, unless this is `final`. */
   | {
     readonly type: "away";
     readonly connection: number;
@@ -59,12 +59,12 @@ export type LoopMessage =
     readonly error?: PostedError;
   }
   | { readonly type: "disconnected"; readonly connection: number }
-  /** Nothing of it is possible here. */
+  /** The loop cannot run here. */
   | { readonly type: "failed"; readonly error: PostedError };
 
-/** A daemon that is away is looked for so often. */
+/** The pause between attempts to connect. */
 const retryMs = 200;
-/** Errors that waiting does not mend. */
+/** The errors for which waiting does not help. */
 const lasting: readonly SamErrorCode[] = ["ACCESS", "NOT_SUPPORTED"];
 
 const wakeFlags = 0o2004000; // EFD_CLOEXEC | EFD_NONBLOCK
@@ -74,7 +74,7 @@ const maxConnections = 62;
 const scratchAt = pollBytes * (1 + maxConnections);
 const noAnswer: PostedError = {
   code: "TRY_AGAIN",
-  message: "Corosync does not answer: is it running? It is tried again",
+  message: "Corosync does not answer: is it running? SAM tries again",
 };
 
 interface Connection {
@@ -82,11 +82,11 @@ interface Connection {
   readonly service: Service;
   up: boolean;
   retryAt: number;
-  /** The owner was told that it is away. */
-  told: boolean;
+  /** True if the owner knows that the daemon is away. */
+  isReportedAway: boolean;
 }
 
-/** Runs until the owner ends it. */
+/** Runs the loop until the owner ends it. */
 export async function serveCorosync(port: ThreadPort): Promise<void> {
   let loop: Loop;
   try {
@@ -146,13 +146,13 @@ class Loop {
     this.#libc.close();
   }
 
-  /** Waits for something to do, and does what the daemon asks for; true when it is the end. */
+  /** Waits for something to do, and dispatches events of the daemon. Returns true if the loop should end. */
   async #wait(): Promise<boolean> {
     const { view, address } = this.#memory;
     const up = [...this.#connections.values()].filter((connection) => connection.up);
     [this.#wake, ...up.map(({ service }) => service.descriptor)].forEach((descriptor, at) => {
       view.setInt32(at * pollBytes, descriptor, little);
-      view.setInt32(at * pollBytes + 4, pollIn, little); // events, and no revents yet
+      view.setInt32(at * pollBytes + 4, pollIn, little); // sets `events` and clears `revents`
     });
     const retries = [...this.#connections.values()].filter(({ up }) => !up)
       .map(({ retryAt }) => retryAt - performance.now());
@@ -162,7 +162,7 @@ class Loop {
       BigInt(1 + up.length),
       waitMs === Infinity ? -1 : Math.max(0, Math.ceil(waitMs)),
     );
-    // Read at once: on Deno, where the loop shares its thread, memory may be used anew after each call that waits.
+    // Read the result at once: on Deno the loop shares its thread, and a later call may reuse the memory.
     const ready = [undefined, ...up].filter((_, at) =>
       view.getUint16(at * pollBytes + 6, little) !== 0
     );
@@ -172,7 +172,7 @@ class Loop {
     return false;
   }
 
-  /** Takes the wake-ups that have come; true where the end is among them. */
+  /** Reads the wake-ups that have arrived. Returns true if one of them is the end. */
   #isFarewell(): boolean {
     const { view, address } = this.#memory;
     view.setBigUint64(scratchAt, 0n, little);
@@ -192,10 +192,13 @@ class Loop {
   }
 
   #add(id: number, name: ServiceName): void {
-    const connection = { id, up: false, retryAt: 0, told: false };
+    const connection = { id, up: false, retryAt: 0, isReportedAway: false };
     try {
       if (this.#connections.size >= maxConnections) {
-        throw new SamError("TRY_AGAIN", `there are ${maxConnections} connections to Corosync`);
+        throw new SamError(
+          "TRY_AGAIN",
+          `this process already has ${maxConnections} connections to Corosync: close one of them first`,
+        );
       }
       const service = services[name]({
         native: this.#native,
@@ -209,7 +212,7 @@ class Loop {
         final: true,
         error: error instanceof SamError ? posted(error) : {
           code: "LIBRARY",
-          message: `Corosync's library cannot be loaded; is it installed? ${messageOf(error)}`,
+          message: `cannot load Corosync's library: is it installed? ${messageOf(error)}`,
         },
       });
     }
@@ -219,7 +222,7 @@ class Loop {
     try {
       await connection.service.connect();
       connection.up = true;
-      connection.told = false;
+      connection.isReportedAway = false;
       this.#post({ type: "up", connection: connection.id });
     } catch (error) {
       this.#away(connection, error, "Corosync does not answer");
@@ -246,15 +249,19 @@ class Loop {
     if (final) this.#connections.delete(connection.id);
     if (final) connection.service.close();
     connection.retryAt = performance.now() + retryMs;
-    if (connection.told && !final) return;
-    connection.told = true;
+    if (connection.isReportedAway && !final) return;
+    connection.isReportedAway = true;
     this.#post({
       type: "away",
       connection: connection.id,
       final,
       error: final
-        ? { code, message: `Corosync refuses: ${message}; it serves root and whom uidgid.d names` }
-        : { code: "TRY_AGAIN", message: `${what} (${message}): is it running? It is tried again` },
+        ? {
+          code,
+          message:
+            `Corosync refuses: ${message}; it serves root, and the users and groups in /etc/corosync/uidgid.d`,
+        }
+        : { code: "TRY_AGAIN", message: `${what} (${message}): is it running? SAM tries again` },
     });
   }
 
@@ -274,7 +281,7 @@ class Loop {
     }
   }
 
-  /** CLOCK_MONOTONIC in nanoseconds, by which Corosync tells the time. */
+  /** Returns CLOCK_MONOTONIC, which is Corosync's clock, in nanoseconds. */
   #now(): bigint {
     const { view, address } = this.#memory;
     this.#libc.functions.clock_gettime(1, address + BigInt(scratchAt));

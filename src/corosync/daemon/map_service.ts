@@ -1,4 +1,4 @@
-/** Corosync's cluster map, libcmap: sets and deletes keys, and reads numbers. */
+/** Corosync's cluster map (libcmap). Sets and deletes keys, and reads numbers. */
 import { SamError } from "../../errors.ts";
 import {
   csNotExist,
@@ -23,7 +23,7 @@ const minKeyLength = 3;
 /** `CMAP_TRACK_DELETE` */
 const trackDelete = 1;
 const keyAt = ownAt;
-/** `CMAP_KEYNAME_MAXLEN`, and the zero after it. */
+/** `CMAP_KEYNAME_MAXLEN` plus the terminating zero. */
 const keyBytes = 256;
 const valueAt = keyAt + keyBytes;
 const valueBytes = 16_384;
@@ -50,9 +50,9 @@ export function clusterMapService({ native }: ServiceParts): Service {
 }
 
 class ClusterMapService extends LibraryService<keyof typeof library.calls> {
-  /** Tracks `name.`, where there is never a key: it is not called. */
+  /** A callback for changes of `name.`, which never happen because no key has that name. */
   readonly #tracked = this.callback([], () => {});
-  /** The nodes of the daemon's tree that are held. */
+  /** The nodes of the daemon's tree that `#hold` holds. */
   readonly #held = new Set<string>();
 
   connect(): Promise<void> {
@@ -70,7 +70,7 @@ class ClusterMapService extends LibraryService<keyof typeof library.calls> {
   }
 
   override async disconnect(): Promise<void> {
-    this.#held.clear(); // the daemon's end of the connection lets go
+    this.#held.clear(); // the daemon releases them when the connection ends
     await super.disconnect();
   }
 
@@ -85,9 +85,9 @@ class ClusterMapService extends LibraryService<keyof typeof library.calls> {
   }
 
   /**
-   * Has the daemon make a node of its tree for what keys have in common, `name.`, and hold it. Without it the second key
-   * splits the node of the first, and libqb then counts a reader that stands there as one of that node for ever: the first
-   * key can be deleted no more, whatever cmap_delete() says.
+   * Makes the daemon create and hold a node in its tree for the common prefix of the keys, `name.`. Without it, the
+   * second key splits the node of the first one. If a reader stands at that node, libqb then counts that reader forever,
+   * and the first key can never be deleted, although cmap_delete() reports success.
    */
   async #hold(key: string): Promise<void> {
     const name = key.slice(0, key.lastIndexOf(".") + 1);
@@ -102,13 +102,13 @@ class ClusterMapService extends LibraryService<keyof typeof library.calls> {
     this.#put(key, keyAt, keyBytes, `the key "${key}"`);
   }
 
-  /** Puts a text, and a zero after it, into memory; returns its length. */
+  /** Writes a text with a terminating zero into memory. Returns its length without the zero. */
   #put(text: string, offset: number, room: number, what: string): number {
     const encoded = new TextEncoder().encode(text);
     if (encoded.length >= room || encoded.includes(0)) {
       throw new SamError(
         "INVALID_PARAM",
-        `${what} has ${encoded.length} bytes; it may have up to ${room - 1}, without a zero byte`,
+        `${what} has ${encoded.length} bytes: it may have at most ${room - 1}, and no zero byte`,
       );
     }
     this.bytes.set(encoded, offset);

@@ -1,4 +1,4 @@
-/** Corosync's quorum service, libquorum: tells whether the cluster is quorate, first and at each change. */
+/** Corosync's quorum service (libquorum). Reports if the cluster is quorate, at first and at each change. */
 import {
   LibraryService,
   little,
@@ -8,7 +8,7 @@ import {
   type ServiceParts,
 } from "./service.ts";
 
-/** What it tells, and what `probe` answers. */
+/** The event of the service, and the answer to `probe`. */
 export interface QuorumEvent {
   readonly quorate: boolean;
 }
@@ -22,7 +22,7 @@ const library = {
     trackstart: { parameters: ["u64", "u32"], result: "i32", blocks: true },
     getquorate: { parameters: ["u64", "u64"], result: "i32", blocks: true },
   },
-  ownBytes: 8, // the one callback
+  ownBytes: 8, // one callback
 } as const;
 
 /** Connects to the quorum service. */
@@ -45,13 +45,13 @@ class QuorumService extends LibraryService<keyof typeof library.calls> {
 
   connect(): Promise<void> {
     return this.initializeBy("initialize", [this.at(ownAt), this.at(numberAt)], async () => {
-      const first = await this.request(); // before the tracking, so that what that brings is always newer
+      const first = await this.request(); // before the tracking, so that tracked changes are always newer
       await this.call("trackstart", [trackCurrentAndChanges]);
-      this.#emit(first); // known as soon as it is connected
+      this.#emit(first);
     });
   }
 
-  /** Asks whether the cluster is quorate, whatever the name of the request. */
+  /** Asks if the cluster is quorate. This service has only one request, so it ignores the name. */
   async request(): Promise<QuorumEvent> {
     await this.call("getquorate", [this.at(numberAt)]);
     return { quorate: this.view.getInt32(numberAt, little) !== 0 };

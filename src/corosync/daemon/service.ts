@@ -1,4 +1,4 @@
-/** What a service of Corosync (quorum, cluster map, process groups) is to the loop that runs them all. */
+/** The interface of a Corosync service (quorum, cluster map, process groups) for the loop, and the code that they share. */
 import { SamError, type SamErrorCode } from "../../errors.ts";
 import { allocate, type Memory } from "../../ffi/c_memory.ts";
 import type {
@@ -8,41 +8,41 @@ import type {
   NativeSignature,
 } from "../../ffi/c_library.ts";
 
-/** One connection to a service of the daemon. All of it runs where calls may block. */
+/** One connection to a service of the daemon. It runs where calls may block. */
 export interface Service {
-  /** Connects. Called again after each loss of the daemon. */
+  /** Connects. The loop calls it again after each loss of the daemon. */
   connect(): Promise<void>;
-  /** What is readable when `dispatch` has something to do; only between `connect` and `disconnect`. */
+  /** A file descriptor that is readable when `dispatch` has work. Valid between `connect` and `disconnect`. */
   readonly descriptor: number;
-  /** Takes what has arrived; throws where the daemon is gone. */
+  /** Handles the events that have arrived. Throws if the daemon is gone. */
   dispatch(): Promise<void>;
-  /** Carries out what the owner asks for; its arguments and the result are what can be posted to a thread. */
+  /** Carries out a request of the owner. Its argument and result must be values that can be posted to a thread. */
   request(name: string, argument: unknown): Promise<unknown>;
-  /** Ends what `connect` has begun. */
+  /** Ends the connection. */
   disconnect(): Promise<void>;
-  /** Gives back all memory and libraries. */
+  /** Frees all memory and libraries. */
   close(): void;
 }
 
-/** What a service is made with. */
+/** The arguments of a `ServiceMaker`. */
 export interface ServiceParts {
   readonly native: Native;
-  /** Tells the owner of the connection something. */
+  /** Sends an event to the owner of the connection. */
   readonly emit: (event: unknown) => void;
 }
 
-/** Makes a service; throws where its library is missing. */
+/** Makes a service. Throws if its library is missing. */
 export type ServiceMaker = (parts: ServiceParts) => Service;
 
-/** A library of Corosync, and what a connection to its service needs. */
+/** A library of Corosync, with the functions and the memory that its service needs. */
 export interface LibraryDescription<Call extends string> {
-  /** The name of the file. */
+  /** The name of the library file. */
   readonly file: string;
-  /** All names of its functions begin with this: `cpg` for `cpg_join` and others. */
+  /** The prefix of its functions: `cpg` for `cpg_join`. */
   readonly prefix: string;
-  /** The functions that this service alone uses, without their prefix. */
+  /** The functions that only this service uses, without their prefix. */
   readonly calls: Readonly<Record<Call, NativeSignature>>;
-  /** Memory for the structs and texts of its calls. It begins at `ownAt`. */
+  /** Bytes of memory for the structs and texts of its calls, from `ownAt` on. */
   readonly ownBytes: number;
 }
 
@@ -60,12 +60,12 @@ export const csNotExist = 12;
 /** `CS_DISPATCH_ALL` */
 const dispatchAll = 2;
 const handleAt = 0;
-/** Where a call puts a number that it returns. */
+/** The offset at which a call writes a number that it returns. */
 export const numberAt = 8;
-/** Where the memory of a service begins. */
+/** The offset of the memory that belongs to the service. */
 export const ownAt = 16;
 
-/** The part that all services share: the library, its memory, the handle of the connection, and the daemon's events. */
+/** The base of all services: holds the library, its memory and the handle of the connection, and dispatches events. */
 export abstract class LibraryService<Call extends string> implements Service {
   descriptor = -1;
   protected readonly view: DataView;
@@ -90,10 +90,10 @@ export abstract class LibraryService<Call extends string> implements Service {
 
   abstract request(name: string, argument: unknown): Promise<unknown>;
 
-  /** Begins a connection by `initializeBy`. */
+  /** Connects with `initializeBy`. */
   abstract connect(): Promise<void>;
 
-  /** Connects by a call whose first parameter is where the handle goes. `begin`: what belongs to the connection, too. */
+  /** Connects by a call whose first parameter is the address for the handle. `begin` does the rest of the connection. */
   protected async initializeBy(
     call: Call,
     parameters: readonly (number | bigint)[],
@@ -125,19 +125,19 @@ export abstract class LibraryService<Call extends string> implements Service {
     this.#library.close();
   }
 
-  /** The address of a place in the memory. */
+  /** Returns the address of an offset in the memory. */
   protected at(offset: number): bigint {
     return this.#memory.address + BigInt(offset);
   }
 
-  /** Makes a callback that lives as long as this service; returns its address. */
+  /** Makes a callback that lives as long as this service. Returns its address. */
   protected callback(...how: Parameters<Native["callback"]>): bigint {
     const callback = this.#native.callback(...how);
     this.#callbacks.push(callback);
     return callback.address;
   }
 
-  /** Calls a function, with the handle before `parameters`. Throws unless it succeeds, or returns one of `also`. */
+  /** Calls a function with the handle and `parameters`. Throws unless it returns `CS_OK` or one of `also`. */
   protected call(
     name: Call,
     parameters: readonly (number | bigint)[],
@@ -175,17 +175,17 @@ const codes: Readonly<Record<number, SamErrorCode>> = {
   100: "ACCESS",
 };
 
-/** The error of a call that returned `status`, a `cs_error_t`. */
+/** Returns the error for a call that returned `status`, a `cs_error_t`. */
 function corosyncError(call: string, status: number): SamError {
   return new SamError(codes[status] ?? "LIBRARY", `${call}() failed with cs_error_t ${status}`, {
     cause: status,
   });
 }
 
-/** True if an error says that the daemon is gone: the connection is of no use any more. */
+/** True if an error says that the daemon is gone, so that the connection is useless. */
 export function isGone(error: unknown): boolean {
   return error instanceof SamError && (error.cause === 2 || error.cause === 9);
 }
 
-/** All integers of C are as the processor has them: little-endian wherever Corosync and these runtimes meet. */
+/** The byte order of integers in C. It is little-endian on every platform on which both Corosync and these runtimes run. */
 export const little = true;

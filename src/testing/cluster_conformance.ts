@@ -1,18 +1,18 @@
-/** What every quorum source and every cluster map must do, as lists of checks that any test runner can run. */
+/** The conformance checks of quorum sources and cluster maps, as lists that any test runner can run. */
 import { type ConformanceCheck, fail, within } from "./conformance.ts";
 import { loadRuntime } from "../runtime/load.ts";
 import type { ClusterMap, QuorumSource } from "../api/cluster.ts";
 
 /** Options of `quorumConformance`. */
 export interface QuorumConformanceOptions {
-  /** Makes the cluster quorate, or not; resolved when that is done, or on its way. */
+  /** Makes the cluster quorate or not quorate. May resolve before the change takes effect. */
   readonly set: (quorate: boolean) => void | Promise<void>;
-  /** How long a change may take to be told, in milliseconds. Default 20,000. */
+  /** Time limit for the source to report a change, in milliseconds. Default 20,000. */
   readonly limit?: number;
 }
 
 /**
- * The checks of a quorum source.
+ * Returns the conformance checks for a quorum source. Run each of them in your test runner.
  *
  * ```ts
  * import { memoryQuorum, quorumConformance } from "@x/sam/testing";
@@ -40,25 +40,26 @@ export function quorumConformance(
     checks.push({ name: `quorum: ${name}`, run });
   };
 
-  check("the present state is told, when it is quorate", true, async (watch) => {
+  check("the first report says quorate if the cluster is quorate", true, async (watch) => {
     await watch.until(true);
   });
 
-  check("the present state is told, when it is not", false, async (watch) => {
+  check("the first report says not quorate if the cluster is not quorate", false, async (watch) => {
     await watch.until(false);
   });
 
-  check("each change is told, and nothing twice", true, async (watch) => {
+  check("each change is reported, and no state twice in a row", true, async (watch) => {
     await watch.until(true);
     for (const quorate of [false, true, false, true]) {
       await set(quorate);
       await watch.until(quorate);
     }
-    const repeated = watch.told.some((quorate, at) => at > 0 && quorate === watch.told[at - 1]);
-    if (repeated) fail(`told was ${watch.told.join(", ")}`);
+    const { reports } = watch;
+    const isRepeated = reports.some((quorate, at) => at > 0 && quorate === reports[at - 1]);
+    if (isRepeated) fail(`a state was reported twice in a row: ${reports.join(", ")}`);
   });
 
-  check("two watches are both told", true, async (watch) => {
+  check("two watches both receive each change", true, async (watch) => {
     const other = await Watch.begin(source, limit);
     try {
       await Promise.all([watch.until(true), other.until(true)]);
@@ -70,12 +71,12 @@ export function quorumConformance(
   });
 
   check(
-    "a watch that has ended is told nothing, and the next one everything",
+    "a watch that has ended receives no reports, and a later watch receives all",
     true,
     async (first) => {
       await first.until(true);
       await first.end();
-      const count = first.told.length;
+      const count = first.reports.length;
       const second = await Watch.begin(source, limit);
       try {
         await second.until(true);
@@ -84,18 +85,18 @@ export function quorumConformance(
       } finally {
         await second.end();
       }
-      if (first.told.length !== count) fail("a change was told after the end of the watch");
+      if (first.reports.length !== count) fail("a change was reported after the end of the watch");
     },
   );
 
   return checks;
 }
 
-/** One watch, and what it was told. */
+/** A watch that records its reports. */
 class Watch {
-  readonly told: boolean[] = [];
+  readonly reports: boolean[] = [];
   readonly #limit: number;
-  #heard = () => {};
+  #onReport = () => {};
   #end: (() => void | Promise<void>) | null = null;
 
   private constructor(limit: number) {
@@ -105,18 +106,18 @@ class Watch {
   static async begin(source: QuorumSource, limit: number): Promise<Watch> {
     const watch = new Watch(limit);
     watch.#end = await source.watch((quorate) => {
-      watch.told.push(quorate);
-      watch.#heard();
+      watch.reports.push(quorate);
+      watch.#onReport();
     });
     return watch;
   }
 
-  /** Waits until the last that was told is `quorate`. */
+  /** Waits until the last report is `quorate`. */
   async until(quorate: boolean): Promise<void> {
-    while (this.told.at(-1) !== quorate) {
-      const next = new Promise<void>((resolve) => this.#heard = resolve);
-      const what = `"${quorate ? "quorate" : "not quorate"}" is told`;
-      await within(await loadRuntime(), this.#limit, what, next);
+    while (this.reports.at(-1) !== quorate) {
+      const next = new Promise<void>((resolve) => this.#onReport = resolve);
+      const event = `the report "${quorate ? "quorate" : "not quorate"}"`;
+      await within(await loadRuntime(), this.#limit, event, next);
     }
   }
 
@@ -129,18 +130,18 @@ class Watch {
 
 /** Options of `clusterMapConformance`. */
 export interface ClusterMapConformanceOptions {
-  /** Reads a key by other means than the map under test; undefined where it is not set. */
+  /** Reads a key by other means than the map under test. Returns undefined if the key is not set. */
   readonly read: (
     key: string,
   ) => string | bigint | undefined | Promise<string | bigint | undefined>;
-  /** Takes the map away and brings it back, empty; left out where that cannot be. */
+  /** Optional. Takes the map away and brings it back empty, like a daemon that restarts. */
   readonly restart?: () => Promise<void>;
-  /** How long a map that was away may take to have all keys again, in milliseconds. Default 20,000. */
+  /** Time limit for a map that was away to have all keys again, in milliseconds. Default 20,000. */
   readonly limit?: number;
 }
 
 /**
- * The checks of a cluster map.
+ * Returns the conformance checks for a cluster map. Run each of them in your test runner.
  *
  * ```ts
  * import { clusterMapConformance, memoryClusterMap } from "@x/sam/testing";
@@ -169,10 +170,10 @@ export function clusterMapConformance(
   };
   const expect = async (name: string, value: string | bigint | undefined) => {
     const found = await read(key(name));
-    if (found !== value) fail(`"${name}" is ${String(found)}, not ${String(value)}`);
+    if (found !== value) fail(`the key "${name}" is ${String(found)}, not ${String(value)}`);
   };
 
-  check("a text and a number are there, as they are, when set() resolves", async () => {
+  check("a text and a number can be read, unchanged, when set() resolves", async () => {
     for (const text of ["running", "waiting for quorum", "ü"]) {
       await map.set(key("text"), text);
       await expect("text", text);
@@ -183,7 +184,7 @@ export function clusterMapConformance(
     }
   });
 
-  check("a key that is deleted is gone; one that is missing is no error", async () => {
+  check("a deleted key is gone, and deleting a missing key is no error", async () => {
     await map.set(key("text"), "running");
     await map.set(key("other"), "stopped");
     await map.delete(key("text"));
@@ -192,13 +193,13 @@ export function clusterMapConformance(
     await expect("other", "stopped");
   });
 
-  check("calls that are made at once are carried out in their order", async () => {
+  check("calls made at the same time are carried out in their order", async () => {
     const values = Array.from({ length: 50 }, (_, at) => BigInt(at));
     await Promise.all(values.map((value) => map.set(key("number"), value)));
     await expect("number", values.at(-1));
   });
 
-  check("close() leaves what was set, and set() works after it", async () => {
+  check("close() leaves the keys in the map, and set() works afterwards", async () => {
     await map.set(key("text"), "failed");
     await map.close?.();
     await expect("text", "failed");
@@ -206,14 +207,14 @@ export function clusterMapConformance(
     await expect("other", "running");
   });
 
-  check("now() moves on, by nanoseconds", async () => {
+  check("now() counts nanoseconds", async () => {
     const first = await map.now?.();
-    if (first === undefined) return; // it has no clock of its own
+    if (first === undefined) return; // the map has no clock of its own
     const runtime = await loadRuntime();
     await new Promise<void>((resolve) => void runtime.schedule(resolve, 20, true));
     const second = await map.now!();
     const ms = Number(second - first) / 1e6;
-    if (!(ms > 15 && ms < limit)) fail(`20 ms later it says ${ms} ms later`);
+    if (!(ms > 15 && ms < limit)) fail(`now() moved by ${ms} ms in 20 ms`);
   });
 
   if (restart) {
@@ -226,7 +227,7 @@ export function clusterMapConformance(
       const runtime = await loadRuntime();
       const end = runtime.now() + limit;
       while (await read(key("text")) !== "running" || await read(key("number")) !== 7n) {
-        if (runtime.now() > end) fail(`the keys are not there again within ${limit} ms`);
+        if (runtime.now() > end) fail(`the keys are not in the map again within ${limit} ms`);
         await new Promise<void>((resolve) => void runtime.schedule(resolve, 20, true));
       }
       await expect("other", undefined);

@@ -1,37 +1,37 @@
-/** What the checks of transports, quorum sources and cluster maps share. */
+/** The code that the checks of transports, quorum sources and cluster maps share. */
 import { SamError } from "../errors.ts";
 import type { Clock } from "../runtime/runtime.ts";
 
-/** One check. */
+/** A conformance check. */
 export interface ConformanceCheck {
-  /** What is shown. */
+  /** The name of the check: a sentence that is true if the check passes. */
   readonly name: string;
-  /** Runs the check; rejects when it is not passed. */
+  /** Runs the check. Rejects if the check fails. */
   readonly run: () => Promise<void>;
 }
 
-/** Ends a check that is not passed, because of `what`. */
-export function fail(what: string): never {
-  throw new SamError("MESSAGE_ERROR", what);
+/** Ends a check that failed, by an error. */
+export function fail(reason: string): never {
+  throw new SamError("MESSAGE_ERROR", reason);
 }
 
-/** Waits for a promise, at most `limit` milliseconds. */
+/** Waits for a promise, at most `limit` milliseconds. `event` names the event in the error. */
 export async function within<T>(
   runtime: Clock,
   limit: number,
-  what: string,
+  event: string,
   promise: Promise<T>,
 ): Promise<T> {
   let cancel = () => {};
-  const late = new Promise<never>((_, reject) => {
+  const timeout = new Promise<never>((_, reject) => {
     cancel = runtime.schedule(
-      () => reject(new SamError("TIMEOUT", `${what}: not within ${limit} ms`)),
+      () => reject(new SamError("TIMEOUT", `${event} did not come within ${limit} ms`)),
       limit,
       true,
     );
   });
   try {
-    return await Promise.race([promise, late]);
+    return await Promise.race([promise, timeout]);
   } finally {
     cancel();
   }

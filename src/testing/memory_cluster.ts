@@ -1,20 +1,20 @@
-/** A cluster in this process, for tests of what depends on one. */
+/** A quorum source and a cluster map in memory, for tests. */
 import type { ClusterMap, QuorumSource } from "../api/cluster.ts";
 
 /** A quorum source whose state the test sets. */
 export interface MemoryQuorum extends QuorumSource {
-  /** Whether the cluster is quorate; setting it tells everybody who watches. */
+  /** True if the cluster is quorate. Setting it reports the change to all watches. */
   quorate: boolean;
 }
 
 /**
- * Makes a quorum source.
+ * Makes a quorum source whose state the test sets. `quorate` is the state at first.
  *
  * ```ts
  * import { memoryQuorum } from "@x/sam/testing";
  *
  * const quorum = memoryQuorum(false);
- * quorum.quorate = true; // every start() that waited goes on
+ * quorum.quorate = true; // every waiting start() resolves
  * ```
  */
 export function memoryQuorum(quorate = true): MemoryQuorum {
@@ -40,12 +40,12 @@ export function memoryQuorum(quorate = true): MemoryQuorum {
 
 /** A cluster map whose keys the test reads. */
 export interface MemoryClusterMap extends ClusterMap {
-  /** The keys and their values. */
+  /** The present keys and values. */
   readonly entries: ReadonlyMap<string, string | bigint>;
 }
 
 /**
- * Makes a cluster map.
+ * Makes a cluster map whose keys the test reads.
  *
  * ```ts
  * import { memoryClusterMap } from "@x/sam/testing";

@@ -1,5 +1,5 @@
 /**
- * For those who extend SAM: the checks that every transport, quorum source and cluster map must pass, and a transport and a cluster in memory.
+ * Conformance checks for your own transport, quorum source or cluster map, and implementations of them in memory for tests.
  *
  * ```ts
  * import { memoryTransport, transportConformance } from "@x/sam/testing";

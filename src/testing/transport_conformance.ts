@@ -1,4 +1,4 @@
-/** What every transport must do, as a list of checks that any test runner can run. */
+/** The conformance checks of transports, as a list that any test runner can run. */
 import type { Transport } from "../../transports/transport.ts";
 import { type ConformanceCheck, fail } from "./conformance.ts";
 import { type ConformanceOptions, openPair, type Pair } from "./transport_pair.ts";
@@ -7,7 +7,7 @@ import { requests } from "./transport_peer.ts";
 const maxFrameBytes = 64 * 1024;
 
 /**
- * The checks of a transport.
+ * Returns the conformance checks for a transport. Run each of them in your test runner.
  *
  * ```ts
  * import { memoryTransport, transportConformance } from "@x/sam/testing";
@@ -39,7 +39,7 @@ export function transportConformance(
       pair.link.send(frame);
       const answer = await pair.next();
       if (answer.length !== size || answer.some((byte, at) => byte !== frame[at])) {
-        fail(`a frame of ${size} bytes came back as ${answer.length}, or changed`);
+        fail(`a frame of ${size} bytes came back changed, with ${answer.length} bytes`);
       }
     }
   });
@@ -50,12 +50,12 @@ export function transportConformance(
     for (let number = 0; number < count; number++) {
       const frame = await pair.next();
       const got = new DataView(frame.buffer, frame.byteOffset).getUint32(0);
-      if (got !== number) fail(`frame ${got} came in place of frame ${number}`);
+      if (got !== number) fail(`frame ${got} arrived instead of frame ${number}`);
     }
     await pair.untilHealthy();
   });
 
-  check("frames that arrive before receive() are kept", async (pair) => {
+  check("frames that arrive before receive() are delivered later", async (pair) => {
     pair.link.receive(null);
     pair.ask("frames", 3);
     await pair.pause(50);
@@ -76,7 +76,7 @@ export function transportConformance(
       for (let seen = 0; seen < 5; seen++) {
         await pair.untilHealthy();
         if (pair.waiting > 0) {
-          fail(`only ${seen} signs of life came before the loop of ${loopMs} ms was over`);
+          fail(`only ${seen} heartbeats arrived before the loop of ${loopMs} ms ended`);
         }
         await pair.pause(loopMs / 20);
       }
@@ -85,46 +85,50 @@ export function transportConformance(
 
     check("heartbeat() does not wait for a server that does not read", async (pair) => {
       pair.ask("loop", 200);
-      for (const end = pair.runtime.now() + 400; pair.runtime.now() < end;); // this very process is the server
+      // This process is the server. It does not read while this loop runs.
+      for (const end = pair.runtime.now() + 400; pair.runtime.now() < end;);
       await pair.next();
     });
 
-    check("heartbeats in such a loop go on after they have filled the buffer", async (pair) => {
-      pair.ask("heartbeats", 1);
-      await pair.next(); // it runs
-      await pair.untilHealthy();
-      pair.ask("full", 800);
-      for (const end = pair.runtime.now() + 200; pair.runtime.now() < end;);
-      for (let seen = 0; seen < 5; seen++) {
+    check(
+      "heartbeats in a loop that never yields continue after the buffer was full",
+      async (pair) => {
+        pair.ask("heartbeats", 1);
+        await pair.next(); // the peer runs
         await pair.untilHealthy();
-        if (pair.waiting > 0) fail(`only ${seen} signs of life came before the loop was over`);
-        await pair.pause(40);
-      }
-      await pair.next();
-    });
+        pair.ask("full", 800);
+        for (const end = pair.runtime.now() + 200; pair.runtime.now() < end;);
+        for (let seen = 0; seen < 5; seen++) {
+          await pair.untilHealthy();
+          if (pair.waiting > 0) fail(`only ${seen} heartbeats arrived before the loop ended`);
+          await pair.pause(40);
+        }
+        await pair.next();
+      },
+    );
 
-    check("the death of the process ends the link", async (pair) => {
+    check("the end of the process ends the link", async (pair) => {
       pair.child!.kill("SIGKILL");
       await pair.ended;
     });
 
-    check("a link that is not held lets the process end", async (pair) => {
+    check("a link that does not hold the event loop lets the process end", async (pair) => {
       pair.ask("idle", 0);
       await pair.child!.exited;
       await pair.ended;
     });
   }
 
-  check("what the active side keeps is there, before and at its end", async (pair) => {
+  check("the data that the active side stores can be read, before and at its end", async (pair) => {
     const size = 100_000;
-    pair.ask("keep", size);
-    const keeps = (await pair.next()).at(-1);
-    if (keeps === 0) return; // nothing without a message here
+    pair.ask("store", size);
+    const canStore = (await pair.next()).at(-1) === 1;
+    if (!canStore) return; // this transport sends data in messages
     const check = (when: string) => {
-      const kept = pair.link.storedData?.();
-      const bytes = kept?.read();
-      if (kept?.size !== size || bytes?.length !== size || bytes.some((byte) => byte !== 2)) {
-        fail(`${when}, ${kept?.size} bytes were kept in place of ${size}, or changed`);
+      const stored = pair.link.storedData?.();
+      const bytes = stored?.read();
+      if (stored?.size !== size || bytes?.length !== size || bytes.some((byte) => byte !== 2)) {
+        fail(`${when}, the stored data has changed: ${stored?.size} bytes instead of ${size}`);
       }
     };
     check("while it lives");
@@ -145,22 +149,22 @@ export function transportConformance(
     if (problem !== undefined) throw problem;
   });
 
-  check("close() of the active side ends the link, once", async (pair) => {
+  check("close() of the active side ends the link once", async (pair) => {
     pair.ask("close", 0);
     await pair.ended;
     await pair.pause(20);
-    if (pair.ends !== 1) fail(`end was reported ${pair.ends} times`);
+    if (pair.ends !== 1) fail(`the end was reported ${pair.ends} times`);
   });
 
-  check("close() of the server's side ends it for both", async (pair) => {
+  check("close() of the server's side ends the link for both sides", async (pair) => {
     pair.link.close();
     await pair.ended;
     await pair.peerEnded;
   });
 
-  check("nothing is reported after the end, however much had arrived with it", async (pair) => {
+  check("nothing is reported after the end, even if frames had arrived before it", async (pair) => {
     pair.ask("heartbeats", 1);
-    await pair.next(); // it is there
+    await pair.next(); // the peer is connected
     pair.link.receive(null);
     pair.ask("frames", 50);
     await pair.pause(50);
@@ -170,7 +174,9 @@ export function transportConformance(
     pair.link.receive({ frame: closeOrCount, heartbeat: closeOrCount, end: () => void ends++ });
     for (let times = 0; ends === 0 && times < 500; times++) await pair.pause(10);
     await pair.pause(20);
-    if (ends !== 1 || late > 0) fail(`the end was reported ${ends} times, then came ${late} more`);
+    if (ends !== 1 || late > 0) {
+      fail(`the end was reported ${ends} times, and ${late} more events followed`);
+    }
   });
 
   check("calls on an ended link do nothing", async (pair) => {
@@ -183,7 +189,7 @@ export function transportConformance(
   });
 
   check(
-    "an endpoint that is closed, also twice, before anybody came leaves nothing",
+    "an endpoint can be closed, even twice, before a peer connects",
     async (pair) => {
       const endpoint = await transport.open(pair.runtime);
       endpoint.close();

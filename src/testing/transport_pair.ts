@@ -1,4 +1,4 @@
-/** A link for one check of a transport: the server's side is in this process, the active side runs `servePeer`. */
+/** The link for one check of a transport. The server's side is in this process, and the active side runs `servePeer`. */
 import type { Endpoint, Link, Transport } from "../../transports/transport.ts";
 import { checkProgram, type ModuleProgram } from "../api/program.ts";
 import { linkVariable } from "../runtime/launch.ts";
@@ -10,11 +10,11 @@ import { requests, serveRequests } from "./transport_peer.ts";
 /** Options of `transportConformance`. */
 export interface ConformanceOptions {
   /**
-   * The program of the active side: a module that does nothing but `await servePeer(transport)`. Left out for a transport
-   * whose two sides are in one process.
+   * The program of the active side: a module that only does `await servePeer(transport)`. Omit it for a transport whose two
+   * sides are in one process.
    */
   readonly peer?: ModuleProgram;
-  /** How long an answer may take, in milliseconds. Default 20,000. */
+  /** Time limit for an answer, in milliseconds. Default 20,000. */
   readonly limit?: number;
 }
 
@@ -25,23 +25,23 @@ export interface Pair {
   readonly child: Child | null;
   readonly ended: Promise<void>;
   readonly peerEnded: Promise<void>;
-  /** How often the end was reported. */
+  /** The number of times that the link reported its end. */
   readonly ends: number;
-  /** Does something when the link reports its end. */
+  /** Calls `act` when the link reports its end. */
   atEnd(act: () => void): void;
-  /** Frames that have arrived and were not asked for. */
+  /** The number of frames that have arrived and were not taken by `next()`. */
   readonly waiting: number;
   receive(): void;
   ask(what: keyof typeof requests, number: number): void;
-  /** The next frame. */
+  /** Resolves to the next frame. */
   next(): Promise<Uint8Array>;
-  /** Resolved at the next sign of life after this call, or one that was not seen yet. */
+  /** Resolves at the next heartbeat that no earlier call has seen. */
   untilHealthy(): Promise<void>;
   pause(ms: number): Promise<void>;
   close(): Promise<void>;
 }
 
-/** Opens a link, whose active side is in a process of its own where there is a `peer`. */
+/** Opens a link. With the option `peer`, the active side is in a process of its own. */
 export async function openPair(transport: Transport, options: ConformanceOptions): Promise<Pair> {
   const runtime = await loadRuntime();
   const limit = options.limit ?? 20_000;
@@ -62,12 +62,12 @@ export async function openPair(transport: Transport, options: ConformanceOptions
       serveRequests(link, runtime, false)
     );
 
-  const inTime = <T>(what: string, promise: Promise<T>) => within(runtime, limit, what, promise);
+  const inTime = <T>(event: string, promise: Promise<T>) => within(runtime, limit, event, promise);
   const pause = (ms: number) =>
     new Promise<void>((resolve) => void runtime.schedule(resolve, ms, true));
-  const until = async (what: string, condition: () => boolean) => {
+  const until = async (event: string, condition: () => boolean) => {
     for (const end = runtime.now() + limit; !condition();) {
-      if (runtime.now() > end) fail(`${what}: not within ${limit} ms`);
+      if (runtime.now() > end) fail(`${event} did not come within ${limit} ms`);
       await pause(2);
     }
   };
@@ -77,7 +77,7 @@ export async function openPair(transport: Transport, options: ConformanceOptions
   let ends = 0;
   let link: Link;
   try {
-    link = await inTime("the peer connects", arrival);
+    link = await inTime("the connection of the peer", arrival);
   } catch (error) {
     child?.kill("SIGKILL");
     endpoint.close();
@@ -107,10 +107,10 @@ export async function openPair(transport: Transport, options: ConformanceOptions
     pause,
     atEnd: (act) => void endActs.push(act),
     get ended() {
-      return inTime("the link ends", ended);
+      return inTime("the end of the link", ended);
     },
     get peerEnded() {
-      return inTime("the peer's side ends", peerEnded);
+      return inTime("the end of the peer", peerEnded);
     },
     get ends() {
       return ends;
@@ -125,12 +125,12 @@ export async function openPair(transport: Transport, options: ConformanceOptions
       link.send(frame);
     },
     async next() {
-      await until("the next frame arrives", () => frames.length > 0);
+      await until("the next frame", () => frames.length > 0);
       return frames.shift()!;
     },
     async untilHealthy() {
       await until(
-        "a heartbeat arrives",
+        "a heartbeat",
         () => healthy || (ends === 0 && link.sample?.() !== sampled),
       );
       healthy = false;
@@ -140,7 +140,7 @@ export async function openPair(transport: Transport, options: ConformanceOptions
       child?.kill("SIGKILL");
       link.close();
       child?.stream?.close();
-      await inTime("the peer's side ends", peerEnded);
+      await inTime("the end of the peer", peerEnded);
     },
   };
 }

@@ -1,14 +1,14 @@
-/** The active side of the checks of a transport. It does what the server's side asks, until the link ends. */
+/** The active side of the checks of a transport. It carries out the requests of the server's side until the link ends. */
 import type { Link, Transport } from "../../transports/transport.ts";
 import { SamError } from "../errors.ts";
 import { launch, linkVariable } from "../runtime/launch.ts";
 import { loadRuntime } from "../runtime/load.ts";
 import type { Clock } from "../runtime/runtime.ts";
 
-/** More heartbeats than a Unix socket has room for, which is 277. */
+/** A number of heartbeats that fills the buffer of a Unix socket, which has room for 277. */
 const fullHeartbeats = 1000;
 
-/** What the server's side asks for: a frame of a letter, then a number. */
+/** The letters of the requests. A request is a frame with a letter and a number. */
 export const requests = {
   echo: "e",
   heartbeats: "h",
@@ -17,11 +17,11 @@ export const requests = {
   full: "u",
   close: "c",
   idle: "i",
-  keep: "k",
+  store: "s",
 } as const;
 
 /**
- * The active side of the checks; the whole of the `peer` program.
+ * Runs the active side of the checks. The program for the option `peer` only calls this function.
  *
  * ```ts imported
  * // my_transport_peer.ts
@@ -36,24 +36,24 @@ export async function servePeer(transport: Transport): Promise<void> {
   if (address === undefined) {
     throw new SamError(
       "BAD_HANDLE",
-      `servePeer() runs in a process that was started with ${linkVariable}`,
+      `servePeer() needs the variable ${linkVariable}: pass this program as the option peer of transportConformance()`,
     );
   }
   const runtime = await loadRuntime();
   await serveRequests(await transport.connect(address, runtime), runtime, true);
 }
 
-/** Does what the server's side asks, until the link ends. `ownProcess`: this process has no other work. */
+/** Carries out requests until the link ends. `ownProcess` is true if this process has no other work. */
 export function serveRequests(link: Link, runtime: Clock, ownProcess: boolean): Promise<void> {
   return new Promise((resolve) => {
-    const obey = (letter: string, number: number) => {
+    const execute = (letter: string, number: number) => {
       switch (letter) {
         case requests.heartbeats:
           for (let count = 0; count < number; count++) link.heartbeat();
           return link.send(numbered(number));
         case requests.full:
           for (let count = 0; count < fullHeartbeats; count++) link.heartbeat();
-          return obey(requests.loop, number);
+          return execute(requests.loop, number);
         case requests.loop:
           for (const end = runtime.now() + number, last = { at: 0 }; runtime.now() < end;) {
             if (runtime.now() - last.at < 1) continue;
@@ -61,7 +61,7 @@ export function serveRequests(link: Link, runtime: Clock, ownProcess: boolean): 
             link.heartbeat();
           }
           return link.send(numbered(number));
-        case requests.keep: // twice, and less than before, so that what is left over would be seen
+        case requests.store: // twice, first one byte more, so that a remaining byte of the first data would show
           link.storeData?.(new Uint8Array(number + 1).fill(1));
           link.storeData?.(new Uint8Array(number).fill(2));
           return link.send(numbered(link.storeData ? 1 : 0));
@@ -73,7 +73,7 @@ export function serveRequests(link: Link, runtime: Clock, ownProcess: boolean): 
           return;
         case requests.close:
           return link.close();
-        case requests.idle: // nothing but the link is left to wait for
+        case requests.idle: // only the link could keep the process alive
           if (ownProcess) link.hold(false);
           return resolve();
       }
@@ -84,7 +84,7 @@ export function serveRequests(link: Link, runtime: Clock, ownProcess: boolean): 
         const letter = String.fromCharCode(frame[0]!);
         if (letter === requests.echo) return link.send(frame);
         const number = new DataView(frame.buffer, frame.byteOffset).getUint32(1);
-        obey(letter, number);
+        execute(letter, number);
       },
       end: () => resolve(),
     });

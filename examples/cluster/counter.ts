@@ -1,12 +1,13 @@
-// A counter on three nodes: each increment that is acknowledged is on a majority of them. On each node of a Corosync cluster:
+// A replicated counter on three nodes. It acknowledges an increment when a majority of the nodes has stored it.
+// Run it on each node of a Corosync cluster:
 //
 //   node examples/cluster/counter.ts        (Node 26; from 22.18 with the package koffi)
 //   deno run -A examples/cluster/counter.ts
 //   bun examples/cluster/counter.ts
 //
-//   curl -X POST 'localhost:8000/add?client=me&seq=1&by=5'    number your requests 1, 2, 3 …; the same again does no harm
-//   curl localhost:8000                                       the value, and who is there
-//   curl -X POST localhost:8000/hang                          SAM restarts it; the others see it go and come back
+//   curl -X POST 'localhost:8000/add?client=me&seq=1&by=5'    adds 5; a repeated request (same seq) counts once
+//   curl localhost:8000                                       shows the value and the present members
+//   curl -X POST localhost:8000/hang                          hangs; SAM replaces the process, which joins again
 import { rmSync } from "node:fs";
 import { createServer } from "node:http";
 import process from "node:process";
@@ -18,13 +19,13 @@ const sam = await initialize({
   timeInterval: 1000,
   recoveryPolicy: "restart",
   quorum: corosyncQuorum(),
-  restart: { intensity: Infinity, maxDelay: 1000 }, // a network that splits often is no fault of this program
+  restart: { intensity: Infinity, maxDelay: 1000 }, // the program is not at fault if the network splits often
 });
 const instance = await sam.register(); // from here on: the active process
-const port = process.env["PORT"] ?? "8000"; // or the path of a Unix socket
+const port = process.env["PORT"] ?? "8000"; // a port, or the path of a Unix socket
 const nodes = Number(process.env["NODES"] ?? 3);
 
-sam.setHealthCheck(() => true); // that it is called is what counts: the event loop goes round
+sam.setHealthCheck(() => true); // the call itself shows that the event loop runs
 await sam.start(); // waits for quorum
 
 const group = await corosyncGroup("counter");
@@ -33,7 +34,7 @@ const replica = new Replica({
   nodeId,
   nodes,
   send: (bytes) => group.send(bytes),
-  store: (bytes) => sam.data.store(bytes), // SAM's server has it when this process is gone
+  store: (bytes) => sam.data.store(bytes), // the SAM server keeps it when this process ends
   stored: sam.data.restore(),
 });
 
@@ -52,40 +53,42 @@ const server = createServer(async (request, response) => {
     const [seq, by] = ["seq", "by"].map((name) => Number(url.searchParams.get(name) ?? 1));
     if (client === "" || !Number.isSafeInteger(seq) || seq! < 1 || !Number.isSafeInteger(by)) {
       return answer(400, {
-        error: "client (a name), seq (1, 2, 3 …) and by (a number) are needed",
+        error: "the parameters client (a name), seq (1, 2, 3 …) and by (an integer) are required",
       });
     }
     const outcome = await replica.add(client, seq!, by!, 2000);
     if (outcome === "done") return answer(200, { value: replica.value });
-    return answer(503, { error: "nobody can say whether it counts: send the same again" });
+    return answer(503, {
+      error: "it is not known if the increment was stored: send the same request again",
+    });
   }
   if (request.method === "POST" && url.pathname === "/hang") {
     return answer(200, {}).once("finish", () => {
-      for (;;); // a bug that no exception handler finds
+      for (;;); // a bug that no exception handler can catch
     });
   }
-  return answer(404, { error: "there are GET /, POST /add and POST /hang" });
+  return answer(404, { error: "unknown path: use GET /, POST /add or POST /hang" });
 });
 
 for (const signal of ["SIGINT", "SIGTERM"] as const) {
   process.once(signal, async () => {
-    await sam.stop(); // an orderly end; after a loss of quorum, SAM goes on with the next instance
+    await sam.stop(); // makes the exit final, unless SAM has already begun a recovery
     process.exit(0);
   });
 }
 
-if (!/^\d+$/.test(port)) rmSync(port, { force: true }); // an instance that was killed has left its socket
+if (!/^\d+$/.test(port)) rmSync(port, { force: true }); // a killed instance leaves its socket behind
 server.listen(/^\d+$/.test(port) ? Number(port) : port, () => {
   console.log(`node ${nodeId}, instance ${instance}: http://localhost:${port}`);
 });
 
-// Ends with the daemon, by an error: then SAM starts this program again, which waits for quorum.
+// If the daemon ends, this loop throws. SAM then starts the next instance, which waits for quorum.
 for await (const event of group.events()) {
   if (event.type === "message") replica.message(event.from.nodeId, event.data);
   else {
     const names = (of: readonly { nodeId: number }[]) =>
       of.map((member) => member.nodeId).join(" ");
-    console.log(`node ${nodeId}: here ${names(event.members)}; left ${names(event.left)}`);
+    console.log(`node ${nodeId}: members ${names(event.members)}; left ${names(event.left)}`);
     void replica.members(event.members.map((member) => member.nodeId), event.joined.length > 0);
   }
 }

@@ -1,14 +1,17 @@
 /**
- * One node's copy of a counter, and what makes an acknowledged increment last: a majority of the nodes has stored it before it is
- * acknowledged, and a node that comes (back) hears all that the others know before it answers.
+ * One node's copy of a replicated counter. Two rules protect an acknowledged increment:
  *
- * Requests are numbered by their clients, 1, 2, 3 …, so what a client has reached is its last number and its sum. Of two
- * such entries the one with the higher number is the newer one, wherever it comes from, so that copies that were apart can be
- * merged. What the group gives: a message comes before or after a change of membership for all, so that it is either in the state
- * that a newcomer is sent, or reaches the newcomer itself.
+ * - A majority of the nodes has stored the increment before it is acknowledged.
+ * - A node that joins receives the state of all other members before it answers requests.
+ *
+ * Clients number their requests 1, 2, 3 …, so an entry with a client's last number and its sum describes all its
+ * requests. Of two entries of a client, the one with the higher number is newer, whichever node it comes from. Copies
+ * that were apart can therefore be merged. The process group guarantees that each message comes before or after a change
+ * of membership for all members. So an increment is either part of the state that a new member receives, or reaches the
+ * new member itself.
  */
 
-/** The last request of a client that was carried out, and the sum of all. */
+/** The number of the last request of a client that was carried out, and the sum of all its requests. */
 interface Entry {
   readonly seq: number;
   readonly sum: number;
@@ -16,36 +19,36 @@ interface Entry {
 type Entries = Readonly<Record<string, Entry>>;
 
 type Message =
-  /** An increment, for all to store. */
+  /** An increment that all nodes should store. */
   | { readonly type: "entries"; readonly entries: Entries }
-  /** All that a node knows, for those who have just come. */
+  /** The whole state of a node, for new members. */
   | { readonly type: "state"; readonly entries: Entries }
-  /** A node has stored these. */
-  | { readonly type: "have"; readonly seqs: Readonly<Record<string, number>> };
+  /** The numbers of the requests that a node has stored. */
+  | { readonly type: "stored"; readonly seqs: Readonly<Record<string, number>> };
 
 export interface ReplicaParts {
   readonly nodeId: number;
-  /** How many nodes there are in all, whether they are up or not. */
+  /** The number of all nodes, running or not. */
   readonly nodes: number;
-  /** Sends to all replicas, this one included. */
+  /** Sends a message to all replicas, including this one. */
   readonly send: (bytes: Uint8Array) => Promise<void>;
-  /** Keeps what this node knows, also beyond the end of this process. */
+  /** Stores the state of this node so that it survives this process. */
   readonly store: (bytes: Uint8Array) => Promise<void>;
-  /** What was kept last. */
+  /** The state that was stored last. */
   readonly stored: Uint8Array;
 }
 
-/** What became of a request. */
+/** The outcome of a request. */
 export type Outcome =
-  /** A majority has it. */
+  /** A majority of the nodes has stored it. */
   | "done"
   /**
-   * Nobody can say: the same request again, to this or another node, will tell. A number that is not the client's next one is
-   * no error: the one before may be on a majority already, and on its way to this node.
+   * It is not known if a majority has stored it. The client should repeat the request, to this or another node. A number
+   * that is too high for this node also gives this outcome: the earlier requests may still be on their way to it.
    */
   | "unknown";
 
-interface Waiting {
+interface PendingRequest {
   readonly client: string;
   readonly seq: number;
   readonly nodes: Set<number>;
@@ -55,12 +58,12 @@ interface Waiting {
 export class Replica {
   readonly #parts: ReplicaParts;
   readonly #entries: Map<string, Entry>;
-  readonly #waiting = new Set<Waiting>();
+  readonly #pending = new Set<PendingRequest>();
   #nodeIds = new Set<number>();
-  /** Members that have not yet told this one what they know. */
+  /** Members whose state this one has not yet received. */
   #awaited = new Set<number>();
-  /** Clients whose entries are new since the last store. */
-  #fresh = new Set<string>();
+  /** Clients whose entries have changed since the last store. */
+  #changed = new Set<string>();
   #storing = false;
 
   constructor(parts: ReplicaParts) {
@@ -75,13 +78,13 @@ export class Replica {
     return value;
   }
 
-  /** It is among a majority, and knows what those know. */
+  /** True if this node is part of a majority, and has received the state of its members. */
   get ready(): boolean {
     return this.#isMajority(this.#nodeIds) && this.#awaited.size === 0;
   }
 
-  /** Other replicas came or went. */
-  async members(nodeIds: readonly number[], someCame: boolean): Promise<void> {
+  /** Handles a change of the members. `someJoined` is true if there are new ones. */
+  async members(nodeIds: readonly number[], someJoined: boolean): Promise<void> {
     const before = this.#nodeIds;
     this.#nodeIds = new Set(nodeIds);
     if (!this.#isMajority(before)) {
@@ -91,18 +94,18 @@ export class Replica {
     for (const nodeId of this.#awaited) {
       if (!this.#nodeIds.has(nodeId)) this.#awaited.delete(nodeId);
     }
-    if (someCame) await this.#send({ type: "state", entries: Object.fromEntries(this.#entries) });
+    if (someJoined) await this.#send({ type: "state", entries: Object.fromEntries(this.#entries) });
   }
 
-  /** A message came from a replica; its own come back, too. */
+  /** Handles a message from a replica. A replica also receives its own messages. */
   message(from: number, bytes: Uint8Array): void {
     const message = decode<Message>(bytes);
-    if (message?.type === "have") return this.#count(from, message.seqs);
+    if (message?.type === "stored") return this.#confirm(from, message.seqs);
     if (message?.type === "state") this.#awaited.delete(from);
     if (message) this.#merge(message.entries);
   }
 
-  /** Adds `by`, once, however often the same request comes. Resolved within `limitMs`. */
+  /** Adds `by`. A repeated request counts once. Resolves within `limitMs`. */
   async add(client: string, seq: number, by: number, limitMs: number): Promise<Outcome> {
     const last = this.#entries.get(client) ?? { seq: 0, sum: 0 };
     if (!this.ready || seq > last.seq + 1) return "unknown";
@@ -110,13 +113,13 @@ export class Replica {
     return await new Promise((resolve) => {
       const end = (outcome: Outcome) => {
         clearTimeout(timer);
-        this.#waiting.delete(waiting);
+        this.#pending.delete(request);
         resolve(outcome);
       };
       const timer = setTimeout(() => end("unknown"), limitMs);
-      const waiting: Waiting = { client, seq, nodes: new Set(), done: () => end("done") };
-      this.#waiting.add(waiting);
-      // A repeated request is sent again: those who have it say so again.
+      const request: PendingRequest = { client, seq, nodes: new Set(), done: () => end("done") };
+      this.#pending.add(request);
+      // A repeated request is sent again, so that the nodes that have stored it confirm it again.
       this.#send({ type: "entries", entries: { [client]: entry } }).catch(() => end("unknown"));
     });
   }
@@ -128,32 +131,32 @@ export class Replica {
   #merge(entries: Entries): void {
     for (const [client, entry] of Object.entries(entries)) {
       if (entry.seq > (this.#entries.get(client)?.seq ?? 0)) this.#entries.set(client, entry);
-      this.#fresh.add(client);
+      this.#changed.add(client);
     }
     if (!this.#storing) void this.#store();
   }
 
-  /** Stores what is known, then says so; what comes meanwhile is the next round's. */
+  /** Stores the state, then confirms it to the others. Changes that arrive meanwhile are stored in the next round. */
   async #store(): Promise<void> {
     this.#storing = true;
-    while (this.#fresh.size > 0) {
-      const clients = [...this.#fresh];
-      this.#fresh.clear();
+    while (this.#changed.size > 0) {
+      const clients = [...this.#changed];
+      this.#changed.clear();
       const seqs = Object.fromEntries(
         clients.map((client) => [client, this.#entries.get(client)!.seq]),
       );
       await this.#parts.store(encode(Object.fromEntries(this.#entries)));
-      await this.#send({ type: "have", seqs });
+      await this.#send({ type: "stored", seqs });
     }
     this.#storing = false;
   }
 
-  /** A node has stored what clients have reached. */
-  #count(nodeId: number, seqs: Readonly<Record<string, number>>): void {
-    for (const waiting of this.#waiting) {
-      if ((seqs[waiting.client] ?? 0) < waiting.seq) continue;
-      waiting.nodes.add(nodeId);
-      if (this.#isMajority(waiting.nodes)) waiting.done();
+  /** Counts a node that has stored requests, up to these numbers. */
+  #confirm(nodeId: number, seqs: Readonly<Record<string, number>>): void {
+    for (const request of this.#pending) {
+      if ((seqs[request.client] ?? 0) < request.seq) continue;
+      request.nodes.add(nodeId);
+      if (this.#isMajority(request.nodes)) request.done();
     }
   }
 

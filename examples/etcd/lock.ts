@@ -1,40 +1,49 @@
 /**
- * A lock in etcd as SAM's quorum: of all the programs with the same lock, on whatever machine, one gets past `start()`. When
- * etcd cannot be reached for so long that another might get the lock, its program is warned and killed in time.
+ * A lock in etcd as a quorum source for SAM. Of all programs that use the same lock, on any machine, only one gets past
+ * `start()`. If the holder cannot reach etcd, SAM ends its program before another program can get the lock.
  *
- * It speaks to etcd's HTTP gateway (3.4 or later) with `fetch`; copy it into your program, and change what you need.
+ * The code talks to etcd's HTTP gateway (etcd 3.4 or later) with `fetch`. Copy it into your program, and change it as you
+ * need.
  */
 import { type QuorumSource, SamError } from "../../mod.ts"; // in your program: "@x/sam"
 
 export interface EtcdLockOptions {
-  /** Where etcd listens; the next one is asked when one does not answer. Default `["http://127.0.0.1:2379"]`. */
+  /** The addresses of etcd. If one does not answer, the next one is used. Default `["http://127.0.0.1:2379"]`. */
   readonly endpoints?: readonly string[];
-  /** Seconds after which etcd takes the lock from a machine that it has not heard of. Default 10. */
+  /** Seconds without a renewal after which etcd takes the lock from its holder. Default 10. */
   readonly ttl?: number;
   /**
-   * Milliseconds before that at which the lock counts as lost on this side. The program must be dead by then: at least
-   * the time interval (with time interval 0: `stopTimeout`). Default: half of `ttl`.
+   * Milliseconds by which the lock counts as lost earlier here than in etcd. The program must end within this time, so set
+   * at least the time interval (with a time interval of 0: `stopTimeout`). Default half of `ttl`.
    */
   readonly handover?: number;
 }
 
-/** What one answer may take, in milliseconds, where no lease is at stake. */
+/** The time limit for an answer, if the lease does not set a shorter one. */
 const answerMs = 2000;
-/** The pause, in milliseconds, after an etcd that does not answer. */
+/** The pause before the next attempt, if etcd does not answer. */
 const retryMs = 250;
 
 /** A quorum source that is quorate while this side holds the lock `name`. */
 export function etcdLock(name: string, options: EtcdLockOptions = {}): QuorumSource {
   const { endpoints = ["http://127.0.0.1:2379"], ttl = 10, handover = ttl * 500 } = options;
   if (typeof name !== "string" || name === "") {
-    throw new SamError("INVALID_PARAM", "the name of an etcd lock must be a text");
+    throw new SamError("INVALID_PARAM", "the name of an etcd lock must be a non-empty string");
   }
-  if (endpoints.length === 0) throw new SamError("INVALID_PARAM", "endpoints is empty");
+  if (endpoints.length === 0) {
+    throw new SamError("INVALID_PARAM", "endpoints is empty: it must have at least one address");
+  }
   if (!(Number.isInteger(ttl) && ttl >= 2)) {
-    throw new SamError("INVALID_PARAM", `ttl is ${ttl}; it must be whole seconds, at least 2`);
+    throw new SamError(
+      "INVALID_PARAM",
+      `ttl is ${ttl}: it must be an integer number of seconds, at least 2`,
+    );
   }
   if (!(handover >= 0 && handover < ttl * 1000)) {
-    throw new SamError("INVALID_PARAM", `handover is ${handover}; it must be below ttl, in ms`);
+    throw new SamError(
+      "INVALID_PARAM",
+      `handover is ${handover}: it must be less than ttl, in milliseconds`,
+    );
   }
   return {
     watch(onChange, onProblem = () => {}) {
@@ -46,18 +55,18 @@ export function etcdLock(name: string, options: EtcdLockOptions = {}): QuorumSou
       const over = campaign.run();
       return () => {
         ended.abort();
-        return over; // the lock is given back
+        return over; // resolves when the lock is released
       };
     },
   };
 }
 
-interface Wish {
+interface LockRequest {
   /** The name of the lock, in base64. */
   readonly key: string;
   readonly endpoints: readonly string[];
   readonly ttl: number;
-  /** So long after a renewal was sent the lock is surely ours, and there is time to end the program. */
+  /** The time after a renewal for which the lock is certainly held and enough time is left to end the program. */
   readonly validMs: number;
 }
 
@@ -67,17 +76,17 @@ interface Watcher {
   readonly ended: AbortSignal;
 }
 
-/** The wish of one program to hold a lock: one lease after the other, each kept alive for as long as etcd has it. */
+/** Competes for a lock for one program. It uses one lease after the other, and renews each one as long as etcd has it. */
 class Campaign {
-  readonly #wish: Wish;
+  readonly #request: LockRequest;
   readonly #watcher: Watcher;
   readonly #ended: AbortSignal;
   #endpoint = 0;
-  #told = false;
-  #complained = false;
+  #reported = false;
+  #hasReportedProblem = false;
 
-  constructor(wish: Wish, watcher: Watcher) {
-    this.#wish = wish;
+  constructor(request: LockRequest, watcher: Watcher) {
+    this.#request = request;
     this.#watcher = watcher;
     this.#ended = watcher.ended;
   }
@@ -87,58 +96,61 @@ class Campaign {
     while (!this.#ended.aborted) {
       try {
         const sentAt = performance.now();
-        const { ID } = await this.#ask("lease/grant", { TTL: this.#wish.ttl }, answerMs);
-        if (typeof ID === "string") await this.#keep(ID, sentAt);
+        const { ID } = await this.#ask("lease/grant", { TTL: this.#request.ttl }, answerMs);
+        if (typeof ID === "string") await this.#renew(ID, sentAt);
       } catch (error) {
-        this.#complain(error);
+        this.#reportProblem(error);
         await pause(retryMs, this.#ended);
       }
     }
   }
 
-  /** Renews a lease until etcd no longer has it. It is not given back on a loss: the program is still being ended. */
-  async #keep(ID: string, renewedAt: number): Promise<void> {
+  /**
+   * Renews a lease until etcd no longer has it. After a loss the lease is not revoked, because the program is still
+   * ending.
+   */
+  async #renew(ID: string, renewedAt: number): Promise<void> {
     const over = new AbortController();
     const signal = AbortSignal.any([over.signal, this.#ended]);
     let locked = false;
-    const left = () => renewedAt + this.#wish.validMs - performance.now();
-    const tell = () => this.#tell(locked && left() > 0);
-    // Answered when those who asked before are gone.
+    const left = () => renewedAt + this.#request.validMs - performance.now();
+    const report = () => this.#report(locked && left() > 0);
+    // etcd answers when all earlier requests for the lock are gone.
     const lock = async () => {
       while (!signal.aborted && !locked) {
         try {
-          await this.#ask("lock/lock", { name: this.#wish.key, lease: ID }, undefined, signal);
+          await this.#ask("lock/lock", { name: this.#request.key, lease: ID }, undefined, signal);
           locked = true;
         } catch {
           await pause(retryMs, signal);
         }
       }
-      tell();
+      report();
     };
     const waiting = lock();
     try {
       while (!this.#ended.aborted) {
-        const pauseMs = left() > 0 ? Math.min(this.#wish.validMs / 4, left()) : retryMs;
+        const pauseMs = left() > 0 ? Math.min(this.#request.validMs / 4, left()) : retryMs;
         await pause(pauseMs, this.#ended);
-        tell();
+        report();
         const sentAt = performance.now();
         try {
           const limitMs = left() > 0 ? Math.min(left(), answerMs) : answerMs;
           const { result } = await this.#ask("lease/keepalive", { ID }, limitMs);
-          if (!(Number((result as { TTL?: string }).TTL) > 0)) return; // etcd has it no more
+          if (!(Number((result as { TTL?: string }).TTL) > 0)) return; // etcd no longer has the lease
           renewedAt = sentAt;
-          this.#complained = false;
+          this.#hasReportedProblem = false;
         } catch (error) {
-          this.#complain(error);
+          this.#reportProblem(error);
         }
-        tell();
+        report();
       }
     } finally {
       locked = false;
       over.abort();
       await waiting;
-      this.#tell(false);
-      // An orderly end: whoever waits need not wait until the lease is over.
+      this.#report(false);
+      // After an orderly end the lease is revoked, so that the next program does not have to wait until it expires.
       if (this.#ended.aborted) await this.#revoke(ID);
     }
   }
@@ -147,22 +159,24 @@ class Campaign {
     try {
       await this.#ask("lease/revoke", { ID }, answerMs, AbortSignal.timeout(answerMs));
     } catch {
-      // it ends by itself
+      // the lease then expires by itself
     }
   }
 
-  #tell(quorate: boolean): void {
-    if (quorate === this.#told || this.#ended.aborted) return;
-    this.#told = quorate;
+  #report(quorate: boolean): void {
+    if (quorate === this.#reported || this.#ended.aborted) return;
+    this.#reported = quorate;
     this.#watcher.onChange(quorate);
   }
 
-  /** Says, once until etcd answers again, that it does not. The next endpoint is asked, and so on. */
-  #complain(cause: unknown): void {
-    if (this.#complained || this.#ended.aborted) return;
-    this.#complained = true;
+  /** Reports that etcd does not answer, once until it answers again. */
+  #reportProblem(cause: unknown): void {
+    if (this.#hasReportedProblem || this.#ended.aborted) return;
+    this.#hasReportedProblem = true;
     const why = cause instanceof Error ? cause.message : String(cause);
-    const error = new SamError("TRY_AGAIN", `etcd does not answer: ${why}`, { cause });
+    const error = new SamError("TRY_AGAIN", `etcd does not answer, the lock tries again: ${why}`, {
+      cause,
+    });
     this.#watcher.onProblem(error);
   }
 
@@ -172,7 +186,7 @@ class Campaign {
     limitMs: number | undefined,
     signal: AbortSignal = this.#ended,
   ): Promise<Record<string, unknown>> {
-    const { endpoints } = this.#wish;
+    const { endpoints } = this.#request;
     const endpoint = endpoints[this.#endpoint % endpoints.length];
     const signals = limitMs === undefined
       ? [signal]
@@ -193,12 +207,12 @@ class Campaign {
   }
 }
 
-/** The form in which etcd's gateway takes keys. */
+/** Encodes a key for etcd's gateway. */
 function base64(text: string): string {
   return btoa(String.fromCharCode(...new TextEncoder().encode(text)));
 }
 
-/** Resolved after `ms` milliseconds, or when `signal` is aborted. */
+/** Resolves after `ms` milliseconds, or when `signal` is aborted. */
 function pause(ms: number, signal: AbortSignal): Promise<void> {
   return new Promise((resolve) => {
     if (signal.aborted) return resolve();

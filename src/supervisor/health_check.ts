@@ -130,7 +130,7 @@ export class Checker {
         }
       } else if (!late && this.#startupTimeout > 0 && now - begun >= this.#startupTimeout) {
         late = true;
-        const since = `it was not healthy within ${this.#startupTimeout} ms`;
+        const since = `not healthy within ${this.#startupTimeout} ms`;
         this.#sink.failed("startup", `${since}: ${problem}`);
       }
       if (round !== this.#round) return; // it is recovered; with `observe` it is not, and may become healthy again

@@ -1,19 +1,19 @@
-/** The option `log`: writes events as text or JSON on standard error, or hands them to the user's function. */
+/** The option `log`: writes events to standard error as text or JSON, or passes them to the user's function. */
 import { SamError } from "../errors.ts";
 import type { SupervisorEvent } from "../api/events.ts";
 import type { Log } from "../api/options.ts";
-import { printable, report } from "./report.ts";
+import { pidTracker, printable, report } from "./report.ts";
 import type { Clock, OwnProcess } from "../runtime/runtime.ts";
 import { endsWithin } from "./time_limit.ts";
 
 type LinesRuntime = Clock & Pick<OwnProcess, "writeOutput">;
 
-/** How many characters may wait for a reader of standard error. Further lines are counted and dropped. */
+/** The size of the buffer for a slow reader of standard error, in characters. Further lines are counted and dropped. */
 const maxWaiting = 256 * 1024;
-/** How long the end of supervision waits for the reader of standard error. */
+/** Time that the end of supervision waits until standard error was read. */
 const lastLinesMs = 5000;
 
-/** Lines on standard error. A missing or slow reader holds up nothing. */
+/** Writes lines to standard error. A slow or missing reader does not delay the server. */
 export class Lines {
   readonly #runtime: LinesRuntime;
   readonly #encoder = new TextEncoder();
@@ -25,9 +25,8 @@ export class Lines {
     this.#runtime = runtime;
   }
 
-  /** Writes a line. */
   readonly write = (line: string): void => {
-    // Once one was dropped, all are, until the line that counts them is in its place.
+    // After a dropped line, all lines are dropped until the line with their number was written in their place.
     if (this.#dropped > 0 || this.#waiting.length + line.length > maxWaiting) this.#dropped++;
     else this.#waiting += `${line}\n`;
     this.#writing ??= this.#writeAll();
@@ -39,25 +38,26 @@ export class Lines {
       this.#waiting = "";
       if (text === "") {
         if (this.#dropped === 0) break;
-        text = `sam: ${this.#dropped} lines are missing here: nobody read standard error\n`;
+        text =
+          `sam: ${this.#dropped} lines were dropped here: standard error was not read in time\n`;
         this.#dropped = 0;
       }
       try {
         await this.#runtime.writeOutput(2, this.#encoder.encode(text));
       } catch {
-        // There is no standard error, and no other place to say so.
+        // Standard error is closed, and there is no other place to report that.
       }
     }
     this.#writing = null;
   }
 
-  /** Resolves when all lines have been written, or the reader was too slow for that. */
+  /** Resolves when all lines have been written, after 5 s at the latest. */
   async written(): Promise<void> {
     await endsWithin(this.#runtime, this.#writing, lastLinesMs);
   }
 }
 
-/** An event as one line of JSON. */
+/** Formats an event as one line of JSON. */
 export function eventText(program: string, event: SupervisorEvent): string {
   return JSON.stringify(
     { program, ...event },
@@ -66,28 +66,41 @@ export function eventText(program: string, event: SupervisorEvent): string {
   );
 }
 
-/** Tells each event as `log` says; `label` goes before each readable line. */
+/** How log lines call a program. */
+export interface LogNames {
+  /** The name before `(pid 4711)`. Without it, the lines say `instance 2`. */
+  readonly name?: string;
+  /** The text before a message that does not name the program. */
+  readonly prefix?: string;
+}
+
+/** Returns a function that logs the events of one program, as the option `log` asks. `program` is the name in JSON. */
 export function logger(
   log: Log,
   program: string,
-  label: string,
+  { name, prefix = "" }: LogNames,
   write: (line: string) => void,
 ): (event: SupervisorEvent) => void {
+  if (log === "none") return () => {};
   if (log === "json") return (event) => write(eventText(program, event));
+  const pidOf = pidTracker();
+  const linesOf = (event: SupervisorEvent) => report(event, { name, pid: pidOf(event) });
   if (typeof log === "function") {
-    // What the user's function throws harms nothing, and is no event: it would be told to the same function.
-    const failed = (error: unknown) => write(`sam: the function log failed: ${String(error)}`);
+    // An error of the user's function is no event: the same function would get it.
+    const failed = (error: unknown) => write(`sam: the log function failed: ${String(error)}`);
     return (event) => {
       try {
-        Promise.resolve(log(event, report(event))).catch(failed);
+        Promise.resolve(log(event, linesOf(event))).catch(failed);
       } catch (error) {
         failed(error);
       }
     };
   }
   return (event) => {
-    for (const line of log === "text" ? report(event) : []) {
-      write(`sam: ${printable(label)}${line}`);
-    }
+    const before = messages.has(event.type) ? printable(prefix) : "";
+    for (const line of linesOf(event)) write(`sam: ${before}${line}`);
   };
 }
+
+/** The events whose log line is a message that need not name the program. */
+const messages: ReadonlySet<string> = new Set(["fallback", "problem", "finish"]);

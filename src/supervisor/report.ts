@@ -1,12 +1,12 @@
-/** What people read about a program: one line for most events, some more for a recovery. */
-import type { Evidence } from "../core/server/types.ts";
+/** The texts about a program: the log lines of its events, and its state in a word. */
+import { nextInstanceId } from "../core/server/instance_record.ts";
+import type { Evidence, RecoveryReason } from "../core/server/types.ts";
 import type { SupervisorEvent, SupervisorStatus } from "../api/events.ts";
 
-/** What decides how a state is shown. */
-type Shown = Pick<SupervisorStatus, "state" | "ready" | "check">;
+type ShownStatus = Pick<SupervisorStatus, "state" | "ready" | "check">;
 
 /** The state of a program in one word. */
-export function stateWord({ state, ready, check }: Shown): string {
+export function stateWord({ state, ready, check }: ShownStatus): string {
   switch (state) {
     case "pending":
       return "waiting";
@@ -25,63 +25,79 @@ export function stateWord({ state, ready, check }: Shown): string {
   }
 }
 
-/** The state of a program, with the programs that it waits for. */
-export function stateText(status: Shown & { readonly waitsFor?: readonly string[] }): string {
+/** The state of a program, and the programs that it waits for: `waiting for db`. */
+export function stateText(status: ShownStatus & { readonly waitsFor?: readonly string[] }): string {
   const { waitsFor = [] } = status;
   return stateWord(status) + (waitsFor.length > 0 ? ` for ${waitsFor.join(", ")}` : "");
 }
 
-/** The lines for an event that matters to whoever reads standard error; none for the others. Safe to show on a terminal. */
-export function report(event: SupervisorEvent): readonly string[] {
-  return linesOf(event).map(printable);
+/** The program that an event is about, as its log lines call it. */
+export interface Subject {
+  /** The name of the program. Without a name, the lines say `instance 2`. */
+  readonly name?: string | undefined;
+  /** The process id of the instance. */
+  readonly pid?: number | undefined;
+}
+
+/** The log lines of an event, safe to show on a terminal; none for most events. */
+export function report(event: SupervisorEvent, subject: Subject = {}): readonly string[] {
+  return linesOf(event, subject).map(printable);
+}
+
+/** Returns a function that takes each event of a program and returns the process id of its instance, if an event told it. */
+export function pidTracker(): (event: SupervisorEvent) => number | undefined {
+  let known: { readonly pid: number | null; readonly instanceId: number } | undefined;
+  return (event) => {
+    // The event of a spare has a state: its process is the instance only after the promotion.
+    if ("pid" in event && (!("state" in event) || event.state === "promoted")) known = event;
+    return known?.instanceId === event.instanceId ? known.pid ?? undefined : undefined;
+  };
 }
 
 /**
- * A text with its control characters escaped (`\x1b`), line ends too. Notes, errors and output come from the program: they must
- * neither change the terminal of whoever reads them nor look like further lines of ours.
+ * Escapes the control characters of a text, line ends included: `\x1b`. Notes, errors and output come from the program. They
+ * must neither change the reader's terminal nor look like log lines of SAM.
  */
 export function printable(text: string): string {
   const code = (sign: string) => sign.charCodeAt(0).toString(16).padStart(2, "0");
   return text.replace(/(?!\t)\p{Cc}/gu, (sign) => `\\x${code(sign)}`);
 }
 
-function linesOf(event: SupervisorEvent): readonly string[] {
-  const who = `instance ${event.instanceId}`;
+function linesOf(event: SupervisorEvent, { name, pid }: Subject): readonly string[] {
+  const { instanceId } = event;
+  const instance = name ?? `instance ${instanceId}`;
+  const who = pid === undefined ? instance : `${instance} (pid ${pid})`;
   switch (event.type) {
-    case "warn":
-      return [
-        `${who} is given up (${event.reason}: ${
-          firstLine(event.detail)
-        }); warned by ${event.signal}`,
-      ];
+    case "warn": {
+      // A warning by SIGKILL is a kill, which has a line of its own.
+      const sent = event.signal === "SIGKILL" ? "" : `; sent ${event.signal}`;
+      return [`${who} ${failureOf(event.reason, event.detail)}${sent}`];
+    }
     case "kill":
-      return [`${who} is killed`];
+      return [`${who} was sent SIGKILL`];
     case "observed": {
-      const { reason, evidence } = event;
-      const why = `${reason}: ${firstLine(evidence.detail)}`;
+      const failure = failureOf(event.reason, event.evidence.detail);
       return [
-        `${who} would be given up (${why}); nothing is done, see the option observe`,
-        ...details(evidence),
+        `${who} ${failure}; no signal was sent, because the option observe is on`,
+        ...details(event.evidence),
       ];
     }
     case "recovery": {
-      const { reason, evidence: { detail } } = event;
-      // Of other reasons, the detail was told with the warning.
-      const cause = reason === "signal" && detail ? `: ${firstLine(detail)}` : "";
+      const hasEnded = event.evidence.exitCode !== null || event.evidence.signal !== null;
       return [
-        `${who} ${endOf(event.evidence)} (${reason}${cause}); ${nextOf(event)}`,
+        `${hasEnded ? who : instance} ${endOf(event.reason, event.evidence)}; ${nextOf(event)}`,
         ...details(event.evidence),
       ];
     }
     case "stopped":
-      return ["stopped; sam restart starts it again"];
+      return [`${name ?? "the program"} was stopped; sam restart starts it again`];
     case "failed": {
-      const { reason, evidence } = event;
-      const why = reason === "failed"
-        ? "it marked itself failed"
-        : "too many recoveries (see the option restart)";
-      const last = evidence.detail && `: ${firstLine(evidence.detail)}`;
-      return [`giving up: ${why}; at last ${who} ${endOf(evidence)} (${reason}${last})`];
+      const program = name ?? "the program";
+      if (event.reason === "failed") {
+        return [`${program} marked itself failed and is not restarted`];
+      }
+      const end = `its last instance, number ${instanceId}, ${endOf(event.reason, event.evidence)}`;
+      return [`${program} reached its restart limit (see the option restart): ${end}`];
     }
     case "finish":
       return event.status.error ? [event.status.error.message] : [];
@@ -94,48 +110,78 @@ function linesOf(event: SupervisorEvent): readonly string[] {
   }
 }
 
-function nextOf({ delay, waitsFor }: SupervisorEvent & { readonly type: "recovery" }): string {
-  if (delay === null) return "none follows";
-  const wait = waitsFor ? `waits for ${waitsFor.join(", ")}` : "";
-  if (delay === 0) return `the next one ${wait || "starts at once"}`;
-  const start = `the next one starts in ${Math.round(delay)} ms`;
-  return wait ? `${start} at the earliest, and ${wait}` : start;
+/** Says what is wrong with a process that still runs. */
+function failureOf(reason: RecoveryReason, detail: string): string {
+  const failures: Partial<Record<RecoveryReason, string>> = {
+    timeout: "stopped responding",
+    unhealthy: "is unhealthy",
+    startup: "failed to start",
+  };
+  const cause = firstLine(detail);
+  return (failures[reason] ?? "must end") + (cause && `: ${cause}`);
 }
 
-function endOf({ exitCode, signal, detail }: Evidence): string {
-  if (signal !== null) return `ended by ${signal}`;
-  return exitCode !== null ? `ended with exit code ${exitCode}` : `could not be started: ${detail}`;
+/** Says how an instance ended, and after which failure. */
+function endOf(reason: RecoveryReason, { exitCode, signal, detail }: Evidence): string {
+  if (signal === null && exitCode === null) return `could not be started: ${firstLine(detail)}`;
+  const how = signal === null ? `ended with exit code ${exitCode}` : `ended by ${signal}`;
+  switch (reason) {
+    case "timeout":
+      return `${how} after it stopped responding`;
+    case "unhealthy":
+      return `${how} after it became unhealthy`;
+    case "quorum":
+      return `${how} after the cluster lost quorum`;
+    case "startup":
+      return `${how} while it was starting`;
+    case "failed":
+      return `${how} after it called markFailed()`;
+    case "signal":
+      return how + (detail && ` (${firstLine(detail)})`);
+    case "exit":
+      return how;
+  }
+}
+
+function nextOf(event: SupervisorEvent & { readonly type: "recovery" }): string {
+  const { delay, waitsFor } = event;
+  if (delay === null) return "it is not restarted";
+  const next = `instance ${nextInstanceId(event.instanceId)}`;
+  const others = waitsFor?.join(", ");
+  if (delay === 0) return others ? `${next} waits for ${others}` : `${next} starts now`;
+  const start = `${next} starts in ${Math.round(delay)} ms`;
+  return others ? `${start} at the earliest, and waits for ${others}` : start;
 }
 
 export function firstLine(text: string): string {
   return text.split("\n", 1)[0]!;
 }
 
-/** The evidence, indented below the line that it belongs to. */
+/** The evidence, indented. It follows the line of its event. */
 function details(evidence: Evidence): string[] {
   const { detail, heartbeatAge, processState, stack, noStack, note, output } = evidence;
   const lines = detail.split("\n").slice(1);
-  if (heartbeatAge !== null) lines.push(`last sign of life ${Math.round(heartbeatAge)} ms before`);
+  if (heartbeatAge !== null) lines.push(`last heartbeat ${Math.round(heartbeatAge)} ms before`);
   if (processState) {
     const { state, waitsIn, cpuMs, memoryBytes, threads } = processState;
     const where = waitsIn === null ? "" : ` in ${waitsIn}`;
     const memory = (memoryBytes / 2 ** 20).toFixed(1);
     lines.push(
-      `process ${state}${where}, ${
+      `process: ${state}${where}, ${
         (cpuMs / 1000).toFixed(2)
-      } s of processor time, ${memory} MiB, ${threads} threads`,
+      } s of CPU time, ${memory} MiB, ${threads} thread${threads === 1 ? "" : "s"}`,
     );
   }
   if (note) {
-    lines.push(`noted ${Math.round(note.age)} ms before: ${note.text.replaceAll("\n", " ")}`);
+    lines.push(`note, ${Math.round(note.age)} ms before: ${note.text.replaceAll("\n", " ")}`);
   }
-  if (stack !== undefined) lines.push("it was", ...stack.split("\n").map((line) => `  ${line}`));
+  if (stack !== undefined) lines.push("stack:", ...stack.split("\n").map((line) => `  ${line}`));
   if (noStack !== undefined) lines.push(`no stack: ${noStack}`);
-  if (output?.length) lines.push("its last output", ...output.map((line) => `  ${line}`));
+  if (output?.length) lines.push("last output:", ...output.map((line) => `  ${line}`));
   return lines.map((line) => `  ${line.trimEnd()}`);
 }
 
-/** A time for people: `12 s`, `3 m`, `5 h`, `2 d`. */
+/** A duration in its largest unit: `12 s`, `3 m`, `5 h`, `2 d`. */
 export function span(ms: number): string {
   const units = [["d", 86_400_000], ["h", 3_600_000], ["m", 60_000]] as const;
   const unit = units.find(([, length]) => ms >= length);

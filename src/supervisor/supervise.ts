@@ -59,19 +59,20 @@ export function supervise(program: Program, options: SuperviseOptions): Supervis
   );
 }
 
-/** Tells what happens, by code that an active process, which imports this module, too, need not load. */
+/** Loads the logger now, because an active process imports this module, too, and does not need it. */
 function loadLogger(log: Log, { name }: CheckedProgram): (event: SupervisorEvent) => Promise<void> {
   const loading = Promise.all([import("./log.ts"), loadRuntime()])
     .then(([{ Lines, logger }, runtime]) => {
       const lines = new Lines(runtime);
-      const tell = logger(log, name, `${name}: `, lines.write);
+      const tell = logger(log, name, { name, prefix: `${name}: ` }, lines.write);
       return (event: SupervisorEvent) => {
         tell(event);
         return event.type === "finish" ? lines.written() : undefined;
       };
     })
     .catch((error) => {
-      console.error(`sam: ${name}: its events are not told: ${error.message}`); // no descriptor is left to load it with, say
+      // For example, no file descriptor was left to open the module.
+      console.error(`sam: cannot log the events of ${name}: ${error.message}`);
       return () => {};
     });
   return (event) => loading.then((tell) => tell(event));

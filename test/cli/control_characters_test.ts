@@ -43,12 +43,16 @@ test("the report on each event escapes the control characters in text from the p
   for (const detail of details) {
     const event = { ...detail, at: 0, instanceId: 1 } as unknown as SupervisorEvent;
     const written: string[] = [];
-    logger("text", hostile, `${hostile}: `, (line) => written.push(line))(event);
-    for (const line of [...report(event), ...written]) {
+    const names = { name: hostile, prefix: `${hostile}: ` };
+    logger("text", hostile, names, (line) => written.push(line))(event);
+    const reported = report(event, { name: hostile });
+    for (const line of [...reported, ...written]) {
       assert(!control.test(line) && !line.includes("\n"), JSON.stringify(line));
     }
-    assert(written.length > 0 && written.every((line) => line.startsWith(`sam: ${escaped}: `)));
-    assertStringIncludes(report(event).join("\n"), escaped);
+    const [first, ...rest] = written;
+    assert(first?.startsWith(`sam: ${escaped}`), first);
+    assert(rest.every((line) => line.startsWith("sam:   ")), rest.join("\n"));
+    assertStringIncludes(reported.join("\n"), escaped);
   }
 });
 
@@ -77,7 +81,7 @@ commandTest(
         .concat(["--startup-timeout", "100ms", "--restart-initial-delay", "60s"])
         .concat(["--", "sh", "-c", `echo '${said}'; sleep 60`]),
     );
-    await run.text(/its last output\n.*\n/, "stderr");
+    await run.text(/last output:\n.*\n/, "stderr");
     const log = run.stderr.split("\n").filter((line) => line.startsWith("sam: "));
     assert(!control.test(log.join("\n")), JSON.stringify(log));
     assertEquals(log.filter((line) => line.includes(shown)).length, 2, JSON.stringify(log));

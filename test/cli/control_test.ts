@@ -50,7 +50,7 @@ commandTest(
     assertEquals(await events.exited, 0);
     assertStringIncludes(
       events.stdout,
-      "instance 1 ended with exit code 7 (exit); the next one waits for web\n",
+      "instance 1 ended with exit code 7; instance 2 waits for web\n",
     );
     assertEquals(await sam(["restart", "web"]).exited, 0);
     await run.event("spawn", 3, "web");

@@ -71,7 +71,7 @@ commandTest(
     const [, first] = await run.text(port(1));
     await page(first!, "/crash");
     await run.text(
-      /^sam: instance 1 ended with exit code 3 \(exit\); the next one starts at once$/m,
+      /^sam: \S+ \(pid \d+\) ended with exit code 3; instance 2 starts now$/m,
       "stderr",
     );
     const [, second] = await run.text(port(2));
@@ -256,7 +256,10 @@ commandTest(
     }
     assertEquals(await sam(["run", "--restart", "never", "sh", "-c", "exit 5"]).exited, 5);
     const always = sam(["run", "--restart", "always", "--restart-intensity", "1", "true"]);
-    assertEquals([await always.exited, always.stderr.includes("giving up")], [1, true]);
+    assertEquals([await always.exited, always.stderr.includes("reached its restart limit")], [
+      1,
+      true,
+    ]);
   },
 );
 

@@ -144,7 +144,7 @@ class Cluster {
    */
   stalls(node: NodeNumber): number {
     const said = this.#lab.log(node) + this.#output(node);
-    return said.split(new RegExp(`${nonPrimary}|is given up \\(timeout`)).length - 1;
+    return said.split(new RegExp(`${nonPrimary}|stopped responding: `)).length - 1;
   }
 
   /** How often each of a node's servers has said that it cannot know whether there is quorum. */

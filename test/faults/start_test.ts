@@ -1,9 +1,9 @@
-// Instances that do not come to life, or not for long: backoff, limit, a loud end; and a start that succeeds at last.
+// Instances that never start, or end soon: backoff, restart limit and its log line, and a start that succeeds at last.
 import { assert, assertEquals } from "@std/assert";
 import { processTest } from "../support/processes.ts";
 
 processTest(
-  "a program that dies at once, always: braked, then given up loudly, with the last reason",
+  "a program that always ends at once meets growing delays, then the restart limit; the log says how it last ended",
   async (stage) => {
     const server = stage.run("faults/program", {
       args: ["unix", "dies at once"],
@@ -12,9 +12,10 @@ processTest(
     assertEquals(await server.exited, { code: 7, signal: null });
     assertEquals(stage.lines("started").map(({ instance }) => instance), [1, 2, 3, 4]);
     assert(
-      /sam: giving up: too many recoveries.*instance 4 ended with exit code 7 \(exit\)/.test(
-        server.stderr(),
-      ),
+      /sam: the program reached its restart limit.*its last instance, number 4, ended with exit code 7\n/
+        .test(
+          server.stderr(),
+        ),
       server.stderr(),
     );
   },

@@ -46,8 +46,8 @@ test("the example web server heals from /hang and /crash, and keeps its visits",
       await numbersOf(port, "/crash", /the process crashes now/);
       const [, most] = await visit(second);
       assert(visits! < more! && more! < most!, `${visits}, ${more}, ${most}`);
-      assertMatch(output, /instance \d+ is given up \(timeout: no heartbeat for 500 ms\)/);
-      assertMatch(output, /an uncaught error/);
+      assertMatch(output, /instance \d+ \(pid \d+\) stopped responding: no heartbeat for 500 ms;/);
+      assertMatch(output, /a bug that nobody caught/);
     } catch (error) {
       throw new Error(`the server said: ${output}`, { cause: error });
     } finally {

@@ -126,7 +126,7 @@ processTest(
       const event = await failed.event("recovery");
       assertEquals(event.reason, "signal");
       const [line] = report(event);
-      assert(line!.includes(`(signal: ${event.evidence.detail}); `), line);
+      assert(line!.includes(` (${event.evidence.detail}); `), line);
       return event.evidence.detail;
     };
     for (const runtime of [isNode ? currentRuntime : "node24", "deno"] as const) {
@@ -225,16 +225,16 @@ processTest("the report of a program that serves itself is on standard error", a
   assertEquals(/Debugger listening/.test(told), currentRuntime === "deno", told);
   assertMatch(
     told,
-    /^sam: instance 1 is given up \(timeout: no heartbeat for 1000 ms\); warned by SIGTERM$/m,
+    /^sam: instance 1 \(pid \d+\) stopped responding: no heartbeat for 1000 ms; sent SIGTERM$/m,
   );
   assertMatch(
     told,
-    /^sam: instance 1 ended by SIG(TERM|KILL) \(timeout\); the next one starts at once$/m,
+    /^sam: instance 1 \(pid \d+\) ended by SIG(TERM|KILL) after it stopped responding; instance 2 starts now$/m,
   );
-  assertMatch(told, /^sam: {3}last sign of life \d+ ms before$/m);
+  assertMatch(told, /^sam: {3}last heartbeat \d+ ms before$/m);
   assertMatch(
     told,
-    /^sam: {3}process running, [\d.]+ s of processor time, [\d.]+ MiB, \d+ threads$/m,
+    /^sam: {3}process: running, [\d.]+ s of CPU time, [\d.]+ MiB, \d+ threads$/m,
   );
 });
 

@@ -185,9 +185,9 @@ try {
     void get("web", 8080, "/report");
     const said = await eventually(
       () => podman("logs", "web"),
-      (text) => /instance 1 ended/.test(text) && /server\.js:\d+/.test(text),
+      (text) => /\(pid \d+\) ended by/.test(text) && /server\.js:\d+/.test(text),
     );
-    must(/timeout/.test(said), said);
+    must(/stopped responding/.test(said), said);
     await ready("web");
     must((await good(get("web", 8080, "/"))).startsWith("200 process "), "it does not serve");
   });

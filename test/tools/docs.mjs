@@ -154,7 +154,7 @@ function healed(line, cwd) {
     const before = await answers(running, 8080);
     await ready(running, "server");
     await get(8080, "/report");
-    await running.said(/instance 1 ended/);
+    await running.said(/sam: server \(pid \d+\) ended by SIG/);
     must(await answers(running, 8080) !== before, "it is the same process");
   });
 }
@@ -164,7 +164,7 @@ function keptRunning(line, name, cwd) {
   return shell.during(line, cwd, async (running) => {
     await running.said(/it works/);
     process.kill(await running.activeProcess(name), "SIGKILL");
-    await running.said(/instance 1 ended by SIGKILL[^]*it works/);
+    await running.said(/\(pid \d+\) ended by SIGKILL; instance 2 starts now\n[^]*it works/);
   });
 }
 
@@ -276,7 +276,7 @@ const scenes = {
       await shell.during(command, folder({}), async (running) => {
         await ready(running, "redis-server");
         process.kill(await running.activeProcess("redis-server *:"), "SIGKILL");
-        await running.said(/instance 1 ended by SIGKILL/);
+        await running.said(/\(pid \d+\) ended by SIGKILL; instance 2 starts now\n/);
         await ready(running, "redis-server");
       });
     },

@@ -225,7 +225,7 @@ async function visit(sam) {
       const id = idOf("hangs", "instances");
       await says(id, /3running.*2exit code 3.*1timeout: no heartbeat/);
       await page.locator(`#${id} details`).last().locator("summary").click();
-      await says(id, /\(timeout\)[^]*it was\n\s+at .*server\.js:4/);
+      await says(id, /after it stopped responding[^]*stack:\n\s+at .*server\.js:4/);
     },
   );
   await check("what is open stays open, with the focus, when another instance comes", async () => {

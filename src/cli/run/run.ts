@@ -34,7 +34,8 @@ async function supervisePlan(
 ): Promise<number> {
   const several = plan.programs.length > 1;
   const loggers = new Map(plan.programs.map(({ name, options }) => {
-    return [name, logger(options.log, name, several ? `${name}: ` : "", lines.write)];
+    const prefix = several ? `${name}: ` : "";
+    return [name, logger(options.log, name, { name, prefix }, lines.write)];
   }));
   const warn = (name: string, detail: string | undefined, instanceId = 1) => {
     const at = Date.now();

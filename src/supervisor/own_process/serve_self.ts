@@ -33,7 +33,7 @@ export async function serve(runtime: ServerRuntime, options: CheckedOptions): Pr
   };
   let cancel: (() => void)[] = [];
   const lines = new Lines(runtime);
-  const log = logger(options.log, program.name, "", lines.write);
+  const log = logger(options.log, program.name, {}, lines.write);
   const unlogged: SupervisorEvent[] = [];
   let cancelTell: (() => void) | null = null;
   const tell = () => {

@@ -1,5 +1,4 @@
-// Checks that examples/web.ts heals itself; on Deno with exactly the permissions that the README
-// lists.
+// examples/web.ts heals in front of the reader's eyes: on Deno with the permissions that docs/getting-started.md lists, and no more.
 import { assert, assertEquals, assertMatch } from "@std/assert";
 import { spawn } from "node:child_process";
 import { readFileSync } from "node:fs";
@@ -10,9 +9,12 @@ import { freePorts } from "../support/ports.ts";
 import { eventually } from "../support/processes.ts";
 import { currentRuntime, fixture, runtimePath, sourceFixture } from "../support/runtimes.ts";
 
-/** The flags of the `deno run` line in the README. */
-function readmeFlags(): string[] {
-  const text = readFileSync(sourceFixture("../../README").replace(/ts$/, "md"), "utf8");
+/** The flags of the `deno run` line in docs/getting-started.md. */
+function tutorialFlags(): string[] {
+  const text = readFileSync(
+    sourceFixture("../../docs/getting-started").replace(/ts$/, "md"),
+    "utf8",
+  );
   const line = text.match(/^deno run (.*) examples\/web\.ts$/m);
   return line![1]!.split(" ");
 }
@@ -28,7 +30,7 @@ function numbersOf(port: number, path: string, what: RegExp, after = 0): Promise
 test("the example web server heals from /hang and /crash, and keeps its visits", () =>
   withoutLeaks(async () => {
     const [port] = await freePorts(1) as [number];
-    const flags = currentRuntime === "deno" ? ["run", "--no-prompt", ...readmeFlags()] : [];
+    const flags = currentRuntime === "deno" ? ["run", "--no-prompt", ...tutorialFlags()] : [];
     const server = spawn(runtimePath(currentRuntime), [...flags, fixture("../../examples/web")], {
       env: { ...process.env, PORT: String(port) },
       stdio: ["ignore", "pipe", "pipe"],

@@ -105,10 +105,11 @@ await check("package.json, deno.json and CHANGELOG.md agree on version and entri
     `entries: ${Object.keys(npm.exports)} and ${Object.keys(jsr.exports)}`,
   );
   // npm's provenance demands it, and the links of the README are relative to it.
-  const clone = /^git clone (\S+)/m.exec(readme)[1];
-  must(npm.repository.url === `git+${clone}.git`, `${npm.repository.url}, README: ${clone}`);
+  const tutorial = readFileSync(join(root, "docs/getting-started.md"), "utf8");
+  const clone = /^git clone (\S+)/m.exec(tutorial)[1];
+  must(npm.repository.url === `git+${clone}.git`, `${npm.repository.url}, the tutorial: ${clone}`);
   const changes = readFileSync(join(root, "CHANGELOG.md"), "utf8");
-  must(changes.includes(`\n## ${npm.version} `), `CHANGELOG.md says nothing of ${npm.version}`);
+  must(changes.includes(`\n## [${npm.version}]`), `CHANGELOG.md says nothing of ${npm.version}`);
 });
 
 const npm = folder("npm", sources);

@@ -1,6 +1,6 @@
-// Does what README and docs say. Each line of each ```sh block is given to a shell, in a folder as the page describes
-// it, and the promised result must follow. Indented blocks are left out: the set-up of two machines for a cluster. A
-// block without a scene here fails.
+// README and docs, done as they say: every line of every ```sh block (that is not indented: the set-up of
+// two machines in docs/how-to/cluster.md) is given to a shell as it stands, in a folder as its page
+// describes it, and what the page promises must follow. A block that has no scene here fails.
 //
 //   npm run test:docs                  all pages
 //   npm run test:docs -- README.md     one page
@@ -59,7 +59,9 @@ const page = (name) => readFileSync(join(root, name), "utf8");
 const blocks = (name, kind) =>
   [...page(name).matchAll(RegExp(`^\`\`\`${kind}\n([^]*?)^\`\`\`$`, "gm"))].map(([, text]) => text);
 
-// The reader's machine: a home directory, the runtimes, and a published package.
+const linesOf = (block) => block.trim().split("\n");
+
+// The world of a reader: a home, the runtimes, a package that was published.
 for (const folder of ["bin", "global", "run", "tmp"]) mkdirSync(path(folder), { mode: 0o700 });
 const runtimes = join(runtimesDir, "node_modules");
 const programs = {
@@ -142,7 +144,9 @@ async function publishSources() {
 await shell.done(`npm install --global --prefix ${path("global")} @x/sam`, home);
 
 const [server] = blocks("docs/getting-started.md", "js");
-const [hang, ...moreText] = blocks("docs/getting-started.md", "text");
+const hangingLine = 1 + server.split("\n").indexOf(server.match(/^ +for \(;;\);.*$/m)[0]);
+const [hang, counting] = blocks("docs/getting-started.md", "text");
+const [recording] = blocks("README.md", "text");
 const [counter] = blocks("docs/getting-started.md", "ts serves");
 const [program] = blocks("README.md", "ts serves");
 const working = 'setInterval(() => console.log("it works"), 100);\n';
@@ -179,18 +183,7 @@ async function keepsCount(running, failure) {
   );
 }
 
-/** The commands in one column of a table in docs/getting-started.md. */
-function column(table, number) {
-  const tables = page("docs/getting-started.md").match(/(^\|.*\|\n)+/gm);
-  const rows = tables[table].split("\n").slice(2, -1);
-  const cells = rows.map((row) => row.split("|")[number + 1].trim()).filter((cell) => cell !== "");
-  return cells.map((cell) => /^`(.*)`$/.exec(cell)[1]);
-}
-
-/**
- * Fails unless the output contains these lines in this order, whatever the numbers and folders in
- * them.
- */
+/** Whether lines are among what was said, in this order, whatever the numbers and folders in them. */
 function mustTell(output, lines) {
   const shape = (line) =>
     line.replace(/file:\/\/.*\/(\S+:\d+):\d+/, "$1").replace(/(?<=[ (])\d+(\.\d+)?/g, "N");
@@ -201,12 +194,42 @@ function mustTell(output, lines) {
   }
 }
 
-/**
- * The scenes by page and block: each is a function with one parameter for each line of the block.
- */
+const [, , , requests, ...counts] = blocks("docs/getting-started.md", "sh").map(linesOf);
+
+/** The tutorial on one runtime: `server` hangs and is restarted, then `counter`. */
+async function tutorial(installing, line, [...countingLines]) {
+  if (noCurl !== undefined) skip(`curl: ${noCurl}`);
+  const cwd = folder({ "server.js": server, "counter.js": counter });
+  rmSync(join(cwd, "package.json"));
+  for (const each of installing) await shell.done(each, cwd);
+  const [before, report, after] = requests;
+  const output = await shell.during(line, cwd, async (running) => {
+    await answers(running, 8080);
+    await ready(running, "server");
+    const first = await shell.done(before, cwd);
+    await shell.fails(report, cwd);
+    await ready(running, "server");
+    const second = await shell.done(after, cwd);
+    const form = /process \d+\n/;
+    must(form.test(first) && form.test(second) && first !== second, `${first}, ${second}`);
+  });
+  if (!line.startsWith("bun")) {
+    mustTell(output, hang);
+    mustTell(output, recording.match(/^sam: .*$/gm).join("\n"));
+  }
+  const counterLine = countingLines.pop();
+  for (const each of countingLines) await shell.done(each, cwd);
+  const counted = await shell.during(
+    counterLine,
+    cwd,
+    (running) => running.said(/instance 2 has counted to 12\n/),
+  );
+  must(counted.replace(/^(?!instance).*\n/gm, "").includes(counting), counted);
+}
+
+/** Page by page, block by block: a function that has a parameter for each line. */
 const scenes = {
   "README.md": [
-    (npx) => healed(npx, folder({ "server.js": server })),
     async (npm, deno, bun) => {
       const lines = [[npm, "node app.js"], [deno, "deno run -A app.ts"], [bun, "bun app.ts"]];
       for (const [install, line] of lines) {
@@ -216,6 +239,15 @@ const scenes = {
         await shell.heals(line, cwd);
       }
     },
+  ],
+  "docs/getting-started.md": [
+    (init, modules, install, run) => tutorial([init, modules, install], run, counts[0]),
+    (init, install, run) => tutorial([init, install], run, counts[1]),
+    (run) => tutorial([], run, counts[2]),
+    undefined, // the requests, and three times the counter: in the scenes above
+    undefined,
+    undefined,
+    undefined,
     async (clone) => {
       await publishSources();
       await shell.during(clone, home, (running) => keepsCount(running, "/hang"));
@@ -226,59 +258,16 @@ const scenes = {
       }
     },
   ],
-  "docs/getting-started.md": [
-    async (before, report, after) => {
-      must(moreText.length === 0, "there is more than one text");
-      if (noCurl !== undefined) skip(`curl: ${noCurl}`);
-      for (const [at, name] of ["node", "bun", "server"].entries()) {
-        const cwd = folder({ "server.js": server });
-        rmSync(join(cwd, "package.json"));
-        const begin = async (commands) => {
-          const line = commands.pop();
-          for (const command of commands) await shell.done(command, cwd);
-          return line;
-        };
-        const output = await shell.during(await begin(column(0, at)), cwd, async (running) => {
-          await answers(running, 8080);
-          await ready(running, name);
-          const first = await shell.done(before, cwd);
-          await shell.fails(report, cwd);
-          await ready(running, name);
-          const second = await shell.done(after, cwd);
-          const form = /process \d+\n/;
-          must(form.test(first) && form.test(second) && first !== second, `${first}, ${second}`);
-        });
-        if (name !== "bun") mustTell(output, hang); // it has no way to tell the line
-        writeFileSync(join(cwd, "counter.js"), counter);
-        await shell.during(
-          await begin(column(1, at)),
-          cwd,
-          (running) =>
-            running.said(/instance 1 has counted to 10\n[^]*instance 2 has counted to 11\n/),
-        );
-      }
-    },
-  ],
   "docs/cli.md": [
     async (npx, bunx, deno) => {
       for (const line of [npx, bunx, deno]) {
         const cwd = folder({ "server.js": server, "server.ts": server });
         const output = await healed(line, cwd);
         const [file] = /server\.\w+/.exec(line);
-        if (line !== bunx) mustTell(output, `sam:     at file:///${file}:4:36`);
+        if (line !== bunx) {
+          mustTell(output, `sam:     at buildReport (file:///${file}:${hangingLine}:3)`);
+        }
       }
-    },
-    async (http, command) => {
-      const files = { "web.cjs": serving, server: "#!/bin/sh\nexec node web.cjs\n" };
-      const serveHealth = (running) => ready(running, "server");
-      await shell.during(http, folder(files), serveHealth);
-      if (noRedis !== undefined) skip(`redis: ${noRedis}`);
-      await shell.during(command, folder({}), async (running) => {
-        await ready(running, "redis-server");
-        process.kill(await running.activeProcess("redis-server *:"), "SIGKILL");
-        await running.said(/\(pid \d+\) ended by SIGKILL; instance 2 starts now\n/);
-        await ready(running, "redis-server");
-      });
     },
     async (status, watch, events, restart, signal, stopOne, stop) => {
       const cwd = folder({
@@ -312,6 +301,46 @@ const scenes = {
     (line) => keptRunning(line, "server.js", folder({ "server.js": working })),
     (line) => keptRunning(line, "server.js", folder({ "server.js": working })),
   ],
+  "docs/how-to/health-checks.md": [
+    async (http, command) => {
+      const files = { "web.cjs": serving, server: "#!/bin/sh\nexec node web.cjs\n" };
+      const serveHealth = (running) => ready(running, "server");
+      await shell.during(http, folder(files), serveHealth);
+      if (noRedis !== undefined) skip(`redis: ${noRedis}`);
+      await shell.during(command, folder({}), async (running) => {
+        await ready(running, "redis-server");
+        process.kill(await running.activeProcess("redis-server *:"), "SIGKILL");
+        await running.said(/\(pid \d+\) ended by SIGKILL; instance 2 starts now\n/);
+        await ready(running, "redis-server");
+      });
+    },
+  ],
+  "docs/how-to/http-servers.md": [
+    async (plain, checked) => {
+      await healed(plain, folder({ "server.js": server }));
+      const files = { "server.js": serving.replace("require(", "process.getBuiltinModule(") };
+      await shell.during(checked, folder(files), (running) => ready(running, "server"));
+    },
+  ],
+  "docs/how-to/jobs.md": [
+    async (line) => {
+      const output = await shell.done(
+        line,
+        folder({ "job.js": 'console.log("the job is done");' }),
+      );
+      must(output.includes("the job is done"), output);
+    },
+  ],
+  "docs/how-to/time-interval.md": [
+    (line) =>
+      shell.during(line, folder({ "server.js": server }), async (running) => {
+        await answers(running, 8080);
+        await ready(running, "server");
+        void get(8080, "/report");
+        await running.said(/stopped responding: .*; no signal was sent/);
+      }),
+    (line) => healed(line, folder({ "server.js": server })),
+  ],
   "docs/metrics.md": [
     async (local, others) => {
       const cwd = folder({ "server.js": server });
@@ -324,7 +353,7 @@ const scenes = {
   ],
   // test/cluster/examples_test.ts
   "docs/how-to/cluster.md": [undefined],
-  // Only `npm run bench:quick` runs, which takes three minutes, and only in the long form.
+  // Of the benchmarks (20 minutes), those of 3 minutes, and in the long form only.
   "docs/performance.md": [
     async (apt, bench, quick, part, check) => {
       const { scripts } = JSON.parse(page("package.json"));
@@ -345,7 +374,12 @@ const scenes = {
 
 /** The configurations of several programs: the files they need, and the names of their programs. */
 const configurations = {
-  "docs/cli.md": [{ "worker.ts": working, "web.ts": working }, "store", "worker", "web"],
+  "docs/how-to/several-programs.md": [
+    { "worker.ts": working, "web.ts": working },
+    "store",
+    "worker",
+    "web",
+  ],
   "docs/how-to/pm2.md": [{ "api.js": working, "mailer.js": working }, "api", "mailer"],
 };
 
@@ -358,7 +392,7 @@ try {
   const wanted = process.argv.slice(2).filter((word) => !word.startsWith("--"));
   for (const name of wanted.length > 0 ? wanted : names) {
     for (const [at, text] of blocks(name, "sh").entries()) {
-      const lines = text.trim().split("\n");
+      const lines = linesOf(text);
       const scene = scenes[name]?.[at];
       if (scene === undefined && scenes[name]?.length > at) continue; // another test has it
       const title = lines.map((line) => line.replace(/ +#.*/, "")).join("; ");

@@ -297,7 +297,7 @@ const scenes = {
       });
     },
   ],
-  "docs/limits.md": [
+  "docs/runtimes.md": [
     (line) => keptRunning(line, "server.js", folder({ "server.js": working })),
     (line) => keptRunning(line, "server.js", folder({ "server.js": working })),
   ],

@@ -1,21 +1,21 @@
-/** The server's bridge to the cluster: quorum becomes input for the core, and the keys of the core are written into the map. */
+/** Connects a server to the cluster: it feeds quorum changes to the core and writes the core's keys to the cluster map. */
 import type { MapKeys, ServerInput } from "../core/server/types.ts";
 import { SamError } from "../errors.ts";
 import type { Clock, OwnProcess } from "../runtime/runtime.ts";
 import type { ClusterMap, QuorumSource } from "../api/cluster.ts";
 import { endsWithin } from "./time_limit.ts";
 
-/** The cluster of a server. */
+/** The parts of a bridge. */
 export interface ClusterParts {
   readonly quorum: QuorumSource | undefined;
   readonly clusterMap: ClusterMap | undefined;
   readonly runtime: Clock & Pick<OwnProcess, "pid">;
 }
 
-/** How long a server that ends waits for its cluster. */
+/** Time limit for the last writes and for closing the cluster when supervision ends. */
 const endMs = 1000;
 
-/** The keys, below `resources.process.PID.`. Corosync's watchdog looks at a process when its state comes: it comes last. */
+/** The keys below `resources.process.PID.`. `state` is last, because Corosync's watchdog reads the others when it comes. */
 const names: Readonly<Record<keyof MapKeys, string>> = {
   recovery: "recovery",
   pollPeriod: "poll_period",
@@ -25,25 +25,25 @@ const names: Readonly<Record<keyof MapKeys, string>> = {
 
 type Wanted = MapKeys[keyof MapKeys] | null;
 
-/** The cluster of one server. */
+/** The bridge of one server. */
 export class ClusterBridge {
   readonly #parts: ClusterParts;
-  readonly #report: (error: unknown, what: string) => void;
+  readonly #report: (error: unknown, failure: string) => void;
   readonly #feed: (input: ServerInput) => void;
   #ended = false;
   #watching: Promise<(() => void | Promise<void>) | undefined> = Promise.resolve(undefined);
-  /** Values that are still to be written; null deletes a key. Only the newest value of a key counts. */
+  /** Values to be written, at most one for a key; null deletes the key. */
   readonly #wanted = new Map<string, Wanted>();
   #writing: Promise<void> | null = null;
   #closing: Promise<void> | null = null;
-  /** The clock of the map minus the clock of this process, in nanoseconds; null before it is known. */
+  /** The map's clock minus this process's clock, in nanoseconds; null before it is known. */
   #clockOffset: bigint | null = null;
-  /** True from the report of a failure until the map works again: it is not reported twice. */
+  /** True after a failure was reported, until the map works again: one outage is one report. */
   #mapFails = false;
 
   constructor(
     parts: ClusterParts,
-    report: (error: unknown, what: string) => void,
+    report: (error: unknown, failure: string) => void,
     feed: (input: ServerInput) => void,
   ) {
     this.#parts = parts;
@@ -51,7 +51,7 @@ export class ClusterBridge {
     this.#feed = feed;
   }
 
-  /** Watches quorum, where there is a source. */
+  /** Begins to watch quorum, if there is a source. */
   watch(): void {
     const { quorum } = this.#parts;
     const feed = this.#feed;
@@ -60,35 +60,35 @@ export class ClusterBridge {
       await quorum.watch(
         (quorate) => feed({ type: "quorum", quorate: quorate === true }),
         (error) => {
-          if (!this.#ended) this.#report(error, "quorum is not known");
+          if (!this.#ended) this.#report(error, "cannot read the state of quorum");
         },
       );
     this.#watching = begin().catch((error) => {
       if (this.#ended) return undefined;
-      this.#report(error, "quorum cannot be watched");
+      this.#report(error, "cannot watch quorum");
       const { code, message } = error instanceof SamError
         ? error
         : { code: "LIBRARY" as const, message: String(error?.message ?? error) };
-      const problem = { code, message: `quorum cannot be watched: ${message}`, cause: error };
+      const problem = { code, message: `cannot watch quorum: ${message}`, cause: error };
       feed({ type: "quorumFailed", problem });
       return undefined;
     });
   }
 
-  /** Shows these keys in the map. */
+  /** Writes keys to the map. */
   map(keys: MapKeys): void {
     for (const key of Object.keys(names) as (keyof MapKeys)[]) {
       if (keys[key] !== undefined) this.#want(names[key], keys[key]);
     }
   }
 
-  /** Takes all keys from the map. */
+  /** Deletes all keys from the map. */
   unmap(): void {
     for (const name of Object.values(names)) this.#want(name, null);
   }
 
   #want(name: string, value: Wanted): void {
-    this.#wanted.delete(name); // so that it is written after what was wanted before
+    this.#wanted.delete(name); // a Map keeps the place of a key: this value must be written last
     this.#wanted.set(name, value);
     this.#writing ??= this.#write();
   }
@@ -99,11 +99,11 @@ export class ClusterBridge {
         await this.#put(...next);
         this.#mapFails = false;
       } catch (error) {
-        if (!this.#mapFails) this.#report(error, "the cluster map failed");
+        if (!this.#mapFails) this.#report(error, "cannot write to the cluster map");
         this.#mapFails = true;
       }
     }
-    this.#writing = null; // before anything else runs: the next value must start a new write
+    this.#writing = null; // before `feed`, which may add a value: that one must start a new write
     this.#feed({ type: "mapped" });
   }
 
@@ -130,14 +130,14 @@ export class ClusterBridge {
     return this.#clockOffset = there - nanoseconds((before + runtime.now()) / 2);
   }
 
-  /** Supervision is over: writes the last values and closes the cluster, within a time limit. */
+  /** Writes the last values and closes the cluster, within a time limit. */
   async end(): Promise<void> {
     this.#ended = true;
     const ends = Promise.all([this.#finishMap(), this.#endWatch()]);
     if (await endsWithin(this.#parts.runtime, ends, endMs)) return;
-    this.#report("no answer", "the cluster was left as it is");
-    this.#mapFails = true; // which was said
-    this.#wanted.clear(); // a write would open the map anew
+    this.#report(`no answer within ${endMs} ms`, "cannot leave the cluster");
+    this.#mapFails = true; // reported with the line above
+    this.#wanted.clear(); // a write would open the map again
     void this.#closeMap();
   }
 
@@ -154,7 +154,7 @@ export class ClusterBridge {
     try {
       await this.#parts.clusterMap?.close?.();
     } catch (error) {
-      this.#report(error, "the cluster map did not close");
+      this.#report(error, "cannot close the cluster map");
     }
   }
 
@@ -162,7 +162,7 @@ export class ClusterBridge {
     try {
       await (await this.#watching)?.();
     } catch (error) {
-      this.#report(error, "the quorum source did not end");
+      this.#report(error, "cannot stop watching quorum");
     }
   }
 }

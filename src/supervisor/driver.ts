@@ -1,6 +1,6 @@
 /**
- * The loop around the server's core: input → `Server.step` → carry out the effects → arm one timer. It owns the process,
- * the endpoint and the link of the present instance, and those of the spare.
+ * The loop around the server's core: it feeds inputs to `Server.step`, carries out the effects and sets one timer. It owns the
+ * process, the endpoint and the link of the present instance, and those of the spare.
  */
 import type { ServerTransport } from "../../transports/transport.ts";
 import type { ClusterMap, QuorumSource } from "../api/cluster.ts";
@@ -28,49 +28,49 @@ export { guardOf } from "./instance/guard.ts";
 export interface DriverParts {
   readonly runtime: InstanceRuntime;
   readonly transport: ServerTransport;
-  /** Loads the transport to use if `transport` cannot be opened. */
+  /** Loads the transport that is used if `transport` cannot be opened. */
   readonly otherTransport?: () => Promise<ServerTransport>;
   readonly settings: ServerSettings;
   readonly command: () => Promise<Command>;
-  /** Without a guard, a program may outlive a server that is killed, and helpers may outlive their program. */
+  /** Without a guard, a program may outlive a killed server, and child processes may outlive their program. */
   readonly guard?: Guard | undefined;
   readonly killMode?: "group" | "process";
   readonly quorum: QuorumSource | undefined;
   readonly clusterMap: ClusterMap | undefined;
-  /** The seed of the random numbers, by which the backoff varies. Default random; set it to repeat a run. */
+  /** The seed of the backoff's jitter. Default random; set it to repeat a run. */
   readonly seed?: number;
 }
 
-/** Hears what happens. */
+/** Receives the events and the end. */
 export interface DriverSink {
   event(event: ServerEvent | DriverEvent, instanceId: number): void;
-  /** A process is due, where the settings have it ask: `allowStart()` starts it. */
+  /** The next instance is due, and `allowStart()` starts it. Called only if the setting `asksBeforeStart` is on. */
   askToStart?(): void;
-  /** The same for a spare: `allowSpare()` starts it. */
+  /** A spare is due, and `allowSpare()` starts it. */
   askToStartSpare?(): void;
   finish(status: ExitStatus): void;
 }
 
 /** One program under supervision. */
 export class Driver {
-  /** The state machine; to be read only. */
+  /** The state machine. Read its getters only; inputs go through this driver. */
   readonly server: Server;
 
   readonly #parts: DriverParts;
   readonly #sink: DriverSink;
   #instance: Instance | null = null;
   #spare: Instance | null = null;
-  /** Pending ends: of spares, and of the output of buried instances. */
-  readonly #doomed = new Set<Promise<void>>();
+  /** What the end of supervision waits for: the ends of spares, and the rest of the output of buried instances. */
+  readonly #pendingEnds = new Set<Promise<void>>();
   #inputs: ServerInput[] = [];
   #stepping = false;
   readonly #timekeeper: Timekeeper;
   readonly #cluster: ClusterBridge | null;
   #finished = false;
-  /** The sink has heard of the end, and hears nothing more. */
+  /** True once `finish` was called: the sink gets nothing more. */
   #over = false;
   readonly #onGuardLimit = (detail: string) => {
-    if (this.#parts.killMode === "process") return; // no helper is to be ended
+    if (this.#parts.killMode === "process") return; // the guard ends no child processes then
     this.#emit({ type: "fallback", side: "server", detail });
   };
 
@@ -92,7 +92,7 @@ export class Driver {
     this.#cluster = quorum || clusterMap
       ? new ClusterBridge(
         { quorum, clusterMap, runtime },
-        (error, what) => this.report(error, what),
+        (error, action) => this.report(error, action),
         (input) => this.#feed(input),
       )
       : null;
@@ -106,7 +106,7 @@ export class Driver {
     this.#feed({ type: "begin" });
   }
 
-  /** Starts the process that is due. */
+  /** Starts the instance that is due. */
   allowStart(): void {
     this.#feed({ type: "allowStart" });
   }
@@ -116,7 +116,7 @@ export class Driver {
     this.#feed({ type: "spare", input: { type: "allowStart" } });
   }
 
-  /** Ends the program and then supervision. `delivered`: the program got this signal from elsewhere. */
+  /** Ends the program and then supervision. `delivered`: the program got this signal from the terminal already. */
   shutdown(signal: Signal | null, delivered = false): void {
     this.#feed({ type: "shutdown", signal, delivered });
   }
@@ -126,36 +126,36 @@ export class Driver {
     this.#feed({ type: "restart" });
   }
 
-  /** Ends the program until a restart is asked for. */
+  /** Ends the program until `restart()`. */
   halt(): void {
     this.#feed({ type: "halt" });
   }
 
-  /** Sends a signal to the present instance, and does nothing else. */
+  /** Sends a signal to the present instance. */
   signal(signal: Signal): void {
     this.#instance?.signal(signal);
   }
 
-  /** Reports for the program that it is not healthy. */
+  /** Starts a recovery because a check from outside found the program unhealthy. */
   unhealthy(reason: "unhealthy" | "startup", detail: string): void {
     this.#feed({ type: "unhealthy", reason, detail });
   }
 
-  /** Reports what went wrong without harm to supervision. */
-  report(error: unknown, what: string): void {
+  /** Emits the event `problem`, for an error that supervision survives: `FAILURE: message of the error`. */
+  report(error: unknown, failure: string): void {
     try {
       const message = error instanceof Error ? error.message : String(error);
       const code = error instanceof SamError ? error.code : "LIBRARY";
       this.#emit({
         type: "problem",
-        error: new SamError(code, `${what}: ${message}`, { cause: error }),
+        error: new SamError(code, `${failure}: ${message}`, { cause: error }),
       });
     } catch {
       // The sink itself failed: supervision goes on.
     }
   }
 
-  /** Milliseconds since the last heartbeat; null when there was none, or no more are expected. */
+  /** Milliseconds since the last heartbeat; null before the first one, and when no more are expected. */
   get heartbeatAge(): number | null {
     this.sample();
     const { lastHeartbeat, pid, state } = this.server;
@@ -163,18 +163,18 @@ export class Driver {
     return this.#parts.runtime.now() - lastHeartbeat;
   }
 
-  /** How much of the time interval was left at the signs of life. */
+  /** The time that was left before the deadline when each heartbeat came. */
   get slack(): Slack {
     this.sample();
     return this.server.slack;
   }
 
-  /** The bytes stored by the active process. */
+  /** The size of the program's stored data, in bytes. */
   get dataSize(): number {
-    return this.#instance?.keptSize ?? this.server.dataSize;
+    return this.#instance?.storedSize ?? this.server.dataSize;
   }
 
-  /** Looks for heartbeats that do not wake the server. */
+  /** Polls for heartbeats that do not wake the server. */
   sample(): void {
     this.#instance?.sample();
   }
@@ -194,7 +194,7 @@ export class Driver {
         try {
           this.#carryOut(effect);
         } catch (error) {
-          this.report(error, `"${effect.type}" failed`);
+          this.report(error, `the step "${effect.type}" failed`);
         }
       }
     }
@@ -230,7 +230,7 @@ export class Driver {
         this.#instance?.end(effect.signal);
         break;
       case "delivered":
-        this.#instance?.noteDelivered();
+        this.#instance?.markDelivered();
         break;
       case "passOn":
         this.#instance?.passOn();
@@ -263,15 +263,15 @@ export class Driver {
 
   #start(): Instance {
     const instance: Instance = new Instance(this.#parts, {
-      input: (input) => this.#hear(instance, input),
+      input: (input) => this.#takeInput(instance, input),
       fallback: (side, detail) => this.#emit({ type: "fallback", side, detail }),
-      problem: (error, what) => this.report(error, what),
+      problem: (error, failure) => this.report(error, failure),
     });
     return instance;
   }
 
-  /** Takes an input of an instance for what that is now: the active process or the spare. A past instance is ignored. */
-  #hear(instance: Instance, input: ServerInput): void {
+  /** Feeds an input of the present instance or of the spare. Inputs of past instances are ignored. */
+  #takeInput(instance: Instance, input: ServerInput): void {
     if (instance === this.#instance) return this.#feed(input);
     if (instance !== this.#spare) return;
     switch (input.type) {
@@ -293,13 +293,13 @@ export class Driver {
     const spare = this.#spare;
     this.#spare = null;
     if (!spare) return;
-    this.#await(spare.destroy());
+    this.#delayFinish(spare.destroy());
   }
 
-  /** Supervision is not over before this has ended. */
-  #await(end: Promise<void>): void {
-    const noted = end.finally(() => this.#doomed.delete(noted));
-    this.#doomed.add(noted);
+  /** Makes the end of supervision wait for `end`. */
+  #delayFinish(end: Promise<void>): void {
+    const pending = end.finally(() => this.#pendingEnds.delete(pending));
+    this.#pendingEnds.add(pending);
   }
 
   #bury(): void {
@@ -307,14 +307,14 @@ export class Driver {
     this.#instance = null; // while it is buried, its inputs are ignored
     if (!instance) return;
     const rest = instance.bury();
-    if (rest) this.#await(rest);
+    if (rest) this.#delayFinish(rest);
   }
 
   #finish(status: ExitStatus): void {
     this.#finished = true;
     this.#timekeeper.end();
     this.#bury();
-    const over = Promise.all([this.#cluster?.end(), ...this.#doomed])
+    const over = Promise.all([this.#cluster?.end(), ...this.#pendingEnds])
       .then(() => this.#parts.guard?.leave(this.#onGuardLimit));
     void over.then(() => {
       this.#over = true;

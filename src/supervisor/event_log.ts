@@ -1,26 +1,26 @@
-/** The events of a program, for as many readers as want to know. */
+/** The events of a program, for any number of readers. */
 import type { SupervisorEvent } from "../api/events.ts";
 
+/** The size of a reader's buffer, in events. A slower reader loses the oldest ones. */
 const maxWaiting = 1024;
 
-/** Hands each event to every reader; keeps none for a reader that has not begun. */
+/** Passes each event to all readers. A reader gets no events from before it began. */
 export class EventLog {
   readonly #readers = new Set<Reader>();
   #closed = false;
 
-  /** Hands an event to all readers. */
   push(event: SupervisorEvent): void {
     for (const reader of this.#readers) reader.push(event);
   }
 
-  /** There will be no more. */
+  /** Ends all readers. */
   close(): void {
     this.#closed = true;
     for (const reader of this.#readers) reader.end();
     this.#readers.clear();
   }
 
-  /** A new reader, which gets `first` and then what happens from now on. */
+  /** Begins a reader, which gets the events `first` and then all later ones. */
   read(first: readonly SupervisorEvent[]): AsyncIterableIterator<SupervisorEvent> {
     const reader = new Reader(() => this.#readers.delete(reader));
     for (const event of first) reader.push(event);
@@ -31,14 +31,14 @@ export class EventLog {
 }
 
 class Reader implements AsyncIterableIterator<SupervisorEvent> {
-  readonly #leave: () => void;
+  readonly #remove: () => void;
   #waiting: SupervisorEvent[] = [];
   #lost = 0;
   #takers: ((result: IteratorResult<SupervisorEvent>) => void)[] = [];
   #ended = false;
 
-  constructor(leave: () => void) {
-    this.#leave = leave;
+  constructor(remove: () => void) {
+    this.#remove = remove;
   }
 
   [Symbol.asyncIterator](): this {
@@ -76,7 +76,7 @@ class Reader implements AsyncIterableIterator<SupervisorEvent> {
   }
 
   return(): Promise<IteratorResult<SupervisorEvent>> {
-    this.#leave();
+    this.#remove();
     this.#waiting = [];
     this.end();
     return Promise.resolve({ done: true, value: undefined });

@@ -1,6 +1,6 @@
 /**
- * The programs of one server. They start in the order of their dependencies, restart together if the strategy says so, and
- * stop in the reverse order. The strategies are OTP's.
+ * The programs of one `sam run`. They start in the order of their dependencies, restart together if the strategy says so, and
+ * stop in the reverse order. The strategies are those of Erlang/OTP.
  */
 import type { Signal } from "../core/signals.ts";
 import { SamError } from "../errors.ts";
@@ -10,8 +10,8 @@ import type { CheckedSuperviseOptions } from "../api/supervise_options.ts";
 import { type Due, Supervision } from "./supervise.ts";
 
 /**
- * Which programs restart when one fails: that one (`one_for_one`), all (`one_for_all`), or that one and those that start after
- * it (`rest_for_one`).
+ * The programs that restart when one fails: only that one (`one_for_one`), all (`one_for_all`), or that one and those that
+ * start after it (`rest_for_one`).
  */
 export type Strategy = "one_for_one" | "one_for_all" | "rest_for_one";
 
@@ -25,13 +25,13 @@ export interface FleetProgram {
   readonly options: CheckedSuperviseOptions;
   /** The names of the programs that must be ready before it is started. */
   readonly after: readonly string[];
-  /** What the user can do so that SAM watches the event loop, if a known wrapper prevents that. */
-  readonly advice?: string | undefined;
+  /** Advice for the user, if a known wrapper keeps SAM from watching the event loop: `leave out --watch`. */
+  readonly instead?: string | undefined;
 }
 
-/** A program of a fleet at one moment. */
+/** The status of a program of a fleet. */
 export interface FleetStatus extends SupervisorStatus {
-  /** The programs that must end, or be ready, before its next process starts; left out where none is due. */
+  /** The programs that must end, or be ready, before the next instance starts; left out if no instance is due. */
   readonly waitsFor?: readonly string[];
 }
 
@@ -40,36 +40,36 @@ export type FleetListener = (name: string, event: SupervisorEvent) => void;
 
 interface Member extends FleetProgram {
   readonly supervision: Supervision;
-  /** Its next process is due, and starts when no other program holds it up. */
+  /** The next instance is due. It starts when it need not wait for other programs. */
   isDue: boolean;
-  /** The same for a spare of it. */
+  /** A spare is due. It starts when it need not wait for other programs. */
   isSpareDue: boolean;
-  /** A process of it exists. */
-  up: boolean;
-  /** It must end before any program starts, because another one has failed. */
+  /** The program has a process. */
+  hasProcess: boolean;
+  /** The program must end before any program starts, because another one failed. */
   mustEnd: boolean;
-  /** It was stopped, alone or with all. It does not start before `restartOne()`. */
+  /** The program was stopped, alone or with all. It does not start before `restartProgram()`. */
   stopped: boolean;
-  /** It has been ready before. */
+  /** The program has been ready at least once. */
   wasReady: boolean;
   status: ExitStatus | null;
 }
 
 /** Several programs under supervision. */
 export class Fleet {
-  /** Resolved with the exit code of the server when all programs have ended. */
+  /** Resolves to the exit code of the server when all programs have ended. */
   readonly finished: Promise<number>;
 
   readonly #strategy: Strategy;
   readonly #listeners = new Set<FleetListener>();
-  /** In the order of their start. */
+  /** The programs in the order of their start. */
   readonly #members: readonly Member[];
-  /** The program that is being ended because another one has failed. */
+  /** The program that is being ended because another one failed. */
   #ending: Member | null = null;
   #stopping = false;
   #code: number | null = null;
 
-  /** Starts the programs. They are in the order of their dependencies. */
+  /** Starts the programs, which must be in the order of their dependencies. */
   constructor(programs: readonly FleetProgram[], strategy: Strategy) {
     this.#strategy = strategy;
     const members: Member[] = [];
@@ -80,12 +80,12 @@ export class Fleet {
         supervision: new Supervision(
           each.program,
           each.options,
-          (event) => this.#hear(this.#member(each.name), event),
-          (due) => this.#noteDue(this.#member(each.name), due),
+          (event) => this.#handle(this.#member(each.name), event),
+          (due) => this.#markDue(this.#member(each.name), due),
         ),
         isDue: false,
         isSpareDue: false,
-        up: false,
+        hasProcess: false,
         mustEnd: false,
         stopped: false,
         wasReady: false,
@@ -97,41 +97,41 @@ export class Fleet {
     })).then(() => this.#code ?? 0);
   }
 
-  /** The names, in the order of their start. */
+  /** The names of the programs, in the order of their start. */
   get names(): readonly string[] {
     return this.#members.map(({ name }) => name);
   }
 
-  /** Calls back for each event from now on; returns the cancellation. No event happens before the constructor has returned. */
+  /** Adds a listener for all later events; returns a function that removes it. There are no events during the constructor. */
   subscribe(listener: FleetListener): () => void {
     this.#listeners.add(listener);
     return () => this.#listeners.delete(listener);
   }
 
-  /** True if a program is ready, or has finished. */
+  /** True if a program is ready or has finished. */
   isReady(name: string): boolean {
     return isReady(this.#member(name));
   }
 
-  /** True if all programs are ready or have finished. Programs that were stopped alone do not count. */
+  /** True if each program is ready, has finished, or was stopped alone. */
   get allReady(): boolean {
     return !this.#stopping && this.#members.every((member) => member.stopped || isReady(member));
   }
 
-  /** True once all programs are being stopped, or have ended. */
+  /** True once all programs are being stopped. */
   get isStopping(): boolean {
     return this.#stopping;
   }
 
-  /** True if a program was stopped, and has not been started again. */
+  /** True if a program was stopped and not started again. */
   isStopped(name: string): boolean {
     return this.#member(name).stopped;
   }
 
-  /** The programs that a program waits for; undefined if none of its processes is due. */
+  /** The programs that the next instance of a program waits for; undefined if no instance is due. */
   waitsFor(name: string): readonly string[] | undefined {
     const member = this.#member(name);
-    return member.isDue ? this.#heldUpBy(member) : undefined;
+    return member.isDue ? this.#blockersOf(member) : undefined;
   }
 
   /** The status of one program. */
@@ -146,8 +146,8 @@ export class Fleet {
   }
 
   /**
-   * Ends all programs, the last started first, with a signal that was sent to the server, or with their warn signals.
-   * `delivered`: the programs have got the signal already. A second call hastens the end.
+   * Ends all programs, the last started first, with a signal that was sent to the server; null for their warn signals.
+   * `delivered`: the programs got the signal from the terminal already. A second call kills the programs.
    */
   stop(signal: Signal | null, delivered = false): void {
     const again = this.#stopping;
@@ -156,8 +156,8 @@ export class Fleet {
     else void this.#stop(signal, delivered);
   }
 
-  /** Ends one program, also one whose process is due. The others go on. The end of the last program is the end of the fleet. */
-  async stopOne(name: string): Promise<void> {
+  /** Ends one program until `restartProgram()`. If no other program runs, the fleet ends, too. */
+  async stopProgram(name: string): Promise<void> {
     const member = this.#member(name);
     if (this.#members.every((each) => each === member || isAtRest(each))) {
       this.stop(null);
@@ -168,10 +168,10 @@ export class Fleet {
     await member.supervision.halt();
   }
 
-  /** Ends the present instance of one program and starts the next. Starts a program that was stopped. */
-  async restartOne(name: string): Promise<void> {
+  /** Ends the present instance of one program and starts the next. A stopped program starts again. */
+  async restartProgram(name: string): Promise<void> {
     if (this.#stopping) {
-      throw new SamError("INTERRUPT", `${name} is not restarted: sam is stopping all programs`);
+      throw new SamError("INTERRUPT", `cannot restart ${name}: sam is stopping all programs`);
     }
     const member = this.#member(name);
     member.stopped = false;
@@ -195,26 +195,26 @@ export class Fleet {
     return this.#members.find((member) => member.name === name)!;
   }
 
-  #hear(member: Member, event: SupervisorEvent): void {
+  #handle(member: Member, event: SupervisorEvent): void {
     switch (event.type) {
       case "spawn":
-        member.up = true;
+        member.hasProcess = true;
         break;
       case "exit":
-        member.up = false;
+        member.hasProcess = false;
         this.#ended(member);
         break;
       case "recovery":
         if (event.delay === null) break;
-        this.#spread(member);
-        event = { ...event, ...this.#waitOf(member) };
+        this.#endDependents(member);
+        event = { ...event, ...this.#fieldsOfRecovery(member) };
         break;
       case "stopped":
         member.isDue = false;
         break;
       case "finish":
         member.isDue = false;
-        member.status = event.status; // before a listener asks if it is ready
+        member.status = event.status; // listeners may ask if the program is ready
     }
     member.wasReady ||= isReady(member);
     for (const listener of this.#listeners) listener(member.name, event);
@@ -222,28 +222,30 @@ export class Fleet {
     this.#startDue();
   }
 
-  /** The programs that the next instance of a failed program waits for; none if a spare has taken over. */
-  #waitOf(failed: Member): { readonly waitsFor?: readonly string[]; readonly delay?: null } {
+  /** The fields that a recovery event gets in a fleet. A spare that took over waits for no program. */
+  #fieldsOfRecovery(
+    failed: Member,
+  ): { readonly waitsFor?: readonly string[]; readonly delay?: null } {
     if (this.#stopping) return { delay: null };
     const { state } = failed.supervision.status;
     if (state !== "pending" && state !== "backoff") return {};
-    const waitsFor = this.#heldUpBy(failed);
+    const waitsFor = this.#blockersOf(failed);
     return waitsFor.length > 0 ? { waitsFor } : {};
   }
 
-  /** Ends the server when no program runs any more. */
+  /** Ends the server when no program runs anymore. */
   #stopIfIdle(): void {
     if (!this.#stopping && this.#members.every(isAtRest)) this.stop(null);
   }
 
   #end(member: Member, status: ExitStatus): void {
     member.status = status;
-    member.up = false;
+    member.hasProcess = false;
     this.#ended(member);
     const alone = this.#members.length === 1;
     if (status.code !== 0 && (alone || status.reason !== "stopped")) {
       this.#code ??= status.code;
-      // A program that SAM gives up on takes the others with it, so that the server ends with its status.
+      // A program that SAM does not restart ends the others, too, so that the server ends with its status.
       if (!alone) this.stop(null);
     }
     this.#stopIfIdle();
@@ -252,12 +254,12 @@ export class Fleet {
 
   // Restarts together.
 
-  /** Marks the programs that restart together with a failed one. */
-  #spread(failed: Member): void {
+  /** Ends the programs that restart together with a failed one. */
+  #endDependents(failed: Member): void {
     if (this.#strategy === "one_for_one" || this.#stopping) return;
     const first = this.#strategy === "one_for_all" ? 0 : this.#members.indexOf(failed) + 1;
     for (const member of this.#members.slice(first)) {
-      if (member !== failed && member.up) member.mustEnd = true;
+      if (member !== failed && member.hasProcess) member.mustEnd = true;
     }
     this.#endNext();
   }
@@ -265,8 +267,8 @@ export class Fleet {
   #endNext(): void {
     if (this.#ending) return;
     this.#ending = this.#members.findLast(({ mustEnd }) => mustEnd) ?? null;
-    if (this.#ending?.stopped) return; // it is being ended already, and must not start again
-    this.#ending?.supervision.restart().catch(() => {}); // it has ended for good in the meantime
+    if (this.#ending?.stopped) return; // this program is being stopped already, and must not start again
+    this.#ending?.supervision.restart().catch(() => {}); // rejects if the program has ended for good meanwhile
   }
 
   #ended(member: Member): void {
@@ -278,25 +280,25 @@ export class Fleet {
 
   // Starts.
 
-  #noteDue(member: Member, due: Due): void {
+  #markDue(member: Member, due: Due): void {
     if (due === "process") member.isDue = true;
     else member.isSpareDue = true;
     this.#startDue();
   }
 
-  /** Starts the processes and spares that are due, and that no other program holds up. */
+  /** Starts the instances and spares that are due and need not wait for other programs. */
   #startDue(): void {
     for (const member of this.#members) {
       const { isDue, isSpareDue, supervision } = member;
-      if (!(isDue || isSpareDue) || this.#stopping || this.#heldUpBy(member).length > 0) continue;
+      if (!(isDue || isSpareDue) || this.#stopping || this.#blockersOf(member).length > 0) continue;
       member.isDue = member.isSpareDue = false;
       if (isDue) supervision.allowStart("process");
-      if (isSpareDue) supervision.allowStart("spare"); // ignored if the spare is wanted no more
+      if (isSpareDue) supervision.allowStart("spare"); // ignored if the spare is no longer due
     }
   }
 
-  /** The programs that must end, or be ready, before a program may start. It does not wait for one that was stopped alone. */
-  #heldUpBy(member: Member): readonly string[] {
+  /** The programs that must end, or be ready, before a program may start. A stopped one only has to have been ready once. */
+  #blockersOf(member: Member): readonly string[] {
     const before = this.#strategy === "one_for_one"
       ? member.after.map((each) => this.#member(each))
       : this.#members.slice(0, this.#members.indexOf(member));
@@ -315,7 +317,7 @@ function isAtRest({ supervision, status }: Member): boolean {
   return status !== null || supervision.status.state === "stopped";
 }
 
-/** Sorts programs: dependencies first, otherwise as given. Throws INVALID_PARAM for dependencies that nothing can satisfy. */
+/** Sorts programs: dependencies first, otherwise as given. Throws INVALID_PARAM for a circular or an unknown dependency. */
 export function sortByDependencies(programs: readonly FleetProgram[]): readonly FleetProgram[] {
   const ordered = new Set<FleetProgram>();
   const visit = (program: FleetProgram, above: readonly string[]) => {
@@ -324,7 +326,9 @@ export function sortByDependencies(programs: readonly FleetProgram[]): readonly 
     if (above.includes(program.name)) {
       throw new SamError(
         "INVALID_PARAM",
-        `programs.${program.name}.after goes round in a circle (${path.join(" after ")})`,
+        `programs.${program.name}.after is circular (${
+          path.join(" after ")
+        }): remove one of these dependencies`,
       );
     }
     for (const name of program.after) {
@@ -332,7 +336,7 @@ export function sortByDependencies(programs: readonly FleetProgram[]): readonly 
       if (other === undefined) {
         throw new SamError(
           "INVALID_PARAM",
-          `programs.${program.name}.after names "${name}"; there are ${
+          `programs.${program.name}.after names "${name}", which is not a program: use ${
             programs.map((each) => each.name).join(", ")
           }`,
         );

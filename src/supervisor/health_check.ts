@@ -1,8 +1,8 @@
-/** A health check from outside: made by the server, of any program, in the words of Kubernetes. */
+/** Health checks that the server makes of any program. The options have the names of Kubernetes probes. */
 import type { CheckedCheck } from "../api/supervise_options.ts";
 import type { Clock, Processes, Sockets } from "../runtime/runtime.ts";
 
-/** Resolves to undefined for healthy, else to what is wrong. `over` is aborted when it is late, or nobody waits for it any more. */
+/** Resolves to undefined if the program is healthy, else to the failure. `over` aborts a late or unneeded check. */
 type Ask = (
   target: string,
   runtime: Clock & Processes & Sockets,
@@ -14,7 +14,7 @@ const ask: Readonly<Record<CheckedCheck["kind"], Ask>> = {
   async http(url, _runtime, over) {
     const response = await fetch(url, {
       signal: over,
-      redirect: "manual", // it is this program that is asked, not what it points to
+      redirect: "manual", // a redirect is an answer of this program; its target may be another one
       headers: { connection: "close" },
     });
     await response.body?.cancel();
@@ -40,9 +40,9 @@ const ask: Readonly<Record<CheckedCheck["kind"], Ask>> = {
     const kill = () => {
       late = true;
       try {
-        runtime.kill(-child.pid, "SIGKILL"); // the shell, and what it waits for
+        runtime.kill(-child.pid, "SIGKILL"); // the group: the shell and its child processes
       } catch {
-        child.kill("SIGKILL"); // on Deno a group takes --allow-run for all
+        child.kill("SIGKILL"); // Deno lets only --allow-run without names signal a group
       }
     };
     if (over.aborted) kill();
@@ -50,36 +50,37 @@ const ask: Readonly<Record<CheckedCheck["kind"], Ask>> = {
     const { code, signal } = await child.exited;
     over.removeEventListener("abort", kill);
     if (late) return `${line} took longer than ${timeoutMs} ms`;
-    return code === 0 ? undefined : `${line} ended with ${signal ?? code}`;
+    if (code === 0) return undefined;
+    return `${line} ended ${signal === null ? `with exit code ${code}` : `by ${signal}`}`;
   },
 };
 
-/** Who is told of a check. */
+/** Receives the results of the checks. */
 export interface CheckSink {
-  /** It has become healthy, or a check has failed. */
+  /** The program has become healthy, or a check has failed. */
   changed(healthy: boolean, detail: string): void;
-  /** It is to be recovered. */
+  /** The program must be recovered. */
   failed(reason: "unhealthy" | "startup", detail: string): void;
 }
 
-/** A check that is late is told so, and has so long to end. */
+/** Time that a check has to end after it was aborted. */
 const endMs = 1000;
 
-/** What is known of the checks of one instance. */
-interface Own {
-  /** One that was killed sits in the kernel (a dead network disk): no other is begun beside it. */
-  isStuck: boolean;
+/** The checks of one instance. */
+interface CheckState {
+  /** A check did not end after SIGKILL, on a dead network disk for example: no other check starts while it hangs. */
+  hangs: boolean;
 }
 
-/** Checks one instance of a program after the other. */
+/** Checks the instances of a program, one after the other. */
 export class Checker {
   readonly #runtime: Clock & Processes & Sockets;
   readonly #check: CheckedCheck;
   readonly #startupTimeout: number;
   readonly #sink: CheckSink;
-  /** Which instance is checked: an answer about an earlier one is nobody's business. */
+  /** Changes with each instance: an answer about an earlier instance is ignored. */
   #round = 0;
-  /** Ends the pause between two checks, or the check that is under way. */
+  /** Ends the pause between two checks, or the running check. */
   #cancel: (() => void) | null = null;
 
   constructor(
@@ -94,13 +95,13 @@ export class Checker {
     this.#sink = sink;
   }
 
-  /** An instance was started. */
+  /** Begins to check a new instance. */
   begin(): void {
     this.end();
     void this.#run(this.#round, this.#runtime.now());
   }
 
-  /** It has ended, or is about to. */
+  /** Stops checking: the instance has ended or is about to. */
   end(): void {
     this.#round++;
     this.#cancel?.();
@@ -112,10 +113,10 @@ export class Checker {
     let failures = 0;
     let ready = false;
     let late = false;
-    const own: Own = { isStuck: false };
+    const state: CheckState = { hangs: false };
     for (;;) {
       const asked = this.#runtime.now();
-      const problem = await this.#ask(own);
+      const problem = await this.#ask(state);
       if (round !== this.#round) return;
       const now = this.#runtime.now();
       if (problem === undefined) {
@@ -133,18 +134,17 @@ export class Checker {
         const since = `not healthy within ${this.#startupTimeout} ms`;
         this.#sink.failed("startup", `${since}: ${problem}`);
       }
-      if (round !== this.#round) return; // it is recovered; with `observe` it is not, and may become healthy again
+      if (round !== this.#round) return; // a recovery has begun; with `observe` there is none, and the checks go on
       await this.#pause(Math.max(0, asked + period - now));
       if (round !== this.#round) return;
     }
   }
 
-  /** Checks once: undefined for healthy, else what is wrong. */
-  async #ask(own: Own): Promise<string | undefined> {
+  /** Makes one check. Resolves to undefined if the program is healthy, else to the failure. */
+  async #ask(state: CheckState): Promise<string | undefined> {
     const { kind, target, timeout } = this.#check;
-    const isStuck =
-      `${target} took longer than ${timeout} ms, and has not ended though it was killed`;
-    if (own.isStuck) return isStuck;
+    const hangs = `${target} took longer than ${timeout} ms and still runs after SIGKILL`;
+    if (state.hangs) return hangs;
     const over = new AbortController();
     const abort = () => over.abort();
     const cancelTimer = this.#runtime.schedule(abort, timeout, false);
@@ -153,12 +153,12 @@ export class Checker {
     try {
       const asking = ask[kind](target, this.#runtime, over.signal, timeout);
       const late = new Promise<string>((resolve) => {
-        cancelEnd = this.#runtime.schedule(() => resolve(isStuck), timeout + endMs, false);
+        cancelEnd = this.#runtime.schedule(() => resolve(hangs), timeout + endMs, false);
       });
       const found = await Promise.race([asking, late]);
-      if (found === isStuck) {
-        own.isStuck = true;
-        const end = () => void (own.isStuck = false);
+      if (found === hangs) {
+        state.hangs = true;
+        const end = () => void (state.hangs = false);
         asking.then(end, end);
       }
       return found;

@@ -1,4 +1,4 @@
-/** `supervise()`: one program under supervision, as its owner sees it. */
+/** `supervise()`: one program under supervision, as its user sees it. */
 import { loadTransport } from "../../transports/builtin.ts";
 import type { ServerTransport, Transport } from "../../transports/transport.ts";
 import type { Signal } from "../core/signals.ts";
@@ -64,9 +64,9 @@ function loadLogger(log: Log, { name }: CheckedProgram): (event: SupervisorEvent
   const loading = Promise.all([import("./log.ts"), loadRuntime()])
     .then(([{ Lines, logger }, runtime]) => {
       const lines = new Lines(runtime);
-      const tell = logger(log, name, { name, prefix: `${name}: ` }, lines.write);
+      const write = logger(log, name, { name, prefix: `${name}: ` }, lines.write);
       return (event: SupervisorEvent) => {
-        tell(event);
+        write(event);
         return event.type === "finish" ? lines.written() : undefined;
       };
     })
@@ -75,10 +75,10 @@ function loadLogger(log: Log, { name }: CheckedProgram): (event: SupervisorEvent
       console.error(`sam: cannot log the events of ${name}: ${error.message}`);
       return () => {};
     });
-  return (event) => loading.then((tell) => tell(event));
+  return (event) => loading.then((write) => write(event));
 }
 
-/** What of a program may be due to start: its next process, or a spare beside it. */
+/** A process that may be due to start: the next instance of a program, or a spare. */
 export type Due = "process" | "spare";
 
 /** One program under supervision. */
@@ -86,7 +86,7 @@ export class Supervision implements Supervisor {
   readonly finished: Promise<ExitStatus>;
 
   readonly #options: CheckedSuperviseOptions;
-  /** What is to be seen of an instance before others may build on it. */
+  /** The type of the event after which an instance is ready. */
   readonly #readyBy: "check" | "start" | "spawn";
   readonly #log = new EventLog();
   readonly #onEvent: ((event: SupervisorEvent) => Promise<void> | void) | undefined;
@@ -104,7 +104,7 @@ export class Supervision implements Supervisor {
   #halting: (() => void)[] = [];
   #restarting: { resolve: () => void; reject: (error: SamError) => void }[] = [];
 
-  /** `onDue`: called when a process is due, which starts after `allowStart()`. Without it, processes start at once. */
+  /** `onDue` is called when a process is due; the process starts after `allowStart()`. Without `onDue`, it starts at once. */
   constructor(
     program: CheckedProgram,
     options: CheckedSuperviseOptions,
@@ -122,7 +122,7 @@ export class Supervision implements Supervisor {
 
   async #begin(program: CheckedProgram): Promise<void> {
     const { settings, killMode, quorum, clusterMap, check } = this.#options;
-    // Loaded here, so that an active process, which imports the same module, starts without it.
+    // An instance imports this module, too, and should not load the code of a server.
     const [runtime, { Driver, guardOf }, transport, checks] = await Promise.all([
       loadRuntime(),
       import("./driver.ts"),
@@ -173,10 +173,10 @@ export class Supervision implements Supervisor {
     if (runtime.pid === 1) await this.#reapOrphans(runtime);
   }
 
-  /** A module could not be loaded: there are no more descriptors, or the package is being replaced. */
+  /** Ends supervision because a module could not be loaded: no file descriptor is left, or the package is being replaced. */
   #failToBegin(cause: unknown): void {
     const why = cause instanceof Error ? cause.message : String(cause);
-    const error = new SamError("LIBRARY", `cannot begin supervision: ${why}`, { cause });
+    const error = new SamError("LIBRARY", `cannot start supervision: ${why}`, { cause });
     this.#finish({ code: 1, signal: null, reason: "spawn", error });
   }
 
@@ -189,12 +189,12 @@ export class Supervision implements Supervisor {
         type: "fallback",
         side: "server",
         detail:
-          `this server is process 1 and cannot reap orphans (${why}); run it below an init, as "docker run --init" does`,
+          `this SAM server is process 1 and cannot reap orphans (${why}): run it under an init process, as "docker run --init" does`,
       });
     }
   }
 
-  /** Whether others may build on it; see `SupervisorStatus`. */
+  /** True if the program is ready: see `SupervisorStatus`. */
   get ready(): boolean {
     return this.#ready;
   }
@@ -230,13 +230,13 @@ export class Supervision implements Supervisor {
     return this.finished;
   }
 
-  /** Ends the program with a signal that was sent to this process, or its warn signal. */
+  /** Ends the program and supervision. `signal` is the one that this process got; null for the warn signal. */
   shutdown(signal: Signal | null, delivered = false): void {
     if (this.#driver) this.#driver.shutdown(signal, delivered);
     else this.#stopEarly = { signal };
   }
 
-  /** Starts the process, or the spare, that is due. */
+  /** Starts the instance or the spare that is due. */
   allowStart(due: Due): void {
     if (due === "process") this.#driver?.allowStart();
     else this.#driver?.allowSpare();
@@ -253,7 +253,7 @@ export class Supervision implements Supervisor {
     });
   }
 
-  /** Ends the program until `restart()`. Resolved when its process is gone, or supervision is over. */
+  /** Ends the program until `restart()`. Resolves when its process is gone, or supervision is over. */
   halt(): Promise<void> {
     return new Promise((resolve) => {
       if (this.#status || this.#driver?.server.state === "stopped") return resolve();
@@ -275,7 +275,7 @@ export class Supervision implements Supervisor {
     await this.stop();
   }
 
-  /** Reports what went wrong without harm to supervision. */
+  /** Reports an error that supervision survives, as the event `problem`. */
   report(error: unknown, what: string): void {
     this.#driver?.report(error, what);
   }
@@ -301,8 +301,8 @@ export class Supervision implements Supervisor {
       for (const { resolve } of this.#restarting.splice(0)) resolve();
     }
     if (event.type === "stopped") this.#interruptRestarts("the program was stopped");
-    this.#tell(stamped);
-    // A process that is to halt is not gone when it has just been started; a restart calls the halt off.
+    this.#publish(stamped);
+    // A new instance means that a restart canceled the halt, unless this process is about to be halted itself.
     const isCalledOff = event.type === "spawn" && this.#driver!.server.state === "launched";
     if (event.type === "stopped" || isCalledOff) this.#endHalts();
   }
@@ -310,19 +310,19 @@ export class Supervision implements Supervisor {
   #finish(status: ExitStatus): void {
     this.#status = status;
     this.#ready = false;
-    this.#checker?.end(); // the exit of a process that cannot be killed was not seen
-    const told = this.#tell(this.#stamped({ type: "finish", status }));
+    this.#checker?.end(); // a process that cannot be killed has no exit event
+    const logged = this.#publish(this.#stamped({ type: "finish", status }));
     this.#log.close();
     this.#interruptRestarts(`supervision ended (${status.reason})`);
     this.#endHalts();
-    // What ends the process when supervision is over does not cut the last lines.
-    if (told) void told.then(() => this.#settle(status));
+    // The user may exit as soon as `finished` resolves: the last log lines come first.
+    if (logged) void logged.then(() => this.#settle(status));
     else this.#settle(status);
   }
 
   #interruptRestarts(why: string): void {
     for (const { reject } of this.#restarting.splice(0)) {
-      reject(new SamError("INTERRUPT", `${why} before the next instance was there`));
+      reject(new SamError("INTERRUPT", `${why} before the next instance started`));
     }
   }
 
@@ -330,13 +330,13 @@ export class Supervision implements Supervisor {
     for (const resolve of this.#halting.splice(0)) resolve();
   }
 
-  #tell(event: SupervisorEvent): Promise<void> | void {
+  #publish(event: SupervisorEvent): Promise<void> | void {
     this.#log.push(event);
     try {
       return this.#onEvent?.(event);
     } catch (error) {
       if (event.type !== "problem") {
-        this.report(error, `whoever was told of "${event.type}" failed`);
+        this.report(error, `a listener for the event "${event.type}" failed`);
       }
     }
   }

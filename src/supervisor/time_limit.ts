@@ -1,7 +1,7 @@
-/** Waits that have a limit. */
+/** A wait with a time limit. */
 import type { Clock } from "../runtime/runtime.ts";
 
-/** Waits for `promise`, for `limitMs` at most. True if it was resolved in time. */
+/** Waits for `promise`, at most `limitMs`. Resolves to true if `promise` resolved in time. */
 export async function endsWithin(
   runtime: Clock,
   promise: Promise<unknown> | null,

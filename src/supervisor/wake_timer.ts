@@ -1,18 +1,18 @@
 /** One timer for all the programs that a process supervises. */
 import type { Clock } from "../runtime/runtime.ts";
 
-/** Wakes at a time that may move. */
+/** Something that must be woken at a time, which may change. */
 export interface Sleeper {
   /** When to wake, on the runtime's clock; Infinity for never. */
   readonly due: number;
-  /** The time has come. */
+  /** Called at that time. */
   wake(): void;
 }
 
 /** The longest delay of a timer, in milliseconds. */
 const maxDelayMs = 2 ** 31 - 1;
 
-/** Wakes its sleepers. It asks them when they are due only when it fires; a sleeper that is due earlier calls `arm()`. */
+/** Wakes its sleepers. It reads their `due` only when it fires, so a sleeper that becomes due earlier calls `arm()`. */
 export class WakeTimer {
   readonly #runtime: Clock;
   readonly #sleepers = new Set<Sleeper>();
@@ -23,18 +23,18 @@ export class WakeTimer {
     this.#runtime = runtime;
   }
 
-  /** From now on, `sleeper` is woken when it is due. */
+  /** Wakes `sleeper` when it is due, from now on. */
   add(sleeper: Sleeper): void {
     this.#sleepers.add(sleeper);
   }
 
-  /** `sleeper` is not woken any more; without sleepers there is no timer. */
+  /** Wakes `sleeper` no more. Without sleepers, no timer is set. */
   remove(sleeper: Sleeper): void {
     this.#sleepers.delete(sleeper);
     if (this.#sleepers.size === 0) this.#disarm();
   }
 
-  /** A sleeper is due at `due`. If that is later than the timer is set for, the timer finds out when it fires. */
+  /** Sets the timer to `due`, unless it fires earlier anyway. */
   arm(due: number): void {
     if (due >= this.#armedFor) return;
     this.#disarm();
@@ -58,7 +58,7 @@ export class WakeTimer {
   #fire(): void {
     this.#cancel = null;
     this.#armedFor = Infinity;
-    // A timer may fire a little early: sleepers that are due within a millisecond are woken, too.
+    // A timer may fire up to a millisecond early.
     const now = this.#runtime.now() + 1;
     let next = Infinity;
     for (const sleeper of this.#sleepers) {
@@ -71,7 +71,7 @@ export class WakeTimer {
 
 const timers = new WeakMap<Clock, WakeTimer>();
 
-/** The one timer of a runtime. */
+/** The wake timer that all programs of a runtime share. */
 export function wakeTimerOf(runtime: Clock): WakeTimer {
   let timer = timers.get(runtime);
   if (!timer) timers.set(runtime, timer = new WakeTimer(runtime));

@@ -179,7 +179,7 @@ commandTest(
     const lines = (await output(sam(["events", "shop/ill"]))).replaceAll(/^\S+ /gm, "").split("\n");
     assert(lines.includes("ill: instance 1 passed its health check"), lines.join("\n"));
     assert(
-      lines.includes(`ill: instance 1 failed a health check: ${check.command} ended with 1`),
+      lines.includes(`ill: instance 1 failed a check: ${check.command} ended with exit code 1`),
       lines.join("\n"),
     );
     assertEquals(await sam(["stop"]).exited, 0);
@@ -267,11 +267,11 @@ commandTest(
       ],
       [
         { programs: { web: { program: "true", after: ["store"] } } },
-        'programs.web.after names "store"; there are web',
+        'programs.web.after names "store", which is not a program: use web',
       ],
       [
         { programs: { web: { program: "true", after: ["web"] } } },
-        "programs.web.after goes round in a circle (web after web)",
+        "programs.web.after is circular (web after web): remove one of these dependencies",
       ],
       [
         { programs: { web: { program: "./missing.js" } } },

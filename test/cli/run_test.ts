@@ -361,7 +361,7 @@ commandTest(
     const { reason, evidence } = await shell.event("recovery");
     assertEquals([reason, evidence.detail], [
       "unhealthy",
-      `test -e ${flag} ended with 1, 2 times in a row`,
+      `test -e ${flag} ended with exit code 1, 2 times in a row`,
     ]);
     shell.kill("SIGTERM");
     const limits = ["--startup-timeout", "200", "--restart", "never"];

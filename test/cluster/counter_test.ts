@@ -150,7 +150,7 @@ class Cluster {
   /** How often each of a node's servers has said that it cannot know whether there is quorum. */
   unknowns(node: NodeNumber): readonly number[] {
     return this.#programs.get(node)!.map(({ output }) =>
-      output().split("quorum is not known").length - 1
+      output().split("cannot read the state of quorum").length - 1
     );
   }
 

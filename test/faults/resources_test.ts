@@ -57,7 +57,7 @@ processTest(
     const env = { TMPDIR: "/nonexistent" };
     const server = stage.run("faults/program", { args: ["default"], env });
     await stage.line("started");
-    assert(server.stderr().includes('transport "pipe" is used instead'), server.stderr());
+    assert(server.stderr().includes('using transport "pipe" instead'), server.stderr());
     server.kill("SIGTERM");
     assertEquals((await server.exited).code, 5);
     const other = stage.run("faults/program", { args: ["unix"], env });

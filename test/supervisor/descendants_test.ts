@@ -50,7 +50,7 @@ function cutOff(wrapper: boolean, below: Record<number, Entry>, meanwhile: (m: M
   const machine: Machine = new Map([[1, { parent: 0, handles: wrapper, turns: 1 }]]);
   for (const [pid, entry] of Object.entries(below)) machine.set(Number(pid), entry);
   const descendants = new Descendants(runtimeOf(machine));
-  descendants.look(1, "SIGTERM");
+  descendants.track(1, "SIGTERM");
   meanwhile(machine);
   machine.delete(1);
   const sent: number[] = [];

@@ -155,7 +155,7 @@ for (const [stopped, what] of stoppedAlone) {
     await reached("spawn a1");
     const { state, waitsFor: others } = fleet.status("b");
     assertEquals([state, others, "waitsFor" in fleet.status("a")], ["pending", ["a"], false]);
-    await fleet.stopOne(stopped);
+    await fleet.stopProgram(stopped);
     const waitsFor = [fleet.waitsFor("a"), fleet.waitsFor("b")];
     assertEquals(waitsFor, [undefined, stopped === "a" ? ["a"] : undefined]);
     fleet.stop(null);
@@ -175,12 +175,12 @@ for (const strategy of ["rest_for_one", "one_for_all"] as const) {
         c: [sleep, "b"],
       });
       await reached("spawn c1");
-      await fleet.stopOne("b");
+      await fleet.stopProgram("b");
       assertEquals([fleet.isStopped("b"), fleet.isReady("b"), fleet.allReady], [true, false, true]);
       killQuietly(fleet.supervisor("a").status.pid!);
       await reached("spawn c2");
       assertEquals(said().slice(3), ["exit b1", "exit a1", "exit c1", "spawn a2", "spawn c2"]);
-      await fleet.restartOne("b");
+      await fleet.restartProgram("b");
       assertEquals([fleet.isStopped("b"), fleet.supervisor("b").status.instanceId], [false, 2]);
       killQuietly(fleet.supervisor("a").status.pid!);
       await reached("spawn c3");
@@ -199,7 +199,7 @@ processTest(
     const slow = `trap "${wait}; exit" TERM; : >${up}; ${wait}`;
     const { fleet, said, reached } = fleetOf("one_for_all", { a: [sleep], b: [slow, "a"] });
     await eventually("b", () => existsSync(up));
-    const stopped = fleet.stopOne("b");
+    const stopped = fleet.stopProgram("b");
     killQuietly(fleet.supervisor("a").status.pid!);
     await reached("exit a1");
     writeFileSync(go, "");
@@ -208,10 +208,10 @@ processTest(
     assertEquals(said(), ["spawn a1", "spawn b1", "exit a1", "exit b1", "spawn a2"]);
     rmSync(go);
     rmSync(up);
-    await fleet.restartOne("b");
+    await fleet.restartProgram("b");
     await eventually("b again", () => existsSync(up));
-    const again = fleet.stopOne("b");
-    const restarted = fleet.restartOne("b");
+    const again = fleet.stopProgram("b");
+    const restarted = fleet.restartProgram("b");
     writeFileSync(go, "");
     await Promise.all([again, restarted]);
     assertEquals(said().slice(5, 8), ["spawn b2", "exit b2", "spawn b3"]);
@@ -230,7 +230,7 @@ processTest(
     await eventually("b", () => existsSync(up));
     await reached("spawn a1");
     fleet.stop(null);
-    const { code } = await assertRejects(() => fleet.restartOne("a"), SamError);
+    const { code } = await assertRejects(() => fleet.restartProgram("a"), SamError);
     assertEquals([code, said()], ["INTERRUPT", ["spawn a1", "spawn b1"]]);
     writeFileSync(go, "");
     assertEquals(await fleet.finished, 0);
@@ -368,7 +368,7 @@ processTest("the last program that is stopped alone ends all", async () => {
   const { fleet, reached } = fleetOf("one_for_one", { a: [sleep], b: [sleep], c: ["exit 0"] });
   await reached("spawn b1");
   await reached("exit c1");
-  await Promise.all([fleet.stopOne("a"), fleet.stopOne("b")]);
+  await Promise.all([fleet.stopProgram("a"), fleet.stopProgram("b")]);
   assertEquals(await fleet.finished, 0);
 });
 
@@ -387,7 +387,10 @@ test("dependencies that nothing can satisfy are refused by name", () => {
     (assertThrows(() => fleetOf("one_for_one", shells)) as SamError).message;
   assertEquals(
     message({ a: [sleep, "b"], b: [sleep, "a"] }),
-    "programs.a.after goes round in a circle (a after b after a)",
+    "programs.a.after is circular (a after b after a): remove one of these dependencies",
   );
-  assertEquals(message({ a: [sleep, "x"] }), 'programs.a.after names "x"; there are a');
+  assertEquals(
+    message({ a: [sleep, "x"] }),
+    'programs.a.after names "x", which is not a program: use a',
+  );
 });

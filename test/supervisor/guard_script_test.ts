@@ -105,6 +105,6 @@ processTest("where helpers cannot be looked for, the server says so", async (sta
   const host = stage.run("supervisor/guard_host", { args: ["sleep", "60"], env: { PATH } });
   assertEquals(await host.exited, { code: 0, signal: null }, host.stderr());
   assertEquals(stage.lines("fallback").map(({ detail }) => detail.split(":")[0]), [
-    "helpers that leave the program's process group are not ended with it",
+    "child processes outside the program's process group may outlive the program",
   ]);
 });

@@ -63,6 +63,6 @@ test("process tree: a program that registers after the SIGKILL is killed as well
   tree.ending = "SIGKILL";
   tree.signal("SIGKILL");
   parents.set(11, 10);
-  tree.noteProgram(11);
+  tree.setProgram(11);
   assertEquals(sent.includes("SIGKILL 11"), true, `${sent}`);
 });

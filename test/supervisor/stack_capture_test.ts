@@ -37,7 +37,7 @@ async function evidenceOf(watched: Watched) {
 async function evidenceInTime(watched: Watched) {
   for (let instance = 1;; instance++) {
     const { reason, evidence } = await watched.event("recovery", instance);
-    if (instance === 4 || !evidence.noStack?.includes(" within ")) return { reason, ...evidence };
+    if (instance === 4 || !evidence.noStack?.includes("(waited ")) return { reason, ...evidence };
   }
 }
 
@@ -216,7 +216,7 @@ processTest("the report of a program that serves itself is on standard error", a
   const server = stage.run(program, { args: ["blocked"], flags, script: quickFixture(program) });
   const found = currentRuntime === "bun"
     ? /^sam: {3}no stack: Bun/m
-    : /^sam: {5}at blockedHere \(|^sam: {3}no stack: .* within \d+ ms$/m;
+    : /^sam: {5}at blockedHere \(|^sam: {3}no stack: .* \(waited \d+ ms\)$/m;
   await eventually("the stack", () => found.test(server.stderr()));
   server.kill("SIGTERM");
   await server.exited;
@@ -287,7 +287,7 @@ processTest(
     assertEquals(reason, "timeout");
     if (evidence.stack) assertMatch(evidence.stack, /at block /);
     // On a machine that is very busy, the stack or the program may come too late.
-    if (evidence.noStack?.includes(" within ") || evidence.signal === "SIGKILL") return;
+    if (evidence.noStack?.includes("(waited ") || evidence.signal === "SIGKILL") return;
     assertEquals(stage.lines("inspector").map(({ url }) => url), [null]);
   },
 );

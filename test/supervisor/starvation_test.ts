@@ -51,7 +51,7 @@ class Scene {
   after(ms: number, threads: Threads): number {
     this.now += ms;
     this.threads = threads;
-    const more = this.starvation.excuse(pid, this.starvation.deadline);
+    const more = this.starvation.extraTime(pid, this.starvation.deadline);
     this.starvation.postpone(this.now + more);
     return more;
   }
@@ -227,14 +227,14 @@ test("starvation: another process, another deadline, and what is not known excus
   const starving: Threads = { [pid]: ["R", 50, 0] };
   const { starvation } = new Scene(starving);
   const { deadline } = starvation;
-  assertEquals(starvation.excuse(pid, deadline), soon, "the server itself has just woken up");
-  assertEquals(starvation.excuse(helper, deadline), 0);
-  assertEquals(starvation.excuse(undefined, deadline), 0);
-  assertEquals(starvation.excuse(pid, deadline + 1), 0);
+  assertEquals(starvation.extraTime(pid, deadline), soon, "the server itself has just woken up");
+  assertEquals(starvation.extraTime(helper, deadline), 0);
+  assertEquals(starvation.extraTime(undefined, deadline), 0);
+  assertEquals(starvation.extraTime(pid, deadline + 1), 0);
   starvation.postpone(deadline + soon);
-  assertEquals(starvation.excuse(pid, deadline), 0);
+  assertEquals(starvation.extraTime(pid, deadline), 0);
   starvation.watch(undefined, deadline);
-  assertEquals(starvation.excuse(undefined, deadline), 0);
+  assertEquals(starvation.extraTime(undefined, deadline), 0);
   assertEquals(
     new Scene({ [pid]: ["R", 0, 0] }).after(100, { [pid]: ["R", 0, 0] }),
     0,

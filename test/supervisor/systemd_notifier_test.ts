@@ -65,7 +65,7 @@ test("systemd is told what changes, and how long what has begun may take", async
   assertEquals(happens({ type: "check" }, { ready: true, check: "passing" }), ["STATUS=ready"]);
   const lastRecovery = { reason: "timeout" } as SupervisorStatus["lastRecovery"];
   assertEquals(happens({ type: "spawn" }, { state: "launched", restarts: 1, lastRecovery }), [
-    "STATUS=ready, 1 restart, the last for timeout",
+    "STATUS=ready, 1 restart (last reason: timeout)",
   ]);
   notifier.stopping();
   notifier.stopping();
@@ -180,7 +180,7 @@ processTest(
     );
     nowhere.send(["READY=1"]);
     await nowhere.close();
-    assertMatch(String(problems), /^Error: systemd-notify ended with \d+$/);
+    assertMatch(String(problems), /^Error: systemd-notify ended with exit code \d+$/);
   },
   { skip: noReceiver || (hasNotify ? false : "systemd-notify is not installed") },
 );

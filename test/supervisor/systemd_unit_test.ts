@@ -88,7 +88,7 @@ processTest(
     const code = await new Promise((resolve) => child.on("close", resolve));
     assertEquals(said.trim().split("\n"), [
       "start: active, ready, restarts by systemd: 0",
-      "hang: active, ready, 1 restart, the last for timeout, restarts by systemd: 0",
+      "hang: active, ready, 1 restart (last reason: timeout), restarts by systemd: 0",
       "the same server",
       "stuck server: active, ready",
       "killed server: active, ready",

@@ -301,7 +301,7 @@ for (const asks of ["stop", "recovery"]) {
           asks === "stop" ? "stopped" : "failed",
           "ACCESS",
         ]);
-        assertMatch(message, /^process \d+ cannot be killed and lives on/);
+        assertMatch(message, /^cannot kill process \d+, which still runs/);
         const problems = stage.lines("problem").map(({ message }) => message);
         assert(
           problems.some((text) => text.startsWith("cannot send SIGTERM to process")),

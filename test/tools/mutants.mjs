@@ -39,19 +39,19 @@ const mutants = [
   {
     name: "a spare that is no longer wanted is not ended",
     file: "src/supervisor/driver.ts",
-    from: "this.#await(spare.destroy());",
+    from: "this.#delayFinish(spare.destroy());",
     to: "",
   },
   {
     name: "the end of supervision does not wait for the end of spares",
     file: "src/supervisor/driver.ts",
-    from: "Promise.all([this.#cluster?.end(), ...this.#doomed])",
+    from: "Promise.all([this.#cluster?.end(), ...this.#pendingEnds])",
     to: "Promise.all([this.#cluster?.end()])",
   },
   {
     name: "a spare that is ended during its start lives on",
     file: "src/supervisor/instance/instance.ts",
-    from: 'if (this.#doomed) this.end("SIGKILL");',
+    from: 'if (this.#isDoomed) this.end("SIGKILL");',
     to: "",
   },
   {
@@ -70,7 +70,7 @@ const mutants = [
   {
     name: "data left without a message is not read when the process ends",
     file: "src/supervisor/instance/link_session.ts",
-    from: "this.takeKept();\n    this.#note = this.note;",
+    from: "this.takeStoredData();\n    this.#note = this.note;",
     to: "this.#note = this.note;",
   },
   {

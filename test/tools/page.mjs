@@ -164,7 +164,7 @@ async function visit(sam) {
   );
   await check("a check that fails is trouble, and says why in the row", async () => {
     writeFileSync(sick, "");
-    await says(idOf("ill", "row"), /^unhealthy.*test ! -e .* ended with 1/);
+    await says(idOf("ill", "row"), /^unhealthy.*test ! -e .* ended with exit code 1/);
     await says("summary", /^Needs attention: waits, ill · /);
   });
   await check(

@@ -181,8 +181,8 @@ export class Control {
           const isSelected = (name: string) =>
             program !== undefined || !(fleet.waitsFor(name) || fleet.isStopped(name));
           await Promise.all(
-            named(fleet, program).filter(isSelected).map((name) =>
-              fleet.restartOne(name).catch((error: SamError) => {
+            named(fleet, program).filter(isMeant).map((name) =>
+              fleet.restartProgram(name).catch((error: SamError) => {
                 if (error.code !== "BAD_HANDLE") throw error;
                 if (program === undefined) return; // a finished program is not restarted
                 throw new SamError(
@@ -210,7 +210,7 @@ export class Control {
           if (request.program === undefined) fleet.stop(null); // the end of the connection is the answer
           else {
             await Promise.all(
-              named(fleet, request.program).map((name) => fleet.stopOne(name)),
+              named(fleet, request.program).map((name) => fleet.stopProgram(name)),
             );
             client.send({ ok: null });
           }

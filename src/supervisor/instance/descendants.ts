@@ -1,11 +1,14 @@
 /**
- * The processes below one that was started, where that may be a wrapper (`npm start`, `npx tsx`, `sh -c`). A program that gets a
- * signal twice often ends in the middle of its work, and one that does not get it works on. Some wrappers pass a signal on and
- * wait, some pass it on and end, some just die of it. So only the topmost process gets a signal. Each process that it leaves
- * behind gets the signal then, unless it may have it already.
+ * The child processes of the started process, which may be a wrapper (`npm start`, `npx tsx`, `sh -c`). Each process must get
+ * a signal exactly once: a program that gets it twice often ends in the middle of its work. But wrappers differ: some pass a
+ * signal on and wait, some pass it on and end, and some die of it. So SAM signals only the topmost process. When that has ended,
+ * SAM signals each process that it left behind, unless that process may have received the signal already.
  *
- * A process cannot have it where its parent did not handle the signal, for then the parent died of it. Nor where it does not
- * handle the signal itself, for then it would be dead. Nor where its main thread, which takes a signal first, has not run since.
+ * A process cannot have received the signal in three cases:
+ *
+ * - Its parent does not handle the signal: the parent died of it, and passed nothing on.
+ * - It does not handle the signal itself: it would be dead.
+ * - Its main thread, which takes a signal first, has not run since.
  */
 import type { Signal } from "../../core/signals.ts";
 import {
@@ -18,21 +21,22 @@ import {
 } from "../../runtime/procfs.ts";
 import type { SystemFiles } from "../../runtime/runtime.ts";
 
-/** A process that cannot be mistaken for a later one with its number. */
-export interface Known {
+/** A process, told apart from a later process with the same pid by its start time. */
+export interface ProcessIdentity {
   readonly pid: number;
-  readonly beginning: string;
+  readonly startTime: string;
 }
 
-interface Descendant extends Known {
-  readonly parent: Known | undefined;
+interface Descendant extends ProcessIdentity {
+  readonly parent: ProcessIdentity | undefined;
   readonly parentHandles: boolean;
-  readonly turns: string | undefined;
-  /** It was seen to that it has the signal. */
-  done: boolean;
+  /** The count of times that its main thread has run. */
+  readonly timeslices: string | undefined;
+  /** The process has the signal, or SAM has dealt with it: SAM signals each process once at most. */
+  isSettled: boolean;
 }
 
-/** The processes below one; none where /proc cannot be read. */
+/** The child processes of one process, and theirs. Always empty if /proc cannot be read. */
 export class Descendants {
   readonly #runtime: SystemFiles;
   readonly #known = new Map<number, Descendant>();
@@ -41,19 +45,19 @@ export class Descendants {
     this.#runtime = runtime;
   }
 
-  /** Those that live. */
-  get living(): readonly Known[] {
-    return [...this.#known.values()].filter((each) => lives(this.#runtime, each));
+  /** The processes that have not ended. */
+  get living(): readonly ProcessIdentity[] {
+    return [...this.#known.values()].filter((each) => isAlive(this.#runtime, each));
   }
 
-  /** Notes all that are below `pid`, which is about to get a signal. */
-  look(pid: number, signal: Signal): void {
-    const root = knownProcess(this.#runtime, pid);
+  /** Remembers all processes below `pid`, which is about to get a signal. */
+  track(pid: number, signal: Signal): void {
+    const root = identify(this.#runtime, pid);
     if (root) this.#addChildren(root, signal);
     for (const each of this.#known.values()) this.#addChildren(each, signal);
   }
 
-  #addChildren(parent: Known, signal: Signal): void {
+  #addChildren(parent: ProcessIdentity, signal: Signal): void {
     const children = childrenOf(this.#runtime, parent.pid)?.filter((pid) => !this.#known.has(pid));
     if (!children?.length) return;
     const parentHandles = handles(this.#runtime, parent.pid, signal);
@@ -61,54 +65,58 @@ export class Descendants {
       this.#add(pid, {
         parent,
         parentHandles,
-        turns: timeslicesOf(this.#runtime, pid),
-        done: false,
+        timeslices: timeslicesOf(this.#runtime, pid),
+        isSettled: false,
       });
     }
   }
 
-  /** Notes processes that have the signal. */
-  addDone(pids: readonly number[]): void {
-    const rest = { parent: undefined, parentHandles: true, turns: undefined, done: true };
+  /** Remembers processes that have the signal. */
+  addSignaled(pids: readonly number[]): void {
+    const rest = { parent: undefined, parentHandles: true, timeslices: undefined, isSettled: true };
     for (const pid of pids) this.#add(pid, rest);
   }
 
-  #add(pid: number, rest: Omit<Descendant, keyof Known>): void {
-    const known = knownProcess(this.#runtime, pid);
+  #add(pid: number, rest: Omit<Descendant, keyof ProcessIdentity>): void {
+    const known = identify(this.#runtime, pid);
     if (known) this.#known.set(pid, { ...known, ...rest });
   }
 
-  /** The topmost process has ended: sends the signal to each that lost its parent and cannot have it. */
+  /** Sends the signal to each process that lost its parent and cannot have received it. The topmost process has ended. */
   passOn(signal: Signal, send: (pid: number) => void): void {
     for (const each of this.#known.values()) {
-      if (!lives(this.#runtime, each)) continue;
-      this.#addChildren(each, signal); // it may have started more since
-      if (each.done || (each.parent && lives(this.#runtime, each.parent))) continue;
-      each.done = true;
-      if (!this.#mayHave(each, signal)) send(each.pid);
+      if (!isAlive(this.#runtime, each)) continue;
+      this.#addChildren(each, signal); // the process may have started children since
+      if (each.isSettled || (each.parent && isAlive(this.#runtime, each.parent))) continue;
+      each.isSettled = true;
+      if (!this.#mayHaveReceived(each, signal)) send(each.pid);
     }
   }
 
-  #mayHave({ pid, parentHandles, turns }: Descendant, signal: Signal): boolean {
+  #mayHaveReceived({ pid, parentHandles, timeslices }: Descendant, signal: Signal): boolean {
     if (!parentHandles || !handles(this.#runtime, pid, signal)) return false;
-    return isSignalPending(this.#runtime, pid, signal) || turns === undefined ||
-      timeslicesOf(this.#runtime, pid) !== turns;
+    return isSignalPending(this.#runtime, pid, signal) || timeslices === undefined ||
+      timeslicesOf(this.#runtime, pid) !== timeslices;
   }
 }
 
-/** A process as it is now; undefined when it has ended, and where /proc cannot be read. */
-function knownProcess(runtime: SystemFiles, pid: number): Known | undefined {
-  const beginning = startTimeOf(runtime, pid);
-  return beginning === undefined ? undefined : { pid, beginning };
+/** The process that has this pid now; undefined if it has ended, or if /proc cannot be read. */
+function identify(runtime: SystemFiles, pid: number): ProcessIdentity | undefined {
+  const startTime = startTimeOf(runtime, pid);
+  return startTime === undefined ? undefined : { pid, startTime };
 }
 
-/** The program `pid` that registered, where it is below the process that was started. */
-export function programBelow(runtime: SystemFiles, pid: number, started: number): Known | null {
+/** The program `pid` that registered, if it is below the process `started`; else null. */
+export function programBelow(
+  runtime: SystemFiles,
+  pid: number,
+  started: number,
+): ProcessIdentity | null {
   if (pid === started || !descends(runtime, pid, started)) return null;
-  return knownProcess(runtime, pid) ?? null;
+  return identify(runtime, pid) ?? null;
 }
 
 /** True if a process has not ended. */
-export function lives(runtime: SystemFiles, { pid, beginning }: Known): boolean {
-  return startTimeOf(runtime, pid) === beginning;
+export function isAlive(runtime: SystemFiles, { pid, startTime }: ProcessIdentity): boolean {
+  return startTimeOf(runtime, pid) === startTime;
 }

@@ -1,6 +1,6 @@
 /**
- * What is known about a process besides how it ended: what /proc shows of it when it has failed, its stack trace, its last note
- * and the last lines of its output. The core makes evidence of it.
+ * Collects the evidence about a failed process: its state in /proc, its stack trace, its last note and the last lines of its
+ * output. The core adds how the process ended.
  */
 import type { ProcessEvidence, ServerEffect } from "../../core/server/types.ts";
 import { processState } from "../../runtime/procfs.ts";
@@ -9,23 +9,23 @@ import { type CaptureRuntime, type StackAttempt, takeStack } from "./stack_captu
 /** The parts of an examination. */
 export interface ExaminationParts {
   readonly runtime: CaptureRuntime;
-  /** The words of the process's command line. */
+  /** The flags and arguments of the process. */
   readonly words: readonly string[];
   /** The last note of the process, and when it was made, in milliseconds since 1970. */
   note(): { readonly text: string; readonly at: number } | undefined;
-  /** The last lines of its output; undefined where none is read. */
+  /** The last lines of its output; undefined if SAM does not read its output. */
   output(): readonly string[] | undefined;
 }
 
-/** Looks at one process. */
+/** The examination of one process. */
 export class Examination {
-  /** Resolved when the last look is over. */
+  /** Resolves when the last examination is over. */
   over: Promise<void> = Promise.resolve();
 
   readonly #parts: ExaminationParts;
   /** The evidence of the last examination. */
-  #seen: ProcessEvidence = {};
-  /** The attempt to take the stack; null while there is none. */
+  #found: ProcessEvidence = {};
+  /** The running attempt to take the stack; null for none. */
   #attempt: StackAttempt | null = null;
 
   constructor(parts: ExaminationParts) {
@@ -38,18 +38,18 @@ export class Examination {
   }
 
   /**
-   * Looks at process `pid` as the core asks. Calls back when that is done, at once where no stack is taken. `hasStack`: the
-   * stack was taken, which shows that the event loop is blocked.
+   * Examines the process `pid` and then calls back: at once if no stack is taken. `hasStack`: a stack was taken, which shows
+   * that the event loop is blocked.
    */
-  look(
+  begin(
     pid: number,
     { stackMs, stackAccess }: ServerEffect & { readonly type: "examine" },
     onDone: (hasStack: boolean) => void,
   ): void {
-    if (this.#attempt) return; // its answer comes
+    if (this.#attempt) return; // the running attempt will call back
     const { runtime, words } = this.#parts;
     const state = processState(runtime, pid);
-    this.#seen = { ...(state && { processState: state }), ...this.#noteNow };
+    this.#found = { ...(state && { processState: state }), ...this.#currentNote };
     if (stackMs === 0) return onDone(false);
     const attempt = this.#attempt = takeStack(
       runtime,
@@ -57,24 +57,24 @@ export class Examination {
       stackMs,
     );
     this.over = attempt.found.then((finding) => {
-      this.#seen = { ...this.#seen, ...finding };
+      this.#found = { ...this.#found, ...finding };
       this.#attempt = null;
       onDone("stack" in finding);
     });
   }
 
-  /** The process has ended. */
+  /** Ends the attempt to take the stack: the process has ended. */
   end(): void {
-    this.#attempt?.abandon("the process ended before it could be taken");
+    this.#attempt?.abandon("the process ended before its stack was taken");
   }
 
-  /** All that is known now. A note that was there when the process failed counts more than a later one. */
+  /** The evidence so far. The note from the time of the failure replaces a later one. */
   get evidence(): ProcessEvidence {
     const output = this.#parts.output();
-    return { ...this.#noteNow, ...this.#seen, ...(output && { output }) };
+    return { ...this.#currentNote, ...this.#found, ...(output && { output }) };
   }
 
-  get #noteNow(): Pick<ProcessEvidence, "note"> {
+  get #currentNote(): Pick<ProcessEvidence, "note"> {
     const note = this.#parts.note();
     return note ? { note: { text: note.text, age: Math.max(0, Date.now() - note.at) } } : {};
   }

@@ -1,10 +1,11 @@
 /**
- * The guard: a small shell beside the server, in a session of its own, that outlives it. When the server is killed outright it
- * kills what the server had under supervision, also a program whose event loop is blocked. And it looks through /proc for
- * helpers that an instance left behind, which not every runtime may.
+ * The guard: a small shell that runs beside the server, in a session of its own, and outlives it. It has two tasks:
  *
- * The kernel could do the first (PR_SET_PDEATHSIG), but each start would then pay for another `exec`, or for loading an FFI;
- * it would end a wrapper and leave the program below it; and a program that has finalized could not be let go again.
+ * - When the server is killed by SIGKILL, the guard kills all supervised programs, even one whose event loop is blocked.
+ * - It searches /proc for child processes that an instance left behind. Not every runtime may read /proc itself.
+ *
+ * The kernel could do the first task (PR_SET_PDEATHSIG), with three drawbacks. Each start would need another `exec` or an FFI.
+ * It would end a wrapper and leave the program below it. And it could not release a program that has finalized.
  */
 import { privatePrefixes } from "../../../transports/private_directories.ts";
 import type { Child, Clock, Files, Processes } from "../../runtime/runtime.ts";
@@ -13,9 +14,9 @@ import { guardScript } from "./guard_script.ts";
 type GuardRuntime = Clock & Processes & Pick<Files, "temporaryFiles">;
 
 /**
- * A variable by whose name all that one instance of this process starts is found, for each inherits it. It is no secret. Its
- * name differs, not its value, so that a server below a server takes nothing away from the one above. Random numbers alone
- * are the same in two processes on Deno that have the same `--seed`.
+ * Makes the name of an environment variable that marks all processes of one instance, its family: each inherits the variable.
+ * It is no secret. The name is unique, not the value, so that a server below another server hides no mark of that one. The
+ * pid and the time are in the name because random numbers repeat in two Deno processes with the same `--seed`.
  */
 export function familyVariable(pid: number): string {
   const random = Array.from(crypto.getRandomValues(new Uint32Array(2)));
@@ -23,64 +24,64 @@ export function familyVariable(pid: number): string {
   return `SAM_FAMILY_${words.join("_")}`;
 }
 
-/** A process that shall not outlive the server. */
+/** A process that must not outlive the server. */
 export interface Ward {
-  /** 0 for one that is about to be started: its family says which. */
+  /** The process id; 0 for a process that is about to start, which is found by its family. */
   readonly pid: number;
-  /** It leads a process group (and session) of its own, which goes with it. */
+  /** The process leads a process group, which is killed with it. */
   readonly leads: boolean;
-  /** Whatever has this variable in its environment goes with it; empty for nothing. */
+  /** The variable that marks the processes to be killed with it; empty for none. */
   readonly family: string;
 }
 
-/** How long a guard that ends has for its last orders. */
+/** Time limit for the last orders of a guard that ends. */
 const endMs = 2000;
 
-/** Families are looked for together where many instances end, at most once in this time. */
+/** The shortest time between two searches for families: when many instances end, one search serves them all. */
 const sweepMs = 100;
 
-/** A guard that was killed is replaced at once, but no more often than this. */
+/** A killed guard is replaced at once, but not before it had this age. */
 const replaceMs = 1000;
 
-/** The byte by which a guard acknowledges an order to look for families. */
+/** The byte by which a guard acknowledges the order to kill families. */
 const acknowledgment = 10;
 
-/** The message about a guard that cannot look for families. */
-const blindness =
-  "helpers that leave the program's process group are not ended with it: the guard needs /proc, and a grep of GNU or BusyBox";
+/** The message about a guard that cannot search for families. */
+const limitText =
+  "child processes outside the program's process group may outlive the program: the guard process needs /proc and the grep of GNU or BusyBox";
 
-/** The guard of all that one process supervises. */
+/** The guard of all programs that this process supervises. */
 export class Guard {
   readonly #runtime: GuardRuntime;
   readonly #wards = new Set<Ward>();
-  /** Those that have ended, and whose families are still to be looked for. */
+  /** Wards that have ended, and whose families are still to be killed. */
   readonly #ended = new Set<Ward>();
-  /** Calls off the next look for families; null where the last one was long ago. */
+  /** Cancels the next search for families; null if a search may start at once. */
   #cancelSweep: (() => void) | null = null;
   #users = 0;
-  /** Called with what the guard cannot do. */
+  /** Called with the message if the guard cannot search for families. */
   readonly #listeners = new Set<(detail: string) => void>();
-  #blind = false;
+  #isLimited = false;
   #starting: Promise<void> | null = null;
   #child: Child | null = null;
-  /** Calls off the start of the next guard, while that is planned. */
+  /** Cancels the planned start of the next guard; null for none. */
   #cancelReplacement: (() => void) | null = null;
-  /** Orders to look for families that no guard has acknowledged: the next one gets them again. */
+  /** Orders to kill families that no guard has acknowledged. The next guard gets them again. */
   readonly #unswept: string[] = [];
 
   constructor(runtime: GuardRuntime) {
     this.#runtime = runtime;
   }
 
-  /** The guard is needed until `leave()`. Calls `listener` once if there is something that the guard cannot do. */
+  /** Keeps the guard until `leave()`. Calls `listener` once if the guard cannot search for families. */
   enter(listener?: (detail: string) => void): void {
     this.#users++;
     if (!listener) return;
-    if (this.#blind) listener(blindness);
+    if (this.#isLimited) listener(limitText);
     else this.#listeners.add(listener);
   }
 
-  /** Resolved when the last orders have been carried out. */
+  /** Ends the guard after the last user. Resolves when the guard has carried out its last orders. */
   async leave(listener?: (detail: string) => void): Promise<void> {
     if (listener) this.#listeners.delete(listener);
     if (--this.#users > 0) return;
@@ -95,41 +96,41 @@ export class Guard {
     if (this.#users > 0 || child === null) return;
     this.#child = null;
     child.stream!.write(bytesOf("q\n"));
-    const orders = this.#unswept.splice(0); // it carries them out before it ends
+    const orders = this.#unswept.splice(0); // the guard carries them out before it ends
     const cancel = this.#runtime.schedule(() => child.kill("SIGKILL"), endMs, true);
     const { signal } = await child.exited;
     cancel();
     if (signal !== null) this.#unswept.unshift(...orders);
   }
 
-  /** Sees to it that there is a guard. Rejects where there can be none. */
+  /** Starts the guard if it does not run. Rejects if it cannot start. */
   async ready(): Promise<void> {
     if (this.#child !== null) return;
     this.#cancelReplacement?.();
     this.#cancelReplacement = null;
-    // Begun in a step of its own, when it is known here: Bun.spawn lets other code run before it returns.
+    // Bun.spawn lets other code run before it returns: `#starting` must be set by then.
     await (this.#starting ??= Promise.resolve().then(() => this.#start()));
   }
 
-  /** From now on `ward` is killed when the server is. Rejects where there can be no guard. */
+  /** Has `ward` killed when the server is killed. Rejects if the guard cannot start. */
   async add(ward: Ward): Promise<void> {
     this.#wards.add(ward);
     this.#order(`+ ${words(ward)}`);
     await this.ready();
   }
 
-  /** `ward` is let go. */
+  /** Lets `ward` outlive the server. */
   remove(ward: Ward): void {
     if (this.#wards.delete(ward)) this.#order(`- ${words(ward)}`);
   }
 
-  /** `ward` has ended: what it has left behind is killed. */
+  /** Kills the processes that `ward`, which has ended, left behind. */
   sweep(ward: Ward): void {
     this.#ended.add(ward);
     if (!this.#cancelSweep) this.#sweepEnded();
   }
 
-  /** They are forgotten after that: a server that is killed in between leaves nothing. */
+  /** Orders the kills first and removes the wards then: if the server is killed between the two, the guard still kills them. */
   #sweepEnded(): void {
     if (this.#ended.size === 0) return;
     const ended = [...this.#ended];
@@ -156,7 +157,7 @@ export class Guard {
       const child = await this.#runtime.spawn({
         file: "sh",
         flags: [],
-        // By a variable, so that `ps` does not show all of the script.
+        // The script is in a variable so that `ps` does not show it.
         args: ["-c", 'eval "$SAM_GUARD"', "sam-guard", ...prefixes],
         env: { SAM_GUARD: guardScript },
         stdio: ["ignore", "ignore", "ignore"],
@@ -164,7 +165,7 @@ export class Guard {
       }, () => ({}));
       child.stream!.read((bytes) => {
         const acknowledged = bytes.filter((byte) => byte === acknowledgment).length;
-        if (acknowledged < bytes.length) this.#tellBlindness();
+        if (acknowledged < bytes.length) this.#reportLimit();
         if (this.#child === child) this.#unswept.splice(0, acknowledged);
       }, () => {});
       this.#child = child;
@@ -179,18 +180,18 @@ export class Guard {
     }
   }
 
-  /** The guard that began at `began` was killed. */
+  /** Plans the next guard, because the one that started at `began` was killed. */
   #replace(began: number): void {
     this.#child = null;
     const delay = Math.max(0, began + replaceMs - this.#runtime.now());
-    // Where there can be none any more, the next ward says so.
+    // A guard that cannot start is reported when the next ward is added.
     const start = () => void this.ready().catch(() => {});
     this.#cancelReplacement = this.#runtime.schedule(start, delay, false);
   }
 
-  #tellBlindness(): void {
-    this.#blind = true;
-    for (const listener of this.#listeners) listener(blindness);
+  #reportLimit(): void {
+    this.#isLimited = true;
+    for (const listener of this.#listeners) listener(limitText);
     this.#listeners.clear();
   }
 
@@ -199,7 +200,7 @@ export class Guard {
   }
 }
 
-/** A ward, as the script writes it. */
+/** Formats a ward for the script. */
 function words({ pid, leads, family }: Ward): string {
   return `${pid},${pid === 0 ? "" : leads ? -pid : pid},${family}`;
 }
@@ -210,7 +211,7 @@ function bytesOf(text: string): Uint8Array {
 
 const guards = new WeakMap<GuardRuntime, Guard>();
 
-/** The one guard of a runtime. */
+/** The guard that all programs of a runtime share. */
 export function guardOf(runtime: GuardRuntime): Guard {
   let guard = guards.get(runtime);
   if (!guard) guards.set(runtime, guard = new Guard(runtime));

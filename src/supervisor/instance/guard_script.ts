@@ -1,27 +1,27 @@
-/** The program of the guard, for any POSIX shell. */
+/** The guard's script, for any POSIX shell. */
 import { fileName, socketName } from "../../../transports/private_socket.ts";
 
 /**
- * Reads orders from descriptor 3:
+ * The script reads orders from file descriptor 3:
  *
- * - "+" and "-" a ward;
- * - "k" kills what families have left behind, and is acknowledged by an empty line;
+ * - "+" adds a ward, "-" removes it.
+ * - "k" kills all processes of some families. An empty line acknowledges it.
  * - "q" ends the guard.
  *
- * When the orders end without "q", the server is gone. The guard waits a moment, in which a program that is not blocked ends by
- * itself, and kills all wards. Then it removes the private directories of the server, whose names begin with the arguments. Like
- * the server, it leaves a directory alone if its name, its type, owner and mode, or anything in it differs from what the server
- * makes.
+ * The end of the orders without "q" means that the server is gone. The guard then waits a moment, in which a program whose
+ * event loop is not blocked ends by itself, and kills all wards. After that it removes the private directories of the server,
+ * whose names begin with the arguments of the script. It removes a directory only if its name, type, owner, mode and contents
+ * are those that the server makes, as the server does itself.
  *
- * grep reads all environments, in one process. The variables in them end with NUL bytes: GNU grep takes -z for that; BusyBox has
- * no -z in most builds, and takes a NUL byte for the end of a line anyway. The guard tries out on the environment of grep itself
- * which of the two holds. A guard that cannot look for families says so by "x".
+ * One grep process reads the environments of all processes. The variables in them end with NUL bytes. GNU grep needs -z for
+ * that. BusyBox has no -z in most builds, but treats a NUL byte as the end of a line anyway. The guard finds out which of the
+ * two works by a search in the environment of grep itself. A guard without a working grep writes "x".
  *
- * A process that becomes another program (exec) has no environment for a moment, and may have lost what was just read of its
- * old one. So a family is gone when two searches found nothing of it, and no process was in that moment between them.
+ * During an exec, a process has no environment for a moment, and a search may miss it. So the search for a family ends only
+ * after two searches in a row that found no process of it, with no process without an environment at the time.
  *
- * A number that another process has got meanwhile is left alone: processes are told apart by when they began (where there is
- * no /proc, by their number only). The number of a group stays taken while there is a process in it.
+ * A pid that now belongs to another process is left alone: the start time tells the two apart. Without /proc there is no start
+ * time, and the pid alone decides. The id of a process group is not reused while the group has a process.
  */
 export const guardScript: string = `
 unset SAM_GUARD

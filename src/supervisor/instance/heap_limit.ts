@@ -1,21 +1,21 @@
-/** Tells the end of a program whose heap reached V8's limit from others by the same signal. */
+/** Finds out if a program ended because its heap reached V8's limit. */
 import type { Command, Exit } from "../../runtime/runtime.ts";
 
 const outOfMemory = "JavaScript heap out of memory";
 
-/** How a runtime ends then; Bun's heap has no limit of its own. */
-const endings: Readonly<Record<string, string>> = { node: "SIGABRT", deno: "SIGTRAP" };
+/** The signal by which each runtime ends at the limit. Bun's heap has no limit of its own. */
+const signals: Readonly<Record<string, string>> = { node: "SIGABRT", deno: "SIGTRAP" };
 
-/** Says, for people, that a program ended at the limit of its heap; undefined for other ends. `output`: its last lines. */
+/** The text about an end at the heap limit; undefined for another end. `output`: the last lines of the program's output. */
 export function heapDetail(
   { runtime, file, stdio }: Command,
   { signal }: Exit,
   output: readonly string[] = [],
 ): string | undefined {
   if (signal !== "SIGABRT" && signal !== "SIGTRAP") return undefined;
-  // Node says "JavaScript heap out of memory", Deno "Fatal JavaScript out of memory".
+  // Node writes "JavaScript heap out of memory", Deno "Fatal JavaScript out of memory".
   if (output.some((line) => /JavaScript (heap )?out of memory/.test(line))) return outOfMemory;
   const name = runtime ?? file.slice(file.lastIndexOf("/") + 1);
-  if (stdio[2] === "tee" || endings[name] !== signal) return undefined;
-  return `probably ${outOfMemory}: its standard error says, which stdio "tee" would show here`;
+  if (stdio[2] === "tee" || signals[name] !== signal) return undefined;
+  return `probably ${outOfMemory}: see the program's standard error, or set stdio to "tee" to have it in the report`;
 }

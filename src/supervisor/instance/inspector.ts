@@ -1,22 +1,21 @@
 /**
- * A session with the inspector of V8 (the Chrome DevTools protocol over WebSocket), just long enough to ask where a
- * process is. Written here because Node 20 has no WebSocket, and because the one of a browser could not do what
- * `acknowledge` does.
+ * A client of V8's inspector (the Chrome DevTools protocol over WebSocket), just enough to take a stack. It has its own
+ * WebSocket code because Node 20 has none, and because `stack()` sends a frame byte by byte, which no WebSocket API does.
  */
 import type { Stream } from "../../runtime/runtime.ts";
 import type { Script, ScriptPlace } from "./source_map.ts";
 
-/** A longer message is not waited for: source maps may come with it. */
+/** The longest message to accept. A message may contain a source map. */
 const maxMessageBytes = 32 * 1024 * 1024;
-/** More frames than that say no more. */
+/** The number of stack frames to report. */
 const maxFrames = 50;
-/** Blanks before a message, which mean nothing. */
+/** The number of meaningless blanks before the last messages: see `stack()`. */
 const paddingBytes = 1000;
 
 const utf8 = new TextEncoder();
 const fromUtf8 = new TextDecoder();
 
-/** A message of the protocol, as far as it is used here. */
+/** The part of a protocol message that is used here. */
 interface Message {
   readonly id?: number;
   readonly error?: { readonly message: string };
@@ -37,15 +36,15 @@ interface Message {
   };
 }
 
-/** A function that was called and has not returned, and where it is. */
+/** A function on the stack, and the place it has reached. */
 export interface StackFrame extends ScriptPlace {
-  /** Empty for code outside functions, and for functions without a name. */
+  /** The name of the function; empty for code outside functions and for functions without a name. */
   readonly functionName: string;
 }
 
-/** Bytes as they arrive. */
+/** Reads the bytes of a stream as messages. */
 class Incoming {
-  /** Called whenever some have arrived. */
+  /** Called whenever bytes have arrived. */
   onData: () => void = () => {};
   #chunks: Uint8Array[] = [];
   #length = 0;
@@ -69,7 +68,7 @@ class Incoming {
     await new Promise<void>((resolve) => this.#wake = resolve);
   }
 
-  /** All that is there, in one piece. */
+  /** All bytes so far, in one array. */
   #all(): Uint8Array {
     if (this.#chunks.length === 1) return this.#chunks[0]!;
     const all = new Uint8Array(this.#length);
@@ -84,7 +83,9 @@ class Incoming {
 
   /** The next `length` bytes. */
   async take(length: number): Promise<Uint8Array> {
-    if (length > maxMessageBytes) throw new Error(`the inspector sent ${length} bytes at once`);
+    if (length > maxMessageBytes) {
+      throw new Error(`the inspector sent a message of ${length} bytes, which is too long`);
+    }
     while (this.#length < length) await this.#more();
     const all = this.#all();
     this.#chunks = [all.subarray(length)];
@@ -92,7 +93,7 @@ class Incoming {
     return all.subarray(0, length);
   }
 
-  /** The head of an HTTP answer. */
+  /** The head of an HTTP response. */
   async head(): Promise<string> {
     for (;;) {
       const text = fromUtf8.decode(this.#all());
@@ -112,13 +113,13 @@ class Incoming {
         length = bytes.reduce((sum, byte) => sum * 256 + byte, 0);
       }
       const payload = await this.take(length);
-      if ((first & 0x0f) === 8) throw new Error("the inspector is being closed"); // and waits until we are gone
+      if ((first & 0x0f) === 8) throw new Error("the inspector is being closed"); // it waits for the end of this session
       if ((first & 0x0f) === 1) return JSON.parse(fromUtf8.decode(payload));
     }
   }
 }
 
-/** A text message of a WebSocket client, masked with zero; `padding` blanks before it make it longer. */
+/** Makes a WebSocket text frame, masked with zeros, with `padding` blanks before the message. */
 function frame(message: object, padding = 0): Uint8Array {
   const payload = utf8.encode(" ".repeat(padding) + JSON.stringify(message));
   const { length } = payload;
@@ -128,26 +129,27 @@ function frame(message: object, padding = 0): Uint8Array {
   return Uint8Array.of(...head, ...payload);
 }
 
-/** The number of the last request; when it is answered, nothing more is to come. */
+/** The id of the last request: its answer is the last message. */
 const lastId = 4;
 
 /**
- * Has Node close its inspector when the event loop turns: it opens it once more then, where it was closed before. The global
- * `process` may be a fake, which closes nothing.
+ * Closes Node's inspector at the next turn of the event loop. Closing it at once would not do: Node opens it once more at that
+ * turn. The global `process` may be a fake, in which case nothing is closed.
  */
 const closing = 'process.getBuiltinModule("node:timers").setImmediate(process._debugEnd)';
 
-/** One session, over connections made by `connect`. */
+/** One session with the inspector, over connections that `connect` makes. */
 export class InspectorSession {
   readonly #connect: () => Promise<Stream>;
   /** The present connection. */
   #stream: Stream | null = null;
   #incoming!: Incoming;
-  /** Lets the process go on. Its beginning is padding; see `stack`. */
+  /** The messages that resume the process, with padding before them: see `stack()`. */
   readonly #last: Uint8Array;
   readonly #padding: number = 0;
+  /** The number of bytes of `#last` that were sent. */
   #sent = 0;
-  /** Where the WebSocket begins: before, `#last` would make no sense. */
+  /** The connection is a WebSocket, so that `#last` can be sent. */
   #upgraded = false;
   #left = false;
 
@@ -159,19 +161,19 @@ export class InspectorSession {
       return;
     }
     this.#padding = paddingBytes;
-    // The debugger first: a pause that is still to come would come in the expression, and Node would never leave it.
+    // The debugger is disabled first. Otherwise a late pause could stop inside the expression, and Node would never resume.
     this.#last = Uint8Array.of(
       ...frame({ id: 3, method: "Debugger.disable" }, paddingBytes),
       ...frame({ id: lastId, method: "Runtime.evaluate", params: { expression: closing } }),
     );
   }
 
-  /** Where the process is, the innermost frame first. It stands still from then on, until `leave()`. */
+  /** Pauses the process and returns its stack, the innermost frame first. The process stays paused until `leave()`. */
   async stack(): Promise<StackFrame[]> {
     await this.#open();
-    // Node's inspector sends its many messages one by one, and the kernel there holds the next until the last has been
-    // acknowledged, which the kernel here delays by 40 ms as long as we say nothing (measured: 95 ms for a stack, else
-    // 40). So each arrival is answered by a byte of `#last`. Deno's has no such delay, and takes no message in pieces.
+    // Node's inspector sends many small messages. The sender's kernel holds back each one until the last was acknowledged, and
+    // our kernel delays the acknowledgment by 40 ms unless we send something. So each arrival is answered by one byte of
+    // `#last` (measured: a stack takes 40 ms, and 95 ms without). Deno has no such delay, and takes no message in pieces.
     const stream = this.#stream!;
     this.#incoming.onData = () => {
       if (this.#sent < this.#padding) stream.write(this.#last.subarray(this.#sent, ++this.#sent));
@@ -180,7 +182,7 @@ export class InspectorSession {
     stream.write(frame({ id: 2, method: "Debugger.pause" }));
     const scripts = new Map<string, Script>();
     return await new Promise<StackFrame[]>((resolve, reject) => {
-      this.#hear(({ method, params, error }) => {
+      this.#receiveAll(({ method, params, error }) => {
         if (error) reject(new Error(`the inspector refused: ${error.message}`));
         if (method === "Debugger.scriptParsed") {
           const { scriptId, url, sourceMapURL } = params!;
@@ -199,10 +201,10 @@ export class InspectorSession {
   }
 
   /**
-   * Hears all that is said, up to the last answer. Node's inspector dies of a connection that ends while it has something
-   * to say (measured: one in a hundred), and the process with it.
+   * Receives all messages up to the last answer, and closes the connection then. If it were closed while Node's inspector still
+   * sends, the process would crash (measured: one time in a hundred).
    */
-  async #hear(onMessage: (message: Message) => void): Promise<void> {
+  async #receiveAll(onMessage: (message: Message) => void): Promise<void> {
     try {
       for (;;) {
         const message = await this.#incoming.message();
@@ -227,7 +229,7 @@ export class InspectorSession {
         `Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: ${key}\r\n`,
     );
     await this.#incoming.head();
-    if (this.#left) throw new Error("it was left");
+    if (this.#left) throw new Error("the session was left");
     this.#upgraded = true;
   }
 
@@ -238,7 +240,7 @@ export class InspectorSession {
     stream.write(utf8.encode(`GET ${path} HTTP/1.1\r\nHost: 127.0.0.1\r\n${headers}\r\n`));
   }
 
-  /** Lets the process go on, also one that will notice the session only later. */
+  /** Resumes the process, or keeps it from pausing if it has not noticed the session yet. */
   leave(): void {
     if (this.#left) return;
     this.#left = true;

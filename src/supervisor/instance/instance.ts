@@ -1,4 +1,4 @@
-/** One process of the program: how it is started, signaled, and buried with all that belongs to it. */
+/** One instance of the program, or a spare: starts its process, signals it, and cleans up after it. */
 import type { Endpoint, Link, ServerTransport } from "../../../transports/transport.ts";
 import type { Problem, ServerEffect, ServerInput } from "../../core/server/types.ts";
 import type { Signal } from "../../core/signals.ts";
@@ -24,7 +24,7 @@ import type {
   SystemFiles,
 } from "../../runtime/runtime.ts";
 
-/** The roles of a runtime by which an instance is run. */
+/** The roles of a runtime that an instance needs. */
 export type InstanceRuntime =
   & Clock
   & Processes
@@ -44,47 +44,48 @@ export interface InstanceParts {
   readonly killMode?: "group" | "process";
 }
 
-/** Hears of an instance. */
+/** Receives what happens to an instance. */
 export interface InstanceSink {
   input(input: ServerInput): void;
   fallback(side: "server" | "program", detail: string): void;
-  problem(error: unknown, what: string): void;
+  problem(error: unknown, failure: string): void;
 }
 
-/** Ctrl-C reaches the program and this server. If the server sees the program's end first, the signal follows soon. */
+/** Ctrl-C reaches the program and this server. If the program's end comes first, the server waits this long for the signal. */
 const ctrlCMs = 100;
-/** How long an exit waits for the end of the link and of the output, which a helper may hold open. */
+/** Time that an exit waits for the end of the link and of the output, which a child process may hold open. */
 const lastWordsMs = 50;
-/** How long output is passed on after an instance was buried: a helper may still write. */
+/** Time that the output is passed on after the end of an instance: a child process may still write. */
 const restOfOutputMs = 1000;
-/** The same if the reader of the server's own output is slow. */
+/** The same time if the reader of the server's own output is slow. */
 const slowReaderMs = 10_000;
 
-/** One process of the program. */
+/** One instance of the program, or a spare. */
 export class Instance {
-  /** Resolved when the process has been reaped, or could not be started. */
+  /** Resolves when the process has been reaped, or could not be started. */
   readonly ended: Promise<void>;
 
   readonly #parts: InstanceParts;
   readonly #sink: InstanceSink;
   #endpoint: Endpoint | null = null;
   #child: Child | null = null;
-  /** Null before the process has connected. */
+  /** The link to the process; null before the process has connected. */
   #session: LinkSession | null = null;
   /** The processes of the instance; null before there is one. */
   #tree: ProcessTree | null = null;
   /** The guard's entry for the instance; null while it is not guarded. */
   #ward: Ward | null = null;
-  /** Null where no output is read. */
+  /** The output of the process; null if SAM does not read it. */
   #output: OutputTail | null = null;
-  /** Null before there is a process. */
+  /** Collects the evidence; null before there is a process. */
   #examination: Examination | null = null;
-  /** Signals that wait for the stack. */
+  /** Signals that wait until the stack was taken. */
   #held: Signal[] = [];
-  #doomed = false;
-  #buried = false;
+  /** The process must be killed as soon as it exists. */
+  #isDoomed = false;
+  #isBuried = false;
   #abandon: () => void = () => {};
-  /** Resolved when the process cannot be killed. */
+  /** Resolves when the process cannot be killed. */
   readonly #abandoned = new Promise<void>((resolve) => this.#abandon = resolve);
 
   /** Starts the process. */
@@ -94,7 +95,7 @@ export class Instance {
     this.ended = this.#run();
   }
 
-  /** From the start of the process to its end. */
+  /** Runs from the start of the process to its end. */
   async #run(): Promise<void> {
     const { runtime, command, guard, killMode = "group", settings } = this.#parts;
     let child: Child;
@@ -104,7 +105,7 @@ export class Instance {
     let asked: Command;
     try {
       asked = await Promise.resolve().then(command);
-      // At a terminal the program stays in the foreground, where Ctrl-C reaches it and where it may read.
+      // At a terminal, the program needs the foreground process group: Ctrl-C must reach it, and it may read the terminal.
       leads = guard !== undefined && !(asked.stdio[0] === "inherit" && runtime.stdinIsTerminal);
       if (guard && killMode === "group") family = familyVariable(runtime.pid);
       const env = { ...asked.env, ...(family && { [family]: "1" }) };
@@ -113,9 +114,9 @@ export class Instance {
       this.#endpoint = endpoint;
       const { address } = endpoint;
       if (family && settings.serverLost === "exit") {
-        // The guard knows the process before it starts, so that a server that is killed meanwhile leaves nothing behind.
+        // The guard must know the process before it exists, in case the server is killed at that moment.
         expected = { pid: 0, leads: false, family };
-        await guard!.add(expected).catch(() => {}); // reported when the process exists
+        await guard!.add(expected).catch(() => {}); // `#guardAs` reports it
       }
       const variable = (text: string): Record<string, string> =>
         asked.unlinked ? {} : { [linkVariable]: `${transport.name}:${text}` };
@@ -127,34 +128,34 @@ export class Instance {
       this.#sink.input({ type: "spawnFailed", error: problemOf(error) });
       return;
     }
-    this.#own(child, asked, family);
-    if (this.#doomed) this.end("SIGKILL");
-    this.#watch({ pid: child.pid, leads: leads && killMode === "group", family });
+    this.#setProcess(child, asked, family);
+    if (this.#isDoomed) this.end("SIGKILL");
+    this.#guardAs({ pid: child.pid, leads: leads && killMode === "group", family });
     if (expected) guard!.remove(expected);
     this.#sink.input({ type: "spawned", pid: child.pid });
     try {
-      this.#endpoint!.accept(child, (link) => this.#linked(link));
+      this.#endpoint!.accept(child, (link) => this.#setLink(link));
     } catch (error) {
-      this.#sink.problem(error, "the transport cannot accept the program, which is killed");
+      this.#sink.problem(error, "the transport cannot accept the program, so it was killed");
       this.end("SIGKILL");
     }
     const exit = await child.exited;
     if ((exit.signal === "SIGINT" || exit.code === 130) && runtime.stdinIsTerminal) {
       await new Promise<void>((resolve) => runtime.schedule(resolve, ctrlCMs, true));
     }
-    await this.#tree!.gone(() => this.#sink.input({ type: "orphaned", ...exit }));
+    await this.#tree!.ended(() => this.#sink.input({ type: "orphaned", ...exit }));
     this.#sweep();
     await this.#conclude(exit, asked);
   }
 
-  /** The process exists: takes what belongs to it. */
-  #own(child: Child, asked: Command, family: string): void {
+  /** Makes the parts that need the process, which now exists. */
+  #setProcess(child: Child, asked: Command, family: string): void {
     const { runtime, killMode = "group" } = this.#parts;
     this.#tree = new ProcessTree(runtime, child, {
       mayBeWrapper: asked.module === undefined && killMode === "group",
       family: family && `${family}=1`,
     }, {
-      problem: (error, what) => this.#sink.problem(error, what),
+      problem: (error, failure) => this.#sink.problem(error, failure),
       unkillable: (problem) => {
         this.#abandon();
         this.#sink.input({ type: "unkillable", problem });
@@ -169,7 +170,7 @@ export class Instance {
     });
   }
 
-  /** The process has ended: says how, and then, when all that the process said is known, what that was. */
+  /** Reports the exit of the process, and then, when its last messages and output have arrived, the evidence. */
   async #conclude(exit: Exit, asked: Command): Promise<void> {
     const { runtime } = this.#parts;
     this.#sink.input({ type: "exit", ...exit });
@@ -179,15 +180,15 @@ export class Instance {
       this.#output?.ended,
       this.#examination!.over,
     ]);
-    // A server that was stalled sees the time-out first, and reads what had arrived before it after that.
+    // After a stall of the server, the timer fires before input that arrived earlier is read. The event loop reads it now.
     if (!await endsWithin(runtime, lastWords, lastWordsMs)) await runtime.settle();
-    this.#session?.takeKept();
+    this.#session?.takeStoredData();
     const { evidence } = this.#examination!;
     const detail = heapDetail(asked, exit, evidence.output);
     this.#sink.input({ type: "concluded", detail, evidence });
   }
 
-  /** Opens an endpoint. Without a permission that fails, for the user to decide; otherwise the other transport is used. */
+  /** Opens an endpoint, of the other transport if need be. A missing permission is an error, because the user can grant it. */
   async #open(): Promise<{ transport: ServerTransport; endpoint: Endpoint }> {
     const { transport, otherTransport } = this.#parts;
     try {
@@ -195,32 +196,32 @@ export class Instance {
     } catch (error) {
       if (!otherTransport || (error instanceof SamError && error.code === "ACCESS")) throw error;
       const other = await otherTransport().catch(() => {
-        throw error; // the other transport cannot even be loaded
+        throw error; // the other transport cannot be loaded; the first error says more
       });
       const endpoint = await other.open();
       this.#sink.fallback(
         "server",
-        `${messageOf(error)}; transport "${other.name}" is used instead`,
+        `${messageOf(error)}; using transport "${other.name}" instead`,
       );
       return { transport: other, endpoint };
     }
   }
 
-  #watch(ward: Ward): void {
+  #guardAs(ward: Ward): void {
     const { guard, settings } = this.#parts;
     if (!guard) return;
     this.#ward = ward;
     (settings.serverLost === "exit" ? guard.add(ward) : guard.ready()).catch((error) =>
       this.#sink.fallback(
         "server",
-        `there is no guard process (${
+        `cannot start the guard process (${
           messageOf(error)
-        }): if this server is killed, a program that is blocked outlives it, and so may helpers`,
+        }): if this SAM server is killed, a hung program and its child processes may outlive it`,
       )
     );
   }
 
-  /** The process has ended: ends what it started, unless the process was let go. */
+  /** Kills the child processes that the ended process left behind, unless it was let go. */
   #sweep(): void {
     const ward = this.#ward;
     if (!ward) return;
@@ -229,37 +230,37 @@ export class Instance {
     if (killMode === "process") return guard!.remove(ward);
     guard!.sweep(ward);
     try {
-      // The number of a group stays taken while it has members: if another process has it, the group is empty.
+      // The id of a process group is not reused while the group has members. A process with this pid means that it has none.
       const reused = runtime.systemText(`/proc/${ward.pid}/stat`) !== undefined;
       if (ward.leads && !reused) runtime.kill(-ward.pid, "SIGKILL");
     } catch {
-      // not permitted (Deno without --allow-run): the guard finds them by their family
+      // not permitted (Deno without --allow-run): the guard finds the processes by their family
     }
   }
 
-  /** The process goes on without its server. */
+  /** Lets the process outlive its server. */
   letGo(): void {
     if (this.#tree) this.#tree.isFree = true;
     if (this.#ward) this.#parts.guard!.remove(this.#ward);
     this.#ward = null;
   }
 
-  #linked(link: Link): void {
+  #setLink(link: Link): void {
     this.#close(this.#endpoint);
-    if (this.#buried) return link.close();
+    if (this.#isBuried) return link.close();
     this.#session = new LinkSession(link, this.#parts.settings.maxDataSize, {
       ...this.#sink,
-      introduced: (pid) => this.#tree!.noteProgram(pid),
+      registered: (pid) => this.#tree!.setProgram(pid),
     });
     this.#session.begin();
   }
 
-  /** How many bytes the process has left without a message; undefined for none, or for more than it may. */
-  get keptSize(): number | undefined {
-    return this.#session?.keptSize;
+  /** The size of the data that the process stored on the link, in bytes; undefined for none, and for too many. */
+  get storedSize(): number | undefined {
+    return this.#session?.storedSize;
   }
 
-  /** Looks for heartbeats that do not wake the server. */
+  /** Polls for heartbeats that do not wake the server. */
   sample(): void {
     this.#session?.sample();
   }
@@ -269,69 +270,69 @@ export class Instance {
     this.#session?.send(message);
   }
 
-  /** Sends the signal by which the process is to end. */
+  /** Sends the signal that must end the process. */
   end(signal: Signal): void {
     if (this.#tree) this.#tree.ending = signal;
     this.signal(signal);
   }
 
-  /** Sends a signal to the program. Waits while its stack is taken. */
+  /** Sends a signal to the program. While its stack is taken, the signal waits. */
   signal(signal: Signal): void {
     if (this.#examination?.isTakingStack) this.#held.push(signal);
     else this.#tree?.signal(signal);
   }
 
-  /** The program has got the signal by which it is to end. */
-  noteDelivered(): void {
+  /** The program got the signal that must end it from the terminal. */
+  markDelivered(): void {
     if (this.#tree) this.#tree.isDelivered = true;
   }
 
-  /** The wrapper has ended: the program below it gets the wrapper's signal. */
+  /** Passes the signal of the ended wrapper on to the program below it. */
   passOn(): void {
     this.#tree?.passOn();
   }
 
-  /** The process that registered; before that the one that was spawned, and undefined before there is one. */
+  /** The pid of the process that registered, before that of the spawned process; undefined before there is one. */
   get pid(): number | undefined {
     return this.#tree?.pid;
   }
 
-  /** Looks at the process, as the core asks. `isBusy`: its main thread never pauses, so that its event loop is blocked. */
+  /** Examines the process, as the core asks. `isBusy`: its main thread never pauses, so its event loop is blocked. */
   examine(request: ServerEffect & { readonly type: "examine" }, isBusy: boolean): void {
     const { pid } = this;
     if (pid === undefined) return;
     const examination = this.#examination!;
-    examination.look(pid, request, (hasStack) => {
+    examination.begin(pid, request, (hasStack) => {
       for (const signal of this.#held.splice(0)) this.signal(signal);
       const { evidence } = examination;
       this.#sink.input({ type: "examined", evidence, isBlocked: isBusy || hasStack });
     });
   }
 
-  /** The process has ended: gives back what belonged to it. Returns what the rest of its output waits for. */
+  /** Cleans up after the process, which has ended. Returns a promise if the rest of its output is still passed on. */
   bury(): Promise<void> | undefined {
-    if (this.#buried) return;
-    this.#buried = true;
+    if (this.#isBuried) return;
+    this.#isBuried = true;
     this.#tree?.release();
     this.#sweep();
-    // A link owns the stream of the process where it is built on that.
+    // A link that uses the stream of the process closes that stream.
     this.#close(this.#session?.link ?? this.#child?.stream);
     this.#close(this.#endpoint);
     const output = this.#output;
     return output?.drained(restOfOutputMs, slowReaderMs).then(() => output.close());
   }
 
-  #close(what: { close(): void } | null | undefined): void {
+  #close(part: { close(): void } | null | undefined): void {
     try {
-      what?.close();
+      part?.close();
     } catch (error) {
-      this.#sink.problem(error, "the transport did not close");
+      this.#sink.problem(error, "cannot close the transport");
     }
   }
 
-  /** Ends a process that is not the active one, wherever it is in its life, and buries it. */
+  /** Kills the process, which may still be starting, and cleans up after it. */
   async destroy(): Promise<void> {
-    this.#doomed = true;
+    this.#isDoomed = true;
     this.end("SIGKILL");
     await Promise.race([this.ended, this.#abandoned]);
     await this.bury();

@@ -1,6 +1,6 @@
 /**
- * The link to one process: its frames, and what the process leaves beside them without a message: heartbeats, data, a note.
- * All becomes input for the server's core, in the order in which the process did it.
+ * Turns what comes over the link to one process into inputs for the server's core: messages, and what the process leaves on
+ * the link without a message (heartbeats, stored data, a note). The inputs have the order of the calls in the process.
  */
 import type { Link } from "../../../transports/transport.ts";
 import type { JudgedMessage, ServerInput } from "../../core/server/types.ts";
@@ -9,20 +9,20 @@ import { decodeClient, encodeServer, type ServerMessage } from "../../core/wire.
 type StoredData = ReturnType<NonNullable<Link["storedData"]>>;
 type LastNote = ReturnType<NonNullable<Link["lastNote"]>>;
 
-/** Hears what comes over a link. */
+/** Receives what comes over a link. */
 export interface LinkSessionSink {
   input(input: ServerInput): void;
-  /** The process at the other end says that it is process `pid`. */
-  introduced(pid: number): void;
+  /** The process at the other end registered with this pid. */
+  registered(pid: number): void;
   fallback(side: "server" | "program", detail: string): void;
-  problem(error: unknown, what: string): void;
+  problem(error: unknown, failure: string): void;
 }
 
 const heartbeat: ServerInput = { type: "heartbeat" };
 
 /** A link, from its beginning to its end. */
 export class LinkSession {
-  /** Resolved when the link has ended. */
+  /** Resolves when the link has ended. */
   readonly ended: Promise<void>;
 
   readonly #maxDataSize: number;
@@ -30,10 +30,10 @@ export class LinkSession {
   /** Null when it has ended. */
   #link: Link | null;
   #resolveEnded: () => void = () => {};
-  /** The count of heartbeats at the last look for them. */
+  /** The heartbeat counter at the last poll. */
   #sampled = 0;
-  /** True once data come by messages: the kept data are older. */
-  #isKeptOutdated = false;
+  /** True once the process sends its data in messages: the data on the link are older. */
+  #isStoredDataOutdated = false;
   #note: LastNote;
 
   /** Does nothing before `begin()`. */
@@ -44,7 +44,7 @@ export class LinkSession {
     this.ended = new Promise((resolve) => this.#resolveEnded = resolve);
   }
 
-  /** Hands over what has arrived, and from now on what arrives. */
+  /** Begins to pass on what arrives, and what has arrived already. */
   begin(): void {
     const link = this.#link!;
     if (link.sample) this.#sampled = link.sample();
@@ -62,7 +62,7 @@ export class LinkSession {
   }
 
   #end(): void {
-    this.takeKept();
+    this.takeStoredData();
     this.#note = this.note;
     this.#link = null;
     this.#sink.input({ type: "linkEnd" });
@@ -73,36 +73,36 @@ export class LinkSession {
     try {
       const message = decodeClient(frame);
       if (message.type === "note") this.#note = { text: message.text, at: Date.now() };
-      else this.#hear(message);
+      else this.#takeMessage(message);
     } catch (error) {
-      this.#sink.problem(error, "the program sent what is no frame; its link is closed");
+      this.#sink.problem(error, "the program sent an invalid message, so its link was closed");
       this.#drop();
     }
   }
 
-  #hear(message: JudgedMessage): void {
+  #takeMessage(message: JudgedMessage): void {
     if (message.type === "hello") {
       if (message.notice) this.#sink.fallback("program", message.notice);
-      this.#sink.introduced(message.pid);
+      this.#sink.registered(message.pid);
     }
-    // A process that sends data after it has kept some had no room for more, and keeps none any more.
-    if (message.type === "store" && this.#kept) {
-      this.takeKept();
-      this.#isKeptOutdated = true;
+    // A process sends data in messages when they no longer fit on the link, and uses only messages from then on.
+    if (message.type === "store" && this.#storedData) {
+      this.takeStoredData();
+      this.#isStoredDataOutdated = true;
     }
-    // Heartbeats before a start or an answer are older than it: they are counted first.
+    // Heartbeats that are older than this message must be counted before it.
     this.sample();
     this.#sink.input({ type: "message", message });
   }
 
-  /** Looks for heartbeats that do not wake the server. */
+  /** Polls for heartbeats that do not wake the server. */
   sample(): void {
     try {
       const count = this.#link?.sample?.();
       if (count === undefined || count === this.#sampled) return;
       this.#sampled = count;
     } catch (error) {
-      this.#sink.problem(error, "the transport cannot look for heartbeats; its link is closed");
+      this.#sink.problem(error, "the transport cannot read heartbeats, so its link was closed");
       return this.#drop();
     }
     this.#sink.input(heartbeat);
@@ -113,35 +113,35 @@ export class LinkSession {
     this.#link?.send(encodeServer(message));
   }
 
-  /** Ends the link from here. What the process left beside it is taken first. */
+  /** Closes the link, after the stored data were taken. */
   #drop(): void {
-    this.takeKept();
+    this.takeStoredData();
     this.#link?.close();
   }
 
-  get #kept(): StoredData {
-    return this.#isKeptOutdated ? undefined : this.#link?.storedData?.();
+  get #storedData(): StoredData {
+    return this.#isStoredDataOutdated ? undefined : this.#link?.storedData?.();
   }
 
-  /** How many bytes the process has left without a message; undefined for none, or for more than it may. */
-  get keptSize(): number | undefined {
-    const size = this.#kept?.size;
+  /** The size of the data that the process stored on the link, in bytes; undefined for none, and for more than `maxDataSize`. */
+  get storedSize(): number | undefined {
+    const size = this.#storedData?.size;
     return size === undefined || size > this.#maxDataSize ? undefined : size;
   }
 
-  /** The process can leave nothing more: what it left belongs to the server from now on. */
-  takeKept(): void {
+  /** Passes on the data that the process stored on the link. It can store no more there. */
+  takeStoredData(): void {
     try {
-      const kept = this.#kept;
-      if (!kept) return;
-      if (kept.size > this.#maxDataSize) {
-        throw new Error(`${kept.size} bytes, of which ${this.#maxDataSize} are allowed`);
+      const stored = this.#storedData;
+      if (!stored) return;
+      if (stored.size > this.#maxDataSize) {
+        throw new Error(`${stored.size} bytes are more than maxDataSize, ${this.#maxDataSize}`);
       }
-      const bytes = kept.read();
-      if (!bytes) throw new Error(`there are no ${kept.size} bytes`);
+      const bytes = stored.read();
+      if (!bytes) throw new Error(`not all of the ${stored.size} bytes are there`);
       this.#sink.input({ type: "linkData", bytes });
     } catch (error) {
-      this.#sink.problem(error, "the data that the program left cannot be read");
+      this.#sink.problem(error, "cannot read the data that the program stored");
     }
   }
 

@@ -1,4 +1,4 @@
-/** The output of a program on streams that are `"tee"`: it is passed on, and the last lines are kept as evidence. */
+/** Passes on the output of a program on its `"tee"` streams, and keeps the last lines as evidence. */
 import type { Clock, Output, OwnProcess } from "../../runtime/runtime.ts";
 import { endsWithin } from "../time_limit.ts";
 
@@ -9,14 +9,14 @@ const maxCharacters = 8 * 1024;
 
 /** Reads the streams of one process. */
 export class OutputTail {
-  /** Resolved when all has been read and passed on. */
+  /** Resolves when all output has been read and passed on. */
   readonly ended: Promise<unknown>;
 
   readonly #runtime: TailRuntime;
   readonly #outputs: readonly Output[];
   readonly #lines: string[] = [];
   #characters = 0;
-  /** How many writes to our own streams are under way. */
+  /** The number of unfinished writes to the server's own streams. */
   #writing = 0;
   /** The incomplete last line of each stream. */
   readonly #partial: string[] = [];
@@ -33,15 +33,15 @@ export class OutputTail {
     for (;;) {
       const bytes = await read();
       if (bytes === null) return;
-      this.#keep(at, decoder.decode(bytes, { stream: true }));
-      // The next bytes are read when these have been taken: a slow reader applies back-pressure to the program, as without us.
+      this.#addLines(at, decoder.decode(bytes, { stream: true }));
+      // Reading waits for the write: a slow reader applies back-pressure to the program, as it would without SAM.
       this.#writing++;
       await this.#runtime.writeOutput(descriptor, bytes);
       this.#writing--;
     }
   }
 
-  #keep(at: number, text: string): void {
+  #addLines(at: number, text: string): void {
     const lines = (this.#partial[at] + text.slice(-maxCharacters)).split("\n");
     this.#partial[at] = lines.pop()!.slice(-maxCharacters);
     for (const line of lines) {
@@ -53,14 +53,14 @@ export class OutputTail {
     }
   }
 
-  /** The last lines of all streams, in the order of their arrival. */
+  /** The last lines of all streams, in the order in which they arrived. */
   get lines(): readonly string[] {
     return [...this.#lines, ...this.#partial.filter((line) => line !== "")].slice(-maxLines);
   }
 
   /**
-   * Resolved when all has been passed on, and at the latest after `limitMs`: a helper may hold a stream open. While a slow
-   * reader of our own output is the reason, after `slowReaderMs`.
+   * Resolves when all output has been passed on, after `limitMs` at the latest: a child process may hold a stream open. If a
+   * slow reader of the server's own output is the reason, the limit is `slowReaderMs`.
    */
   async drained(limitMs: number, slowReaderMs: number): Promise<void> {
     for (
@@ -72,7 +72,7 @@ export class OutputTail {
     }
   }
 
-  /** Gives the streams back. */
+  /** Closes the streams. */
   close(): void {
     for (const output of this.#outputs) output.close();
   }

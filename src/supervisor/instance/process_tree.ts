@@ -1,30 +1,30 @@
-/** The processes of an instance: the one that was spawned, the program below it where that is a wrapper, and all between. */
+/** The processes of an instance: the spawned process, the program below it if that is a wrapper, and those between them. */
 import type { Problem } from "../../core/server/types.ts";
 import type { Signal } from "../../core/signals.ts";
-import { Descendants, type Known, lives, programBelow } from "./descendants.ts";
+import { Descendants, isAlive, type ProcessIdentity, programBelow } from "./descendants.ts";
 import { SamError } from "../../errors.ts";
 import { processesWithVariable } from "../../runtime/procfs.ts";
 import type { Child, Clock, Processes, SystemFiles } from "../../runtime/runtime.ts";
 
-/** A wrapper ends so soon after its program, and a program so soon after a wrapper that was killed together with it. */
+/** A wrapper ends this soon after its program, and a program this soon after a wrapper that was killed with it. */
 const followMs = 100;
-/** How often it is looked whether processes below a wrapper have ended: at first, and after some seconds. */
-const lookMs = { least: 20, most: 200 };
+/** The poll period for the end of processes below a wrapper. It grows from `least` to `most` in some seconds. */
+const pollMs = { least: 20, most: 200 };
 
-/** Hears of the processes. */
+/** Receives the failures. */
 export interface ProcessTreeSink {
-  problem(error: unknown, what: string): void;
+  problem(error: unknown, failure: string): void;
   /** SIGKILL was not permitted. */
   unkillable(problem: Problem): void;
 }
 
 /** The processes of an instance. */
 export class ProcessTree {
-  /** The signal by which all are to end; null while they are not. */
+  /** The signal that must end all processes; null while the instance goes on. */
   ending: Signal | null = null;
-  /** The processes have that signal from elsewhere. */
+  /** The processes got that signal from the terminal. */
   isDelivered = false;
-  /** The program has finalized: unless it is asked to end, it may outlive what was spawned. */
+  /** The program has finalized: it may outlive the spawned process, unless it must end. */
   isFree = false;
 
   readonly #runtime: Clock & Processes & SystemFiles;
@@ -34,17 +34,17 @@ export class ProcessTree {
   readonly #family: string;
   /** True if a process below the spawned one may be the program rather than a helper. */
   #mayBeWrapper: boolean;
-  /** The program that registered below the process that was spawned. */
-  #program: Known | null = null;
-  /** The processes below the spawned one when that got its signal. */
+  /** The program that registered, if it is below the spawned process; else null. */
+  #program: ProcessIdentity | null = null;
+  /** The processes that were below the spawned one when that got its signal. */
   readonly #descendants: Descendants;
   #passesOn = false;
-  /** The process that was spawned has ended. */
+  /** The spawned process has ended. */
   #isReaped = false;
   /** True once nothing waits for the processes any more. */
   #isOver = false;
-  /** Each ends one wait before its time. */
-  readonly #waits = new Set<() => void>();
+  /** Functions that each end a pause early. */
+  readonly #pauses = new Set<() => void>();
 
   constructor(
     runtime: Clock & Processes & SystemFiles,
@@ -60,22 +60,22 @@ export class ProcessTree {
     this.#descendants = new Descendants(runtime);
   }
 
-  /** The process that registered; before that the one that was spawned. */
+  /** The pid of the process that registered, before that of the spawned process. */
   get pid(): number {
     return this.#program?.pid ?? this.#child.pid;
   }
 
-  /** Process `pid` has registered. */
-  noteProgram(pid: number): void {
+  /** Takes the process `pid`, which has registered, as the program. */
+  setProgram(pid: number): void {
     if (pid === this.#child.pid) this.#mayBeWrapper = false;
     else this.#program = programBelow(this.#runtime, pid, this.#child.pid) ?? this.#program;
     if (this.ending === "SIGKILL") this.#kill(); // the wrapper was killed before its program was known
   }
 
-  /** Sends a signal to the program: the process that registered, or else the one that was spawned. */
+  /** Sends a signal to the process that registered, or else to the spawned process. */
   signal(signal: Signal): void {
     if (signal === "SIGKILL") this.#kill();
-    else if (!this.#programLives) this.#signalSpawned(signal);
+    else if (!this.#isProgramAlive) this.#signalSpawned(signal);
     else {
       this.#send(this.#program!, signal);
       if (signal === this.ending) void this.#signalSpawnedLater(signal);
@@ -86,19 +86,21 @@ export class ProcessTree {
     if (this.#isReaped) return;
     const { pid } = this.#child;
     if (signal === this.ending && this.#mayBeWrapper && !this.isFree) {
-      this.#descendants.look(pid, signal);
+      this.#descendants.track(pid, signal);
     }
     this.#send(this.#child, signal);
   }
 
-  /** A wrapper ends by itself after its program; one that goes on gets the signal then. */
+  /** Signals the wrapper after the end of its program, if the wrapper does not end by itself. */
   async #signalSpawnedLater(signal: Signal): Promise<void> {
-    while (this.#programLives && !this.#isReaped && !this.#isOver) await this.#pass(lookMs.least);
-    if (!this.#isReaped) await this.#pass(followMs);
+    while (this.#isProgramAlive && !this.#isReaped && !this.#isOver) {
+      await this.#pause(pollMs.least);
+    }
+    if (!this.#isReaped) await this.#pause(followMs);
     if (this.ending === signal && !this.#isOver) this.#signalSpawned(signal);
   }
 
-  /** The wrapper has ended: those below it get its signal, unless they may have it. */
+  /** Passes the signal of the ended wrapper on to the processes below it, unless they may have received it. */
   passOn(): void {
     this.#passesOn = !this.isDelivered;
     if (this.ending === "SIGKILL") this.#kill();
@@ -111,10 +113,10 @@ export class ProcessTree {
     this.#descendants.passOn(ending, (pid) => this.#send({ pid }, ending));
   }
 
-  /** Kills the process that was spawned, and what is known to be below it. */
+  /** Kills the spawned process and all known processes below it. */
   #kill(): void {
     if (!this.#isReaped) this.#send(this.#child, "SIGKILL");
-    if (this.#programLives) this.#send(this.#program!, "SIGKILL");
+    if (this.#isProgramAlive) this.#send(this.#program!, "SIGKILL");
     for (const each of this.#descendants.living) this.#send(each, "SIGKILL");
   }
 
@@ -125,67 +127,64 @@ export class ProcessTree {
       else this.#runtime.kill(pid, signal);
     } catch (cause) {
       this.#sink.problem(cause, `cannot send ${signal} to process ${pid}`);
-      if (signal !== "SIGKILL" || this.ending !== "SIGKILL") return; // it need not end
-      const message =
-        `process ${pid} cannot be killed and lives on: end it as its user, or as root`;
+      if (signal !== "SIGKILL" || this.ending !== "SIGKILL") return; // the instance need not end by this signal
+      const message = `cannot kill process ${pid}, which still runs: end it as its user or as root`;
       const code = cause instanceof SamError ? cause.code : "LIBRARY";
       this.#sink.unkillable({ code, message, cause });
     }
   }
 
-  /**
-   * The process that was spawned has ended. Calls back where the program lives on, and resolves when that has ended too.
-   */
-  async gone(onOrphans: () => void): Promise<void> {
+  /** The spawned process has ended. Calls back if the program still runs, and resolves when the program has ended, too. */
+  async ended(onOrphans: () => void): Promise<void> {
     this.#isReaped = true;
-    this.#endWaits();
+    this.#endPauses();
     if (this.isDelivered && this.#mayBeWrapper && !this.isFree && this.#family) {
-      this.#descendants.addDone(processesWithVariable(this.#runtime, this.#family));
+      this.#descendants.addSignaled(processesWithVariable(this.#runtime, this.#family));
     }
-    if (this.ending === null) await this.#orphansGone(followMs);
+    if (this.ending === null) await this.#orphansEnded(followMs);
     if (!this.#hasOrphans) return;
     onOrphans();
-    await this.#orphansGone(Infinity);
+    await this.#orphansEnded(Infinity);
   }
 
-  async #orphansGone(limitMs: number): Promise<void> {
+  async #orphansEnded(limitMs: number): Promise<void> {
     const begin = this.#runtime.now();
     for (let waited = 0; waited < limitMs && this.#hasOrphans && !this.#isOver;) {
-      await this.#pass(Math.min(Math.max(lookMs.least, waited / 10), lookMs.most));
+      await this.#pause(Math.min(Math.max(pollMs.least, waited / 10), pollMs.most));
       waited = this.#runtime.now() - begin;
       this.#passOn();
     }
   }
 
-  get #programLives(): boolean {
-    return this.#program !== null && lives(this.#runtime, this.#program);
+  get #isProgramAlive(): boolean {
+    return this.#program !== null && isAlive(this.#runtime, this.#program);
   }
 
   get #hasOrphans(): boolean {
     if (this.isFree && this.ending === null && !this.isDelivered) return false;
-    return this.#programLives || this.#descendants.living.length > 0;
+    return this.#isProgramAlive || this.#descendants.living.length > 0;
   }
 
-  #pass(ms: number): Promise<void> {
+  #pause(ms: number): Promise<void> {
     return new Promise((resolve) => {
       const end = () => {
         cancel();
-        this.#waits.delete(end);
+        this.#pauses.delete(end);
         resolve();
       };
       const cancel = this.#runtime.schedule(end, ms, true);
-      this.#waits.add(end);
+      this.#pauses.add(end);
     });
   }
 
-  #endWaits(): void {
-    for (const end of this.#waits) end();
+  #endPauses(): void {
+    for (const end of this.#pauses) end();
   }
 
-  /** Ends all waiting for the processes, whether they have ended or cannot be killed. */
+  /** Stops waiting for the processes: they have ended, or cannot be killed. */
   release(): void {
     this.#isOver = true;
-    this.#endWaits();
+    this.#endPauses();
     if (!this.#isReaped) this.#child.release();
   }
 }

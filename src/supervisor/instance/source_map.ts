@@ -1,7 +1,6 @@
 /**
- * Finds the place in a source, in TypeScript for example, from which a place in a script was compiled. A source map tells
- * it: inside the script as a `data:` URL, or a file of this machine. Only a server that has a stack loads this module,
- * because it loads a package.
+ * Maps places in a script to places in its source, for example in TypeScript, by the script's source map. The source map may
+ * be a `data:` URL in the script, or a local file. This module loads a package, so a server loads it only to format a stack.
  */
 import {
   originalPositionFor,
@@ -11,9 +10,9 @@ import {
 } from "@jridgewell/trace-mapping";
 import type { Files } from "../../runtime/runtime.ts";
 
-/** Code that a runtime has loaded. */
+/** A script that the runtime has loaded. */
 export interface Script {
-  /** Where it was loaded from. */
+  /** The URL it was loaded from. */
   readonly url: string;
   /** The value of its `sourceMappingURL`; empty without one. */
   readonly mapUrl: string;
@@ -33,7 +32,7 @@ export interface SourcePlace {
   readonly column: number;
 }
 
-/** A part of a script that has a source map of its own, and where the part begins. Usually the whole script. */
+/** A part of a script with its own source map, and the place where the part begins. Usually the whole script. */
 interface Section {
   readonly line: number;
   readonly column: number;
@@ -43,10 +42,10 @@ interface Section {
 type TextReader = Pick<Files, "readText">;
 
 const inline = /^data:application\/json[^,]*;base64,/;
-/** A larger source map is not used: the server would do nothing else for too long. */
+/** A larger source map is not used, because decoding it would block the server's event loop for too long. */
 const maxMapBytes = 8 * 1024 * 1024;
 
-/** Finds the sources of places. A place without a usable source map is returned as a place in the script. */
+/** Finds the source places. For a script without a usable source map, it returns the place in the script. */
 export function findSources(places: readonly ScriptPlace[], files: TextReader): SourcePlace[] {
   const known = new Map<Script, readonly Section[]>();
   return places.map(({ script, line, column }) => {
@@ -64,7 +63,7 @@ export function findSources(places: readonly ScriptPlace[], files: TextReader): 
         return { url: new URL(found.source).href, line: found.line - 1, column: found.column };
       }
     } catch {
-      known.set(script, []); // The source map is invalid.
+      known.set(script, []); // the source map is invalid
     }
     return { url: script.url, line, column };
   });

@@ -1,6 +1,6 @@
 /**
- * The stack of a process whose event loop is blocked. On Node the inspector is opened by SIGUSR1, for as long as it takes;
- * on Deno it must have been opened at the start (`--inspect`); Bun has none.
+ * Takes the stack of a process whose event loop is blocked, by the runtime's inspector. On Node, SIGUSR1 opens the inspector,
+ * which is closed again afterwards. On Deno, the inspector must be open from the start (`--inspect`). Bun has none.
  */
 import { InspectorSession, type StackFrame } from "./inspector.ts";
 import type { SourcePlace } from "./source_map.ts";
@@ -22,30 +22,30 @@ export type CaptureRuntime =
   & Pick<Sockets, "connectPort">
   & Pick<OwnProcess, "name" | "pid">;
 
-/** The process to be looked into. */
+/** The process whose stack is taken. */
 export interface StackTarget {
   readonly pid: number;
-  /** How the process said that its stack can be had (`CaptureRuntime.stackAccess`); null before it did. */
+  /** The way to its stack, as the process told it (`stackAccess` of its runtime); null before it registered. */
   readonly access: string | null;
-  /** The words of its command line, as far as we know them. */
+  /** The known flags and arguments of the process. */
   readonly words: readonly string[];
 }
 
-/** The stack, or why there is none. */
+/** The stack, or the reason why there is none. */
 export type StackFinding = { readonly stack: string } | { readonly noStack: string };
 
-/** How often the inspector is looked for. */
+/** The poll period for Node's inspector to open. */
 const pollMs = 2;
 
 /** An attempt to take the stack. */
 export interface StackAttempt {
   /** The result. Never rejects. */
   readonly found: Promise<StackFinding>;
-  /** Ends it at once. */
-  abandon(why: string): void;
+  /** Ends the attempt at once. `reason` is the reason why there is no stack. */
+  abandon(reason: string): void;
 }
 
-/** Takes the stack, in `limitMs` at most. */
+/** Begins to take the stack, with a time limit. */
 export function takeStack(
   runtime: CaptureRuntime,
   target: StackTarget,
@@ -59,10 +59,10 @@ export function takeStack(
       resolve(finding);
     };
     let compiled: string | undefined;
-    attempt.abandon = (why) =>
-      settle(compiled === undefined ? { noStack: why } : { stack: compiled });
+    attempt.abandon = (reason) =>
+      settle(compiled === undefined ? { noStack: reason } : { stack: compiled });
     const cancel = runtime.schedule(
-      () => attempt.abandon(`${attempt.stage} within ${Math.round(limitMs)} ms`),
+      () => attempt.abandon(`${attempt.obstacle} (waited ${Math.round(limitMs)} ms)`),
       limitMs,
       true,
     );
@@ -73,10 +73,10 @@ export function takeStack(
       },
     ).catch((error: Error) => settle({ noStack: error.message }));
   });
-  return { found, abandon: (why) => attempt.abandon(why) };
+  return { found, abandon: (reason) => attempt.abandon(reason) };
 }
 
-/** The stack with the lines of the sources; undefined where no script has a source map. */
+/** Formats the stack with the lines of the sources; undefined if no script has a source map. */
 async function formatSources(
   frames: readonly StackFrame[],
   runtime: CaptureRuntime,
@@ -86,11 +86,11 @@ async function formatSources(
     const { findSources } = await import("./source_map.ts");
     return formatStack(frames, findSources(frames, runtime));
   } catch {
-    return undefined; // Deno could not get the package that reads source maps.
+    return undefined; // on Deno, the package that reads source maps may not be available
   }
 }
 
-/** One line for each frame. */
+/** Formats the stack, a line for each frame. */
 function formatStack(
   frames: readonly StackFrame[],
   places: readonly SourcePlace[] = frames.map((frame) => ({ ...frame, url: frame.script.url })),
@@ -103,9 +103,9 @@ function formatStack(
 }
 
 class Attempt {
-  abandon: (why: string) => void = () => {};
-  /** The step that has not been reached yet, for people. */
-  stage = "the process did not open its inspector";
+  abandon: (reason: string) => void = () => {};
+  /** The reason why there is no stack if time runs out now. */
+  obstacle = "the process did not open its inspector";
   readonly #runtime: CaptureRuntime;
   readonly #target: StackTarget;
   readonly #sessions = new Set<InspectorSession>();
@@ -123,61 +123,66 @@ class Attempt {
 
   async take(): Promise<StackFrame[]> {
     const { pid, access } = this.#target;
-    if (access === null) throw new Error("the program had not registered");
+    if (access === null) throw new Error("the program had not called register() yet");
     const [how, rest] = /^(\w+):? ?(.*)$/s.exec(access)?.slice(1) as [string, string] ??
       ["none", ""];
     if (how === "none") throw new Error(rest);
     if (how === "flags" && !this.#target.words.some((word) => /^--inspect(=|$)/.test(word))) {
-      throw new Error("Deno gives it only with the flag --inspect=127.0.0.1:0");
+      throw new Error("Deno needs the flag --inspect=127.0.0.1:0 for it");
     }
     const state = processState(this.#runtime, pid);
-    if (!state) throw new Error(this.#whyUnseen);
-    if (state.state === "stopped") throw new Error("the process was stopped by a signal");
+    if (!state) throw new Error(this.#reasonForNoState);
+    if (state.state === "stopped") {
+      throw new Error("the process was stopped by a signal such as SIGSTOP");
+    }
     if (/^(do_epoll_wait|ep_poll)$/.test(state.waitsIn ?? "")) {
-      throw new Error("no JavaScript was running: its event loop waited for events");
+      throw new Error("no JavaScript was running: the event loop was waiting for events");
     }
     if (how === "signal") return await this.#afterSignal(Number(rest));
-    if (how === "flags") return await this.#open();
-    throw new Error(`the program offers an unknown way in, "${how}"`);
+    if (how === "flags") return await this.#throughAnyPort();
+    throw new Error(
+      `the program uses an unknown way to take stacks, "${how}": use one version of @x/sam`,
+    );
   }
 
-  /** Why nothing is known of the process. */
-  get #whyUnseen(): string {
+  /** The reason why /proc tells nothing about the process. */
+  get #reasonForNoState(): string {
     const { name, pid } = this.#runtime;
     if (processState(this.#runtime, pid)) return `process ${this.#target.pid} has ended`;
-    return `the server cannot read /proc${name === "deno" ? ", for which Deno needs -A" : ""}`;
+    return `the SAM server cannot read /proc${name === "deno" ? ": run it with deno -A" : ""}`;
   }
 
-  /** Node: `port` is where its inspector is, if it is open already. */
+  /** Takes the stack on Node. `port`: where the inspector listens if it is open already. */
   async #afterSignal(port: number): Promise<StackFrame[]> {
     const runtime = this.#runtime;
     const { pid } = this.#target;
     const before = this.#ports();
-    if (before.has(port)) return await this.#over(port, false);
-    // Without a handler it would die of it: --disable-sigusr1, or a listener that was removed.
+    if (before.has(port)) return await this.#throughPort(port, false);
+    // Without a handler, SIGUSR1 would end the process: after --disable-sigusr1, or if a listener was removed.
     if (!handles(runtime, pid, "SIGUSR1")) {
       throw new Error("SIGUSR1, which opens Node's inspector, is disabled in this process");
     }
     const sockets = new Set(this.#descriptors());
-    this.stage = "SIGUSR1 did not open the inspector (native code? or a listener for it?)";
+    this.obstacle =
+      "SIGUSR1 did not open the inspector: the process may be in native code, or have its own SIGUSR1 listener";
     runtime.kill(pid, "SIGUSR1");
     while (!this.#ended) {
-      // The table of all connections may be long: it is read when there is a new descriptor.
+      // The table of all connections may be long, so it is read only after a new file descriptor has appeared.
       const isNew = this.#descriptors().some((descriptor) => !sockets.has(descriptor));
       for (const each of isNew ? this.#ports() : []) {
-        if (!before.has(each)) return await this.#over(each, true);
+        if (!before.has(each)) return await this.#throughPort(each, true);
       }
       await new Promise<void>((resolve) => runtime.schedule(resolve, pollMs, true));
     }
     throw new Error("");
   }
 
-  /** Deno: one of its ports may be the inspector's. */
-  #open(): Promise<StackFrame[]> {
-    this.stage = "the inspector did not answer";
+  /** Takes the stack on Deno, by the first of its ports that answers as an inspector. */
+  #throughAnyPort(): Promise<StackFrame[]> {
+    this.obstacle = "the inspector did not answer";
     const ports = [...this.#ports()];
     if (ports.length === 0) throw new Error("the process listens on no port of 127.0.0.1");
-    return Promise.any(ports.map((port) => this.#over(port, false))).catch((error) => {
+    return Promise.any(ports.map((port) => this.#throughPort(port, false))).catch((error) => {
       throw (error as AggregateError).errors[0];
     });
   }
@@ -190,12 +195,12 @@ class Attempt {
     return loopbackPorts(this.#runtime, this.#target.pid) ?? new Set();
   }
 
-  /** Takes the stack by the inspector at `port`. `closes`: the inspector was opened for this, and is closed after it. */
-  async #over(port: number, closes: boolean): Promise<StackFrame[]> {
+  /** Takes the stack by the inspector at `port`. `closes`: the inspector was opened for this stack and is closed afterwards. */
+  async #throughPort(port: number, closes: boolean): Promise<StackFrame[]> {
     const session = new InspectorSession(() => this.#runtime.connectPort(port), closes);
     this.#sessions.add(session);
     if (this.#ended) session.leave();
-    this.stage = "the inspector did not get hold of the main thread, which may be in native code,";
+    this.obstacle = "the inspector could not pause the main thread, which may be in native code";
     return await session.stack();
   }
 }

@@ -1,25 +1,25 @@
 /**
- * Tells a silent process that cannot run from one that hangs, as far as Linux shows it in /proc: on a machine with too much to
- * do, above a CPU limit, or while its pages come from a slow disk.
+ * Distinguishes a process that gets no CPU time from one that hangs, by Linux's /proc. A process gets no CPU time on a busy
+ * machine, above a CPU limit, or while its memory pages are read from a slow disk.
  *
- * A process that has been silent for three quarters of the time interval is in doubt. A hang that has a processor takes it. A
- * process that is ready to run, or waits for the disk, and has had less than a quarter of a processor is held up: it gets more
- * time, until it has had as much as the rest of the time interval. A disk excuses for some seconds only, because a loop, or a
- * process that is stuck in the disk, hardly runs either.
+ * After three quarters of the time interval without a heartbeat, the process is in doubt. A loop that hangs uses all the CPU
+ * time it can get. So a process is starved if it is ready to run, or waits for the disk, and has used less than a quarter of a
+ * core since. A starved process gets more time, until it has used as much CPU time as the rest of the time interval. Waiting
+ * for the disk earns some seconds at most, because a process that hangs in a disk access uses no CPU time, either.
  */
 import { otherThreadsOf, type Thread, threadOf, waitsForThread } from "../../runtime/procfs.ts";
 import type { Clock, SystemFiles } from "../../runtime/runtime.ts";
 
-/** With less than this share of a processor, a process is slowed down by others more than by itself. */
-const leastShare = 1 / 4;
+/** A process that uses less than this share of a core is starved. */
+const starvedShare = 1 / 4;
 
-/** A thread that has run, or waited for a processor, for this share of the time has not paused. */
+/** A thread is busy if it ran, or was ready to run, for this share of the time. */
 const busyShare = 9 / 10;
 
-/** A process that waits for the disk gets no more than that in all. */
-const longestDiskMs = 5000;
+/** The most time that waiting for the disk earns a process. */
+const maxDiskMs = 5000;
 
-/** Measures the CPU time of a process since it came into doubt. */
+/** Watches the CPU time of a process in doubt. */
 export class Starvation {
   readonly #runtime: Clock & SystemFiles;
   readonly #timeInterval: number;
@@ -28,13 +28,13 @@ export class Starvation {
   #since = 0;
   #main: Thread | undefined;
   #others: ReadonlyMap<number, Thread> = new Map();
-  /** The main thread was seen to wait for another one. */
+  /** The main thread waited for another thread at some time. */
   #waitsForThread = false;
-  /** So much more it was given since then for the disk. */
+  /** The time that the process was given for the disk. */
   #diskMs = 0;
-  /** The look began so much too late, because this server itself got no CPU time: what happened before was not seen. */
+  /** The delay of `watch()`, because this server itself got no CPU time: the process was not watched meanwhile. */
   #lateMs = 0;
-  /** Once since then it slept, and no thread of it waited. */
+  /** The process slept at some time, and no thread of it was waiting: it got the CPU time that it needed. */
   #isServed = false;
 
   constructor(runtime: Clock & SystemFiles, timeInterval: number) {
@@ -42,12 +42,12 @@ export class Starvation {
     this.#timeInterval = timeInterval;
   }
 
-  /** The deadline at which the process in doubt is to be judged. */
+  /** The deadline of the process in doubt. */
   get deadline(): number {
     return this.#deadline;
   }
 
-  /** Process `pid` comes into doubt, before `deadline`. */
+  /** Begins to watch process `pid`, which must send a heartbeat before `deadline`. */
   watch(pid: number | undefined, deadline: number): void {
     this.#deadline = deadline;
     this.#pid = pid ?? 0;
@@ -59,28 +59,28 @@ export class Starvation {
     this.#others = this.#main ? otherThreadsOf(this.#runtime, this.#pid) : new Map();
   }
 
-  /** The process is still in doubt, and has until `deadline`. */
+  /** Gives the process time until `deadline`. */
   postpone(deadline: number): void {
     this.#deadline = deadline;
   }
 
   /**
-   * Whether the main thread has not paused since the process came into doubt, after its last sign of life: an event loop that
-   * turned would have confirmed that in the time that it has run.
+   * True if the main thread has not paused since `watch()`, which came after the last heartbeat. The event loop is blocked then:
+   * a loop that turns would have sent an event-loop heartbeat in the CPU time that the thread had.
    */
-  isBusySince(lastSign: number | null): boolean {
+  isBusySince(lastHeartbeat: number | null): boolean {
     const then = this.#main;
-    if (!then || this.#since < (lastSign ?? Infinity)) return false;
+    if (!then || this.#since < (lastHeartbeat ?? Infinity)) return false;
     const now = threadOf(this.#runtime, this.#pid);
     const passedMs = this.#runtime.now() - this.#since;
     if (now?.state !== "running" || passedMs < this.#timeInterval / 8) return false;
     const ranMs = now.ranMs - then.ranMs;
     const waitedMs = now.waitedMs - then.waitedMs;
-    return ranMs + waitedMs >= passedMs * busyShare && !this.#hasHardlyRun(ranMs);
+    return ranMs + waitedMs >= passedMs * busyShare && !this.#isStarved(ranMs);
   }
 
-  /** `deadline` is near: how many milliseconds more process `pid` is to be given, because it could not run; 0 for none. */
-  excuse(pid: number | undefined, deadline: number): number {
+  /** Milliseconds that process `pid` gets beyond `deadline`, which is near, because it got no CPU time; 0 for none. */
+  extraTime(pid: number | undefined, deadline: number): number {
     const [runtime, then] = [this.#runtime, this.#main];
     if (!then || pid !== this.#pid || deadline !== this.#deadline) return 0;
     const now = threadOf(runtime, pid);
@@ -90,48 +90,48 @@ export class Starvation {
     this.#lateMs = 0;
     if (lateMs >= this.#soonMs) return lateMs;
     if (now.state === "running" || now.state === "blocked") {
-      return this.#hasHardlyRun(ranMs) ? this.#more(now) : 0;
+      return this.#isStarved(ranMs) ? this.#more(now) : 0;
     }
     if (this.#isServed) return 0;
-    // It sleeps. Where it waits for another thread (for the garbage collector, say), that must be given a processor.
+    // The main thread sleeps. It may wait for another thread, such as the garbage collector, which needs CPU time.
     this.#waitsForThread ||= waitsForThread(runtime, pid);
     const others = this.#waitsForThread ? this.#othersSince(pid) : [];
-    const hardlyRan = this.#hasHardlyRun(others.reduce((sum, thread) => sum + thread.ranMs, ranMs));
-    // One that reads or writes files does not hold it up; one that waits for pages of its own may.
-    const heldUp = others.find(({ state }) => state === "running") ??
+    const isStarved = this.#isStarved(others.reduce((sum, thread) => sum + thread.ranMs, ranMs));
+    // A thread that waits for the disk counts only if it waits for its own memory pages (page faults), not for files.
+    const starved = others.find(({ state }) => state === "running") ??
       others.find(({ state, faults }) => state === "blocked" && faults > 0);
-    if (hardlyRan && heldUp) return this.#more(heldUp);
-    // No thread is held up any more. The process sleeps, perhaps until its next heartbeat: it gets the longest wait back, once.
+    if (isStarved && starved) return this.#more(starved);
+    // No thread is starved anymore. The process sleeps, perhaps until its next heartbeat: it gets its longest wait back, once.
     this.#isServed = true;
-    const waits = (hardlyRan ? others : []).map(({ waitedMs }) => waitedMs);
+    const waits = (isStarved ? others : []).map(({ waitedMs }) => waitedMs);
     const longestMs = Math.max(now.waitedMs - then.waitedMs, ...waits);
     return longestMs < this.#soonMs ? 0 : Math.min(longestMs, this.#timeInterval);
   }
 
-  /** The other threads, and what each has had since the process came into doubt. */
+  /** The other threads, with their times and page faults since `watch()`. */
   #othersSince(pid: number): readonly Thread[] {
-    return [...otherThreadsOf(this.#runtime, pid)].map(([id, { state, ...had }]) => {
+    return [...otherThreadsOf(this.#runtime, pid)].map(([id, { state, ...now }]) => {
       const then = this.#others.get(id) ?? { ranMs: 0, waitedMs: 0, faults: 0 };
-      const [ranMs, waitedMs] = [had.ranMs - then.ranMs, had.waitedMs - then.waitedMs];
-      return { state, ranMs, waitedMs, faults: had.faults - then.faults };
+      const [ranMs, waitedMs] = [now.ranMs - then.ranMs, now.waitedMs - then.waitedMs];
+      return { state, ranMs, waitedMs, faults: now.faults - then.faults };
     });
   }
 
-  /** How soon a thread that waits is looked at again, in milliseconds. */
+  /** Milliseconds until a starved thread is examined again. */
   get #soonMs(): number {
     return this.#timeInterval / 16;
   }
 
-  /** How much more time a thread that is held up gets, in milliseconds. */
+  /** Milliseconds that a starved thread gets. */
   #more({ state }: Thread): number {
     if (state !== "blocked") return this.#soonMs;
-    const moreMs = Math.min(this.#soonMs, longestDiskMs - this.#diskMs);
+    const moreMs = Math.min(this.#soonMs, maxDiskMs - this.#diskMs);
     this.#diskMs += moreMs;
     return moreMs;
   }
 
-  #hasHardlyRun(ranMs: number): boolean {
+  #isStarved(ranMs: number): boolean {
     const passedMs = this.#runtime.now() - this.#since;
-    return ranMs <= Math.min(passedMs * leastShare, this.#timeInterval / 4);
+    return ranMs <= Math.min(passedMs * starvedShare, this.#timeInterval / 4);
   }
 }

@@ -1,6 +1,6 @@
 /**
- * Process 1 of a container inherits the orphans of all the others, and no JavaScript runtime reaps what it did not start. So
- * a server that is process 1 does it, by `waitpid` of the C library.
+ * Reaps orphans in a server that is process 1 of a container. Process 1 inherits all orphans, and a JavaScript runtime reaps
+ * only its own child processes, so the server calls `waitpid` of the C library.
  */
 import { SamError } from "../../errors.ts";
 import { loadNative } from "../../ffi/load_c_library.ts";
@@ -9,13 +9,13 @@ import type { Clock, OwnProcess, SystemFiles } from "../../runtime/runtime.ts";
 
 type ReaperRuntime = Clock & SystemFiles & Pick<OwnProcess, "pid">;
 
-/** How often ended processes are looked for. The runtime reaps its own long before they are seen twice. */
-const lookMs = 1000;
+/** The search period for ended processes. The runtime reaps its own child processes before two searches find them. */
+const searchMs = 1000;
 const doNotWait = 1;
 
 let reaping: Promise<void> | undefined;
 
-/** Reaps orphans from now on, as long as this process lives. Rejects where that cannot be done. */
+/** Reaps orphans from now on until this process ends. Rejects if it cannot. */
 export function reapOrphans(runtime: ReaperRuntime): Promise<void> {
   return reaping ??= begin(runtime);
 }
@@ -26,11 +26,11 @@ async function begin(runtime: ReaperRuntime): Promise<void> {
   });
   if (!zombiesOf(runtime, runtime.pid)) throw new SamError("ACCESS", "/proc cannot be read");
   let before: readonly number[] = [];
-  const look = () => {
+  const search = () => {
     const now = zombiesOf(runtime, runtime.pid) ?? [];
     for (const pid of now) if (before.includes(pid)) void functions.waitpid(pid, 0n, doNotWait);
     before = now;
-    runtime.schedule(look, lookMs, false);
+    runtime.schedule(search, searchMs, false);
   };
-  look();
+  search();
 }

@@ -1,4 +1,4 @@
-/** The process that becomes a SAM server: it runs its own program again, watches it, and ends as it ended. */
+/** The process that becomes a SAM server in `register()`: it runs its own program again and ends with its exit status. */
 import type { Signal } from "../../core/signals.ts";
 import type { SupervisorEvent } from "../../api/events.ts";
 import type { CheckedOptions } from "../../api/options.ts";
@@ -12,13 +12,13 @@ import type { Notifier, NotifierParts } from "./systemd_notifier.ts";
 
 type ServerRuntime = Clock & Processes & SystemFiles & OwnProcess;
 
-/** Signals that end a server: passed on to the program, which has `stopTimeout` to follow. */
-const endings: readonly Signal[] = ["SIGTERM", "SIGINT", "SIGHUP", "SIGQUIT"];
+/** Signals that end a server. It passes them on to the program, which has `stopTimeout` to end. */
+const endSignals: readonly Signal[] = ["SIGTERM", "SIGINT", "SIGHUP", "SIGQUIT"];
 
 /** Signals that arrive within this time count as one. */
-const sameMs = 500;
+const repeatMs = 500;
 
-/** Serves until supervision is over, and ends the process then. Rejects when the first instance cannot be started. */
+/** Runs the server until supervision is over, and then ends the process. Rejects if the first instance cannot be started. */
 export async function serve(runtime: ServerRuntime, options: CheckedOptions): Promise<never> {
   const own = await runtime.self();
   await runtime.freeInspectorPort?.(own.flags);
@@ -35,28 +35,28 @@ export async function serve(runtime: ServerRuntime, options: CheckedOptions): Pr
   const lines = new Lines(runtime);
   const log = logger(options.log, program.name, {}, lines.write);
   const unlogged: SupervisorEvent[] = [];
-  let cancelTell: (() => void) | null = null;
-  const tell = () => {
-    cancelTell?.();
-    cancelTell = null;
+  let cancelFlush: (() => void) | null = null;
+  const flush = () => {
+    cancelFlush?.();
+    cancelFlush = null;
     unlogged.splice(0).forEach(log);
   };
   const notifier = await notifierOf(runtime, {
     programs:
       () => [{ name: program.name, settings: options.settings, status: supervision.status }],
     isReady: () => supervision.ready,
-  }, (error) => supervision.report(error, "systemd cannot be told how supervision goes"));
+  }, (error) => supervision.report(error, "cannot notify systemd"));
   const supervision = new Supervision(program, options, (event) => {
     notifier?.hear(program.name, event);
-    if (event.type === "spawn" && cancel.length === 0) cancel = rule();
+    if (event.type === "spawn" && cancel.length === 0) cancel = takeOver();
     if (event.type === "finish" && event.status.reason === "spawn") return; // register() rejects with it
     unlogged.push(event);
-    // Told a moment later: the first time it takes milliseconds, and the next instance is not to wait for it.
-    cancelTell ??= runtime.schedule(tell, 0, true);
+    // Logged in the next turn: the first log line takes milliseconds, which would delay the next instance.
+    cancelFlush ??= runtime.schedule(flush, 0, true);
   });
-  const rule = () => {
+  const takeOver = () => {
     runtime.takeOver((error) =>
-      supervision.report(error, "code from before register() failed in the server")
+      supervision.report(error, "code that ran before register() failed in the SAM server")
     );
     return onEnding(runtime, (signal, delivered) => {
       notifier?.stopping();
@@ -64,7 +64,7 @@ export async function serve(runtime: ServerRuntime, options: CheckedOptions): Pr
     });
   };
   const status = await supervision.finished;
-  tell();
+  flush();
   await notifier?.close();
   if (status.reason === "spawn") {
     for (const each of cancel) each();
@@ -74,13 +74,13 @@ export async function serve(runtime: ServerRuntime, options: CheckedOptions): Pr
   return runtime.exit(status.code);
 }
 
-/** Tells systemd of this process, where it wants to hear of it; what it has put into the environment is for nobody else. */
+/** Opens the connection to systemd if systemd asks for it. Removes its variables, so that no child process inherits them. */
 export async function notifierOf(
   runtime: ServerRuntime,
   parts: NotifierParts,
   onProblem: (error: unknown) => void,
 ): Promise<Notifier | undefined> {
-  // A program gets no descriptor of systemd's sockets, and must not take another one for them.
+  // A program does not inherit systemd's sockets. With these variables, it would take other file descriptors for them.
   for (const name of ["FDS", "PID", "FDNAMES"]) runtime.takeVariable(`LISTEN_${name}`);
   const path = runtime.takeVariable("NOTIFY_SOCKET");
   if (path === undefined) return undefined;
@@ -88,22 +88,22 @@ export async function notifierOf(
   return await openNotifier(runtime, path, parts, onProblem);
 }
 
-/** Calls back for each signal that ends a server, and says whether the program has got it too; returns the cancellations. */
+/** Calls back for each signal that ends a server. `delivered`: the program got it, too. Returns the cancellations. */
 export function onEnding(
   runtime: ServerRuntime,
   end: (signal: Signal, delivered: boolean) => void,
 ): (() => void)[] {
-  let heard = -Infinity;
-  // A process that was started by nohup should outlive the terminal.
-  const outlives = ignores(runtime, runtime.pid, "SIGHUP");
-  return endings.map((signal) =>
+  let lastAt = -Infinity;
+  // A process started by nohup ignores SIGHUP, because it must outlive the terminal.
+  const ignoresHangup = ignores(runtime, runtime.pid, "SIGHUP");
+  return endSignals.map((signal) =>
     runtime.onSignal(signal, () => {
-      // Deno, which listens for all of them where we listen for one, would end here.
-      if (signal === "SIGHUP" && outlives) return;
-      // One Ctrl-C may arrive twice: from the terminal, and passed on by npm or a shell. A second one is a wish of its own.
-      if (runtime.now() - heard < sameMs) return;
-      heard = runtime.now();
-      // At a terminal, Ctrl-C (or Ctrl-\) has reached the program as well: it gets no second one from us.
+      // Deno takes over SIGHUP with the first listener for any signal, and would end the process without this listener.
+      if (signal === "SIGHUP" && ignoresHangup) return;
+      // One Ctrl-C may arrive twice: from the terminal, and passed on by npm or a shell. Later ones are meant by the user.
+      if (runtime.now() - lastAt < repeatMs) return;
+      lastAt = runtime.now();
+      // At a terminal, Ctrl-C (or Ctrl-\) has reached the program already, so the server does not pass it on.
       end(signal, (signal === "SIGINT" || signal === "SIGQUIT") && runtime.stdinIsTerminal);
     })
   );

@@ -1,6 +1,6 @@
 /**
- * What a server tells systemd about itself (sd_notify(3)): that its programs are ready, how they are, that supervision goes
- * on, how long it may take to start and to end. Loaded only where systemd, or another who speaks this, has said where.
+ * Notifies systemd (sd_notify(3)): programs ready, their status, watchdog keep-alives, more time to start and to stop. Loaded
+ * only if the variable `NOTIFY_SOCKET` is set.
  */
 import { type Sleeper, type WakeTimer, wakeTimerOf } from "../wake_timer.ts";
 import type { SupervisorEvent, SupervisorStatus } from "../../api/events.ts";
@@ -13,14 +13,14 @@ type NotifierRuntime = Clock & Processes & Pick<OwnProcess, "pid" | "takeVariabl
 /** Carries lines to systemd. */
 export interface NotifyChannel {
   send(lines: readonly string[]): void;
-  /** Resolved when all has been sent. */
+  /** Resolves when all lines have been sent, or their last attempt failed. */
   close(): Promise<void>;
 }
 
-/** What was not taken, by a systemd that is busy, say, is sent again after so long. */
-const againMs = 200;
+/** Time until a failed message is sent again: systemd may have been busy. */
+const retryMs = 200;
 
-/** Opens a channel: by the C library, or where that cannot be called by the program `systemd-notify`. */
+/** Opens a channel through the C library, or through the program `systemd-notify` if the library cannot be called. */
 async function openChannel(
   runtime: NotifierRuntime,
   path: string,
@@ -42,10 +42,10 @@ async function openChannel(
   }
 }
 
-/** `systemd-notify` waits until systemd has read what it sent, but not longer. */
-const programMs = 5000;
+/** Time limit for `systemd-notify`, which waits until systemd has read its message. */
+const programLimitMs = 5000;
 
-/** A process for each message, one after the other. */
+/** Opens a channel that runs `systemd-notify` for each message. */
 export function programChannel(
   runtime: NotifierRuntime,
   path: string,
@@ -59,27 +59,27 @@ export function programChannel(
       env: { NOTIFY_SOCKET: path },
       stdio: ["ignore", "ignore", "ignore"],
     });
-    const cancel = runtime.schedule(() => child.kill("SIGKILL"), programMs, false);
+    const cancel = runtime.schedule(() => child.kill("SIGKILL"), programLimitMs, false);
     const { code } = await child.exited;
     cancel();
-    if (code !== 0) throw new Error(`systemd-notify ended with ${code}`);
+    if (code !== 0) throw new Error(`systemd-notify ended with exit code ${code}`);
   }, onProblem);
 }
 
-/** One message after the other; what comes meanwhile goes together, and what fails goes with the next, until the end. */
+/** Sends one message at a time. Lines that come meanwhile are sent together; a failed message is sent again with the next. */
 export function sender(
   runtime: Clock,
-  carry: (lines: string[]) => void | Promise<void>,
+  sendLines: (lines: string[]) => void | Promise<void>,
   onProblem: (error: unknown) => void,
 ): NotifyChannel {
-  /** By what stands before `=`: of each, the newest line counts. */
+  /** The newest line of each variable, by its name. */
   let waiting = new Map<string, string>();
   let running: Promise<void> | null = null;
   let closing = false;
   let wake = () => {};
   const pause = () =>
     new Promise<void>((resolve) => {
-      const cancel = runtime.schedule(resolve, againMs, false);
+      const cancel = runtime.schedule(resolve, retryMs, false);
       wake = () => {
         cancel();
         resolve();
@@ -90,10 +90,10 @@ export function sender(
       const sent = waiting;
       waiting = new Map();
       try {
-        await carry([...sent.values()]);
+        await sendLines([...sent.values()]);
       } catch (error) {
         onProblem(error);
-        if (closing) break; // it was tried
+        if (closing) break; // there is no second attempt at the end
         waiting = new Map([...sent, ...waiting]);
         await pause();
       }
@@ -113,27 +113,27 @@ export function sender(
   };
 }
 
-/** A program, as far as systemd hears of it. */
+/** A program, as systemd is notified about it. */
 export interface NotifiedProgram {
   readonly name: string;
   readonly settings: Pick<ServerSettings, "timeInterval" | "startupTimeout" | "stopTimeout">;
   readonly status: SupervisorStatus & { readonly waitsFor?: readonly string[] };
 }
 
-/** Beyond what something may take by our own limits. */
+/** Time that systemd should wait beyond SAM's own time limits. */
 const marginMs = 5000;
-/** A driver that is so late does not supervise. */
+/** With a driver this late, supervision counts as failed, and systemd gets no keep-alive. */
 const lateMs = 1000;
 
-/** What the notifier tells systemd about. */
+/** The source of the notifications. */
 export interface NotifierParts {
-  /** The programs, as they are now. */
+  /** Returns the programs in their present state. */
   readonly programs: () => readonly NotifiedProgram[];
-  /** True if all programs are ready. */
+  /** Returns true if all programs are ready. */
   readonly isReady: () => boolean;
 }
 
-/** Begins to tell the socket at `path`; a problem is reported once. */
+/** Begins to notify systemd's socket at `path`. Only the first problem is reported. */
 export async function openNotifier(
   runtime: NotifierRuntime,
   path: string,
@@ -153,18 +153,18 @@ export async function openNotifier(
   return new Notifier(runtime, channel, watchdogMs, parts);
 }
 
-/** Tells systemd how supervision goes. It uses the timer of the drivers: if that does not wake them, systemd hears nothing. */
+/** Notifies systemd. The keep-alives use the timer of the drivers: if it does not wake them, systemd gets no keep-alive. */
 export class Notifier implements Sleeper {
   readonly #runtime: Clock;
   readonly #timer: WakeTimer;
   readonly #channel: NotifyChannel;
   readonly #parts: NotifierParts;
-  /** A third of the time after which systemd kills this process: one late beat does no harm. */
+  /** The keep-alive period: a third of systemd's timeout, so that one may be late. */
   readonly #periodMs: number;
   #next = Infinity;
   #ready = false;
   #ending = false;
-  /** The status that was sent last. */
+  /** The last status that was sent. */
   #lastStatus = "";
 
   constructor(
@@ -182,7 +182,7 @@ export class Notifier implements Sleeper {
     this.#sleep(0);
   }
 
-  /** Takes an event of a program. */
+  /** Sends what an event of a program changes. */
   hear(name: string, event: SupervisorEvent): void {
     const lines: string[] = [];
     const extension = this.#ready && !this.#ending ? 0 : this.#limitOf(name, event);
@@ -199,7 +199,7 @@ export class Notifier implements Sleeper {
     if (lines.length > 0) this.#channel.send(lines);
   }
 
-  /** How long what has begun may take, by our own limits; 0 where there is none. */
+  /** The time limit of what an event begins, in milliseconds; 0 for none. */
   #limitOf(name: string, event: SupervisorEvent): number {
     const { settings } = this.#parts.programs().find((program) => program.name === name)!;
     switch (event.type) {
@@ -216,14 +216,14 @@ export class Notifier implements Sleeper {
     }
   }
 
-  /** All ends. */
+  /** Notifies systemd that the server is stopping. */
   stopping(): void {
     if (this.#ending) return;
     this.#ending = true;
     this.#channel.send(["STOPPING=1"]);
   }
 
-  /** Says no more; resolved when all has been sent. */
+  /** Ends the notifications. Resolves when all have been sent. */
   async close(): Promise<void> {
     this.stopping();
     this.#timer.remove(this);
@@ -236,7 +236,7 @@ export class Notifier implements Sleeper {
 
   wake(): void {
     this.#next = Infinity;
-    if (this.#timer.latenessMs > lateMs) return this.#sleep(this.#periodMs / 10); // not yet: they may be woken after us
+    if (this.#timer.latenessMs > lateMs) return this.#sleep(this.#periodMs / 10); // the drivers may still be woken after this notifier
     this.#channel.send(["WATCHDOG=1"]);
     this.#sleep(this.#periodMs);
   }
@@ -247,14 +247,14 @@ export class Notifier implements Sleeper {
   }
 }
 
-/** One line for `systemctl status`. */
+/** Formats the status line of `systemctl status`. */
 function statusText(programs: readonly NotifiedProgram[]): string {
   return programs.map(({ name, status }) => {
     const { restarts, lastRecovery } = status;
     const who = programs.length > 1 ? `${name}: ` : "";
     const past = lastRecovery === null
       ? ""
-      : `, ${restarts} restart${restarts === 1 ? "" : "s"}, the last for ${lastRecovery.reason}`;
+      : `, ${restarts} restart${restarts === 1 ? "" : "s"} (last reason: ${lastRecovery.reason})`;
     return `${who}${stateText(status)}${past}`;
   }).join("; ");
 }

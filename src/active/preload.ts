@@ -3,7 +3,7 @@
  * process, and has its event loop watched. In a process that no server started, such as a worker thread, it does nothing.
  * @module
  */
-import { removePreloadFlag, launch } from "../runtime/launch.ts";
+import { launch, removePreloadFlag } from "../runtime/launch.ts";
 
 removePreloadFlag(import.meta.url);
 if (launch.link !== undefined || launch.denied !== undefined) {

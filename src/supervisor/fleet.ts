@@ -26,7 +26,7 @@ export interface FleetProgram {
   /** The names of the programs that must be ready before it is started. */
   readonly after: readonly string[];
   /** Advice for the user, if a known wrapper keeps SAM from watching the event loop: `leave out --watch`. */
-  readonly instead?: string | undefined;
+  readonly advice?: string | undefined;
 }
 
 /** The status of a program of a fleet. */

@@ -118,7 +118,9 @@ processTest(
         set: (quorate) => quorate ? rival.giveBack() : rival.take(),
       });
       // Two watches are two that want the lock, and only one has it: that is what a lock is for.
-      const apply = checks.filter(({ name }) => name !== "quorum: two watches both receive each change");
+      const apply = checks.filter(({ name }) =>
+        name !== "quorum: two watches both receive each change"
+      );
       assertEquals(apply.length, checks.length - 1);
       for (const { run } of apply) await run();
     } finally {

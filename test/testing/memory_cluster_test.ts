@@ -42,5 +42,5 @@ test("a cluster map that does not answer is closed, and no key is written afterw
   await cluster.end();
   await sleep(100); // a pending key would be written in this time
   assertEquals(calls, ["set recovery", "close"]);
-  assertEquals(told, ["cannot leave the cluster"]);
+  assertEquals(reports, ["cannot leave the cluster"]);
 });

@@ -181,7 +181,7 @@ export class Control {
           const isSelected = (name: string) =>
             program !== undefined || !(fleet.waitsFor(name) || fleet.isStopped(name));
           await Promise.all(
-            named(fleet, program).filter(isMeant).map((name) =>
+            named(fleet, program).filter(isSelected).map((name) =>
               fleet.restartProgram(name).catch((error: SamError) => {
                 if (error.code !== "BAD_HANDLE") throw error;
                 if (program === undefined) return; // a finished program is not restarted

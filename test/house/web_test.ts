@@ -43,7 +43,7 @@ test("the example web server heals from /hang and /crash, and keeps its visits",
     const visit = (after?: number) => numbersOf(port, "/", /^instance (\d+), visit (\d+)/, after);
     try {
       const [first, visits] = await visit();
-      await numbersOf(port, "/hang", /hangs now/);
+      await numbersOf(port, "/hang", /loop is now blocked/);
       const [second, more] = await visit(first);
       await numbersOf(port, "/crash", /the process crashes now/);
       const [, most] = await visit(second);

@@ -186,7 +186,7 @@ commandTest(
     assertEquals(await unnamed.exited, 64);
     assertStringIncludes(
       unnamed.stderr,
-      "needs a NAME, because several servers are running: lively, still",
+      "several servers are running: lively, still. Name one of them, as in sam stop NAME.",
     );
     await watch.text(/does not answer/, "stderr");
     assertEquals(await sam(["stop", "lively"]).exited, 0);

@@ -280,11 +280,11 @@ const scenes = {
         await shell.during(watch, cwd, async (watching) => {
           await watching.said(/ web: ready, pid \d+/);
           await shell.during(events, cwd, async (following) => {
-            await following.said(/instance 1: start/);
+            await following.said(/instance 1 has started/);
             await shell.done(signal, cwd);
             await running.said(/hung up/);
             await shell.done(restart, cwd);
-            await following.said(/instance 2: start/);
+            await following.said(/instance 2 has started/);
             await ready(running, "web");
             await watching.said(/ web: .*restarts 1$/m);
           });

@@ -31,7 +31,7 @@ function parseCommand(
   if (operands.length > maxOperands) {
     throw new CommandError(
       "usage",
-      `sam ${command}: unexpected argument "${operands[maxOperands]}". See sam --help.`,
+      `unexpected argument "${operands[maxOperands]}" for sam ${command}. See sam --help.`,
     );
   }
   const is = (flag: string) => {
@@ -198,21 +198,56 @@ function readEvents(
   });
 }
 
-/** Returns a line for an event about which the log says nothing. */
+/** Returns a line for an event that the log does not report. */
 function describe(event: SupervisorEvent): string {
-  const { type, at: _at, instanceId, ...rest } = event;
-  if (event.type === "check") {
-    const result = event.healthy
-      ? "passed its health check"
-      : `failed a health check: ${event.detail}`;
-    return `instance ${instanceId} ${result}`;
+  const instance = `instance ${event.instanceId}`;
+  switch (event.type) {
+    case "spawn":
+      return `${instance} was spawned (pid ${event.pid})`;
+    case "spawnFailed":
+      return `${instance} could not be spawned: ${event.error.message}`;
+    case "register":
+      return `${instance} has registered (pid ${event.pid})`;
+    case "waiting":
+      return `${instance} waits for quorum`;
+    case "start":
+      return `${instance} has started`;
+    case "stop":
+      return `${instance} called stop() and is not watched until its next start()`;
+    case "finalize":
+      return `${instance} called finalize() and is no longer watched`;
+    case "check":
+      return event.healthy
+        ? `${instance} passed its health check`
+        : `${instance} failed a health check: ${event.detail}`;
+    case "stall":
+      return `the server was stalled for ${
+        Math.round(event.lateMs)
+      } ms; ${instance} gets more time`;
+    case "starved":
+      return `${instance} got no CPU time or waits for the disk; it gets more time`;
+    case "exit":
+      return event.signal === null
+        ? `${instance} exited with code ${event.code}`
+        : `${instance} was ended by ${event.signal}`;
+    case "stopping":
+      return `${instance} is being stopped with ${event.signal}`;
+    case "spare":
+      return `the spare ${
+        {
+          starting: "is starting",
+          parked: "is parked",
+          ended: "has ended",
+          promoted: "was promoted",
+        }[event.state]
+      }${event.pid === null ? "" : ` (pid ${event.pid})`}`;
+    case "quorum":
+      return event.quorate ? "the cluster has quorum" : "the cluster has lost quorum";
+    case "finish":
+      return `supervision has ended with exit code ${event.status.code}`;
+    default:
+      return `${instance}: ${event.type}`;
   }
-  const { program: _program, ...facts } = rest as Record<string, unknown>;
-  const parts = Object.entries(facts).filter(([, value]) =>
-    value !== null && typeof value !== "object"
-  )
-    .map(([key, value]) => `${key} ${value}`);
-  return [`instance ${instanceId}: ${type}`, ...parts].join(" ");
 }
 
 /** `sam restart NAME`. */
@@ -241,12 +276,12 @@ export function signal(words: readonly string[]): Promise<number> {
   const signal = given?.toUpperCase().replace(/^(SIG)?/, "SIG");
   if (!isSignal(signal)) {
     const message = given === undefined
-      ? "sam signal needs a signal, such as HUP"
-      : `"${given}" is not a signal. Name one, such as HUP.`;
+      ? "the signal is missing. Name one, as in sam signal HUP."
+      : `"${given}" is not a signal. Name one, as in sam signal HUP.`;
     throw new CommandError("usage", message);
   }
   return ask(
-    "signal",
+    `signal ${signal}`,
     name,
     (program) => ({ ask: "signal", signal, ...(program !== undefined && { program }) }),
   );
@@ -266,7 +301,7 @@ async function ask(
         .map((each) => each.name).sort().join(", ");
       throw new CommandError(
         "usage",
-        `sam ${command} needs a NAME, because several servers are running: ${names}`,
+        `several servers are running: ${names}. Name one of them, as in sam ${command} NAME.`,
       );
     }
     const answer = await server.ask(request(program));

@@ -28,7 +28,7 @@ export function completion(words: readonly string[]): Promise<number> {
       "usage",
       shell
         ? `unknown shell "${shell}". sam completion supports bash, zsh and fish.`
-        : "sam completion needs a shell: bash, zsh or fish",
+        : "the shell is missing. Name one, as in sam completion bash.",
     );
   }
   host.stdout.write(scripts[shell as keyof typeof scripts]());

@@ -1,4 +1,4 @@
-// The server as process 1 of a container: of a process namespace of its own.
+// The server as process 1 of a container, which is a PID namespace of its own.
 import { assertEquals } from "@std/assert";
 import { spawnSync } from "node:child_process";
 import { readFileSync } from "node:fs";
@@ -15,8 +15,8 @@ function childrenOf(pid: number): number[] {
   return children.split(" ").map(Number).filter((child) => child > 0);
 }
 
-processTest("as process 1, the server reaps orphans and obeys signals", async (stage) => {
-  // Each leaves an orphan, which ends a little later.
+processTest("as process 1, the server reaps orphans and handles signals", async (stage) => {
+  // Each shell leaves an orphan, which ends a little later.
   const orphans = ["setsid -f sleep 1", "setsid -f sleep 1"];
   const { pid, exited, stderr } = stage.run("faults/program", {
     within: alone,

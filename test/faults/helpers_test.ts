@@ -1,11 +1,11 @@
-// What the application started goes with it by default, wherever it went; an option keeps it.
+// The child processes of a program end with it by default, in any process group; an option keeps them.
 import { assert, assertEquals } from "@std/assert";
 import { readFileSync } from "node:fs";
 import type { SuperviseOptions } from "../../mod.ts";
 import { taggedProcesses } from "../support/leaks.ts";
 import { eventually, killQuietly, processTest, type Stage } from "../support/processes.ts";
 
-/** Helpers by the argument of their `sleep`: in the application's group or in one of their own, and a daemon of nobody's. */
+/** Child processes by the argument of their `sleep`: in the program's process group, in their own, and a daemon. */
 const helpers = ["sleep 601", "setsid sleep 602", "setsid -f sleep 603"];
 const words = helpers.map((line) => line.slice(-3));
 
@@ -31,25 +31,28 @@ async function begin(stage: Stage, options: Partial<SuperviseOptions>, manner = 
   return { watched, pid };
 }
 
-processTest("helpers of an application that dies go with it, daemons too", async (stage) => {
-  const { watched, pid } = await begin(stage, {});
-  killQuietly(pid);
-  assertEquals((await watched.finished()).code, 137);
-  await eventually("the end of the helpers", () => living().length === 0);
-});
+processTest(
+  "the child processes of a program that crashes end with it, daemons too",
+  async (stage) => {
+    const { watched, pid } = await begin(stage, {});
+    killQuietly(pid);
+    assertEquals((await watched.finished()).code, 137);
+    await eventually("the end of the helpers", () => living().length === 0);
+  },
+);
 
-processTest("helpers of an application that is killed go with it", async (stage) => {
+processTest("the child processes of a program that is killed end with it", async (stage) => {
   const { watched, pid } = await begin(stage, { warnSignal: "SIGKILL" });
   process.kill(pid, "SIGSTOP");
   await watched.supervisor.stop();
   await eventually("the end of the helpers", () => living().length === 0);
 });
 
-/** What a shell does so that standard input of the program is a pipe. */
+/** A shell command that makes the standard input of the program a pipe. */
 const piped = ["sh", "-c", ': | "$@"', "sh"];
 const quits = { SAM_TEST_OPTIONS: JSON.stringify({ recoveryPolicy: "quit" }) };
 
-/** The process group of a process, its session, and the group in the foreground of its terminal (-1 for no terminal). */
+/** The process group of a process, its session, and the foreground group of its terminal (-1 for no terminal). */
 function groupsOf(pid: number) {
   const stat = readFileSync(`/proc/${pid}/stat`, "utf8");
   const fields = stat.slice(stat.lastIndexOf(")") + 2).split(" ").map(Number);
@@ -57,7 +60,7 @@ function groupsOf(pid: number) {
 }
 
 processTest(
-  "where standard input is no terminal, the application leads a process group and session",
+  "if standard input is no terminal, the program leads a process group and a session",
   async (stage) => {
     for (const [nth, within] of [piped, []].entries()) {
       const server = stage.run("faults/program", { within, env: quits });
@@ -70,7 +73,7 @@ processTest(
 );
 
 processTest(
-  "at a terminal the application stays in the foreground; its helpers go with it all the same",
+  "at a terminal, the program stays in the foreground, and its child processes end with it, too",
   async (stage) => {
     const [inGroup, , daemon] = helpers;
     const args = ["unix", "helpers", inGroup!, daemon!];
@@ -94,7 +97,7 @@ processTest('with killMode "process" helpers stay', async (stage) => {
   for (const each of living()) killQuietly(each);
 });
 
-processTest("helpers of a finalized application stay", async (stage) => {
+processTest("the child processes of a finalized program go on", async (stage) => {
   const { watched, pid } = await begin(stage, {}, "helpers finalizes");
   await stage.line("finalized");
   killQuietly(pid);

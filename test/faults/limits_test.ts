@@ -1,15 +1,15 @@
-// Where a limit of the system binds: descriptors, processes, memory. The server says so, tries again, and lives.
+// System limits: file descriptors, processes, memory. The server reports the failure, tries again, and goes on.
 import { assert, assertEquals } from "@std/assert";
 import { spawnSync } from "node:child_process";
 import { chownSync } from "node:fs";
 import { eventually, processTest } from "../support/processes.ts";
 import { currentRuntime } from "../support/runtimes.ts";
 
-spawnSync("true"); // Bun keeps what it opens for the first one
+spawnSync("true"); // Bun keeps the file descriptors that it opens for its first child process
 
 const isRoot = process.getuid!() === 0;
 
-/** Another user, whom a limit of processes binds, and who can read and write what root can. */
+/** Becomes another user, to whom a process limit applies, with root's right to read and write files. */
 const nobody = 65534;
 const caps = "+dac_override,+dac_read_search";
 const asNobody = [
@@ -21,7 +21,7 @@ const asNobody = [
   `--ambient-caps=${caps}`,
 ];
 
-/** Sets the soft limit of a process that runs, as its user. */
+/** Sets the soft limit of a running process, as its user. */
 function limit(within: readonly string[], pid: number, resource: string, to: number) {
   const [file, ...words] = [...within, "prlimit", `--pid=${pid}`, `--${resource}=${to}:`];
   const { status, stderr } = spawnSync(file!, words);
@@ -47,7 +47,7 @@ const limits: readonly {
 ];
 for (const { resource, few, enough, within, skip } of limits) {
   processTest(
-    `none is left of ${resource}: the server says so, and starts the next instance when there is one again`,
+    `no ${resource} left: the server reports it, and starts the next instance as soon as it can`,
     async (stage) => {
       if (within.length > 0) chownSync(process.env["TMPDIR"]!, nobody, nobody);
       const restart = { intensity: 1000, initialDelay: 50, maxDelay: 100 };
@@ -79,7 +79,7 @@ for (
   ] as const
 ) {
   processTest(
-    `no descriptor is left for the first instance${what}: supervision ends and says so`,
+    `no file descriptor is left for the first instance${what}: supervision ends with an error`,
     async (stage) => {
       const within = ["sh", "-c", 'ulimit -n 200; exec "$@"', "sh"];
       const program = stage.run("faults/no_descriptors", { args: [how], within });
@@ -94,7 +94,7 @@ for (
 }
 
 processTest(
-  "a program that is given too little memory is given up, its server is not",
+  "a program with too little memory fails, and its server goes on",
   async (stage) => {
     const [file, ...words] = stage.commandOf("faults/program");
     const watched = stage.supervise({

@@ -1,4 +1,4 @@
-// The cores are busy with something else, or the disk is slow, and the time interval is short: no healthy program is warned.
+// Busy cores or a slow disk, and a short time interval: no healthy program is warned.
 import { assert, assertEquals } from "@std/assert";
 import { cpus, tmpdir } from "node:os";
 import { join } from "node:path";
@@ -38,7 +38,7 @@ const trial = limitCpu(8, 800);
 trial?.remove();
 
 processTest(
-  "a program that is given no processor is not taken for one that hangs, and one that hangs is found all the same",
+  "a program that gets no CPU time is not recovered, and a program that hangs is",
   async (stage) => {
     const start = (transport: TransportName, manner: string) =>
       stage.supervise("faults/program", {
@@ -48,7 +48,7 @@ processTest(
       }, { args: [transport, manner] });
     const healthy = transports.map((transport) => start(transport, "checked"));
     const limit = limitCpu(8, 800)!;
-    // Of its own: it is judged when it has run for a while, which takes long where four share so little.
+    // This program has a limit of its own: it is judged after some CPU time, which takes long if four share a small limit.
     const another = limitCpu(8, 800)!;
     try {
       await stage.line("started", healthy.length);
@@ -75,11 +75,11 @@ const diskTrial = limitDisk(tmpdir(), 1e6);
 diskTrial?.remove();
 
 processTest(
-  "a program that waits for a slow disk is not taken for one that hangs, and one whose disk gives nothing is found all the same",
+  "a program that waits for a slow disk is not recovered, and a program whose disk does not answer is",
   async (stage) => {
     const start = async (transport: TransportName, name: string) => {
       const file = join(stage.directory, name);
-      // Past the cache: to be read from the disk.
+      // Written past the cache, so that it is read from the disk.
       const args = ["if=/dev/zero", `of=${file}`, "bs=1M", "count=1", "oflag=direct"];
       assertEquals((await stage.runCommand("dd", { args }).exited).code, 0);
       return stage.supervise("faults/program", {
@@ -94,7 +94,7 @@ processTest(
     const limits: Limit[] = [];
     try {
       for (const { supervisor } of [...healthy, waiting]) {
-        // A second for a file; or longer for the first piece of it than the test takes.
+        // The disk takes a second for a file; or, for its first piece, longer than the test.
         const limit = limitDisk(stage.directory, limits.length < healthy.length ? 1e6 : 5000)!;
         limits.push(limit);
         limit.add(supervisor.status.pid!);

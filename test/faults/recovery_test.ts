@@ -1,9 +1,9 @@
-// Where libsam fails and this library must not: how an instance ends, and how its failure is noticed.
+// Cases in which libsam fails and SAM must not: the end of an instance, and the detection of its failure.
 import { setTimeout as sleep } from "node:timers/promises";
 import { assert, assertEquals, assertMatch } from "@std/assert";
 import { processTest, transports } from "../support/processes.ts";
 
-processTest("a death by signal is exit status 128 + n, an exit is its own", async (stage) => {
+processTest("an end by a signal is exit code 128 + n, and an exit code stays", async (stage) => {
   const cases = [
     ["started", "SIGKILL", 137],
     ["started", "SIGABRT", 134],
@@ -57,7 +57,7 @@ processTest("a crash loop of exits with 0 does not look like success", async (st
 
 for (const transport of transports) {
   processTest(
-    `a loop that never ends is noticed with a health check set, ${transport}`,
+    `an endless loop is detected although there is a health check, ${transport}`,
     async (stage) => {
       const program = stage.supervise("faults/hang", {
         timeInterval: 250,
@@ -70,7 +70,7 @@ for (const transport of transports) {
   );
 
   processTest(
-    `setWarnSignal() and data.store() every 20 ms do not keep a hung application alive, ${transport}`,
+    `setWarnSignal() and data.store() every 20 ms do not count as heartbeats, ${transport}`,
     async (stage) => {
       const program = stage.supervise("faults/hang", {
         timeInterval: 250,
@@ -103,7 +103,7 @@ processTest(
 );
 
 processTest(
-  "a second recovery is warned again, and a heartbeat after the warning does not call it off",
+  "a second recovery has a warning, too, and a heartbeat after the warning does not cancel the recovery",
   async (stage) => {
     const program = stage.supervise("faults/warned", {
       timeInterval: 200,
@@ -124,7 +124,7 @@ processTest(
 );
 
 processTest(
-  "an interval timer before register() does not keep the server from judging",
+  "an interval timer before register() does not disturb the server",
   async (stage) => {
     const program = stage.run("faults/hang", { args: ["timer before register"] });
     assertEquals(await program.exited, { code: 0, signal: null });
@@ -133,7 +133,7 @@ processTest(
 );
 
 processTest(
-  "a time interval of 1, 2 or 3 ms works, and does not make the server spin",
+  "a time interval of 1, 2 or 3 ms works, and the server stays mostly idle",
   async (stage) => {
     for (const timeInterval of [1, 2, 3]) {
       const program = stage.supervise("faults/tiny", {

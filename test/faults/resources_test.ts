@@ -1,4 +1,4 @@
-// What the system may lack: shared memory, a place for a socket, pages of a file that was whole a moment ago.
+// Missing resources: shared memory, a directory for a socket, the pages of a file that was cut.
 import { assert, assertEquals } from "@std/assert";
 import { spawnSync } from "node:child_process";
 import { readdirSync, readlinkSync, truncateSync } from "node:fs";
@@ -7,14 +7,14 @@ import { eventually, processTest } from "../support/processes.ts";
 const canMount = spawnSync("unshare", ["-m", "mount", "-t", "tmpfs", "none", "/mnt"]).status === 0;
 const skip = canMount ? false : "needs root and unshare";
 
-/** A shell that prepares /dev/shm in a mount namespace of its own, and becomes the program. */
+/** A shell that prepares /dev/shm in its own mount namespace, and then becomes the program. */
 function within(preparation: string): readonly string[] {
   return ["unshare", "-m", "sh", "-c", `${preparation}; exec "$@"`, "sh"];
 }
 
 const small = "mount -t tmpfs -o size=64k none /dev/shm";
 
-/** A /dev that has little in it. */
+/** A /dev with only a few devices. */
 const bare = "mount -t tmpfs none /mnt && for each in null zero random urandom tty; do " +
   ">/mnt/$each && mount --bind /dev/$each /mnt/$each || exit 9; done; mount --move /mnt /dev";
 
@@ -26,7 +26,7 @@ for (
   ] as const
 ) {
   processTest(
-    `/dev/shm ${what}: a file elsewhere serves, and the server says so`,
+    `/dev/shm ${what}: the server uses a file elsewhere, and says so`,
     async (stage) => {
       const server = stage.run("faults/program", { args: ["shm"], within: within(preparation) });
       const { pid } = await stage.line("started");
@@ -52,7 +52,7 @@ processTest("/dev/shm has 64 KiB: shm works in it", async (stage) => {
 }, { skip });
 
 processTest(
-  "no room for a socket: the default is a pipe then, a chosen transport an error",
+  "no directory for a socket: the default transport becomes a pipe, a chosen transport is an error",
   async (stage) => {
     const env = { TMPDIR: "/nonexistent" };
     const server = stage.run("faults/program", { args: ["default"], env });
@@ -66,7 +66,7 @@ processTest(
   },
 );
 
-processTest("a program that cuts the shared file short does not end its server", async (stage) => {
+processTest("a program that truncates the shared file does not end its server", async (stage) => {
   const watched = stage.supervise("faults/program", {
     timeInterval: 300,
     recoveryPolicy: "restart",

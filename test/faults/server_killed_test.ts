@@ -1,22 +1,22 @@
-// The server is killed outright: what it had under supervision goes with it, also when its event loop is blocked.
+// The server is killed: its programs end with it, even if their event loops are blocked.
 import { assert, assertEquals } from "@std/assert";
 import { spawnSync } from "node:child_process";
 import { readdirSync, readFileSync } from "node:fs";
 import { eventually, killQuietly, lives, processTest, transports } from "../support/processes.ts";
 import { taggedProcesses } from "../support/leaks.ts";
 
-/** What is promised must be kept at least once, when the machine has nothing else to do. */
+/** Attempts to meet the promised time: once must succeed, because the machine may be busy. */
 const promisedMs = 100;
 const tries = 4;
 
-/** How much longer than a moment a moment takes now, because of what else the machine does. */
+/** The present delay of a short timer, because the machine is busy. */
 function delayMs(): number {
   const began = performance.now();
   spawnSync("sh", ["-c", "sleep 0.06"]);
   return performance.now() - began - 60;
 }
 
-delayMs(); // the first one makes Bun open what it keeps
+delayMs(); // with the first call, Bun opens file descriptors that it keeps
 
 function commandOf(pid: number): string {
   try {
@@ -36,7 +36,7 @@ function helpers(): number {
 
 for (const transport of transports) {
   processTest(
-    `a blocked application and the spare are gone within 100 ms when the server is killed, ${transport}`,
+    `a blocked program and the spare end within 100 ms of a kill of the server, ${transport}`,
     async (stage) => {
       const took: number[] = [];
       do {
@@ -59,7 +59,7 @@ for (const transport of transports) {
   );
 }
 
-processTest("the helpers go as well when the server is killed", async (stage) => {
+processTest("child processes end, too, when the server is killed", async (stage) => {
   const server = stage.run("faults/program", {
     args: ["unix", "helpers", "sleep 601", "setsid sleep 602", "setsid -f sleep 603"],
   });
@@ -68,7 +68,7 @@ processTest("the helpers go as well when the server is killed", async (stage) =>
   await eventually("the end of all", () => taggedProcesses().length === 0);
 });
 
-processTest("a finalized application outlives its server", async (stage) => {
+processTest("a finalized program outlives its server", async (stage) => {
   const server = stage.run("faults/program", { args: ["unix", "finalizes"] });
   const { pid } = await stage.line("finalized");
   await eventually("the guard", () => guards().length === 1);
@@ -94,7 +94,7 @@ processTest("a guard that was killed is replaced at once, and again", async (sta
     killQuietly(guard!);
     await eventually("its end", () => !lives(guard!));
   }
-  killQuietly(pid); // what it leaves behind is swept by the third
+  killQuietly(pid); // the third guard kills what the program leaves behind
   await stage.line("started", 2);
   await eventually("the third", () => guards().length === 1);
   await eventually("the end of the first helper", () => helpers() === 1);

@@ -1,45 +1,48 @@
-// Where libsam fails and this library must not: what server and application are to each other.
+// Cases in which libsam fails and SAM must not: the server and its program depend on each other.
 import { setTimeout as sleep } from "node:timers/promises";
 import { assert, assertEquals } from "@std/assert";
 import { memoryOf } from "../../src/cli/host/host.ts";
 import { eventually, killQuietly, lives, processTest, transports } from "../support/processes.ts";
 
 for (const transport of transports) {
-  processTest(`a helper that holds the link delays nothing, ${transport}`, async (stage) => {
-    const program = stage.supervise("faults/helper", {
-      timeInterval: 0,
-      recoveryPolicy: "restart",
-      killMode: "process",
-      transport,
-    });
-    const { helper } = await stage.line("helper");
-    try {
-      const exit = await program.event("exit", 1);
-      const recovery = await program.event("recovery", 1);
-      assert(recovery.at - exit.at < 2000, `${recovery.at - exit.at} ms`);
-      await stage.line("registered", 2);
-      assert(lives(helper));
-      assertEquals((await program.finished()).code, 0);
-    } finally {
-      killQuietly(helper);
-      await eventually("the end of the helper", () => !lives(helper));
-    }
-  });
+  processTest(
+    `a child process that holds the link open delays nothing, ${transport}`,
+    async (stage) => {
+      const program = stage.supervise("faults/helper", {
+        timeInterval: 0,
+        recoveryPolicy: "restart",
+        killMode: "process",
+        transport,
+      });
+      const { helper } = await stage.line("helper");
+      try {
+        const exit = await program.event("exit", 1);
+        const recovery = await program.event("recovery", 1);
+        assert(recovery.at - exit.at < 2000, `${recovery.at - exit.at} ms`);
+        await stage.line("registered", 2);
+        assert(lives(helper));
+        assertEquals((await program.finished()).code, 0);
+      } finally {
+        killQuietly(helper);
+        await eventually("the end of the helper", () => !lives(helper));
+      }
+    },
+  );
 
-  processTest(`an application ends when its server was killed, ${transport}`, async (stage) => {
+  processTest(`a program ends when its server was killed, ${transport}`, async (stage) => {
     const program = stage.run("faults/server_lost", { args: [transport, "ready"] });
     const { pid } = await stage.line("started");
     assert(pid !== program.pid);
     program.kill("SIGKILL");
     assertEquals(await program.exited, { code: null, signal: "SIGKILL" });
     await eventually("the end of the application", () => !lives(pid));
-    // On a machine that is this busy it may have been killed before it could say so.
+    // On a busy machine, the program may have been killed before it could say so.
     for (const { code } of stage.lines("aborted")) assertEquals(code, "LIBRARY");
     assertEquals(stage.lines("SIGTERM"), []);
   });
 
   processTest(
-    `an application goes on without its server if it so wishes, ${transport}`,
+    `with serverLost "continue", a program goes on without its server, ${transport}`,
     async (stage) => {
       const program = stage.run("faults/server_lost", { args: [transport, "ready", "continue"] });
       const { pid } = await stage.line("started");
@@ -52,7 +55,7 @@ for (const transport of transports) {
   );
 
   processTest(
-    `1 MiB stored while heartbeats flow is not corrupted, ${transport}`,
+    `1 MiB stored between heartbeats arrives unchanged, ${transport}`,
     async (stage) => {
       const program = stage.run("faults/data", { args: [transport] });
       assertEquals(await program.exited, { code: 0, signal: null });
@@ -64,7 +67,7 @@ for (const transport of transports) {
   );
 
   processTest(
-    `heartbeat() does not block while the server is stopped, nor is anything killed after it, ${transport}`,
+    `heartbeat() does not block while the server is stopped, and no process is killed afterwards, ${transport}`,
     async (stage) => {
       const program = stage.run("faults/stopped_server", { args: [transport] });
       await stage.line("loops");
@@ -78,7 +81,7 @@ for (const transport of transports) {
       } finally {
         program.kill("SIGCONT");
       }
-      await sleep(850); // two time intervals, in which it would be killed
+      await sleep(850); // two time intervals: the server would kill the program by now
       stage.go("to end");
       assertEquals(await program.exited, { code: 0, signal: null });
       assertEquals(stage.lines("registered").map(({ instance }) => instance), [1]);
@@ -86,7 +89,7 @@ for (const transport of transports) {
   );
 
   processTest(
-    `a program with a heartbeat each 2 ms, in a loop that never yields, outlives a stall of 0.8 s of its server, ${transport}`,
+    `a program that sends a heartbeat every 2 ms, in a loop that never yields, survives a stall of its server of 0.8 s, ${transport}`,
     async (stage) => {
       const program = stage.run("faults/never_yields", { args: [transport] });
       await stage.line("ready stopped");
@@ -98,7 +101,7 @@ for (const transport of transports) {
   );
 
   processTest(
-    `a program that never yields outlives a server that stalled until the buffer was full, ${transport}`,
+    `a program that never yields survives a server that stalls until the buffer is full, ${transport}`,
     async (stage) => {
       const program = stage.run("faults/stalled_server", { args: [transport] });
       await stage.line("ready stalled");
@@ -112,7 +115,7 @@ for (const transport of transports) {
 }
 
 processTest(
-  "what a program sends by process.send() does not fill the server's memory",
+  "messages that a program sends by process.send() do not fill the server's memory",
   async (stage) => {
     const program = stage.run("faults/sends");
     await stage.line("started");
@@ -127,7 +130,7 @@ processTest(
 );
 
 processTest(
-  "the server passes SIGTERM on, and exits with the status of the application",
+  "the server passes SIGTERM on, and exits with the exit code of the program",
   async (stage) => {
     const program = stage.run("faults/server_lost", { args: ["unix", "ready"] });
     await stage.line("started");
@@ -138,7 +141,7 @@ processTest(
   },
 );
 
-processTest("an application that ignores SIGTERM is killed after stopTimeout", async (stage) => {
+processTest("a program that ignores SIGTERM is killed after stopTimeout", async (stage) => {
   const program = stage.run("faults/server_lost", { args: ["unix", "deaf"] });
   const { pid } = await stage.line("started");
   program.kill("SIGTERM");

@@ -1,16 +1,16 @@
-// Signals to the server, and from a terminal, and an application that is stopped.
+// Signals to the server, signals from a terminal, and a program that is stopped by SIGSTOP.
 import { assert, assertEquals, assertMatch } from "@std/assert";
 import { spawnSync } from "node:child_process";
 import { setTimeout as sleep } from "node:timers/promises";
 import { eventually, processTest, transports } from "../support/processes.ts";
 import { currentRuntime } from "../support/runtimes.ts";
 
-/** Longer than the half second in which signals are taken for one. */
+/** Longer than the half second in which signals count as one. */
 const apartMs = 700;
 
 for (const signal of ["SIGTERM", "SIGINT", "SIGHUP", "SIGQUIT"] as const) {
   processTest(
-    `${signal} to the server: the application gets it once, and its status is the server's`,
+    `${signal} to the server: the program gets it once, and the server ends with its exit code`,
     async (stage) => {
       const server = stage.run("faults/program");
       const { pid } = await stage.line("started");
@@ -24,7 +24,7 @@ for (const signal of ["SIGTERM", "SIGINT", "SIGHUP", "SIGQUIT"] as const) {
   );
 
   processTest(
-    `a second ${signal} to the server kills an application that does not end`,
+    `a second ${signal} to the server kills a program that does not end`,
     async (stage) => {
       const server = stage.run("faults/program", {
         args: ["unix", "deaf"],
@@ -43,7 +43,7 @@ for (const signal of ["SIGTERM", "SIGINT", "SIGHUP", "SIGQUIT"] as const) {
 }
 
 processTest(
-  "Ctrl-C in a terminal reaches server and application: it ends cleanly, once",
+  "Ctrl-C in a terminal reaches the server and the program, which ends in order and gets the signal once",
   async (stage) => {
     const run = stage.runInTerminal("faults/program", { args: ["unix", "waits"] });
     await stage.line("started");
@@ -57,7 +57,7 @@ processTest(
 );
 
 processTest(
-  "Ctrl-C in a terminal ends an application that does not listen for it; no other one follows",
+  "Ctrl-C in a terminal ends a program that does not listen for it, and no instance follows",
   async (stage) => {
     const run = stage.runInTerminal("faults/program", { args: ["unix", "blocks"] });
     await stage.line("started");
@@ -67,28 +67,31 @@ processTest(
   },
 );
 
-processTest("an application that is stopped is warned, killed and replaced", async (stage) => {
-  const watched = stage.supervise("faults/program", {
-    timeInterval: 300,
-    recoveryPolicy: "restart",
-  }, { args: ["unix", "checked"] });
-  const { pid } = await stage.line("started");
-  process.kill(pid, "SIGSTOP");
-  const { reason, evidence } = await watched.event("recovery", 1);
-  assertEquals([reason, evidence.signal, evidence.processState?.state], [
-    "timeout",
-    "SIGKILL",
-    "stopped",
-  ]);
-  const ofFirst = watched.events.filter(({ instanceId }) => instanceId === 1);
-  const order = ["warn", "kill", "exit", "recovery"];
-  assertEquals(ofFirst.map(({ type }) => type).filter((type) => order.includes(type)), order);
-  await stage.line("started", 2);
-  await eventually("the second instance", () => watched.supervisor.status.instanceId === 2);
-  assert(watched.supervisor.status.pid !== pid);
-});
+processTest(
+  "a program that is stopped by SIGSTOP is warned, killed and replaced",
+  async (stage) => {
+    const watched = stage.supervise("faults/program", {
+      timeInterval: 300,
+      recoveryPolicy: "restart",
+    }, { args: ["unix", "checked"] });
+    const { pid } = await stage.line("started");
+    process.kill(pid, "SIGSTOP");
+    const { reason, evidence } = await watched.event("recovery", 1);
+    assertEquals([reason, evidence.signal, evidence.processState?.state], [
+      "timeout",
+      "SIGKILL",
+      "stopped",
+    ]);
+    const ofFirst = watched.events.filter(({ instanceId }) => instanceId === 1);
+    const order = ["warn", "kill", "exit", "recovery"];
+    assertEquals(ofFirst.map(({ type }) => type).filter((type) => order.includes(type)), order);
+    await stage.line("started", 2);
+    await eventually("the second instance", () => watched.supervisor.status.instanceId === 2);
+    assert(watched.supervisor.status.pid !== pid);
+  },
+);
 
-// Node takes back what nohup did, in every Node program, before any code of it runs.
+// Node resets the signal handlers that nohup set before any code of the program runs.
 processTest(
   "under nohup the end of a terminal does not end supervision",
   async (stage) => {
@@ -106,14 +109,14 @@ processTest(
   { skip: currentRuntime.startsWith("node") && "Node does not know that it was started by nohup" },
 );
 
-/** Real-time signals have no name by which `process.kill` would send them. */
+/** `process.kill` has no names for real-time signals. */
 function sendNumber(number: number, pid: number): void {
   spawnSync("sh", ["-c", `kill -${number} ${pid}`]);
 }
 
 for (const transport of transports) {
   processTest(
-    `an application over ${transport} that a real-time signal ends has failed, and is replaced`,
+    `a program over ${transport} that ends by a real-time signal is replaced`,
     async (stage) => {
       const server = stage.run("faults/program", { args: [transport] });
       const first = await stage.line("started");
@@ -126,7 +129,7 @@ for (const transport of transports) {
 }
 
 processTest(
-  "the server of an application that a real-time signal ends ends with 128 + its number",
+  "if a program ends by a real-time signal, its server ends with 128 + the signal's number",
   async (stage) => {
     const server = stage.run("faults/program", {
       env: { SAM_TEST_OPTIONS: JSON.stringify({ recoveryPolicy: "quit" }) },

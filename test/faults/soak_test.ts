@@ -1,4 +1,4 @@
-// The short form of `npm run test:soak`: neither memory nor descriptors grow with recoveries, heartbeats and restarts.
+// The short form of `npm run test:soak`: memory and file descriptors do not grow with recoveries, heartbeats and restarts.
 
 import { assertEquals } from "@std/assert";
 import { processTest } from "../support/processes.ts";
@@ -11,7 +11,7 @@ const soaks = {
 };
 
 for (const [name, args] of Object.entries(soaks)) {
-  processTest(`memory and descriptors are flat: ${name}`, async (stage) => {
+  processTest(`memory and file descriptors do not grow: ${name}`, async (stage) => {
     const program = stage.run("faults/soak", { args, flags: soakFlags(currentRuntime) });
     assertEquals(await program.exited, { code: 0, signal: null }, program.stderr());
     assertEquals(growth(stage.lines("done")[0] as unknown as Soak), []);

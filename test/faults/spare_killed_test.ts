@@ -1,5 +1,5 @@
-// Kill at every moment of a spare's life: the spare, the active process, both, the server. Never are two active, the instance
-// ids rise by one, what was stored is there, and so is, after a while, a spare; supervision ends when it is asked to, alone.
+// Kills the spare, the instance, both, or the server at each moment of a spare's life. There are never two instances at once,
+// the instance ids rise by one, stored data stay, a new spare comes, and supervision ends only when it is asked to.
 import { assert, assertEquals, assertGreaterOrEqual } from "@std/assert";
 import { setTimeout as sleep } from "node:timers/promises";
 import { memoryClusterMap } from "../../src/testing/mod.ts";
@@ -15,7 +15,7 @@ import { seed } from "../support/property.ts";
 import { quickFixture } from "../support/runtimes.ts";
 import { casesTest, moments, programName, Scene, stateOf } from "../support/standby_scene.ts";
 
-/** The moments in which there is a spare with a process. */
+/** The moments at which the spare has a process. */
 const withSpare = Object.keys(moments).filter((when) =>
   !moments[when]!.promoted && moments[when]!.held !== "open"
 );
@@ -23,7 +23,7 @@ const casesOf = (names: readonly string[]) =>
   Object.fromEntries(names.map((when) => [`the spare ${when}`, moments[when]!]));
 
 casesTest(
-  "standby, the spare is killed: another one comes, and the active process has not noticed",
+  "standby, the spare is killed: another one comes, and the instance goes on",
   casesOf(withSpare),
   async (stage, moment) => {
     const scene = new Scene(stage, moment);
@@ -43,7 +43,7 @@ casesTest(
 );
 
 casesTest(
-  "standby, the active process is killed: the spare takes over as far as it has come",
+  "standby, the instance is killed: the spare takes over, whatever it has reached",
   casesOf(Object.keys(moments)),
   async (stage, moment) => {
     const scene = new Scene(stage, moment);
@@ -69,7 +69,7 @@ const both = orders.flatMap((order) =>
   )
 );
 casesTest(
-  "standby, both are killed in one turn: both are there again",
+  "standby, both are killed in one turn: both are replaced",
   Object.fromEntries(both),
   async (stage, { order, moment }) => {
     const scene = new Scene(stage, moment);
@@ -87,7 +87,7 @@ casesTest(
 );
 
 const seeds = { [`SAM_TEST_SEED=${seed}, first half`]: seed, [`SAM_TEST_SEED=${seed}`]: ~seed };
-casesTest("standby, killed at random: both are there again", seeds, async (stage, itsSeed) => {
+casesTest("standby, killed at random: both are replaced", seeds, async (stage, itsSeed) => {
   let state = itsSeed;
   const random = (below: number) => {
     state = (Math.imul(state, 1664525) + 1013904223) >>> 0;
@@ -120,9 +120,9 @@ casesTest("standby, killed at random: both are there again", seeds, async (stage
   }
 });
 
-// Spares that do not behave.
+// Spares that fail.
 
-/** Nobody has noticed. */
+/** Asserts that the instance was not disturbed. */
 async function unharmed(scene: Scene, active: number): Promise<void> {
   await scene.whole();
   assertEquals([scene.active, scene.watched.all("recovery")], [active, []]);
@@ -130,7 +130,7 @@ async function unharmed(scene: Scene, active: number): Promise<void> {
 }
 
 casesTest<(stage: Stage) => Promise<void>>(
-  "standby: one that fails harms nobody, and is replaced",
+  "standby: a spare that fails does not disturb the instance, and is replaced",
   {
     "it exits with 0 while it is parked": async (stage) => {
       const scene = new Scene(stage, moments["is parked"]!, { manner: "exits" });
@@ -176,9 +176,9 @@ casesTest<(stage: Stage) => Promise<void>>(
 );
 
 processTest(
-  "standby: one that exits with 0 just when it is needed does not end the program",
+  "standby: a spare that exits with 0 at the moment of its promotion does not end the program",
   async (stage) => {
-    // The server, which is this very process, hears of both exits at once, and not by the link of the spare before.
+    // The server is this process. It learns of both exits at once, before it learns that the spare's link has ended.
     const moment = { ...moments["is parked"]!, held: "end" } as const;
     const scene = new Scene(stage, moment, { manner: "exits" });
     await scene.reach();
@@ -200,7 +200,7 @@ function blockUntilDead(pid: number): void {
 }
 
 casesTest(
-  "standby: while it is parked, nothing comes from it, nothing goes to it, nobody looks at it",
+  "standby: a parked spare sends nothing, gets nothing, and is not polled",
   { unix: "unix", pipe: "pipe", shm: "shm" } as const,
   async (stage, transport) => {
     const beating = { timeInterval: 2000, manner: "beats", transport } as const;
@@ -212,16 +212,16 @@ casesTest(
   },
 );
 
-// The ends.
+// The end of supervision.
 
 casesTest(
-  "standby, stop(): nothing is left",
+  "standby, stop(): no process is left",
   casesOf(Object.keys(moments)),
   async (stage, moment) => {
     const scene = new Scene(stage, moment);
     await scene.reach();
     const stopped = scene.watched.supervisor.stop();
-    scene.gate.open(); // what is being spawned cannot be killed yet
+    scene.gate.open(); // a process that is being spawned cannot be killed yet
     assertEquals((await stopped).reason, "stopped");
     await scene.watched.ended;
     scene.judgeEnd();
@@ -251,7 +251,7 @@ casesTest(
 );
 
 casesTest(
-  "standby, the restart limit: nothing is left",
+  "standby, the restart limit: no process is left",
   casesOf([
     "is starting",
     "is connected, not parked",
@@ -269,7 +269,7 @@ casesTest(
 );
 
 casesTest(
-  "standby, markFailed(): nothing is left",
+  "standby, markFailed(): no process is left",
   casesOf(["was just spawned", "is connected, not parked", "is parked and stopped"]),
   async (stage, moment) => {
     const scene = new Scene(stage, moment, { clusterMap: memoryClusterMap(), manner: "marks" });
@@ -280,7 +280,7 @@ casesTest(
   },
 );
 
-/** How the spare of a program that is its own server comes to a moment: where it is held up, and what is done. */
+/** The moments of a spare of a program that is its own server: where the spare is held, and how the test gets there. */
 const ofServer: Readonly<
   Record<string, [held: string, reach: (stage: Stage) => Promise<unknown>]>
 > = {
@@ -320,7 +320,7 @@ casesTest("standby, the server is killed: all end", ofServer, async (stage, [hel
   await reach(stage);
   server.kill("SIGKILL");
   await server.exited;
-  if (held === "born") stage.go("born"); // it learns of it when it connects
+  if (held === "born") stage.go("born"); // the spare learns of the end when it connects
   const pids = stage.lines("born").map(({ pid }) => pid);
   for (const pid of pids) if (stateOf(pid) === "T") process.kill(pid, "SIGCONT");
   await eventually("the end of all", () => stage.lines("born").every(({ pid }) => !lives(pid)));

@@ -22,7 +22,7 @@ processTest(
 );
 
 processTest(
-  "a program that dies every now and then: the delays grow, vary and are limited, the limit binds",
+  "a program that crashes from time to time: the delays grow, vary and have a maximum, and the restart limit holds",
   async (stage) => {
     const watched = stage.supervise("faults/program", {
       timeInterval: 0,
@@ -40,17 +40,20 @@ processTest(
   },
 );
 
-processTest("a program that never reaches start() is recovered, reason startup", async (stage) => {
-  const watched = stage.supervise("faults/program", {
-    timeInterval: 0,
-    recoveryPolicy: "restart",
-    startupTimeout: 1500,
-    stopTimeout: 200,
-    restart: { intensity: 1, maxDelay: 0 },
-  }, { args: ["unix", "never starts"] });
-  assertEquals((await watched.finished()).reason, "restart-limit");
-  assertEquals(watched.all("recovery").map(({ reason }) => reason), ["startup", "startup"]);
-});
+processTest(
+  "a program that never calls start() is recovered with the reason startup",
+  async (stage) => {
+    const watched = stage.supervise("faults/program", {
+      timeInterval: 0,
+      recoveryPolicy: "restart",
+      startupTimeout: 1500,
+      stopTimeout: 200,
+      restart: { intensity: 1, maxDelay: 0 },
+    }, { args: ["unix", "never starts"] });
+    assertEquals((await watched.finished()).reason, "restart-limit");
+    assertEquals(watched.all("recovery").map(({ reason }) => reason), ["startup", "startup"]);
+  },
+);
 
 processTest("a replacement that fails five times before start(), then succeeds", async (stage) => {
   const watched = stage.supervise("faults/program", {

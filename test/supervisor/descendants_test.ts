@@ -1,4 +1,4 @@
-// Which processes below a wrapper get the signal that the wrapper got, by what /proc says of them.
+// The processes below a wrapper that get the wrapper's signal from SAM, by their state in /proc.
 import { assertEquals } from "@std/assert";
 import { Descendants } from "../../src/supervisor/instance/descendants.ts";
 import type { SystemFiles } from "../../src/runtime/runtime.ts";
@@ -7,10 +7,10 @@ import { test } from "../support/harness.ts";
 
 interface Entry {
   parent: number;
-  /** It handles SIGTERM. */
+  /** The process handles SIGTERM. */
   handles: boolean;
   turns: number;
-  /** SIGTERM waits for it. */
+  /** SIGTERM is pending for the process. */
   awaits?: boolean;
   beginning?: number;
 }
@@ -45,7 +45,7 @@ function runtimeOf(machine: Machine): SystemFiles {
   };
 }
 
-/** Has the wrapper end, after `meanwhile`; returns who gets the signal then. */
+/** Ends the wrapper after `meanwhile`; returns the processes that then get the signal. */
 function cutOff(wrapper: boolean, below: Record<number, Entry>, meanwhile: (m: Machine) => void) {
   const machine: Machine = new Map([[1, { parent: 0, handles: wrapper, turns: 1 }]]);
   for (const [pid, entry] of Object.entries(below)) machine.set(Number(pid), entry);
@@ -63,7 +63,7 @@ function cutOff(wrapper: boolean, below: Record<number, Entry>, meanwhile: (m: M
 const server = (parent = 1): Entry => ({ parent, handles: true, turns: 5 });
 const nothing = () => {};
 
-test("below a wrapper: a process gets the signal once, unless it may have it already", () => {
+test("below a wrapper: a process gets the signal once, and not if it may have received it already", () => {
   const runs = (machine: Machine) => machine.get(2)!.turns++;
   const gets = (machine: Machine) => machine.get(2)!.awaits = true;
   assertEquals(cutOff(false, { 2: server() }, runs).sent, [2], "the wrapper died of it");
@@ -74,7 +74,7 @@ test("below a wrapper: a process gets the signal once, unless it may have it alr
   assertEquals(cutOff(true, { 2: deaf }, runs).sent, [2], "it would have died of it");
 });
 
-test("below a wrapper: a process whose parent lives is left to that, until it ends", () => {
+test("below a wrapper: a process gets no signal while its parent lives", () => {
   const shell: Entry = { parent: 1, handles: false, turns: 1 };
   const { sent, passOn, machine, descendants } = cutOff(false, { 2: shell, 3: server(2) }, nothing);
   assertEquals(sent, [2]);
@@ -86,7 +86,7 @@ test("below a wrapper: a process whose parent lives is left to that, until it en
   assertEquals(descendants.living, []);
 });
 
-test("below a wrapper: what is started later is found, and another process with the number of one that ended is not taken for it", () => {
+test("below a wrapper: a process that starts later is found, and a new process with a reused pid is not signaled", () => {
   const { sent, passOn, machine } = cutOff(false, { 2: server() }, nothing);
   machine.set(4, server(2));
   passOn();

@@ -1,4 +1,4 @@
-// What a server is given from outside may fail, and does not keep it from its work or its end.
+// The parts that a server is given may fail (transport, quorum source, cluster map): supervision goes on, and ends.
 import { assert, assertEquals } from "@std/assert";
 import type { SuperviseOptions, Transport } from "../../mod.ts";
 import { checkProgram } from "../../src/api/program.ts";
@@ -47,7 +47,7 @@ function failing(
 }
 
 for (const [name, options] of Object.entries(broken)) {
-  processTest(`${name} is a problem, and no more`, async (stage) => {
+  processTest(`${name} is reported as a problem, and supervision goes on`, async (stage) => {
     const watched = stage.supervise("api/instance", {
       timeInterval: 60_000,
       recoveryPolicy: "quit",
@@ -63,7 +63,7 @@ for (const [name, options] of Object.entries(broken)) {
 }
 
 processTest(
-  "a transport that does not accept is a problem, and the program is ended",
+  "a transport that does not accept is reported as a problem, and the program is ended",
   async (stage) => {
     const transport = failing((endpoint) => ({
       ...endpoint,
@@ -80,19 +80,22 @@ processTest(
   },
 );
 
-processTest("a listener that throws at each event keeps nothing from its end", async () => {
-  const program = checkProgram({ command: "false" });
-  const options = checkSuperviseOptions({
-    recoveryPolicy: "restart",
-    restart: { on: "failure", intensity: 2, maxDelay: 0 },
-  }, program);
-  const heard: string[] = [];
-  const supervision = new Supervision(program, options, (event) => {
-    heard.push(event.type);
-    throw Object.create(null); // which is no text either
-  });
-  const { code, reason } = await supervision.finished;
-  assertEquals([code, reason], [1, "restart-limit"]);
-  assertEquals(heard.filter((type) => type === "spawn" || type === "recovery").length, 6);
-  assertEquals(heard.at(-1), "finish");
-});
+processTest(
+  "a listener that throws at each event does not keep supervision from its end",
+  async () => {
+    const program = checkProgram({ command: "false" });
+    const options = checkSuperviseOptions({
+      recoveryPolicy: "restart",
+      restart: { on: "failure", intensity: 2, maxDelay: 0 },
+    }, program);
+    const heard: string[] = [];
+    const supervision = new Supervision(program, options, (event) => {
+      heard.push(event.type);
+      throw Object.create(null); // it cannot be converted to a string either
+    });
+    const { code, reason } = await supervision.finished;
+    assertEquals([code, reason], [1, "restart-limit"]);
+    assertEquals(heard.filter((type) => type === "spawn" || type === "recovery").length, 6);
+    assertEquals(heard.at(-1), "finish");
+  },
+);

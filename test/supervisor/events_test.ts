@@ -1,4 +1,4 @@
-// supervise() as its owner sees it: the events and their readers, the status, the ways to end.
+// supervise() as its user sees it: the events and their readers, the status, the ways to end.
 import { assert, assertEquals, assertGreaterOrEqual, assertLess, assertRejects } from "@std/assert";
 import { writeFileSync } from "node:fs";
 import { join } from "node:path";
@@ -13,7 +13,7 @@ const restart: SuperviseOptions = {
   recoveryPolicy: "restart",
   restart: { maxDelay: 0 },
 };
-/** No command that ends is started again within the time of a test. */
+/** Delays so long that a command that ends does not restart during a test. */
 const patient: SuperviseOptions = {
   recoveryPolicy: "restart",
   restart: { initialDelay: 600_000, maxDelay: 600_000 },
@@ -30,7 +30,7 @@ async function collect(events: AsyncIterable<SupervisorEvent>): Promise<Supervis
   return all;
 }
 
-/** A program that is up: registered, started, healthy. */
+/** Starts a program and waits until it is registered, started and healthy. */
 async function up(stage: Stage, mode: string, options = restart): Promise<Watched> {
   const watched = stage.supervise("api/instance", options, { args: [mode] });
   await stage.line("started");
@@ -43,7 +43,7 @@ async function assertCode(code: string, action: () => Promise<unknown>): Promise
 
 // Events.
 
-processTest("events: a status, then all that happens in order, then finish", async (stage) => {
+processTest("events: first a status, then all events in order, then finish", async (stage) => {
   const watched = stage.supervise("api/instance", {
     ...restart,
     restart: { intensity: 1, maxDelay: 0 },
@@ -71,7 +71,7 @@ processTest("events: a status, then all that happens in order, then finish", asy
 });
 
 processTest(
-  "several readers at once see the same; a late one begins with the status",
+  "several readers get the same events; a late reader begins with the status",
   async (stage) => {
     const { supervisor } = stage.supervise(forever, patient);
     const early = [collect(supervisor.events()), collect(supervisor.events())];
@@ -104,10 +104,10 @@ processTest("a reader after the end gets the last status and finish", async (sta
   }
 });
 
-processTest("a slow reader loses the oldest, and is told how many", async (stage) => {
+processTest("a slow reader loses the oldest events, and an event tells how many", async (stage) => {
   const command = join(stage.directory, "once");
   writeFileSync(command, '#!/bin/sh\nrm "$0"\n', { mode: 0o755 });
-  // Not watched by the stage: nobody reads meanwhile. 1 that starts and 600 that do not: 3 + 600 * 2 events, failed and finish.
+  // The stage does not watch, so no reader takes events. One instance starts, 600 do not: 3 + 600 * 2 events, failed, finish.
   const supervisor = supervise({ command }, {
     recoveryPolicy: "restart",
     restart: { intensity: 600, maxDelay: 0 },
@@ -125,7 +125,7 @@ processTest("a slow reader loses the oldest, and is told how many", async (stage
   assertEquals([lost.at, lost.instanceId], [missed[1]!.at, missed[1]!.instanceId]);
 }, { leg: "node26" });
 
-processTest("a reader that leaves is done, and disturbs nobody", async (stage) => {
+processTest("a reader that leaves is done, and the other readers go on", async (stage) => {
   const { supervisor } = stage.supervise(forever, patient);
   const leaving = supervisor.events();
   const staying = collect(supervisor.events());
@@ -140,7 +140,7 @@ processTest("a reader that leaves is done, and disturbs nobody", async (stage) =
   assertEquals(typesOf(await staying), ["status", "spawn", "stopping", "exit", "finish"]);
 });
 
-processTest("an error in the body of a reader's loop leaves supervision alone", async (stage) => {
+processTest("an error in the body of a reader's loop does not end supervision", async (stage) => {
   const { supervisor } = stage.supervise(forever, patient);
   await assertRejects(
     async () => {
@@ -155,7 +155,7 @@ processTest("an error in the body of a reader's loop leaves supervision alone", 
   assertEquals((await supervisor.stop()).reason, "stopped");
 });
 
-test("a reader may ask several times before anything happens", async () => {
+test("a reader may call next() several times before an event comes", async () => {
   const log = new EventLog();
   const reader = log.read([]);
   const asked = [reader.next(), reader.next(), reader.next()];
@@ -169,7 +169,7 @@ test("a reader may ask several times before anything happens", async () => {
   assert(reader[Symbol.asyncIterator]() === reader);
 });
 
-test("what is lost is counted anew each time", async () => {
+test("each lost event counts only the events since the last one", async () => {
   const log = new EventLog();
   const reader = log.read([]);
   const push = (count: number) => {
@@ -241,10 +241,10 @@ processTest("the status follows the program through its life", async (stage) => 
   await supervisor.stop();
   const last = supervisor.status;
   assertEquals([last.state, last.pid, last.instanceId, last.dataSize], ["finished", null, 2, 3]);
-  assertEquals(last.heartbeatAge, null); // it does not grow for ever
+  assertEquals(last.heartbeatAge, null); // no more heartbeats are expected
 });
 
-processTest("a silent program: warn, exit, recovery, with the evidence", async (stage) => {
+processTest("an unresponsive program: warn, exit, recovery, with the evidence", async (stage) => {
   const watched = stage.supervise("api/instance", { ...quit, timeInterval: 300 }, {
     args: ["silent"],
   });
@@ -347,7 +347,7 @@ processTest(
 );
 
 processTest(
-  "restart limit: the status of the last instance, or 1 where that was 0",
+  "restart limit: the exit code of the last instance, or 1 if that was 0",
   async (stage) => {
     const options = { recoveryPolicy: "restart", restart: { intensity: 2, maxDelay: 10 } } as const;
     const ends = [
@@ -372,7 +372,7 @@ processTest(
 // restart().
 
 processTest(
-  "restart(): the next instance id, data and warn signal kept, nothing counted",
+  "restart(): the instance id rises, data and warn signal stay, and it does not count as a recovery",
   async (stage) => {
     const watched = await up(stage, "keeper", { ...restart, restart: { intensity: 0 } });
     const { supervisor } = watched;
@@ -401,15 +401,18 @@ processTest(
   },
 );
 
-processTest("restart() kills what does not follow; two at once are one", async (stage) => {
-  const { supervisor, events } = await up(stage, "stubborn", { ...restart, stopTimeout: 200 });
-  await Promise.all([supervisor.restart(), supervisor.restart()]);
-  assertEquals([supervisor.status.instanceId, supervisor.status.restarts], [2, 1]);
-  await stage.line("started", 2);
-  assertEquals(typesOf(events).filter((type) => type === "kill").length, 1);
-});
+processTest(
+  "restart() kills a program that does not end; two calls at once are one restart",
+  async (stage) => {
+    const { supervisor, events } = await up(stage, "stubborn", { ...restart, stopTimeout: 200 });
+    await Promise.all([supervisor.restart(), supervisor.restart()]);
+    assertEquals([supervisor.status.instanceId, supervisor.status.restarts], [2, 1]);
+    await stage.line("started", 2);
+    assertEquals(typesOf(events).filter((type) => type === "kill").length, 1);
+  },
+);
 
-processTest("restart() under the policy quit starts the next all the same", async (stage) => {
+processTest("restart() starts the next instance under the policy quit, too", async (stage) => {
   const { supervisor } = await up(stage, "obedient", quit);
   await supervisor.restart();
   await stage.line("started", 2);
@@ -424,17 +427,20 @@ processTest("restart() in backoff ends the wait", async (stage) => {
   await watched.event("recovery", 2);
 });
 
-processTest("restart() rejects after the end, and when the end comes instead", async (stage) => {
-  const watched = await up(stage, "stubborn", { ...restart, stopTimeout: 600_000 });
-  const { supervisor } = watched;
-  const stopped = supervisor.stop();
-  const restarted = assertCode("INTERRUPT", () => supervisor.restart());
-  void supervisor.stop();
-  await restarted;
-  assertEquals((await stopped).reason, "stopped");
-  await assertCode("BAD_HANDLE", () => supervisor.restart());
+processTest(
+  "restart() rejects after the end of supervision, and if supervision ends instead of the restart",
+  async (stage) => {
+    const watched = await up(stage, "stubborn", { ...restart, stopTimeout: 600_000 });
+    const { supervisor } = watched;
+    const stopped = supervisor.stop();
+    const restarted = assertCode("INTERRUPT", () => supervisor.restart());
+    void supervisor.stop();
+    await restarted;
+    assertEquals((await stopped).reason, "stopped");
+    await assertCode("BAD_HANDLE", () => supervisor.restart());
 
-  const never = stage.supervise({ command: join(stage.directory, "missing") }, patient);
-  await assertCode("INTERRUPT", () => never.supervisor.restart());
-  assertEquals((await never.finished()).reason, "spawn");
-});
+    const never = stage.supervise({ command: join(stage.directory, "missing") }, patient);
+    await assertCode("INTERRUPT", () => never.supervisor.restart());
+    assertEquals((await never.finished()).reason, "spawn");
+  },
+);

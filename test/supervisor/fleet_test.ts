@@ -1,4 +1,4 @@
-// Several programs: the order of their start and end, and what the failure of one means for the others.
+// Several programs: the order in which they start and end, and the effect of a failure on the other programs.
 import { assertEquals, assertRejects, assertThrows } from "@std/assert";
 import { existsSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { type CheckOptions, SamError, type SupervisorEvent } from "../../mod.ts";
@@ -15,7 +15,7 @@ interface Told {
   readonly event: SupervisorEvent;
 }
 
-/** A fleet of shells: name → what it does and what it comes after. */
+/** A fleet of shells. Each name has a script and the programs that it starts after. */
 function fleetOf(
   strategy: Strategy,
   shells: Readonly<Record<string, readonly [line: string, ...after: string[]]>>,
@@ -59,29 +59,32 @@ const strategies = [
 ] as const;
 
 for (const [strategy, after] of strategies) {
-  processTest(`${strategy}: what ends and starts when the second of three fails`, async () => {
-    const { fleet, said, reached } = fleetOf(strategy, {
-      c: [sleep, "b"],
-      b: [sleep, "a"],
-      a: [sleep],
-    });
-    await reached("spawn c1");
-    assertEquals([fleet.names, said()], [["a", "b", "c"], ["spawn a1", "spawn b1", "spawn c1"]]);
-    killQuietly(fleet.supervisor("b").status.pid!);
-    await reached(after.at(-1)!);
-    fleet.stop(null);
-    assertEquals(await fleet.finished, 0);
-    const names = strategy === "one_for_all"
-      ? ["c2", "b2", "a2"]
-      : strategy === "rest_for_one"
-      ? ["c2", "b2", "a1"]
-      : ["c1", "b2", "a1"];
-    assertEquals(said().slice(3), [...after, ...names.map((name) => `exit ${name}`)]);
-  });
+  processTest(
+    `${strategy}: the second of three programs fails, and the right programs restart`,
+    async () => {
+      const { fleet, said, reached } = fleetOf(strategy, {
+        c: [sleep, "b"],
+        b: [sleep, "a"],
+        a: [sleep],
+      });
+      await reached("spawn c1");
+      assertEquals([fleet.names, said()], [["a", "b", "c"], ["spawn a1", "spawn b1", "spawn c1"]]);
+      killQuietly(fleet.supervisor("b").status.pid!);
+      await reached(after.at(-1)!);
+      fleet.stop(null);
+      assertEquals(await fleet.finished, 0);
+      const names = strategy === "one_for_all"
+        ? ["c2", "b2", "a2"]
+        : strategy === "rest_for_one"
+        ? ["c2", "b2", "a1"]
+        : ["c1", "b2", "a1"];
+      assertEquals(said().slice(3), [...after, ...names.map((name) => `exit ${name}`)]);
+    },
+  );
 }
 
 processTest(
-  "a program with a check is ready when it is healthy: until then, what comes after it waits",
+  "a program with a check is ready when it is healthy, and its dependents wait until then",
   async (stage) => {
     const flag = `${stage.directory}/healthy`;
     const { fleet, said, reached } = fleetOf("one_for_one", { b: [sleep, "a"], a: [sleep] }, {
@@ -98,7 +101,7 @@ processTest(
 );
 
 processTest(
-  "a program that is given up takes the others with it, and its status is the fleet's",
+  "a program at its restart limit ends the others, and the fleet ends with its exit code",
   async () => {
     const { fleet, said } = fleetOf("one_for_one", {
       a: [sleep],
@@ -110,7 +113,7 @@ processTest(
   },
 );
 
-processTest("a fleet that is stopped while it starts starts nothing more", async () => {
+processTest("a fleet that is stopped during its start starts no other program", async () => {
   const { fleet, said } = fleetOf("one_for_all", { a: [sleep], b: [sleep, "a"] });
   fleet.stop("SIGTERM");
   assertEquals(await fleet.finished, 0);
@@ -118,7 +121,7 @@ processTest("a fleet that is stopped while it starts starts nothing more", async
 });
 
 processTest(
-  "a program that fails while those after it are being stopped is not started again, nor given up",
+  "a program that fails while its dependents are being stopped is not restarted, and does not count as failed",
   async ({ directory }) => {
     const [up, go] = [`${directory}/up`, `${directory}/go`];
     const wait = `while [ ! -e ${go} ]; do sleep 0.02; done`;
@@ -167,7 +170,7 @@ for (const [stopped, what] of stoppedAlone) {
 
 for (const strategy of ["rest_for_one", "one_for_all"] as const) {
   processTest(
-    `${strategy}: a program that was stopped alone stays so, holds up no other, and starts again when asked`,
+    `${strategy}: a program that was stopped alone stays stopped, delays no other program, and can be restarted`,
     async () => {
       const { fleet, said, reached } = fleetOf(strategy, {
         a: [sleep],
@@ -192,7 +195,7 @@ for (const strategy of ["rest_for_one", "one_for_all"] as const) {
 }
 
 processTest(
-  "a program that is being stopped is not started again with the others, but at once when that is asked for",
+  "a program that is being stopped does not restart with the others, but at once when a restart is asked for",
   async (stage) => {
     const [up, go] = [`${stage.directory}/up`, `${stage.directory}/go`];
     const wait = `while [ ! -e ${go} ]; do sleep 0.02; done`;
@@ -221,7 +224,7 @@ processTest(
 );
 
 processTest(
-  "a restart that is asked for while all are being stopped is refused, and cuts the end of no program short",
+  "a restart during the stop of all programs is refused, and the programs keep their time to end",
   async (stage) => {
     const [up, go] = [`${stage.directory}/up`, `${stage.directory}/go`];
     const wait = `while [ ! -e ${go} ]; do sleep 0.02; done`;
@@ -239,7 +242,7 @@ processTest(
 );
 
 processTest(
-  "a program that is stopped while it is being started is gone when that is answered",
+  "a program that is stopped during its start is gone when the stop resolves",
   async (stage) => {
     const up = `${stage.directory}/up`;
     const command = checkProgram({
@@ -269,56 +272,62 @@ processTest(
   },
 );
 
-processTest("a restart waits, as is said, until those that must end have ended", async (stage) => {
-  const [up, go] = [`${stage.directory}/up`, `${stage.directory}/go`];
-  const wait = `while [ ! -e ${go} ]; do sleep 0.02; done`;
-  const slow = `trap "${wait}; exit" TERM; : >${up}; ${wait}`;
-  const { fleet, said, reached } = fleetOf("rest_for_one", { a: [sleep], b: [slow, "a"] });
-  const texts: string[] = [];
-  fleet.subscribe((_, event) => void texts.push(...report(event)));
-  await eventually("b", () => existsSync(up));
-  killQuietly(fleet.supervisor("a").status.pid!);
-  await reached("exit a1");
-  await eventually("its report", () => texts.length > 0);
-  assertEquals(texts, ["instance 1 ended by SIGKILL; instance 2 waits for b"]);
-  writeFileSync(go, "");
-  await reached("spawn a2");
-  killQuietly(fleet.supervisor("a").status.pid!); // with b at its end, or waiting: nothing is there to wait for
-  await reached("spawn a3");
-  assertEquals(said().slice(0, 5), ["spawn a1", "spawn b1", "exit a1", "exit b1", "spawn a2"]);
-  fleet.stop(null);
-  await fleet.finished;
-});
+processTest(
+  "a restart waits for the programs that must end, and its log line says so",
+  async (stage) => {
+    const [up, go] = [`${stage.directory}/up`, `${stage.directory}/go`];
+    const wait = `while [ ! -e ${go} ]; do sleep 0.02; done`;
+    const slow = `trap "${wait}; exit" TERM; : >${up}; ${wait}`;
+    const { fleet, said, reached } = fleetOf("rest_for_one", { a: [sleep], b: [slow, "a"] });
+    const texts: string[] = [];
+    fleet.subscribe((_, event) => void texts.push(...report(event)));
+    await eventually("b", () => existsSync(up));
+    killQuietly(fleet.supervisor("a").status.pid!);
+    await reached("exit a1");
+    await eventually("its report", () => texts.length > 0);
+    assertEquals(texts, ["instance 1 ended by SIGKILL; instance 2 waits for b"]);
+    writeFileSync(go, "");
+    await reached("spawn a2");
+    killQuietly(fleet.supervisor("a").status.pid!); // b is ending or waiting, so a need not wait
+    await reached("spawn a3");
+    assertEquals(said().slice(0, 5), ["spawn a1", "spawn b1", "exit a1", "exit b1", "spawn a2"]);
+    fleet.stop(null);
+    await fleet.finished;
+  },
+);
 
-processTest("where a parked spare takes over, nothing is said to be waited for", async (stage) => {
-  const healthy = `${stage.directory}/healthy`;
-  writeFileSync(healthy, "");
-  const check = { command: `test -e ${healthy}`, period: 20, failureThreshold: 1000 };
-  const shell = checkProgram({ command: "sh", args: ["-c", sleep], stdio: "ignore" });
-  const a = checkSuperviseOptions({ recoveryPolicy: "restart", check }, shell);
-  const spared = checkProgram(stage.program("supervisor/standby", { args: ["unix", "stays"] }));
-  const b = checkSuperviseOptions({
-    timeInterval: 5000,
-    recoveryPolicy: "restart",
-    standby: 1,
-  }, spared);
-  const fleet = new Fleet([
-    { name: "a", program: shell, options: a, after: [] },
-    { name: "b", program: spared, options: b, after: ["a"] },
-  ], "one_for_one");
-  const waits: unknown[] = [];
-  fleet.subscribe((name, event) => {
-    if (name === "b" && event.type === "recovery") waits.push(event.waitsFor);
-  });
-  await eventually("a spare", () => fleet.supervisor("b").status.spare?.state === "parked");
-  rmSync(healthy);
-  await eventually("a is not ready", () => !fleet.isReady("a"));
-  killQuietly(fleet.supervisor("b").status.pid!);
-  await eventually("the recovery", () => waits.length > 0);
-  fleet.stop(null);
-  await fleet.finished;
-  assertEquals(waits, [undefined]);
-});
+processTest(
+  "the log line of a recovery names no programs to wait for if a parked spare takes over",
+  async (stage) => {
+    const healthy = `${stage.directory}/healthy`;
+    writeFileSync(healthy, "");
+    const check = { command: `test -e ${healthy}`, period: 20, failureThreshold: 1000 };
+    const shell = checkProgram({ command: "sh", args: ["-c", sleep], stdio: "ignore" });
+    const a = checkSuperviseOptions({ recoveryPolicy: "restart", check }, shell);
+    const spared = checkProgram(stage.program("supervisor/standby", { args: ["unix", "stays"] }));
+    const b = checkSuperviseOptions({
+      timeInterval: 5000,
+      recoveryPolicy: "restart",
+      standby: 1,
+    }, spared);
+    const fleet = new Fleet([
+      { name: "a", program: shell, options: a, after: [] },
+      { name: "b", program: spared, options: b, after: ["a"] },
+    ], "one_for_one");
+    const waits: unknown[] = [];
+    fleet.subscribe((name, event) => {
+      if (name === "b" && event.type === "recovery") waits.push(event.waitsFor);
+    });
+    await eventually("a spare", () => fleet.supervisor("b").status.spare?.state === "parked");
+    rmSync(healthy);
+    await eventually("a is not ready", () => !fleet.isReady("a"));
+    killQuietly(fleet.supervisor("b").status.pid!);
+    await eventually("the recovery", () => waits.length > 0);
+    fleet.stop(null);
+    await fleet.finished;
+    assertEquals(waits, [undefined]);
+  },
+);
 
 processTest("a spare waits for the programs that come before its program", async (stage) => {
   const [healthy, checks] = [`${stage.directory}/healthy`, `${stage.directory}/checks`];
@@ -364,7 +373,7 @@ processTest("a spare waits for the programs that come before its program", async
   }
 });
 
-processTest("the last program that is stopped alone ends all", async () => {
+processTest("stopping the last running program ends the fleet", async () => {
   const { fleet, reached } = fleetOf("one_for_one", { a: [sleep], b: [sleep], c: ["exit 0"] });
   await reached("spawn b1");
   await reached("exit c1");
@@ -372,7 +381,7 @@ processTest("the last program that is stopped alone ends all", async () => {
   assertEquals(await fleet.finished, 0);
 });
 
-processTest("whoever hears that a program has done its work finds it ready", async () => {
+processTest("a listener for the event finish finds the program ready", async () => {
   const { fleet } = fleetOf("one_for_one", { a: [sleep], seed: ["exit 0"] });
   const ready = new Promise<boolean>((resolve) =>
     fleet.subscribe((name, event) => event.type === "finish" && resolve(fleet.isReady(name)))
@@ -382,7 +391,7 @@ processTest("whoever hears that a program has done its work finds it ready", asy
   assertEquals(await fleet.finished, 0);
 });
 
-test("dependencies that nothing can satisfy are refused by name", () => {
+test("circular and unknown dependencies are refused by name", () => {
   const message = (shells: Parameters<typeof fleetOf>[1]) =>
     (assertThrows(() => fleetOf("one_for_one", shells)) as SamError).message;
   assertEquals(

@@ -1,4 +1,4 @@
-// The guard's script with the shells and tools that it meets: dash and GNU, bash, BusyBox as on Alpine, and too little of them.
+// The guard's script with different shells and tools: dash and GNU, bash, BusyBox as on Alpine, and missing ones.
 import { assert, assertEquals } from "@std/assert";
 import {
   chmodSync,
@@ -17,14 +17,14 @@ const busybox = process.env["SAM_TEST_BUSYBOX"] ??
 
 const applets = ["sh", "grep", "sleep", "ls", "rm", "rmdir"];
 
-/** The path of a tool of this machine. */
+/** Returns the path of a tool on this machine. */
 function toolPath(name: string): string {
   return process.env["PATH"]!.split(":").map((each) => `${each}/${name}`).find((each) =>
     existsSync(each)
   )!;
 }
 
-/** A directory with tools, to be the first in PATH; the names are those of links, and where they lead. */
+/** Makes a directory of links to tools, to be the first in PATH. `links`: the names and their targets. */
 function tools(stage: Stage, links: Readonly<Record<string, string>>): string {
   const directory = `${stage.directory}/tools`;
   mkdirSync(directory);
@@ -32,7 +32,7 @@ function tools(stage: Stage, links: Readonly<Record<string, string>>): string {
   return directory;
 }
 
-/** A grep as most builds of BusyBox have it. */
+/** A grep without -z, as in most builds of BusyBox. */
 function grepWithoutZ(stage: Stage): string {
   const directory = tools(stage, {});
   const lines = [
@@ -77,7 +77,7 @@ function helpers(): number {
 }
 
 for (const { name, make, skip } of toolboxes) {
-  processTest(`the guard finds helpers and cleans up with ${name}`, async (stage) => {
+  processTest(`the guard finds child processes and cleans up with ${name}`, async (stage) => {
     const PATH = `${make(stage)}:${process.env["PATH"]}`;
     const server = stage.run("faults/program", {
       args: ["unix", "helpers", `${toolPath("setsid")} -f ${toolPath("sleep")} 603`],
@@ -99,7 +99,7 @@ for (const { name, make, skip } of toolboxes) {
   }, { skip: skip ?? false });
 }
 
-processTest("where helpers cannot be looked for, the server says so", async (stage) => {
+processTest("the server reports a guard that cannot search for child processes", async (stage) => {
   const names = ["sh", "sleep", "ls", "rm", "rmdir"];
   const PATH = tools(stage, Object.fromEntries(names.map((name) => [name, toolPath(name)])));
   const host = stage.run("supervisor/guard_host", { args: ["sleep", "60"], env: { PATH } });

@@ -1,4 +1,4 @@
-// The guard process of a server: one for all that is supervised in it, and none when that is over.
+// The guard process of a server: all its programs share one, and it ends with the last of them.
 import { assert, assertEquals, assertNotEquals } from "@std/assert";
 import { familyVariable, Guard } from "../../src/supervisor/instance/guard.ts";
 import type { Child, Command, Exit } from "../../src/runtime/runtime.ts";
@@ -10,20 +10,20 @@ import { eventually, processTest } from "../support/processes.ts";
 const wards = Array.from({ length: 9 }, (_, pid) => ({ pid, leads: true, family: `F${pid}` }));
 const ward = (pid: number) => wards[pid]!;
 
-/** Guards that are started when the test says so. */
+/** A runtime whose guards start when the test says so. */
 class Guards {
   readonly guard: Guard;
   readonly orders: string[][] = [];
   now = 0;
   readonly timers = new Set<{ readonly callback: () => void; readonly at: number }>();
-  /** Kills the guard that was started last. */
+  /** Kills the newest guard. */
   kill = () => {};
-  /** Whether a guard exits at once when it is told to, or by `exit()`. */
+  /** True if a guard exits at once when it is ordered to; else `exit()` ends it. */
   exits = true;
   exit = () => {};
-  /** Whether a guard acknowledges that it has looked for families. */
+  /** True if a guard acknowledges its orders to kill families. */
   acknowledges = true;
-  /** What happens within `spawn`, before it returns. */
+  /** Called within `spawn`, before that returns. */
   meanwhile = () => {};
   #release: (() => void)[] = [];
   #fail = false;
@@ -51,7 +51,7 @@ class Guards {
     });
   }
 
-  /** There is one, for these wards. */
+  /** Starts a guard with these wards. */
   async begin(...pids: number[]): Promise<void> {
     this.guard.enter();
     for (const pid of pids) void this.guard.add(ward(pid));
@@ -59,14 +59,14 @@ class Guards {
     await this.release();
   }
 
-  /** Those that were asked for are there, or with `fail` cannot be. */
+  /** Completes the pending starts; with `fail`, they fail. */
   async release(fail = false): Promise<void> {
     this.#fail = fail;
     for (const each of this.#release.splice(0)) each();
     await settled();
   }
 
-  /** So much later. */
+  /** Moves the clock. */
   async pass(ms: number): Promise<void> {
     this.now += ms;
     for (const timer of this.timers) {
@@ -77,7 +77,7 @@ class Guards {
     await settled();
   }
 
-  /** What each that lives has been told. */
+  /** The orders that each running guard has got. */
   get living(): string[][] {
     return this.orders.filter((lines) => !lines.includes("q"));
   }
@@ -93,7 +93,7 @@ class Guards {
     let exit!: (how: Exit) => void;
     const exited = new Promise<Exit>((resolve) => exit = resolve);
     this.kill = () => {
-      lines.push("q"); // it takes no more
+      lines.push("q"); // it takes no more orders
       exit({ code: null, signal: "SIGKILL" });
     };
     const write = (bytes: Uint8Array) => {
@@ -115,7 +115,7 @@ async function settled(): Promise<void> {
   for (let turns = 0; turns < 20; turns++) await null;
 }
 
-test("two that begin at once share one guard, also where the first runs into the second", async () => {
+test("two programs that begin at once share one guard, even if the second begins within the spawn of the first", async () => {
   const guards = new Guards();
   const { guard } = guards;
   guard.enter();
@@ -130,7 +130,7 @@ test("two that begin at once share one guard, also where the first runs into the
   assertEquals([guards.orders.length, guards.living.length], [1, 0]);
 });
 
-test("a guard that is being started when the last one leaves ends too, and stays for one that has come meanwhile", async () => {
+test("a guard that is starting when the last program leaves ends, too, unless another program has come meanwhile", async () => {
   for (const another of [false, true]) {
     const guards = new Guards();
     const { guard } = guards;
@@ -148,7 +148,7 @@ test("a guard that is being started when the last one leaves ends too, and stays
   }
 });
 
-test("who comes while the guard ends gets another", async () => {
+test("a program that begins while the guard ends gets a new guard", async () => {
   const guards = new Guards();
   const { guard } = guards;
   await guards.begin(1);
@@ -167,7 +167,7 @@ test("who comes while the guard ends gets another", async () => {
   assertEquals([guards.orders.length, guards.living.length], [2, 0]);
 });
 
-test("a guard that could not be started is tried again with the next instance, for all", async () => {
+test("a guard that could not start is started for all with the next instance", async () => {
   const guards = new Guards();
   const { guard } = guards;
   guard.enter();
@@ -183,7 +183,7 @@ test("a guard that could not be started is tried again with the next instance, f
   assertEquals(guards.living.length, 0);
 });
 
-test("a guard that was killed is replaced at once, but once a second, and learns what it has missed", async () => {
+test("a killed guard is replaced at once, at most once a second, and the new guard gets all wards and orders", async () => {
   const guards = new Guards();
   const { guard } = guards;
   await guards.begin(1, 2);
@@ -209,7 +209,7 @@ test("a guard that was killed is replaced at once, but once a second, and learns
   assertEquals([guards.timers.size, guards.living.length], [0, 0]);
 });
 
-test("a guard that was killed before it had looked for a family leaves that to the next one, also at the end", async () => {
+test("if a guard is killed before it has killed a family, the next guard does it, at the end of supervision, too", async () => {
   const guards = new Guards();
   const { guard } = guards;
   await guards.begin(1);
@@ -231,7 +231,7 @@ test("a guard that was killed before it had looked for a family leaves that to t
   assertEquals(guards.orders.at(-1), ["k F1", "q"]);
 });
 
-test("what a guard does as it ends is not left to the next one; what it was killed at is", async () => {
+test("an ending guard carries out its orders itself; if it is killed, the next guard does", async () => {
   for (const isKilled of [false, true]) {
     const guards = new Guards();
     guards.acknowledges = guards.exits = false;
@@ -248,7 +248,7 @@ test("what a guard does as it ends is not left to the next one; what it was kill
   }
 });
 
-test("families of instances that end soon after one another are looked for together", async () => {
+test("families of instances that end soon after one another are killed by one order", async () => {
   const guards = new Guards();
   const { guard } = guards;
   await guards.begin(1, 2, 3, 4);
@@ -269,7 +269,7 @@ test("families of instances that end soon after one another are looked for toget
   assertEquals(guards.timers.size, 0);
 });
 
-test("no two servers give the same name to a family, also where their random numbers are the same", () => {
+test("two servers never use the same name for a family, even with equal random numbers", () => {
   const { getRandomValues } = crypto;
   crypto.getRandomValues = (array) => array; // as with Deno's --seed
   try {
@@ -280,7 +280,7 @@ test("no two servers give the same name to a family, also where their random num
 });
 
 processTest(
-  "a server that is killed while it starts a program leaves nothing of it",
+  "a server that is killed while it starts a program leaves no process behind",
   async (stage) => {
     const server = stage.run("supervisor/guard_expected");
     await stage.line("started");
@@ -289,7 +289,7 @@ processTest(
   },
 );
 
-processTest("many that begin and end at once leave no guard behind", async (stage) => {
+processTest("many programs that begin and end at once leave no guard behind", async (stage) => {
   for (let round = 0; round < 4; round++) {
     const watched = ["true", "true", "sleep", "sleep"].map((command) =>
       stage.supervise({ command, args: ["60"] }, { recoveryPolicy: "quit" })

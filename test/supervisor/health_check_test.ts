@@ -1,4 +1,4 @@
-// Checks that the server makes: one that cannot be ended, which no real process can be made to be at will, and an early stop.
+// Health checks of the server: a check process that SIGKILL does not end, which needs a fake runtime, and an early stop.
 import { assert, assertEquals } from "@std/assert";
 import { supervise } from "../../mod.ts";
 import { Checker } from "../../src/supervisor/health_check.ts";
@@ -8,7 +8,7 @@ import type { Exit } from "../../src/runtime/runtime.ts";
 import { test } from "../support/harness.ts";
 import { eventually, processTest } from "../support/processes.ts";
 
-test("a check by command that cannot be killed has failed, and none is begun beside it", async () => {
+test("a check command that cannot be killed has failed, and no other check runs beside it", async () => {
   const ends: ((exit: Exit) => void)[] = [];
   let begun = 0;
   let stuck = false;
@@ -71,7 +71,7 @@ test("a check by command that cannot be killed has failed, and none is begun bes
 });
 
 processTest(
-  "supervision of a checked program that is stopped at any moment of its start leaves nothing",
+  "stopping a checked program at any moment of its start leaves no process behind",
   async () => {
     let started = 0;
     for (let moment = 0; started < 3; moment++) {
@@ -91,7 +91,7 @@ processTest(
       void supervisor.stop();
       void supervisor.stop(); // killed at once
       const { signal } = await supervisor.finished;
-      if (signal !== null) started++; // there was a process, which was killed
+      if (signal !== null) started++; // a process had started, and was killed
       for (let turn = 0; turn < 50; turn++) await null;
       assertEquals(watchers, 0, `stopped after ${moment} turns`);
     }

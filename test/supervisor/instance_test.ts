@@ -1,4 +1,4 @@
-// One process of a program, in memory: when its end is known, and what is said of it then.
+// One instance on a runtime in memory: the time at which its end is reported, and the evidence.
 import { assertEquals } from "@std/assert";
 import type { ServerInput } from "../../src/core/server/types.ts";
 import { encodeClient } from "../../src/core/wire.ts";
@@ -9,12 +9,12 @@ import { emptyRuntime } from "../support/empty_runtime.ts";
 import { test } from "../support/harness.ts";
 import { Clock } from "../support/timers.ts";
 
-/** All promises that can be resolved without a timer are. */
+/** Waits until all promises have resolved that need no timer. */
 async function settled(): Promise<void> {
   for (let n = 0; n < 50; n++) await null;
 }
 
-/** A process whose link and output are ended by hand. */
+/** A process whose link and output the test ends. */
 async function start() {
   const clock = new Clock();
   const inputs: ServerInput[] = [];
@@ -72,7 +72,7 @@ async function start() {
   return { clock, exit, endOutput, link, inputs, types };
 }
 
-test("instance: an exit is told at once, and concluded when the link and the output have ended", async () => {
+test("instance: an exit is reported at once, and concluded when the link and the output have ended", async () => {
   const { clock, exit, endOutput, link, inputs, types } = await start();
   link.frame(encodeClient({ type: "note", text: "item 7" }));
   exit({ code: 3, signal: null });
@@ -87,7 +87,7 @@ test("instance: an exit is told at once, and concluded when the link and the out
   assertEquals(clock.timers, []);
 });
 
-test("instance: a helper that holds the link and the output open delays the conclusion once", async () => {
+test("instance: a child process that holds the link and the output open delays the conclusion once", async () => {
   const { clock, exit, link, types } = await start();
   const began = clock.time;
   exit({ code: null, signal: "SIGKILL" });

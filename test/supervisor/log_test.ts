@@ -1,4 +1,4 @@
-// The option `log`: who is told what happens, by the server of a program and by supervise().
+// The option `log`: the log of a program's own server, and of supervise().
 import { assert, assertEquals, assertMatch } from "@std/assert";
 import { execFile, spawn } from "node:child_process";
 import { cpSync, existsSync, readFileSync, rmSync, writeFileSync } from "node:fs";
@@ -44,7 +44,7 @@ for (const log of ["default", "none", "json", "function", "throws", "rejects"]) 
   });
 }
 
-processTest("log: of supervise(), which says nothing where it is not asked", async () => {
+processTest("log: supervise() logs only if asked", async () => {
   const program = { command: "sh", args: ["-c", "exit 3"] };
   const told: SupervisorEvent[] = [];
   const lines: string[] = [];
@@ -78,7 +78,7 @@ processTest("log: of supervise(), which says nothing where it is not asked", asy
   }
 });
 
-processTest("a server whose log cannot be loaded says so, and goes on", async (stage) => {
+processTest("a server that cannot load its logger says so, and goes on", async (stage) => {
   const extension = import.meta.url.slice(import.meta.url.lastIndexOf("."));
   for (const part of ["src", "transports", `mod${extension}`]) {
     const from = fileURLToPath(new URL(`../../${part}`, import.meta.url));
@@ -103,7 +103,7 @@ processTest("a server whose log cannot be loaded says so, and goes on", async (s
   assertMatch(stderr, /^sam: cannot log the events of sh: .+$/m);
 });
 
-test("lines that nobody reads are bounded, and counted where they are missing", async () => {
+test("the buffer for unread lines is bounded, and a line counts the dropped ones", async () => {
   let take = () => {};
   let text = "";
   const runtime = {
@@ -116,8 +116,8 @@ test("lines that nobody reads are bounded, and counted where they are missing", 
   const lines = new Lines(runtime);
   const line = "x".repeat(999);
   for (let number = 0; number < 1000; number++) lines.write(line);
-  lines.write("short, and later than what is missing");
-  await eventually("all that was kept", () => {
+  lines.write("short, and after the dropped lines");
+  await eventually("the buffered lines", () => {
     take();
     return text.includes("dropped here");
   });
@@ -153,7 +153,7 @@ test("lines are written after a write that failed", async () => {
   assertEquals(written, ["two\n"]);
 });
 
-/** Runs a command whose standard error is full, and which nobody reads until `read()` is called. */
+/** Runs a command whose standard error is full, and is not read until `read()`. */
 function runUnread(stage: Stage, kind: "pipe" | "socket", words: readonly string[]) {
   const [pid, go, told] = ["pid", "go", "told"].map((name) => `${stage.directory}/${name}`) as [
     string,
@@ -175,7 +175,7 @@ function runUnread(stage: Stage, kind: "pipe" | "socket", words: readonly string
   return {
     /** Sends the command SIGTERM. */
     end: () => process.kill(Number(readFileSync(pid, "utf8")), "SIGTERM"),
-    /** Reads all, to its end. */
+    /** Reads standard error to its end. */
     async read(): Promise<string> {
       let text = "";
       writeFileSync(go, "");
@@ -184,7 +184,7 @@ function runUnread(stage: Stage, kind: "pipe" | "socket", words: readonly string
       if (kind === "pipe") text += readFileSync(told, "utf8");
       return text.replaceAll("\0", "");
     },
-    /** Ends what is left. */
+    /** Kills the remaining processes. */
     async [Symbol.asyncDispose]() {
       for (const pid of taggedProcesses()) killQuietly(pid);
       await closed;
@@ -194,7 +194,7 @@ function runUnread(stage: Stage, kind: "pipe" | "socket", words: readonly string
 
 for (const kind of ["pipe", "socket"] as const) {
   processTest(
-    `sam run goes on while nobody reads its standard error, a ${kind}, and tells it all later`,
+    `sam run goes on while its standard error, a ${kind}, is not read, and writes all lines later`,
     async (stage) => {
       const runs = `${stage.directory}/runs`;
       const program = 'trap "echo term >>$0; exit 0" TERM; echo run >>"$0"; ' +
@@ -214,7 +214,7 @@ for (const kind of ["pipe", "socket"] as const) {
 
   for (const server of ["register", "supervise"]) {
     processTest(
-      `a server made by ${server}() goes on while nobody reads its standard error, a ${kind}, and counts the lines that it dropped`,
+      `a server made by ${server}() goes on while its standard error, a ${kind}, is not read, and counts the dropped lines`,
       async (stage) => {
         await using unread = runUnread(
           stage,
@@ -232,7 +232,7 @@ for (const kind of ["pipe", "socket"] as const) {
         assert(at > 0, `${lines.length} lines`);
         const types = lines.slice(0, at).map((line) => JSON.parse(line).type);
         assertEquals(types.slice(0, 5), ["spawn", "register", "start", "stop", "start"]);
-        // What was told before the first instance ended; none is lost without a word.
+        // About 4,000 lines came before the first instance ended: each was written or counted.
         assert(at + missing[at]! > 4000, `${at} lines, and ${missing[at]} are missing`);
       },
     );

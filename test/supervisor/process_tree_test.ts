@@ -1,4 +1,4 @@
-// The processes of an instance on a machine in memory: what the signals of its end reach, and what cannot be ended.
+// The processes of an instance on a runtime in memory: the processes that its signals reach, and those that cannot be killed.
 import { assertEquals } from "@std/assert";
 import type { Problem } from "../../src/core/server/types.ts";
 import type { Signal } from "../../src/core/signals.ts";
@@ -48,7 +48,7 @@ function treeOf(parents: Map<number, number>, denies = false) {
   return { tree, sent, problems, unkillable };
 }
 
-test("process tree: a SIGKILL that is not permitted gives nobody up who was not to end", () => {
+test("process tree: a SIGKILL that is not permitted ends supervision only if the instance must end", () => {
   const { tree, problems, unkillable } = treeOf(new Map([[10, 1]]), true);
   tree.signal("SIGKILL");
   assertEquals([problems, unkillable.length], [["cannot send SIGKILL to process 10"], 0]);
@@ -57,7 +57,7 @@ test("process tree: a SIGKILL that is not permitted gives nobody up who was not 
   assertEquals([problems.length, unkillable.map(({ code }) => code)], [2, ["ACCESS"]]);
 });
 
-test("process tree: a program that registers after the SIGKILL is killed as well, and not waited for without end", () => {
+test("process tree: a program that registers after the SIGKILL is killed as well, and the wait for it ends", () => {
   const parents = new Map([[10, 1]]);
   const { tree, sent } = treeOf(parents);
   tree.ending = "SIGKILL";

@@ -1,4 +1,4 @@
-// The process that becomes a server runs its own program again: as it was started, and whatever the program did before.
+// The process that becomes a server runs its own program again as it was started, whatever the program did before.
 import { basename, dirname } from "node:path";
 import { assert, assertEquals } from "@std/assert";
 import { loopbackPorts } from "../../src/runtime/procfs.ts";
@@ -45,7 +45,7 @@ processTest("signal listeners from before register() do not run in the server", 
   assertEquals(await program.exited, { code: 5, signal: null });
   const heard = stage.lines("early listener").map((line) => line.pid);
   assert(heard.includes(pid));
-  // Deno does not tell which listeners there are, so they stay: a limit that the documentation names.
+  // Deno cannot list its listeners, so they stay: the documentation names this limit.
   if (currentRuntime !== "deno") assertEquals(heard, [pid]);
 });
 
@@ -94,7 +94,7 @@ processTest(
 );
 
 processTest(
-  "a restricted Deno program runs again with the permissions it has, and no more",
+  "a restricted Deno program runs again with exactly its permissions",
   async (stage) => {
     const program = stage.run("supervisor/self_restricted", {
       runtime: "deno",
@@ -131,7 +131,7 @@ processTest(
 );
 
 processTest(
-  "a signal that arrives twice at once is one; another one later kills",
+  "a signal that arrives twice at once counts once; another one later kills",
   async (stage) => {
     const server = stage.run("supervisor/self_stubborn");
     await stage.line("started");
@@ -145,7 +145,7 @@ processTest(
   },
 );
 
-/** Whether the server's inspector, and that of each of two instances, is at `port`. */
+/** For the server and each of two instances: true if its inspector listens at `port`. */
 async function inspectorsAt(port: number, stage: Stage, server: { readonly pid: number }) {
   const runtime = await loadRuntime();
   const portsOf = (pid: number) => [...loopbackPorts(runtime, pid)!];
@@ -158,21 +158,25 @@ async function inspectorsAt(port: number, stage: Stage, server: { readonly pid: 
 }
 
 processTest(
-  "with --inspect, the debugger is the program's, after a restart, too",
+  "with --inspect, the program has the inspector's port, after a restart, too",
   async (stage) => {
     const [port] = await freePorts(1);
     const inspect = `--inspect=127.0.0.1:${port}`;
     const runs = currentRuntime === "deno" ? ["run", "-A", "--no-config"] : [];
     const server = stage.run("faults/program", { flags: [...runs, inspect] });
-    // Bun cannot close it: the program has another port, which it prints.
+    // Bun cannot close its inspector: the program has another port, which it prints.
     const expected = currentRuntime === "bun" ? [true, false, false] : [false, true, true];
     assertEquals(await inspectorsAt(port!, stage, server), expected, server.stderr());
   },
 );
 
-processTest("with --inspect in NODE_OPTIONS, the debugger is the program's", async (stage) => {
-  const [port] = await freePorts(1);
-  const env = { NODE_OPTIONS: `--inspect=127.0.0.1:${port}` };
-  const server = stage.run("faults/program", { env });
-  assertEquals(await inspectorsAt(port!, stage, server), [false, true, true], server.stderr());
-}, { skip: !currentRuntime.startsWith("node") && "a variable of Node's" });
+processTest(
+  "with --inspect in NODE_OPTIONS, the program has the inspector's port",
+  async (stage) => {
+    const [port] = await freePorts(1);
+    const env = { NODE_OPTIONS: `--inspect=127.0.0.1:${port}` };
+    const server = stage.run("faults/program", { env });
+    assertEquals(await inspectorsAt(port!, stage, server), [false, true, true], server.stderr());
+  },
+  { skip: !currentRuntime.startsWith("node") && "a variable of Node's" },
+);

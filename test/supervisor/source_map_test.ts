@@ -1,4 +1,4 @@
-// The report of a hang names lines of the sources, where the program was compiled with source maps.
+// The report of a hang names lines of the sources if the program was compiled with source maps.
 import { spawnSync } from "node:child_process";
 import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
@@ -25,7 +25,7 @@ const inline = (text: string) =>
     btoa(String.fromCharCode(...new TextEncoder().encode(text)))
   }`;
 
-/** A machine with one file. */
+/** A runtime that can read one file. */
 const machine = (path: string, content: unknown) => ({
   readText: (asked: string) => asked === path ? JSON.stringify(content) : undefined,
 });
@@ -34,7 +34,7 @@ function find(mapUrl: string, files: Parameters<typeof findSources>[1] = none, l
   return findSources([{ script: { url, mapUrl }, line, column: 2 }], files)[0];
 }
 
-test("a place in what Deno made of TypeScript is found in the source", () => {
+test("a place in a script that Deno compiled from TypeScript is mapped to its source", () => {
   const script = { url: "file:///a/hang.ts", mapUrl: inline(JSON.stringify(map)) };
   const found = { url: "file:///a/hang.ts", line: 4, column: 2 };
   const places = [2, 9].map((column) => ({ script, line: 1, column }));
@@ -50,7 +50,7 @@ test("the sources of a map are relative to the map, or to the script that holds 
   assertEquals(find("my%20map", machine("/a/dist/my map", relative)), found);
 });
 
-test("in an index map the section counts that holds the place", () => {
+test("in an index map, the section that contains the place is used", () => {
   const second = { ...map, sources: ["second.ts"] };
   const sections = [
     { offset: { line: 2, column: 1 }, map },
@@ -67,7 +67,7 @@ test("in an index map the section counts that holds the place", () => {
   ]);
 });
 
-test("without a valid source map on this machine, the place in the script is what is known", () => {
+test("without a valid local source map, the place in the script is reported", () => {
   const texts = ["no JSON", "{}", "null", '{"mappings":"A"}', '{"sections":[{}]}'];
   const elsewhere = [
     "https://example.org/hang.js.map",
@@ -82,7 +82,7 @@ test("without a valid source map on this machine, the place in the script is wha
   }
 });
 
-test("a runtime reads files, up to a size, and nothing else", async () => {
+test("a runtime reads regular files only, and only up to a size limit", async () => {
   const runtime = await loadRuntime();
   const directory = mkdtempSync(join(tmpdir(), "read-"));
   const [file, pipe] = [`${directory}/file`, `${directory}/pipe`];
@@ -145,7 +145,7 @@ for (const [compiler, words] of builds) {
         cwd: stage.directory,
       });
       assertEquals(await built.exited, { code: 0, signal: null }, built.stderr());
-      // Bun gives no stack: there the server alone is on Bun.
+      // Bun gives no stack, so only the server runs on Bun there.
       const runtime = currentRuntime === "bun" ? "node24" : currentRuntime;
       const watched = stage.supervise({
         module: `${stage.directory}/dist/app.js`,
@@ -158,7 +158,7 @@ for (const [compiler, words] of builds) {
       }, { timeInterval: 1000, startupTimeout: 5000, recoveryPolicy: "restart" });
       for (let instance = 1;; instance++) {
         const { evidence: { stack, noStack } } = await watched.event("recovery", instance);
-        if (instance < 4 && noStack?.includes(" within ")) continue; // the machine is very busy
+        if (instance < 4 && noStack?.includes("(waited ")) continue; // the machine is very busy
         const place = `file://${stage.directory}/src/order.ts:${loopLine}:`;
         assert(stack?.includes(place), JSON.stringify({ stack, noStack }));
         return;

@@ -1,4 +1,4 @@
-// Why did it die? What a server knows, and says, about an instance that it has given up.
+// The evidence about a failed instance: its stack, its last note, its output, and the log lines about them.
 import { spawnSync } from "node:child_process";
 import { readFileSync } from "node:fs";
 import { assert, assertEquals, assertMatch } from "@std/assert";
@@ -26,14 +26,14 @@ const isNode = currentRuntime.startsWith("node");
 const restart = { recoveryPolicy: "restart" } as const;
 const program = "supervisor/hangs";
 
-/** What is known about the first instance, in the event and in the status. */
+/** Returns the evidence about the first instance, which must be the same in the event and in the status. */
 async function evidenceOf(watched: Watched) {
   const { reason, evidence } = await watched.event("recovery");
   assertEquals(watched.supervisor.status.lastRecovery?.evidence, evidence);
   return { reason, ...evidence };
 }
 
-/** The same of the first instance whose stack was not late, as it may be on a machine that is very busy. */
+/** Returns the evidence about the first instance whose stack came in time: on a busy machine it may be late. */
 async function evidenceInTime(watched: Watched) {
   for (let instance = 1;; instance++) {
     const { reason, evidence } = await watched.event("recovery", instance);
@@ -41,7 +41,7 @@ async function evidenceInTime(watched: Watched) {
   }
 }
 
-/** Whether a stack says that `blockedHere` was in its loop, which takes two lines where it is compiled. */
+/** True if a stack names a line of the loop in `blockedHere`, which has two lines in compiled code. */
 function isInLoop(stack: string, runtime: RuntimeName): boolean {
   const file = fixtureFor(runtime, program);
   const lines = readFileSync(file, "utf8").split("\n");
@@ -51,7 +51,7 @@ function isInLoop(stack: string, runtime: RuntimeName): boolean {
   return [from, to].some((line) => stack.includes(`at blockedHere (file://${file}:${line}:`));
 }
 
-/** Runs the program as this runtime starts it soonest. */
+/** Runs the program in the way in which this runtime starts it fastest. */
 function run(stage: Stage, options: SuperviseOptions, args: readonly string[]): Watched {
   return stage.supervise(
     { ...stage.program(program, { args }), module: quickFixture(program) },
@@ -69,7 +69,7 @@ function blocked(stage: Stage, runtime: RuntimeName): Watched {
 }
 
 processTest(
-  "the stack of a blocked loop names the function and the line, whatever runtime the server is on",
+  "the stack of a blocked loop names the function and the line, on any runtime of the server",
   async (stage) => {
     const own = isNode ? currentRuntime : "node24";
     const runs = ([own, "deno", "bun"] as const).map(async (runtime) => {
@@ -89,7 +89,7 @@ processTest(
 );
 
 processTest(
-  "a loop before start() is told, too; a command is not said to have no stack",
+  "a loop before start() has a stack, too; a command gets no noStack",
   async (stage) => {
     const options = { ...restart, timeInterval: 2000, startupTimeout: 2000 } as const;
     const flags = currentRuntime === "deno" ? ["-A", "--no-config", "--inspect=127.0.0.1:0"] : [];
@@ -112,7 +112,7 @@ processTest(
 );
 
 processTest(
-  "the end of a program at V8's heap limit says so, for certain where its standard error is read",
+  "an end at V8's heap limit is reported, for certain only if the server reads standard error",
   async (stage) => {
     const detailOf = async (runtime: RuntimeName, stdio: "tee" | "ignore") => {
       const limit = "--max-old-space-size=32";
@@ -141,7 +141,7 @@ processTest(
 );
 
 processTest(
-  "another end by the same signal is not taken for one at the heap limit",
+  "another end by the same signal is not reported as one at the heap limit",
   async (stage) => {
     const [node, deno] = [isNode ? currentRuntime : "node24", "deno"] as const;
     const ends = [
@@ -164,7 +164,7 @@ const noStacks: readonly (readonly [how: string, options: object, why: RegExp | 
   ["native", {}, /did not|native code/],
   ["blocked, listening", {}, /has a SIGUSR1 handler/],
 ];
-/** A pipe that a read waits at until somebody writes to it. */
+/** A named pipe: reading it blocks until something is written. */
 async function fifoIn(stage: Stage): Promise<string> {
   const fifo = `${stage.directory}/pipe`;
   await stage.supervise({ command: "mkfifo", args: [fifo] }, { recoveryPolicy: "quit" }).finished();
@@ -174,7 +174,7 @@ async function fifoIn(stage: Stage): Promise<string> {
 for (const [how, options, why] of noStacks) {
   const what = how + (why ? "" : Object.keys(options));
   processTest(
-    `where no stack can be had, it says why, and the end does not wait: ${what}`,
+    `without a stack, the evidence has the reason, and the end is not delayed: ${what}`,
     async (stage) => {
       const fifo = await fifoIn(stage);
       const watched = run(stage, { ...restart, timeInterval: 300, ...options }, [how, fifo]);
@@ -188,7 +188,7 @@ for (const [how, options, why] of noStacks) {
 }
 
 processTest(
-  "SIGKILL without a warning waits for the stack too; a short time interval may be too short for it",
+  "SIGKILL without a warning waits for the stack, too, but no longer than a short time interval",
   async (stage) => {
     const options = { ...restart, warnSignal: "SIGKILL" } as const;
     const [killed, short] = await Promise.all([
@@ -202,14 +202,14 @@ processTest(
   },
 );
 
-processTest("an unhealthy answer comes with the stack of its error", async (stage) => {
+processTest("the evidence of a failed health check has the stack of its error", async (stage) => {
   const watched = run(stage, { ...restart, timeInterval: 1000 }, ["failing check"]);
   const { reason, detail } = await evidenceOf(watched);
   assertEquals(reason, "unhealthy");
   assertMatch(detail, /^the health check failed: Error: no disk\n.*failingCheck/s);
 });
 
-processTest("the report of a program that serves itself is on standard error", async (stage) => {
+processTest("a program that is its own server has its log on standard error", async (stage) => {
   const flags = currentRuntime === "deno"
     ? ["run", "-A", "--no-config", "--inspect=127.0.0.1:0"]
     : [];
@@ -221,7 +221,7 @@ processTest("the report of a program that serves itself is on standard error", a
   server.kill("SIGTERM");
   await server.exited;
   const told = server.stderr();
-  // The inspector that the server opens does not announce itself; that of Deno is the user's own.
+  // The inspector that the server opens prints nothing. On Deno, the user's own inspector does.
   assertEquals(/Debugger listening/.test(told), currentRuntime === "deno", told);
   assertMatch(
     told,
@@ -256,7 +256,7 @@ for (const transport of transports) {
 }
 
 processTest(
-  "observe: a hang is reported, no stack is taken, and nobody is warned or killed",
+  "observe: a hang is reported, no stack is taken, and no process gets a signal",
   async (stage) => {
     const watched = run(stage, { ...restart, timeInterval: 1000, observe: true }, ["pauses"]);
     const { reason, evidence } = await watched.event("observed");
@@ -280,20 +280,20 @@ processTest(
 );
 
 processTest(
-  "an inspector that was opened for the stack is closed when the event loop turns again",
+  "an inspector that was opened for a stack is closed when the event loop turns again",
   async (stage) => {
     const watched = run(stage, { ...restart, timeInterval: 2500 }, ["turns again"]);
     const { reason, evidence } = await watched.event("recovery");
     assertEquals(reason, "timeout");
     if (evidence.stack) assertMatch(evidence.stack, /at block /);
-    // On a machine that is very busy, the stack or the program may come too late.
+    // On a busy machine, the stack or the program may be too late.
     if (evidence.noStack?.includes("(waited ") || evidence.signal === "SIGKILL") return;
     assertEquals(stage.lines("inspector").map(({ url }) => url), [null]);
   },
 );
 
 processTest(
-  "the last lines of the output are evidence, and all of it is passed on",
+  "the last lines of the output are evidence, and all output is passed on",
   async (stage) => {
     const script = 'for n in $(seq 60); do echo "line $n"; done; printf "last words" >&2; exit 7';
     const server = stage.run("supervisor/tee", { args: [script] });
@@ -306,7 +306,7 @@ processTest(
 );
 
 processTest(
-  "a reader that comes back more than a second after the end gets all of the output",
+  "a reader that pauses for more than a second at the end still gets all output",
   async (stage) => {
     const [got, ended] = [`${stage.directory}/got`, `${stage.directory}/ended`];
     const program = `head -c 138000 /dev/zero; : >${ended}`;
@@ -318,7 +318,7 @@ processTest(
 );
 
 processTest(
-  "what is held of the output is bounded, and one stream alone can be held",
+  "the kept output is bounded, and one stream alone can be teed",
   async (stage) => {
     const script = "head -c 3000000 /dev/zero | tr '\\0' x >&2; echo out; exit 3";
     const server = stage.run("supervisor/tee", { args: [script, "error"] });
@@ -329,7 +329,7 @@ processTest(
   },
 );
 
-test("the stack of a process that has ended: the reason is its end, and no permission", async () => {
+test("noStack of a process that has ended names its end, and not a permission", async () => {
   const { pid } = spawnSync("true");
   const target = { pid, access: "signal 0", words: [] };
   const { found } = takeStack(await loadRuntime(), target, 10_000);

@@ -1,4 +1,4 @@
-// The standby on real processes: it takes over, its own death harms nobody, and no end leaves it behind.
+// The spare on real processes: it takes over, its own end disturbs no process, and no end of supervision leaves it behind.
 import { assert, assertEquals, assertNotEquals } from "@std/assert";
 import type { Endpoint, Link, LinkSink, Transport } from "../../mod.ts";
 import { unix } from "../../transports/unix.ts";
@@ -14,7 +14,7 @@ const options = {
 
 for (const transport of transports) {
   processTest(
-    `standby, ${transport}: the parked process is the next instance, and has the data`,
+    `standby, ${transport}: the parked spare becomes the next instance, and has the data`,
     async (stage) => {
       const watched = stage.supervise("supervisor/standby", { ...options, transport }, {
         args: [transport, "ends"],
@@ -37,11 +37,11 @@ for (const transport of transports) {
   );
 
   processTest(
-    `standby, ${transport}: a program that is its own server has one, and takes it along`,
+    `standby, ${transport}: a program that is its own server has a spare, which ends with it`,
     async (stage) => {
       const server = stage.run("supervisor/standby", { args: [transport, "stays"] });
       await stage.line("started");
-      await stage.line("born", 3); // the server, the active process, the spare
+      await stage.line("born", 3); // the server, the instance, the spare
       server.kill("SIGTERM");
       assertEquals((await server.exited).code, 143);
       await eventually("the end of all processes", () => taggedProcesses().length === 0);
@@ -50,7 +50,7 @@ for (const transport of transports) {
 }
 
 processTest(
-  "standby: killed, it is replaced, and the active process has not noticed",
+  "standby: a killed spare is replaced, and the instance goes on",
   async (stage) => {
     const watched = stage.supervise("supervisor/standby", options, { args: ["unix", "stays"] });
     const { pid } = await stage.line("started");
@@ -80,7 +80,7 @@ processTest("standby: a command is ready again when its spare is promoted", asyn
   assertEquals(isReady(), true);
 });
 
-processTest("standby: restart() ends the spare too, and starts afresh", async (stage) => {
+processTest("standby: restart() ends the spare, too, and starts a new process", async (stage) => {
   const watched = stage.supervise("supervisor/standby", options, { args: ["unix", "stays"] });
   await stage.line("started");
   const spare = await eventually("a spare", () => {
@@ -103,9 +103,9 @@ processTest("standby: when the server is killed, the spare ends as well", async 
 });
 
 processTest(
-  "standby: what is heard of the last link does not count for the next instance",
+  "standby: a message on the last instance's link does not count for the next instance",
   async (stage) => {
-    // A link that somebody else holds open: its end comes only when the server closes it, after the judgement.
+    // Another process holds this link open, so it ends only when the server closes it, after the end was judged.
     const transport: Transport = {
       ...unix,
       open: async (runtime) => {
@@ -117,7 +117,7 @@ processTest(
     };
     const watched = stage.supervise(
       "supervisor/standby",
-      { ...options, transport, warnSignal: "SIGWINCH" }, // which does nothing: only the link tells
+      { ...options, transport, warnSignal: "SIGWINCH" }, // ignored by default: the process learns of the warning by its link
       { args: ["unix", "obeys"] },
     );
     await stage.line("started");

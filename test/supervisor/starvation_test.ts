@@ -1,15 +1,15 @@
-// Who is silent because it cannot run, by what /proc says of its threads.
+// Processes that send no heartbeat because they get no CPU time, by the state of their threads in /proc.
 import { assertEquals } from "@std/assert";
 import { Starvation } from "../../src/supervisor/instance/starvation.ts";
 import { emptyRuntime } from "../support/empty_runtime.ts";
 import { test } from "../support/harness.ts";
 
 const T = 400;
-/** Whoever waits is looked at again so much later. */
+/** Milliseconds until a starved process is examined again. */
 const soon = T / 16;
 const [pid, helper, other] = [7, 8, 9];
 
-/** Process 7 and its threads: the state, the milliseconds that it has run and has waited, the pages it has waited for. */
+/** Process 7 and its threads: state, milliseconds of running and of waiting to run, page faults. */
 type Threads = Record<
   number,
   readonly [state: "R" | "S" | "D" | "T", ranMs: number, waitedMs: number, faults?: number]
@@ -18,7 +18,7 @@ type Threads = Record<
 class Scene {
   now = 1000;
   threads: Threads;
-  /** Where the main thread waits when it sleeps. */
+  /** The kernel function in which the main thread sleeps. */
   waitsIn = "futex_do_wait";
   readonly starvation: Starvation;
 
@@ -47,7 +47,7 @@ class Scene {
       : `${ranMs * 1e6} ${waitedMs * 1e6} 12\n`;
   }
 
-  /** So much later, at the deadline, things are like this: what more is it given? */
+  /** Moves the clock to the deadline and sets the threads; returns the extra time. */
   after(ms: number, threads: Threads): number {
     this.now += ms;
     this.threads = threads;
@@ -57,13 +57,13 @@ class Scene {
   }
 }
 
-test("starvation: who is ready to run and does not run is excused as long as that lasts", () => {
+test("starvation: a process that is ready to run and gets no CPU time gets more time as long as that lasts", () => {
   const scene = new Scene({ [pid]: ["S", 50, 0] });
   assertEquals(scene.after(100, { [pid]: ["R", 50, 0] }), soon);
   for (let n = 0; n < 1000; n++) assertEquals(scene.after(soon, { [pid]: ["R", 51, 0] }), soon);
 });
 
-test("starvation: who has had a quarter of a processor is judged", () => {
+test("starvation: a process that used a quarter of a core gets no more time", () => {
   const after = (ms: number, ranMs: number) =>
     new Scene({ [pid]: ["R", 50, 0] }).after(ms, { [pid]: ["R", 50 + ranMs, 0] });
   assertEquals([after(100, 25), after(100, 25.1), after(100, 100)], [soon, 0, 0]);
@@ -71,14 +71,14 @@ test("starvation: who has had a quarter of a processor is judged", () => {
   assertEquals([after(9000, 100), after(9000, 100.1)], [soon, 0], "as much as was left: no more");
 });
 
-test("starvation: who sleeps or is stopped, and has not waited, is judged", () => {
+test("starvation: a process that sleeps or is stopped, and did not wait for CPU time, gets no more time", () => {
   for (const state of ["S", "T"] as const) {
     const scene = new Scene({ [pid]: ["S", 50, 40], [helper]: ["S", 10, 10] });
     assertEquals(scene.after(100, { [pid]: [state, 50, 40], [helper]: ["S", 11, 11] }), 0);
   }
 });
 
-test("starvation: who has waited, and sleeps again, gets that back, once and within limits", () => {
+test("starvation: a process that waited for CPU time and sleeps now gets its wait back, once and within limits", () => {
   const after = (waitedMs: number) =>
     new Scene({ [pid]: ["S", 50, 40] }).after(100, { [pid]: ["S", 60, 40 + waitedMs] });
   assertEquals([after(24), after(30), after(900)], [0, 30, T]);
@@ -88,7 +88,7 @@ test("starvation: who has waited, and sleeps again, gets that back, once and wit
   assertEquals(scene.after(120, { [pid]: ["S", 52, 300] }), 0, "it had its chance");
 });
 
-test("starvation: who sleeps while another thread of it is not run is excused as long as that lasts", () => {
+test("starvation: a process that sleeps while another thread of it gets no CPU time gets more time as long as that lasts", () => {
   const scene = new Scene({ [pid]: ["S", 50, 0], [helper]: ["R", 10, 0] });
   for (let n = 0; n < 100; n++) {
     assertEquals(scene.after(soon, { [pid]: ["S", 50, 0], [helper]: ["R", 10, 0] }), soon);
@@ -98,7 +98,7 @@ test("starvation: who sleeps while another thread of it is not run is excused as
   assertEquals(scene.after(T, { [pid]: ["S", 51, 0], [helper]: ["R", 11, 2500] }), 0);
 });
 
-test("starvation: who sleeps, but not for another thread, is not excused by that", () => {
+test("starvation: other threads earn no time for a main thread that does not wait for them", () => {
   const scene = new Scene({ [pid]: ["S", 50, 0], [helper]: ["R", 10, 0] });
   scene.waitsIn = "do_epoll_wait";
   assertEquals(scene.after(100, { [pid]: ["S", 50, 0], [helper]: ["R", 10, 0] }), 0);
@@ -109,19 +109,19 @@ test("starvation: who sleeps, but not for another thread, is not excused by that
   assertEquals(served, 120, "it had waited for one");
 });
 
-test("starvation: threads that are run excuse nobody who sleeps", () => {
+test("starvation: threads that get CPU time earn no time for a process that sleeps", () => {
   const scene = new Scene({ [pid]: ["S", 50, 0], [helper]: ["R", 10, 0], [other]: ["S", 5, 0] });
   const busy: Threads = { [pid]: ["S", 50, 0], [helper]: ["R", 36, 60], [other]: ["R", 5, 0] };
   assertEquals(scene.after(100, busy), 0);
 });
 
-test("starvation: of the waits of several threads the longest counts, not their sum", () => {
+test("starvation: the longest wait of several threads counts, not their sum", () => {
   const scene = new Scene({ [pid]: ["S", 50, 0], [helper]: ["S", 10, 0], [other]: ["S", 5, 0] });
   const waited: Threads = { [pid]: ["S", 51, 50], [helper]: ["S", 11, 70], [other]: ["S", 6, 60] };
   assertEquals(scene.after(100, waited), 70);
 });
 
-test("starvation: a thread that ends takes nothing with it, one that begins brings all it has had", () => {
+test("starvation: a thread that ends does not count, and one that begins counts with all its times", () => {
   const scene = new Scene({
     [pid]: ["S", 50, 0],
     [helper]: ["R", 10, 0],
@@ -134,10 +134,10 @@ test("starvation: a thread that ends takes nothing with it, one that begins brin
   assertEquals(idle.after(100, { [pid]: ["S", 50, 0], [helper]: ["R", 3, 0] }), soon);
 });
 
-/** So much a process that waits for the disk is given in all. */
+/** The most time that waiting for the disk earns. */
 const diskMs = 5000;
 
-test("starvation: who waits for the disk is excused, for five seconds in all", () => {
+test("starvation: a process that waits for the disk gets more time, five seconds at most", () => {
   const scene = new Scene({ [pid]: ["S", 50, 0] });
   for (let given = 0; given < diskMs; given += soon) {
     assertEquals(scene.after(soon, { [pid]: ["D", 51, 0] }), soon, `after ${given} ms`);
@@ -149,11 +149,11 @@ test("starvation: who waits for the disk is excused, for five seconds in all", (
   assertEquals(
     scene.after(100, { [pid]: ["D", 51, 0] }),
     soon,
-    "in doubt again, after a sign of life",
+    "in doubt again, after a heartbeat",
   );
 });
 
-test("starvation: with a long time interval it is five seconds, too", () => {
+test("starvation: with a long time interval, the disk earns five seconds, too", () => {
   const long = 64_000;
   const scene = new Scene({ [pid]: ["S", 50, 0] }, long);
   const waiting: Threads = { [pid]: ["D", 50, 0] };
@@ -161,13 +161,13 @@ test("starvation: with a long time interval it is five seconds, too", () => {
   assertEquals(given, [long / 16, 1000, 0]);
 });
 
-test("starvation: who waits for the disk, and has had a quarter of a processor, is judged", () => {
+test("starvation: a process that waits for the disk, and used a quarter of a core, gets no more time", () => {
   const after = (ranMs: number) =>
     new Scene({ [pid]: ["R", 50, 0] }).after(100, { [pid]: ["D", 50 + ranMs, 0] });
   assertEquals([after(25), after(25.1)], [soon, 0]);
 });
 
-test("starvation: who sleeps while another thread of it waits for pages is excused, for five seconds in all", () => {
+test("starvation: a process that sleeps while another thread of it waits for pages gets five seconds at most", () => {
   const scene = new Scene({ [pid]: ["S", 50, 0], [helper]: ["S", 10, 0, 3] });
   for (let given = 0; given < diskMs; given += soon) {
     assertEquals(scene.after(soon, { [pid]: ["S", 50, 0], [helper]: ["D", 10, 0, 4] }), soon);
@@ -175,7 +175,7 @@ test("starvation: who sleeps while another thread of it waits for pages is excus
   assertEquals(scene.after(soon, { [pid]: ["S", 50, 0], [helper]: ["D", 10, 0, 5] }), 0);
 });
 
-test("starvation: a thread that reads or writes files excuses nobody who sleeps", () => {
+test("starvation: a thread that reads or writes files earns no time for a process that sleeps", () => {
   const start: Threads = { [pid]: ["S", 50, 0], [helper]: ["D", 10, 0, 3] };
   assertEquals(new Scene(start).after(100, { ...start, [other]: ["D", 1, 0, 0] }), 0);
   const paging: Threads = { ...start, [helper]: ["D", 10, 0, 4] };
@@ -187,7 +187,7 @@ test("starvation: a thread that reads or writes files excuses nobody who sleeps"
   assertEquals(ready, soon, "nor does it hide one that waits to be run");
 });
 
-test("starvation: a look that began late, because the server got no CPU time, is made as long as it should be", () => {
+test("starvation: if the server got no CPU time and began to watch late, the process gets that time", () => {
   const look = (lateMs: number) => {
     const scene = new Scene({ [pid]: ["S", 50, 40] });
     scene.starvation.watch(pid, scene.now + T / 4 - lateMs);
@@ -204,7 +204,7 @@ test("starvation: a look that began late, because the server got no CPU time, is
   assertEquals(look(soon - 1).after(T / 4, { [pid]: ["S", 50, 40] }), 0);
 });
 
-test("starvation: busy is who has run, or waited for a processor, all the time since its last sign of life", () => {
+test("starvation: a process is busy if it ran, or waited for CPU time, ever since its last heartbeat", () => {
   const isBusy = (state: "R" | "S" | "D", ranMs: number, waitedMs: number, sinceMs = 100) => {
     const scene = new Scene({ [pid]: ["S", 50, 40] });
     scene.now += sinceMs;
@@ -223,7 +223,7 @@ test("starvation: busy is who has run, or waited for a processor, all the time s
   assertEquals(scene.starvation.isBusySince(1000), false);
 });
 
-test("starvation: another process, another deadline, and what is not known excuse nobody", () => {
+test("starvation: another process, another deadline and an unreadable /proc earn no time", () => {
   const starving: Threads = { [pid]: ["R", 50, 0] };
   const { starvation } = new Scene(starving);
   const { deadline } = starvation;

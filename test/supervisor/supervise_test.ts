@@ -1,4 +1,4 @@
-// What supervise() runs: commands, modules, wrappers; with which arguments, environment, directory and streams.
+// supervise() runs commands, modules and wrappers, with their arguments, environment, directory and streams.
 import { assertEquals, assertNotEquals } from "@std/assert";
 import { existsSync, mkdirSync, readFileSync, realpathSync, writeFileSync } from "node:fs";
 import { basename, join } from "node:path";
@@ -8,14 +8,14 @@ import { eventually, processTest, type Stage } from "../support/processes.ts";
 import { currentRuntime, fixture, runtimePath } from "../support/runtimes.ts";
 
 const quit = { recoveryPolicy: "quit" } as const;
-/** Kept from starting again within the time of a test. */
+/** Delays so long that nothing restarts during a test. */
 const patient: SuperviseOptions = {
   timeInterval: 20_000,
   recoveryPolicy: "restart",
   restart: { initialDelay: 600_000, maxDelay: 600_000 },
 };
 
-/** A shell script; its output, to be written to "$0", is what `read` gives. */
+/** A shell script that writes its output to "$0", where `read` finds it. */
 function script(stage: Stage, text: string): { command: string; args: string[]; read(): string } {
   const output = join(stage.directory, "output");
   return {
@@ -25,29 +25,32 @@ function script(stage: Stage, text: string): { command: string; args: string[]; 
   };
 }
 
-processTest("a command counts as started: its end is a recovery, by the policy", async (stage) => {
-  for (const [text, code, signal] of [["exit 0", 0, null], ["exit 5", 5, null]] as const) {
-    const { command, args } = script(stage, text);
+processTest(
+  "a command counts as started: its end is a recovery, as the policy says",
+  async (stage) => {
+    for (const [text, code, signal] of [["exit 0", 0, null], ["exit 5", 5, null]] as const) {
+      const { command, args } = script(stage, text);
+      const watched = stage.supervise({ command, args }, quit);
+      assertEquals(await watched.finished(), { code, signal, reason: "quit" });
+      assertEquals(watched.all("recovery").map(({ reason, delay }) => [reason, delay]), [
+        ["exit", null],
+      ]);
+    }
+    const { command, args } = script(stage, "kill -SEGV $$");
     const watched = stage.supervise({ command, args }, quit);
-    assertEquals(await watched.finished(), { code, signal, reason: "quit" });
-    assertEquals(watched.all("recovery").map(({ reason, delay }) => [reason, delay]), [
-      ["exit", null],
-    ]);
-  }
-  const { command, args } = script(stage, "kill -SEGV $$");
-  const watched = stage.supervise({ command, args }, quit);
-  assertEquals(await watched.finished(), { code: 139, signal: "SIGSEGV", reason: "quit" });
-  assertEquals(watched.all("recovery").map(({ reason }) => reason), ["signal"]);
+    assertEquals(await watched.finished(), { code: 139, signal: "SIGSEGV", reason: "quit" });
+    assertEquals(watched.all("recovery").map(({ reason }) => reason), ["signal"]);
 
-  const again = stage.supervise({ command: "true" }, {
-    recoveryPolicy: "restart",
-    restart: { maxDelay: 0 },
-  });
-  await again.event("spawn", 3);
-});
+    const again = stage.supervise({ command: "true" }, {
+      recoveryPolicy: "restart",
+      restart: { maxDelay: 0 },
+    });
+    await again.event("spawn", 3);
+  },
+);
 
 processTest(
-  "a command that never registers has no time limit, whatever timeInterval",
+  "a command that never registers has no time limit, with any timeInterval",
   async (stage) => {
     const watched = stage.supervise({ command: "sleep", args: ["1"] }, {
       timeInterval: 100,
@@ -94,17 +97,20 @@ processTest("arguments and working directory reach a module unchanged", async (s
   assertEquals([more, cwd], [odd, realpathSync(stage.directory)]);
 });
 
-processTest("env wins over ours, and does not change ours", async (stage) => {
-  const { command, args, read } = script(stage, 'echo "$HOME" > "$0"');
-  const home = process.env["HOME"];
-  const watched = stage.supervise({ command, args, env: { HOME: "/elsewhere" } }, quit);
-  assertEquals((await watched.finished()).code, 0);
-  assertEquals(read(), "/elsewhere\n");
-  assertEquals(process.env["HOME"], home);
-});
+processTest(
+  "the option env overrides the server's environment, and does not change it",
+  async (stage) => {
+    const { command, args, read } = script(stage, 'echo "$HOME" > "$0"');
+    const home = process.env["HOME"];
+    const watched = stage.supervise({ command, args, env: { HOME: "/elsewhere" } }, quit);
+    assertEquals((await watched.finished()).code, 0);
+    assertEquals(read(), "/elsewhere\n");
+    assertEquals(process.env["HOME"], home);
+  },
+);
 
 processTest(
-  "a module is found relative to cwd, by a file: URL, and with odd names",
+  "a module is found relative to cwd, by a file: URL, and with unusual names",
   async (stage) => {
     const directory = join(realpathSync(stage.directory), "a b%20ü");
     mkdirSync(directory);
@@ -139,7 +145,7 @@ processTest("a module whose name begins with a dash is a module, not a flag", as
   assertEquals((await watched.finished()).code, 5);
 });
 
-processTest("a runtime by its name is looked up on PATH, by its path not at all", async (stage) => {
+processTest("a runtime is looked up on PATH by its name, and not by its path", async (stage) => {
   const name = currentRuntime === "deno" || currentRuntime === "bun" ? currentRuntime : "node";
   const module = fixture("api/instance");
   const { env } = stage.program("api/instance");
@@ -167,7 +173,7 @@ const streams = [0, 1, 2].map((each) => `echo "$(readlink /proc/$$/fd/${each})" 
   " ",
 );
 
-processTest("stdio: ignored, inherited, or each for itself", async (stage) => {
+processTest("stdio: ignored, inherited, or set for each stream", async (stage) => {
   const links = async (stdio: ProgramOptions["stdio"]) => {
     const { command, args, read } = script(stage, `rm -f "$0"; ${streams}`);
     const watched = stage.supervise({ command, args, ...(stdio && { stdio }) }, quit);
@@ -188,11 +194,11 @@ processTest("stdio: ignored, inherited, or each for itself", async (stage) => {
   ]);
 });
 
-// A program below a wrapper: the shell stays, the program registers.
+// A program below a wrapper: the shell goes on, and the program registers.
 
 const deno = currentRuntime === "deno" ? "run -A --no-config" : "";
 
-/** `sh` around a program of test/fixtures; `trap` is what the shell does on SIGTERM. */
+/** `sh` around a program of test/fixtures. `trap`: the shell's handler for SIGTERM. */
 function wrapped(stage: Stage, mode: string, trap = "") {
   const run = `"${runtimePath(currentRuntime)}" ${deno} "${fixture("api/instance")}" ${mode}`;
   return {
@@ -211,7 +217,7 @@ function isAlive(pid: number): boolean {
 }
 
 processTest(
-  "below a wrapper: registered by its own pid, warned and killed with it",
+  "below a wrapper: the program registers with its own pid, and is warned and killed together with the wrapper",
   async (stage) => {
     const watched = stage.supervise(wrapped(stage, "stubborn", "trap : TERM;"), {
       ...patient,
@@ -237,7 +243,7 @@ processTest("below a wrapper: a warned program may end by itself", async (stage)
 });
 
 processTest(
-  "below a wrapper: a program that ends takes the wrapper with it, and both come again",
+  "below a wrapper: a program that ends also ends the wrapper, and both start again",
   async (stage) => {
     const watched = stage.supervise(wrapped(stage, "crash"), {
       recoveryPolicy: "restart",
@@ -249,7 +255,7 @@ processTest(
 );
 
 processTest(
-  "below a wrapper that is killed, the program does not live on beside the next",
+  "below a killed wrapper, the program ends before the next instance starts",
   async (stage) => {
     const watched = stage.supervise(wrapped(stage, "stubborn"), {
       timeInterval: 1000,

@@ -1,4 +1,4 @@
-// What a server tells systemd: in virtual time what it says when; then by real datagrams, which only its own process sends.
+// The notifications to systemd: their contents and times in virtual time, then real datagrams, which only the server sends.
 import { assert, assertEquals, assertMatch } from "@std/assert";
 import { spawnSync } from "node:child_process";
 import { readFileSync } from "node:fs";
@@ -45,7 +45,7 @@ function notifierOn(clock: Clock, watchdogMs?: number) {
   return { notifier, sent, happens };
 }
 
-test("systemd is told what changes, and how long what has begun may take", async () => {
+test("systemd gets each change, and the time limit of what has begun", async () => {
   const { notifier, happens, sent } = notifierOn(new Clock());
   assertEquals(happens({ type: "spawn" }, { state: "launched" }), [
     "EXTEND_TIMEOUT_USEC=65000000",
@@ -74,7 +74,7 @@ test("systemd is told what changes, and how long what has begun may take", async
   await notifier.close();
 });
 
-test("systemd gets a sign of life three times in its interval, while the drivers are woken", async () => {
+test("systemd gets three keep-alives in its interval while the drivers are woken", async () => {
   const clock = new Clock();
   const timer = wakeTimerOf(clock.runtime);
   const driver = { due: 1300, wake: () => void (driver.due += 300) };
@@ -83,7 +83,7 @@ test("systemd gets a sign of life three times in its interval, while the drivers
   const { notifier, sent } = notifierOn(clock, 3000);
   clock.pass(5500);
   assertEquals(sent.splice(0).flat(), Array(5).fill("WATCHDOG=1"));
-  driver.wake = () => {}; // it does not meet its deadlines any more
+  driver.wake = () => {}; // it no longer meets its deadlines
   clock.pass(15_000, 5);
   assert(sent.splice(0).length <= 2, "a server that does not supervise is not alive");
   driver.wake = () => void (driver.due = clock.time + 300);
@@ -95,7 +95,7 @@ test("systemd gets a sign of life three times in its interval, while the drivers
 });
 
 commandTest(
-  "sam run is ready when its programs are, lives, and says that it ends",
+  "sam run notifies systemd when its programs are ready, that it is alive, and when it stops",
   async (sam, stage) => {
     const path = `${stage.directory}/notify`;
     await using receiver = await listening(path);
@@ -124,7 +124,7 @@ commandTest(
   { skip: noReceiver },
 );
 
-processTest("a program that is its own server: systemd hears of the server only", async (stage) => {
+processTest("a program that is its own server: only the server notifies systemd", async (stage) => {
   const path = `${stage.directory}/notify`;
   await using receiver = await listening(path);
   const server = stage.run("supervisor/self_again", {
@@ -139,13 +139,16 @@ processTest("a program that is its own server: systemd hears of the server only"
 
 const listenVariables = { LISTEN_FDS: "1", LISTEN_PID: "4711", LISTEN_FDNAMES: "web" };
 
-commandTest("a program is not told of sockets of systemd's, which it does not get", async (sam) => {
-  const line = 'echo "[$LISTEN_FDS$LISTEN_PID$LISTEN_FDNAMES]"';
-  const run = sam(["run", "sh", "-c", line], listenVariables);
-  assertEquals([await run.exited, run.stdout], [0, "[]\n"], run.stderr);
-});
+commandTest(
+  "a program gets no variables of systemd's sockets, which it does not inherit",
+  async (sam) => {
+    const line = 'echo "[$LISTEN_FDS$LISTEN_PID$LISTEN_FDNAMES]"';
+    const run = sam(["run", "sh", "-c", line], listenVariables);
+    assertEquals([await run.exited, run.stdout], [0, "[]\n"], run.stderr);
+  },
+);
 
-processTest("a program that is its own server is not told of them either", async (stage) => {
+processTest("a program that is its own server does not get them either", async (stage) => {
   const server = stage.run("faults/program", { env: listenVariables });
   const { pid } = await stage.line("started");
   const told = readFileSync(`/proc/${pid}/environ`, "utf8").split("\0");
@@ -156,7 +159,7 @@ processTest("a program that is its own server is not told of them either", async
 
 const hasNotify = spawnSync("systemd-notify", ["--version"]).status === 0;
 processTest(
-  "where C cannot be called, systemd-notify sends, one message after the other",
+  "without the C library, systemd-notify sends one message after the other",
   async (stage) => {
     const path = `${stage.directory}/notify`;
     await using receiver = await listening(path);
@@ -185,7 +188,7 @@ processTest(
   { skip: noReceiver || (hasNotify ? false : "systemd-notify is not installed") },
 );
 
-test("what systemd does not take is sent again, with what is newer", async () => {
+test("what systemd does not take is sent again, together with newer lines", async () => {
   const taken: string[][] = [];
   let refusals = 2;
   const problems: unknown[] = [];
@@ -201,7 +204,7 @@ test("what systemd does not take is sent again, with what is newer", async () =>
   assertEquals(taken, [["READY=1", "STATUS=b"], ["STOPPING=1"]]);
   assertEquals(problems.length, 2);
   refusals = 1;
-  channel.send(["STATUS=c"]); // who ends does not wait for systemd
+  channel.send(["STATUS=c"]); // close() does not wait for systemd
   await channel.close();
   assertEquals(taken.length, 2);
 });

@@ -1,4 +1,4 @@
-// The unit of docs/how-to/systemd.md, run by a systemd of the test's own: a user's manager, in namespaces of its own.
+// The unit of docs/how-to/systemd.md, run by the test's own systemd: a user manager in its own namespaces.
 import { assertEquals } from "@std/assert";
 import { spawn, spawnSync } from "node:child_process";
 import { mkdirSync, readFileSync, writeFileSync } from "node:fs";
@@ -7,10 +7,10 @@ import { runtimeName, samCommand } from "../support/command.ts";
 import { processTest } from "../support/processes.ts";
 import { documentation, newest, quickFixture } from "../support/runtimes.ts";
 
-/** So it takes seconds, not minutes, until systemd sees that a server is stuck, and does something about it. */
+/** Short limits, so that systemd notices a hung server in seconds. */
 const hastened = ["WatchdogSec=3", "TimeoutAbortSec=1", "StandardError=inherit"];
 
-/** In a namespace: begins a manager, and goes with the unit through what its page promises. */
+/** Runs in the namespace: starts the manager and checks each promise of the page with the unit. */
 const script = `
 mount -t tmpfs none /run
 export XDG_RUNTIME_DIR=/run/user/0
@@ -55,7 +55,7 @@ wait
 const isThere = spawnSync("systemctl", ["--version"]).status === 0 &&
   spawnSync("unshare", ["--pid", "--fork", "--mount-proc", "true"]).status === 0;
 
-/** The unit of the page, with what is named there in its place. */
+/** The unit of the page, with its placeholders replaced. */
 function unit(directory: string): string {
   const page = readFileSync(join(documentation, "how-to/systemd.md"), "utf8");
   const [, text] = /```ini\n([\s\S]*?)```/.exec(page)!;
@@ -75,7 +75,7 @@ function unit(directory: string): string {
 }
 
 processTest(
-  "systemd starts the documented unit, leaves a hang to sam, and restarts a server that is stuck or killed",
+  "systemd starts the documented unit, lets sam recover a hang, and restarts a hung or killed server",
   async (stage) => {
     const directory = join(stage.directory, "unit");
     mkdirSync(directory);

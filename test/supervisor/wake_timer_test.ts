@@ -1,4 +1,4 @@
-// One timer for many sleepers, on a clock that the test moves.
+// One timer for many sleepers, on a virtual clock.
 import { assertEquals } from "@std/assert";
 import { type Sleeper, WakeTimer } from "../../src/supervisor/wake_timer.ts";
 import { test } from "../support/harness.ts";
@@ -22,7 +22,7 @@ class Program implements Sleeper {
   }
 }
 
-test("wake timer: one timer wakes each sleeper when it is due, and holds the event loop", () => {
+test("wake timer: one timer wakes each sleeper when it is due, and keeps the process alive", () => {
   const clock = new Clock();
   const timer = new WakeTimer(clock.runtime);
   const programs = [1300, 1100, 1200, Infinity].map((due) => new Program(clock, due));
@@ -37,7 +37,7 @@ test("wake timer: one timer wakes each sleeper when it is due, and holds the eve
   assertEquals(clock.timers, []);
 });
 
-test("wake timer: sleepers that are due together are woken by one timer, also a little early", () => {
+test("wake timer: one firing wakes all sleepers that are due within a millisecond", () => {
   const clock = new Clock();
   const timer = new WakeTimer(clock.runtime);
   const programs = Array.from({ length: 1000 }, () => new Program(clock, 1125, 125));
@@ -45,7 +45,7 @@ test("wake timer: sleepers that are due together are woken by one timer, also a 
   for (const program of programs) timer.add(program);
   timer.add({
     get due() {
-      fired++; // asked once for each firing, and once more when it is woken
+      fired++; // `due` is read once at each firing, and once more after a wake
       return Infinity;
     },
     wake() {},
@@ -56,7 +56,7 @@ test("wake timer: sleepers that are due together are woken by one timer, also a 
   assertEquals(fired, 16);
 });
 
-test("wake timer: a deadline that moves back costs nothing until its old time", () => {
+test("wake timer: a deadline that moves to a later time sets no timer until its old time", () => {
   const clock = new Clock();
   const timer = new WakeTimer(clock.runtime);
   const program = new Program(clock, 1100);
@@ -72,7 +72,7 @@ test("wake timer: a deadline that moves back costs nothing until its old time", 
   assertEquals(clock.timers.map(({ at }) => at), [1899.5]);
 });
 
-test("wake timer: without sleepers there is no timer; one further away than a timer can be is waited for", () => {
+test("wake timer: without sleepers there is no timer; a time beyond the longest delay takes several timers", () => {
   const clock = new Clock();
   const timer = new WakeTimer(clock.runtime);
   const program = new Program(clock, 1000 + 3 * 2 ** 31);

@@ -1,4 +1,4 @@
-// A program below a wrapper: it gets a signal once, has its whole grace, and is gone before the next one begins.
+// A program below a wrapper gets a signal once, has its whole grace period, and ends before the next instance begins.
 import { assert, assertEquals, assertMatch } from "@std/assert";
 import {
   chmodSync,
@@ -24,7 +24,7 @@ import { terminal } from "../support/terminal.ts";
 
 const long: SuperviseOptions = { recoveryPolicy: "quit", stopTimeout: 20_000 };
 
-/** The words that start a program of test/fixtures, for a shell. */
+/** The command line, for a shell, that starts a program of test/fixtures. */
 function words(stage: Stage, name: string, ...args: string[]): string {
   return stage.commandOf(name, { args }).map((word) => `"${word}"`).join(" ");
 }
@@ -38,12 +38,12 @@ function supervise(
   return stage.supervise({
     command: command!,
     args,
-    env: { ...env, NODE_DISABLE_COMPILE_CACHE: "1" }, // npm's would be left behind
+    env: { ...env, NODE_DISABLE_COMPILE_CACHE: "1" }, // npm's cache would be left behind
     cwd: stage.directory,
   }, options);
 }
 
-/** What a shell may do with a signal, around the line of a program. */
+/** Wrapper scripts around a command line, by what they do with a signal. */
 const shells: Readonly<Record<string, (line: string) => string>> = {
   "that dies of it": (line) => `${line}; exit $?`,
   "that dies of it, below another": (line) => `sh -c '${line}; exit $?'; exit $?`,
@@ -92,7 +92,7 @@ for (const [name, command] of Object.entries(packaged)) {
 }
 
 processTest(
-  "below a wrapper the stop ends with the grace, and with all processes",
+  "below a wrapper, the stop ends with the grace period, and ends all processes",
   async (stage) => {
     const line = words(stage, "supervisor/wrapped_plain", "60000");
     const watched = supervise(stage, ["sh", "-c", `${line}; exit $?`], {
@@ -108,7 +108,7 @@ processTest(
   },
 );
 
-processTest("a stop is over as soon as nothing of the command is left", async (stage) => {
+processTest("a stop ends as soon as all processes of the command have ended", async (stage) => {
   const watched = supervise(stage, ["sh", "-c", "sleep 605; exit $?"]);
   await watched.event("spawn");
   const began = performance.now();
@@ -117,7 +117,7 @@ processTest("a stop is over as soon as nothing of the command is left", async (s
 });
 
 processTest(
-  "helpers of a program that ends in order are not waited for",
+  "a stop does not wait for the child processes of a program that ends in order",
   async (stage) => {
     const watched = stage.supervise("faults/program", { ...long, timeInterval: 0 }, {
       args: ["unix", "helpers", "sh -c trap\\ :\\ TERM;\\ sleep\\ 606".replaceAll("\\", "")],
@@ -130,7 +130,7 @@ processTest(
 );
 
 processTest(
-  "below a wrapper that is warned, the next instance waits for the program",
+  "below a warned wrapper, the next instance waits for the end of the program",
   async (stage) => {
     const line = words(stage, "supervisor/wrapped_plain", "500");
     const watched = supervise(stage, ["sh", "-c", `${line}; exit $?`], {
@@ -165,7 +165,7 @@ processTest(
 
 for (const transport of transports) {
   processTest(
-    `${transport}: when a wrapper is killed, what its program still stores is kept`,
+    `${transport}: when a wrapper is killed, the data that its program stores before it ends are not lost`,
     async (stage) => {
       const line = words(stage, "supervisor/wrapped_registered", transport, "works");
       const watched = supervise(stage, ["sh", "-c", `${line}; exit $?`], {
@@ -190,7 +190,7 @@ for (const transport of transports) {
 }
 
 processTest(
-  "a program below a wrapper that registered is warned alone, and its exit code counts",
+  "a registered program below a wrapper gets the warning alone, and its exit code counts",
   async (stage) => {
     const line = words(stage, "supervisor/wrapped_registered", "unix", "works");
     const watched = supervise(stage, ["sh", "-c", `${line}; exit $?`]);
@@ -201,7 +201,7 @@ processTest(
 );
 
 processTest(
-  "a wrapper that goes on after its program gets the signal too",
+  "a wrapper that goes on after the end of its program gets the signal, too",
   async (stage) => {
     const line = words(stage, "supervisor/wrapped_registered", "unix", "works");
     const watched = supervise(stage, ["sh", "-c", `${line}; sleep 607; exit 1`]);
@@ -212,7 +212,7 @@ processTest(
 );
 
 processTest(
-  "a warned program that calls finalize() is not let go, nor are its helpers",
+  "a warned program that calls finalize() still ends, and so do its child processes",
   async (stage) => {
     const line = words(stage, "supervisor/wrapped_registered", "unix", "finalizes");
     const watched = supervise(stage, ["sh", "-c", `trap : TERM; ${line}; exit $?`], {
@@ -234,7 +234,7 @@ processTest(
 );
 
 processTest(
-  "a second program below one command is told why it cannot register",
+  "a second program below one command gets the reason why it cannot register",
   async (stage) => {
     const line = words(stage, "supervisor/wrapped_registered", "unix", "waits");
     const script =
@@ -248,7 +248,7 @@ processTest(
   },
 );
 
-// Ctrl-C reaches all at a terminal.
+// At a terminal, Ctrl-C reaches all processes.
 
 processTest(
   "Ctrl-C at a terminal: the program below a wrapper finishes its work",
@@ -268,7 +268,7 @@ processTest(
   },
 );
 
-// A program that becomes another user's: a setuid command that makes itself root, as sudo does.
+// A program that changes its user: a setuid command that becomes root, as sudo does.
 
 const asNobody = [
   ...["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"],
@@ -285,7 +285,7 @@ for (const asks of ["stop", "recovery"]) {
     ]]] as const
   ) {
     processTest(
-      `a program${name} that may not be killed is given up, and that is said: ${asks}`,
+      `supervision ends with an error if it may not kill a program${name}: ${asks}`,
       async (stage) => {
         for (const path of [process.env["TMPDIR"]!, stage.directory]) chownSync(path, 65534, 65534);
         const becomesRoot = `${stage.directory}/becomes-root`;
@@ -307,7 +307,7 @@ for (const asks of ["stop", "recovery"]) {
           problems.some((text) => text.startsWith("cannot send SIGTERM to process")),
           `${problems}`,
         );
-        assertEquals((await server.exited).code, 0); // nothing holds it
+        assertEquals((await server.exited).code, 0); // nothing keeps it alive
       },
       { skip: process.getuid!() === 0 ? false : "needs root" },
     );
@@ -315,7 +315,7 @@ for (const asks of ["stop", "recovery"]) {
 }
 
 processTest(
-  "where the server may not read /proc, a program below a wrapper ends with the wrapper",
+  "if the server cannot read /proc, a program below a wrapper ends with the wrapper",
   async (stage) => {
     const server = stage.run("supervisor/wrapped_server", {
       flags: [

@@ -60,7 +60,7 @@ export class Driver {
   readonly #sink: DriverSink;
   #instance: Instance | null = null;
   #spare: Instance | null = null;
-  /** What the end of supervision waits for: the ends of spares, and the rest of the output of buried instances. */
+  /** The ends of spares, and of the output of past instances. The end of supervision waits for them. */
   readonly #pendingEnds = new Set<Promise<void>>();
   #inputs: ServerInput[] = [];
   #stepping = false;
@@ -304,7 +304,7 @@ export class Driver {
 
   #bury(): void {
     const instance = this.#instance;
-    this.#instance = null; // while it is buried, its inputs are ignored
+    this.#instance = null; // its inputs are ignored from here on
     if (!instance) return;
     const rest = instance.bury();
     if (rest) this.#delayFinish(rest);

@@ -55,7 +55,7 @@ interface Member extends FleetProgram {
   status: ExitStatus | null;
 }
 
-/** Several programs under supervision. */
+/** The programs of one `sam run` under supervision. */
 export class Fleet {
   /** Resolves to the exit code of the server when all programs have ended. */
   readonly finished: Promise<number>;
@@ -252,7 +252,7 @@ export class Fleet {
     this.#startDue();
   }
 
-  // Restarts together.
+  // Programs that restart together.
 
   /** Ends the programs that restart together with a failed one. */
   #endDependents(failed: Member): void {

@@ -66,7 +66,7 @@ export function eventText(program: string, event: SupervisorEvent): string {
   );
 }
 
-/** How log lines call a program. */
+/** The name of a program in its log lines. */
 export interface LogNames {
   /** The name before `(pid 4711)`. Without it, the lines say `instance 2`. */
   readonly name?: string;

@@ -42,8 +42,8 @@ import type { ServerEvent } from "../core/server/types.ts";
  * console.log((await sleeper.finished).reason); // "stopped"
  * ```
  *
- * Throws INVALID_PARAM for an argument that is wrong, NOT_SUPPORTED for an option that is not there yet, and where the system is
- * neither Linux nor macOS. Whatever fails later is in `finished`. Source: the SAM server of `sam_overview(8)`.
+ * Throws INVALID_PARAM for a wrong argument. Throws NOT_SUPPORTED if the runtime cannot do what an option asks for, or if the
+ * system is neither Linux nor macOS. A later failure is in `finished`. Source: the SAM server of `sam_overview(8)`.
  */
 export function supervise(program: Program, options: SuperviseOptions): Supervisor {
   checkPlatform();
@@ -59,7 +59,7 @@ export function supervise(program: Program, options: SuperviseOptions): Supervis
   );
 }
 
-/** Loads the logger now, because an active process imports this module, too, and does not need it. */
+/** Loads the logger. A static import would load it in each instance, too, which does not need it. */
 function loadLogger(log: Log, { name }: CheckedProgram): (event: SupervisorEvent) => Promise<void> {
   const loading = Promise.all([import("./log.ts"), loadRuntime()])
     .then(([{ Lines, logger }, runtime]) => {
@@ -122,7 +122,7 @@ export class Supervision implements Supervisor {
 
   async #begin(program: CheckedProgram): Promise<void> {
     const { settings, killMode, quorum, clusterMap, check } = this.#options;
-    // An instance imports this module, too, and should not load the code of a server.
+    // Static imports would load the code of a server in each instance, too, which imports this module.
     const [runtime, { Driver, guardOf }, transport, checks] = await Promise.all([
       loadRuntime(),
       import("./driver.ts"),

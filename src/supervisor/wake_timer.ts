@@ -3,7 +3,7 @@ import type { Clock } from "../runtime/runtime.ts";
 
 /** Something that must be woken at a time, which may change. */
 export interface Sleeper {
-  /** When to wake, on the runtime's clock; Infinity for never. */
+  /** The time to wake, on the runtime's clock; Infinity for never. */
   readonly due: number;
   /** Called at that time. */
   wake(): void;
@@ -43,7 +43,7 @@ export class WakeTimer {
     this.#cancel = this.#runtime.schedule(() => this.#fire(), delay, true);
   }
 
-  /** How late the most overdue sleeper is, in milliseconds. */
+  /** The delay of the most overdue sleeper, in milliseconds; 0 if none is overdue. */
   get latenessMs(): number {
     const now = this.#runtime.now();
     return Math.max(0, ...[...this.#sleepers].map(({ due }) => now - due));

@@ -134,7 +134,7 @@ processTest(
       const certain = "JavaScript heap out of memory";
       assertEquals(details, [
         certain,
-        `probably ${certain}: its standard error says, which stdio "tee" would show here`,
+        `probably ${certain}: see the program's standard error, or set stdio to "tee" to have it in the report`,
       ]);
     }
   },
@@ -160,7 +160,7 @@ const noStacks: readonly (readonly [how: string, options: object, why: RegExp | 
   ["blocked", { captureStack: false }, undefined],
   ["failing check", {}, undefined],
   ["stopped", {}, /stopped by a signal/],
-  ["silent", {}, /event loop waited for events/],
+  ["silent", {}, /event loop was waiting for events/],
   ["native", {}, /did not|native code/],
   ["blocked, listening", {}, /has a SIGUSR1 handler/],
 ];

@@ -1,6 +1,6 @@
 /**
- * The child processes of the started process, which may be a wrapper (`npm start`, `npx tsx`, `sh -c`). Each process must get
- * a signal exactly once: a program that gets it twice often ends in the middle of its work. But wrappers differ: some pass a
+ * The processes below the started process, which may be a wrapper (`npm start`, `npx tsx`, `sh -c`). Each process must get a
+ * signal exactly once: a program that gets it twice often ends in the middle of its work. But wrappers differ: some pass a
  * signal on and wait, some pass it on and end, and some die of it. So SAM signals only the topmost process. When that has ended,
  * SAM signals each process that it left behind, unless that process may have received the signal already.
  *
@@ -36,7 +36,7 @@ interface Descendant extends ProcessIdentity {
   isSettled: boolean;
 }
 
-/** The child processes of one process, and theirs. Always empty if /proc cannot be read. */
+/** All processes below one process. Empty if /proc cannot be read. */
 export class Descendants {
   readonly #runtime: SystemFiles;
   readonly #known = new Map<number, Descendant>();

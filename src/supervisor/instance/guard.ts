@@ -40,7 +40,7 @@ const endMs = 2000;
 /** The shortest time between two searches for families: when many instances end, one search serves them all. */
 const sweepMs = 100;
 
-/** A killed guard is replaced at once, but not before it had this age. */
+/** The shortest time between the starts of two guards. A killed guard is replaced at once after that time. */
 const replaceMs = 1000;
 
 /** The byte by which a guard acknowledges the order to kill families. */

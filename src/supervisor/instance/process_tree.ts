@@ -32,7 +32,7 @@ export class ProcessTree {
   readonly #sink: ProcessTreeSink;
   /** The variable that all processes have in their environment, as `NAME=VALUE`; empty for none. */
   readonly #family: string;
-  /** True if a process below the spawned one may be the program rather than a helper. */
+  /** True if a process below the spawned one may be the program and not its child process. */
   #mayBeWrapper: boolean;
   /** The program that registered, if it is below the spawned process; else null. */
   #program: ProcessIdentity | null = null;
@@ -41,7 +41,7 @@ export class ProcessTree {
   #passesOn = false;
   /** The spawned process has ended. */
   #isReaped = false;
-  /** True once nothing waits for the processes any more. */
+  /** True once nothing waits for the processes. */
   #isOver = false;
   /** Functions that each end a pause early. */
   readonly #pauses = new Set<() => void>();

@@ -1,4 +1,4 @@
-/** The process that becomes a SAM server in `register()`: it runs its own program again and ends with its exit status. */
+/** The process that becomes a SAM server in `register()`: it runs its own program again and ends with the program's exit code. */
 import type { Signal } from "../../core/signals.ts";
 import type { SupervisorEvent } from "../../api/events.ts";
 import type { CheckedOptions } from "../../api/options.ts";
@@ -100,7 +100,7 @@ export function onEnding(
     runtime.onSignal(signal, () => {
       // Deno takes over SIGHUP with the first listener for any signal, and would end the process without this listener.
       if (signal === "SIGHUP" && ignoresHangup) return;
-      // One Ctrl-C may arrive twice: from the terminal, and passed on by npm or a shell. Later ones are meant by the user.
+      // One Ctrl-C may arrive twice: from the terminal, and passed on by npm or a shell. A later one is a new request.
       if (runtime.now() - lastAt < repeatMs) return;
       lastAt = runtime.now();
       // At a terminal, Ctrl-C (or Ctrl-\) has reached the program already, so the server does not pass it on.

@@ -236,7 +236,7 @@ export class Notifier implements Sleeper {
 
   wake(): void {
     this.#next = Infinity;
-    if (this.#timer.latenessMs > lateMs) return this.#sleep(this.#periodMs / 10); // the drivers may still be woken after this notifier
+    if (this.#timer.latenessMs > lateMs) return this.#sleep(this.#periodMs / 10); // drivers may be woken after this
     this.#channel.send(["WATCHDOG=1"]);
     this.#sleep(this.#periodMs);
   }

@@ -44,7 +44,7 @@ export function report(event: SupervisorEvent, subject: Subject = {}): readonly 
   return linesOf(event, subject).map(printable);
 }
 
-/** Returns a function that takes each event of a program and returns the process id of its instance, if an event told it. */
+/** Returns a function that takes each event of a program in turn, and returns the process id of its instance, if known. */
 export function pidTracker(): (event: SupervisorEvent) => number | undefined {
   let known: { readonly pid: number | null; readonly instanceId: number } | undefined;
   return (event) => {
@@ -66,26 +66,26 @@ export function printable(text: string): string {
 function linesOf(event: SupervisorEvent, { name, pid }: Subject): readonly string[] {
   const { instanceId } = event;
   const instance = name ?? `instance ${instanceId}`;
-  const who = pid === undefined ? instance : `${instance} (pid ${pid})`;
+  const label = pid === undefined ? instance : `${instance} (pid ${pid})`;
   switch (event.type) {
     case "warn": {
       // A warning by SIGKILL is a kill, which has a line of its own.
       const sent = event.signal === "SIGKILL" ? "" : `; sent ${event.signal}`;
-      return [`${who} ${failureOf(event.reason, event.detail)}${sent}`];
+      return [`${label} ${failureOf(event.reason, event.detail)}${sent}`];
     }
     case "kill":
-      return [`${who} was sent SIGKILL`];
+      return [`${label} was sent SIGKILL`];
     case "observed": {
       const failure = failureOf(event.reason, event.evidence.detail);
       return [
-        `${who} ${failure}; no signal was sent, because the option observe is on`,
+        `${label} ${failure}; no signal was sent, because the option observe is on`,
         ...details(event.evidence),
       ];
     }
     case "recovery": {
       const hasEnded = event.evidence.exitCode !== null || event.evidence.signal !== null;
       return [
-        `${hasEnded ? who : instance} ${endOf(event.reason, event.evidence)}; ${nextOf(event)}`,
+        `${hasEnded ? label : instance} ${endOf(event.reason, event.evidence)}; ${nextOf(event)}`,
         ...details(event.evidence),
       ];
     }

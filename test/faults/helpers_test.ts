@@ -20,12 +20,12 @@ function living(): number[] {
   });
 }
 
-async function begin(stage: Stage, options: Partial<SuperviseOptions>, manner = "helpers") {
+async function begin(stage: Stage, options: Partial<SuperviseOptions>, behavior = "helpers") {
   const watched = stage.supervise("faults/program", {
     timeInterval: 0,
     recoveryPolicy: "quit",
     ...options,
-  }, { args: ["unix", manner, ...helpers] });
+  }, { args: ["unix", behavior, ...helpers] });
   const { pid } = await stage.line("started");
   await eventually("the helpers", () => living().length === helpers.length);
   return { watched, pid };

@@ -40,12 +40,12 @@ trial?.remove();
 processTest(
   "a program that gets no CPU time is not recovered, and a program that hangs is",
   async (stage) => {
-    const start = (transport: TransportName, manner: string) =>
+    const start = (transport: TransportName, behavior: string) =>
       stage.supervise("faults/program", {
         timeInterval: 200,
         recoveryPolicy: "restart",
         transport,
-      }, { args: [transport, manner] });
+      }, { args: [transport, behavior] });
     const healthy = transports.map((transport) => start(transport, "checked"));
     const limit = limitCpu(8, 800)!;
     // This program has a limit of its own: it is judged after some CPU time, which takes long if four share a small limit.

@@ -29,18 +29,18 @@ processTest(
     const program = stage.run("faults/end", { args: ["started", "exit 7", "restart"] });
     assertEquals(await program.exited, { code: 7, signal: null });
     assertEquals(stage.lines("registered").map(({ instance }) => instance), [1, 2, 3, 4]);
-    const told = program.stderr();
-    assertMatch(told, /instance 1 \(pid \d+\) ended with exit code 7; instance 2 starts now\n/);
+    const stderr = program.stderr();
+    assertMatch(stderr, /instance 1 \(pid \d+\) ended with exit code 7; instance 2 starts now\n/);
     for (const [instance, least, most] of [[2, 80, 120], [3, 160, 200]] as const) {
       const line = new RegExp(
         `instance ${instance} \\(pid \\d+\\) ended with exit code 7; instance ${
           instance + 1
         } starts in (\\d+) ms`,
       );
-      const delay = Number(line.exec(told)?.[1]);
-      assert(delay >= least && delay <= most, told);
+      const delay = Number(line.exec(stderr)?.[1]);
+      assert(delay >= least && delay <= most, stderr);
     }
-    assert(told.includes("reached its restart limit"), told);
+    assert(stderr.includes("reached its restart limit"), stderr);
   },
 );
 
@@ -88,12 +88,12 @@ processTest(
   "a health check that never answers is unhealthy, and one that throws says why",
   async (stage) => {
     for (
-      const [manner, detail] of [["pending check", "no answer"], ["throwing check", "no disk"]]
+      const [behavior, detail] of [["pending check", "no answer"], ["throwing check", "no disk"]]
     ) {
       const program = stage.supervise("faults/hang", {
         timeInterval: 250,
         recoveryPolicy: "restart",
-      }, { args: [manner!] });
+      }, { args: [behavior!] });
       assertEquals((await program.finished()).reason, "exit");
       const [recovery] = program.all("recovery");
       assertEquals(recovery!.reason, "unhealthy");

@@ -133,7 +133,7 @@ casesTest<(stage: Stage) => Promise<void>>(
   "standby: a spare that fails does not disturb the instance, and is replaced",
   {
     "it exits with 0 while it is parked": async (stage) => {
-      const scene = new Scene(stage, moments["is parked"]!, { manner: "exits" });
+      const scene = new Scene(stage, moments["is parked"]!, { behavior: "exits" });
       await scene.reach();
       const { active, spare } = scene;
       stage.go("exit");
@@ -144,7 +144,7 @@ casesTest<(stage: Stage) => Promise<void>>(
 
     "it fails before register(), ever more slowly": async (stage) => {
       const restart = { maxDelay: 400 };
-      const scene = new Scene(stage, moments["is parked"]!, { restart, manner: "fails" });
+      const scene = new Scene(stage, moments["is parked"]!, { restart, behavior: "fails" });
       const spares = (state: string) =>
         scene.watched.all("spare").filter((event) => event.state === state);
       await eventually("four failures", () => spares("ended")[3]);
@@ -180,7 +180,7 @@ processTest(
   async (stage) => {
     // The server is this process. It learns of both exits at once, before it learns that the spare's link has ended.
     const moment = { ...moments["is parked"]!, held: "end" } as const;
-    const scene = new Scene(stage, moment, { manner: "exits" });
+    const scene = new Scene(stage, moment, { behavior: "exits" });
     await scene.reach();
     await stage.line("ready exit");
     const { active, spare } = scene;
@@ -203,7 +203,7 @@ casesTest(
   "standby: a parked spare sends nothing, gets nothing, and is not polled",
   { unix: "unix", pipe: "pipe", shm: "shm" } as const,
   async (stage, transport) => {
-    const beating = { timeInterval: 2000, manner: "beats", transport } as const;
+    const beating = { timeInterval: 2000, behavior: "beats", transport } as const;
     const scene = new Scene(stage, moments["is parked"]!, beating);
     await scene.reach();
     const { 1: active, 2: spare } = { ...scene.passed };
@@ -272,7 +272,7 @@ casesTest(
   "standby, markFailed(): no process is left",
   casesOf(["was just spawned", "is connected, not parked", "is parked and stopped"]),
   async (stage, moment) => {
-    const scene = new Scene(stage, moment, { clusterMap: memoryClusterMap(), manner: "marks" });
+    const scene = new Scene(stage, moment, { clusterMap: memoryClusterMap(), behavior: "marks" });
     await scene.reach();
     stage.go("mark");
     assertEquals((await scene.watched.finished()).reason, "failed");

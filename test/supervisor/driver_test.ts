@@ -88,14 +88,14 @@ processTest(
       recoveryPolicy: "restart",
       restart: { on: "failure", intensity: 2, maxDelay: 0 },
     }, program);
-    const heard: string[] = [];
+    const types: string[] = [];
     const supervision = new Supervision(program, options, (event) => {
-      heard.push(event.type);
+      types.push(event.type);
       throw Object.create(null); // it cannot be converted to a string either
     });
     const { code, reason } = await supervision.finished;
     assertEquals([code, reason], [1, "restart-limit"]);
-    assertEquals(heard.filter((type) => type === "spawn" || type === "recovery").length, 6);
-    assertEquals(heard.at(-1), "finish");
+    assertEquals(types.filter((type) => type === "spawn" || type === "recovery").length, 6);
+    assertEquals(types.at(-1), "finish");
   },
 );

@@ -10,7 +10,7 @@ import { Supervision } from "../../src/supervisor/supervise.ts";
 import { eventually, killQuietly, processTest } from "../support/processes.ts";
 import { test } from "../support/harness.ts";
 
-interface Told {
+interface FleetEvent {
   readonly name: string;
   readonly event: SupervisorEvent;
 }
@@ -21,7 +21,7 @@ function fleetOf(
   shells: Readonly<Record<string, readonly [line: string, ...after: string[]]>>,
   checks: Readonly<Record<string, CheckOptions>> = {},
 ) {
-  const told: Told[] = [];
+  const events: FleetEvent[] = [];
   const fleet = new Fleet(
     sortByDependencies(
       Object.entries(shells).map(([name, [line, ...after]]) => {
@@ -39,13 +39,13 @@ function fleetOf(
     ),
     strategy,
   );
-  fleet.subscribe((name, event) => void told.push({ name, event }));
+  fleet.subscribe((name, event) => void events.push({ name, event }));
   const said = () =>
-    told.filter(({ event }) => event.type === "spawn" || event.type === "exit")
+    events.filter(({ event }) => event.type === "spawn" || event.type === "exit")
       .map(({ name, event }) => `${event.type} ${name}${event.instanceId}`);
   return {
     fleet,
-    told,
+    events,
     said,
     reached: (text: string) => eventually(`${text} in ${said()}`, () => said().includes(text)),
   };
@@ -154,7 +154,7 @@ for (const [stopped, what] of stoppedAlone) {
   processTest(`stopped alone: ${what}`, async () => {
     const never = { a: { command: "false", period: 20 } };
     const shells = { a: [sleep], b: [sleep, "a"] } as const;
-    const { fleet, told, said, reached } = fleetOf("one_for_one", shells, never);
+    const { fleet, events, said, reached } = fleetOf("one_for_one", shells, never);
     await reached("spawn a1");
     const { state, waitsFor: others } = fleet.status("b");
     assertEquals([state, others, "waitsFor" in fleet.status("a")], ["pending", ["a"], false]);
@@ -164,7 +164,7 @@ for (const [stopped, what] of stoppedAlone) {
     fleet.stop(null);
     assertEquals(await fleet.finished, 0);
     assertEquals(said(), ["spawn a1", "exit a1"]);
-    assertEquals(told.filter(({ event }) => event.type === "spawnFailed"), []);
+    assertEquals(events.filter(({ event }) => event.type === "spawnFailed"), []);
   });
 }
 

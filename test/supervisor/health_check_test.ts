@@ -11,13 +11,13 @@ import { eventually, processTest } from "../support/processes.ts";
 test("a check command that cannot be killed has failed, and no other check runs beside it", async () => {
   const ends: ((exit: Exit) => void)[] = [];
   let begun = 0;
-  let stuck = false;
+  let hangs = false;
   const runtime = {
     ...await loadRuntime(),
     kill() {},
     spawn() {
       begun++;
-      const exited = stuck
+      const exited = hangs
         ? new Promise<Exit>((resolve) => ends.push(resolve))
         : Promise.resolve({ code: 0, signal: null });
       return Promise.resolve({
@@ -46,22 +46,22 @@ test("a check command that cannot be killed has failed, and no other check runs 
   });
   checker.begin();
   await eventually("a healthy answer", () => healthy > 0);
-  stuck = true;
+  hangs = true;
   await eventually("the failure", () => failures.length > 0);
   const killed = "probe took longer than 20 ms and still runs after SIGKILL";
   assertEquals(problems, [killed, killed, killed]);
   assertEquals(failures, [`unhealthy: ${killed}, 3 times in a row`]);
   assertEquals(ends.length, 1);
-  stuck = false;
+  hangs = false;
   for (const end of ends) end({ code: null, signal: "SIGKILL" });
   const before = begun;
   checker.begin();
   await eventually("the next check", () => healthy > 1);
   assert(begun > before);
-  stuck = true;
+  hangs = true;
   await eventually("a check that does not end", () => ends.length > 1);
   await eventually("its failure", () => failures.length > 1);
-  stuck = false;
+  hangs = false;
   checker.begin();
   const found = problems.length;
   await eventually("a healthy answer of the next instance", () => healthy > 2);

@@ -20,12 +20,12 @@ for (const log of ["default", "none", "json", "function", "throws", "rejects"]) 
     const program = stage.run("supervisor/log", { args: [log] });
     assertEquals(await program.exited, { code: 0, signal: null }, program.stderr());
     const said = program.stderr().trimEnd().split("\n");
-    const told = stage.lines("told");
+    const logged = stage.lines("logged");
     if (log === "default") assertMatch(said[0]!.replace(/^sam: /, ""), line);
     if (log === "none") assertEquals(said, [""]);
     if (log === "json") {
       const events = said.map((text) => JSON.parse(text));
-      assertMatch(events[0].program, /supervisor\/log\.[jt]s$|^the program$/); // Deno does not tell
+      assertMatch(events[0].program, /supervisor\/log\.[jt]s$|^the program$/); // unknown on Deno
       const types = events.map(({ type }) => type);
       assertEquals([types[0], types.includes("register"), types.at(-1)], ["spawn", true, "finish"]);
       const { reason, evidence } = events.find(({ type }) => type === "recovery");
@@ -33,9 +33,9 @@ for (const log of ["default", "none", "json", "function", "throws", "rejects"]) 
     }
     if (log === "function") {
       assertEquals(said, [""]);
-      assertEquals([...new Set(told.map(({ pid }) => pid))], [program.pid]);
-      assertMatch(told.find(({ type }) => type === "recovery")!["lines"][0], line);
-      assertEquals([told[0]!["type"], told.at(-1)!["type"]], ["spawn", "finish"]);
+      assertEquals([...new Set(logged.map(({ pid }) => pid))], [program.pid]);
+      assertMatch(logged.find(({ type }) => type === "recovery")!["lines"][0], line);
+      assertEquals([logged[0]!["type"], logged.at(-1)!["type"]], ["spawn", "finish"]);
     }
     if (log === "throws" || log === "rejects") {
       const what = `sam: the log function failed: Error: no ${log === "throws" ? "paper" : "ink"}`;
@@ -46,16 +46,16 @@ for (const log of ["default", "none", "json", "function", "throws", "rejects"]) 
 
 processTest("log: supervise() logs only if asked", async () => {
   const program = { command: "sh", args: ["-c", "exit 3"] };
-  const told: SupervisorEvent[] = [];
+  const logged: SupervisorEvent[] = [];
   const lines: string[] = [];
   await supervise(program, {
     recoveryPolicy: "quit",
     log(event, more) {
-      told.push(event);
+      logged.push(event);
       lines.push(...more);
     },
   }).finished;
-  assertEquals(told.map(({ type }) => type), ["spawn", "exit", "recovery", "finish"]);
+  assertEquals(logged.map(({ type }) => type), ["spawn", "exit", "recovery", "finish"]);
   const line = /^sh \(pid \d+\) ended with exit code 3; it is not restarted$/;
   assertEquals([lines.length, line.test(lines[0]!)], [1, true], lines[0]);
 
@@ -155,14 +155,14 @@ test("lines are written after a write that failed", async () => {
 
 /** Runs a command whose standard error is full, and is not read until `read()`. */
 function runUnread(stage: Stage, kind: "pipe" | "socket", words: readonly string[]) {
-  const [pid, go, told] = ["pid", "go", "told"].map((name) => `${stage.directory}/${name}`) as [
+  const [pid, go, rest] = ["pid", "go", "rest"].map((name) => `${stage.directory}/${name}`) as [
     string,
     string,
     string,
   ];
   const full = `timeout 0.3 cat /dev/zero >&2; echo $$ >${pid}; exec "$@"`;
   const piped = `sh -c '${full}' sh "$@" 2>&1 >/dev/null | ` +
-    `{ until [ -e ${go} ]; do sleep 0.05; done; tr -d "\\0" >${told}; }`;
+    `{ until [ -e ${go} ]; do sleep 0.05; done; tr -d "\\0" >${rest}; }`;
   const child = spawn("sh", ["-c", kind === "pipe" ? piped : full, "sh", ...words], {
     stdio: ["ignore", "ignore", "pipe"],
     env: {
@@ -181,7 +181,7 @@ function runUnread(stage: Stage, kind: "pipe" | "socket", words: readonly string
       writeFileSync(go, "");
       child.stderr!.setEncoding("utf8").on("data", (more: string) => text += more);
       await closed;
-      if (kind === "pipe") text += readFileSync(told, "utf8");
+      if (kind === "pipe") text += readFileSync(rest, "utf8");
       return text.replaceAll("\0", "");
     },
     /** Kills the remaining processes. */

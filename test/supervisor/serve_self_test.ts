@@ -43,10 +43,10 @@ processTest("signal listeners from before register() do not run in the server", 
   const { pid } = await stage.line("started");
   program.kill("SIGTERM");
   assertEquals(await program.exited, { code: 5, signal: null });
-  const heard = stage.lines("early listener").map((line) => line.pid);
-  assert(heard.includes(pid));
+  const ranIn = stage.lines("early listener").map((line) => line.pid);
+  assert(ranIn.includes(pid));
   // Deno cannot list its listeners, so they stay: the documentation names this limit.
-  if (currentRuntime !== "deno") assertEquals(heard, [pid]);
+  if (currentRuntime !== "deno") assertEquals(ranIn, [pid]);
 });
 
 processTest(

@@ -160,7 +160,7 @@ const noStacks: readonly (readonly [how: string, options: object, why: RegExp | 
   ["blocked", { captureStack: false }, undefined],
   ["failing check", {}, undefined],
   ["stopped", {}, /stopped by a signal/],
-  ["silent", {}, /event loop was waiting for events/],
+  ["idle", {}, /event loop was waiting for events/],
   ["native", {}, /did not|native code/],
   ["blocked, listening", {}, /has a SIGUSR1 handler/],
 ];
@@ -220,20 +220,20 @@ processTest("a program that is its own server has its log on standard error", as
   await eventually("the stack", () => found.test(server.stderr()));
   server.kill("SIGTERM");
   await server.exited;
-  const told = server.stderr();
+  const stderr = server.stderr();
   // The inspector that the server opens prints nothing. On Deno, the user's own inspector does.
-  assertEquals(/Debugger listening/.test(told), currentRuntime === "deno", told);
+  assertEquals(/Debugger listening/.test(stderr), currentRuntime === "deno", stderr);
   assertMatch(
-    told,
+    stderr,
     /^sam: instance 1 \(pid \d+\) stopped responding: no heartbeat for 1000 ms; sent SIGTERM$/m,
   );
   assertMatch(
-    told,
+    stderr,
     /^sam: instance 1 \(pid \d+\) ended by SIG(TERM|KILL) after it stopped responding; instance 2 starts now$/m,
   );
-  assertMatch(told, /^sam: {3}last heartbeat \d+ ms before$/m);
+  assertMatch(stderr, /^sam: {3}last heartbeat \d+ ms before$/m);
   assertMatch(
-    told,
+    stderr,
     /^sam: {3}process: running, [\d.]+ s of CPU time, [\d.]+ MiB, \d+ threads$/m,
   );
 });
@@ -242,13 +242,13 @@ for (const transport of transports) {
   processTest(
     `the last note survives a crash in a loop that never yields, ${transport}`,
     async (stage) => {
-      const noted = (manner: string) =>
-        evidenceOf(run(stage, { ...restart, timeInterval: 1000, transport }, [manner]));
-      const { reason, note } = await noted("notes");
+      const failWith = (behavior: string) =>
+        evidenceOf(run(stage, { ...restart, timeInterval: 1000, transport }, [behavior]));
+      const { reason, note } = await failWith("notes");
       assertEquals([reason, note?.text], ["signal", "item 39\n→ é"]);
       const [{ codes }] = stage.lines("codes") as unknown as [{ codes: string[] }];
       assertEquals(codes, ["INVALID_PARAM", "INVALID_PARAM", "TOO_BIG", "TOO_BIG", "none", "none"]);
-      const many = await noted("many notes");
+      const many = await failWith("many notes");
       if (transport === "shm") assertEquals(many.note?.text, "item 9999");
       else assertMatch(many.note!.text, /^item \d+$/);
     },

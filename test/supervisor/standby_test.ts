@@ -130,17 +130,17 @@ processTest(
 );
 
 function heldOpen(link: Link): Link {
-  let told: LinkSink | null = null;
+  let serverSink: LinkSink | null = null;
   return {
     ...link,
     receive(sink) {
-      told = sink;
+      serverSink = sink;
       link.receive(sink && { ...sink, end() {} });
     },
     close() {
       link.close();
-      told?.end("closed");
-      told = null;
+      serverSink?.end("closed");
+      serverSink = null;
     },
   };
 }

@@ -68,7 +68,7 @@ processTest("a command that ends while its link is open is judged at once", asyn
   process.kill(Number(read()), "SIGKILL");
 });
 
-const odd = ["", "a b", "ü€", '"', "'", "$HOME", "\\", "*", "a\nb", "--flag", "-A", "-"];
+const unusual = ["", "a b", "ü€", '"', "'", "$HOME", "\\", "*", "a\nb", "--flag", "-A", "-"];
 
 processTest("arguments, environment and directory reach a command unchanged", async (stage) => {
   const { command, args, read } = script(
@@ -78,23 +78,23 @@ processTest("arguments, environment and directory reach a command unchanged", as
   const cwd = realpathSync(stage.directory);
   const watched = stage.supervise({
     command,
-    args: [...args, ...odd],
+    args: [...args, ...unusual],
     env: { A: "one = two\n", B: "ü€", EMPTY: "" },
     cwd,
   }, quit);
   assertEquals((await watched.finished()).code, 0);
-  const said = [...odd, "one = two\n", "ü€", process.env["HOME"]!, "set", "", cwd];
+  const said = [...unusual, "one = two\n", "ü€", process.env["HOME"]!, "set", "", cwd];
   assertEquals(read(), said.map((each) => `${each}|`).join(""));
 });
 
 processTest("arguments and working directory reach a module unchanged", async (stage) => {
   const watched = stage.supervise("api/instance", { timeInterval: 20_000, ...quit }, {
-    args: ["early", ...odd],
+    args: ["early", ...unusual],
     cwd: realpathSync(stage.directory),
   });
   assertEquals((await watched.finished()).code, 6);
   const { more, cwd } = await stage.line("registered");
-  assertEquals([more, cwd], [odd, realpathSync(stage.directory)]);
+  assertEquals([more, cwd], [unusual, realpathSync(stage.directory)]);
 });
 
 processTest(

@@ -151,8 +151,8 @@ commandTest(
 processTest("a program that is its own server does not get them either", async (stage) => {
   const server = stage.run("faults/program", { env: listenVariables });
   const { pid } = await stage.line("started");
-  const told = readFileSync(`/proc/${pid}/environ`, "utf8").split("\0");
-  assertEquals(told.filter((variable) => variable.startsWith("LISTEN_")), []);
+  const variables = readFileSync(`/proc/${pid}/environ`, "utf8").split("\0");
+  assertEquals(variables.filter((variable) => variable.startsWith("LISTEN_")), []);
   server.kill("SIGTERM");
   await server.exited;
 });

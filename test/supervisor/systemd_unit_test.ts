@@ -40,7 +40,7 @@ kill -STOP "$first"
 reach NRestarts 1
 reach SubState running
 second=$(show MainPID)
-echo "stuck server: $(show ActiveState), $(show StatusText)"
+echo "hung server: $(show ActiveState), $(show StatusText)"
 kill -KILL "$second"
 reach NRestarts 2
 reach SubState running
@@ -90,7 +90,7 @@ processTest(
       "start: active, ready, restarts by systemd: 0",
       "hang: active, ready, 1 restart (last reason: timeout), restarts by systemd: 0",
       "the same server",
-      "stuck server: active, ready",
+      "hung server: active, ready",
       "killed server: active, ready",
       "processes: 2",
       "stop: inactive, success, processes: 0",

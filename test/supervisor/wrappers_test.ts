@@ -221,7 +221,7 @@ processTest(
       timeInterval: 1000,
     });
     const first = await stage.line("started");
-    watched.supervisor.reportUnhealthy("somebody says so");
+    watched.supervisor.reportUnhealthy("the test says so");
     await stage.line("finalized");
     await stage.line("started", 2);
     assertEquals(lives(first.pid), false);
@@ -243,8 +243,8 @@ processTest(
     await stage.line("started");
     writeFileSync(`${stage.directory}/first`, "");
     await eventually("its end", () => existsSync(`${stage.directory}/over`));
-    const told = readFileSync(`${stage.directory}/second`, "utf8");
-    assertMatch(told, /another process of the same program has registered/);
+    const message = readFileSync(`${stage.directory}/second`, "utf8");
+    assertMatch(message, /another process of the same program has registered/);
   },
 );
 

@@ -85,7 +85,7 @@ export const moments: Readonly<Record<string, Moment>> = {
 /** Options of supervise(), and settings of the program. */
 export interface SceneOptions extends Omit<Partial<SuperviseOptions>, "transport"> {
   /** See standby_kill_program.ts. */
-  readonly manner?: "fails" | "exits" | "marks" | "beats" | undefined;
+  readonly behavior?: "fails" | "exits" | "marks" | "beats" | undefined;
   readonly transport?: TransportName;
 }
 
@@ -103,7 +103,7 @@ export class Scene {
   #waiters: ((event: SupervisorEvent) => void)[] = [];
 
   constructor(stage: Stage, moment: Moment, more: SceneOptions = {}) {
-    const { manner = "", transport = Scene.#nextTransport(), ...options } = more;
+    const { behavior = "", transport = Scene.#nextTransport(), ...options } = more;
     this.stage = stage;
     this.#moment = moment;
     let reach: () => void;
@@ -118,7 +118,7 @@ export class Scene {
       return opened;
     });
     const program = stage.program(programName, {
-      args: [transport, "2", moment.held, manner],
+      args: [transport, "2", moment.held, behavior],
     });
     this.watched = stage.supervise({ ...program, module: quickFixture(programName) }, {
       timeInterval: 0,

@@ -25,7 +25,7 @@ export type CaptureRuntime =
 /** The process whose stack is taken. */
 export interface StackTarget {
   readonly pid: number;
-  /** The way to its stack, as the process told it (`stackAccess` of its runtime); null before it registered. */
+  /** The way to its stack, as the process sent it (`stackAccess` of its runtime); null before it registered. */
   readonly access: string | null;
   /** The known flags and arguments of the process. */
   readonly words: readonly string[];

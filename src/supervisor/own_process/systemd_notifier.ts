@@ -251,10 +251,10 @@ export class Notifier implements Sleeper {
 function statusText(programs: readonly NotifiedProgram[]): string {
   return programs.map(({ name, status }) => {
     const { restarts, lastRecovery } = status;
-    const who = programs.length > 1 ? `${name}: ` : "";
+    const prefix = programs.length > 1 ? `${name}: ` : "";
     const past = lastRecovery === null
       ? ""
       : `, ${restarts} restart${restarts === 1 ? "" : "s"} (last reason: ${lastRecovery.reason})`;
-    return `${who}${stateText(status)}${past}`;
+    return `${prefix}${stateText(status)}${past}`;
   }).join("; ");
 }

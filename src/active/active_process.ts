@@ -1,6 +1,6 @@
 /**
- * The shell of the active process: feeds the machine in `core/client` with calls, messages and time, and carries out its
- * effects. It checks what is passed to a call, and decides nothing else.
+ * The implementation of `Sam`: the shell around the state machine in `core/client`. It feeds the machine with calls, messages
+ * and ticks, and carries out its effects. It checks the arguments of calls; all other decisions are made by the machine.
  */
 import type { Link, TransportRuntime } from "../../transports/transport.ts";
 import { Client } from "../core/client/machine.ts";
@@ -14,19 +14,19 @@ import type { HealthCheck, Sam, SamData, SamState, StartOptions } from "../api/s
 import { checkObject, checkSignal, invalid } from "../api/validate.ts";
 import type { Runtime } from "../runtime/runtime.ts";
 
-/** A link to the server, and the id of the last request on it, which a preload may have made. */
+/** A link to the server, and the id of the last request on it. A preload may have made requests before the program. */
 export type Connection = { readonly link: Link; readonly lastId: number };
 
-/** The way to the server that started this process. */
+/** Access to the server that started this process. */
 export interface ServerAccess {
-  /** The name of its transport. */
+  /** Name of the server's transport. */
   readonly transport: string;
   connect(runtime: TransportRuntime): Connection | Promise<Connection>;
 }
 
 type WaitingCall = { resolve: () => void; reject: (error: SamError) => void };
 
-/** The state that the program sees. A call that waits for its answer has not changed it yet. */
+/** The state that the program sees. It changes when a call is answered, not when it is made. */
 const visibleState: Readonly<Record<ClientState, SamState>> = {
   initialized: "initialized",
   serving: "initialized",
@@ -42,7 +42,7 @@ const visibleState: Readonly<Record<ClientState, SamState>> = {
 
 export class ActiveProcess implements Sam {
   readonly data: SamData;
-  /** Undefined in the first process of a program: `register()` makes it the server. */
+  /** Undefined in the first process of a program, which `register()` turns into the server. */
   readonly server: ServerAccess | undefined;
 
   readonly #runtime: Runtime;
@@ -52,8 +52,7 @@ export class ActiveProcess implements Sam {
   readonly #calls = new Map<number, WaitingCall>();
   #lastCall = 0;
   #link: Link | null = null;
-  /** The link keeps the event loop alive. */
-  #holding = false;
+  #holdsEventLoop = false;
   #check: HealthCheck | null = null;
   #cancelTimer: (() => void) | null = null;
   #armedFor = Infinity;
@@ -88,7 +87,6 @@ export class ActiveProcess implements Sam {
     return this.#client.instanceId;
   }
 
-  /** The time interval in force. */
   get timeInterval(): number {
     return this.#client.options.timeInterval;
   }
@@ -118,7 +116,7 @@ export class ActiveProcess implements Sam {
       id,
       pid: this.#runtime.pid,
       notice: link.notice ?? "",
-      keeps: link.storeData !== undefined,
+      linkStoresData: link.storeData !== undefined,
       lastId,
     }));
     return this.#client.instanceId!;
@@ -150,7 +148,7 @@ export class ActiveProcess implements Sam {
     this.#client.checkCall("start");
     const signal = checkAbortSignal(options);
     if (signal?.aborted) throw interrupted(signal);
-    this.#runtime.saveCompileCache?.(); // this may block the event loop, which is not watched yet
+    this.#runtime.keepCompiled?.(); // may block the event loop, so it runs before the watch starts
     const started = this.#call((id) => ({ type: "start", id }));
     const id = this.#lastCall;
     const abort = () => this.#feed({ type: "interruptStart", id });
@@ -174,7 +172,7 @@ export class ActiveProcess implements Sam {
   heartbeat(): void {
     const client = this.#client;
     if (client.state !== "started") client.checkCall("heartbeat");
-    if (this.#link === null) return client.checkUnheardHeartbeat();
+    if (this.#link === null) return client.checkLostHeartbeat();
     const { heartbeatWindow } = client.options;
     if (heartbeatWindow > 0) {
       const now = this.#runtime.now();
@@ -203,10 +201,7 @@ export class ActiveProcess implements Sam {
     if (text.length > maxNoteBytes / 3) {
       const { length } = new TextEncoder().encode(text);
       if (length > maxNoteBytes) {
-        throw new SamError(
-          "TOO_BIG",
-          `the note has ${length} bytes; it may have at most ${maxNoteBytes}`,
-        );
+        throw new SamError("TOO_BIG", `the note has ${length} bytes; the limit is ${maxNoteBytes}`);
       }
     }
     if (this.#link?.note) this.#link.note(text);
@@ -245,17 +240,17 @@ export class ActiveProcess implements Sam {
 
   // For a preload.
 
-  /** Tells the server that the event loop runs. */
+  /** Sends an event-loop heartbeat. */
   confirm(): void {
     if (this.#link?.confirm) this.#link.confirm();
     else this.#link?.heartbeat();
   }
 
-  /** Gives the link to the program, which registers itself. This handle ends. */
+  /** Hands the link over to the program, which registers itself. This handle cannot be used afterwards. */
   handOver(): Connection {
     const link = this.#link;
     if (link === null) throw new SamError("LIBRARY", serverGone);
-    this.#link = null; // so that it stays open
+    this.#link = null; // the end of this handle would close it
     link.receive(null);
     this.#feed({ type: "handOver" });
     return { link, lastId: this.#client.lastId };
@@ -283,8 +278,8 @@ export class ActiveProcess implements Sam {
   #feed(input: ClientInput): void {
     for (const effect of this.#client.step(input, this.#runtime.now())) this.#carryOut(effect);
     const hold = this.#client.waiting;
-    if (hold !== this.#holding) {
-      this.#holding = hold;
+    if (hold !== this.#holdsEventLoop) {
+      this.#holdsEventLoop = hold;
       this.#link?.hold(hold);
     }
     this.#arm();
@@ -294,9 +289,11 @@ export class ActiveProcess implements Sam {
     switch (effect.type) {
       case "send":
         return this.#link?.send(encodeClient(effect.message));
-      case "keep":
-        return this.#feed({ type: this.#isKept(effect.bytes) ? "kept" : "unkept", id: effect.id });
-      case "tellStackAccess":
+      case "storeInLink": {
+        const type = this.#storeInLink(effect.bytes) ? "storedInLink" : "notStoredInLink";
+        return this.#feed({ type, id: effect.id });
+      }
+      case "sendStackAccess":
         return this.#link?.send(
           encodeClient({ type: "stackAccess", how: this.#runtime.stackAccess() }),
         );
@@ -317,7 +314,7 @@ export class ActiveProcess implements Sam {
     }
   }
 
-  #isKept(bytes: Uint8Array): boolean {
+  #storeInLink(bytes: Uint8Array): boolean {
     try {
       this.#link!.storeData!(bytes);
       return true;
@@ -383,7 +380,7 @@ function interrupted(signal: AbortSignal): SamError {
   return new SamError("INTERRUPT", message, { cause: signal.reason });
 }
 
-/** True if the bytes were given away to a worker. */
+/** True if the buffer was transferred, for example to a worker. */
 function isDetached(bytes: Uint8Array): boolean {
   try {
     new Uint8Array(bytes.buffer, 0, 0);
@@ -393,11 +390,10 @@ function isDetached(bytes: Uint8Array): boolean {
   }
 }
 
-/** A text for what the health check has thrown, which may be anything. */
 function describeThrown(error: unknown): string {
   try {
     return error instanceof Error ? error.stack ?? error.message : String(error);
   } catch {
-    return "something that cannot be shown was thrown";
+    return "a value that cannot be converted to text";
   }
 }

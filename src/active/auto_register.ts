@@ -1,21 +1,21 @@
-/** Registers the process of a program that does not call `initialize()`, and has its event loop watched. */
+/** Registers the process of a program that does not call `initialize()`, so that SAM watches its event loop. */
 import type { ActiveProcess } from "./active_process.ts";
 import { loadRuntime } from "../runtime/load.ts";
 import type { Clock } from "../runtime/runtime.ts";
 import { createActiveProcess, offerLink } from "./initialize.ts";
 
-/** Milliseconds between two looks at the event loop. */
+/** Milliseconds between two checks of the event loop. */
 const turnMs = 50;
-/** How late a look may be, in milliseconds, while the event loop turns freely. With a long time interval, a quarter of it. */
+/** A check may be this late, or a quarter of the time interval if that is longer, while the event loop turns freely. */
 const minLateMs = 50;
-/** After this many looks in a row that were not late, the program is loaded and compiled. */
+/** After this many punctual checks in a row, the program counts as loaded and compiled. */
 const freeTurns = 5;
-/** The program is also loaded when the event loop was not blocked for longer than the time interval for this long. */
+/** The program also counts as loaded after this time, in milliseconds, without a turn longer than the time interval. */
 const settledMs = 5000;
 
 /**
- * Registers this process, which a server has started, ahead of its program. The program takes the link over when it
- * registers itself.
+ * Registers this process, which a server has started, before its program runs. A program that calls `register()` itself takes
+ * the link over.
  */
 export async function attach(): Promise<void> {
   try {
@@ -36,10 +36,10 @@ export async function attach(): Promise<void> {
   }
 }
 
-/** Starts the watch when the program is loaded. Until then, tells the server of each turn of the event loop. */
+/** Starts the watch when the program is loaded. Until then, reports to the server that the event loop turns. */
 function startOnceLoaded(sam: ActiveProcess, runtime: Clock): void {
   const { timeInterval } = sam;
-  if (timeInterval > 0) sam.setHealthCheck(() => true); // without a time interval, only the end of the process is noticed
+  if (timeInterval > 0) sam.setHealthCheck(() => true); // otherwise, the server notices only the end of the process
   const freeMs = turnMs + Math.max(minLateMs, timeInterval / 4);
   const blockedMs = turnMs + (timeInterval || Infinity);
   let free = 0;
@@ -56,7 +56,7 @@ function startOnceLoaded(sam: ActiveProcess, runtime: Clock): void {
     if (turnedAfter > blockedMs) blockedAt = now;
     if (free < freeTurns && now - blockedAt < settledMs) return schedule();
     sam.start().catch(({ code }) => {
-      // All other errors are final: the server is gone, or the program has registered itself.
+      // All other errors are final: the server has ended, or the program has registered itself.
       if (code === "TIMEOUT") schedule();
     });
   };

@@ -1,4 +1,4 @@
-/** `initialize()`: the first call of a program that wants to be watched. */
+/** `initialize()`, the first call of a program that SAM is to watch. */
 import { isTransportName, loadTransport, type TransportName } from "../../transports/builtin.ts";
 import type { Transport } from "../../transports/transport.ts";
 import { checkOptions, type SamOptions } from "../api/options.ts";
@@ -8,41 +8,42 @@ import { launch, linkVariable } from "../runtime/launch.ts";
 import { checkPlatform, loadRuntime } from "../runtime/load.ts";
 import { ActiveProcess, type Connection, type ServerAccess } from "./active_process.ts";
 
-/** A link that a preload has opened, and registered this process over: the program's own `register()` takes it. */
+/** The link with which a preload has registered this process. The program's own `register()` takes it over. */
 interface OpenedLink {
-  /** The name of the transport. */
+  /** Name of the transport. */
   readonly transport: string;
-  /** True if the program has it. */
+  /** True if the program has taken the link. */
   readonly taken: boolean;
-  /** Hands it over. Once. */
+  /** Hands the link over. May be called once. */
   take(): Connection;
 }
 
-/** The program may have a copy of the library that is not the preload's: they meet here. */
-const meeting = Symbol.for("@x/sam/link");
+/** The global property that holds the preload's link. The program may use another copy of the library, and finds it here. */
+const linkProperty = Symbol.for("@x/sam/link");
 
-/** Leaves a link for the program. */
+/** Offers the preload's link to the program. */
 export function offerLink(opened: OpenedLink): void {
-  Object.defineProperty(globalThis, meeting, { value: opened });
+  Object.defineProperty(globalThis, linkProperty, { value: opened });
 }
 
 let initialized = false;
 
 /**
- * The first call of a program that wants to be watched; once per process.
+ * Creates the handle with which a program registers at its SAM server. A process may call it once.
  *
  * ```ts serves
  * import { initialize } from "@x/sam";
  *
  * const sam = await initialize({ timeInterval: 2000, recoveryPolicy: "restart" });
- * const instanceId = await sam.register(); // from here on: the active process
+ * const instanceId = await sam.register(); // from here on, this process is an instance of the program
  * sam.setHealthCheck(() => true);
  * await sam.start();
  * console.log(`instance ${instanceId} runs`);
  * ```
  *
- * Rejects with BAD_HANDLE (called before), INVALID_PARAM, NOT_SUPPORTED (a worker thread; neither Linux nor macOS), ACCESS (Deno
- * without `--allow-env=SAM_LINK`). One that fails does not use up the call. Source: `sam_initialize(3)`.
+ * Rejects with BAD_HANDLE if it was called before, INVALID_PARAM for a wrong option, NOT_SUPPORTED in a worker thread and on
+ * systems other than Linux and macOS, and ACCESS on Deno without `--allow-env=SAM_LINK`. A call that failed may be repeated.
+ * Source: `sam_initialize(3)`.
  */
 export async function initialize(options: SamOptions): Promise<Sam> {
   if (initialized) {
@@ -57,7 +58,7 @@ export async function initialize(options: SamOptions): Promise<Sam> {
   }
 }
 
-/** Checks the options and this process, and finds the server that started it. Rejects as `initialize`. */
+/** Checks the options and this process, and finds the server that started it. Rejects with the errors of `initialize()`. */
 export async function createActiveProcess(options: SamOptions): Promise<ActiveProcess> {
   checkPlatform();
   const checked = checkOptions(options);
@@ -78,9 +79,9 @@ export async function createActiveProcess(options: SamOptions): Promise<ActivePr
   return new ActiveProcess(runtime, checked, server);
 }
 
-/** The way to the server that started this process; undefined if none did. */
+/** Finds the server that started this process; undefined if no server did. */
 async function findServer(own: TransportName | Transport): Promise<ServerAccess | undefined> {
-  const opened = (globalThis as unknown as Record<symbol, OpenedLink | undefined>)[meeting];
+  const opened = (globalThis as unknown as Record<symbol, OpenedLink | undefined>)[linkProperty];
   if (opened?.taken) {
     throw new SamError(
       "BAD_HANDLE",
@@ -114,7 +115,7 @@ async function findServer(own: TransportName | Transport): Promise<ServerAccess 
   };
 }
 
-/** The transport that the server uses, which may be the program's own. */
+/** Returns the server's transport: a built-in one, or the object that the program passes. */
 function chooseTransport(name: string, own: TransportName | Transport): TransportName | Transport {
   const ownName = typeof own === "string" ? own : own.name;
   if (name === ownName) return own;

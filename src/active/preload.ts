@@ -1,6 +1,6 @@
 /**
- * The runtime loads this module ahead of a program that does not use SAM itself (`--import`, `--preload`). It registers the
- * process, and has its event loop watched. In a process that no server started, such as a worker thread, it does nothing.
+ * The preload module. The runtime loads it before a program that does not use SAM itself (`--import`, `--preload`). It registers
+ * the process, so that SAM watches its event loop. In a process that no server started, such as a worker thread, it does nothing.
  * @module
  */
 import { launch, removePreloadFlag } from "../runtime/launch.ts";

@@ -1,4 +1,4 @@
-/** From what the user calls a program to the command line that starts it. */
+/** The program to supervise: the types for it, its checks, and the command line that starts it. */
 import {
   checkObject,
   checkText,
@@ -11,58 +11,60 @@ import {
 import type { Command, Files, OwnProcess, RuntimeName, Stdio } from "../runtime/runtime.ts";
 import { SamError } from "../errors.ts";
 
-/** The roles of a runtime by which a program becomes a command. */
+/** The parts of a runtime that are needed to turn a program into a command line. */
 export type ProgramRuntime =
   & Pick<OwnProcess, "name" | "executable" | "defaultFlags" | "checkFlags">
   & Pick<Files, "exists">;
 
-/** A runtime with its executable and flags. */
+/** A JavaScript runtime with its executable and flags. */
 export interface RuntimeChoice {
-  /** The name of the runtime. */
+  /** Name of the runtime. */
   readonly name: RuntimeName;
-  /** Its executable. Default: that of this process for the same runtime, else the name, looked up on PATH. */
+  /** Path of the executable. Default: that of this process for the same runtime, otherwise `name`, looked up on PATH. */
   readonly path?: string;
-  /** Its flags, with permissions. Default: those of this process for the same runtime, else none (Deno: `-A`). */
+  /** Flags, including permissions. Default: those of this process for the same runtime, otherwise none (Deno: `-A`). */
   readonly flags?: readonly string[];
 }
 
-/** The options of all programs. */
+/** Options of every program, whether it is a module or a command. */
 export interface ProgramOptions {
-  /** Its arguments. */
+  /** Arguments of the program. Default none. */
   readonly args?: readonly string[];
-  /** Its working directory. Default: that of this process. */
+  /** Working directory of the program. Default: that of this process. */
   readonly cwd?: string;
-  /** Environment variables, added to those of this process. */
+  /** Environment variables of the program, added to those of this process. */
   readonly env?: Readonly<Record<string, string>>;
   /**
-   * Its standard input, output and error: one value for all, or three values. `"tee"` passes output on, and keeps the last lines as
-   * evidence; as the one value, it is for output and error. Default `"inherit"`.
+   * Standard input, output and error of the program: one value for all, or an array of three. Default `"inherit"`.
+   *
+   * `"tee"` passes the output on, and stores its last lines as evidence. A single `"tee"` is for output and error.
    */
   readonly stdio?: Stdio | readonly [Stdio, Stdio, Stdio];
   /**
-   * Watches the event loop of a program that does not use SAM. A module that is loaded ahead of the program (`--require`,
-   * `--preload`) registers the process, and SAM watches it as soon as its event loop turns freely. A program that calls
-   * `register()` itself takes over from there. For modules, and for the commands `node`, `deno` and `bun`. Default false.
+   * True if SAM watches the event loop of a program that does not use SAM. Default false.
+   *
+   * A preload module (`--require`, `--import` or `--preload`) registers the process. SAM watches it once the program is loaded.
+   * A program that calls `register()` itself takes over. Works for modules, and for the commands `node`, `deno` and `bun`.
    */
   readonly preload?: boolean;
 }
 
-/** A module, run by a JavaScript runtime. */
+/** A program that is a module, which a JavaScript runtime runs. */
 export interface ModuleProgram extends ProgramOptions {
-  /** A path (relative to `cwd`), a `file:` URL, or another specifier that the runtime can run. */
+  /** Path (relative to `cwd`), `file:` URL, or other specifier that the runtime can run. */
   readonly module: string | URL;
-  /** Its runtime. Default: that of this process. */
+  /** Runtime of the module. Default: that of this process. */
   readonly runtime?: RuntimeName | RuntimeChoice;
 }
 
-/** A command. It counts as started from its spawn, unless it calls `register()`. */
+/** A program that is a command. It counts as started when its process starts, unless it calls `register()`. */
 export interface CommandProgram extends ProgramOptions {
-  /** A path, or a name that is looked up on PATH. */
+  /** Path of an executable, or a name that is looked up on PATH. */
   readonly command: string;
 }
 
 /**
- * A program for `supervise()`.
+ * A program for `supervise()`: a module or a command.
  *
  * ```ts
  * import { type Program, supervise } from "@x/sam";
@@ -75,22 +77,22 @@ export interface CommandProgram extends ProgramOptions {
  */
 export type Program = ModuleProgram | CommandProgram;
 
-/** A program, checked. */
+/** A checked program. */
 export interface CheckedProgram {
-  /** Its name in messages. */
+  /** Name of the program in messages. */
   readonly name: string;
   readonly isCommand: boolean;
-  /** True if a preload registers it. */
+  /** True if a preload module registers the process. */
   readonly preload?: boolean;
-  /** True if the runtime restarts the program by itself (`--watch`). Such a program gets no link. */
+  /** True if the runtime restarts the program by itself (`--watch`). SAM does not connect to such a program. */
   readonly restarts?: boolean;
-  /** The command line, for the runtime of this process. */
+  /** Returns the command line. `runtime` is that of this process. */
   command(runtime: ProgramRuntime): Promise<Command>;
 }
 
 const common = ["args", "cwd", "env", "stdio", "preload"];
 
-/** Checks a program; throws INVALID_PARAM. With `captureStack`, its command line opens the inspector where a stack needs that. */
+/** Checks a program. Throws INVALID_PARAM. With `captureStack`, its command line opens the inspector if a stack trace needs it. */
 export function checkProgram(program: unknown, captureStack = true): CheckedProgram {
   const isCommand = typeof program === "object" && program !== null && "command" in program;
   const given = checkObject(
@@ -126,7 +128,7 @@ export function checkProgram(program: unknown, captureStack = true): CheckedProg
   const module = modulePath(given["module"]);
   const choice = checkRuntime(given["runtime"]);
   const restarts = restartsItself(choice.flags ?? []);
-  if (preload && restarts) throw watcher();
+  if (preload && restarts) throw watchError();
   return {
     name: module,
     isCommand: restarts,
@@ -161,22 +163,23 @@ export function checkProgram(program: unknown, captureStack = true): CheckedProg
 }
 
 const scriptExtension = import.meta.url.endsWith(".ts") ? "ts" : "js";
-/** The module that is loaded ahead of a program. In the npm package all files are side by side: rollup.config.js. */
+/** The module that is loaded before a program. rollup.config.js puts it beside this file in the npm package. */
 const preloadModule = new URL(`../active/preload.${scriptExtension}`, import.meta.url);
-/** The CommonJS file by which Node loads that module. */
+/** The CommonJS file with which Node loads that module. */
 const nodePreload = new URL(`../active/preload_node.c${scriptExtension}`, import.meta.url);
 
-/** A command that is a runtime; `flagsAt` is the place of further flags among the arguments. */
+/** The command line of a JavaScript runtime. */
 interface CommandLine {
   readonly runtime: RuntimeName;
+  /** Index among the arguments at which further flags can be inserted. */
   readonly flagsAt: number;
-  /** The flags of the runtime. */
+  /** Flags of the runtime. */
   readonly flags: readonly string[];
-  /** The program; undefined if it is not a file. */
+  /** File of the program; undefined if the program is not in a file. */
   readonly file: string | undefined;
 }
 
-/** The runtime that a command runs, if it can load a module ahead of the program. */
+/** The runtime that a command starts, if it can load a preload module; otherwise undefined. */
 export function runtimeOf(command: string, args: readonly string[]): RuntimeName | undefined {
   const found = commandLine(command, args);
   return found && !restartsItself(found.flags) ? found.runtime : undefined;
@@ -207,22 +210,22 @@ function commandLine(command: string, args: readonly string[]): CommandLine | un
   return { runtime, flagsAt, flags, file: isText ? undefined : args[at] };
 }
 
-/** True if one of the flags of a runtime restarts the program when a file is edited. */
+/** True if one of the runtime's flags restarts the program when a file changes. */
 export function restartsItself(flags: readonly string[]): boolean {
   return flags.some((flag) => /^--(watch|hot)(=|-path|-hmr|$)/.test(flag));
 }
 
-function watcher(): SamError {
+function watchError(): SamError {
   return invalid("program.preload", true, "false with the flags --watch and --hot");
 }
 
-/** Any other word is one of Bun's own commands, or a script of package.json, whose program is another process. */
+/** Any other word is a command of Bun, or a script of package.json, which runs in another process. */
 const isFile = /^\.|\/|\.[cm]?[jt]sx?$/;
 const isCode = /^(-[ep]+|--eval|--print)(=|$)/;
 /** Flags of Bun whose value may be the next word. */
 const bunValued =
   /^(-[rdlF]|--(preload|require|import|cwd|port|env-file|define|loader|filter|shell|install|tsconfig-override))$/;
-/** A script of package.json is another process, which does not get the flags. */
+/** A script of package.json runs in another process, which does not get the flags. */
 const isNodeScript = /^--run(=|$)/;
 /** Flags of Node whose value may be the next word. */
 const nodeValued =
@@ -231,7 +234,10 @@ const nodeValued =
 const denoValued =
   /^(-[cL]|--(config|import-map|cert|lock|location|seed|preload|import|require|conditions|ext|log-level|inspect-publish-uid))$/;
 
-/** The place of the first argument from `at` on that is not a flag or the value of a flag, or is a flag that `counts`. */
+/**
+ * Index of the first argument from `at` on that is neither a flag nor the value of a flag. Flags that match `counts` are returned
+ * as well. `valued` matches the flags whose value may be the next argument.
+ */
 function firstWord(args: readonly string[], at: number, valued: RegExp, counts: RegExp): number {
   while (args[at]?.startsWith("-") && !counts.test(args[at]!)) {
     at += valued.test(args[at]!) ? 2 : 1;
@@ -239,19 +245,19 @@ function firstWord(args: readonly string[], at: number, valued: RegExp, counts: 
   return at;
 }
 
-/** True if a runtime can load the preload module. Node and Bun load no module from the network. */
+/** True if a runtime can load the preload module. Node and Bun cannot load modules from the network. */
 export function canPreload(runtime: RuntimeName): boolean {
   return preloadModule.protocol === "file:" || runtime === "deno";
 }
 
-/** Flags for the program's inspector. An active process imports this module and does not load the module of these flags. */
+/** The flags of the program's inspector. The import is dynamic because the start of an active process loads this file. */
 async function inspectorFlags(
   ...given: readonly [name: RuntimeName, flags: readonly string[], open: boolean]
 ): Promise<readonly string[]> {
   return (await import("../runtime/inspector_flags.ts")).inspectorFlags(...given);
 }
 
-/** The flags that load the preload module. `isFile` is false for a program in the text of the command line. */
+/** The flags that load the preload module. `isFile` is false for a program in the command line itself (`node -e`). */
 function preloadFlags(runtime: RuntimeName, isFile = true): readonly string[] {
   if (!canPreload(runtime)) {
     throw new SamError(
@@ -261,7 +267,7 @@ function preloadFlags(runtime: RuntimeName, isFile = true): readonly string[] {
   }
   switch (runtime) {
     case "node":
-      // Only a file waits for what is loaded by --require; a text (`node -e`) is never loaded as an ES module.
+      // --require can delay a program in a file until it is registered, but not `node -e`. For that, --import does no harm.
       return isFile
         ? ["--require", decodeURIComponent(nodePreload.pathname)]
         : ["--import", preloadModule.href];
@@ -272,7 +278,6 @@ function preloadFlags(runtime: RuntimeName, isFile = true): readonly string[] {
   }
 }
 
-/** Throws for a command that cannot load the preload module. */
 function checkPreload(command: string, line: CommandLine | undefined): void {
   if (line === undefined) {
     throw new SamError(
@@ -280,11 +285,11 @@ function checkPreload(command: string, line: CommandLine | undefined): void {
       `program.preload does not work with the command ${command}, only with "node", "deno run" and "bun FILE": leave it out`,
     );
   }
-  if (restartsItself(line.flags)) throw watcher();
+  if (restartsItself(line.flags)) throw watchError();
   preloadFlags(line.runtime);
 }
 
-/** The arguments of a command that is a runtime, with the flags of the preload module. */
+/** The arguments of a runtime's command line, with the flags of the preload module. */
 async function preloadedCommand(
   { runtime, flagsAt: at, flags, file }: CommandLine,
   args: readonly string[],
@@ -303,7 +308,7 @@ async function flagsFor(
 ): Promise<readonly string[]> {
   if (given === undefined) {
     if (name === runtime.name) return await runtime.defaultFlags();
-    // Node and Bun have all permissions, so their Deno program gets no more than they have.
+    // Node and Bun have all permissions, so -A gives a Deno program no more permissions than this process has.
     return name !== "deno" ? [] : runtime.name === "deno" ? [] : ["run", "-A"];
   }
   if (name !== "deno") return given;
@@ -313,7 +318,7 @@ async function flagsFor(
 
 function modulePath(value: unknown): string {
   const module = value instanceof URL ? value.href : checkText("program.module", value);
-  if (!module.startsWith("file:")) return module.startsWith("-") ? `./${module}` : module; // never a flag
+  if (!module.startsWith("file:")) return module.startsWith("-") ? `./${module}` : module; // or it would be a flag
   try {
     return checkText("program.module", decodeURIComponent(new URL(module).pathname));
   } catch {
@@ -321,7 +326,7 @@ function modulePath(value: unknown): string {
   }
 }
 
-/** True for `jsr:`, `npm:`, `https:` and the like, which the runtime resolves. */
+/** True for specifiers such as `jsr:`, `npm:` and `https:`, which the runtime resolves. */
 function isSpecifier(module: string): boolean {
   return /^[a-z][a-z0-9+.-]+:/.test(module);
 }

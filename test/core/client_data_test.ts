@@ -62,13 +62,13 @@ test("core client: where the link keeps data, a store is no message", () => {
   const bench = new ClientBench().register({}, true);
   for (const stored of [bytes(1), bytes(4, 2), bytes(2, 4), bytes()]) {
     const call = bench.call({ type: "store", bytes: stored });
-    assertEquals(bench.last, [{ type: "keep", id: call, bytes: stored }]);
-    bench.feed({ type: "kept", id: call });
+    assertEquals(bench.last, [{ type: "storeInLink", id: call, bytes: stored }]);
+    bench.feed({ type: "storedInLink", id: call });
     assertEquals([bench.settled.get(call), bench.client.data], ["resolved", stored]);
   }
   const sent = bench.unanswered.length;
   bench.call(store(1, 2));
-  assertEquals(bench.last.map(({ type }) => type), ["keep"]);
+  assertEquals(bench.last.map(({ type }) => type), ["storeInLink"]);
   assertEquals([bench.unanswered.length, bench.client.waiting], [sent, false]);
   bench.feed(linkEnd);
   const late = bench.call(store(3));
@@ -77,15 +77,16 @@ test("core client: where the link keeps data, a store is no message", () => {
 
 test("core client: stores that waited for register() are kept one after the other", () => {
   const bench = new ClientBench();
-  bench.call({ ...register, keeps: true });
+  bench.call({ ...register, linkStoresData: true });
   const calls = [bench.call(store(1)), bench.call(store(2)), bench.call(store(3))];
   bench.answer(welcome);
-  const kept = () => bench.last.flatMap((effect) => effect.type === "keep" ? [effect.id] : []);
-  assertEquals(kept(), [calls[0]]);
-  bench.feed({ type: "kept", id: calls[0]! });
-  assertEquals(kept(), [calls[1]]);
-  bench.feed({ type: "unkept", id: calls[1]! });
-  assertEquals([kept(), bench.ofType("store").length], [[], 1]);
+  const inLink = () =>
+    bench.last.flatMap((effect) => effect.type === "storeInLink" ? [effect.id] : []);
+  assertEquals(inLink(), [calls[0]]);
+  bench.feed({ type: "storedInLink", id: calls[0]! });
+  assertEquals(inLink(), [calls[1]]);
+  bench.feed({ type: "notStoredInLink", id: calls[1]! });
+  assertEquals([inLink(), bench.ofType("store").length], [[], 1]);
   bench.answerAll();
   assertEquals(calls.map((id) => bench.settled.get(id)), ["resolved", "resolved", "resolved"]);
   assertEquals(bench.client.data, bytes(3));
@@ -96,14 +97,14 @@ test("core client: a link that ends before it has kept a store rejects that stor
   const call = bench.call(store(1));
   bench.feed(linkEnd);
   assertEquals([bench.settled.get(call), bench.client.data], ["LIBRARY", bytes()]);
-  assertEquals(bench.feed({ type: "unkept", id: call }), []);
+  assertEquals(bench.feed({ type: "notStoredInLink", id: call }), []);
 });
 
 test("core client: a store is a copy, of at most as many bytes as the server allows", () => {
-  for (const keeps of [true, false]) {
-    const bench = new ClientBench().register({ maxDataSize: 2 }, keeps);
+  for (const linkStoresData of [true, false]) {
+    const bench = new ClientBench().register({ maxDataSize: 2 }, linkStoresData);
     const finish = (id: number) =>
-      keeps ? void bench.feed({ type: "kept", id }) : bench.answerAll();
+      linkStoresData ? void bench.feed({ type: "storedInLink", id }) : bench.answerAll();
     for (const start of [1, 5]) {
       const given = bytes(start, 2);
       finish(bench.call({ type: "store", bytes: given }));
@@ -118,7 +119,7 @@ test("core client: a store is a copy, of at most as many bytes as the server all
 test("core client: what the link has no room for goes by messages, as all after it", () => {
   const bench = new ClientBench().register({}, true);
   const first = bench.call(store(1, 2));
-  bench.feed({ type: "unkept", id: first });
+  bench.feed({ type: "notStoredInLink", id: first });
   assertEquals(bench.settled.get(first), undefined);
   const second = bench.call(store(3));
   for (const [call, stored] of [[first, bytes(1, 2)], [second, bytes(3)]] as const) {

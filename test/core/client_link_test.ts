@@ -85,10 +85,10 @@ test("core client: the server learns how to take the stack after register(), and
   for (const captureStack of [true, false]) {
     const count = captureStack ? 1 : 0;
     const bench = new ClientBench().register({ captureStack });
-    assertEquals(bench.count("tellStackAccess"), count);
+    assertEquals(bench.count("sendStackAccess"), count);
     bench.call({ type: "start" });
     const [first] = bench.last;
-    assertEquals(first?.type, captureStack ? "tellStackAccess" : "send");
+    assertEquals(first?.type, captureStack ? "sendStackAccess" : "send");
   }
 });
 

@@ -38,8 +38,8 @@ test("core client: every state × every input is answered for, and every call is
     { type: "registerFailed" },
     { type: "handOver" },
     { type: "note", text: "here" },
-    { type: "kept", id: 0 },
-    { type: "unkept", id: 0 },
+    { type: "storedInLink", id: 0 },
+    { type: "notStoredInLink", id: 0 },
     { type: "checked", healthy: true, detail: "" },
     { type: "checked", healthy: false, detail: "bad" },
     ...[0, 1, 2, 3, 4, 2 ** 32 - 1].flatMap((id): ClientInput[] => [

@@ -137,8 +137,8 @@ export class ClientBench {
     this.last = done;
   }
 
-  register(some: Partial<Welcome> = {}, keeps = false): this {
-    this.call({ type: "register", pid: 7, notice: "", keeps });
+  register(some: Partial<Welcome> = {}, linkStoresData = false): this {
+    this.call({ type: "register", pid: 7, notice: "", linkStoresData });
     this.answerAll(undefined, some);
     return this;
   }

@@ -179,7 +179,7 @@ export class Process {
         id,
         pid: this.pid,
         notice: "",
-        keeps: link.storeData !== undefined,
+        linkStoresData: link.storeData !== undefined,
       }), (how) => {
         if (how === "reject") return;
         this.#world.judge.registered(this, data);
@@ -254,9 +254,9 @@ export class Process {
       case "confirm":
         if (!this.#closed) this.#link?.confirm?.();
         return;
-      case "keep":
+      case "storeInLink":
         this.#link!.storeData!(effect.bytes);
-        return this.feed({ type: "kept", id: effect.id });
+        return this.feed({ type: "storedInLink", id: effect.id });
       case "check":
         return this.#loop(
           this.#world.now + this.script.checkMs,

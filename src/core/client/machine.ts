@@ -1,16 +1,16 @@
 /**
- * The active process: the state machine behind `Sam`. Inputs in, effects out, `now` an argument.
+ * The active process: the state machine behind `Sam`. It takes inputs, returns effects, and gets the time as an argument.
  *
- * Theory of operation. An active process lives like this: it connects to its server, registers (with the data of its
- * predecessor, if there is one), starts, stops, and finalizes. `callable` says which call is allowed in which state.
- * A call that needs the server becomes a request: see `requests.ts`. While it waits for the answer, the state has a name
- * of its own, so that a second `start()` is refused like any other call out of turn. The link may end in any state.
- * Then every waiting call is rejected, and the process ends, unless it is to outlive its server.
+ * Theory of operation. An active process connects to its server, registers (and gets the data of its predecessor, if there is
+ * one), starts, stops, and finalizes. `callable` lists the states in which each call is allowed. A call that needs the server
+ * becomes a request (see requests.ts). While a call waits for its answer, the machine is in a state of its own, so that a second
+ * `start()` is refused like any other call that is not allowed. The link may end in any state. Then all waiting calls are
+ * rejected, and the process ends, unless the option `serverLost` is `"continue"`.
  *
- * Timers. `deadline` is the earliest of them; a tick that comes early does nothing.
- * - when to reject a request with TIMEOUT (`requests.ts`);
- * - when to confirm the event loop, and when to call the health check (`schedules.ts`);
- * - when to send a note that was held back (`schedules.ts`).
+ * `deadline` is the earliest of these timers. A tick before that does nothing.
+ * - Reject a request with TIMEOUT (requests.ts).
+ * - Send an event-loop heartbeat, or call the health check (schedules.ts).
+ * - Send a note that was held back (schedules.ts).
  */
 import { SamError, type SamErrorCode } from "../../errors.ts";
 import { protocolVersion, type ServerMessage } from "../wire.ts";
@@ -44,8 +44,8 @@ const open: readonly ClientState[] = [
 ];
 
 /**
- * The states in which a call is allowed; in all others it is BAD_HANDLE. `heartbeat()` is also allowed while `stop()` waits
- * for its answer: a timer that calls it does not know of `stop()`, and must not end the program.
+ * The states in which each call is allowed. In all others, the call fails with BAD_HANDLE. `heartbeat()` is also allowed while
+ * `stop()` waits for its answer: it is often called by a timer, which does not know of `stop()` and must not throw.
  */
 export const callable: Readonly<Record<ClientCall, readonly ClientState[]>> = {
   register: ["initialized"],
@@ -70,7 +70,7 @@ export class Client {
   #warnSignal: Signal | null = null;
   /** True while `register()` waits for the promotion of this spare. */
   #isParked = false;
-  /** Calls that wait until `register()` is answered. */
+  /** Calls that wait for the answer to `register()`. */
   readonly #deferred = new Map<number, (now: number) => void>();
   #effects: ClientEffect[] = [];
   readonly #requests: Requests;
@@ -100,17 +100,17 @@ export class Client {
     return this.#state;
   }
 
-  /** The number of this instance; null before it has registered. */
+  /** Number of this instance; null before it has registered. */
   get instanceId(): number | null {
     return this.#instanceId;
   }
 
-  /** The options in force: the program's until the server has answered `register()`. */
+  /** The options in force: those of the program until the server answers `register()`, then those of the server. */
   get options(): ClientOptions {
     return this.#options;
   }
 
-  /** The data that the server last acknowledged; before `register()`, those stored here. The caller must not change them. */
+  /** The data that the server acknowledged last; before `register()`, the data stored here. The caller must not change it. */
   get data(): Uint8Array {
     return this.#data.bytes;
   }
@@ -120,7 +120,7 @@ export class Client {
     return this.#data.copy();
   }
 
-  /** True if there was ever a health check. */
+  /** True if a health check was set at any time. */
   get hadHealthCheck(): boolean {
     return this.#health.wasUsed;
   }
@@ -135,7 +135,7 @@ export class Client {
     return this.#requests.areWaiting;
   }
 
-  /** When the next tick is due; undefined for never. */
+  /** Time of the next tick; undefined if none is needed. */
   get deadline(): number | undefined {
     const at = Math.min(this.#requests.deadline, this.#health.deadline, this.#notes.deadline);
     return at === Infinity ? undefined : at;
@@ -146,7 +146,7 @@ export class Client {
     return callable[call].includes(this.#state);
   }
 
-  /** Throws BAD_HANDLE if a call is not allowed now, INVALID_PARAM if the options rule it out. */
+  /** Throws BAD_HANDLE if the state does not allow a call, and INVALID_PARAM if the options do not allow it. */
   checkCall(call: ClientCall): void {
     if (!this.allows(call)) {
       const isServer = this.#state === "serving";
@@ -165,15 +165,15 @@ export class Client {
     }
   }
 
-  /** Throws LIBRARY if a heartbeat reaches no server, unless the program is to outlive its server. */
-  checkUnheardHeartbeat(): void {
+  /** Checks a heartbeat that no server receives. Throws LIBRARY, unless the program is to outlive its server. */
+  checkLostHeartbeat(): void {
     if (!this.#options.exitWhenLost) return;
     throw new SamError("LIBRARY", `${serverGone}: it cannot receive heartbeats`);
   }
 
   // Inputs.
 
-  /** Takes one input and returns what must be done, in this order. Check a call with `checkCall` before. */
+  /** Takes one input, and returns the effects in their order. The caller checks calls with `checkCall()` before. */
   step(input: ClientInput, now: number): readonly ClientEffect[] {
     this.#take(input, now);
     const effects = this.#effects;
@@ -204,10 +204,10 @@ export class Client {
         return this.#runOrDefer(input.id, (then) => this.#setWarnSignal(input, then), now);
       case "store":
         return this.#store(input.id, input.bytes, now);
-      case "kept":
-        return this.#data.finishKept(input.id, now);
-      case "unkept":
-        return this.#data.sendUnkept(input.id, now);
+      case "storedInLink":
+        return this.#data.finishStoreInLink(input.id, now);
+      case "notStoredInLink":
+        return this.#data.sendByMessage(input.id, now);
       case "note":
         if (this.#requests.isOpen) this.#notes.note(input.text, now);
         return;
@@ -245,15 +245,11 @@ export class Client {
     const { id: call, pid, notice } = input;
     if (this.#state !== "connecting") {
       this.#effects.push({ type: "disconnect" });
-      return this.#reject(
-        call,
-        "INTERRUPT",
-        "finalize() was called while register() was connecting",
-      );
+      return this.#reject(call, "INTERRUPT", "finalize() was called during register()");
     }
     this.#state = "registering";
     this.#requests.open(input.lastId ?? 0);
-    this.#data.open(input.keeps ?? false);
+    this.#data.open(input.linkStoresData ?? false);
     this.#requests.send({
       call,
       message: (id) => ({ type: "hello", version: protocolVersion, id, pid, notice }),
@@ -262,7 +258,7 @@ export class Client {
     }, now);
   }
 
-  /** Takes over the options of the server, and gives it the first data, or gets those of the predecessor. */
+  /** Adopts the options of the server. The first instance then sends its data; a later one fetches that of its predecessor. */
   #enter(call: number, welcome: ServerMessage, now: number): void {
     if (welcome.type !== "welcome" || welcome.version !== protocolVersion) {
       this.#unregister(now);
@@ -274,11 +270,7 @@ export class Client {
     const data = first ? this.data : allocate(dataSize, maxDataSize);
     if (data === undefined) {
       this.#unregister(now);
-      return this.#reject(
-        call,
-        "NO_MEMORY",
-        `cannot allocate ${dataSize} bytes for the stored data`,
-      );
+      return this.#reject(call, "NO_MEMORY", `cannot allocate ${dataSize} bytes for the data`);
     }
     this.#isParked = false;
     this.#instanceId = instanceId;
@@ -303,21 +295,21 @@ export class Client {
 
   #finishRegistration(call: number, now: number): void {
     this.#resolve(call);
-    if (this.#state !== "registering") return; // finalized meanwhile
+    if (this.#state !== "registering") return; // finalize() was called
     this.#state = "registered";
-    this.#tellStackAccess();
+    this.#sendStackAccess();
     this.#runDeferred(now);
   }
 
   #unregister(now: number): void {
-    if (this.#state !== "registering") return; // finalized meanwhile
+    if (this.#state !== "registering") return; // finalize() was called
     this.#state = "initialized";
     this.#requests.close();
     this.#effects.push({ type: "disconnect" });
     this.#runDeferred(now);
   }
 
-  /** Runs a call, after `register()` is answered. */
+  /** Runs a call now, or after the answer to `register()`. */
   #runOrDefer(call: number, run: (now: number) => void, now: number): void {
     if (this.#state === "registering") this.#deferred.set(call, run);
     else run(now);
@@ -334,7 +326,7 @@ export class Client {
 
   #start(call: number, now: number): void {
     this.#state = "starting";
-    this.#tellStackAccess(); // again: the program may listen for SIGUSR1 by now
+    this.#sendStackAccess(); // sent again, because the program may listen for SIGUSR1 by now
     this.#requests.send({
       call,
       message: (id) => ({ type: "start", id }),
@@ -351,7 +343,7 @@ export class Client {
     }, now);
   }
 
-  /** Ends a `start()` early. The `stop` behind the `start` undoes both a wait for quorum and a start that was granted. */
+  /** Ends a `start()` early by a `stop`, which undoes both a wait for quorum and a granted start. */
   #interruptStart(call: number, now: number): void {
     if (this.#state !== "starting") return;
     this.#requests.disown(call);
@@ -386,18 +378,18 @@ export class Client {
     }, now);
   }
 
-  /** Leaves a state for another; false if the state has changed meanwhile. */
+  /** Changes a state back. Returns false if the state is another one by now. */
   #goBack(from: ClientState, to: ClientState): boolean {
     if (this.#state !== from) return false;
     this.#state = to;
     return true;
   }
 
-  #tellStackAccess(): void {
-    if (this.#options.captureStack) this.#effects.push({ type: "tellStackAccess" });
+  #sendStackAccess(): void {
+    if (this.#options.captureStack) this.#effects.push({ type: "sendStackAccess" });
   }
 
-  // What may be set at any time.
+  // Settings that may change at any time.
 
   #setWarnSignal(input: ClientInput & { readonly type: "setWarnSignal" }, now: number): void {
     const { id: call, signal } = input;
@@ -418,7 +410,7 @@ export class Client {
     }, now);
   }
 
-  /** True before there is a server: what is set now is what the first instance begins with. */
+  /** True before there is a server: settings are then stored here, for the first instance. */
   get #isEarly(): boolean {
     return this.#state === "initialized" || this.#state === "connecting";
   }
@@ -440,7 +432,7 @@ export class Client {
         end(then);
         this.#resolve(call);
       },
-      onFailure: end, // the server reads the message before the end of the link, when it can
+      onFailure: end, // the server reads the message before the end of the link, if it can
       onLinkEnd: () => {
         this.#state = "finalized";
         this.#resolve(call);

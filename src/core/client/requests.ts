@@ -1,34 +1,34 @@
 /**
- * What the active process asks of its server. A request has an id. It ends with the server's answer or refusal, at its
- * deadline, or with the link. The data of the program travel in parts, each a request of its own.
+ * The requests of the active process to its server. A request has an id. It ends with the server's answer or refusal, at its
+ * deadline, or with the end of the link. Data are sent in parts, and each part is a request.
  */
 import { SamError, type SamErrorCode } from "../../errors.ts";
 import { chunkBytes, type ClientMessage, type ServerMessage } from "../wire.ts";
 import type { ClientEffect } from "./types.ts";
 
-/** Milliseconds that the server has to answer a request. */
+/** Time limit for the server's answer to a request, in milliseconds. */
 export const answerMs = 10_000;
 
 /** A message that the server answers. */
 export interface Request {
-  /** The call that fails with the request; null if no caller waits for it. */
+  /** The call that is rejected if the request fails; null if no caller waits for it. */
   readonly call: number | null;
-  /** Makes the message, with the id of the request. */
+  /** Creates the message. `id` is the id of the request. */
   readonly message: (id: number) => ClientMessage;
-  /** Carries on when the server has answered. */
+  /** Continues the call after the server's answer. */
   readonly onAnswer: (answer: ServerMessage, now: number) => void;
-  /** Undoes what the call has begun. Runs before the call is rejected. */
+  /** Undoes the call's changes of state. Runs before the call is rejected. */
   readonly onFailure?: (now: number) => void;
-  /** Settles the call when the link ends, where that is no failure. */
+  /** Settles the call at the end of the link, if that end is no failure of the call. */
   readonly onLinkEnd?: () => void;
-  /** The message that revokes the call after its deadline: the server may still carry it out. */
+  /** Message that revokes the call after its deadline, because the server may still carry it out. */
   readonly revokedBy?: "start" | "stop";
-  /** True if the server may take any time to answer. */
+  /** True if the request has no deadline. */
   readonly isUnlimited?: boolean;
 }
 
 interface Pending extends Request {
-  /** When to reject the call with TIMEOUT. */
+  /** Time at which the call is rejected with TIMEOUT. */
   readonly deadline: number;
 }
 
@@ -47,7 +47,7 @@ const errorCodes: readonly string[] = [
   "TRY_AGAIN",
 ];
 
-/** The requests that have no answer yet. */
+/** The requests that have no answer yet. Sends and settles them. */
 export class Requests {
   readonly #push: (effect: ClientEffect) => void;
   readonly #pending = new Map<number, Pending>();
@@ -65,7 +65,7 @@ export class Requests {
     return this.#isOpen;
   }
 
-  /** When the earliest request times out; Infinity for never. */
+  /** Earliest deadline of a request; Infinity if there is none. */
   get deadline(): number {
     let at = Infinity;
     for (const { deadline } of this.#pending.values()) at = Math.min(at, deadline);
@@ -84,18 +84,18 @@ export class Requests {
 
   // Inputs.
 
-  /** There is a link. The ids continue after `lastId`. */
+  /** Starts sending: the link is open. Ids continue after `lastId`. */
   open(lastId: number): void {
     this.#isOpen = true;
     this.#lastId = lastId;
   }
 
-  /** There is no link any more. */
+  /** Stops sending: the link is closed. */
   close(): void {
     this.#isOpen = false;
   }
 
-  /** Takes the answer to a request. One that comes too late is ignored. */
+  /** Takes the answer to a request. An answer after the deadline is ignored. */
   receive(answer: Exclude<ServerMessage, { type: "warn" | "parked" }>, now: number): void {
     const request = this.#pending.get(answer.id);
     if (!request) return;
@@ -120,9 +120,9 @@ export class Requests {
     }
   }
 
-  // What it does.
+  // Actions.
 
-  /** Sends a request. Without a link, it fails at once. */
+  /** Sends a request. Without a link, the request fails at once. */
   send(request: Request, now: number): void {
     if (!this.#isOpen) return this.#fail(request, "LIBRARY", serverGone, now);
     const id = this.#nextId();
@@ -131,14 +131,14 @@ export class Requests {
     this.#send(request.message(id));
   }
 
-  /** Takes the time limit off a request: the server has said that its answer comes later. False if there is no such request. */
+  /** Removes the deadline of a request, because the server has announced a later answer. False without such a request. */
   removeLimit(id: number): boolean {
     const request = this.#pending.get(id);
     if (request) this.#pending.set(id, { ...request, deadline: Infinity });
     return request !== undefined;
   }
 
-  /** Separates a request from its call: the server's answer to it settles and changes nothing. */
+  /** Separates a request from its call: the answer is then ignored. */
   disown(call: number): void {
     for (const [id, request] of this.#pending) {
       if (request.call !== call) continue;
@@ -146,7 +146,7 @@ export class Requests {
     }
   }
 
-  /** Ends all requests. */
+  /** Ends all requests: rejects their calls. */
   rejectAll(code: SamErrorCode, message: string, now: number): void {
     const requests = [...this.#pending.values()];
     this.#pending.clear();
@@ -170,29 +170,29 @@ export class Requests {
   }
 }
 
-/** How a transfer of data goes on. */
+/** A transfer of data, and the functions that continue the call after it. */
 export interface Transfer {
-  /** The call that fails with the transfer. */
+  /** The call that is rejected if the transfer fails. */
   readonly call: number;
   readonly onDone: (now: number) => void;
   readonly onFailure: (now: number) => void;
 }
 
-/** A store that is not acknowledged yet. */
+/** A `data.store()` that the server has not acknowledged yet. */
 interface Store {
   readonly call: number;
   readonly bytes: Uint8Array;
 }
 
-/** The data of the program: what the server has last acknowledged, and what is on its way there. */
+/** The data of the program: the bytes that the server has acknowledged, and the stores on their way to it. */
 export class ClientData {
   readonly #push: (effect: ClientEffect) => void;
   readonly #requests: Requests;
   #bytes: Uint8Array = new Uint8Array(0);
-  /** In the order of their calls. Only the first is on its way. */
+  /** Stores in the order of their calls. Only the first one is on its way. */
   readonly #stores: Store[] = [];
-  /** The link keeps data without a message. */
-  #linkKeeps = false;
+  /** True if the link can store data without a message. */
+  #linkStoresData = false;
 
   constructor(push: (effect: ClientEffect) => void, requests: Requests) {
     this.#push = push;
@@ -201,7 +201,7 @@ export class ClientData {
 
   // Queries.
 
-  /** What the server has last acknowledged; before `register()`, what was stored last. The caller must not change it. */
+  /** The data that the server acknowledged last; before `register()`, the data stored last. The caller must not change it. */
   get bytes(): Uint8Array {
     return this.#bytes;
   }
@@ -215,12 +215,12 @@ export class ClientData {
 
   // Inputs.
 
-  /** There is a link. */
-  open(linkKeeps: boolean): void {
-    this.#linkKeeps = linkKeeps;
+  /** Notes the abilities of the link, which is open now. */
+  open(linkStoresData: boolean): void {
+    this.#linkStoresData = linkStoresData;
   }
 
-  /** Takes the bytes of a store from the caller, who may change them afterwards. Undefined if the call is rejected. */
+  /** Copies the bytes of a store, because the caller may change them later. Returns undefined if the call is rejected. */
   takeOver(
     call: number,
     bytes: Uint8Array,
@@ -234,9 +234,9 @@ export class ClientData {
       this.#push({ type: "reject", id: call, code: "TOO_BIG", message });
       return undefined;
     }
-    // No copy is needed where the link keeps the bytes at once, and they replace the last ones in place.
-    const isKeptNow = this.#linkKeeps && this.#requests.isOpen && !isDeferred;
-    if (isKeptNow && this.#stores.length === 0 && length === this.#bytes.length) return bytes;
+    // No copy is needed if the link stores the bytes at once, and they replace the previous data in place.
+    const isStoredNow = this.#linkStoresData && this.#requests.isOpen && !isDeferred;
+    if (isStoredNow && this.#stores.length === 0 && length === this.#bytes.length) return bytes;
     const copy = copyOf(bytes);
     if (copy === undefined) this.#rejectCopy(call, length);
     return copy;
@@ -247,14 +247,14 @@ export class ClientData {
     this.#bytes = bytes;
   }
 
-  /** Leaves data with the server, after all that are not acknowledged yet. */
+  /** Stores data at the server, after all earlier stores are acknowledged. */
   store(call: number, bytes: Uint8Array, now: number): void {
     this.#stores.push({ call, bytes });
     if (this.#stores.length === 1) this.#sendStore(now);
   }
 
-  /** The link has kept the bytes of the first store. */
-  finishKept(call: number, now: number): void {
+  /** The link has stored the bytes of the first store: finishes that store. */
+  finishStoreInLink(call: number, now: number): void {
     const [store] = this.#stores;
     if (store?.call !== call) return; // rejected meanwhile
     if (store.bytes.length === this.#bytes.length) this.#bytes.set(store.bytes);
@@ -262,9 +262,9 @@ export class ClientData {
     this.#finishStore(call, now);
   }
 
-  /** The link has no room for the first store. From now on, data go by messages. */
-  sendUnkept(call: number, now: number): void {
-    this.#linkKeeps = false;
+  /** The link has no room for the first store: sends it, and all later ones, by messages instead. */
+  sendByMessage(call: number, now: number): void {
+    this.#linkStoresData = false;
     const [store] = this.#stores;
     if (store?.call !== call) return; // rejected meanwhile
     const bytes = copyOf(store.bytes);
@@ -276,20 +276,20 @@ export class ClientData {
     this.#sendStore(now);
   }
 
-  /** Ends the stores that have no request of their own, and returns their calls. */
+  /** Ends the stores for which no request was sent, and returns their calls. */
   dropStores(): number[] {
-    return this.#stores.splice(this.#linkKeeps ? 0 : 1).map(({ call }) => call);
+    return this.#stores.splice(this.#linkStoresData ? 0 : 1).map(({ call }) => call);
   }
 
-  // What it does.
+  // Actions.
 
-  /** Gives the server all data. */
+  /** Sends all data to the server. */
   sendAll(transfer: Transfer, now: number): void {
     if (this.#bytes.length === 0) transfer.onDone(now);
     else this.#send(this.#bytes, transfer, now);
   }
 
-  /** Gets data from the server: as many bytes as `into` has. */
+  /** Fetches data from the server until `into` is full. */
   fetchData(into: Uint8Array, transfer: Transfer, now: number, offset = 0): void {
     if (offset >= into.length) {
       this.#bytes = into;
@@ -304,7 +304,7 @@ export class ClientData {
         const end = offset + bytes.length;
         if (end === offset || end > into.length) {
           onFailure(then);
-          const message = "the server sent data of another size than it had announced";
+          const message = "the server sent data of another size than it announced";
           return this.#push({ type: "reject", id: call, code: "MESSAGE_ERROR", message });
         }
         into.set(bytes, offset);
@@ -315,15 +315,15 @@ export class ClientData {
   }
 
   /**
-   * Sends the first store. One store at a time, one part at a time: a heartbeat must never queue behind data. Two parts fill
-   * a pipe that Node has made (128 KiB). After seven heartbeats it takes no more, and a loop that never yields sends no rest.
+   * Sends the first store. Only one part of one store is on its way at a time, because a heartbeat must not queue behind data:
+   * two parts fill a pipe that Node has created (128 KiB). A full pipe takes no heartbeats of a loop that never yields.
    */
   #sendStore(now: number): void {
     const [store] = this.#stores;
     if (!store) return;
     const { call, bytes } = store;
-    if (this.#linkKeeps && this.#requests.isOpen) {
-      return this.#push({ type: "keep", id: call, bytes });
+    if (this.#linkStoresData && this.#requests.isOpen) {
+      return this.#push({ type: "storeInLink", id: call, bytes });
     }
     const onDone = (then: number) => {
       this.#bytes = bytes;
@@ -361,7 +361,7 @@ export class ClientData {
   }
 }
 
-/** Memory for the data that a server announces; undefined if there is none, or it announces more than it takes. */
+/** Allocates memory for data. Returns undefined if there is not enough memory, or if the size is not allowed. */
 export function allocate(bytes: number, maxBytes: number): Uint8Array | undefined {
   if (!(Number.isInteger(bytes) && bytes >= 0 && bytes <= maxBytes)) return undefined;
   try {
@@ -371,7 +371,7 @@ export function allocate(bytes: number, maxBytes: number): Uint8Array | undefine
   }
 }
 
-/** A copy; undefined if there is no memory for it. */
+/** Returns a copy; undefined if there is not enough memory for it. */
 function copyOf(bytes: Uint8Array): Uint8Array | undefined {
   try {
     return new Uint8Array(bytes);

@@ -1,47 +1,47 @@
-/** What the active process does at times of its own: the schedule of a health check, and the rate limit of notes. */
+/** The timed work of the active process: the schedule of the health check, and the rate limit of notes. */
 import type { ClientEffect } from "./types.ts";
 
 type Push = (effect: ClientEffect) => void;
 
 /**
- * Calls the health check once per time interval, and confirms the event loop four times as often. A call that takes longer
- * than the time interval is followed by the next at once. Two calls never overlap.
+ * Calls the health check once per time interval, and sends event-loop heartbeats four times as often. A call that takes longer
+ * than the time interval is followed by the next one at once. Calls never overlap.
  */
 export class HealthSchedule {
   readonly #push: Push;
   #isUsed = false;
   #wasUsed = false;
   #timeInterval = 0;
-  /** A call has not answered yet. It may be older than the present watch. */
+  /** True while a call has not answered. The call may have been made before the last `stop()`. */
   #isCalling = false;
-  /** When to confirm the event loop; undefined while nothing is watched. */
+  /** Time of the next event-loop heartbeat; undefined while the process is not watched. */
   #nextConfirm: number | undefined;
-  /** When to call the health check; undefined while nothing is watched, and during a call. */
+  /** Time of the next call of the health check; undefined while the process is not watched, and during a call. */
   #nextCall: number | undefined;
-  /** When the call after the present one is due. */
+  /** Earliest time of the call after the current one. */
   #dueAfterAnswer = 0;
 
   constructor(push: Push) {
     this.#push = push;
   }
 
-  /** True if there was ever a health check. */
+  /** True if a health check was set at any time. */
   get wasUsed(): boolean {
     return this.#wasUsed;
   }
 
-  /** When the next tick is due; Infinity for never. */
+  /** Time of the next tick; Infinity if none is needed. */
   get deadline(): number {
     return Math.min(this.#nextConfirm ?? Infinity, this.#nextCall ?? Infinity);
   }
 
-  /** Switches between a health check and `heartbeat()`. In force from the next watch. */
+  /** Switches between a health check and `heartbeat()`. Takes effect at the next `begin()`. */
   use(isUsed: boolean): void {
     this.#isUsed = isUsed;
     this.#wasUsed ||= isUsed;
   }
 
-  /** Begins the watch. A call that has not answered yet counts as its first. */
+  /** Begins the watch. A call that has not answered yet counts as the first call of this watch. */
   begin(timeInterval: number, now: number): void {
     if (!this.#isUsed) return;
     this.#timeInterval = timeInterval;
@@ -55,7 +55,7 @@ export class HealthSchedule {
     this.#nextConfirm = this.#nextCall = undefined;
   }
 
-  /** Takes the answer of the health check. The answer does not count when the watch has ended meanwhile. */
+  /** Takes the answer of the health check. It does not count if the watch has ended meanwhile. */
   answer(healthy: boolean, detail: string, now: number): void {
     this.#isCalling = false;
     if (this.#nextConfirm === undefined) return;
@@ -63,7 +63,6 @@ export class HealthSchedule {
     this.#nextCall = Math.max(now, this.#dueAfterAnswer);
   }
 
-  /** Does what is due. */
   tick(now: number): void {
     if (this.#nextConfirm !== undefined && this.#nextConfirm <= now) {
       this.#nextConfirm = now + this.#confirmMs;
@@ -85,31 +84,31 @@ export class HealthSchedule {
   }
 }
 
-/** How many notes go to the server without a pause between them. */
+/** Number of notes that may be sent without a pause. */
 const noteBurst = 50;
-/** How many notes per millisecond go to the server after a burst. */
+/** Rate of notes after such a burst. */
 const notesPerMs = 1;
 
-/** Sends notes to the server as fast as it can take them. Of more notes, only the last is kept, and sent later. */
+/** Limits the rate of notes: the server must not fall behind. Of the notes above the limit, only the last is sent, later. */
 export class NoteSchedule {
   readonly #push: Push;
-  /** How many notes may be sent now. */
+  /** Number of notes that may be sent now. */
   #credit = noteBurst;
   #creditedAt = 0;
   #held: string | null = null;
-  /** When to send the note that was held back. */
+  /** Time to send the note that was held back. */
   #due = Infinity;
 
   constructor(push: Push) {
     this.#push = push;
   }
 
-  /** When the next tick is due; Infinity for never. */
+  /** Time of the next tick; Infinity if none is needed. */
   get deadline(): number {
     return this.#due;
   }
 
-  /** Sends a note, or holds it back in place of the one before. */
+  /** Sends a note, or holds it back in place of the previous one. */
   note(text: string, now: number): void {
     this.#credit = Math.min(noteBurst, this.#credit + (now - this.#creditedAt) * notesPerMs);
     this.#creditedAt = now;
@@ -123,13 +122,12 @@ export class NoteSchedule {
     }
   }
 
-  /** Forgets the note that was held back. */
+  /** Discards the note that was held back. */
   end(): void {
     this.#held = null;
     this.#due = Infinity;
   }
 
-  /** Sends the note that was held back, if it is due. */
   tick(now: number): void {
     if (this.#held !== null && this.#due <= now) this.note(this.#held, now);
   }

@@ -3,12 +3,12 @@ import type { SamErrorCode } from "../../errors.ts";
 import type { ClientMessage, ServerMessage } from "../wire.ts";
 import type { Signal } from "../signals.ts";
 
-/** Where the active process is. Most forms in -ing stand between a call and its answer. */
+/** The state of the active process. Most states in -ing last from a call to its answer. */
 export type ClientState =
   | "initialized"
-  /** `register()` has made this process the server of its program. */
+  /** `register()` has turned this process into the server of its program. */
   | "serving"
-  /** `register()` connects to the server. */
+  /** `register()` is connecting to the server. */
   | "connecting"
   | "registering"
   | "registered"
@@ -33,9 +33,9 @@ export type ClientCall =
   | "markFailed"
   | "finalize";
 
-/** What happens to the active process. The `id` of a call is the caller's: it comes back in `resolve` or `reject`. */
+/** An input of the active process. The caller chooses the `id` of a call, and gets it back in `resolve` or `reject`. */
 export type ClientInput =
-  /** `register()` begins: by connecting to the server, or by becoming it. */
+  /** `register()` begins to connect to the server, or to become the server. */
   | { readonly type: "connect" | "serve" }
   /** `register()` has failed before there was a link. */
   | { readonly type: "registerFailed" }
@@ -45,9 +45,9 @@ export type ClientInput =
     readonly id: number;
     readonly pid: number;
     readonly notice: string;
-    /** True if the link keeps data without a message. */
-    readonly keeps?: boolean;
-    /** The last id that a preload has used on the link. */
+    /** True if the link can store data without a message. */
+    readonly linkStoresData?: boolean;
+    /** Id of the last request that a preload has made on the link. */
     readonly lastId?: number;
   }
   | { readonly type: "start" | "stop" | "finalize" | "markFailed"; readonly id: number }
@@ -55,18 +55,18 @@ export type ClientInput =
   | { readonly type: "interruptStart"; readonly id: number }
   | { readonly type: "setWarnSignal"; readonly id: number; readonly signal: Signal }
   | { readonly type: "store"; readonly id: number; readonly bytes: Uint8Array }
-  /** The answers to `keep`: the link has the bytes of this call, or had no room for them. */
-  | { readonly type: "kept" | "unkept"; readonly id: number }
+  /** The answers to `storeInLink`: the link has stored the bytes of this call, or had no room for them. */
+  | { readonly type: "storedInLink" | "notStoredInLink"; readonly id: number }
   | { readonly type: "note"; readonly text: string }
   | { readonly type: "useHealthCheck"; readonly on: boolean }
   | { readonly type: "checked"; readonly healthy: boolean; readonly detail: string }
   | { readonly type: "message"; readonly message: ServerMessage }
   | { readonly type: "linkEnd"; readonly detail: string }
-  /** The program takes the link from its preload, whose part ends here. */
+  /** The program takes the link over from its preload. This handle of the preload ends. */
   | { readonly type: "handOver" }
   | { readonly type: "tick" };
 
-/** What the shell must do. */
+/** An effect: an action that the shell carries out. */
 export type ClientEffect =
   | { readonly type: "send"; readonly message: ClientMessage }
   | { readonly type: "resolve"; readonly id: number }
@@ -76,21 +76,21 @@ export type ClientEffect =
     readonly code: SamErrorCode;
     readonly message: string;
   }
-  /** Leave the bytes with the link, and answer at once, with `kept` or `unkept`. */
-  | { readonly type: "keep"; readonly id: number; readonly bytes: Uint8Array }
-  /** Tell the server how the stack of this process can be captured while its event loop is blocked. */
-  | { readonly type: "tellStackAccess" }
-  /** Confirm the event loop to the server. */
+  /** Store the bytes in the link, and answer at once with `storedInLink` or `notStoredInLink`. */
+  | { readonly type: "storeInLink"; readonly id: number; readonly bytes: Uint8Array }
+  /** Send the server a message that says how the stack of this process can be captured while its event loop is blocked. */
+  | { readonly type: "sendStackAccess" }
+  /** Send an event-loop heartbeat. */
   | { readonly type: "confirm" }
   /** Call the health check. */
   | { readonly type: "check" }
-  /** Abort the signal of the program: a recovery is planned, or the server is gone. */
+  /** Abort `Sam.signal`: the instance is about to be ended, or the server has ended. */
   | { readonly type: "abort"; readonly code: SamErrorCode; readonly message: string }
   | { readonly type: "disconnect" }
-  /** End the process: the server is gone, and the process must not outlive it. */
+  /** End the process: the server has ended, and the process must not outlive it. */
   | { readonly type: "exit" };
 
-/** The options of the program, in force until the server's `welcome`. */
+/** The options of the program. They are in force until the server's `welcome`. */
 export interface ClientSettings {
   readonly timeInterval: number;
   readonly maxDataSize: number;

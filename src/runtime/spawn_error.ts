@@ -42,7 +42,7 @@ export function spawnError(command: Command, cause: unknown): SamError {
   if (code === "EACCES" || name === "PermissionDenied") {
     return new SamError(
       "ACCESS",
-      `${what}: the file is not executable. Check its permissions and those of its directory.`,
+      `${what}: it is not an executable file, or permission is denied. Check its permissions and those of its directory.`,
       { cause },
     );
   }

@@ -1,4 +1,4 @@
-// Corosync passes the checks that are for every cluster.
+// SAM's support for Corosync passes the conformance checks of quorum sources and cluster maps.
 import { corosyncClusterMap, corosyncQuorum } from "../../src/corosync/mod.ts";
 import { clusterMapConformance, quorumConformance } from "../../src/testing/mod.ts";
 import { clusterTest } from "../support/corosync.ts";

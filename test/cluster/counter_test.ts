@@ -1,8 +1,8 @@
 // The counter of examples/cluster on three nodes and three runtimes, while one node after the other is cut off, frozen,
-// crashed or hung: nobody runs without quorum, nobody else is disturbed, and no acknowledged increment is lost or doubled.
-// SAM_CLUSTER_ROUNDS sets the number of rounds. Unless it is set, each leg makes seven, all together 42: 21 cuts of the network,
-// and 21 crashes and freezes of a daemon. In the short form one leg makes twenty.
-// A round in which the machine stood still, so that others were disturbed by that, is made again, three times at most.
+// crashed or hung. No program runs without quorum, the other nodes are not disturbed, and no acknowledged increment is lost or
+// doubled. SAM_CLUSTER_ROUNDS sets the number of rounds. By default each leg runs seven, together 42: 21 cuts of the network,
+// and 21 crashes and freezes of a daemon. In the short form one leg runs twenty.
+// If the machine itself stalled and so disturbed the other nodes, the round is repeated, up to three times.
 import { assert, assertEquals } from "@std/assert";
 import { request } from "node:http";
 import { setTimeout as sleep } from "node:timers/promises";
@@ -20,7 +20,7 @@ import {
 const rounds = Number(process.env["SAM_CLUSTER_ROUNDS"] ?? (short ? 20 : 7));
 const firstRound = runtimeNames.indexOf(currentRuntime) * rounds;
 
-/** The runtime of each node: this one, and the two other kinds. */
+/** The runtimes of the three nodes in each leg. */
 const mixes: Readonly<Record<RuntimeName, readonly RuntimeName[]>> = {
   node20: ["node20", "deno", "bun"],
   node22: ["bun", "node22", "deno"],
@@ -30,11 +30,11 @@ const mixes: Readonly<Record<RuntimeName, readonly RuntimeName[]>> = {
   bun: ["node22", "bun", "node24"],
 };
 
-/** Of the stubborn program. */
+/** The time interval of the stubborn program. */
 const timeInterval = 1000;
-/** Of `corosyncQuorum()`, unless it is told otherwise. */
+/** The default of `corosyncQuorum()`. */
 const answerTimeout = 2000;
-/** What a busy machine may add. */
+/** The delay that a busy machine may add. */
 const toleranceMs = 5000;
 
 const primary = "within the primary component";
@@ -51,7 +51,7 @@ interface Answer {
   };
 }
 
-/** Three nodes with two programs each: the counter, and one that ignores all warnings. */
+/** Three nodes with two programs each: the counter, and a stubborn program that ignores all warnings. */
 class Cluster {
   readonly #stage: Stage;
   readonly #lab: Lab;
@@ -72,7 +72,7 @@ class Cluster {
       const runtime = mixes[currentRuntime][node - 1]!;
       const counter = runtimeCommand(runtime, "examples/cluster/counter");
       const stubborn = runtimeCommand(runtime, "test/fixtures/corosync/stubborn");
-      // One after the other: twelve processes that start at once would keep two processors busy for long.
+      // One after the other, because twelve processes that start at once would overload two cores.
       const first = await this.#lab.run(node, counter, { PORT: this.#socket(node) });
       this.#programs.set(node, [first]);
       await this.sees(node, ({ status }) => status > 0);
@@ -85,7 +85,7 @@ class Cluster {
     await this.allAreBack();
   }
 
-  /** Asks the counter of a node; status 0 where nobody answers. */
+  /** Sends a request to the counter of a node. Status 0 means that there was no answer. */
   ask(node: NodeNumber, method: string, path: string): Promise<Answer> {
     return new Promise((resolve) => {
       const socketPath = this.#socket(node);
@@ -97,22 +97,25 @@ class Cluster {
       });
       asked.setTimeout(4000, () => asked.destroy());
       asked.on("error", () => resolve({ status: 0, body: {} }));
-      asked.on("close", () => resolve({ status: 0, body: {} })); // after an answer, it is one already
+      asked.on("close", () => resolve({ status: 0, body: {} })); // has no effect after an answer
       asked.end();
     });
   }
 
-  /** Waits until a node answers, and its answer `is`. */
+  /** Waits for an answer of a node for which `is` returns true. */
   async sees(node: NodeNumber, is: (answer: Answer) => boolean): Promise<void> {
     let last: Answer | undefined;
     try {
-      await eventually(`node ${node}`, async () => is(last = await this.ask(node, "GET", "/")));
+      await eventually(
+        `an answer of node ${node}`,
+        async () => is(last = await this.ask(node, "GET", "/")),
+      );
     } catch (error) {
       throw new Error(`${error}: ${JSON.stringify(last)}`);
     }
   }
 
-  /** Waits until all programs run and each counter knows of all. */
+  /** Waits until all programs run and each counter sees all members. */
   async allAreBack(): Promise<void> {
     for (const node of this.nodes) {
       await this.sees(
@@ -123,7 +126,7 @@ class Cluster {
     }
   }
 
-  /** Whether the active process of the stubborn program has got past `start()`, and is not about to be killed. */
+  /** True if the active process of the stubborn program has passed `start()`, and was not warned. */
   #runs(node: NodeNumber): boolean {
     const [pid] = this.active(node).slice(1);
     const says = (event: string) =>
@@ -133,33 +136,33 @@ class Cluster {
     return has("started") && !has("warned") && pid !== undefined;
   }
 
-  /** The active processes of a node's programs. */
+  /** The process ids of the active processes of a node. */
   active(node: NodeNumber): number[] {
     return this.#programs.get(node)!.flatMap(({ pid }) => this.#lab.children(pid).slice(0, 1));
   }
 
   /**
-   * How often a node's daemon lost quorum, or a program there had no time to send a heartbeat: a machine that stands still for
-   * long does both.
+   * The number of times that a node's daemon lost quorum, or a program there missed its deadline. Both also happen if the
+   * machine stalls.
    */
   stalls(node: NodeNumber): number {
     const said = this.#lab.log(node) + this.#output(node);
     return said.split(new RegExp(`${nonPrimary}|stopped responding: `)).length - 1;
   }
 
-  /** How often each of a node's servers has said that it cannot know whether there is quorum. */
+  /** The number of times that each server of a node has reported that it cannot read the state of quorum. */
   unknowns(node: NodeNumber): readonly number[] {
     return this.#programs.get(node)!.map(({ output }) =>
       output().split("cannot read the state of quorum").length - 1
     );
   }
 
-  /** How often the stubborn program of a node has got past `start()`. */
+  /** The number of times that the stubborn program of a node has passed `start()`. */
   starts(node: NodeNumber): number {
     return this.#stage.lines("started").filter((line) => line["node"] === node).length;
   }
 
-  /** Whether a node's daemon said last that it is quorate. */
+  /** True if the last report of a node's daemon says that it is quorate. */
   isQuorate(node: NodeNumber): boolean {
     const log = this.#lab.log(node);
     return log.lastIndexOf(primary) > log.lastIndexOf(nonPrimary);
@@ -178,15 +181,15 @@ class Cluster {
   }
 }
 
-/** Increments, one after the other, each again and again until it is acknowledged. */
+/** A client that sends one increment after the other, and repeats each one until it is acknowledged. */
 class Client {
-  /** The sum of all that was acknowledged. */
+  /** The sum of all acknowledged increments. */
   sum = 0;
   count = 0;
   readonly #ended: Promise<void>;
   #failure: unknown;
   #stop = false;
-  #givenUp = false;
+  #isAborted = false;
 
   constructor(cluster: Cluster, name: string) {
     this.#ended = this.#run(cluster, name).catch((error) => {
@@ -194,7 +197,7 @@ class Client {
     });
   }
 
-  /** Throws where it met with an answer that must not be. */
+  /** Throws if the client has received an answer that must not occur. */
   check(): void {
     if (this.#failure !== undefined) throw this.#failure;
   }
@@ -202,7 +205,7 @@ class Client {
   async #run(cluster: Cluster, name: string): Promise<void> {
     for (let seq = 1, turn = 0; !this.#stop; seq++) {
       const by = 1 + seq % 9;
-      while (!this.#givenUp) {
+      while (!this.#isAborted) {
         const node = cluster.nodes[turn++ % 3]!;
         const path = `/add?client=${name}&seq=${seq}&by=${by}`;
         const { status, body } = await cluster.ask(node, "POST", path);
@@ -217,9 +220,9 @@ class Client {
     }
   }
 
-  /** Ends, whatever became of the present increment. */
-  giveUp(): void {
-    this.#stop = this.#givenUp = true;
+  /** Ends at once, even if the present increment is not acknowledged. */
+  abort(): void {
+    this.#stop = this.#isAborted = true;
   }
 
   /** Ends after the present increment. */
@@ -230,7 +233,10 @@ class Client {
   }
 }
 
-/** What befalls a node, and how it passes; `lossMs`: after which its quorum counts as lost, where its daemon does not say it. */
+/**
+ * The ways to disturb a node. `lossMs` is the time until quorum counts as lost, if the daemon itself cannot report the
+ * loss.
+ */
 const disturbances = (lab: Lab): readonly {
   readonly name: string;
   readonly lossMs?: number;
@@ -263,14 +269,14 @@ processTest(
       await cluster.sees(2, ({ status, body }) => status === 200 && body.instance === 2);
       await cluster.allAreBack();
 
-      // A daemon that was frozen, and is alone when it goes on, says for a while what held before.
+      // A daemon that was frozen and then cut off reports its old state for a while.
       const programs = cluster.active(3);
       await lab.freeze(3);
-      await eventually("the programs of node 3 are dead", () => !programs.some(lives));
+      await eventually("the end of the programs of node 3", () => !programs.some(lives));
       await lab.part(3, "silent");
       const started = cluster.starts(3);
       await lab.thaw(3);
-      await eventually("node 3 knows that it is alone", () => !cluster.isQuorate(3));
+      await eventually("the loss of quorum on node 3", () => !cluster.isQuorate(3));
       await sleep(500);
       assertEquals(cluster.starts(3), started);
       await lab.heal(3);
@@ -280,13 +286,13 @@ processTest(
         for (const client of clients) client.check();
         return clients.reduce((sum, { count }) => sum + count, 0);
       };
-      /** True unless the machine stood still so long that others were disturbed by that. */
+      /** Plays one round. Returns false if the machine itself stalled and so disturbed the other nodes. */
       const play = async (round: number): Promise<boolean> => {
         const all = disturbances(lab);
         const kind = all[round % all.length]!;
         const node = cluster.nodes[(round + Math.floor(round / 3)) % 3]!;
         const others = cluster.nodes.filter((each) => each !== node);
-        const what = `round ${round}, ${kind.name} of node ${node}`;
+        const title = `round ${round}, ${kind.name} of node ${node}`;
         const victims = cluster.active(node);
         const unknowns = cluster.unknowns(node);
         const before = others.map((each) => cluster.active(each));
@@ -296,33 +302,39 @@ processTest(
         await kind.begin(node);
         let lostAt = performance.now() + (kind.lossMs ?? 0);
         if (kind.lossMs === undefined) {
-          await eventually(`${what}: quorum lost`, () => !cluster.isQuorate(node));
+          await eventually(`${title}: the loss of quorum`, () => !cluster.isQuorate(node));
           lostAt = performance.now();
         }
-        await eventually(`${what}: its programs are dead`, () => !victims.some(lives));
+        await eventually(`${title}: the end of its programs`, () => !victims.some(lives));
         const lateMs = performance.now() - lostAt;
-        assert(lateMs < timeInterval + toleranceMs, `${what}: alive ${lateMs} ms after the loss`);
+        assert(
+          lateMs < timeInterval + toleranceMs,
+          `${title}: the programs ran ${lateMs} ms after the loss`,
+        );
 
         const sofar = acknowledged();
-        await eventually(`${what}: the others go on`, () => acknowledged() > sofar + 5);
+        await eventually(
+          `${title}: increments on the other nodes`,
+          () => acknowledged() > sofar + 5,
+        );
         const after = others.map((each) => cluster.active(each));
         const isCalm = `${others.map((each) => cluster.stalls(each))}` === `${stalls}`;
-        if (isCalm) assertEquals(after, before, `${what}: the others are not disturbed`);
+        if (isCalm) assertEquals(after, before, `${title}: the other nodes were disturbed`);
         if (kind.lossMs !== undefined) {
-          // The counter ends with its connection; its server may hear of the daemon's end some time later.
-          const isTold = (count: number, program: number) => count > unknowns[program]!;
-          await eventually(`${what}: it is told`, () => cluster.unknowns(node).every(isTold));
+          // The counter ends with its connection. Its server may notice the end of the daemon some time later.
+          const isReported = (count: number, program: number) => count > unknowns[program]!;
+          await eventually(`${title}: the reports`, () => cluster.unknowns(node).every(isReported));
         }
         await kind.end(node);
         await cluster.allAreBack();
         const took = performance.now() - began;
-        // So that a leg with many rounds is not taken for one that hangs.
-        console.log(`${what}: dead ${ms(lateMs)} after the loss, all back after ${ms(took)}`);
+        // Output in each round shows that a leg with many rounds does not hang.
+        console.log(`${title}: ended ${ms(lateMs)} after the loss, all back after ${ms(took)}`);
         return isCalm;
       };
       for (let round = firstRound; round < firstRound + rounds; round++) {
         for (let tries = 1; !await play(round); tries++) {
-          assert(tries < 3, `round ${round}: the others were disturbed ${tries} times`);
+          assert(tries < 3, `round ${round}: the other nodes were disturbed ${tries} times`);
         }
       }
 
@@ -335,9 +347,9 @@ processTest(
     } catch (error) {
       const logs = lab.numbers.map((node) => `\n--- daemon ${node}: ${lab.log(node).slice(-3000)}`);
       console.log(`${cluster.outputs()}${logs.join("")}`);
-      throw error; // last, and short: where only the end of an output is kept, the reason is
+      throw error; // printed last, so that the end of the output has the reason
     } finally {
-      for (const client of clients) client.giveUp();
+      for (const client of clients) client.abort();
       await lab.close();
     }
   },

@@ -1,4 +1,4 @@
-// examples/etcd: a lock in a real etcd is a quorum source like any other.
+// The lock of examples/etcd with a real etcd.
 import { assert, assertEquals, assertThrows } from "@std/assert";
 import { etcdLock } from "../../examples/etcd/lock.ts";
 import { SamError } from "../../mod.ts";
@@ -13,7 +13,7 @@ const timeInterval = 300;
 const missing = etcdMissing();
 
 processTest(
-  "a lock in etcd: one of two programs runs; it dies before the lock can be another's; a clean end hands over",
+  "a lock in etcd: only one of two programs runs, it ends before the other one can get the lock, and a clean end releases the lock",
   async (stage) => {
     const etcd = await startEtcd(stage.directory);
     try {
@@ -28,7 +28,7 @@ processTest(
       const programs: Watched[] = [start(), start()];
       const starts = (program: Watched) => program.all("start").length;
       const total = () => programs.reduce((sum, each) => sum + starts(each), 0);
-      await eventually("one of them holds the lock", () => total() === 1);
+      await eventually("the start of one program", () => total() === 1);
       const holder = programs.find((each) => starts(each) === 1)!;
       const other = programs.find((each) => each !== holder)!;
       await other.event("waiting", 1);
@@ -37,28 +37,31 @@ processTest(
       etcd.freeze(); // for less than the lease
       await new Promise((resolve) => setTimeout(resolve, 300));
       etcd.thaw();
-      assert(lives(pid!), "a short silence of etcd is none of the program's business");
+      assert(lives(pid!), "a short silence of etcd ended the program");
 
       const frozenAt = performance.now();
       etcd.freeze();
       const recovery = await holder.event("recovery", 1);
-      await eventually("the program is dead", () => !lives(pid!));
+      await eventually("the end of the program", () => !lives(pid!));
       const deadAfterMs = performance.now() - frozenAt;
       assertEquals(recovery.reason, "quorum");
-      // From the last renewal on, which was before: ttl - handover until the warning, then the time interval.
+      // The time runs from the last renewal, before the freeze: ttl - handover until the warning, then the time interval.
       assert(deadAfterMs < ttl * 1000 - handover + timeInterval + 300, `${deadAfterMs} ms`);
-      assertEquals(total(), 1, "nobody runs meanwhile");
+      assertEquals(total(), 1, "another program ran meanwhile");
       etcd.thaw();
-      await eventually("one of them runs again", () => total() === 2);
+      await eventually("the next start of one program", () => total() === 2);
 
       const now = programs.find((each) => each.supervisor.status.state === "started")!;
       const next = programs.find((each) => each !== now)!;
       const before = starts(next);
       const stoppedAt = performance.now();
       await now.supervisor.stop();
-      await eventually("the other takes over", () => starts(next) === before + 1);
+      await eventually("the start of the other program", () => starts(next) === before + 1);
       const takenAfterMs = performance.now() - stoppedAt;
-      assert(takenAfterMs < ttl * 1000, `${takenAfterMs} ms: the lease was given back`);
+      assert(
+        takenAfterMs < ttl * 1000,
+        `the other program waited ${takenAfterMs} ms, so the lease was not revoked`,
+      );
     } finally {
       etcd.thaw();
       await stage.end();
@@ -68,11 +71,11 @@ processTest(
   { timeoutMs: 60_000, skip: missing ?? false, leg: "node24" },
 );
 
-/** Who wants the lock `name` too, and can take it from whoever has it. */
+/** A competitor for the lock `name`, which can take it from its holder. */
 class Rival {
   readonly #etcd: Etcd;
   readonly #name: string;
-  /** Its lease, while it has the lock. */
+  /** The lease of the rival; null while it does not have the lock. */
   #lease: string | null = null;
 
   constructor(etcd: Etcd, name: string) {
@@ -80,13 +83,13 @@ class Rival {
     this.#name = name;
   }
 
-  /** Waits behind the others, whose leases then end before their time: no holder expects that, and none is warned of it. */
+  /** Takes the lock by revoking the leases of all others. Their holders have no warning of that. */
   async take(): Promise<void> {
     if (this.#lease !== null) return;
     const { ID: lease } = await this.#etcd.ask("lease/grant", { TTL: 600 });
     this.#lease = lease;
     const locked = this.#etcd.ask("lock/lock", { name: btoa(this.#name), lease });
-    const waiting = await eventually("the rival waits for the lock", async () => {
+    const waiting = await eventually("the request of the rival for the lock", async () => {
       const leases = await this.#leases();
       return leases.includes(lease) && leases;
     });
@@ -94,13 +97,13 @@ class Rival {
     await locked;
   }
 
-  async giveBack(): Promise<void> {
+  async release(): Promise<void> {
     const ID = this.#lease;
     this.#lease = null;
     if (ID !== null) await this.#etcd.ask("lease/revoke", { ID });
   }
 
-  /** The leases of all who have the lock or wait for it: each has a key below its name. */
+  /** The leases of the holder and of all that wait for the lock. Each has a key below its name. */
   async #leases(): Promise<string[]> {
     const range = { key: btoa(`${this.#name}/`), range_end: btoa(`${this.#name}0`) };
     const { kvs = [] } = await this.#etcd.ask("kv/range", range);
@@ -109,15 +112,15 @@ class Rival {
 }
 
 processTest(
-  "a lock in etcd passes the conformance checks of quorum sources, but that two are told of it at once",
+  "a lock in etcd passes the conformance checks of quorum sources, except the one with two watches at once",
   async (stage) => {
     const etcd = await startEtcd(stage.directory);
     try {
       const rival = new Rival(etcd, "two");
       const checks = quorumConformance(etcdLock("two", { endpoints: [etcd.url], ttl, handover }), {
-        set: (quorate) => quorate ? rival.giveBack() : rival.take(),
+        set: (quorate) => quorate ? rival.release() : rival.take(),
       });
-      // Two watches are two that want the lock, and only one has it: that is what a lock is for.
+      // Two watches compete for the lock, so only one of them can be quorate.
       const apply = checks.filter(({ name }) =>
         name !== "quorum: two watches both receive each change"
       );
@@ -130,7 +133,7 @@ processTest(
   { timeoutMs: 60_000, skip: missing ?? false, leg: "node24" },
 );
 
-test("a lock in etcd: the arguments are checked", () => {
+test("a lock in etcd: wrong arguments are refused", () => {
   const wrong = [{ endpoints: [] }, { ttl: 1.5 }, { ttl: 0 }, { ttl: 2, handover: 2000 }];
   for (const options of wrong) {
     assertEquals(assertThrows(() => etcdLock("one", options), SamError).code, "INVALID_PARAM");

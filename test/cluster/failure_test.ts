@@ -1,4 +1,4 @@
-// What a program is told where Corosync cannot be used, and that the cluster never keeps a process from its end.
+// The errors if Corosync cannot be used. Also: no call to the cluster prevents a process from ending.
 import { assertEquals, assertStringIncludes } from "@std/assert";
 import { cpSync, writeFileSync } from "node:fs";
 import { clusterTest, tool } from "../support/corosync.ts";
@@ -10,8 +10,8 @@ for (
   const [name, how, freezes] of [
     ["exits", "exits", false],
     ["exits while the daemon is frozen", "blocked", true],
-    ["gives up to open the map of a frozen daemon", "gives up", true],
-    ["has closed all", "closes", false],
+    ["closes the map of a frozen daemon that never opened", "closes a map that never opened", true],
+    ["has closed its connections", "closes", false],
   ] as const
 ) {
   clusterTest(`a process that watches a cluster ends when it ${name}`, async (stage, node) => {
@@ -27,12 +27,12 @@ for (
 const plan = JSON.stringify({ timeInterval: 0, recoveryPolicy: "quit", quorum: {} });
 
 async function refused(stage: Stage, code: string, text: string): Promise<void> {
-  const said: Line = await stage.line("not started");
-  assertEquals(said["code"], code);
-  assertStringIncludes(said["message"], text);
+  const line: Line = await stage.line("not started");
+  assertEquals(line["code"], code);
+  assertStringIncludes(line["message"], text);
 }
 
-/** Does something while a library cannot be loaded. */
+/** Calls `action` while a library cannot be loaded. */
 async function without(library: string, action: () => Promise<void>): Promise<void> {
   const listed = (await tool("ldconfig", "-p")).split("\n").find((line) => line.includes(library));
   const path = listed!.split(" => ")[1]!;
@@ -53,14 +53,14 @@ processTest("start() without libquorum rejects with LIBRARY", async (stage) => {
 });
 
 processTest(
-  "a cluster map without libcmap is the event problem, LIBRARY; the program runs",
+  "a cluster map without libcmap is an event problem with LIBRARY, and the program runs",
   async (stage) => {
     await without("libcmap.so.4", async () => {
       const options = { timeInterval: 0, recoveryPolicy: "quit", clusterMap: true, log: "json" };
       const program = stage.run("corosync/program", { args: [JSON.stringify(options)] });
       await stage.line("start");
       const [, code, message] = await eventually(
-        "the problem",
+        "the event problem",
         () => /"type":"problem".*"code":"(\w+)","message":"([^"]*)/.exec(program.stderr()) ?? false,
       );
       assertEquals(code, "LIBRARY");
@@ -87,9 +87,9 @@ processTest("start() on Deno without --allow-ffi rejects with ACCESS", async (st
 }, { leg: "deno" });
 
 clusterTest(
-  "a user whom Corosync does not serve is refused with ACCESS, and served when it is named",
+  "a user whom Corosync does not serve gets ACCESS, and is served when the configuration names the user",
   async (stage, node) => {
-    // Another user, who may read the files of this checkout, wherever that is.
+    // Another user, with the right to read the files of this checkout.
     const other = 54321;
     const files = "+dac_override,+dac_read_search";
     const command = (fixture: string, argument: string) => [
@@ -110,17 +110,17 @@ clusterTest(
     const refusal = await stage.line("group");
     assertEquals(refusal["code"], "ACCESS");
     assertStringIncludes(refusal["message"], "uidgid.d");
-    // The cluster map keeps no program from its work.
+    // A program runs even if the cluster map refuses it.
     const map = run({ clusterMap: true });
     await stage.line("start");
-    await eventually("the reason", () => map.stderr().includes("Corosync refuses"));
+    await eventually("the report of the refusal", () => map.stderr().includes("Corosync refuses"));
     await node.set(`uidgid.uid.${other}`, "u8", "1");
     join();
     assertEquals((await stage.line("group", 2))["code"], "none");
     const both = run({ quorum: {}, clusterMap: true });
     await stage.line("start", 2);
     await eventually(
-      "its keys",
+      "the keys of the program",
       async () => await node.read(`resources.process.${both.pid}.state`) === "running",
     );
   },
@@ -135,7 +135,7 @@ processTest("the package on Node 24 without koffi rejects with NOT_SUPPORTED", a
     `import { corosyncQuorum } from "./dist/corosync.js";
     await corosyncQuorum().watch(() => {}).catch(({ code, message }) => console.log(code, message));`,
   );
-  const said = await tool(runtimePath("node24"), script);
-  assertStringIncludes(said, "NOT_SUPPORTED");
-  assertStringIncludes(said, "npm install koffi");
+  const output = await tool(runtimePath("node24"), script);
+  assertStringIncludes(output, "NOT_SUPPORTED");
+  assertStringIncludes(output, "npm install koffi");
 }, { leg: "node24" });

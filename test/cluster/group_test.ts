@@ -1,4 +1,4 @@
-// Process groups of a real Corosync: three daemons on this machine, and members on this runtime.
+// Process groups of a real Corosync: three daemons on this machine, with members on this runtime.
 import { assert, assertEquals, assertGreater } from "@std/assert";
 import { corosyncGroup } from "../../src/corosync/mod.ts";
 import { clusterTest } from "../support/corosync.ts";
@@ -14,7 +14,7 @@ import {
 } from "../support/three_nodes.ts";
 
 const skip = labMissing() ?? false;
-/** So many messages are sent one after the other, ten times what may wait. */
+/** The number of messages sent one after the other: ten times as many as may wait. */
 const awaited = 4000;
 
 /** Members of groups, on the nodes of a lab. */
@@ -55,7 +55,7 @@ function groupTest(
 }
 
 groupTest(
-  "corosyncGroup: three members get the same messages in the same order, and see each other go",
+  "corosyncGroup: three members receive the same messages in the same order, and see each other leave",
   async (scene) => {
     const { stage, lab } = scene;
     const count = 100;
@@ -79,23 +79,29 @@ groupTest(
           left.map((each: { nodeId: number; reason: string }) => `${each.nodeId} ${each.reason}`)
         );
     killQuietly(members[2]!.pid);
-    await eventually("node 1 sees a process end", () => reasons(1).includes("3 process"));
-    await scene.done(members[1]!); // which leaves then
-    await eventually("node 1 sees a member leave", () => reasons(1).includes("2 leave"));
+    await eventually(
+      "the end of a process, as seen by node 1",
+      () => reasons(1).includes("3 process"),
+    );
+    await scene.done(members[1]!); // member 2 leaves after that change
+    await eventually(
+      "a member that leaves, as seen by node 1",
+      () => reasons(1).includes("2 leave"),
+    );
     const fourth = await scene.start(2, "order", "1", "stay");
     await eventually(
-      "node 1 sees a member come",
+      "a new member, as seen by node 1",
       () => stage.lines("change").some(({ node, joined }) => node === 1 && joined[0]?.nodeId === 2),
     );
     await lab.part(2, "silent");
-    await eventually("node 1 sees a node go", () => reasons(1).includes("2 node"));
+    await eventually("the loss of a node, as seen by node 1", () => reasons(1).includes("2 node"));
     for (const { pid } of [members[0]!, fourth]) killQuietly(pid);
   },
   { leg: "node26" },
 );
 
 groupTest(
-  "corosyncGroup: arguments and sizes are checked, queues are bounded, a daemon that is away, dies or is frozen is an error",
+  "corosyncGroup: arguments and sizes are checked, queues are bounded, and a daemon that is down, ends or is frozen is an error",
   async (scene) => {
     const flow = scene.start(1, "flow", String(awaited)).then((program) => scene.done(program));
     const limits = scene.start(2, "limits").then((program) => scene.done(program));
@@ -135,12 +141,12 @@ groupTest(
     assertEquals([lost, send], ["LIBRARY", "LIBRARY"]);
     const { frozen, ticks } = line("frozen");
     assertEquals(frozen, "INTERRUPT");
-    assertGreater(ticks, 20); // of 10 ms, in 300
+    assertGreater(ticks, 20); // 30 ticks of 10 ms are due in 300 ms
   },
 );
 
 clusterTest(
-  "corosyncGroup: a message of another program may be longer than any of ours",
+  "corosyncGroup: a message of another program may be longer than maxMessageBytes",
   async (stage) => {
     await using group = await corosyncGroup("long");
     stage.run("corosync/long");
@@ -153,7 +159,7 @@ clusterTest(
   },
 );
 
-/** Node 3's daemon is not there, comes, goes, comes again, and is frozen. */
+/** The daemon of node 3 is down, starts, ends, starts again, and is frozen. */
 async function loseDaemon(scene: Scene): Promise<void> {
   const { stage, lab } = scene;
   await lab.crash(3);

@@ -1,4 +1,4 @@
-// The cluster map of a real Corosync: libsam's own tests told again, and what libsam gets wrong.
+// The cluster map of a real Corosync: libsam's own tests, and cases that libsam gets wrong.
 import { assert, assertEquals } from "@std/assert";
 import { readFileSync } from "node:fs";
 import { setTimeout as sleep } from "node:timers/promises";
@@ -9,7 +9,7 @@ import { loadNative } from "../../src/ffi/load_c_library.ts";
 import { clusterTest, type Corosync } from "../support/corosync.ts";
 import { eventually, type Stage, type Watched } from "../support/processes.ts";
 
-/** A program that does these steps, watched by this process. */
+/** Runs a program that does these steps. This process is its server. */
 function supervise(
   stage: Stage,
   options: Partial<SuperviseOptions>,
@@ -29,7 +29,7 @@ const keyOf = (pid: number, name: string) => `resources.process.${pid}.${name}`;
 /** The keys of this process, which is the server. */
 const keysOf = async (node: Corosync) => (await node.processes())[process.pid];
 
-/** Reads the keys of all processes in the cluster map, one by one, as slowly as it is asked. */
+/** Opens an iterator over the keys of all processes in the cluster map. It stays at a key until `next()`. */
 async function readMap(): Promise<{ next(): string | null; end(): void }> {
   const native = await loadNative();
   const library = native.open("libcmap.so.4", {
@@ -68,10 +68,19 @@ const until = (node: Corosync, name: string, value: string | bigint) =>
   eventually(`${name} = ${value}`, async () => (await keysOf(node))?.[name] === value);
 
 clusterTest(
-  "libsam cluster map, on corosync, quit: the keys tell the state, and are gone after a clean end",
+  "libsam cluster map, on corosync, quit: the keys show the state, and are gone after a clean end",
   async (stage, node) => {
     const options = { timeInterval: 20_000, recoveryPolicy: "quit" } as const;
-    const walk = supervise(stage, options, "start", "stop", "start", "beat", "stop", "exit");
+    const program = supervise(
+      stage,
+      options,
+      "start",
+      "stop",
+      "start",
+      "heartbeat",
+      "stop",
+      "exit",
+    );
     await stage.line("ready 1.1 start");
     await until(node, "state", "stopped");
     assertEquals(await keysOf(node), { poll_period: 20_000n, recovery: "quit", state: "stopped" });
@@ -83,9 +92,9 @@ clusterTest(
     }
     const before = (await keysOf(node))?.["last_updated"] as bigint;
     const began = performance.now();
-    await stage.line("ready 1.4 beat");
-    await eventually("a second", () => performance.now() - began > 1000); // so often it is moved at most
-    stage.go("1.4 beat");
+    await stage.line("ready 1.4 heartbeat");
+    await eventually("a second", () => performance.now() - began > 1000); // last_updated moves at most once a second
+    stage.go("1.4 heartbeat");
     const moved = await eventually("a heartbeat", async () => {
       const now = (await keysOf(node))?.["last_updated"] as bigint;
       return now !== before && Number(now - before) / 1e6;
@@ -94,12 +103,12 @@ clusterTest(
     stage.go("1.5 stop");
     await until(node, "state", "stopped");
     stage.go("1.6 exit");
-    assertEquals((await walk.finished()).code, 3);
-    assertEquals(await node.processes(), {}, JSON.stringify(walk.all("problem")));
+    assertEquals((await program.finished()).code, 3);
+    assertEquals(await node.processes(), {}, JSON.stringify(program.all("problem")));
   },
 );
 
-clusterTest("all keys are there when register() resolves", async (stage, node) => {
+clusterTest("all keys are in the map when register() resolves", async (stage, node) => {
   const program = stage.run("corosync/program", {
     args: [JSON.stringify({
       timeInterval: 5000,
@@ -113,7 +122,7 @@ clusterTest("all keys are there when register() resolves", async (stage, node) =
   assertEquals(keys, { recovery: "restart", poll_period: "5000", state: "stopped" });
   stage.go("1.1 start");
   await stage.line("ready 1.2 exit");
-  await node.kill(); // and from here on the daemon is away: nothing waits for it
+  await node.kill(); // from here on, register() must not wait for the daemon
   stage.go("1.2 exit");
   await stage.line("registered", 2);
   program.kill("SIGTERM");
@@ -121,7 +130,7 @@ clusterTest("all keys are there when register() resolves", async (stage, node) =
 });
 
 clusterTest(
-  "a daemon that does not answer delays register() by its limit",
+  "a daemon that does not answer delays register() by its time limit at most",
   async (stage, node) => {
     node.freeze();
     const program = stage.run("corosync/program", {
@@ -139,50 +148,53 @@ clusterTest(
   },
 );
 
-clusterTest("a key is gone though a reader stood at it when the next was set", async (_, node) => {
-  const map = corosyncClusterMap();
-  await map.set(keyOf(1, "recovery"), "quit");
-  const reader = await readMap();
-  assertEquals(reader.next(), keyOf(1, "recovery"));
-  await map.set(keyOf(1, "poll_period"), 0n);
-  while (reader.next() !== null);
-  reader.end();
-  await map.delete(keyOf(1, "recovery"));
-  await map.delete(keyOf(1, "poll_period"));
-  assertEquals(await node.processes(), {});
-  await map.close!();
-});
-
 clusterTest(
-  "libsam cluster map, on corosync, quit: stopped stays stopped, silence is failed",
-  async (stage, node) => {
-    const timeInterval = 500;
-    const options = { timeInterval, recoveryPolicy: "quit" } as const;
-    const silent = supervise(stage, options, "start", "stop", "start");
-    stage.go("1.2 stop");
-    stage.go("1.1 start");
-    await silent.event("stop");
-    await until(node, "state", "stopped");
-    await sleep(3 * timeInterval); // nobody expects a heartbeat
-    assertEquals((await keysOf(node))?.["state"], "stopped");
-    stage.go("1.3 start");
-    assertEquals((await silent.finished()).reason, "quit");
-    assertEquals((await keysOf(node))?.["state"], "failed");
-    assertEquals([silent.all("start").length, silent.all("recovery").length], [2, 1]);
+  "a key can be deleted although a reader stood at it when the next key was set",
+  async (_, node) => {
+    const map = corosyncClusterMap();
+    await map.set(keyOf(1, "recovery"), "quit");
+    const reader = await readMap();
+    assertEquals(reader.next(), keyOf(1, "recovery"));
+    await map.set(keyOf(1, "poll_period"), 0n);
+    while (reader.next() !== null);
+    reader.end();
+    await map.delete(keyOf(1, "recovery"));
+    await map.delete(keyOf(1, "poll_period"));
+    assertEquals(await node.processes(), {});
+    await map.close!();
   },
 );
 
 clusterTest(
-  "libsam cluster map, on corosync, restart: silent instances are replaced, markFailed() sets failed and quit",
+  "libsam cluster map, on corosync, quit: a stopped program stays stopped, an unresponsive one is failed",
   async (stage, node) => {
-    const timeInterval = 1000; // so long `running` is there to be seen
+    const timeInterval = 500;
+    const options = { timeInterval, recoveryPolicy: "quit" } as const;
+    const program = supervise(stage, options, "start", "stop", "start");
+    stage.go("1.2 stop");
+    stage.go("1.1 start");
+    await program.event("stop");
+    await until(node, "state", "stopped");
+    await sleep(3 * timeInterval); // a stopped program need not send heartbeats
+    assertEquals((await keysOf(node))?.["state"], "stopped");
+    stage.go("1.3 start");
+    assertEquals((await program.finished()).reason, "quit");
+    assertEquals((await keysOf(node))?.["state"], "failed");
+    assertEquals([program.all("start").length, program.all("recovery").length], [2, 1]);
+  },
+);
+
+clusterTest(
+  "libsam cluster map, on corosync, restart: unresponsive instances are replaced, markFailed() sets failed and quit",
+  async (stage, node) => {
+    const timeInterval = 1000; // long enough for the test to see `running`
     const program = stage.supervise("libsam/cluster_map", {
       timeInterval,
       recoveryPolicy: "restart",
       restart: { maxDelay: 0 },
       clusterMap: corosyncClusterMap(),
     }, { args: ["mark failed"] });
-    /** All keys are as they were told at the start, but these. */
+    /** Asserts the values of all keys. */
     const keysAre = async (recovery: string, state: string) => {
       await until(node, "state", state);
       const { last_updated: _, ...keys } = await keysOf(node) ?? {};
@@ -210,27 +222,27 @@ clusterTest(
 );
 
 clusterTest(
-  "corosync's watchdog acts on markFailed() and on silence; a healthy process with time interval 0 it leaves alone",
+  "corosync's watchdog acts on markFailed() and on missing updates, but not on a healthy process with time interval 0",
   async (stage, node) => {
     const healthy = stage.run("corosync/program", {
       args: [JSON.stringify({ timeInterval: 0, recoveryPolicy: "restart", clusterMap: true })],
     });
     await stage.line("start");
-    // Another one, by hand, that nobody updates: what becomes of it shows that the watchdog looks.
-    const silent = "resources.process.1";
-    await node.set(`${silent}.recovery`, "str", "restart"); // never "reboot", nor "shutdown": Corosync does it
-    await node.set(`${silent}.poll_period`, "u64", "0");
+    // Keys without a process, which no server updates. They show that the watchdog is at work.
+    const stale = "resources.process.1";
+    await node.set(`${stale}.recovery`, "str", "restart"); // never "reboot" or "shutdown": Corosync would do it
+    await node.set(`${stale}.poll_period`, "u64", "0");
     const since = await eventually("a time", () => node.read(keyOf(healthy.pid, "last_updated")));
-    await node.set(`${silent}.last_updated`, "u64", String(since));
-    await node.set(`${silent}.state`, "str", "running");
+    await node.set(`${stale}.last_updated`, "u64", String(since));
+    await node.set(`${stale}.state`, "str", "running");
     supervise(stage, { timeInterval: 0 }, "start", "fail");
     stage.go("1.1 start");
     await until(node, "state", "running");
     stage.go("1.2 fail");
     const failed = (pid: number) =>
       new RegExp(`\\[WD .* resource "${pid}" failed`).test(node.log());
-    await eventually("the failed one", () => failed(process.pid));
-    await eventually("the silent one", () => failed(1)); // 9 seconds or more
+    await eventually("the watchdog's report of markFailed()", () => failed(process.pid));
+    await eventually("the watchdog's report of missing updates", () => failed(1)); // takes at least 9 seconds
     assert(!failed(healthy.pid), node.log());
     assertEquals(await node.read(keyOf(healthy.pid, "state")), "running");
   },
@@ -245,8 +257,8 @@ clusterTest(
     const first = await eventually("last_updated", updated);
     const uptime = Number(readFileSync("/proc/uptime", "utf8").split(" ")[0]);
     const age = uptime - Number(first) / 1e9;
-    assert(age > -0.1 && age < 10, `${age} s old`);
-    const second = await eventually("a later one", async () => {
+    assert(age > -0.1 && age < 10, `last_updated is ${age} s old`);
+    const second = await eventually("a later value", async () => {
       const now = await updated();
       return now !== first && now;
     });
@@ -257,7 +269,7 @@ clusterTest(
   { leg: "node24" },
 );
 
-clusterTest("the daemon that comes back is told all keys again", async (stage, node) => {
+clusterTest("a daemon that comes back gets all keys again", async (stage, node) => {
   const program = supervise(stage, { timeInterval: 0 }, "start", "stop", "exit");
   stage.go("1.1 start");
   await until(node, "state", "running");
@@ -271,7 +283,7 @@ clusterTest("the daemon that comes back is told all keys again", async (stage, n
   await program.event("stop");
   assertEquals((await program.event("problem")).error.code, "TRY_AGAIN");
   await node.start();
-  await until(node, "state", "stopped"); // what was set while it was away
+  await until(node, "state", "stopped"); // set while the daemon was away
   stage.go("1.3 exit");
   await program.finished();
   assertEquals(await node.processes(), {});

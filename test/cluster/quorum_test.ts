@@ -1,4 +1,4 @@
-// Quorum of a real Corosync: libsam's own test told again, and what libsam gets wrong.
+// Quorum of a real Corosync: libsam's own test, and cases that libsam gets wrong.
 import { assert, assertEquals, assertStringIncludes } from "@std/assert";
 import { setTimeout as sleep } from "node:timers/promises";
 import type { SuperviseOptions } from "../../mod.ts";
@@ -13,7 +13,7 @@ import { eventually, lives, type Stage, type Watched } from "../support/processe
 
 const policy = { recoveryPolicy: "restart", restart: { maxDelay: 0 } } as const;
 
-/** A program that follows `plan`, watched by this process. */
+/** Runs a program that follows `plan`. This process is its server. */
 function supervise(
   stage: Stage,
   options: Omit<SuperviseOptions, "recoveryPolicy">,
@@ -31,16 +31,16 @@ const reasons = (watched: Watched) => watched.all("recovery").map(({ reason }) =
 /** Codes of all problems so far. */
 const problems = (watched: Watched) => watched.all("problem").map(({ error }) => error.code);
 
-/** A server, which is this process, that looks for a daemon does not keep a processor busy. */
-async function costsLittle(): Promise<void> {
+/** Asserts that this process, which is the server, uses little CPU time while it waits for the daemon. */
+async function usesLittleCpuTime(): Promise<void> {
   const before = process.cpuUsage();
   await sleep(500);
   const { user, system } = process.cpuUsage(before);
-  assert(user + system < 150_000, `${user + system} µs of processor time in 500 ms`);
+  assert(user + system < 150_000, `${user + system} µs of CPU time in 500 ms`);
 }
 
 clusterTest(
-  "libsam quorum, on corosync: an end while waiting is a recovery, a loss is one too",
+  "libsam quorum, on corosync: an exit while start() waits is a recovery, and so is a loss of quorum",
   async (stage, node) => {
     await node.setQuorate(false);
     const program = stage.supervise("libsam/quorum", {
@@ -62,7 +62,7 @@ clusterTest(
 
 for (const [timeInterval, stopTimeout] of [[300, 10_000], [0, 300]] as const) {
   clusterTest(
-    `quorum lost, time interval ${timeInterval}: a program that ignores the warning and keeps heartbeating is killed`,
+    `quorum lost, time interval ${timeInterval}: a program that ignores the warning and sends heartbeats is killed`,
     async (stage, node) => {
       const options = { timeInterval, stopTimeout, quorum: corosyncQuorum() };
       const program = supervise(stage, options, { stubborn: true });
@@ -83,9 +83,9 @@ for (const [timeInterval, stopTimeout] of [[300, 10_000], [0, 300]] as const) {
 }
 
 clusterTest(
-  "the daemon dies: a program is warned, and killed a time interval later; the next daemon brings quorum back",
+  "the daemon ends: a program is warned, and killed one time interval later; the next daemon brings quorum back",
   async (stage, node) => {
-    const quorum = corosyncQuorum({ answerTimeout: 60_000 }); // the end is noticed, not the silence
+    const quorum = corosyncQuorum({ answerTimeout: 60_000 }); // longer than the test: only the end of the daemon counts
     const timeInterval = 1000;
     const stubborn = supervise(stage, { timeInterval, quorum }, { stubborn: true });
     const program = supervise(stage, { timeInterval: 0, quorum });
@@ -98,11 +98,11 @@ clusterTest(
     }
     assertEquals(stage.lines("warned").length, 1);
     const graceMs = (await stubborn.event("kill", 1)).at - (await stubborn.event("warn", 1)).at;
-    // The events bear the times at which they were told. Without a time interval it would be killed at once.
+    // Half the interval allows for delays of the events. Without a grace period the kill would follow at once.
     assert(graceMs >= timeInterval / 2, `killed ${graceMs} ms after the warning`);
     assertEquals((await program.event("recovery", 1)).evidence.signal, "SIGTERM");
     assertEquals(program.all("kill"), []);
-    await costsLittle();
+    await usesLittleCpuTime();
     await node.start();
     await stubborn.event("start", 2);
     await program.event("start", 2);
@@ -113,12 +113,12 @@ clusterTest(
 );
 
 clusterTest(
-  "the daemon is not up yet: start() waits for it, and the reason is told",
+  "the daemon is not running yet: start() waits for it, and an event says why",
   async (stage, node) => {
     const program = supervise(stage, { timeInterval: 0, quorum: corosyncQuorum() });
     await program.event("waiting", 1);
     assertEquals((await program.event("problem")).error.code, "TRY_AGAIN");
-    await costsLittle();
+    await usesLittleCpuTime();
     await node.start();
     await stage.line("start");
     assertEquals(program.all("problem").length, 1);
@@ -127,7 +127,7 @@ clusterTest(
 );
 
 clusterTest(
-  "the daemon is frozen: quorum counts as lost after answerTimeout, and is back when it answers",
+  "the daemon is frozen: quorum counts as lost after answerTimeout, and is back when the daemon answers",
   async (stage, node) => {
     const quorum = corosyncQuorum({ answerTimeout: 1000 });
     const program = supervise(stage, { timeInterval: 300, quorum }, { stubborn: true });
@@ -143,9 +143,9 @@ clusterTest(
 );
 
 clusterTest(
-  "the daemon is frozen for less than its token: its answers count when token and consensus have passed",
+  "the daemon is frozen for less than its token timeout: its answers count when token and consensus have passed",
   async (stage, node) => {
-    await node.set("totem.token", "u32", "5000"); // no new membership; the consensus is 6000 then
+    await node.set("totem.token", "u32", "5000"); // longer than the freeze; consensus is then 6000
     const quorum = corosyncQuorum({ answerTimeout: 200 });
     const program = supervise(stage, { timeInterval: 0, quorum });
     await stage.line("start");
@@ -153,21 +153,21 @@ clusterTest(
     await program.event("waiting", 2);
     node.thaw();
     await sleep(1000);
-    node.freeze(); // once more, while it is doubted: the same loss
+    node.freeze(); // a second freeze before the answers count again is the same loss
     await sleep(1000);
     node.thaw();
     const thawed = Date.now();
     const { at } = await program.event("start", 2);
-    assert(at - thawed > 12_000, `${at - thawed} ms after it goes on`);
+    assert(at - thawed > 12_000, `start() was granted ${at - thawed} ms after the thaw`);
     assertEquals(problems(program), ["TIMEOUT"]);
   },
   { leg: "node24" },
 );
 
-/** The quorum service of a real library, whose functions `replace` may stand in for; and all that it has told. */
+/** Makes the quorum service with the real library. `replace` may replace its functions. `reports` collects its events. */
 async function serviceWith(
   replace: (name: string, real: NativeFunction) => NativeFunction,
-): Promise<{ readonly service: Service; readonly told: readonly boolean[] }> {
+): Promise<{ readonly service: Service; readonly reports: readonly boolean[] }> {
   const native = await loadNative();
   const open: Native["open"] = (file, asked) => {
     const { functions, close } = native.open(file, asked);
@@ -175,19 +175,19 @@ async function serviceWith(
     const replaced = entries.map(([name, real]) => [name, replace(name, real)] as const);
     return { functions: { ...functions, ...Object.fromEntries(replaced) }, close };
   };
-  const told: boolean[] = [];
-  const emit = (event: unknown) => told.push((event as QuorumEvent).quorate);
-  return { service: quorumService({ native: { ...native, open }, emit }), told };
+  const reports: boolean[] = [];
+  const emit = (event: unknown) => reports.push((event as QuorumEvent).quorate);
+  return { service: quorumService({ native: { ...native, open }, emit }), reports };
 }
 
 clusterTest(
-  "quorum that comes while a connection is made is not taken back",
+  "quorum that is gained while a connection is made is not reported as lost",
   async (_stage, node) => {
     await node.setQuorate(false);
     const loggedBefore = node.log().length;
     let calls = 0;
-    // Quorum comes between the first question and the second, whichever these are.
-    const { service, told } = await serviceWith((name, real) =>
+    // Quorum is gained between the first call and the second.
+    const { service, reports } = await serviceWith((name, real) =>
       /trackstart|getquorate/.test(name)
         ? async (...args) => {
           if (++calls === 2) {
@@ -203,10 +203,10 @@ clusterTest(
       await service.connect();
       await eventually("the notifications", async () => {
         await service.dispatch();
-        return told.length > 1;
+        return reports.length > 1;
       });
       for (let n = 0; n < 5; n++) await service.dispatch();
-      assertEquals([calls, told], [2, [false, true]]);
+      assertEquals([calls, reports], [2, [false, true]]);
     } finally {
       await service.disconnect();
       service.close();
@@ -214,29 +214,29 @@ clusterTest(
   },
   {
     skip: currentRuntime === "node26" &&
-      "with Corosync's library below it, a callback is deeper than the stack of Node's first thread",
+      "a callback from Corosync's library needs more stack than Node's main thread has",
   },
 );
 
-clusterTest("a connection that fails half-way has told nothing", async () => {
+clusterTest("a connection that fails half-way has reported nothing", async () => {
   const library = 2; // CS_ERR_LIBRARY: the daemon has ended
-  const { service, told } = await serviceWith((name, real) =>
+  const { service, reports } = await serviceWith((name, real) =>
     name === "quorum_trackstart" ? () => library : real
   );
   try {
     const error = await eventually("an answer", async () => {
       const why = await service.connect().then(() => new Error("connected"), (each) => each);
-      return why.code !== "TRY_AGAIN" && why; // else the daemon is not ready yet
+      return why.code !== "TRY_AGAIN" && why; // TRY_AGAIN means that the daemon is not ready yet
     });
     assertStringIncludes(error.message, "quorum_trackstart() failed");
-    assertEquals(told, []);
+    assertEquals(reports, []);
   } finally {
     service.close();
   }
 }, { leg: "bun" });
 
 clusterTest(
-  "the daemon dies while it owes an answer: one loss, and two problems, as each reason becomes known",
+  "the daemon ends while it owes an answer: one loss, and one event problem for each reason",
   async (stage, node) => {
     const quorum = corosyncQuorum({ answerTimeout: 1000 });
     const program = supervise(stage, { timeInterval: 0, quorum });
@@ -255,7 +255,7 @@ clusterTest(
 );
 
 clusterTest(
-  "the daemon is frozen: a hang is noticed all the same, with quorum and cluster map",
+  "the daemon is frozen: SAM still notices a hang, with quorum and cluster map",
   async (stage, node) => {
     const quorum = corosyncQuorum({ answerTimeout: 60_000 });
     const options = { timeInterval: 300, quorum, clusterMap: corosyncClusterMap() };
@@ -278,15 +278,15 @@ clusterTest(
 );
 
 clusterTest(
-  "start() is ended by an AbortSignal while it waits, and may be called again",
+  "an AbortSignal ends a start() that waits, and start() can be called again",
   async (stage, node) => {
     await node.setQuorate(false);
     const program = supervise(stage, { timeInterval: 0, quorum: corosyncQuorum() }, {
       steps: ["impatient", "start"],
     });
     stage.go("1.1 impatient");
-    const gaveUp = await stage.line("gave up");
-    assertEquals([gaveUp["code"], gaveUp["state"]], ["INTERRUPT", "registered"]);
+    const line = await stage.line("interrupted");
+    assertEquals([line["code"], line["state"]], ["INTERRUPT", "registered"]);
     stage.go("1.2 start");
     await program.event("waiting", 1);
     await node.setQuorate(true);
@@ -296,7 +296,7 @@ clusterTest(
 );
 
 clusterTest(
-  "quorum and cluster map together: one answer to start(), and a kill while it waits is a recovery",
+  "quorum and cluster map together: start() gets one answer, and a kill while start() waits is a recovery",
   async (stage, node) => {
     await node.setQuorate(false);
     const key = `resources.process.${process.pid}.state`;
@@ -322,7 +322,7 @@ clusterTest(
 );
 
 clusterTest(
-  "a server of its own survives the end and the return of the daemon",
+  "a program that is its own server survives the end and the return of the daemon",
   async (stage, node) => {
     const plan = { ...policy, timeInterval: 0, stopTimeout: 500, quorum: {}, clusterMap: true };
     const server = stage.run("corosync/program", { args: [JSON.stringify(plan)] });

@@ -1,10 +1,10 @@
-// What a member of a group has yet to send: order, flow control, limits, withdrawal.
+// The queue of messages of a group member: order, flow control, limits and withdrawal.
 import { assertEquals, assertRejects } from "@std/assert";
 import { Outbox } from "../../src/corosync/group_outbox.ts";
 import { SamError } from "../../src/errors.ts";
 import { test } from "../support/harness.ts";
 
-/** An outbox whose messages are taken as `taken` says, one number per attempt; then all. */
+/** Makes an outbox. Attempt n takes `taken[n]` messages, and fails if that is negative; later attempts take all. */
 function outboxOf(taken: number[], maxBytes = 1000) {
   const got: number[] = [];
   let pauses = 0;
@@ -27,7 +27,7 @@ function outboxOf(taken: number[], maxBytes = 1000) {
 const send = (outbox: Outbox, number: number, signal?: AbortSignal) =>
   outbox.send(Uint8Array.of(number), signal);
 
-test("what is refused is sent again, before what came later", async () => {
+test("a refused message is sent again, before later messages", async () => {
   const { outbox, got, pauses } = outboxOf([0, 2, 0, 1]);
   const sent = [1, 2, 3, 4, 5].map((number) => send(outbox, number));
   await Promise.all(sent);
@@ -36,7 +36,7 @@ test("what is refused is sent again, before what came later", async () => {
   assertEquals(pauses() > 1, true);
 });
 
-test("more than may wait is TRY_AGAIN, and room comes back", async () => {
+test("send() rejects with TRY_AGAIN while the queue is full, and works again afterwards", async () => {
   const { outbox, got } = outboxOf([0, 0], 3 * 65);
   const sent = [1, 2, 3].map((number) => send(outbox, number));
   assertEquals((await assertRejects(() => send(outbox, 4), SamError)).code, "TRY_AGAIN");
@@ -45,7 +45,7 @@ test("more than may wait is TRY_AGAIN, and room comes back", async () => {
   assertEquals(got, [1, 2, 3, 5]);
 });
 
-test("a message is withdrawn by its signal, unless it has gone; the others stay", async () => {
+test("a signal withdraws its message if that was not sent yet, and no other message", async () => {
   const { outbox, got } = outboxOf([0]);
   const abort = new AbortController();
   const first = send(outbox, 1);
@@ -58,7 +58,7 @@ test("a message is withdrawn by its signal, unless it has gone; the others stay"
   assertEquals(got, [1, 4]);
 });
 
-test("after the end, and after an error, those who wait are told", async () => {
+test("an error, and the end of the queue, reject the messages that wait", async () => {
   const { outbox } = outboxOf([-1, 0]);
   assertEquals((await assertRejects(() => send(outbox, 1), SamError)).message, "broken");
   const waiting = send(outbox, 2);

@@ -1,4 +1,4 @@
-// Metrics: what is counted of a program, as Prometheus and OpenTelemetry have it.
+// The metrics of programs in Prometheus' text format and through the SDK of OpenTelemetry.
 import { assert, assertEquals, assertMatch, assertThrows } from "@std/assert";
 import {
   AggregationTemporality,
@@ -23,7 +23,7 @@ import { documentation } from "../support/runtimes.ts";
 const reference = readFileSync(join(documentation, "metrics.md"), "utf8");
 const howTo = readFileSync(join(documentation, "how-to/monitoring.md"), "utf8");
 
-/** A supervised program without processes: it is what it is told to be. */
+/** A supervised program without processes. The test sets its status and its events. */
 class Puppet {
   readonly slack = new SlackCounter(100);
   readonly #log = new EventLog();
@@ -54,32 +54,32 @@ class Puppet {
     } as SupervisorStatus;
   }
 
-  is(status: Partial<SupervisorStatus>): void {
+  setStatus(status: Partial<SupervisorStatus>): void {
     this.#status = status;
   }
 
-  /** Something happens, `at` milliseconds. */
-  tell(at: number, event: object): void {
+  /** Emits an event at `at` milliseconds. */
+  emit(at: number, event: object): void {
     this.#log.push({ ...event, at, instanceId: this.#instanceId } as SupervisorEvent);
   }
 
-  /** An instance is silent from 0 on, is given up at 120, ends, and the next one is started at 520. */
+  /** An instance hangs from 0 on, misses its deadline at 120 and ends. The next instance is started at 520. */
   async hang(): Promise<void> {
-    this.is({ ready: false, state: "warned" });
-    this.tell(120, { type: "warn", reason: "timeout" });
-    this.tell(130, { type: "exit", code: null, signal: "SIGTERM" });
-    this.tell(130, {
+    this.setStatus({ ready: false, state: "warned" });
+    this.emit(120, { type: "warn", reason: "timeout" });
+    this.emit(130, { type: "exit", code: null, signal: "SIGTERM" });
+    this.emit(130, {
       type: "recovery",
       reason: "timeout",
       evidence: { heartbeatAge: 120 },
       delay: 0,
     });
     this.#instanceId++;
-    this.tell(150, { type: "spawn", pid: 2 });
-    await told();
-    this.is({});
-    this.tell(520, { type: "start" });
-    await told();
+    this.emit(150, { type: "spawn", pid: 2 });
+    await delivered();
+    this.setStatus({});
+    this.emit(520, { type: "start" });
+    await delivered();
   }
 
   end(): void {
@@ -87,31 +87,31 @@ class Puppet {
   }
 }
 
-/** Readers have been told. */
-const told = () => new Promise<void>((resolve) => setTimeout(resolve, 0));
+/** Waits until readers have received all events. */
+const delivered = () => new Promise<void>((resolve) => setTimeout(resolve, 0));
 
-test("Prometheus: restarts by reason, signs of life by slack, durations, and what is now", async () => {
+test("Prometheus: restarts by reason, heartbeats by slack, durations and present values", async () => {
   const puppet = new Puppet();
   const metrics = prometheusMetrics({ web: puppet.supervisor });
   for (const left of [90, 60, 30, 1, -5]) puppet.slack.add(left);
   await puppet.hang();
-  puppet.tell(900, { type: "stopping", signal: "SIGTERM" });
-  puppet.tell(901, { type: "exit", code: 0, signal: null });
-  puppet.tell(950, { type: "spawn", pid: 3 });
-  puppet.tell(960, { type: "start" });
-  puppet.tell(990, { type: "exit", code: 1, signal: null });
-  puppet.tell(990, {
+  puppet.emit(900, { type: "stopping", signal: "SIGTERM" });
+  puppet.emit(901, { type: "exit", code: 0, signal: null });
+  puppet.emit(950, { type: "spawn", pid: 3 });
+  puppet.emit(960, { type: "start" });
+  puppet.emit(990, { type: "exit", code: 1, signal: null });
+  puppet.emit(990, {
     type: "recovery",
     reason: "exit",
     evidence: { heartbeatAge: 9 },
     delay: null,
   });
-  await told();
+  await delivered();
   const samples = parsePrometheus(metrics.text());
   const of = (name: string, labels = "") => samples.get(`${name}{program="web"${labels}}`);
   assertEquals(of("sam_restart_count_total", ',reason="timeout"'), 1);
   assertEquals(of("sam_restart_count_total", ',reason="requested"'), 1);
-  assertEquals(of("sam_restart_count_total", ',reason="exit"'), undefined, "none followed");
+  assertEquals(of("sam_restart_count_total", ',reason="exit"'), undefined, "no restart followed");
   assertEquals(of("sam_instance_id"), 2);
   assertEquals(of("sam_program_state", ',state="started"'), 1);
   assertEquals(of("sam_program_state", ',state="backoff"'), 0);
@@ -126,11 +126,11 @@ test("Prometheus: restarts by reason, signs of life by slack, durations, and wha
   assertEquals(of("sam_recovery_duration_seconds_sum"), 0.4);
   assertEquals(of("sam_recovery_duration_seconds_count"), 1);
   puppet.slack.reset();
-  assert(metrics.text().includes('slack="late"} 1\n'), "a counter does not go back");
+  assert(metrics.text().includes('slack="late"} 1\n'), "the counter decreased");
   puppet.end();
 });
 
-test("Prometheus: programs come and go; names are escaped; what is wrong is refused", async () => {
+test("Prometheus: programs can be added and removed, names are escaped, wrong arguments are refused", async () => {
   const puppet = new Puppet();
   const metrics = prometheusMetrics();
   const name = 'a "b"\\\n';
@@ -154,7 +154,7 @@ test("Prometheus: programs come and go; names are escaped; what is wrong is refu
   puppet.end();
 });
 
-test("Prometheus: the table in docs/metrics.md has each instrument, by both its names", () => {
+test("Prometheus: the table in docs/metrics.md has each metric with both names", () => {
   const rows = [...reference.matchAll(/^\| `([\w.]+)` +\| `(\w+)`/gm)].map((
     [, otel, own],
   ) => [otel, own]);
@@ -171,23 +171,23 @@ const skip = spawnSync("promtool", ["--version"]).status === 0
   ? false
   : "promtool is not installed (Debian: prometheus)";
 
-/** What promtool says of a text; nothing, where all is well. */
-async function promtool(what: string, text: string): Promise<string> {
-  // It opens a file; what spawn() calls a pipe is a socket on Node, and cannot be opened.
-  const command = what === "rules"
+/** Returns the output of promtool for a text: empty if promtool finds no problem. */
+async function promtool(kind: string, text: string): Promise<string> {
+  // promtool opens a file. A "pipe" of spawn() is a socket on Node, which cannot be opened, so cat reads it.
+  const command = kind === "rules"
     ? "cat | promtool check rules /dev/stdin"
     : "promtool check metrics";
   const child = spawn("sh", ["-c", command], { stdio: ["pipe", "pipe", "pipe"] });
-  let said = "";
+  let output = "";
   for (const stream of [child.stdout, child.stderr]) {
-    stream.setEncoding("utf8").on("data", (text: string) => said += text);
+    stream.setEncoding("utf8").on("data", (text: string) => output += text);
   }
   const code = new Promise((resolve) => child.on("close", resolve));
   child.stdin.end(text);
-  return await code === 0 ? said : `exit ${await code}: ${said}`;
+  return await code === 0 ? output : `exit ${await code}: ${output}`;
 }
 
-test("Prometheus: promtool has nothing to say", async () => {
+test("Prometheus: promtool finds no problem", async () => {
   const puppet = new Puppet();
   const metrics = prometheusMetrics({ web: puppet.supervisor });
   await puppet.hang();
@@ -215,7 +215,7 @@ test(
   { skip },
 );
 
-/** Gives what was collected when it is asked. */
+/** A reader that collects on demand only. */
 class Reader extends MetricReader {
   protected override onForceFlush(): Promise<void> {
     return Promise.resolve();
@@ -225,18 +225,18 @@ class Reader extends MetricReader {
   }
 }
 
-/** A metric as Prometheus' `# TYPE` has it, by the specification "Prometheus and OpenMetrics Compatibility". */
+/** Returns the `# TYPE` line of a metric, by the specification "Prometheus and OpenMetrics Compatibility". */
 function typeLine(metric: MetricData): string {
   const { name, unit } = metric.descriptor;
   const units = new Map([["s", "_seconds"], ["By", "_bytes"], ["1", "_ratio"]]);
   const suffix = /^\{.*\}$/.test(unit) ? "" : units.get(unit);
-  const spelt = name.replaceAll(".", "_") + suffix;
-  if (metric.dataPointType === DataPointType.HISTOGRAM) return `# TYPE ${spelt} histogram`;
-  const counts = metric.dataPointType === DataPointType.SUM && metric.isMonotonic;
-  return `# TYPE ${counts ? `${spelt}_total counter` : `${spelt} gauge`}`;
+  const spelled = name.replaceAll(".", "_") + suffix;
+  if (metric.dataPointType === DataPointType.HISTOGRAM) return `# TYPE ${spelled} histogram`;
+  const isCounter = metric.dataPointType === DataPointType.SUM && metric.isMonotonic;
+  return `# TYPE ${isCounter ? `${spelled}_total counter` : `${spelled} gauge`}`;
 }
 
-test("OpenTelemetry: the SDK collects the same", async () => {
+test("OpenTelemetry: the SDK collects the same values", async () => {
   const reader = new Reader({
     aggregationTemporalitySelector: () => AggregationTemporality.CUMULATIVE,
   });
@@ -276,9 +276,13 @@ test("OpenTelemetry: the SDK collects the same", async () => {
   const types = text.text().split("\n").filter((line) => line.startsWith("# TYPE "));
   assertEquals(types.sort(), [...metrics.values()].map(typeLine).sort());
   measured.close();
-  puppet.is({ dataSize: 9 });
+  puppet.setStatus({ dataSize: 9 });
   const closed = await collect();
-  assertEquals(closed.get("sam.data.size")!.dataPoints[0]!.value, 3, "no more is measured");
+  assertEquals(
+    closed.get("sam.data.size")!.dataPoints[0]!.value,
+    3,
+    "the value changed after close()",
+  );
   await provider.shutdown();
   puppet.end();
   const { code } = assertThrows(() => openTelemetryMetrics({} as never)) as SamError;

@@ -41,7 +41,7 @@ int main(int count, char **words)
 		if (!only) ready(instance, at - 2, step); /* one step is done unbidden */
 		if (strcmp(step, "start") == 0) must("sam_start", sam_start());
 		else if (strcmp(step, "stop") == 0) must("sam_stop", sam_stop());
-		else if (strcmp(step, "beat") == 0) must("sam_hc_send", sam_hc_send());
+		else if (strcmp(step, "heartbeat") == 0) must("sam_hc_send", sam_hc_send());
 		else if (strcmp(step, "fail") == 0) must("sam_mark_failed", sam_mark_failed());
 		else if (strcmp(step, "exit") == 0) return 3;
 	}

@@ -1,31 +1,36 @@
-// What happens inside a process is measured by mitata (programs/heartbeat.ts), what happens between processes by drivers of
-// our own. Runs figures one after the other, prints each row as it is there, and writes them all to a JSON file. All figures in
-// full are the ones of docs/performance.md, which is written anew.
+// Measures figures one after the other, prints each row, and writes all rows to a JSON file. A full run of all figures replaces
+// docs/performance/figures.json and writes docs/performance.md again.
 import { writeFileSync } from "node:fs";
 import { parseArgs } from "node:util";
 import { root } from "./support/host.ts";
 import { thisMachine } from "./support/machine.ts";
 import { publish, published, withPublished } from "./support/publish.ts";
-import { type Figure, type Measurement, type Row, tableLine } from "./support/rows.ts";
+import type { Figure, Measurement, Row } from "./support/rows.ts";
+import { terminalLine } from "./support/tables.ts";
+import { targetsOf } from "./support/targets.ts";
 
 const { values, positionals } = parseArgs({
   allowPositionals: true,
   options: {
     libsam: { type: "string", default: "" },
     quick: { type: "boolean", default: false },
-    only: { type: "string", default: "" }, // a part of the name of a measurement
-    publish: { type: "boolean", default: false }, // the figures named take the place of those that are published
+    /** A part of the name of a measurement. */
+    only: { type: "string", default: "" },
+    /** Replaces the published figures of the same names. */
+    publish: { type: "boolean", default: false },
   },
 });
 
-/** bench/figures, in the order of docs/performance.md. */
+/** The files in bench/figures, in the order of the appendix. */
 const all = ["heartbeat", "cpu", "hang", "crash", "data", "startup", "many", "memory", "quorum"];
 const unknown = positionals.filter((name) => !all.includes(name));
-if (unknown.length > 0) throw new Error(`no figure ${unknown.join()}; there are ${all.join(", ")}`);
+if (unknown.length > 0) {
+  throw new Error(`no figure is called ${unknown.join(", ")}. The figures are: ${all.join(", ")}.`);
+}
 
 const machine = thisMachine();
 const rows: Row[] = [];
-/** What could not be measured, and what else took so long. */
+/** The names of measurements that failed twice. */
 const failures: string[] = [];
 const seconds: Record<string, number> = {};
 const began = performance.now();
@@ -35,18 +40,20 @@ for (const name of positionals.length > 0 ? positionals : all) {
   const figure = await import(`./figures/${name}.js`) as Figure;
   const why = figure.missing?.();
   if (why !== undefined) {
-    if (positionals.includes(name)) throw new Error(`"${name}" cannot be measured: ${why}`);
-    console.log(`"${name}" is left out: ${why}`);
+    if (positionals.includes(name)) {
+      throw new Error(`the figure "${name}" cannot be measured: ${why}`);
+    }
+    console.log(`skipped the figure "${name}": ${why}`);
     continue;
   }
   const settings = { depth: values.quick ? "quick" : "full", libsam: values.libsam } as const;
   const wanted = figure.measurements(settings).filter(({ name }) => name.includes(values.only));
   for (const measurement of wanted) {
-    for (const row of await taken(measurement)) {
+    for (const row of await rowsOf(measurement)) {
       rows.push(row);
-      console.log(tableLine(row));
+      console.log(terminalLine(row));
     }
-    write(partial, rows); // what there is, whatever happens next
+    write(partial, rows); // an interrupted run keeps its rows
   }
   seconds[name] = secondsSince(from);
 }
@@ -56,19 +63,19 @@ const out = isPublished ? published : partial;
 write(out, values.publish ? withPublished(rows) : rows);
 if (isPublished) publish();
 
-const targets = rows.flatMap((row) => row.targets ?? []);
-const met = targets.filter((target) => target.met).length;
+const targets = rows.flatMap(targetsOf);
+const met = targets.filter(({ isMet }) => isMet).length;
 console.log(
-  `${met} of ${targets.length} targets met; ${secondsSince(began)} s: ${JSON.stringify(seconds)}`,
+  `${met} of ${targets.length} targets met in ${secondsSince(began)} s: ${JSON.stringify(seconds)}`,
 );
 console.log(`written to ${out}`);
 if (failures.length > 0) {
-  console.log(`not measured, because they failed twice:\n  ${failures.join("\n  ")}`);
+  console.log(`these measurements failed twice and have no rows:\n  ${failures.join("\n  ")}`);
   process.exitCode = 1;
 }
 
-/** A measurement that has failed is made once more: an odd moment does not spoil a run. */
-async function taken(measurement: Measurement): Promise<Row[]> {
+/** Repeats a measurement that fails, once: a chance failure does not spoil a run. */
+async function rowsOf(measurement: Measurement): Promise<Row[]> {
   for (let attempt = 1; attempt <= 2; attempt++) {
     try {
       return await measurement.rows();

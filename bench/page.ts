@@ -1,5 +1,5 @@
-// Writes the charts, the tables and the numbers of docs/performance.md anew from the JSON of the last full run; with
-// --check it only tells whether they are as they would be written. Measures nothing, needs no package.
+// Writes the charts and tables of docs/performance.md and its appendix from docs/performance/figures.json. With --check it
+// writes nothing and fails if they differ. It measures nothing and needs no package.
 import { complaints, publish } from "./support/publish.ts";
 
 if (!process.argv.includes("--check")) publish();

@@ -1,24 +1,18 @@
-// How long a program is away after a crash, and after a hang: until its next instance stands behind register(), with a
-// standby and without.
+// The time from a crash, and from a hang, until register() resolves in the next instance, with a spare and without.
 import { runtimePath } from "../../test/support/runtimes.ts";
 import { bigModule } from "../support/big_module.ts";
-import { type App, bare, crashes, hangInterval, hangs } from "../support/crashes.ts";
+import { type App, bareTimes, crashTimes, hangTimes } from "../support/crashes.ts";
 import { type BenchRuntime, peerSamples, root, runtimes } from "../support/host.ts";
-import {
-  type Depth,
-  type Measurement,
-  type Peer,
-  type Row,
-  type Settings,
-  target,
-} from "../support/rows.ts";
+import { figure, peer } from "../support/names.ts";
+import type { Depth, Measurement, Peer, Row, Settings } from "../support/rows.ts";
 import { type Figures, figuresOf } from "../support/statistics.ts";
+import { hangInterval } from "../support/targets.ts";
 
 interface Case extends App {
   readonly name: string;
 }
 
-const trivial: Case = { name: "trivial", mib: 0 };
+const small: Case = { name: "small program", mib: 0 };
 const withModule: Case = { name: "9 MB module", mib: 0, withModule: true };
 const withCache: Case = {
   ...withModule,
@@ -26,17 +20,14 @@ const withCache: Case = {
   cached: true,
 };
 const sizes: readonly Case[] = [
-  trivial,
+  small,
   { name: "64 MiB", mib: 64 },
   { name: "256 MiB", mib: 256 },
   withModule,
   withCache,
 ];
 
-/** How much slower than a bare start a crash without a standby may be, in ms. */
-const limitMs: Readonly<Record<BenchRuntime, number>> = { node26: 8, deno: 5, bun: 5 };
-
-/** Samples in a row; then it is somebody else's turn. */
+/** The number of samples that a sampler takes in one turn. */
 const batch = 3;
 
 export function measurements({ depth, libsam }: Settings): Measurement[] {
@@ -50,7 +41,7 @@ export function measurements({ depth, libsam }: Settings): Measurement[] {
 
 function isWanted(depth: Depth, runtime: BenchRuntime, size: Case): boolean {
   if (size.cached && runtime !== "node26") return false;
-  return depth === "full" || size === trivial;
+  return depth === "full" || size === small;
 }
 
 interface Task {
@@ -60,39 +51,39 @@ interface Task {
   readonly libsam: string;
 }
 
-/** Samples by what they are of. */
+/** Samples by name. */
 type Samples = Readonly<Record<string, readonly number[]>>;
 /** Takes a batch of samples. */
-type Taker = () => Promise<Samples>;
+type Sampler = () => Promise<Samples>;
 
 async function sizeRows(task: Task): Promise<Row[]> {
   const { runtime, size, depth } = task;
-  const isTrivial = size === trivial;
-  const transports = isTrivial && depth === "full" ? ["unix", "shm", "pipe"] : ["unix"];
+  const isSmall = size === small;
+  const transports = isSmall && depth === "full" ? ["unix", "shm", "pipe"] : ["unix"];
   const standbys = depth === "check" ? [1] as const : [1, 0] as const;
-  const takers: Taker[] = [async () => {
-    const { spawns, exits } = await bare(runtime, size, batch);
+  const samplers: Sampler[] = [async () => {
+    const { spawns, exits } = await bareTimes(runtime, size, batch);
     return { spawns, exits };
   }];
   if (runtime === "node26" && depth !== "check") {
-    takers.push(async () => ({ forks: (await bare(runtime, size, batch, "fork")).spawns }));
+    samplers.push(async () => ({ forks: (await bareTimes(runtime, size, batch, "fork")).spawns }));
   }
   for (const transport of transports) {
     for (const standby of standbys) {
       const app = { ...size, transport, standby };
-      takers.push(async () => ({
-        [`crash ${standby} ${transport}`]: await crashes(runtime, app, batch),
+      samplers.push(async () => ({
+        [`crash ${standby} ${transport}`]: await crashTimes(runtime, app, batch),
       }));
     }
   }
-  for (const standby of isTrivial && depth === "full" ? standbys : []) {
+  for (const standby of isSmall && depth === "full" ? standbys : []) {
     const app = { ...size, standby };
-    takers.push(async () => ({ [`hang ${standby}`]: await hangs(runtime, app, batch) }));
+    samplers.push(async () => ({ [`hang ${standby}`]: await hangTimes(runtime, app, batch) }));
   }
-  takers.push(...peerTakers(task));
-  const taken = await alternately(takers, depth === "full" ? 2 : 1);
+  samplers.push(...peerSamplers(task));
+  const samples = await alternately(samplers, depth === "full" ? 2 : 1);
   const figures = new Map(
-    Object.entries(taken).map(([name, samples]) => [name, figuresOf(samples)]),
+    Object.entries(samples).map(([name, values]) => [name, figuresOf(values)]),
   );
   return [
     ...transports.flatMap((transport) => crashRows(task, transport, figures)),
@@ -100,12 +91,12 @@ async function sizeRows(task: Task): Promise<Row[]> {
   ];
 }
 
-/** In each round, everybody takes a batch. */
-async function alternately(takers: readonly Taker[], rounds: number): Promise<Samples> {
+/** In each round, each sampler takes a batch, so that a change of the machine affects all of them. */
+async function alternately(samplers: readonly Sampler[], rounds: number): Promise<Samples> {
   const all: Record<string, number[]> = {};
   for (let round = 0; round < rounds; round++) {
-    for (const take of takers) {
-      for (const [name, samples] of Object.entries(await take())) {
+    for (const sample of samplers) {
+      for (const [name, samples] of Object.entries(await sample())) {
         all[name] = [...all[name] ?? [], ...samples];
       }
     }
@@ -119,54 +110,35 @@ function crashRows(
   figures: ReadonlyMap<string, Figures>,
 ): Row[] {
   const [exits, spawns] = [figures.get("exits")!, figures.get("spawns")!];
-  const warm = figures.get(`crash 1 ${transport}`)!;
-  const cold = figures.get(`crash 0 ${transport}`);
-  const exit = { name: "SIGKILL → exit seen, bare", figures: exits };
+  const withSpare = figures.get(`crash 1 ${transport}`)!;
+  const withoutSpare = figures.get(`crash 0 ${transport}`);
+  const exit = { name: peer.bareExit, figures: exits };
   const forks = figures.get("forks");
-  const fork = forks ? [{ name: "fork → first line, bare", figures: forks }] : [];
+  const fork = forks ? [{ name: peer.bareFork, figures: forks }] : [];
   const others = peerNames.filter((name) => figures.has(name))
     .map((name): Peer => ({ name, figures: figures.get(name)! }));
   const common = { case: `${size.name}, ${transport}`, runtime, unit: "ms" };
   const rows: Row[] = [{
     ...common,
-    figure: "crash → register(), standby",
-    ours: warm,
+    figure: figure.crashWithSpare,
+    sam: withSpare,
     peer: exit,
     others,
-    targets: [target(
-      "crash → `register()`, `standby: 1`: ≤ 1.5 × (SIGKILL → exit, bare) + 1 ms",
-      "1.5 × bare + 1",
-      warm.p50,
-      1.5 * exits.p50 + 1,
-    )],
   }];
-  if (!cold) return rows;
-  const more = limitMs[runtime];
+  if (!withoutSpare) return rows;
   rows.push({
     ...common,
-    figure: "crash → register()",
-    ours: cold,
-    peer: { name: "spawn → first line, bare", figures: spawns },
+    figure: figure.crash,
+    sam: withoutSpare,
+    peer: { name: peer.bareSpawn, figures: spawns },
     others: [...fork, exit, ...others],
-    targets: [target(
-      "crash → `register()`, `standby: 0`: ≤ bare spawn + bare exit + 5 ms (Node 8 ms)",
-      `bare spawn + bare exit + ${more}`,
-      cold.p50,
-      spawns.p50 + exits.p50 + more,
-    )],
   });
   if (size === withModule) {
     rows.push({
       ...common,
-      figure: "what a standby is worth",
-      ours: warm,
-      peer: { name: "crash → register()", figures: cold },
-      targets: [target(
-        "9 MB module: a standby is at least 8 times faster than none",
-        "1/8 of without",
-        warm.p50,
-        cold.p50 / 8,
-      )],
+      figure: figure.spareGain,
+      sam: withSpare,
+      peer: { name: peer.withoutSpare, figures: withoutSpare },
     });
   }
   return rows;
@@ -177,44 +149,39 @@ function hangRows(
   standby: number,
   figures: ReadonlyMap<string, Figures>,
 ): Row[] {
-  const ours = figures.get(`hang ${standby}`);
-  if (!ours) return [];
-  const [exits, spawns] = [figures.get("exits")!, figures.get("spawns")!];
-  const limit = standby ? 1.5 * exits.p50 + 1 : spawns.p50 + exits.p50 + limitMs[runtime];
-  const warningMs = runtime === "deno" ? 2 : 1;
+  const sam = figures.get(`hang ${standby}`);
+  if (!sam) return [];
   return [{
-    figure: `last heartbeat → register()${standby ? ", standby" : ""}`,
+    figure: standby ? figure.hangRecoveryWithSpare : figure.hangRecovery,
     case: `${size.name}, unix, T = ${hangInterval} ms`,
     runtime,
     unit: "ms",
-    ours,
-    peer: { name: "libsam", figures: figures.get("libsam hang")! },
-    targets: [target(
-      `hang → \`register()\`, \`standby: ${standby}\`: ≤ the warning's target + T + the crash's target`,
-      "warning + T + crash",
-      ours.p50,
-      2 * hangInterval + warningMs + limit,
-    )],
+    sam,
+    peer: { name: peer.libsam, figures: figures.get("libsam hang")! },
+    others: [
+      { name: peer.bareExit, figures: figures.get("exits")! },
+      { name: peer.bareSpawn, figures: figures.get("spawns")! },
+    ],
   }];
 }
 
-const peerNames = ["libsam", "node:cluster", "PM2"];
+const peerNames = [peer.libsam, peer.nodeCluster, peer.pm2];
 
-/** What others take for the same, where they can do the same. */
-function peerTakers({ runtime, size, depth, libsam }: Task): Taker[] {
-  const takers: Taker[] = [];
+/** The samplers of the alternatives that can recover this program. */
+function peerSamplers({ runtime, size, depth, libsam }: Task): Sampler[] {
+  const samplers: Sampler[] = [];
   const add = (name: string, file: string, ...words: (string | number)[]): void => {
-    takers.push(async () => ({ [name]: await peerSamples(file, ...words) }));
+    samplers.push(async () => ({ [name]: await peerSamples(file, ...words) }));
   };
-  if (!size.withModule) add("libsam", libsam, "crash", batch, size.mib);
-  if (size === trivial && depth === "full") {
+  if (!size.withModule) add(peer.libsam, libsam, "crash", batch, size.mib);
+  if (size === small && depth === "full") {
     add("libsam hang", libsam, "hang-recovery", hangInterval, batch);
   }
-  if (runtime !== "node26" || depth !== "full") return takers;
+  if (runtime !== "node26" || depth !== "full") return samplers;
   const node = runtimePath(runtime);
-  const peer = (name: string): string => `${root}bench/peers/${name}.mjs`;
+  const program = (name: string): string => `${root}bench/peers/${name}.mjs`;
   const module = size.withModule ? [bigModule()] : [];
-  add("node:cluster", node, peer("cluster"), "crash", batch, size.mib, ...module);
-  if (size === trivial) add("PM2", node, peer("pm2"), "crash", batch);
-  return takers;
+  add(peer.nodeCluster, node, program("cluster"), "crash", batch, size.mib, ...module);
+  if (size === small) add(peer.pm2, node, program("pm2"), "crash", batch);
+  return samplers;
 }

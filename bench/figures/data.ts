@@ -1,6 +1,6 @@
-// What data.store() takes until the data are with the server, in a loop. Beside it, where messages are needed (pipe): two
-// bare runtimes, one of which sends as much over a Unix socket, and the other answers when all is there, or each part; and
-// what it takes later, when the runtime has compiled what it needs for it.
+// The time of data.store() in a loop. Over a pipe, data travel in messages, so there are floors beside it: two bare runtimes,
+// one of which sends as many bytes over a Unix socket, and the other answers all of them, or each part. A further figure is
+// data.store() itself after many more calls, when the runtime has compiled the code.
 import { chunkBytes } from "../../src/core/wire.ts";
 import {
   type BenchRuntime,
@@ -9,14 +9,8 @@ import {
   start,
   withSocketPath,
 } from "../support/host.ts";
-import {
-  type Depth,
-  type Measurement,
-  type Peer,
-  type Row,
-  type Settings,
-  target,
-} from "../support/rows.ts";
+import { afterStores, figure, peer } from "../support/names.ts";
+import type { Depth, Measurement, Peer, Row, Settings } from "../support/rows.ts";
 import { figuresOf } from "../support/statistics.ts";
 
 interface Size {
@@ -38,25 +32,27 @@ export function measurements({ libsam, depth }: Settings): Measurement[] {
       runtimes.map((runtime) => ({
         name: `data.store(), ${transport}, ${name}, ${runtime}`,
         rows: async () => {
-          // A runtime needs some hundred to be as fast as it will be: no fewer are taken to compare the best of them.
+          // A runtime reaches its full speed after some hundred calls. Only a quick run, which compares nothing, takes fewer.
           const some = depth === "quick" ? Math.ceil(count / 4) : count;
-          const peer = () => peerSamples(libsam, "data", size, some);
-          const before = await peer();
-          const explained = transport === "pipe" && depth !== "check";
-          const all = await stores(runtime, transport, size, explained ? 3 * some : some);
-          const figures = figuresOf([...before, ...await peer()]);
+          const libsamSamples = () => peerSamples(libsam, "data", size, some);
+          const before = await libsamSamples();
+          const hasFloors = transport === "pipe" && depth !== "check";
+          const all = await stores(runtime, transport, size, hasFloors ? 3 * some : some);
+          const figures = figuresOf([...before, ...await libsamSamples()]);
           const others = [];
-          if (explained) {
+          if (hasFloors) {
             others.push({
-              name: `later, after ${2 * some}`,
+              name: afterStores(2 * some),
               figures: figuresOf(all.slice(2 * some)),
             });
             const plain = { size, count: some };
-            others.push(await roundTrips(runtime, "two bare runtimes, sent and answered", plain));
+            others.push(await roundTrips(runtime, peer.bareMessage, plain));
             const parts = { ...plain, part: chunkBytes };
-            others.push(await roundTrips(runtime, "… in parts, each answered", parts));
+            others.push(await roundTrips(runtime, peer.bareParts, parts));
             const asNode = { ...parts, asNode: true };
-            if (runtime === "deno") others.push(await roundTrips(runtime, "… by node:net", asNode));
+            if (runtime === "deno") {
+              others.push(await roundTrips(runtime, peer.barePartsNodeNet, asNode));
+            }
           }
           return [rowOf(runtime, transport, name, all.slice(0, some), figures, others)];
         },
@@ -87,11 +83,11 @@ async function stores(
   }
 }
 
-async function roundTrips(runtime: BenchRuntime, name: string, how: object): Promise<Peer> {
+async function roundTrips(runtime: BenchRuntime, name: string, settings: object): Promise<Peer> {
   const samples = await withSocketPath(async (path) => {
-    const answerer = start(runtime, "bare_socket", { role: "answerer", path, ...how });
+    const answerer = start(runtime, "bare_socket", { role: "answerer", path, ...settings });
     await answerer.line("ready");
-    const asker = start(runtime, "bare_socket", { role: "asker", path, ...how });
+    const asker = start(runtime, "bare_socket", { role: "asker", path, ...settings });
     try {
       return (await asker.line("samples"))["samples"];
     } finally {
@@ -106,28 +102,16 @@ function rowOf(
   transport: string,
   size: string,
   samples: readonly number[],
-  peer: Peer["figures"],
+  libsam: Peer["figures"],
   others: readonly Peer[],
 ): Row {
-  const ours = figuresOf(samples);
-  const shm = transport === "shm";
   return {
-    figure: "data.store()",
+    figure: figure.data,
     case: `${transport}, ${size}`,
     runtime,
     unit: "µs",
-    ours,
-    peer: { name: "sam_data_store", figures: peer },
+    sam: figuresOf(samples),
+    peer: { name: peer.dataStore, figures: libsam },
     others,
-    targets: [
-      shm
-        ? target("`data.store()`, shared memory: ≤ libsam's", "libsam's", ours.p50, peer.p50)
-        : target(
-          `\`data.store()\`, ${transport === "unix" ? "Unix socket" : "pipe"}: ≤ 2 × libsam's`,
-          "2 × libsam's",
-          ours.p50,
-          2 * peer.p50,
-        ),
-    ],
   };
 }

@@ -1,58 +1,62 @@
-// From the last sign of life of a program that hangs to its warning: how much later than the time interval.
+// The time from the last heartbeat of a program that hangs until its warning, less the time interval.
 import { busyCores } from "../support/busy.ts";
 import { type BenchRuntime, peerSamples, programFor, runtimes, start } from "../support/host.ts";
-import { type Measurement, type Row, type Settings, target } from "../support/rows.ts";
-import { type Figures, figuresOf } from "../support/statistics.ts";
-
-const timeInterval = 100;
-
-/** The clocks of two processes are compared: less than this, in ms, is no difference. */
-const clockMs = 0.1;
+import { figure, peer } from "../support/names.ts";
+import type { Measurement, Row, Settings } from "../support/rows.ts";
+import { figuresOf } from "../support/statistics.ts";
+import { hangInterval as timeInterval } from "../support/targets.ts";
 
 interface Case {
   readonly transport: string;
-  /** "heartbeat()" is called; "event loop" is confirmed by a health check, and then blocked. */
-  readonly manner: "heartbeat()" | "event loop";
+  /** The program calls `heartbeat()`; or its event loop, watched because it has a health check, is blocked. */
+  readonly sign: "heartbeat()" | "event loop";
+  /** True if other processes keep all cores busy. */
   readonly busy?: boolean;
 }
 
 const cases: readonly Case[] = [
-  { transport: "unix", manner: "event loop" },
-  { transport: "shm", manner: "event loop" },
-  { transport: "pipe", manner: "event loop" },
-  { transport: "unix", manner: "heartbeat()" },
-  { transport: "pipe", manner: "heartbeat()" },
-  { transport: "shm", manner: "heartbeat()" },
-  { transport: "unix", manner: "event loop", busy: true },
-  { transport: "shm", manner: "event loop", busy: true },
-  { transport: "unix", manner: "heartbeat()", busy: true },
-  { transport: "shm", manner: "heartbeat()", busy: true },
+  { transport: "unix", sign: "event loop" },
+  { transport: "shm", sign: "event loop" },
+  { transport: "pipe", sign: "event loop" },
+  { transport: "unix", sign: "heartbeat()" },
+  { transport: "pipe", sign: "heartbeat()" },
+  { transport: "shm", sign: "heartbeat()" },
+  { transport: "unix", sign: "event loop", busy: true },
+  { transport: "shm", sign: "event loop", busy: true },
+  { transport: "unix", sign: "heartbeat()", busy: true },
+  { transport: "shm", sign: "heartbeat()", busy: true },
 ];
 
 export function measurements({ libsam, depth }: Settings): Measurement[] {
   const count = depth === "full" ? 24 : 5;
-  const isWanted = ({ transport, manner, busy = false }: Case) => {
+  const isWanted = ({ transport, sign, busy = false }: Case) => {
     if (depth === "full") return true;
     if (depth === "check") return !busy && transport === "unix";
-    if (busy) return transport === "unix" && manner === "event loop";
-    return transport !== "pipe" && (transport === "shm" || manner === "event loop");
+    if (busy) return transport === "unix" && sign === "event loop";
+    return transport !== "pipe" && (transport === "shm" || sign === "event loop");
   };
   return cases.filter(isWanted).map((which) => ({
     name: `hang → warning, ${nameOf(which)}`,
-    rows: async () => {
+    rows: async (): Promise<Row[]> => {
       const stop = which.busy ? await busyCores() : () => {};
       try {
         const peers: number[] = [];
-        const samples = new Map<BenchRuntime, { ours: number[]; floor: number[] }>();
+        const samples = new Map<BenchRuntime, { sam: number[]; floor: number[] }>();
         for (const runtime of runtimes) {
           peers.push(...await peerSamples(libsam, "hang", timeInterval, Math.ceil(count / 3)));
-          const ours = await overshoots(runtime, which, count);
-          samples.set(runtime, { ours, floor: await latenesses(runtime, count) });
+          const sam = await overshoots(runtime, which, count);
+          samples.set(runtime, { sam, floor: await timerLatenesses(runtime, count) });
         }
-        const peer = figuresOf(peers);
-        return [...samples].map(([runtime, { ours, floor }]) =>
-          rowOf(runtime, which, ours, peer, figuresOf(floor))
-        );
+        const libsamFigures = figuresOf(peers);
+        return [...samples].map(([runtime, { sam, floor }]) => ({
+          figure: figure.hang,
+          case: nameOf(which),
+          runtime,
+          unit: "ms",
+          sam: figuresOf(sam),
+          peer: { name: peer.libsam, figures: libsamFigures },
+          others: [{ name: peer.bareTimer, figures: figuresOf(floor) }],
+        }));
       } finally {
         stop();
       }
@@ -60,54 +64,12 @@ export function measurements({ libsam, depth }: Settings): Measurement[] {
   }));
 }
 
-function nameOf({ transport, manner, busy }: Case): string {
-  return `${transport}, ${manner}${busy ? ", both cores busy" : ""}`;
+function nameOf({ transport, sign, busy }: Case): string {
+  return `${transport}, ${sign}${busy ? ", both cores busy" : ""}`;
 }
 
-function rowOf(
-  runtime: BenchRuntime,
-  which: Case,
-  samples: readonly number[],
-  peer: Figures,
-  floor: Figures,
-): Row {
-  const ours = figuresOf(samples);
-  const early = samples.filter((sample) => sample < -clockMs).length;
-  // Heartbeats in shared memory carry no time: they are looked for every so often.
-  const isSampled = which.transport === "shm" && which.manner === "heartbeat()";
-  const more = isSampled ? Math.max(1, timeInterval / 16) : 0;
-  const where = isSampled
-    ? "`heartbeat()` in shared memory, one sampling period more"
-    : "`heartbeat()` over Unix socket and pipe, and the event loop";
-  const when = which.busy ? "both cores busy" : "idle";
-  const goal = (what: string) => `hang → warning, T = 100 ms, ${when}, ${where}: ${what}`;
-  const p50 = target(
-    goal("p50 ≤ 1 ms late (Deno 2 ms)"),
-    "p50",
-    ours.p50,
-    (runtime === "deno" ? 2 : 1) + more,
-  );
-  const p99 = which.busy
-    ? target(goal("p99 ≤ 25 ms late"), "p99", ours.p99, 25 + more)
-    : target(goal("p99 ≤ 5 ms late"), "p99", ours.p99, 5 + more);
-  return {
-    figure: "hang → warning, later than T = 100 ms by",
-    case: nameOf(which),
-    runtime,
-    unit: "ms",
-    ours,
-    peer: { name: "libsam", figures: peer },
-    others: [{ name: "a timer of the bare runtime", figures: floor }],
-    targets: [
-      ...(which.busy ? [] : [p50]),
-      p99,
-      target("hang → warning: never early", "early ones", early, 0),
-    ],
-  };
-}
-
-/** How late a runtime's own timers are. */
-async function latenesses(runtime: BenchRuntime, count: number): Promise<number[]> {
+/** The lateness of the runtime's own timers, in milliseconds. */
+async function timerLatenesses(runtime: BenchRuntime, count: number): Promise<number[]> {
   const timer = start(runtime, "bare_timer", { ms: timeInterval, count });
   try {
     return (await timer.line("samples"))["samples"];
@@ -117,14 +79,14 @@ async function latenesses(runtime: BenchRuntime, count: number): Promise<number[
 }
 
 async function overshoots(runtime: BenchRuntime, which: Case, count: number): Promise<number[]> {
-  const { transport, manner } = which;
+  const { transport, sign } = which;
   const program = programFor(runtime, "hang", {
     timeInterval,
     transport,
-    confirmed: manner === "event loop",
+    watchesLoop: sign === "event loop",
   });
   const restart = { intensity: 1_000_000, maxDelay: 0 };
-  // With a stack to be taken the in-band warning would go at once, but the signal would wait for it.
+  // The signal would wait until the stack trace is captured; the message to the program would not.
   const captureStack = false;
   const options = { timeInterval, recoveryPolicy: "restart", transport, restart, captureStack };
   const server = start(runtime, "supervisor", {
@@ -133,8 +95,8 @@ async function overshoots(runtime: BenchRuntime, which: Case, count: number): Pr
   });
   try {
     for (let warnings = 1;; warnings++) {
-      // What the program has said is there when its successor is: they write to one pipe. One that a busy machine has kept
-      // from its heartbeats is warned, too, but has not said its last.
+      // All instances write to one pipe, so the lines of an instance have arrived when the next one is spawned. On a busy
+      // machine, a program that got no CPU time is warned too. It has not written its "last" line and does not count.
       await server.line("spawn", warnings + 1);
       const lasts = new Map(
         server.lines.filter(({ event }) => event === "last")
@@ -144,7 +106,9 @@ async function overshoots(runtime: BenchRuntime, which: Case, count: number): Pr
         .filter((line) => lasts.has(line["instance"]))
         .map((line) => line["at"] - lasts.get(line["instance"])! - timeInterval);
       if (samples.length >= count) return samples;
-      if (warnings > 4 * count) throw new Error("this machine is too busy for the time interval");
+      if (warnings > 4 * count) {
+        throw new Error(`this machine is too busy for a time interval of ${timeInterval} ms`);
+      }
     }
   } finally {
     await server.stop();

@@ -1,4 +1,4 @@
-// What one heartbeat() costs the program in a loop, what it allocates, and whether it wakes the server.
+// The time of one heartbeat() in a loop, the memory that it allocates, and the wake-ups of the server that it causes.
 import {
   type BenchRuntime,
   peerSamples,
@@ -6,11 +6,12 @@ import {
   start,
   voluntarySwitches,
 } from "../support/host.ts";
-import { type Measurement, type Row, type Settings, target } from "../support/rows.ts";
+import { figure, peer } from "../support/names.ts";
+import type { Measurement, Row, Settings } from "../support/rows.ts";
 import { type Figures, figuresOf } from "../support/statistics.ts";
 
-/** Bun's engine says to standard error when it is about to collect, and how much was allocated since the last time. */
-const collections = { BUN_JSC_logGC: "1" };
+/** Makes Bun's engine report each garbage collection on standard error, with the bytes allocated since the last one. */
+const collectionLog = { BUN_JSC_logGC: "1" };
 
 export function measurements({ libsam, depth }: Settings): Measurement[] {
   const batches = depth === "full" ? 20 : 10;
@@ -19,11 +20,12 @@ export function measurements({ libsam, depth }: Settings): Measurement[] {
     transports.map((transport) => ({
       name: `heartbeat(), ${transport}, ${runtime}`,
       rows: async () => {
-        const peer = () => peerSamples(libsam, "heartbeat", 20_000, batches);
-        const before = await peer();
+        const libsamSamples = () => peerSamples(libsam, "heartbeat", 20_000, batches);
+        const before = await libsamSamples();
         const timeOnly = depth === "check" || (depth === "quick" && transport !== "shm");
         const measured = await heartbeats(runtime, transport, timeOnly);
-        return rowsOf(runtime, transport, measured, figuresOf([...before, ...await peer()]));
+        const libsamFigures = figuresOf([...before, ...await libsamSamples()]);
+        return rowsOf(runtime, transport, measured, libsamFigures);
       },
     }))
   );
@@ -32,7 +34,7 @@ export function measurements({ libsam, depth }: Settings): Measurement[] {
 interface Measured {
   readonly time: readonly number[];
   readonly clock: readonly number[];
-  readonly woken?: number;
+  readonly wakeUps?: number;
   readonly bytes?: number;
   readonly control?: number;
 }
@@ -51,15 +53,15 @@ async function heartbeats(
     const { samples } = await program.line("time");
     if (timeOnly) return { time: samples, clock: [] };
     const seen: number[] = [];
-    for (const phase of ["silent", "beating", "over"]) {
+    for (const phase of ["without", "with", "over"]) {
       await program.line(phase);
       seen.push(voluntarySwitches(program.pid));
     }
     const clock = transport === "shm" ? (await program.line("clock"))["samples"] : [];
     await program.ended;
-    const [silent, beating, over] = seen as [number, number, number];
-    const woken = Math.max(0, over - beating - (beating - silent));
-    return { time: samples, clock, woken, ...await allocations(runtime, settings) };
+    const [from, middle, to] = seen as [number, number, number];
+    const wakeUps = Math.max(0, to - middle - (middle - from));
+    return { time: samples, clock, wakeUps, ...await allocations(runtime, settings) };
   } finally {
     await program.stop("SIGKILL");
   }
@@ -69,22 +71,22 @@ async function allocations(
   runtime: BenchRuntime,
   settings: object,
 ): Promise<{ bytes: number; control: number }> {
-  const env = runtime === "bun" ? collections : {};
+  const env = runtime === "bun" ? collectionLog : {};
   const program = start(runtime, "heartbeat", { ...settings, parts: ["allocations"] }, env);
   try {
-    const { beats, bytes, control } = await program.line("allocations");
+    const { heartbeats, bytes, control } = await program.line("allocations");
     await program.ended;
     if (runtime !== "bun") return { bytes, control };
     return {
-      bytes: allocatedBetween(program.stderr, "heartbeats") / beats,
-      control: allocatedBetween(program.stderr, "control") / beats,
+      bytes: allocatedBetween(program.stderr, "heartbeats") / heartbeats,
+      control: allocatedBetween(program.stderr, "control") / heartbeats,
     };
   } finally {
     await program.stop("SIGKILL");
   }
 }
 
-/** Bytes that Bun's engine said were allocated between two marks. */
+/** The bytes that Bun's engine reported as allocated between two marks. */
 function allocatedBetween(stderr: string, mark: string): number {
   const [, within] = stderr.split(`${mark}: `);
   if (within === undefined) throw new Error(`no mark "${mark}" on standard error`);
@@ -95,55 +97,30 @@ function allocatedBetween(stderr: string, mark: string): number {
 function rowsOf(
   runtime: BenchRuntime,
   transport: string,
-  { time, clock, woken, bytes, control }: Measured,
-  peer: Figures,
+  { time, clock, wakeUps, bytes, control }: Measured,
+  libsam: Figures,
 ): Row[] {
-  const ours = figuresOf(time);
-  const shm = transport === "shm";
-  const part = shm ? 20 : 2;
   const common = { case: transport, runtime };
   const rows: Row[] = [{
     ...common,
-    figure: "heartbeat()",
+    figure: figure.heartbeat,
     unit: "ns",
-    ours,
-    peer: { name: "sam_hc_send", figures: peer },
-    others: clock.length > 0 ? [{ name: "performance.now()", figures: figuresOf(clock) }] : [],
-    targets: [target(
-      `\`heartbeat()\`, ${shm ? "shared memory" : "Unix socket and pipe"}: ≤ 1/${part} of libsam's`,
-      `1/${part} of libsam's`,
-      ours.p50,
-      peer.p50 / part,
-    )],
+    sam: figuresOf(time),
+    peer: { name: peer.hcSend, figures: libsam },
+    others: clock.length > 0 ? [{ name: peer.clock, figures: figuresOf(clock) }] : [],
   }];
-  if (woken === undefined || bytes === undefined || control === undefined) return rows;
+  if (wakeUps === undefined || bytes === undefined || control === undefined) return rows;
   rows.push({
     ...common,
-    figure: "allocated by a heartbeat(), over 10,000,000",
+    figure: figure.allocated,
     unit: "bytes",
-    ours: figuresOf([bytes]),
-    peer: { name: "a function that makes one object", figures: figuresOf([control]) },
-    // The smallest object has 12 bytes; what else happens in the process is a fraction of one.
-    ...(shm && {
-      targets: [
-        target("`heartbeat()`, shared memory: no allocation", "less than an object", bytes, 1),
-      ],
-    }),
+    sam: figuresOf([bytes]),
+    peer: { name: peer.oneObject, figures: figuresOf([control]) },
   }, {
     ...common,
-    figure: "how often a second of heartbeats wakes the server",
-    unit: "times more than a second of silence",
-    ours: figuresOf([woken]),
-    ...(shm && {
-      targets: [
-        target(
-          "`heartbeat()`, shared memory: the server is not woken",
-          "its own, by chance",
-          woken,
-          5,
-        ),
-      ],
-    }),
+    figure: figure.wakeUps,
+    unit: "wake-ups",
+    sam: figuresOf([wakeUps]),
   });
   return rows;
 }

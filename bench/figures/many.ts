@@ -1,7 +1,7 @@
-// One server with many applications, each of which is a process and ten times a second healthy: how much of a core the server
-// needs, what each of a thousand costs beside each of ten, and how much memory each adds. What the same server needs
-// with no application is subtracted. The three runtimes are looked at together: each needs a small part of a core. Beside a
-// thousand over shared memory: bare runtimes that read as many counters as often.
+// One server with up to 1,000 programs, each of which is a process with ten heartbeats per second. The figures are the CPU time of
+// the server, less its CPU time without a program; the CPU time per program; and the memory that each program adds. The
+// servers on the three runtimes are measured together, because each needs a small part of a core. The floor for
+// 1,000 programs over shared memory is a bare runtime that reads as many counters as often.
 import { type BenchRuntime, cpuMicroseconds, runtimes, start } from "../support/host.ts";
 import {
   bareParent,
@@ -11,13 +11,15 @@ import {
   stepwise,
   withGarbageCollection,
 } from "../support/many.ts";
-import { type Measurement, type Peer, type Row, type Settings, target } from "../support/rows.ts";
+import { figure, peer } from "../support/names.ts";
+import type { Measurement, Peer, Row, Settings } from "../support/rows.ts";
 import { type Figures, figuresOf } from "../support/statistics.ts";
+import { lookMs } from "../support/targets.ts";
 
 const timeInterval = 2000;
 const few = 10;
 
-/** So long is the processor time of a server looked at for one sample. */
+/** The length of one sample of the CPU time. */
 const sampleMs = 3000;
 
 interface Step {
@@ -26,7 +28,7 @@ interface Step {
   readonly samples: number;
 }
 
-/** A few applications cost so little that they are looked at for longer. */
+/** Ten programs need so little CPU time that they take more samples. */
 const fullPlan: readonly Step[] = [
   { programs: 0, settleMs: 1500, samples: 2 },
   { programs: few, settleMs: 1500, samples: 3 },
@@ -56,7 +58,7 @@ export function measurements({ depth }: Settings): Measurement[] {
     return floor;
   };
   return transports.map((transport) => ({
-    name: `many applications, ${transport}`,
+    name: `many programs, ${transport}`,
     rows: async () => {
       const rows = await Promise.all(runtimes.map(async (runtime) => {
         const seen = await grown(runtime, transport, plan);
@@ -103,26 +105,26 @@ async function percentOfCore(pid: number): Promise<number> {
   return (cpuMicroseconds(pid) - from) / (performance.now() - began) / 10;
 }
 
-/** What reading the counters takes a runtime without the library. */
+/** The CPU time of a bare runtime that reads the counters. */
 async function bareReads(runtime: BenchRuntime, files: number): Promise<Peer> {
-  const reader = start(runtime, "bare_reader", { files, ms: timeInterval / 16 });
+  const reader = start(runtime, "bare_reader", { files, ms: lookMs(timeInterval) });
   try {
     await reader.line("ready");
     await new Promise((resolve) => setTimeout(resolve, 2000));
     const percents = [await percentOfCore(reader.pid), await percentOfCore(reader.pid)];
-    return { name: "the bare runtime, as many reads", figures: figuresOf(percents) };
+    return { name: peer.bareManyReads, figures: figuresOf(percents) };
   } finally {
     await reader.stop("SIGKILL");
   }
 }
 
-/** What each child with a socket adds to a runtime without the library. */
+/** The memory that each child process with a socket adds to a bare runtime. */
 async function bareGrowth(runtime: BenchRuntime, many: number): Promise<Peer> {
   const steps = [few, many].map((programs) => ({ programs, settleMs: 1500, windowMs: 300 }));
   const flags = withGarbageCollection[runtime];
   const [before, after] = await stepwise(runtime, flags, bareParent, steps, memoryOf);
   return {
-    name: "the bare runtime, each child with a socket",
+    name: peer.bareChild,
     figures: figuresOf([(after!.resident - before!.resident) / (many - few)]),
   };
 }
@@ -136,59 +138,39 @@ function rowsOf(
 ): Row[] {
   const many = Math.max(...seen.keys());
   const idle = figuresOf(seen.get(0)!.percents).p50;
-  /** Microseconds per second of each of so many. */
-  const each = new Map<number, Figures>();
+  /** Microseconds per second and program, by the number of programs. */
+  const perProgram = new Map<number, Figures>();
   const rows: Row[] = [];
   for (const [programs, { percents }] of seen) {
     if (programs === 0) continue;
     const more = percents.map((percent) => Math.max(0, percent - idle));
-    each.set(programs, figuresOf(more.map((percent) => (percent * 1e4) / programs)));
-    const ours = figuresOf(more);
-    const isGoal = transport === "shm" && programs === 1000;
+    perProgram.set(programs, figuresOf(more.map((percent) => (percent * 1e4) / programs)));
     rows.push({
-      figure: "one server, many applications with 10 heartbeats a second each",
-      case: `${transport}, ${programs} applications`,
+      figure: figure.manyCpu,
+      case: `${transport}, ${programs} programs`,
       runtime,
-      unit: "% of a core, less what it needs with none",
-      ours,
-      ...(isGoal && {
-        others: reads ? [reads] : [],
-        targets: [
-          target("1,000 applications, shared memory: ≤ 5 % of a core", "5 %", ours.p50, 5),
-        ],
-      }),
+      unit: "% of a core",
+      sam: figuresOf(more),
+      ...(reads && programs === many && { others: [reads] }),
     });
   }
-  const [oneOfMany, oneOfFew] = [each.get(many)!, each.get(few)!];
   rows.push({
-    figure: "each of many applications beside each of 10",
-    case: `${transport}, ${many} applications`,
+    figure: figure.cpuPerProgram,
+    case: `${transport}, ${many} programs`,
     runtime,
-    unit: "µs a second",
-    ours: oneOfMany,
-    peer: { name: "each of 10", figures: oneOfFew },
-    targets: [target(
-      transport === "shm"
-        ? "cost per application at 1,000, shared memory: ≤ 1.2 × that at 10"
-        : "cost per application at 1,000, Unix socket and pipe: ≤ 1.2 × that at 10",
-      "1.2 × each of 10",
-      oneOfMany.p50,
-      1.2 * oneOfFew.p50,
-    )],
+    unit: "µs per second",
+    sam: perProgram.get(many)!,
+    peer: { name: peer.perProgramAt10, figures: perProgram.get(few)! },
   });
-  const perApplication = (of: (memory: Memory) => number) =>
+  const addedMemory = (of: (memory: Memory) => number) =>
     figuresOf([(of(seen.get(many)!.memory) - of(seen.get(few)!.memory)) / (many - few)]);
-  const resident = perApplication((memory) => memory.resident);
   rows.push({
-    figure: "server, resident memory for each further application",
+    figure: figure.memoryPerProgram,
     case: `${transport}, from ${few} to ${many}`,
     runtime,
     unit: "KiB",
-    ours: resident,
-    others: [floor, { name: "private", figures: perApplication((memory) => memory.own) }],
-    targets: [
-      target("server memory: ≤ 20 KiB for each further application", "20 KiB", resident.p50, 20),
-    ],
+    sam: addedMemory((memory) => memory.resident),
+    others: [floor, { name: peer.privateMemory, figures: addedMemory((memory) => memory.own) }],
   });
   return rows;
 }

@@ -1,5 +1,5 @@
-// The memory of a server with one program, which never links: what that adds to a bare runtime. It is looked at after a
-// forced garbage collection, of the bare runtime too. (What each further program adds is part of figures/many.ts.)
+// The memory of a server with one program, beside bare runtimes, each after a forced garbage collection. The program is a
+// command that never connects to the server. figures/many.ts has the memory that further programs add.
 import { type BenchRuntime, peerResult, runtimes } from "../support/host.ts";
 import {
   bare,
@@ -10,7 +10,8 @@ import {
   stepwise,
   withGarbageCollection,
 } from "../support/many.ts";
-import { type Measurement, type Row, type Settings, target } from "../support/rows.ts";
+import { figure, peer } from "../support/names.ts";
+import type { Measurement, Row, Settings } from "../support/rows.ts";
 import { figuresOf } from "../support/statistics.ts";
 
 export function measurements({ depth, libsam }: Settings): Measurement[] {
@@ -25,15 +26,15 @@ export function measurements({ depth, libsam }: Settings): Measurement[] {
         ...transports.map((transport): Kind => ({ transport, timeInterval: 0, linked: false })),
       ];
       const rows: Memory[][] = kinds.map(() => []);
-      // At the same time: memory does not care.
+      // They run at the same time, because this does not change their memory.
       for (let round = 0; round < rounds; round++) {
         const seen = await Promise.all(kinds.map((kind) => alone(runtime, kind)));
         for (const [nth, memory] of seen.entries()) rows[nth]!.push(memory);
       }
       const { rssKiB } = await peerResult(libsam, "memory") as { rssKiB: number };
-      const [bareRows, parentRows, ...ours] = rows as [Memory[], Memory[], ...Memory[][]];
+      const [bareRows, parentRows, ...samRows] = rows as [Memory[], Memory[], ...Memory[][]];
       return transports.map((transport, nth) =>
-        rowOf(runtime, transport, ours[nth]!, bareRows, parentRows, rssKiB)
+        rowOf(runtime, transport, samRows[nth]!, bareRows, parentRows, rssKiB)
       );
     },
   }));
@@ -52,7 +53,7 @@ async function alone(
 function rowOf(
   runtime: BenchRuntime,
   transport: string,
-  ours: readonly Memory[],
+  samRows: readonly Memory[],
   bareRows: readonly Memory[],
   parentRows: readonly Memory[],
   libsamKiB: number,
@@ -60,23 +61,17 @@ function rowOf(
   const resident = (rows: readonly Memory[]) => figuresOf(rows.map(({ resident }) => resident));
   const own = (rows: readonly Memory[]) => figuresOf(rows.map(({ own }) => own));
   return {
-    figure: "server, resident memory with one program",
+    figure: figure.memory,
     case: transport,
     runtime,
     unit: "KiB",
-    ours: resident(ours),
-    peer: { name: "the bare runtime", figures: resident(bareRows) },
+    sam: resident(samRows),
+    peer: { name: peer.bare, figures: resident(bareRows) },
     others: [
-      { name: "the bare runtime with a child and a socket", figures: resident(parentRows) },
-      { name: "ours, private", figures: own(ours) },
-      { name: "the bare runtime, private", figures: own(bareRows) },
-      { name: "libsam's server", figures: figuresOf([libsamKiB]) },
+      { name: peer.bareParent, figures: resident(parentRows) },
+      { name: peer.privateMemory, figures: own(samRows) },
+      { name: peer.barePrivate, figures: own(bareRows) },
+      { name: peer.libsamServer, figures: figuresOf([libsamKiB]) },
     ],
-    targets: [target(
-      "server memory: ≤ 4 MiB over the bare runtime",
-      "more than bare",
-      resident(ours).p50 - resident(bareRows).p50,
-      4096,
-    )],
   };
 }

@@ -1,4 +1,4 @@
-// From the moment at which a Corosync node is made to lose quorum to the warning of a program that runs only with quorum.
+// The time from the loss of quorum of a Corosync node until the warning of a program that needs quorum.
 import { spawn, spawnSync } from "node:child_process";
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
@@ -6,21 +6,21 @@ import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { aloneIn } from "../../test/support/corosync_conf.ts";
 import { commandLine, programFor, root, Running, runtimes } from "../support/host.ts";
-import { type Measurement, type Row, type Settings, target } from "../support/rows.ts";
+import { figure, peer } from "../support/names.ts";
+import type { Measurement, Row, Settings } from "../support/rows.ts";
 import { figuresOf } from "../support/statistics.ts";
 
-const peer = `${root}.build/bench/quorum`;
+const peerProgram = `${root}.build/bench/quorum`;
 
-/** Why this cannot be measured here; undefined where it can. */
 export function missing(): string | undefined {
-  if (process.getuid?.() !== 0) return "a Corosync of its own needs root";
+  if (process.getuid?.() !== 0) return "it starts a Corosync daemon, which needs root";
   const gcc = spawnSync("gcc", [
-    ...["-O2", "-Wall", "-o", peer, `${root}bench/peers/quorum.c`],
+    ...["-O2", "-Wall", "-o", peerProgram, `${root}bench/peers/quorum.c`],
     ...["-lcmap", "-lquorum", "-lsam"],
   ]);
   const there = ["corosync", "ip"].every((tool) => spawnSync(tool, ["-V"]).error === undefined);
   if (gcc.status === 0 && there) return undefined;
-  return "Corosync is missing; on Debian: apt-get install corosync libcmap-dev libquorum-dev iproute2";
+  return "Corosync is missing. On Debian: apt-get install corosync libcmap-dev libquorum-dev iproute2";
 }
 
 export function measurements({ depth }: Settings): Measurement[] {
@@ -28,13 +28,13 @@ export function measurements({ depth }: Settings): Measurement[] {
   return [{ name: "quorum lost → warning", rows: () => withNode((node) => rowsOf(node, count)) }];
 }
 
-/** Starts a command where the node is. */
+/** Starts a command in the namespaces of the Corosync node. */
 type Enter = (file: string, words: readonly string[]) => Running;
 
 async function rowsOf(enter: Enter, count: number): Promise<Row[]> {
-  const votes = enter(peer, ["votes"]);
+  const votes = enter(peerProgram, ["votes"]);
   await votes.line("ready");
-  const libsam = await warnings(votes, enter(peer, ["libsam"]), count);
+  const libsam = await warnings(votes, enter(peerProgram, ["libsam"]), count);
   const rows: Row[] = [];
   for (const runtime of runtimes) {
     const program = programFor(runtime, "app", {
@@ -43,58 +43,48 @@ async function rowsOf(enter: Enter, count: number): Promise<Row[]> {
     });
     const [file, words] = commandLine(runtime, "quorum");
     const server = enter(file, [...words, JSON.stringify({ program })]);
-    const { warned, told } = await warnings(votes, server, count);
-    const ours = figuresOf(warned);
-    const notice = figuresOf(told);
+    const { warned, notified } = await warnings(votes, server, count);
     rows.push({
-      figure: "quorum lost → warning",
-      case: "one node, its expected votes raised",
+      figure: figure.quorum,
+      case: "one node, expected votes raised",
       runtime,
       unit: "ms",
-      ours,
-      peer: { name: "libsam", figures: figuresOf(libsam.warned) },
-      others: [{ name: "a program in C is told", figures: notice }],
-      targets: [
-        target(
-          "quorum lost → warning: p50 ≤ 2 ms from the daemon's notice",
-          "p50 later than a program in C is told",
-          ours.p50 - notice.p50,
-          2,
-        ),
-      ],
+      sam: figuresOf(warned),
+      peer: { name: peer.libsam, figures: figuresOf(libsam.warned) },
+      others: [{ name: peer.corosync, figures: figuresOf(notified) }],
     });
   }
   await votes.stop("SIGKILL");
   return rows;
 }
 
-/** Milliseconds from each loss of quorum to the warning of a program, and to the callback of one in C. */
+/** Milliseconds from each loss of quorum until the warning of a program, and until the callback of a C program. */
 async function warnings(
   votes: Running,
   program: Running,
   count: number,
-): Promise<{ warned: number[]; told: number[] }> {
+): Promise<{ warned: number[]; notified: number[] }> {
   const before = votes.lines.filter(({ event }) => event === "set").length;
   const warned: number[] = [];
-  const told: number[] = [];
+  const notified: number[] = [];
   try {
     for (let nth = 1; nth <= count; nth++) {
-      await program.line("goes on", nth);
-      await sleep(20 + 20 * Math.random()); // whoever has just started has come to rest
-      votes.say("2");
+      await program.line("running", nth);
+      await sleep(20 + 20 * Math.random()); // the new instance has finished its start
+      votes.write("2");
       const lost = await votes.line("set", before + 2 * nth - 1);
       warned.push((await program.line("warned", nth))["at"] - lost["at"]);
-      told.push(lost["told"] - lost["at"]);
-      votes.say("1");
+      notified.push(lost["notified"] - lost["at"]);
+      votes.write("1");
       await votes.line("set", before + 2 * nth);
     }
   } finally {
     await program.stop("SIGKILL");
   }
-  return { warned, told };
+  return { warned, notified };
 }
 
-/** Lends a Corosync node that has its network, its /run and its shared memory for itself. */
+/** Runs a Corosync node during `use`. The node has its own network, /run and shared memory. */
 async function withNode<T>(use: (enter: Enter) => Promise<T>): Promise<T> {
   const directory = mkdtempSync(join(tmpdir(), "bench-"));
   writeFileSync(`${directory}/watchdog`, "");
@@ -118,7 +108,7 @@ async function withNode<T>(use: (enter: Enter) => Promise<T>): Promise<T> {
     const deadline = performance.now() + 20_000;
     while (!log().includes("within the primary component")) {
       const isOver = daemon.exitCode !== null || performance.now() > deadline;
-      if (isOver) throw new Error(`no quorate Corosync: ${log()}`);
+      if (isOver) throw new Error(`Corosync did not become quorate: ${log()}`);
       await sleep(20);
     }
     const into = ["--target", String(daemon.pid), "--net", "--mount", "--"];

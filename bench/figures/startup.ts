@@ -1,14 +1,13 @@
-// What `import`, `initialize()` and `register()` add to the time from a program's spawn to its first line. Beside it, what
-// a connection with one question and answer adds, without the library, what the library's import alone adds, and, on Deno,
-// that of `node:net`, which a pipe needs there.
+// The time from the spawn of a program until its first line, which it writes after `register()`. Beside it, programs without
+// the library: one writes its line at once, one after a connection with one question and answer, one after the import of the
+// library, and on Deno one after the import of `node:net`, which a pipe needs there.
 import { createServer } from "node:net";
 import { type BenchRuntime, programFor, runtimes, start, withSocketPath } from "../support/host.ts";
-import { type Measurement, type Row, type Settings, target } from "../support/rows.ts";
+import { figure, peer } from "../support/names.ts";
+import type { Measurement, Row, Settings } from "../support/rows.ts";
 import { figuresOf } from "../support/statistics.ts";
 
-const limitMs: Readonly<Record<BenchRuntime, number>> = { node26: 8, deno: 5, bun: 5 };
-
-/** What the program does before its first line, in turn; the last ones only explain the figure. */
+/** The work of a program before its first line. The last three show parts of the whole. */
 const roles = ["bare", "registers", "connects", "imports", "net"] as const;
 type Role = typeof roles[number];
 
@@ -32,30 +31,23 @@ async function rowOf(
   rounds: number,
 ): Promise<Row> {
   const samples = await alternately(runtime, transport, wanted, rounds);
-  const [bare, ours, connects, imports, net] = samples.map(figuresOf);
-  const limit = limitMs[runtime];
+  const [bare, sam, connects, imports, net] = samples.map(figuresOf);
   return {
-    figure: "start-up",
+    figure: figure.startUp,
     case: transport,
     runtime,
     unit: "ms",
-    ours: ours!,
-    peer: { name: "the bare runtime", figures: bare! },
+    sam: sam!,
+    peer: { name: peer.bare, figures: bare! },
     others: [
-      ...(connects ? [{ name: "… that connects and gets an answer", figures: connects }] : []),
-      ...(imports ? [{ name: "… that imports this library", figures: imports }] : []),
-      ...(net && runtime === "deno" ? [{ name: "… that loads node:net", figures: net }] : []),
+      ...(connects ? [{ name: peer.bareConnects, figures: connects }] : []),
+      ...(imports ? [{ name: peer.bareImports, figures: imports }] : []),
+      ...(net && runtime === "deno" ? [{ name: peer.bareImportsNet, figures: net }] : []),
     ],
-    targets: [target(
-      "start-up: ≤ 5 ms over the bare runtime (Node 8 ms)",
-      "more than bare",
-      ours!.p50 - bare!.p50,
-      limit,
-    )],
   };
 }
 
-/** Milliseconds from a spawn by a supervisor to the program's first line, by role. */
+/** Milliseconds from the spawn of a program until its first line, by role. The roles take turns. */
 async function alternately(
   runtime: BenchRuntime,
   transport: string,
@@ -83,7 +75,7 @@ async function alternately(
         samples.push(first.arrived - spawned["at"]);
       }
       await server.ended;
-      const measured = samples.slice(wanted.length); // the first round fills caches
+      const measured = samples.slice(wanted.length); // the first round only fills the caches
       return wanted.map((_, role) => measured.filter((_, run) => run % wanted.length === role));
     } finally {
       answerer.close();

@@ -1,9 +1,9 @@
-// What a program for Node takes instead: node:cluster, and a fork on 'exit'.
+// The alternative for a program on Node: node:cluster, with a new fork() on each 'exit' event.
 //
 //   node cluster.mjs crash COUNT RESIDENT_MIB [MODULE]
 //
-// The last line on stdout is a JSON array: the ms from SIGKILL until the next worker is ready. A worker is ready when
-// it has imported MODULE, if there is one, and filled RESIDENT_MIB of memory, which a new process has to do anew.
+// The last line on standard output is a JSON array: the milliseconds from SIGKILL until the next worker is ready. A worker is
+// ready when it has imported MODULE, if it is given, and filled RESIDENT_MIB of memory.
 
 import cluster from "node:cluster";
 import { once } from "node:events";
@@ -11,15 +11,15 @@ import { resolve } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { pathToFileURL } from "node:url";
 
-/** Milliseconds that mean the same in every process. */
+/** Milliseconds since 1970, which all processes share. */
 const now = () => performance.timeOrigin + performance.now();
 
 if (cluster.isWorker) {
   const [, , , , mib, module] = process.argv;
   if (module !== undefined) await import(pathToFileURL(resolve(module)));
-  const memory = Buffer.alloc(Number(mib) * 2 ** 20, 1); // not 0: those pages would not exist
+  const memory = Buffer.alloc(Number(mib) * 2 ** 20, 1); // the kernel allocates no memory for pages of zeros
   process.send(now());
-  setInterval(() => memory.length, 2 ** 30); // in use, and the process stays
+  setInterval(() => memory.length, 2 ** 30); // keeps the memory in use and the process running
 } else {
   const [, , mode, count, mib] = process.argv;
   if (mode !== "crash" || !(Number(count) > 0) || !(Number(mib) >= 0)) {
@@ -30,7 +30,7 @@ if (cluster.isWorker) {
 }
 
 async function crash(count) {
-  // What the module prints is not a result.
+  // The module may print, so its standard output goes to standard error.
   cluster.setupPrimary({ stdio: ["ignore", 2, 2, "ipc"] });
   const restart = (_worker, code, signal) => {
     if (signal !== "SIGKILL") throw new Error(`worker ended by itself: ${signal ?? code}`);
@@ -43,7 +43,7 @@ async function crash(count) {
   cluster.fork();
   let [worker] = await next();
   while (samples.length < count) {
-    await sleep(20); // its start is over, in the primary too
+    await sleep(20); // until the primary has finished the start, too
     const ready = next();
     const killed = now();
     worker.process.kill("SIGKILL");

@@ -1,14 +1,13 @@
-// libsam, the original, measured the way this library is. It needs gcc and libsam-dev, but no running cluster.
+// Measures libsam in the same way as this library. It needs gcc and libsam-dev, but no running cluster.
 //
 //   gcc -O2 -o OUT libsam.c -lsam && OUT MODE ARGUMENTS
 //
-// The last line on stdout is a JSON array of numbers, one per sample; `memory` writes an object, `version` a text.
-// Anything that libsam refuses, and a sample that does not come, ends it with a message on stderr and a status
-// other than 0.
+// The last line on standard output is a JSON array with one number per sample. `memory` writes an object, `version` a text. If a
+// call of libsam fails, or a sample is missing, the program ends with a message on standard error and a non-zero exit code.
 //
-// There are three processes: a controller, which forks the SAM server before libsam is initialised and collects the
-// samples; the server; and the active process, of which the server makes one after the other. Each one dies with
-// the one before it, however that ended, so nothing is left behind.
+// There are three processes. The controller forks the SAM server before libsam is initialized, and collects the samples. The
+// server starts the instances one after the other. Each process is killed when the one before it ends, so nothing is left
+// behind.
 #define _GNU_SOURCE
 #include <corosync/sam.h>
 #include <errno.h>
@@ -26,7 +25,7 @@
 #define QUIT SAM_RECOVERY_POLICY_QUIT
 #define RESTART SAM_RECOVERY_POLICY_RESTART
 
-// What the active process tells the controller. Times are in milliseconds of CLOCK_MONOTONIC.
+// Messages from the instance to the controller. Times are milliseconds of CLOCK_MONOTONIC.
 enum kind { SAMPLE, SINCE, ENTERED, KILL_ME, FAILED };
 struct message {
   double value;
@@ -35,7 +34,7 @@ struct message {
 };
 
 static int report = -1; // the pipe to the controller
-static pid_t server;    // the process that sam_register makes the server
+static pid_t server;    // the process that becomes the server in sam_register
 static double entered;  // when sam_register returned
 static double last_heartbeat;
 static long interval;
@@ -52,13 +51,13 @@ static void sleep_until(double ms) {
   while (clock_nanosleep(CLOCK_MONOTONIC, TIMER_ABSTIME, &time, NULL) == EINTR);
 }
 
-// Safe in a signal handler.
+// Sends a message. Safe in a signal handler.
 static void tell(enum kind kind, double value) {
   struct message message = {value, kind, getpid()};
   if (report >= 0 && write(report, &message, sizeof message) != sizeof message) _exit(1);
 }
 
-// The controller has to know: under the restart policy the server would only start the next instance.
+// Tells the controller, because under the restart policy the server would only start the next instance.
 static void fail(const char *what, int code) {
   fprintf(stderr, "libsam.c: %s: %d\n", what, code);
   tell(FAILED, 0);
@@ -71,10 +70,10 @@ static void must(cs_error_t result, const char *call) {
 
 static void tie_to(pid_t parent) {
   if (prctl(PR_SET_PDEATHSIG, SIGKILL) != 0) fail("prctl", errno);
-  if (getppid() != parent) _exit(1); // it was gone before
+  if (getppid() != parent) _exit(1); // the parent had ended already
 }
 
-// Returns in the active process only.
+// Initializes and registers. Returns in the instance only.
 static unsigned enter(long time_interval, sam_recovery_policy_t policy) {
   unsigned instance;
   interval = time_interval;
@@ -93,14 +92,14 @@ static void leave(void) {
   exit(0);
 }
 
-// heartbeat BATCH COUNT: the mean of BATCH sam_hc_send in a loop, in ns; the pipe is empty at first.
-// heartbeat-full BATCH COUNT: the same when the server cannot keep up, so that the pipe is full and the call waits.
-static void beats(long *args, int full) {
+// heartbeat BATCH COUNT: the mean time of BATCH calls of sam_hc_send in a loop, in ns. The pipe is empty at the start.
+// heartbeat-full BATCH COUNT: as `heartbeat`, but the pipe is full, so that each call waits for the server.
+static void heartbeats(long *args, int full) {
   enter(60000, QUIT);
   must(sam_start(), "sam_start");
   if (full) for (int i = 0; i < 200000; i++) heartbeat(); // the pipe holds 65,536
   for (long sample = -1; sample < args[1]; sample++) { // the first one warms up
-    // Answered only when the server has read everything before it.
+    // The server answers this only after it has read all heartbeats.
     if (!full) must(sam_data_store("", 1), "sam_data_store");
     double start = now();
     for (long i = 0; i < args[0]; i++) heartbeat();
@@ -108,10 +107,10 @@ static void beats(long *args, int full) {
     if (sample >= 0) tell(SAMPLE, ns);
   }
 }
-static void beats_empty(long *args) { beats(args, 0); }
-static void beats_full(long *args) { beats(args, 1); }
+static void heartbeats_empty(long *args) { heartbeats(args, 0); }
+static void heartbeats_full(long *args) { heartbeats(args, 1); }
 
-// Nanoseconds that the server has been on a CPU.
+// Returns the CPU time of the server in nanoseconds.
 static double server_cpu(int file) {
   char text[64];
   ssize_t length = pread(file, text, sizeof text - 1, 0);
@@ -148,15 +147,15 @@ static void cpu(long *args) {
 
 static int healthy(void) { return 0; }
 
-// cpu-callback SECONDS INTERVAL: the same for libsam's own way to ask for the health.
+// cpu-callback SECONDS INTERVAL: as `cpu`, but with the health check callback of libsam instead of heartbeats.
 static void cpu_callback(long *args) {
   enter(args[1], QUIT);
   must(sam_hc_callback_register(healthy), "sam_hc_callback_register");
   measure_cpu(0, args[0]);
 }
 
-// Some heartbeats, and not the same time from one instance to the next; then none.
-static void beat_and_hang(void) {
+// Sends heartbeats for a time that differs between instances, then stops.
+static void send_and_hang(void) {
   srand(getpid());
   double end = now() + 20 + rand() % 40, pause = interval < 20 ? interval / 4.0 : 5;
   while (now() < end) {
@@ -171,22 +170,22 @@ static void warned(int number) {
   double at = now();
   (void)number;
   tell(SAMPLE, at - last_heartbeat - interval);
-  _exit(0); // a failure, since it is started
+  _exit(0); // a failure, because the instance has called sam_start()
 }
 
-// hang INTERVAL COUNT: by how many ms the SIGTERM handler runs late. It counts from the return of the last
-// sam_hc_send: the server hears of it at about that time, a little sooner or later.
+// hang INTERVAL COUNT: the lateness of the SIGTERM handler in ms. The time interval is counted from the return of the last
+// sam_hc_send. The server reads that heartbeat at about the same time.
 static void hang(long *args) {
   if (enter(args[0], RESTART) > args[1]) exit(0);
   must(sam_start(), "sam_start");
   signal(SIGTERM, SIG_IGN); // not before the last heartbeat
-  beat_and_hang();
+  send_and_hang();
   signal(SIGTERM, warned);
   for (;;) pause();
 }
 
-// hang-recovery INTERVAL COUNT: ms from the last heartbeat of a process that does not heed the warning to the line
-// after sam_register in the next. Two time intervals are part of it.
+// hang-recovery INTERVAL COUNT: ms from the last heartbeat of an instance that ignores the warning until sam_register returns in
+// the next one. This includes two time intervals.
 static void hang_recovery(long *args) {
   if (enter(args[0], RESTART) > args[1]) {
     tell(ENTERED, entered);
@@ -195,13 +194,13 @@ static void hang_recovery(long *args) {
   tell(ENTERED, entered);
   signal(SIGTERM, SIG_IGN);
   must(sam_start(), "sam_start");
-  beat_and_hang();
+  send_and_hang();
   tell(SINCE, last_heartbeat);
   for (;;) pause();
 }
 
-// crash COUNT RESIDENT_MIB: ms from SIGKILL to the line after sam_register in the next process. The server has the
-// memory too: it forks, and what that costs grows with the memory in use.
+// crash COUNT RESIDENT_MIB: ms from SIGKILL until sam_register returns in the next instance. The server holds the memory too,
+// because it forks itself, and the cost of a fork grows with the memory in use.
 static void crash(long *args) {
   size_t size = (size_t)args[1] << 20;
   char *memory = malloc(size + 1);
@@ -216,7 +215,7 @@ static void crash(long *args) {
   for (;;) pause();
 }
 
-// data SIZE COUNT: µs per sam_data_store of SIZE bytes, which returns when the server has them.
+// data SIZE COUNT: µs per sam_data_store of SIZE bytes. The call returns when the server has them.
 static void data(long *args) {
   char *bytes = malloc(args[0]);
   if (bytes == NULL) fail("malloc", errno);
@@ -231,7 +230,7 @@ static void data(long *args) {
   }
 }
 
-// restore SIZE COUNT: µs per sam_data_restore of SIZE bytes. It is too short to time one call of few bytes.
+// restore SIZE COUNT: µs per sam_data_restore of SIZE bytes. One call of few bytes is too short to measure, so calls are batched.
 static void restore(long *args) {
   long batch = args[0] < 1 << 20 ? (1 << 20) / args[0] : 1;
   if (batch > 1000) batch = 1000;
@@ -249,7 +248,7 @@ static void restore(long *args) {
   }
 }
 
-// memory: the server's. Without a controller, which would share pages with it, and make its share smaller.
+// memory: the memory of the server. There is no controller, because it would share pages with the server.
 static void memory(void) {
   char path[64], line[128];
   long rss = -1, pss = -1;
@@ -273,11 +272,11 @@ static void memory(void) {
 static const struct mode {
   const char *name;
   void (*run)(long *);
-  int arguments; // how many it takes
-  int count;     // which of them says how many samples there will be
-  int least;     // the smallest number that each of them may be
+  int arguments; // the number of arguments
+  int count;     // the index of the argument with the number of samples
+  int least;     // the smallest allowed value of each argument
 } modes[] = {
-    {"heartbeat", beats_empty, 2, 1, 1}, {"heartbeat-full", beats_full, 2, 1, 1},
+    {"heartbeat", heartbeats_empty, 2, 1, 1}, {"heartbeat-full", heartbeats_full, 2, 1, 1},
     {"cpu", cpu, 3, 1, 1},               {"cpu-callback", cpu_callback, 2, 0, 1},
     {"hang", hang, 2, 1, 1},             {"hang-recovery", hang_recovery, 2, 1, 1},
     {"crash", crash, 2, 0, 0},           {"data", data, 2, 1, 1},
@@ -290,7 +289,7 @@ static int control(const struct mode *mode, long *args) {
   double since = 0;
   struct message message;
   pid_t self = getpid();
-  // The active process of a server that was killed comes here, and is waited for.
+  // The instance of a server that was killed becomes a child of this process, which waits for it.
   if (prctl(PR_SET_CHILD_SUBREAPER, 1) != 0) fail("prctl", errno);
   if (pipe2(ends, O_CLOEXEC) != 0) fail("pipe2", errno);
   pid_t child = fork();
@@ -303,11 +302,11 @@ static int control(const struct mode *mode, long *args) {
     leave();
   }
   close(ends[1]);
-  // Room for all: what is printed on the way would be there after a failure too.
+  // All samples are printed at the end, so that a failure prints none.
   double *samples = malloc((args[mode->count] + 1) * sizeof *samples);
   if (samples == NULL) fail("malloc", errno);
   message.kind = SAMPLE;
-  // No message for two minutes: SIGALRM ends this process, and with it the others.
+  // After two minutes without a message, SIGALRM ends this process, and so all others.
   while (alarm(120), read(ends[0], &message, sizeof message) == sizeof message) {
     if (message.kind == FAILED) break;
     if (message.kind == ENTERED && since == 0) continue; // the first instance
@@ -318,8 +317,8 @@ static int control(const struct mode *mode, long *args) {
     }
     if (message.kind == SINCE) since = message.value;
     if (message.kind == KILL_ME) {
-      // Long enough for the server to have read the start, and short enough to keep the CPU from deep sleep: waking
-      // it up would double the figure, and says nothing of libsam.
+      // The server needs this time to read the start. A longer pause would let the CPU sleep deeply, and its wake-up would
+      // double the figure.
       sleep_until(now() + 1);
       since = now();
       if (kill(message.pid, SIGKILL) != 0) fail("kill", errno);
@@ -342,7 +341,7 @@ int main(int argc, char **argv) {
   long args[3] = {0};
   tie_to(getppid());
   if (strcmp(name, "memory") == 0 && argc == 2) memory();
-  if (strcmp(name, "version") == 0 && argc == 2) { // the library does not know it
+  if (strcmp(name, "version") == 0 && argc == 2) { // the library does not have its version
     execlp("dpkg-query", "dpkg-query", "-W", "-f", "${Version}\n", "libsam4", NULL);
     fail("dpkg-query", errno);
   }
@@ -356,6 +355,6 @@ int main(int argc, char **argv) {
     }
     if (good && args[modes[i].count] > 0) return control(&modes[i], args);
   }
-  fputs("usage: libsam MODE ARGUMENTS, see the source\n", stderr);
+  fputs("usage: libsam MODE ARGUMENTS (see bench/peers/libsam.c)\n", stderr);
   return 2;
 }

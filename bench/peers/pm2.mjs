@@ -1,10 +1,10 @@
-// What many take instead: PM2, a daemon that starts a program again when it has died.
+// The alternative PM2: a daemon that starts a program again when it has ended.
 //
 //   node pm2.mjs crash COUNT
 //
-// The last line on stdout is a JSON array: the ms from SIGKILL until the first line of the program in the next
-// process. PM2 is as it comes, but for its brakes: no delay, no backoff, no limit of restarts, none of which should
-// be part of the figure.
+// The last line on standard output is a JSON array: the milliseconds from SIGKILL until the first line of the program in the next
+// process. PM2 has its default settings, but no delay, no backoff and no restart limit, because these are not part of the
+// figure.
 
 import { once } from "node:events";
 import { mkdtempSync, readFileSync, rmSync } from "node:fs";
@@ -37,7 +37,7 @@ try {
 } finally {
   await tearDown();
 }
-process.exit(); // whatever PM2's client still has open
+process.exit(); // PM2's client may have open connections
 
 async function crash(count) {
   const socket = join(home, "program.sock");
@@ -51,13 +51,13 @@ async function crash(count) {
     args: [socket],
     interpreter: process.execPath,
     cwd: home,
-    max_restarts: 1e9, // in less than its minimal uptime, that is: all of these
-    vizion: false, // does not look for a git repository, for its list, while the program starts
+    max_restarts: 1e9, // counts restarts within the minimum uptime, as all of these are
+    vizion: false, // no search for a git repository during the start
   });
   let { pid } = await ready;
   const samples = [];
   while (samples.length < count) {
-    await sleep(100, undefined, stop); // the start is over, in the daemon too
+    await sleep(100, undefined, stop); // until the daemon has finished the start, too
     ready = next();
     const killed = performance.timeOrigin + performance.now();
     process.kill(pid, "SIGKILL");
@@ -68,14 +68,14 @@ async function crash(count) {
   return samples;
 }
 
-/** What the next process says of itself. */
+/** The message of the next process. */
 function next() {
-  const message = hear();
-  message.catch(() => {}); // if nobody waits any more: something else has failed first
+  const message = receive();
+  message.catch(() => {}); // after another failure, the result is not awaited
   return message;
 }
 
-async function hear() {
+async function receive() {
   const signal = AbortSignal.any([stop.signal, AbortSignal.timeout(60_000)]);
   const [connection] = await once(programs, "connection", { signal });
   connection.on("error", () => {}); // killed
@@ -85,7 +85,7 @@ async function hear() {
   return message;
 }
 
-/** The client of a daemon of our own: no setting of the user's applies, and nobody is told of it. */
+/** Connects to a new daemon, without the user's PM2 settings and without reports to PM2's makers. */
 async function connect() {
   for (const name of Object.keys(process.env)) {
     if (/^(PM2|KEYMETRICS)_/.test(name)) delete process.env[name];
@@ -100,29 +100,29 @@ async function connect() {
 
 function call(method, ...args) {
   const limit = sleep(30_000, undefined, { ref: false }).then(() => {
-    throw new Error(`pm2.${method}: no answer`);
+    throw new Error(`pm2.${method}() did not answer for 30 s`);
   });
   return Promise.race([promisify(pm2[method]).call(pm2, ...args), limit]);
 }
 
-/** Also after a failure, and if PM2 does not answer: no process stays, and no file. */
+/** Removes all processes and files, even after a failure and if PM2 does not answer. */
 async function tearDown() {
   try {
     pids.add(Number(readFileSync(join(home, "pm2.pid"), "utf8")));
   } catch {
-    // No daemon came up.
+    // The daemon did not start.
   }
   const limit = sleep(5000, undefined, { ref: false });
   if (pm2 !== undefined) await Promise.race([call("killDaemon").catch(() => {}), limit]);
   for (const pid of pids) signal(pid, "SIGKILL");
-  programs.close(); // a program that is just starting finds nobody, and ends
+  programs.close(); // a program that is just starting cannot connect, and ends
   for (let tries = 0; tries < 100 && [...pids].some((pid) => signal(pid, 0)); tries++) {
     await sleep(10);
   }
   rmSync(home, { recursive: true, force: true, maxRetries: 10 });
 }
 
-/** Whether there was such a process. */
+/** Sends a signal. Returns false if the process does not exist. */
 function signal(pid, name) {
   try {
     return process.kill(pid, name);

@@ -1,10 +1,10 @@
-// For the figure of quorum: changes the votes of a Corosync node, and libsam beside it. Each writes one JSON object a line;
-// times are milliseconds since 1970.
+// For the figure of quorum: changes the votes of a Corosync node, and runs libsam on it. Both modes write one JSON object per line.
+// Times are milliseconds since 1970.
 //
 //   gcc -O2 -o OUT quorum.c -lcmap -lquorum -lsam
-//   OUT votes     expects as many votes as each line on stdin says: `set`, with the moment before the daemon is asked to, and
-//                 the one at which the daemon has told a program in C, this one, that quorum is lost or regained by that
-//   OUT libsam    waits for quorum, `goes on`, and then for the warning, `warned`; and so on
+//   OUT votes     sets the expected votes to the number on each line of standard input, which changes the quorum. Writes `set`
+//                 with two times: `at` before the call, and `notified` when Corosync called this program back.
+//   OUT libsam    in a loop: waits for quorum, writes `running`, waits for the warning, writes `warned`
 #define _GNU_SOURCE
 #include <corosync/cmap.h>
 #include <corosync/quorum.h>
@@ -29,12 +29,12 @@ static void must(int result, const char *call) {
 }
 
 static uint32_t quorate;
-static double told;
+static double notified;
 
 static void changed(quorum_handle_t handle, uint32_t is, uint64_t ring, uint32_t count, uint32_t *members) {
   (void)handle, (void)ring, (void)count, (void)members;
   quorate = is;
-  told = now();
+  notified = now();
 }
 
 static void votes(void) {
@@ -45,14 +45,14 @@ static void votes(void) {
   must(cmap_initialize(&map), "cmap_initialize");
   must(quorum_initialize(&quorum, &callbacks, &type), "quorum_initialize");
   must(quorum_trackstart(quorum, CS_TRACK_CURRENT | CS_TRACK_CHANGES), "quorum_trackstart");
-  while (told == 0) must(quorum_dispatch(quorum, CS_DISPATCH_ONE), "quorum_dispatch");
+  while (notified == 0) must(quorum_dispatch(quorum, CS_DISPATCH_ONE), "quorum_dispatch");
   puts("{\"event\":\"ready\"}");
   while (scanf("%u", &expected) == 1) {
     uint32_t before = quorate;
     double at = now();
     must(cmap_set_uint32(map, "quorum.expected_votes", expected), "cmap_set_uint32");
     while (quorate == before) must(quorum_dispatch(quorum, CS_DISPATCH_ONE), "quorum_dispatch");
-    printf("{\"event\":\"set\",\"at\":%.4f,\"told\":%.4f}\n", at, told);
+    printf("{\"event\":\"set\",\"at\":%.4f,\"notified\":%.4f}\n", at, notified);
   }
 }
 
@@ -62,15 +62,15 @@ static void watched(void) {
   int number;
   must(sam_initialize(0, SAM_RECOVERY_POLICY_RESTART | SAM_RECOVERY_POLICY_QUORUM), "sam_initialize");
   must(sam_register(&instance), "sam_register");
-  prctl(PR_SET_PDEATHSIG, SIGKILL); // it ends with its server, however that ends
+  prctl(PR_SET_PDEATHSIG, SIGKILL); // it ends when its server ends, even by SIGKILL
   sigemptyset(&warning);
   sigaddset(&warning, SIGTERM);
   sigprocmask(SIG_BLOCK, &warning, NULL);
   must(sam_start(), "sam_start");
-  puts("{\"event\":\"goes on\"}");
+  puts("{\"event\":\"running\"}");
   sigwait(&warning, &number);
   printf("{\"event\":\"warned\",\"at\":%.4f}\n", now());
-  exit(0); // a failure, since it is started
+  exit(0); // a failure, because the program has called sam_start()
 }
 
 int main(int count, char **words) {

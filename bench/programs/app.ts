@@ -1,5 +1,5 @@
-// An application to be killed, of a size, perhaps with a big module: it says when it stood after register(). On SIGUSR2 it
-// hangs, if it is meant to: no heartbeat any more, and no answer to the warning.
+// A program to be killed. It fills memory and imports a module if the settings say so, and writes the time at which register()
+// resolved. With `hangs`, SIGUSR2 makes it hang: it sends no further heartbeat and ignores the warning.
 import { initialize } from "@x/sam";
 import { wall } from "../support/clock.ts";
 import { occupied } from "../support/occupied.ts";
@@ -17,13 +17,13 @@ const sam = await initialize({ ...options, restart });
 if (options.standby > 0) say("born");
 const instance = await sam.register();
 const at = performance.now();
-say("ready", { at: wall(at), instance }); // reading the clock takes milliseconds: after the moment
+say("ready", { at: wall(at), instance }); // `wall` takes milliseconds, so it is called afterwards
 
 if (hangs) {
-  const beats = setInterval(() => sam.heartbeat(), options.timeInterval / 10);
+  const heartbeats = setInterval(() => sam.heartbeat(), options.timeInterval / 10);
   onSignal("SIGUSR2", () => {
-    clearInterval(beats);
-    onSignal("SIGTERM", () => {}); // not before: the bench ends it by that
+    clearInterval(heartbeats);
+    onSignal("SIGTERM", () => {}); // not earlier: until now, SIGTERM ends the program
     sam.heartbeat();
     const last = performance.now();
     say("hung", { at: wall(last) });
@@ -31,4 +31,4 @@ if (hangs) {
 }
 await sam.start();
 say("started");
-setInterval(() => memory.length, 2 ** 30); // in use, and the process stays
+setInterval(() => memory.length, 2 ** 30); // keeps the memory in use and the process running

@@ -1,5 +1,5 @@
-// What a program without a library does: starts a child, waits for its line, kills it, sees it end. Tells how long a child
-// took from its spawn to its line, and from its SIGKILL to the moment when its exit was seen.
+// A parent without the library. It starts a child, waits for its line, kills it and waits for its exit event. It measures the
+// time from the spawn until the line, and from SIGKILL until the exit event.
 import type { ChildProcess } from "node:child_process";
 import { wall } from "../support/clock.ts";
 import { say, settings, sleep } from "../support/say.ts";
@@ -24,9 +24,9 @@ const { Deno, Bun } = globalThis as unknown as {
   Bun?: { spawn(words: readonly string[], options: object): BunChild };
 };
 
-const { file, words, count, quietMs, manner } = settings;
+const { file, words, count, quietMs, method } = settings;
 const spawnChild = await spawner();
-wall(0); // the clock is looked at before it is needed
+wall(0); // calibrates the clock before the measurement
 for (let run = 0; run < count; run++) {
   await sleep(quietMs);
   const spawned = performance.now();
@@ -62,7 +62,7 @@ async function spawner(): Promise<() => Child> {
   const { fork, spawn } = await import("node:child_process");
   const [module, ...args] = words as string[];
   return () => {
-    const child: ChildProcess = manner === "fork"
+    const child: ChildProcess = method === "fork"
       ? fork(module!, args, { execPath: file, stdio: ["ignore", "pipe", "inherit", "ipc"] })
       : spawn(file, words, { stdio: ["ignore", "pipe", "inherit"] });
     const exited = new Promise((resolve) => child.once("exit", resolve));

@@ -1,5 +1,5 @@
-// A bare runtime that reads the first four bytes of many files, so many milliseconds after the last time: as a server looks at
-// the heartbeats of its programs, and nothing else.
+// A bare runtime that reads the first four bytes of many files periodically. A server does the same to find heartbeats in shared
+// memory.
 import { mkdtempSync, openSync, readSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { say, settings } from "../support/say.ts";
@@ -28,7 +28,7 @@ setInterval(() => {
 }, ms);
 say("ready");
 
-/** As the adapter of each runtime reads. */
+/** Returns a function that reads a file in the same way as the adapter for the runtime. */
 function reader(path: string): () => void {
   if (Deno) {
     const file = Deno.openSync(path);

@@ -1,6 +1,6 @@
-// A bare runtime with a Unix socket: one sends so many bytes and waits for an answer of one byte, the other gives it; or one
-// reads whatever comes. In parts, each waits for the answer to the last, and all bytes are copied as often as whoever sends
-// messages must: what is kept while the caller goes on, a message, what was received, and the whole of it.
+// A bare runtime with a Unix socket, in one of three roles. The asker sends bytes and waits for an answer of one byte. The
+// answerer gives it. The reader reads everything and ignores it. If the bytes are sent in parts, each part waits for the answer to
+// the last one, and the bytes are copied as often as a sender of messages must copy them.
 import { connectBare, listenBare } from "../support/bare_socket.ts";
 import { say, settings } from "../support/say.ts";
 
@@ -26,11 +26,11 @@ else {
   const samples: number[] = [];
   for (let round = -3; round < count; round++) {
     const before = performance.now();
-    const kept = part ? bytes.slice() : bytes;
+    const copy = part ? bytes.slice() : bytes;
     for (let at = 0; at < size; at += part ?? size) {
       await new Promise<void>((resolve) => {
         answered = resolve;
-        socket.send(part ? kept.slice(at, at + part) : kept);
+        socket.send(part ? copy.slice(at, at + part) : copy);
       });
     }
     if (round >= 0) samples.push(1000 * (performance.now() - before));

@@ -1,5 +1,4 @@
-// A bare runtime that does nothing but wake up, so many milliseconds after the last time; with a count, it says how much
-// later than that so many timers were.
+// A bare runtime that only wakes up periodically. With `count`, it measures how late that many timers are.
 import { say, settings, sleep } from "../support/say.ts";
 
 const { ms, count } = settings;

@@ -1,4 +1,4 @@
-// Gives so many signs of life a second, evenly, from a loop that does nothing else.
+// Sends evenly spaced heartbeats from a loop that never yields.
 import { initialize } from "@x/sam";
 import { say, settings } from "../support/say.ts";
 
@@ -8,8 +8,8 @@ await sam.register();
 await sam.start();
 say("ready");
 const begin = performance.now();
-for (let beat = 0; beat < rate * seconds; beat++) {
-  while (performance.now() < begin + (1000 * beat) / rate);
+for (let nth = 0; nth < rate * seconds; nth++) {
+  while (performance.now() < begin + (1000 * nth) / rate);
   sam.heartbeat();
 }
 say("over");

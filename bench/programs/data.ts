@@ -1,4 +1,4 @@
-// What data.store() of so many bytes takes, one after the other.
+// Measures data.store() in a loop.
 import { initialize } from "@x/sam";
 import { say, settings } from "../support/say.ts";
 

@@ -1,4 +1,5 @@
-// Beats for a while, or has its event loop confirmed, says when the last sign of life was given, and gives no other.
+// Sends heartbeats for a while, writes the time of the last one, and hangs. With `watchesLoop`, the event loop is watched instead
+// (the program has a health check), and then blocked.
 import { initialize, type Transport } from "@x/sam";
 import { pipe } from "../../transports/pipe.ts";
 import { shm } from "../../transports/shm.ts";
@@ -6,37 +7,37 @@ import { unix } from "../../transports/unix.ts";
 import { wall } from "../support/clock.ts";
 import { say, settings, sleep } from "../support/say.ts";
 
-wall(0); // the clock is looked at before it is needed
-const { timeInterval, transport, confirmed } = settings;
+wall(0); // calibrates the clock before the measurement
+const { timeInterval, transport, watchesLoop } = settings;
 const plain = ({ unix, pipe, shm } as Record<string, Transport>)[transport]!;
 
 let last = 0;
-const noting: Transport = {
+const timed: Transport = {
   ...plain,
   async connect(address, runtime) {
     const link = await plain.connect(address, runtime);
-    const noted = <T extends unknown[]>(tell: (...what: T) => void) => (...what: T) => {
+    const timed = <T extends unknown[]>(send: (...args: T) => void) => (...args: T) => {
       last = performance.now();
-      tell(...what);
+      send(...args);
     };
     return {
       ...link,
-      heartbeat: noted(link.heartbeat),
-      confirm: noted(link.confirm ?? link.heartbeat),
-      send: noted(link.send), // the answer of a health check is a sign of life, too
+      heartbeat: timed(link.heartbeat),
+      confirm: timed(link.confirm ?? link.heartbeat),
+      send: timed(link.send), // the result of a health check counts as a heartbeat
     };
   },
 };
 
-const sam = await initialize({ timeInterval, recoveryPolicy: "restart", transport: noting });
+const sam = await initialize({ timeInterval, recoveryPolicy: "restart", transport: timed });
 const instance = await sam.register();
-if (confirmed) sam.setHealthCheck(() => true);
+if (watchesLoop) sam.setHealthCheck(() => true);
 await sam.start();
 const untilMs = performance.now() + 20 + 40 * Math.random();
 while (performance.now() < untilMs) {
-  if (!confirmed) sam.heartbeat();
+  if (!watchesLoop) sam.heartbeat();
   await sleep(5);
 }
 say("last", { at: wall(last), instance });
-if (confirmed) { for (;;); }
+if (watchesLoop) { for (;;); }
 else setInterval(() => {}, 1000);

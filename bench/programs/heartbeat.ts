@@ -1,5 +1,5 @@
-// What one heartbeat() costs the program, in a loop; heartbeats that the transport may leave out are part of it. Then, how
-// often it wakes the server, and what it allocates.
+// Measures heartbeat() in a loop: its time, the wake-ups of the server, and the allocated memory. Heartbeats that the transport
+// skips are included.
 import { do_not_optimize, measure } from "mitata";
 import { initialize, type TransportName } from "@x/sam";
 import { say, settings, sleep } from "../support/say.ts";
@@ -22,35 +22,36 @@ for (const part of parts) {
 }
 await sam.finalize();
 
-/** A batch is some milliseconds long: the writes of a socket, of which there is one a millisecond, are in each. */
+/** Measures calls in batches of some milliseconds. So each batch includes writes to the socket, at most one per millisecond. */
 async function samplesOf(call: () => unknown): Promise<readonly number[]> {
   return (await measure(call, { batch_samples: 65_536, inner_gc: false })).samples;
 }
 
-/** A second without heartbeats and a second with them, for the bench to watch the server. */
+/** Runs for a second without heartbeats and for a second with them, while the benchmark observes the server. */
 async function wakeUps(): Promise<void> {
-  await sleep(500); // what the server had to do for what went before
-  say("silent");
+  await sleep(500); // the server finishes its earlier work
+  say("without");
   await sleep(1000);
-  say("beating");
+  say("with");
   for (const end = performance.now() + 1000; performance.now() < end;) sam.heartbeat();
   say("over");
   await sleep(200);
 }
 
-/** Bytes for each of ten million heartbeats, beside a function that makes an object. */
+/** Measures the bytes that each of ten million heartbeats allocates, and a function that allocates one object. */
 async function allocations(): Promise<void> {
-  const beats = 10_000_000;
+  const heartbeats = 10_000_000;
   let made: unknown;
-  const bytes = allocatedBy("heartbeats", beats, () => sam.heartbeat());
-  const control = allocatedBy("control", beats, (nth) => made = { nth });
-  say("allocations", { beats, bytes, control, made });
-  await sleep(200); // standard error is read by then
+  const bytes = allocatedBy("heartbeats", heartbeats, () => sam.heartbeat());
+  const control = allocatedBy("control", heartbeats, (nth) => made = { nth });
+  say("allocations", { heartbeats, bytes, control, made });
+  await sleep(200); // the benchmark reads standard error
 }
 
 /**
- * V8 knows how much of its heap is in use, new objects and all: what was added is summed up over many short parts, between
- * which a collection takes away what it takes. Bun's engine knows only at a collection, and says so between these marks.
+ * Returns the bytes that each call allocates. V8 reports the heap in use at any time, so the growth is summed over many short
+ * parts; a part in which the garbage collector frees memory does not count. Bun's engine reports allocations only at a garbage
+ * collection, on standard error; the benchmark reads those reports between two marks.
  */
 function allocatedBy(name: string, calls: number, call: (nth: number) => unknown): number {
   const { Deno } = globalThis as unknown as { Deno?: { memoryUsage(): { heapUsed: number } } };

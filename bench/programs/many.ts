@@ -1,26 +1,26 @@
-// Supervises more and more applications, and stands still after each step for the bench to look at this process. With
-// "bare" it does not even load the library.
+// Supervises a growing number of programs, and pauses after each step while the benchmark measures this process. With `bare`, it
+// does not load the library.
 import type { Program, SuperviseOptions, Supervisor } from "@x/sam";
 import { listenBare } from "../support/bare_socket.ts";
 import type { Step } from "../support/many.ts";
 import { say, settings, sleep } from "../support/say.ts";
 
-interface Given {
+interface Settings {
   readonly steps: readonly Step[];
   readonly bare: boolean;
-  /** Without the library: the command line of children of the runtime's own, and where they connect to. */
+  /** With `bare`: the command line of children that the runtime starts, and the path to which they connect. */
   readonly child?: readonly [string, ...string[]];
   readonly path?: string;
   readonly program: Program;
   readonly options: SuperviseOptions;
-  /** The state in which an application is there for good. */
+  /** The state in which the start of a program is complete. */
   readonly state: "launched" | "started";
 }
 
-/** So many applications are started at once: what all of them together need in that moment is not the figure. */
+/** The number of programs that start at once. All at once would raise the peak of the memory. */
 const batch = 20;
 
-const { steps, bare, child, path, program, options, state } = settings as Given;
+const { steps, bare, child, path, program, options, state } = settings as Settings;
 const supervisors: Supervisor[] = [];
 const bareChildren: unknown[] = [];
 
@@ -35,7 +35,7 @@ for (const { programs, settleMs, windowMs } of steps) {
   await sleep(windowMs);
   say("over", { programs });
 }
-await sleep(60_000); // until it is killed
+await sleep(60_000); // the benchmark kills it
 
 async function grow(programs: number): Promise<void> {
   const { supervise } = await import("@x/sam");
@@ -45,7 +45,7 @@ async function grow(programs: number): Promise<void> {
     supervisors.push(...added);
     while (added.some(({ status }) => status.state !== state)) {
       if (added.some(({ status }) => status.state === "finished")) {
-        throw new Error("an application has ended", { cause: await added[0]!.finished });
+        throw new Error("a program has ended", { cause: await added[0]!.finished });
       }
       await sleep(2);
     }
@@ -65,8 +65,8 @@ function spawnBare([file, ...args]: readonly [string, ...string[]]): unknown {
 }
 
 /**
- * Only where the runtime was started with --expose-gc, or is Bun. Twice: what is freed by finalizers goes the second time. V8
- * gives room that it does not need any more back to the system only in the last resort.
+ * Runs the garbage collector, on Bun or with --expose-gc. A second run frees what finalizers released in the first one. V8
+ * returns unused memory to the system only in a "last-resort" collection.
  */
 function collectGarbage(): void {
   const { Bun, gc } = globalThis as {

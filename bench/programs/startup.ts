@@ -1,5 +1,5 @@
-// Says a line: at once ("bare"), after a connection with one question and answer ("connects"), with `node:net` loaded ("net"),
-// with the library loaded ("imports"), or after its first calls ("registers"). Nothing is loaded that is not needed.
+// Writes a line at once ("bare"), after a connection with one question and answer ("connects"), after the import of `node:net`
+// ("net"), after the import of the library ("imports"), or after register() ("registers"). Each role loads only what it needs.
 import { say, settings } from "../support/say.ts";
 
 const { role, transport, path } = settings;
@@ -32,5 +32,5 @@ switch (role) {
     say("first");
 }
 const { Deno } = globalThis as unknown as { Deno?: { exit(code: number): never } };
-if (Deno) Deno.exit(0); // the connection would keep it
+if (Deno) Deno.exit(0); // an open connection would keep the process running
 else process.exit(0);

@@ -1,5 +1,5 @@
-// Supervises one program after the other, as the bench tells it, and tells the bench what happens to them. With `timed`, the
-// moment of a warning is the one at which the kernel had been given the last message to the program: the warning itself.
+// Supervises programs one after the other and reports their events to the benchmark. With `timed`, the time of a warning is the
+// time at which its message to the program was sent.
 import { type Program, supervise, type SuperviseOptions, type Transport } from "@x/sam";
 import { pipe } from "../../transports/pipe.ts";
 import { shm } from "../../transports/shm.ts";
@@ -7,14 +7,14 @@ import { unix } from "../../transports/unix.ts";
 import { wall } from "../support/clock.ts";
 import { say, settings } from "../support/say.ts";
 
-wall(0); // the clock is looked at before it is needed
+wall(0); // calibrates the clock before the measurement
 const { runs, timed } = settings as {
   runs: { program: Program; options: SuperviseOptions }[];
   timed?: string;
 };
 let sent = 0;
 const plain = ({ unix, pipe, shm } as Record<string, Transport>)[timed ?? ""];
-const transport = plain && noting(plain);
+const transport = plain && timedTransport(plain);
 for (const [run, { program, options }] of runs.entries()) {
   const supervisor = supervise(program, { ...options, ...(transport && { transport }) });
   for await (const event of supervisor.events()) {
@@ -23,7 +23,7 @@ for (const [run, { program, options }] of runs.entries()) {
   }
 }
 
-function noting(plain: Transport): Transport {
+function timedTransport(plain: Transport): Transport {
   return {
     ...plain,
     async open(runtime) {

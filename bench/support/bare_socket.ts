@@ -1,12 +1,12 @@
-// Unix sockets as each runtime has them, with nothing of this library: the floor under what it does with them.
+// Unix sockets through the own API of each runtime, without this library: the floor for its socket transports.
 
 /** An open connection. */
 export interface BareSocket {
-  /** Sends all, in order, now or as soon as there is room. */
+  /** Sends all bytes in order, at once or when the kernel's buffer has room. */
   send(bytes: Uint8Array): void;
 }
 
-/** What comes over a connection: these bytes, which are overwritten later. */
+/** Receives bytes from a connection. They are overwritten after the call. */
 export type Received = (socket: BareSocket, bytes: Uint8Array) => void;
 
 interface DenoConnection {
@@ -26,7 +26,6 @@ interface BunLike {
 }
 const { Deno, Bun } = globalThis as unknown as { Deno?: DenoLike; Bun?: BunLike };
 
-/** Listens at a path. */
 export async function listenBare(path: string, received: Received): Promise<void> {
   if (Deno) {
     const listener = Deno.listen({ transport: "unix", path });
@@ -43,7 +42,7 @@ export async function listenBare(path: string, received: Received): Promise<void
   }
 }
 
-/** Connects to it; with `asNode` also on Deno by `node:net`, which alone takes a descriptor that was inherited. */
+/** Connects to a path. With `asNode`, Deno uses `node:net` too, its only API for inherited sockets. */
 export async function connectBare(
   path: string,
   received: Received,
@@ -86,7 +85,7 @@ function denoSocket(connection: DenoConnection, received: Received): BareSocket 
   return socket;
 }
 
-/** What did not fit waits for its socket to drain. */
+/** Bytes that did not fit into the kernel's buffer, by the socket that must drain first. */
 const unsent = new Map<BunSocket, Uint8Array[]>();
 
 function bunSocket(socket: BunSocket): BareSocket {

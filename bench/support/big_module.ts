@@ -1,12 +1,12 @@
-// A module of nine megabytes, as a bundled application is: classes, functions, tables, most of them used once while it is
-// imported. It is the same text each time, because a sequence of numbers stands in for chance.
+// Generates a module of nine megabytes that resembles a bundled application: classes, functions and tables, most of them used
+// once during the import. A fixed sequence of numbers replaces randomness, so that each run generates the same text.
 import { existsSync, renameSync, statSync, writeFileSync } from "node:fs";
 import { fileURLToPath } from "node:url";
 
 const bytes = 9_000_000;
 const path = fileURLToPath(new URL("../big_module.mjs", import.meta.url)); // in .build/bench
 
-/** The path of the module, which is written where it is not there yet. */
+/** Returns the path of the module. Writes the module if it does not exist. */
 export function bigModule(): string {
   if (existsSync(path) && statSync(path).size >= bytes) return path;
   const parts = [
@@ -23,7 +23,7 @@ export function bigModule(): string {
   return path;
 }
 
-/** Numbers below a limit, by a linear congruential generator. */
+/** Returns a linear congruential generator of numbers below a limit. */
 function numbers(): (below: number) => number {
   let state = 1;
   return (below) => {
@@ -35,7 +35,7 @@ function numbers(): (below: number) => number {
 const nouns = "order customer invoice parcel route tariff account session region driver".split(" ");
 const verbs = "merge split price validate ship refund assign archive".split(" ");
 
-/** A class, its helpers and its table, and what happens with them at the import. */
+/** The text of a class, its helpers and its table, and of their use during the import. */
 function unitText(unit: number, next: (below: number) => number): string {
   const noun = nouns[next(nouns.length)]!;
   const name = `${noun[0]!.toUpperCase()}${noun.slice(1)}${unit}`;

@@ -1,9 +1,9 @@
-// Keeps all cores busy, each with a loop of its own, while something else is measured.
+// Keeps all cores busy during a measurement, each with an endless loop.
 import { type ChildProcess, spawn } from "node:child_process";
 import { availableParallelism } from "node:os";
 import { setTimeout as sleep } from "node:timers/promises";
 
-/** Resolves to the end of it, when the loops run; they end with this process in any case. */
+/** Starts the loops and resolves to a function that ends them. They also end when this process ends. */
 export async function busyCores(): Promise<() => void> {
   const program = "const parent = process.ppid; while (process.ppid === parent);";
   const loops = Array.from(

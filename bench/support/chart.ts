@@ -1,10 +1,10 @@
-// Bar charts as SVG, on a logarithmic scale: a card that is light or dark with its reader, and tells its bars apart by
-// pattern and name, not by colour alone.
+// Bar charts as SVG, on a logarithmic scale. A chart follows the light or dark theme of its reader. Bars differ in pattern
+// and name, not only in color.
 
-/** Whose a bar is. */
-export type BarKind = "ours" | "peer" | "floor";
+/** The kind of a bar: this library, an alternative to it, or a bare runtime. */
+export type BarKind = "sam" | "peer" | "floor";
 
-/** One bar: as long as the median; a thin line goes on to the 99th percentile. */
+/** One bar. Its length is the median; a thin line extends it to the 99th percentile. */
 export interface Bar {
   readonly label: string;
   readonly value: number;
@@ -12,7 +12,7 @@ export interface Bar {
   readonly kind: BarKind;
 }
 
-/** Bars that are compared. */
+/** Bars under one heading. */
 export interface Group {
   readonly heading: string;
   readonly bars: readonly Bar[];
@@ -30,20 +30,20 @@ svg{color-scheme:light dark}
 text{font:12px system-ui,sans-serif;fill:#1f2328}
 .title{font-size:14px;font-weight:bold}.heading{font-weight:bold}
 .card{fill:#fff;stroke:#d1d9e0}.mark{stroke:#d1d9e0}
-.ours{fill:#0b6bcb}.peer{fill:url(#hatched);stroke:#59636e}.floor{fill:none;stroke:#59636e;stroke-dasharray:3 2}
+.sam{fill:#0b6bcb}.peer{fill:url(#hatched);stroke:#59636e}.floor{fill:none;stroke:#59636e;stroke-dasharray:3 2}
 .hatch{stroke:#59636e}.p99{stroke:#1f2328}
 @media (prefers-color-scheme: dark){
 text{fill:#f0f6fc}.card{fill:#0d1117;stroke:#3d444d}.mark{stroke:#3d444d}
-.ours{fill:#58a6ff}.peer,.floor{stroke:#b1bac4}.hatch{stroke:#b1bac4}.p99{stroke:#f0f6fc}
+.sam{fill:#58a6ff}.peer,.floor{stroke:#b1bac4}.hatch{stroke:#b1bac4}.p99{stroke:#f0f6fc}
 }`;
 
 const names: Readonly<Record<BarKind, string>> = {
-  ours: "this library",
-  peer: "others",
-  floor: "bare, without a library",
+  sam: "@x/sam",
+  peer: "alternative",
+  floor: "bare runtime",
 };
 
-/** Draws groups of bars; a value of 0 has none. */
+/** Draws groups of bars. A value of 0 has no bar. */
 export function chart(title: string, groups: readonly Group[]): string {
   const bars = groups.flatMap((group) => group.bars);
   const values = bars.flatMap(({ value, p99 }) => [value, p99]).filter((value) => value > 0);
@@ -101,7 +101,9 @@ function drawnBar(
         (labelWidth + end).toFixed(1)
       }" y2="${middle}" class="p99"/>`
       : "") +
-    `<text x="${(labelWidth + end + 5).toFixed(1)}" y="${y + 13}">${value}</text>`;
+    `<text x="${(labelWidth + end + 5).toFixed(1)}" y="${y + 13}">${
+      Number(value.toPrecision(3))
+    }</text>`;
 }
 
 function legend(kinds: ReadonlySet<BarKind>): string {
@@ -113,7 +115,7 @@ function legend(kinds: ReadonlySet<BarKind>): string {
     return part;
   });
   return parts.join("") +
-    `<text x="${at}" y="43">median; line: to p99; logarithmic</text>`;
+    `<text x="${at}" y="43">bar: median; line: to p99; less is better; logarithmic</text>`;
 }
 
 function escaped(text: string): string {

@@ -1,9 +1,10 @@
-// One clock for several processes. `performance.timeOrigin` will not do: it is some milliseconds off in Deno. The system's
-// clock has whole milliseconds only, so a process watches it tick, once, and knows from then on what its own clock means.
+// A clock that several processes share. `performance.timeOrigin` is not accurate enough: it is some milliseconds off in Deno. The
+// system clock has whole milliseconds only. So each process waits for its next ticks once, and from them calculates the offset
+// of its own, finer clock.
 
 let offset: number | undefined;
 
-/** Milliseconds since 1970, with fractions, of a moment on this process's `performance.now()`. */
+/** Converts a time of this process's `performance.now()` to milliseconds since 1970, with fractions. */
 export function wall(at: number): number {
   return at + (offset ??= calibrate());
 }
@@ -14,7 +15,7 @@ function calibrate(): number {
     const before = Date.now();
     let after = before;
     while (after === before) after = Date.now();
-    offsets.push(after - performance.now()); // too small, by what this process was kept waiting
+    offsets.push(after - performance.now()); // too small if this process had to wait for a core
   }
   return Math.max(...offsets);
 }

@@ -1,25 +1,24 @@
-// Ends applications of bench/programs/app.ts again and again, under this library and without, and tells how long it took
-// until the next one stood. A crash is rare, so servers are cold: each call here starts its own.
+// Kills programs (bench/programs/app.ts) repeatedly, with this library and without, and measures the time until the next
+// instance is registered. Each call starts a new server, because a crash is rare and so meets a server whose code is not compiled.
 import { pathToFileURL } from "node:url";
 import { setTimeout as sleep } from "node:timers/promises";
 import { bigModule } from "./big_module.ts";
 import { wall } from "./clock.ts";
 import { type BenchRuntime, commandLine, type Line, root, start } from "./host.ts";
+import { hangInterval } from "./targets.ts";
 
-/** What there is before register(), and how the server is told to watch it. */
+/** A program to kill, and the settings of its server. */
 export interface App {
+  /** MiB of memory that it fills before register(). */
   readonly mib: number;
   readonly withModule?: boolean;
-  /** The user has set NODE_COMPILE_CACHE. */
+  /** True if NODE_COMPILE_CACHE is set. */
   readonly cached?: boolean;
   readonly transport?: string;
   readonly standby?: 0 | 1;
 }
 
-/** The time interval of an application that hangs. */
-export const hangInterval = 100;
-
-/** All is loaded, and nothing goes on any more, so long after the last line. */
+/** The time after the last line of a program until all its start-up work is over, in milliseconds. */
 const quietMs = 100;
 
 function settingsOf(app: App, hangs = false): object {
@@ -37,17 +36,17 @@ function settingsOf(app: App, hangs = false): object {
   };
 }
 
-/** Milliseconds from SIGKILL to the first line after register() in the next instance. */
-export function crashes(runtime: BenchRuntime, app: App, count: number): Promise<number[]> {
-  return endings(runtime, app, count, false);
+/** Milliseconds from SIGKILL until the first line after register() in the next instance. */
+export function crashTimes(runtime: BenchRuntime, app: App, count: number): Promise<number[]> {
+  return recoveryTimes(runtime, app, count, false);
 }
 
-/** Milliseconds from the last heartbeat of an application that heeds no warning to that line. */
-export function hangs(runtime: BenchRuntime, app: App, count: number): Promise<number[]> {
-  return endings(runtime, app, count, true);
+/** Milliseconds from the last heartbeat of a program that ignores the warning until that line. */
+export function hangTimes(runtime: BenchRuntime, app: App, count: number): Promise<number[]> {
+  return recoveryTimes(runtime, app, count, true);
 }
 
-async function endings(
+async function recoveryTimes(
   runtime: BenchRuntime,
   app: App,
   count: number,
@@ -59,17 +58,17 @@ async function endings(
   try {
     for (let instance = 1; samples.length < count; instance++) {
       if (instance > 20 * count) {
-        throw new Error("this machine is too busy for the time interval");
+        throw new Error(`this machine is too busy for a time interval of ${hangInterval} ms`);
       }
       const { pid } = await server.line("started", instance);
-      // The server and the first instance were born before the first spare.
+      // The server and the first instance write "born" too, before the first spare.
       const spare = app.standby === 1 ? await server.line("born", instance + 2) : undefined;
       await sleep(quietMs);
       const killed = wall(performance.now());
       const alive = signal(pid, hanging ? "SIGUSR2" : "SIGKILL");
       const next = await server.line("ready", instance + 1);
       const hung = server.lines.find((line) => line.event === "hung" && line["pid"] === pid);
-      // On a busy machine, an application may be taken to hang before it was asked to.
+      // On a busy machine, a program may stop responding before the benchmark makes it hang. Such a sample does not count.
       if (!alive || (hanging && !hung)) continue;
       checkNext(next, instance + 1, spare);
       samples.push(next["at"] - (hung ? hung["at"] : killed));
@@ -80,7 +79,7 @@ async function endings(
   return samples;
 }
 
-/** Sends a signal; false: there is no such process. */
+/** Sends a signal. Returns false if the process does not exist. */
 function signal(pid: number, name: NodeJS.Signals): boolean {
   try {
     return process.kill(pid, name);
@@ -89,30 +88,34 @@ function signal(pid: number, name: NodeJS.Signals): boolean {
   }
 }
 
-/** A figure is one of a standby only when the process that had waited is the next instance. */
+/** Fails if the next instance is not the spare. */
 function checkNext(next: Line, instance: number, spare: Line | undefined): void {
-  if (next["instance"] !== instance) throw new Error(`${next["instance"]} came, not ${instance}`);
-  if (spare && next["pid"] !== spare["pid"]) throw new Error("another process than the spare came");
+  if (next["instance"] !== instance) {
+    throw new Error(`the next instance is ${next["instance"]}, not ${instance}`);
+  }
+  if (spare && next["pid"] !== spare["pid"]) {
+    throw new Error("the next instance is not the spare");
+  }
 }
 
-/** What a bare parent on the same runtime sees of a bare process of the same size. */
-export interface Bare {
-  /** Milliseconds from a spawn to the first line. */
+/** The times that a bare parent measures for a process of the same size on the same runtime. */
+export interface BareTimes {
+  /** Milliseconds from the spawn until the first line. */
   readonly spawns: number[];
-  /** Milliseconds from SIGKILL to the moment when the parent sees the exit. */
+  /** Milliseconds from SIGKILL until the exit event in the parent. */
   readonly exits: number[];
 }
 
-/** Node can start a child by `fork`, too, with a channel between them. */
-export async function bare(
+/** Measures a bare parent. On Node it can start the child with `fork()`, which adds a channel between them. */
+export async function bareTimes(
   runtime: BenchRuntime,
   app: App,
   count: number,
-  manner: "spawn" | "fork" = "spawn",
-): Promise<Bare> {
+  method: "spawn" | "fork" = "spawn",
+): Promise<BareTimes> {
   const [file, flags] = commandLine(runtime, "bare_app");
   const words = [...flags, JSON.stringify(settingsOf(app))];
-  const parent = start(runtime, "bare_parent", { file, words, count, quietMs, manner });
+  const parent = start(runtime, "bare_parent", { file, words, count, quietMs, method });
   try {
     await parent.line("sample", count);
     const samples = parent.lines.filter(({ event }) => event === "sample");

@@ -1,5 +1,4 @@
-// The bench's own process: it starts programs of bench/programs on a runtime, hears what they say, and reads what /proc
-// says about them.
+// Starts the programs of bench/programs on a runtime, receives their lines, and reads their state in /proc.
 import { type ChildProcess, execFile, spawn } from "node:child_process";
 import { mkdtempSync, readdirSync, readFileSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
@@ -9,21 +8,21 @@ import { promisify } from "node:util";
 import { wall } from "./clock.ts";
 import { runtimePath } from "../../test/support/runtimes.ts";
 
-/** The runtimes that are measured, by the name they have in tables. */
+/** The names of the measured runtimes, as in rows. */
 export const runtimes = ["node26", "deno", "bun"] as const;
 export type BenchRuntime = typeof runtimes[number];
 
 const compiled = import.meta.url.endsWith(".js");
 
-/** The checkout. */
+/** The root of the repository. */
 export const root: string = fileURLToPath(
   new URL(compiled ? "../../../" : "../../", import.meta.url),
 );
 
-/** bench/programs/beater.c, compiled. */
-export const beater: string = `${root}.build/bench/beater`;
+/** The path of the compiled bench/programs/tiny_program.c. */
+export const tinyProgram: string = `${root}.build/bench/tiny_program`;
 
-/** What `supervise` is told to run a program of bench/programs. */
+/** The `Program` for `supervise()` that runs a program of bench/programs. */
 export function programFor(runtime: BenchRuntime, program: string, settings: object): object {
   const [path, words] = commandLine(runtime, program);
   const module = words.at(-1)!;
@@ -32,7 +31,7 @@ export function programFor(runtime: BenchRuntime, program: string, settings: obj
   return { module, args: [JSON.stringify(settings)], runtime: { name, path, flags } };
 }
 
-/** The command line of a program of bench/programs: the sources on Deno and Bun, compiled on Node. */
+/** The command line of a program of bench/programs: the source on Deno and Bun, the compiled file on Node. */
 export function commandLine(
   runtime: BenchRuntime,
   program: string,
@@ -55,22 +54,22 @@ export function commandLine(
   }
 }
 
-/** What a program says: one JSON object a line. */
+/** A line from a program: one JSON object. */
 export interface Line {
   readonly event: string;
-  /** When it got here, on the clock of `wall`. */
+  /** The time of its arrival, on the clock of `wall`. */
   readonly arrived: number;
   // deno-lint-ignore no-explicit-any
   readonly [name: string]: any;
 }
 
-/** A running program; it, and what it starts, write lines to one standard output. It goes with a bench that is killed. */
+/** A running program. Its lines include those of its child processes. It ends if this process is killed. */
 export class Running {
   readonly lines: Line[] = [];
   readonly ended: Promise<number | null>;
   readonly #child: ChildProcess;
   #waiting: (() => void)[] = [];
-  /** All that was said to standard error. */
+  /** Everything that was written to standard error. */
   stderr = "";
 
   constructor(
@@ -109,14 +108,14 @@ export class Running {
     for (const wake of this.#waiting.splice(0)) wake();
   }
 
-  /** Waits for the nth line of an event. */
+  /** Waits for the nth line of an event, at most three minutes. */
   async line(event: string, nth = 1): Promise<Line> {
     const deadline = performance.now() + 180_000;
     for (;;) {
       const found = this.lines.filter((line) => line.event === event)[nth - 1];
       if (found) return found;
       if (this.#child.exitCode !== null || performance.now() > deadline) {
-        throw new Error(`no line "${event}" (${nth}): ${this.stderr.slice(-2000)}`);
+        throw new Error(`line ${nth} of "${event}" did not come: ${this.stderr.slice(-2000)}`);
       }
       await new Promise<void>((resolve) => {
         this.#waiting.push(resolve);
@@ -125,8 +124,8 @@ export class Running {
     }
   }
 
-  /** Says something to its standard input. */
-  say(text: string): void {
+  /** Writes a line to its standard input. */
+  write(text: string): void {
     this.#child.stdin!.write(`${text}\n`);
   }
 
@@ -136,7 +135,7 @@ export class Running {
   }
 }
 
-/** Starts a program of bench/programs, with its arguments as one JSON text. */
+/** Starts a program of bench/programs, with its settings as one JSON argument. */
 export function start(
   runtime: BenchRuntime,
   program: string,
@@ -147,18 +146,18 @@ export function start(
   return new Running(file, [...words, JSON.stringify(settings)], env);
 }
 
-/** Runs a peer to its end; returns its samples. */
+/** Runs a peer to its end and returns its samples. */
 export async function peerSamples(file: string, ...words: (string | number)[]): Promise<number[]> {
   return await peerResult(file, ...words) as number[];
 }
 
-/** Runs a peer; what it says on its last line. */
+/** Runs a peer to its end and returns its last line, parsed as JSON. */
 export async function peerResult(file: string, ...words: (string | number)[]): Promise<unknown> {
   const { stdout } = await promisify(execFile)(file, words.map(String), { encoding: "utf8" });
   return JSON.parse(stdout.trim().split("\n").at(-1)!);
 }
 
-/** Lends a path for a Unix socket. */
+/** Creates a path for a Unix socket, and removes it after `use`. */
 export async function withSocketPath<T>(use: (path: string) => Promise<T>): Promise<T> {
   const directory = mkdtempSync(join(tmpdir(), "bench-"));
   try {
@@ -168,7 +167,7 @@ export async function withSocketPath<T>(use: (path: string) => Promise<T>): Prom
   }
 }
 
-/** Microseconds of processor time that a process has used so far, all its threads. */
+/** Microseconds of CPU time that all threads of a process have used so far. */
 export function cpuMicroseconds(pid: number): number {
   let total = 0;
   for (const thread of readdirSync(`/proc/${pid}/task`)) {
@@ -178,30 +177,30 @@ export function cpuMicroseconds(pid: number): number {
   return total;
 }
 
-/** How often the main thread of a process, its event loop, has gone to sleep, and so been woken. */
+/** The number of times that the main thread of a process, which runs its event loop, has gone to sleep. */
 export function voluntarySwitches(pid: number): number {
   const status = readFileSync(`/proc/${pid}/status`, "utf8");
   return Number(/^voluntary_ctxt_switches:\s+(\d+)/m.exec(status)![1]);
 }
 
-/** KiB of memory that a process has resident. */
+/** The resident memory of a process in KiB. */
 export function residentKiB(pid: number): number {
   return Number(/^VmRSS:\s+(\d+)/m.exec(readFileSync(`/proc/${pid}/status`, "utf8"))![1]);
 }
 
-/** KiB of memory that a process has for itself alone. */
+/** The memory that a process shares with no other, in KiB. */
 export function privateKiB(pid: number): number {
   const rollup = readFileSync(`/proc/${pid}/smaps_rollup`, "utf8");
   return [...rollup.matchAll(/^Private_(?:Clean|Dirty):\s+(\d+)/gm)]
     .reduce((sum, [, number]) => sum + Number(number), 0);
 }
 
-/** The parent of a process. */
+/** The process id of the parent of a process. */
 export function parentOf(pid: number): number {
   return Number(/^PPid:\s+(\d+)/m.exec(readFileSync(`/proc/${pid}/status`, "utf8"))![1]);
 }
 
-/** The children of a process that are there now; none of a process that has ended. */
+/** The process ids of the present children of a process; none if it has ended. */
 export function childrenOf(pid: number): number[] {
   try {
     return readdirSync(`/proc/${pid}/task`).flatMap((thread) => {

@@ -1,18 +1,18 @@
-// On what something was measured.
+// The machine and the versions of a run.
 import { execFileSync } from "node:child_process";
 import { readFileSync } from "node:fs";
 import { cpus, release, totalmem } from "node:os";
 import { runtimePath } from "../../test/support/runtimes.ts";
 import { runtimes } from "./host.ts";
 
-/** The machine, and the versions of all that was measured. */
+/** The machine of a run. */
 export interface Machine {
   readonly date: string;
   readonly cpu: string;
   readonly memoryGiB: number;
   readonly kernel: string;
   readonly system: string;
-  /** Of each runtime and peer. */
+  /** The version of each runtime and peer, by name. */
   readonly versions: Readonly<Record<string, string>>;
 }
 

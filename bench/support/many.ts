@@ -1,102 +1,102 @@
-// For the figures about a server of many applications: starts it, lets it grow step by step, and ends all of it. Its
-// programs inherit the limit of open files that the runtimes raise for themselves: a server has three for each application
-// at most, so `ulimit -Hn` must be 4,096 or more.
+// Starts a server for the figures about many programs, adds programs step by step, and ends everything. The runtimes raise the
+// limit of open files to the hard limit. A server has at most three open files for each program, so `ulimit -Hn` must be 4,096
+// or more.
 import {
-  beater,
   type BenchRuntime,
   childrenOf,
   commandLine,
   privateKiB,
   residentKiB,
   Running,
+  tinyProgram,
   withSocketPath,
 } from "./host.ts";
 
-/** The server stands still, with so many programs in the end. */
+/** A step of the growth: a number of programs, and a pause for a measurement. */
 export interface Step {
+  /** The number of programs after this step. */
   readonly programs: number;
-  /** From the last start to the look. */
+  /** Milliseconds from the last start until the measurement. */
   readonly settleMs: number;
-  /** How long the look may take. */
+  /** The longest duration of the measurement, in milliseconds. */
   readonly windowMs: number;
 }
 
-/** What the server supervises. */
+/** The programs of a server. */
 export interface Kind {
   readonly transport: string;
   readonly timeInterval: number;
-  /** Applications that register and send heartbeats; else a command that does neither, as in the README. */
+  /** True for programs that register and send heartbeats; false for a command that never connects to the server. */
   readonly linked: boolean;
 }
 
-/** Stands still, too, but supervises nothing and does not load the library. */
+/** Instead of a `Kind`: a process that supervises nothing and does not load the library. */
 export const bare = "bare";
-/** As that, but has as many children as there would be programs, each of which has a connection to it. */
+/** Instead of a `Kind`: a process without the library that has one child with a connection to it for each program. */
 export const bareParent = "bare parent";
 
-/** So that a program can collect its garbage before somebody looks at its memory. */
+/** The flags that let a program run the garbage collector before its memory is measured. */
 export const withGarbageCollection: Readonly<Record<BenchRuntime, readonly string[]>> = {
   node26: ["--expose-gc"],
   deno: ["--v8-flags=--expose-gc"],
   bun: [],
 };
 
-/** KiB of memory. */
+/** The memory of a process, in KiB. */
 export interface Memory {
   readonly resident: number;
-  /** Of this process alone. */
+  /** The memory that it shares with no other process. */
   readonly own: number;
 }
 
-/** What a process has now. */
 export function memoryOf(pid: number): Memory {
   return { resident: residentKiB(pid), own: privateKiB(pid) };
 }
 
-/** Starts a server on a runtime, with its flags, and looks at it in every step. */
+/** Starts a server on a runtime, with flags for the runtime, and calls `measure` in each step. */
 export async function stepwise<S extends Step, T>(
   runtime: BenchRuntime,
   flags: readonly string[],
   kind: Kind | typeof bare | typeof bareParent,
   steps: readonly S[],
-  look: (pid: number, step: S) => T | Promise<T>,
+  measure: (pid: number, step: S) => T | Promise<T>,
 ): Promise<T[]> {
   return await withSocketPath(async (path) => {
     const settings = typeof kind === "string"
-      ? { steps, bare: true, ...(kind === bareParent && { child: [beater, path, "0"], path }) }
+      ? { steps, bare: true, ...(kind === bareParent && { child: [tinyProgram, path, "0"], path }) }
       : { steps, ...supervised(kind, path) };
-    const heart = typeof kind === "object" && kind.linked
-      ? new Running(beater, [path, "heart"])
+    const sender = typeof kind === "object" && kind.linked
+      ? new Running(tinyProgram, [path, "sender"])
       : undefined;
-    await heart?.line("ready");
+    await sender?.line("ready");
     const [file, words] = commandLine(runtime, "many", flags);
     const server = new Running(file, [...words, JSON.stringify(settings)]);
     try {
       const seen: T[] = [];
       for (const [index, step] of steps.entries()) {
         await server.line("steady", index + 1);
-        seen.push(await look(server.pid, step));
+        seen.push(await measure(server.pid, step));
         await server.line("over", index + 1);
       }
       return seen;
     } finally {
       await endAll(server);
-      await heart?.stop();
+      await sender?.stop();
     }
   });
 }
 
-function supervised({ transport, timeInterval, linked }: Kind, heart: string): object {
+function supervised({ transport, timeInterval, linked }: Kind, senderPath: string): object {
   return {
     state: linked ? "started" : "launched",
     program: linked
-      ? { command: beater, args: [heart] }
-      : { command: "sleep", args: ["60"], stdio: "ignore" }, // should nobody be left to end it
+      ? { command: tinyProgram, args: [senderPath] }
+      : { command: "sleep", args: ["60"], stdio: "ignore" }, // ends by itself if this process is killed
     options: { transport, timeInterval, recoveryPolicy: "quit" },
   };
 }
 
-/** The server first, so that it starts no more; what has a link ends with it, the rest is killed. */
+/** Ends the server first, so that it starts no further program. Its children then end with their connection, or are killed. */
 async function endAll(server: Running): Promise<void> {
   const children = childrenOf(server.pid);
   const ended = server.stop("SIGKILL");
@@ -104,7 +104,7 @@ async function endAll(server: Running): Promise<void> {
     try {
       process.kill(child, "SIGKILL");
     } catch {
-      // it has ended with its link
+      // It has ended already.
     }
   }
   await ended;

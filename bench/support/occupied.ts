@@ -1,7 +1,7 @@
-// What an application has loaded and holds before it says its first line.
+// The module and the memory that a program loads before its first line.
 
-/** Imports the module, if there is one, and fills so many MiB of memory; the caller keeps them in use. */
+/** Imports `module`, if it is given, and fills `mib` MiB of memory. The caller must keep the result in use. */
 export async function occupied(mib: number, module: string | undefined): Promise<Uint8Array> {
   if (module !== undefined) await import(module);
-  return new Uint8Array(mib * 2 ** 20).fill(1); // not 0: those pages would not exist
+  return new Uint8Array(mib * 2 ** 20).fill(1); // the kernel allocates no memory for pages of zeros
 }

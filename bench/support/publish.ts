@@ -1,76 +1,110 @@
-// From the JSON of a full run to docs: the charts, the tables, and the numbers in the prose.
-import { existsSync, mkdirSync, readFileSync, writeFileSync } from "node:fs";
+// Writes the generated parts of the documentation from docs/performance/figures.json: tables and charts.
+import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { chart } from "./chart.ts";
-import { charts } from "./charts.ts";
-import { claimed } from "./claims.ts";
+import { highlights } from "./highlights.ts";
 import { root } from "./host.ts";
 import type { Row } from "./rows.ts";
-import { type CheckRuns, checkTable, type Run, summary, tables, unexplained } from "./tables.ts";
+import {
+  allFigures,
+  type CheckRuns,
+  checkTable,
+  machineText,
+  overview,
+  replacedTable,
+  type Run,
+  targetCount,
+  targetTable,
+  unexplained,
+} from "./tables.ts";
 
-/** What a full run writes, and `publish` reads. */
+/** The file that a full run writes. */
 export const published: string = `${root}docs/performance/figures.json`;
 
-/** What `npm run bench:check -- --runs=10` writes. */
+/** The file that `npm run bench:check -- --runs=10` writes. */
 export const checkRuns: string = `${root}docs/performance/checks.json`;
+
+const folder = "docs/performance";
+const page = "docs/performance.md";
+const appendix = `${folder}/appendix.md`;
 
 function lastRun(): Run {
   return JSON.parse(readFileSync(published, "utf8")) as Run;
 }
 
-/** All that is published, with `rows` in the place of what it had of their figures; the others keep the day of their measurement. */
+/** Replaces the figures of `rows` in the published rows. The other figures keep the day of their measurement. */
 export function withPublished(rows: readonly Row[]): Row[] {
   const { machine, rows: before } = lastRun();
   const date = machine.date.slice(0, 10);
   const figures = new Set([...before, ...rows].map(({ figure }) => figure));
   return [...figures].flatMap((figure) => {
     const of = (all: readonly Row[]) => all.filter((row) => row.figure === figure);
-    const anew = of(rows);
-    return anew.length > 0 ? anew : of(before).map((row) => ({ date, ...row }));
+    const measured = of(rows);
+    return measured.length > 0 ? measured : of(before).map((row) => ({ date, ...row }));
   });
 }
 
-/** What is generated, by its path in the checkout. */
-function pages(): ReadonlyMap<string, string> {
+/** The content of all generated files, by their paths in the repository. */
+function generated(): ReadonlyMap<string, string> {
   const run = lastRun();
-  const pages = new Map<string, string>();
-  for (const { file, title, groups } of charts) {
+  const files = new Map<string, string>();
+  for (const { file, title, groups } of highlights) {
     const drawn = groups(run.rows);
-    if (drawn.length > 0) pages.set(`docs/performance/${file}.svg`, chart(title, drawn));
+    if (drawn.length > 0) files.set(`${folder}/${file}.svg`, chart(title, drawn));
   }
-  for (const page of ["docs/performance.md", "README.md"]) {
-    pages.set(page, claimed(readFileSync(root + page, "utf8"), run.rows));
-  }
-  let page = pages.get("docs/performance.md")!;
-  page = between(page, "targets", summary(run));
-  page = between(page, "figures", tables(run));
-  if (existsSync(checkRuns)) {
-    const checks = JSON.parse(readFileSync(checkRuns, "utf8")) as CheckRuns;
-    page = between(page, "checks", checkTable(checks));
-  }
-  return pages.set("docs/performance.md", page);
+  files.set(page, filled(page, { overview: overview(run), targets: targetCount(run) }));
+  const checks = existsSync(checkRuns) &&
+    checkTable(JSON.parse(readFileSync(checkRuns, "utf8")) as CheckRuns);
+  return files.set(
+    appendix,
+    filled(appendix, {
+      machine: machineText(run),
+      targets: targetTable(run),
+      replaced: replacedTable(run),
+      ...(checks && { checks }),
+      figures: allFigures(run),
+    }),
+  );
 }
 
-/** Puts a text between its two marks. */
-function between(page: string, name: string, text: string): string {
-  const [begin, end] = [`<!-- ${name}: begin -->\n`, `<!-- ${name}: end -->`];
-  const [from, to] = [page.indexOf(begin), page.indexOf(end)];
-  if (from < 0 || to < from) throw new Error(`the page has no marks for the ${name}`);
-  return `${page.slice(0, from)}${begin}\n${text}\n${page.slice(to)}`;
+/** The text of a page, with `parts` between their marks: `<!-- NAME: begin -->` and `<!-- NAME: end -->`. */
+function filled(path: string, parts: Readonly<Record<string, string>>): string {
+  let text = readFileSync(root + path, "utf8");
+  for (const [name, part] of Object.entries(parts)) {
+    const [begin, end] = [`<!-- ${name}: begin -->\n`, `<!-- ${name}: end -->`];
+    const [from, to] = [text.indexOf(begin), text.indexOf(end)];
+    if (from < 0 || to < from) throw new Error(`${path} has no marks for "${name}"`);
+    text = `${text.slice(0, from)}${begin}\n${part}\n\n${text.slice(to)}`;
+  }
+  return text;
 }
 
-/** Writes all that is generated. */
+/** The charts in the folder that are not generated any more. */
+function oldCharts(files: ReadonlyMap<string, string>): string[] {
+  return readdirSync(root + folder).filter((name) => name.endsWith(".svg"))
+    .map((name) => `${folder}/${name}`).filter((path) => !files.has(path));
+}
+
+/** Writes all generated files. */
 export function publish(): void {
-  mkdirSync(`${root}docs/performance`, { recursive: true });
-  for (const [path, text] of pages()) writeFileSync(root + path, text);
+  mkdirSync(root + folder, { recursive: true });
+  const files = generated();
+  for (const [path, text] of files) writeFileSync(root + path, text);
+  for (const path of oldCharts(files)) rmSync(root + path);
 }
 
-/** What is wrong with the page: a number was written by hand, or is of another run; a miss is not explained. */
+/** What is wrong with the generated files: they differ from figures.json, or a missed target is not explained. */
 export function complaints(): string[] {
-  const generated = pages();
-  const stale = [...generated].filter(([path, text]) =>
+  const files = generated();
+  const write = "Run: npm run bench -- --page";
+  const stale = [...files].filter(([path, text]) =>
     !existsSync(root + path) || readFileSync(root + path, "utf8") !== text
-  ).map(([path]) => `${path} is not as it is generated; write it by: npm run bench -- --page`);
-  const missed = unexplained(lastRun(), generated.get("docs/performance.md")!)
-    .map((goal) => `docs/performance.md does not say why this was missed: ${goal}`);
-  return [...stale, ...missed];
+  ).map(([path]) => `${path} does not match docs/performance/figures.json. ${write}`);
+  const old = oldCharts(files).map((path) => `${path} is not a chart of ${page}. ${write}`);
+  const charts = highlights.filter(({ file, heading }) =>
+    !files.get(page)!.includes(`\n## ${heading}\n`) ||
+    !files.get(page)!.includes(`](performance/${file}.svg)`)
+  ).map(({ file, heading }) => `${page} has no section "${heading}" with the chart ${file}.svg.`);
+  const missed = unexplained(lastRun(), files.get(appendix)!)
+    .map((target) => `${appendix} does not explain why this target was missed: ${target}`);
+  return [...stale, ...old, ...charts, ...missed];
 }

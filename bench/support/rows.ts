@@ -1,82 +1,62 @@
-// What a figure is made of: rows, each of which is one thing measured, beside its peer, with its targets where it has any.
-import { type Figures, round } from "./statistics.ts";
+// The parts of a figure: each row is one measurement of this library, beside the peers measured in the same run.
+import type { Figures } from "./statistics.ts";
 
-/** Something measured. */
+/** One measurement. */
 export interface Row {
-  /** What was measured, as in the tables of docs/performance.md. */
+  /** What was measured, as in the tables of docs/performance/appendix.md; see names.ts. */
   readonly figure: string;
-  /** Under which circumstances: the transport, the size … */
+  /** The circumstances: the transport, the size … */
   readonly case: string;
-  /** The runtime, server and program alike. */
+  /** The runtime of the server and of the program. */
   readonly runtime: string;
   readonly unit: string;
-  readonly ours: Figures;
-  /** What it is measured against, in the same run. */
+  /** This library. */
+  readonly sam: Figures;
+  /** The first thing to compare with, measured in the same run. */
   readonly peer?: Peer;
-  /** Further ones: other peers, and the floor under this library. */
+  /** Further peers, and floors: bare runtimes that do the same without this library. */
   readonly others?: readonly Peer[];
-  readonly targets?: readonly Target[];
-  /** The day, where it is not that of the run. */
+  /** The day of the measurement, if it is older than the run. */
   readonly date?: string;
 }
 
-/** Somebody else's figures, or a bare runtime's. */
+/** Figures to compare with. */
 export interface Peer {
   readonly name: string;
   readonly figures: Figures;
 }
 
-/** What must hold. */
-export interface Target {
-  /** What it is part of: rows with the same goal make one line of the summary. */
-  readonly goal: string;
-  /** What is compared. */
-  readonly what: string;
-  readonly value: number;
-  readonly limit: number;
-  readonly met: boolean;
-}
-
-/** A target: a value, in the unit of its row, is at most the limit. */
-export function target(goal: string, what: string, value: number, limit: number): Target {
-  return { goal, what, value: round(value), limit: round(limit), met: value <= limit };
-}
-
-/** How much is measured: all; less of it, fewer times; or what `npm run bench:check` compares. */
+/** The amount of measurement: everything; fewer cases and samples; or only what `npm run bench:check` compares. */
 export type Depth = "full" | "quick" | "check";
 
-/** What a figure is told. */
+/** The settings of a run. */
 export interface Settings {
   readonly depth: Depth;
-  /** The compiled C peer. */
+  /** The path of the compiled bench/peers/libsam.c. */
   readonly libsam: string;
 }
 
-/** A part of a figure that can be taken alone, and again. */
+/** A part of a figure that can run alone, and be repeated. */
 export interface Measurement {
   readonly name: string;
   rows(): Promise<Row[]>;
 }
 
-/** One file of bench/figures. */
+/** The exports of a file in bench/figures. */
 export interface Figure {
-  /** Why it cannot be measured here; undefined where it can. */
+  /** Returns the reason why this machine cannot measure the figure; undefined if it can. */
   missing?(): string | undefined;
   measurements(settings: Settings): Measurement[];
 }
 
-/** All that stands beside a row. */
+/** All peers of a row. */
 export function peersOf({ peer, others = [] }: Row): readonly Peer[] {
   return peer ? [peer, ...others] : others;
 }
 
-/** A row for people. */
-export function tableLine(row: Row): string {
-  const { figure, case: which, runtime, unit, ours, targets = [] } = row;
-  const show = ({ p50, p90, p99 }: Figures) => `${p50} (${p90}, ${p99})`;
-  const beside = peersOf(row).map(({ name, figures }) => `; ${name} ${show(figures)}`).join("");
-  const goals = targets.map(({ what, value, limit, met }) =>
-    `; ${met ? "met" : "MISSED"}: ${what} ${value} <= ${limit}`
-  ).join("");
-  return `${figure} · ${which} · ${runtime}: ${show(ours)} ${unit}${beside}${goals}`;
+/** The figures of one peer; an error if the row does not have it. */
+export function figuresOfPeer(row: Row, name: string): Figures {
+  const found = peersOf(row).find((peer) => peer.name === name);
+  if (!found) throw new Error(`"${row.figure}", ${row.case}: no peer is called "${name}"`);
+  return found.figures;
 }

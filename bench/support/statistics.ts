@@ -1,6 +1,6 @@
-// What is told of many samples.
+// Statistics of samples.
 
-/** Where the samples lie; the unit is theirs. */
+/** The statistics of some samples, in their unit. */
 export interface Figures {
   readonly n: number;
   readonly p50: number;
@@ -10,7 +10,7 @@ export interface Figures {
   readonly max: number;
 }
 
-/** The figures of samples; at least one is needed. */
+/** Computes the statistics of at least one sample. */
 export function figuresOf(samples: readonly number[]): Figures {
   if (samples.length === 0) throw new Error("no samples");
   const sorted = [...samples].sort((a, b) => a - b);
@@ -25,7 +25,7 @@ export function figuresOf(samples: readonly number[]): Figures {
   };
 }
 
-/** Four digits that count. */
+/** Rounds to four significant digits. */
 export function round(value: number): number {
   return Number(value.toPrecision(4));
 }

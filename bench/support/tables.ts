@@ -1,129 +1,197 @@
-// The tables of docs/performance.md: one line for each target, and all rows in full.
-import { runtimeNames } from "./charts.ts";
+// The tables of docs/performance.md and docs/performance/appendix.md.
+import { highlights } from "./highlights.ts";
 import type { Machine } from "./machine.ts";
-import { peersOf, type Row, type Target } from "./rows.ts";
-import { type Figures, round } from "./statistics.ts";
+import { runtimeNames } from "./names.ts";
+import { peersOf, type Row } from "./rows.ts";
+import type { Figures } from "./statistics.ts";
+import { type Goal, goals, replacedResult, type Target, targetsOf } from "./targets.ts";
 
-/** What a run writes. */
+/** The content of docs/performance/figures.json. */
 export interface Run {
   readonly machine: Machine;
   readonly seconds: number;
-  /** Measurements that failed: their rows are missing. */
+  /** The names of measurements that failed, and have no rows. */
   readonly failures: readonly string[];
   readonly rows: readonly Row[];
 }
 
-/** Which section of the page says why a goal is missed. */
-const reasons: readonly (readonly [RegExp, string])[] = [
-  [/^server CPU.*shared memory/, "The server's processor time, shared memory"],
-  [/^server CPU/, "The server's processor time, Unix socket and pipe"],
-  [/^hang → warning/, "Warnings"],
-  [/standby: 1/, "A crash with a standby"],
-  [/standby: 0/, "A crash without a standby"],
-  [/^`data\.store/, "data.store() over a pipe"],
-  [/^start-up/, "Start-up"],
-  [/^(cost per|1,000) application/, "Many applications"],
-  [/^server memory/, "The server's memory"],
-  [/^quorum lost/, "Loss of quorum"],
-];
+const runtimes = Object.keys(runtimeNames);
+const runtimeHeads = Object.values(runtimeNames);
 
-/** The section for a goal, if there is one. */
-function reasonFor(goal: string): string | undefined {
-  return reasons.find(([pattern]) => pattern.test(goal))?.[1];
+/** A cell must fit into a line of a terminal. */
+const mostInCell = 80;
+
+function table(head: readonly string[], lines: readonly (readonly string[])[]): string {
+  const cells = [head, ...lines].flat();
+  const long = cells.find((cell) => cell.length > mostInCell);
+  if (long !== undefined) throw new Error(`more than ${mostInCell} characters in a cell: ${long}`);
+  const line = (cells: readonly string[]) => `| ${cells.join(" | ")} |`;
+  return [line(head), line(head.map(() => "---")), ...lines.map(line)].join("\n");
 }
 
-/** What was missed, and the page does not say why. */
-export function unexplained({ rows }: Run, page: string): string[] {
-  const missed = rows.flatMap(({ targets = [] }) => targets).filter(({ met }) => !met);
-  return [...new Set(missed.map(({ goal }) => goal))].filter((goal) => {
-    const heading = reasonFor(goal);
-    return heading === undefined || !page.includes(`\n### ${heading}\n`);
-  });
+/** The ten figures of docs/performance.md, with links to their sections. */
+export function overview({ rows }: Run): string {
+  const lines = highlights.map(({ heading, cells }) => [
+    `[${heading}](#${anchor(heading)})`,
+    ...cells(rows),
+  ]);
+  return table(["", "@x/sam", "instead", "bare runtime"], lines);
 }
 
-/** One line for each target. */
-export function summary({ rows, failures }: Run): string {
-  const all = rows.flatMap(({ runtime, targets = [] }) =>
-    targets.map((target) => ({ ...target, runtime }))
+/** The machine, the versions and the day. */
+export function machineText({ machine, failures }: Run): string {
+  const { versions } = machine;
+  const list = Object.entries(versions).map(([name, version]) =>
+    `${runtimeNames[name] ?? name} ${version}`
   );
-  const goals = [...new Set(all.map(({ goal }) => goal))];
+  return [
+    `Measured on ${
+      machine.date.slice(0, 10)
+    }: ${machine.cpu}, ${machine.memoryGiB} GiB, ${machine.system},`,
+    `Linux ${machine.kernel}; ${list.join(", ")}.`,
+    ...failures.map((name) => `A measurement failed and is missing here: ${name}.`),
+  ].join("\n");
+}
+
+interface AppliedTarget extends Target {
+  readonly runtime: string;
+}
+
+function appliedTargets({ rows }: Run): AppliedTarget[] {
+  return rows.flatMap((row) =>
+    targetsOf(row).map((target) => ({ ...target, runtime: row.runtime }))
+  );
+}
+
+/** The number of targets that were met, for docs/performance.md. */
+export function targetCount(run: Run): string {
+  const all = appliedTargets(run);
+  const met = all.filter(({ isMet }) => isMet).length;
+  return `${met} of ${all.length} targets were met.`;
+}
+
+/** All targets, with one line for each. */
+export function targetTable(run: Run): string {
+  const all = appliedTargets(run);
   const lines = goals.map((goal) => {
     const some = all.filter((target) => target.goal === goal);
-    const cells = Object.keys(runtimeNames).map((runtime) =>
+    const cells = runtimes.map((runtime) =>
       verdict(some.filter((target) => target.runtime === runtime))
     );
-    const reason = some.every(({ met }) => met) ? undefined : reasonFor(goal);
-    const why = reason === undefined ? "" : `[why](#${anchor(reason)})`;
-    return `| ${goal} | ${cells.join(" | ")} | ${why} |`;
+    const isMissed = some.some(({ isMet }) => !isMet);
+    return [goal.text, ...cells, isMissed && goal.reason ? `[why](#${anchor(goal.reason)})` : ""];
   });
-  const met = all.filter((target) => target.met).length;
-  return [
-    `**${met} of ${all.length} targets were met.** ✓ met, ✗ missed; the number is the worst case, as a part of what was ` +
-    "allowed: 0.5 is half of it, 2 is twice as much.",
-    ...failures.map((name) => `Not measured in this run, because it failed: ${name}.`),
-    [
-      `| target | ${Object.values(runtimeNames).join(" | ")} | |`,
-      "| --- | --- | --- | --- | --- |",
-      ...lines,
-    ].join("\n"),
-  ].join("\n\n") + "\n";
+  return [targetCount(run), "", table(["target", ...runtimeHeads, ""], lines)].join("\n");
 }
 
 function verdict(targets: readonly Target[]): string {
   if (targets.length === 0) return "";
-  const part = ({ value, limit }: Target) => limit > 0 ? Math.max(0, value / limit) : value;
+  const part = ({ value, limit }: Target) => Math.max(0, value / limit);
   const worst = Number(Math.max(...targets.map(part)).toPrecision(3));
-  const missed = targets.filter(({ met }) => !met).length;
+  const missed = targets.filter(({ isMet }) => !isMet).length;
   if (missed === 0) return `✓ ${worst}`;
   return `✗ ${worst}${targets.length > 1 ? ` (${missed} of ${targets.length})` : ""}`;
 }
 
-/** As GitHub makes the anchor of a heading. */
+/** The targets that replaced earlier ones, with the results of both. */
+export function replacedTable({ rows }: Run): string {
+  const lines = goals.flatMap((goal) => {
+    const { replaces } = goal;
+    if (!replaces) return [];
+    const some = rows.filter((row) => goal.appliesTo(row));
+    const before = some.filter((row) => replacedResult(replaces, row)).length;
+    const now = some.flatMap(targetsOf).filter((target) => target.goal === goal && target.isMet);
+    const count = some.length;
+    return [[
+      replaces.text,
+      `${before} of ${count}`,
+      replaces.newText,
+      `${now.length} of ${count}`,
+      replaces.why,
+    ]];
+  });
+  const kept = goals.filter(({ replaces }) => !replaces).length;
+  return [
+    table(["old target", "met", "new target", "met", "reason"], lines),
+    "",
+    `The other ${kept} targets did not change.`,
+  ].join("\n");
+}
+
+/** Missed targets without an explanation in the appendix. */
+export function unexplained(run: Run, appendix: string): string[] {
+  const missed = new Set(appliedTargets(run).filter(({ isMet }) => !isMet).map(({ goal }) => goal));
+  return [...missed].filter(({ reason }) =>
+    reason === undefined || !appendix.includes(`\n### ${reason}\n`)
+  ).map(({ text }) => text);
+}
+
+/** The anchor that GitHub gives to a heading. */
 function anchor(heading: string): string {
   return heading.toLowerCase().replaceAll(/[^\w\s-]/g, "").replaceAll(" ", "-");
 }
 
-/** Every row. */
-export function tables({ machine, rows }: Run): string {
-  const { versions } = machine;
-  const today = machine.date.slice(0, 10);
-  const list = Object.entries(versions).map(([name, version]) =>
-    `${runtimeNames[name] ?? name} ${version}`
-  );
-  const figures = [...new Set(rows.map(({ figure }) => figure))];
-  return [
-    `Measured ${today} on ${machine.cpu}, ${machine.memoryGiB} GiB, ${machine.system}, ` +
-    `Linux ${machine.kernel}; ${list.join(", ")}. Each cell: p50 (p90, p99).`,
-    ...figures.map((figure) => {
-      const { unit, date } = rows.find((row) => row.figure === figure)!;
-      const lines = rows.filter((row) => row.figure === figure).map(line);
-      const head = [
-        "| case | runtime | here | beside it | ratio | target |",
-        "| --- | --- | --- | --- | --- | --- |",
-      ];
-      const isNew = date === undefined || date === today;
-      const when = isNew ? [] : [`Measured ${date}, and not again since.`, ""];
-      return [`### ${figure} (${unit})`, "", ...when, ...head, ...lines].join("\n");
-    }),
-  ].join("\n\n") + "\n";
+/** All rows: a table for each figure. */
+export function allFigures({ machine, rows }: Run): string {
+  const names = [...new Set(rows.map((row) => row.figure))];
+  return names.map((name) => {
+    const some = rows.filter((row) => row.figure === name);
+    const { unit, date = machine.date } = some[0]!;
+    const isOld = date.slice(0, 10) !== machine.date.slice(0, 10);
+    const cases = [...new Set(some.map((row) => row.case))];
+    const lines = cases.flatMap((which) => caseLines(some.filter((row) => row.case === which)));
+    return [
+      `### ${name} (${unit})`,
+      "",
+      ...(isOld ? [`Measured on ${date.slice(0, 10)}.`, ""] : []),
+      table(["case", "", ...runtimeHeads], lines),
+    ].join("\n");
+  }).join("\n\n");
 }
 
-function line(row: Row): string {
-  const { case: which, runtime, ours, peer, targets = [] } = row;
-  const beside = peersOf(row).map(({ name, figures }) => `${name} ${cell(figures)}`).join("<br>");
-  const ratio = peer && peer.figures.p50 > 0 ? round(ours.p50 / peer.figures.p50) : "";
-  const goals = targets.map(({ what, value, limit, met }) =>
-    `${met ? "✓" : "✗"} ${what}: ${value} ≤ ${limit}`.replace("≤", met ? "≤" : ">")
-  ).join("<br>");
-  const name = runtimeNames[runtime] ?? runtime;
-  return `| ${which} | ${name} | ${cell(ours)} | ${beside} | ${ratio} | ${goals} |`;
+/** The lines of one case: this library, its peers, its targets. */
+function caseLines(rows: readonly Row[]): string[][] {
+  const byRuntime = runtimes.map((runtime) => rows.find((row) => row.runtime === runtime));
+  const line = (name: string, cellOf: (row: Row) => string | undefined) => [
+    ...["", name],
+    ...byRuntime.map((row) => row && cellOf(row) || ""),
+  ];
+  const peerNames = [...new Set(rows.flatMap(peersOf).map(({ name }) => name))];
+  const applied = new Set(rows.flatMap(targetsOf).map(({ goal }) => goal));
+  const [[, ...first], ...rest] = [
+    line("**@x/sam**", ({ sam }) => cell(sam)),
+    ...peerNames.map((name) =>
+      line(name, (row) => {
+        const found = peersOf(row).find((peer) => peer.name === name);
+        return found && cell(found.figures);
+      })
+    ),
+    ...[...applied].map((goal: Goal) =>
+      line(`target: ${goal.limitText}`, (row) => {
+        const target = targetsOf(row).find((target) => target.goal === goal);
+        return target &&
+          `${target.isMet ? "✓" : "✗"} ${target.value} ${target.isMet ? "≤" : ">"} ${target.limit}`;
+      })
+    ),
+  ] as [string[], ...string[][]];
+  return [[rows[0]!.case, ...first], ...rest];
 }
 
 function cell({ n, p50, p90, p99 }: Figures): string {
   return n === 1 ? `${p50}` : `${p50} (${p90}, ${p99})`;
 }
 
-/** How `npm run bench:check` ended, each time. */
+/** A row for the terminal. */
+export function terminalLine(row: Row): string {
+  const beside = peersOf(row).map(({ name, figures }) => `; ${name} ${cell(figures)}`).join("");
+  const results = targetsOf(row).map(({ goal, value, limit, isMet }) =>
+    `; ${isMet ? "met" : "MISSED"}: ${goal.limitText}: ${value} ${isMet ? "<=" : ">"} ${limit}`
+  ).join("");
+  const name = runtimeNames[row.runtime] ?? row.runtime;
+  return `${row.figure}, ${row.case}, ${name}: ${cell(row.sam)} ${row.unit}${beside}${results}`;
+}
+
+/** The content of docs/performance/checks.json: the results of repeated runs of `npm run bench:check`. */
 export interface CheckRuns {
   readonly date: string;
   readonly factor: number;
@@ -131,31 +199,32 @@ export interface CheckRuns {
   readonly runs: readonly CheckRun[];
 }
 
-/** One of them. */
+/** The result of one run of `npm run bench:check`. */
 export interface CheckRun {
-  /** Whether both cores were kept busy. */
+  /** True if both cores were kept busy. */
   readonly busy: boolean;
   readonly seconds: number;
-  /** So many ratios. */
+  /** The number of ratios that were compared. */
   readonly compared: number;
-  /** So many of them looked slow at first. */
-  readonly again: number;
-  /** The names of those that were slow each time. */
+  /** The number of ratios that looked slow in the first attempt. */
+  readonly remeasured: number;
+  /** The names of the ratios that were slow in each attempt. */
   readonly slow: readonly string[];
 }
 
-/** A line for each run of the check. */
+/** The results of repeated runs of `npm run bench:check`. */
 export function checkTable({ date, factor, attempts, runs }: CheckRuns): string {
-  const lines = runs.map(({ busy, seconds, compared, again, slow }, nth) =>
-    `| ${nth + 1} | ${busy ? "yes" : "no"} | ${seconds} | ${compared} | ${again} | ${
-      slow.length === 0 ? "passed" : `failed: ${slow.join("; ")}`
-    } |`
-  );
+  const lines = runs.map(({ busy, seconds, compared, remeasured, slow }, nth) => [
+    `${nth + 1}`,
+    busy ? "yes" : "no",
+    `${seconds} s`,
+    `${compared}`,
+    `${remeasured}`,
+    slow.length === 0 ? "passed" : `failed (${slow.length})`,
+  ]);
   return [
-    `Run ${runs.length} times on ${date}; worse than ${factor} × the published ratio, ${attempts} times in a row, fails:`,
+    `${runs.length} runs on ${date}. A ratio fails if it is above ${factor} × the published one in ${attempts} attempts.`,
     "",
-    "| run | both cores busy | seconds | ratios | looked slow at first | |",
-    "| --- | --- | --- | --- | --- | --- |",
-    ...lines,
-  ].join("\n") + "\n";
+    table(["run", "busy cores", "duration", "ratios", "measured again", "result"], lines),
+  ].join("\n");
 }

@@ -1,10 +1,11 @@
-// The smallest application there is, so that a thousand fit on one machine: it registers and starts over the link it was
-// given (docs/transports.md, src/core/wire.ts) and hands that link to a heart, one process that sends the heartbeats of them
-// all, ten a second each; then it sleeps until the link ends. Not a peer: the server is what is measured.
+// A program that is so small that a thousand of them fit on one machine. It registers and starts over the link of SAM_LINK
+// (docs/transports.md, src/core/wire.ts). Then it passes the link to the sender, one process that sends the heartbeats of all
+// programs, ten per second each, and sleeps until the link ends. It is no peer: the figures are those of the server.
 //
-//   beater PATH        such an application; PATH is the heart's
-//   beater PATH heart  the heart
-//   beater PATH MS     writes a byte to the socket at PATH every MS milliseconds; with 0 none, and ends when the socket does
+//   tiny_program PATH         the program; PATH is the socket of the sender
+//   tiny_program PATH sender  the sender
+//   tiny_program PATH MS      writes a byte to the socket at PATH every MS milliseconds. With 0 it writes nothing. It ends when
+//                             the connection ends.
 #include <arpa/inet.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -26,7 +27,7 @@ static void fail(const char *what) {
   exit(1);
 }
 
-// A byte that is no heartbeat, the length, the frame.
+// Sends a byte that marks a frame, its length, and the frame.
 static void send_frame(int link, const void *frame, uint32_t length) {
   unsigned char bytes[64] = {1};
   uint32_t big_endian = htonl(length);
@@ -48,7 +49,7 @@ static int connect_to(const char *path) {
   return link;
 }
 
-// The page "p" lies beside the socket "s"; both names are gone once the nonce has been said.
+// Opens the page "p" beside the socket "s". The server removes both names after it has received the nonce.
 static int open_beside(const char *socket_path) {
   char path[128];
   snprintf(path, sizeof path, "%.*sp", (int)strlen(socket_path) - 1, socket_path);
@@ -57,7 +58,7 @@ static int open_beside(const char *socket_path) {
   return file;
 }
 
-static void say_nonce(int link, const char *hex) {
+static void send_nonce(int link, const char *hex) {
   unsigned char nonce[nonce_bytes];
   for (int at = 0; at < nonce_bytes; at++) sscanf(hex + 2 * at, "%2hhx", &nonce[at]);
   send_frame(link, nonce, nonce_bytes);
@@ -72,7 +73,7 @@ static void register_and_start(int link) {
   send_frame(link, start, sizeof start);
 }
 
-// One message with a descriptor: 'p' for a page, 's' for a socket.
+// Sends or receives one message with a file descriptor: 'p' for a page, 's' for a socket.
 static ssize_t pass(int by, char kind, int *descriptor, int sends) {
   union {
     struct cmsghdr header;
@@ -93,10 +94,10 @@ static ssize_t pass(int by, char kind, int *descriptor, int sends) {
   return count;
 }
 
-static void hand_over(const char *heart, char kind, int descriptor) {
-  struct sockaddr_un at = name_of(heart);
+static void hand_over(const char *sender, char kind, int descriptor) {
+  struct sockaddr_un at = name_of(sender);
   int by = socket(AF_UNIX, SOCK_DGRAM, 0);
-  if (by < 0 || connect(by, (struct sockaddr *)&at, sizeof at) < 0) fail(heart);
+  if (by < 0 || connect(by, (struct sockaddr *)&at, sizeof at) < 0) fail(sender);
   if (pass(by, kind, &descriptor, 1) != 1) fail("sendmsg");
   close(by);
 }
@@ -120,8 +121,8 @@ static int write_bytes(const char *path, long ms) {
   return 0;
 }
 
-// Each link has its turn ten times a second, the thousand of them evenly spread.
-static int heart(const char *path) {
+// Sends ten heartbeats per second over each link, evenly spread over the second.
+static int sender(const char *path) {
   static struct { char kind; int socket; uint32_t *page; } links[most_links];
   int count = 0;
   struct sockaddr_un at = name_of(path);
@@ -154,11 +155,11 @@ static int heart(const char *path) {
 }
 
 int main(int argc, char **argv) {
-  if (argc > 2) return strcmp(argv[2], "heart") == 0 ? heart(argv[1]) : write_bytes(argv[1], atol(argv[2]));
+  if (argc > 2) return strcmp(argv[2], "sender") == 0 ? sender(argv[1]) : write_bytes(argv[1], atol(argv[2]));
   char *address = getenv("SAM_LINK");
   char *rest = address ? strchr(address, ':') : NULL;
   if (!rest || argc != 2) {
-    fputs("this program is to be run by supervise(), with the path of a heart\n", stderr);
+    fputs("run this program by supervise(), with the path of a sender\n", stderr);
     return 1;
   }
   *rest++ = '\0';
@@ -170,7 +171,7 @@ int main(int argc, char **argv) {
     const char *path = rest + 2 * nonce_bytes;
     if (strcmp(address, "shm") == 0) page = open_beside(path);
     link = connect_to(path);
-    say_nonce(link, rest);
+    send_nonce(link, rest);
   }
   register_and_start(link);
   if (page >= 0) hand_over(argv[1], 'p', page);

@@ -1,7 +1,7 @@
-// One server with up to 1,000 programs, each of which is a process with ten heartbeats per second. The figures are the CPU time of
-// the server, less its CPU time without a program; the CPU time per program; and the memory that each program adds. The
-// servers on the three runtimes are measured together, because each needs a small part of a core. The floor for
-// 1,000 programs over shared memory is a bare runtime that reads as many counters as often.
+// One server with up to 1,000 programs. Each program is a process that sends ten heartbeats per second. The figures are the CPU
+// time of the server, less its CPU time without a program; the CPU time per program; and the memory that each program adds.
+// The servers on the three runtimes are measured together, because each needs a small part of a core. The floor for 1,000
+// programs over shared memory is a bare runtime that reads as many counters as often.
 import { type BenchRuntime, cpuMicroseconds, runtimes, start } from "../support/host.ts";
 import {
   bareParent,

@@ -184,8 +184,8 @@ static void hang(long *args) {
   for (;;) pause();
 }
 
-// hang-recovery INTERVAL COUNT: ms from the last heartbeat of an instance that ignores the warning until sam_register returns in
-// the next one. This includes two time intervals.
+// hang-recovery INTERVAL COUNT: ms from the last heartbeat of an instance that ignores the warning until sam_register returns
+// in the next one. This includes two time intervals.
 static void hang_recovery(long *args) {
   if (enter(args[0], RESTART) > args[1]) {
     tell(ENTERED, entered);

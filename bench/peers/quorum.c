@@ -1,5 +1,5 @@
-// For the figure of quorum: changes the votes of a Corosync node, and runs libsam on it. Both modes write one JSON object per line.
-// Times are milliseconds since 1970.
+// For the figure of quorum: changes the votes of a Corosync node, and runs libsam on it. Both modes write one JSON object per
+// line. Times are milliseconds since 1970.
 //
 //   gcc -O2 -o OUT quorum.c -lcmap -lquorum -lsam
 //   OUT votes     sets the expected votes to the number on each line of standard input, which changes the quorum. Writes `set`

@@ -1,6 +1,6 @@
 // A bare runtime with a Unix socket, in one of three roles. The asker sends bytes and waits for an answer of one byte. The
-// answerer gives it. The reader reads everything and ignores it. If the bytes are sent in parts, each part waits for the answer to
-// the last one, and the bytes are copied as often as a sender of messages must copy them.
+// answerer gives it. The reader reads everything and ignores it. If the bytes are sent in parts, each part waits for the answer
+// to the last one, and the bytes are copied as often as a sender of messages must copy them.
 import { connectBare, listenBare } from "../support/bare_socket.ts";
 import { say, settings } from "../support/say.ts";
 

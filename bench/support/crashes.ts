@@ -1,5 +1,5 @@
 // Kills programs (bench/programs/app.ts) repeatedly, with this library and without, and measures the time until the next
-// instance is registered. Each call starts a new server, because a crash is rare and so meets a server whose code is not compiled.
+// instance is registered. Each call starts a new server. A real crash is rare, so its server has not compiled the code either.
 import { pathToFileURL } from "node:url";
 import { setTimeout as sleep } from "node:timers/promises";
 import { bigModule } from "./big_module.ts";

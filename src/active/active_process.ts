@@ -148,7 +148,7 @@ export class ActiveProcess implements Sam {
     this.#client.checkCall("start");
     const signal = checkAbortSignal(options);
     if (signal?.aborted) throw interrupted(signal);
-    this.#runtime.keepCompiled?.(); // may block the event loop, so it runs before the watch starts
+    this.#runtime.saveCompileCache?.(); // may block the event loop, so it runs before the watch starts
     const started = this.#call((id) => ({ type: "start", id }));
     const id = this.#lastCall;
     const abort = () => this.#feed({ type: "interruptStart", id });

@@ -155,7 +155,7 @@ commandTest(
     assertMatch(rows(), /<b>1<\/b><span>exit code 7<.*href="report\/0\/1"/);
     const report = await ask(url, "/report/0/1");
     assertEquals(report.headers["content-type"], "text/plain; charset=utf-8");
-    assertMatch(report.body, /ended with exit code 7 \(exit\)[^]*<b>&/);
+    assertMatch(report.body, /ended with exit code 7;[^]*<b>&/);
     assertEquals((await ask(url, "/report/0/2")).status, 404);
     const clock = pieces.get("clock")!;
     await eventually("a sign of life of the page", () => pieces.get("clock") !== clock);
@@ -218,7 +218,7 @@ test("the report on the last recovery is available after its event has been disc
   const lastRecovery = { reason, evidence, delay, at, instanceId: 3 };
   const status = serverOf(programAs("p", { lastRecovery }));
   assertMatch(pieces(status, []).get("p0-instances")!, /href="report\/0\/3"/);
-  assertMatch(reportAt("/report/0/3", status, [])!, /instance 3 [^]*it was\n.*server\.js:9/);
+  assertMatch(reportAt("/report/0/3", status, [])!, /instance 3 [^]*stack:\n.*server\.js:9/);
   for (const path of ["/report/0/2", "/report/1/3", "/report/0/3/", "/report/x/3"]) {
     assertEquals(reportAt(path, status, []), undefined, path);
   }

@@ -1,5 +1,9 @@
 /**
- * The `sam` command: `npx @x/sam run server.js`, `deno run -A jsr:@x/sam/cli run server.ts`, `bunx @x/sam run server.ts`.
+ * The `sam` command, and the types of its configuration file and of its JSON output. To run the command:
+ *
+ * - Node: `npx @x/sam run server.js`
+ * - Deno: `deno run -A jsr:@x/sam/cli run server.ts`
+ * - Bun: `bunx @x/sam run server.ts`
  *
  * ```ts
  * import type { SamConfig } from "@x/sam/cli";

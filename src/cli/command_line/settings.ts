@@ -9,7 +9,7 @@ export class Settings {
 
   /**
    * Sets a value, unless another source has set it before. If the same source sets it again, the last value counts, but a list
-   * is extended. The variables of `env` are merged over all sources.
+   * is extended. The variables of `env` from all sources are merged.
    */
   add(key: string, value: unknown, source: string): void {
     const before = this.#values.get(key);

@@ -236,7 +236,7 @@ export function removeFile(path: string, identity: string | undefined): void {
     return; // another process has already removed the file
   }
   if (identityOf(aside) === identity) fs.unlinkSync(aside);
-  else giveBack(aside, path);
+  else restorePath(aside, path);
 }
 
 /** Closes a listener, but preserves its path, which may belong to another server by now. Node would remove it. */
@@ -248,14 +248,14 @@ export function closePreserving(path: string, close: () => void): void {
     return close(); // the path does not exist
   }
   close();
-  giveBack(aside, path);
+  restorePath(aside, path);
 }
 
 function asideOf(path: string): string {
   return `${path}.${process.pid}`;
 }
 
-function giveBack(aside: string, path: string): void {
+function restorePath(aside: string, path: string): void {
   try {
     fs.linkSync(aside, path);
   } catch {

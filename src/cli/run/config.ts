@@ -22,9 +22,13 @@ export interface ProgramConfig
   /** The arguments of the program. Default none. */
   readonly args?: readonly string[];
   /**
-   * The dependencies: names of programs that must be ready before this one starts. A program is ready when its health check
-   * passes, without a check when it has called `start()` or its event loop is watched, and a plain command when it runs. With a
-   * strategy other than `one_for_one`, each program also waits for all programs before it in the file. Default none.
+   * The dependencies: names of programs that must be ready before this one starts. Default none.
+   *
+   * - A program with a health check is ready when the check passes.
+   * - A program whose event loop is watched, or that calls `start()`, is ready when it has started.
+   * - Any other command is ready when it runs.
+   *
+   * With a strategy other than `one_for_one`, each program also waits for all programs before it in the file.
    */
   readonly after?: readonly string[];
   /** The runtime of a module. Default: detected from its first line or from lock files, else the runtime of `sam`. */

@@ -10,7 +10,7 @@ const rows: readonly Row[] = [
   [/^(npx|pnpx|bunx)$/, /^/, bin],
   [/^(npm|pnpm|yarn)$/, /^(exec|x|dlx)( |$)/, bin],
   [/^(npm|pnpm|yarn)$/, /^/, script],
-  [/^node$/, /^/, script], // --run
+  [/^node$/, /^/, script], // node --run
   [/^bun$/, /^x( |$)/, bin],
   [/^bun$/, /^(?!(test|install|add|build)( |$))./, script],
   [/^deno$/, /^task( |$)/, script],

@@ -115,7 +115,7 @@ export class Control {
   serve(fleet: Fleet, journal: Journal): void {
     this.#fleet = fleet;
     this.#journal = journal;
-    journal.follow((entry) => this.#hear(entry));
+    journal.follow((entry) => this.#sendToFollowers(entry));
     for (const client of this.#clients) this.#serve(client, fleet);
   }
 
@@ -145,7 +145,7 @@ export class Control {
     for (const client of [...this.#clients]) client.close();
   }
 
-  #hear({ program, event }: Entry): void {
+  #sendToFollowers({ program, event }: Entry): void {
     if (this.#followers.size === 0) return;
     const text = eventText(program, event);
     for (const [follower, maxBytes] of this.#followers) {

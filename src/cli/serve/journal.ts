@@ -33,7 +33,7 @@ export class Journal {
     this.#runtime = runtime;
     this.#fleet = fleet;
     this.#identity = identity;
-    fleet.subscribe((program, event) => this.#hear({ program, event }));
+    fleet.subscribe((program, event) => this.#add({ program, event }));
   }
 
   get name(): string {
@@ -51,7 +51,7 @@ export class Journal {
     return () => this.#followers.delete(follower);
   }
 
-  #hear(entry: Entry): void {
+  #add(entry: Entry): void {
     this.#entries.push(entry);
     const { program, event } = entry;
     if (event.type === "recovery" && event.evidence.stack) {

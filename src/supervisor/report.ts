@@ -66,6 +66,7 @@ export function printable(text: string): string {
 function linesOf(event: SupervisorEvent, { name, pid }: Subject): readonly string[] {
   const { instanceId } = event;
   const instance = name ?? `instance ${instanceId}`;
+  const program = name ?? "the program";
   const label = pid === undefined ? instance : `${instance} (pid ${pid})`;
   switch (event.type) {
     case "warn": {
@@ -89,10 +90,11 @@ function linesOf(event: SupervisorEvent, { name, pid }: Subject): readonly strin
         ...details(event.evidence),
       ];
     }
-    case "stopped":
-      return [`${name ?? "the program"} was stopped; sam restart starts it again`];
+    case "stopped": {
+      const command = name === undefined ? "sam restart" : `sam restart ${name}`;
+      return [`${program} was stopped; ${command} starts it again`];
+    }
     case "failed": {
-      const program = name ?? "the program";
       if (event.reason === "failed") {
         return [`${program} marked itself failed and is not restarted`];
       }

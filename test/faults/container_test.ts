@@ -24,7 +24,7 @@ processTest("as process 1, the server reaps orphans and handles signals", async 
   });
   const started = await stage.line("started");
   const [server] = childrenOf(pid);
-  // The guard, the application, and the orphans.
+  // The guard, the program, and the orphans.
   await eventually("the orphans", () => childrenOf(server!).length === 5);
   await eventually("the end of two", () => childrenOf(server!).length === 3);
   assertEquals(childrenOf(server!).filter(lives).length, 3, stderr());

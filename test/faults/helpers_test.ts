@@ -6,8 +6,8 @@ import { taggedProcesses } from "../support/leaks.ts";
 import { eventually, killQuietly, processTest, type Stage } from "../support/processes.ts";
 
 /** Child processes by the argument of their `sleep`: in the program's process group, in their own, and a daemon. */
-const helpers = ["sleep 601", "setsid sleep 602", "setsid -f sleep 603"];
-const words = helpers.map((line) => line.slice(-3));
+const children = ["sleep 601", "setsid sleep 602", "setsid -f sleep 603"];
+const words = children.map((line) => line.slice(-3));
 
 function living(): number[] {
   return taggedProcesses().filter((pid) => {
@@ -25,9 +25,9 @@ async function begin(stage: Stage, options: Partial<SuperviseOptions>, behavior 
     timeInterval: 0,
     recoveryPolicy: "quit",
     ...options,
-  }, { args: ["unix", behavior, ...helpers] });
+  }, { args: ["unix", behavior, ...children] });
   const { pid } = await stage.line("started");
-  await eventually("the helpers", () => living().length === helpers.length);
+  await eventually("the child processes", () => living().length === children.length);
   return { watched, pid };
 }
 
@@ -37,7 +37,7 @@ processTest(
     const { watched, pid } = await begin(stage, {});
     killQuietly(pid);
     assertEquals((await watched.finished()).code, 137);
-    await eventually("the end of the helpers", () => living().length === 0);
+    await eventually("the end of the child processes", () => living().length === 0);
   },
 );
 
@@ -45,7 +45,7 @@ processTest("the child processes of a program that is killed end with it", async
   const { watched, pid } = await begin(stage, { warnSignal: "SIGKILL" });
   process.kill(pid, "SIGSTOP");
   await watched.supervisor.stop();
-  await eventually("the end of the helpers", () => living().length === 0);
+  await eventually("the end of the child processes", () => living().length === 0);
 });
 
 /** A shell command that makes the standard input of the program a pipe. */
@@ -75,25 +75,25 @@ processTest(
 processTest(
   "at a terminal, the program stays in the foreground, and its child processes end with it, too",
   async (stage) => {
-    const [inGroup, , daemon] = helpers;
+    const [inGroup, , daemon] = children;
     const args = ["unix", "helpers", inGroup!, daemon!];
     const server = stage.runInTerminal("faults/program", { args, env: quits });
     const { pid } = await stage.line("started");
     const { group, foreground } = groupsOf(pid);
     assert(group !== pid, "it leads a group");
     assertEquals(group, foreground);
-    await eventually("the helpers", () => living().length === 2);
+    await eventually("the child processes", () => living().length === 2);
     killQuietly(pid);
     assertEquals(await server.exited, 137, server.output);
-    await eventually("the end of the helpers", () => living().length === 0);
+    await eventually("the end of the child processes", () => living().length === 0);
   },
 );
 
-processTest('with killMode "process" helpers stay', async (stage) => {
+processTest('with killMode "process", the child processes go on', async (stage) => {
   const { watched, pid } = await begin(stage, { killMode: "process" });
   killQuietly(pid);
   await watched.finished();
-  assertEquals(living().length, helpers.length);
+  assertEquals(living().length, children.length);
   for (const each of living()) killQuietly(each);
 });
 
@@ -102,6 +102,6 @@ processTest("the child processes of a finalized program go on", async (stage) =>
   await stage.line("finalized");
   killQuietly(pid);
   await watched.finished();
-  assert(living().length === helpers.length);
+  assert(living().length === children.length);
   for (const each of living()) killQuietly(each);
 });

@@ -24,7 +24,7 @@ for (const transport of transports) {
         assertEquals((await program.finished()).code, 0);
       } finally {
         killQuietly(helper);
-        await eventually("the end of the helper", () => !lives(helper));
+        await eventually("the end of the child process", () => !lives(helper));
       }
     },
   );
@@ -35,7 +35,7 @@ for (const transport of transports) {
     assert(pid !== program.pid);
     program.kill("SIGKILL");
     assertEquals(await program.exited, { code: null, signal: "SIGKILL" });
-    await eventually("the end of the application", () => !lives(pid));
+    await eventually("the end of the program", () => !lives(pid));
     // On a busy machine, the program may have been killed before it could say so.
     for (const { code } of stage.lines("aborted")) assertEquals(code, "LIBRARY");
     assertEquals(stage.lines("SIGTERM"), []);
@@ -50,7 +50,7 @@ for (const transport of transports) {
       assertEquals((await stage.line("goes on")).pid, pid);
       assertEquals(stage.lines("heartbeat").map(({ code }) => code), ["none"]);
       await program.exited;
-      await eventually("the end of the application", () => !lives(pid));
+      await eventually("the end of the program", () => !lives(pid));
     },
   );
 

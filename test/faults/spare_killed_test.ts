@@ -77,7 +77,7 @@ casesTest(
     const { active, spare } = scene;
     for (const one of order) process.kill({ active, spare }[one], "SIGKILL");
     scene.release();
-    await eventually("another active process", () => {
+    await eventually("another instance", () => {
       const { pid, state } = scene.watched.supervisor.status;
       return state === "started" && pid !== active && pid !== spare;
     });
@@ -188,7 +188,7 @@ processTest(
     blockUntilDead(spare);
     process.kill(active, "SIGKILL");
     blockUntilDead(active);
-    await eventually("another active process", () => scene.watched.supervisor.status.restarts > 0);
+    await eventually("another instance", () => scene.watched.supervisor.status.restarts > 0);
     scene.release();
     await scene.whole();
     scene.judge();

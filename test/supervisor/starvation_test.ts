@@ -7,7 +7,7 @@ import { test } from "../support/harness.ts";
 const T = 400;
 /** Milliseconds until a starved process is examined again. */
 const soon = T / 16;
-const [pid, helper, other] = [7, 8, 9];
+const [pid, worker, other] = [7, 8, 9];
 
 /** Process 7 and its threads: state, milliseconds of running and of waiting to run, page faults. */
 type Threads = Record<
@@ -73,8 +73,8 @@ test("starvation: a process that used a quarter of a core gets no more time", ()
 
 test("starvation: a process that sleeps or is stopped, and did not wait for CPU time, gets no more time", () => {
   for (const state of ["S", "T"] as const) {
-    const scene = new Scene({ [pid]: ["S", 50, 40], [helper]: ["S", 10, 10] });
-    assertEquals(scene.after(100, { [pid]: [state, 50, 40], [helper]: ["S", 11, 11] }), 0);
+    const scene = new Scene({ [pid]: ["S", 50, 40], [worker]: ["S", 10, 10] });
+    assertEquals(scene.after(100, { [pid]: [state, 50, 40], [worker]: ["S", 11, 11] }), 0);
   }
 });
 
@@ -89,49 +89,49 @@ test("starvation: a process that waited for CPU time and sleeps now gets its wai
 });
 
 test("starvation: a process that sleeps while another thread of it gets no CPU time gets more time as long as that lasts", () => {
-  const scene = new Scene({ [pid]: ["S", 50, 0], [helper]: ["R", 10, 0] });
+  const scene = new Scene({ [pid]: ["S", 50, 0], [worker]: ["R", 10, 0] });
   for (let n = 0; n < 100; n++) {
-    assertEquals(scene.after(soon, { [pid]: ["S", 50, 0], [helper]: ["R", 10, 0] }), soon);
+    assertEquals(scene.after(soon, { [pid]: ["S", 50, 0], [worker]: ["R", 10, 0] }), soon);
   }
-  const waited = scene.after(soon, { [pid]: ["S", 51, 0], [helper]: ["S", 11, 2500] });
-  assertEquals(waited, T, "the wait of the helper was the main thread's");
-  assertEquals(scene.after(T, { [pid]: ["S", 51, 0], [helper]: ["R", 11, 2500] }), 0);
+  const waited = scene.after(soon, { [pid]: ["S", 51, 0], [worker]: ["S", 11, 2500] });
+  assertEquals(waited, T, "the wait of the worker was the main thread's");
+  assertEquals(scene.after(T, { [pid]: ["S", 51, 0], [worker]: ["R", 11, 2500] }), 0);
 });
 
 test("starvation: other threads earn no time for a main thread that does not wait for them", () => {
-  const scene = new Scene({ [pid]: ["S", 50, 0], [helper]: ["R", 10, 0] });
+  const scene = new Scene({ [pid]: ["S", 50, 0], [worker]: ["R", 10, 0] });
   scene.waitsIn = "do_epoll_wait";
-  assertEquals(scene.after(100, { [pid]: ["S", 50, 0], [helper]: ["R", 10, 0] }), 0);
-  const has = new Scene({ [pid]: ["S", 50, 0], [helper]: ["R", 10, 0] });
-  assertEquals(has.after(100, { [pid]: ["S", 50, 0], [helper]: ["R", 10, 0] }), soon);
+  assertEquals(scene.after(100, { [pid]: ["S", 50, 0], [worker]: ["R", 10, 0] }), 0);
+  const has = new Scene({ [pid]: ["S", 50, 0], [worker]: ["R", 10, 0] });
+  assertEquals(has.after(100, { [pid]: ["S", 50, 0], [worker]: ["R", 10, 0] }), soon);
   has.waitsIn = "do_epoll_wait";
-  const served = has.after(soon, { [pid]: ["S", 51, 0], [helper]: ["S", 11, 120] });
+  const served = has.after(soon, { [pid]: ["S", 51, 0], [worker]: ["S", 11, 120] });
   assertEquals(served, 120, "it had waited for one");
 });
 
 test("starvation: threads that get CPU time earn no time for a process that sleeps", () => {
-  const scene = new Scene({ [pid]: ["S", 50, 0], [helper]: ["R", 10, 0], [other]: ["S", 5, 0] });
-  const busy: Threads = { [pid]: ["S", 50, 0], [helper]: ["R", 36, 60], [other]: ["R", 5, 0] };
+  const scene = new Scene({ [pid]: ["S", 50, 0], [worker]: ["R", 10, 0], [other]: ["S", 5, 0] });
+  const busy: Threads = { [pid]: ["S", 50, 0], [worker]: ["R", 36, 60], [other]: ["R", 5, 0] };
   assertEquals(scene.after(100, busy), 0);
 });
 
 test("starvation: the longest wait of several threads counts, not their sum", () => {
-  const scene = new Scene({ [pid]: ["S", 50, 0], [helper]: ["S", 10, 0], [other]: ["S", 5, 0] });
-  const waited: Threads = { [pid]: ["S", 51, 50], [helper]: ["S", 11, 70], [other]: ["S", 6, 60] };
+  const scene = new Scene({ [pid]: ["S", 50, 0], [worker]: ["S", 10, 0], [other]: ["S", 5, 0] });
+  const waited: Threads = { [pid]: ["S", 51, 50], [worker]: ["S", 11, 70], [other]: ["S", 6, 60] };
   assertEquals(scene.after(100, waited), 70);
 });
 
 test("starvation: a thread that ends does not count, and one that begins counts with all its times", () => {
   const scene = new Scene({
     [pid]: ["S", 50, 0],
-    [helper]: ["R", 10, 0],
+    [worker]: ["R", 10, 0],
     [other]: ["S", 1e6, 1e6],
   });
-  assertEquals(scene.after(100, { [pid]: ["S", 50, 0], [helper]: ["R", 60, 0] }), 0);
+  assertEquals(scene.after(100, { [pid]: ["S", 50, 0], [worker]: ["R", 60, 0] }), 0);
   const begun = new Scene({ [pid]: ["S", 50, 0] });
-  assertEquals(begun.after(100, { [pid]: ["S", 50, 0], [helper]: ["R", 30, 0] }), 0);
+  assertEquals(begun.after(100, { [pid]: ["S", 50, 0], [worker]: ["R", 30, 0] }), 0);
   const idle = new Scene({ [pid]: ["S", 50, 0] });
-  assertEquals(idle.after(100, { [pid]: ["S", 50, 0], [helper]: ["R", 3, 0] }), soon);
+  assertEquals(idle.after(100, { [pid]: ["S", 50, 0], [worker]: ["R", 3, 0] }), soon);
 });
 
 /** The most time that waiting for the disk earns. */
@@ -168,17 +168,17 @@ test("starvation: a process that waits for the disk, and used a quarter of a cor
 });
 
 test("starvation: a process that sleeps while another thread of it waits for pages gets five seconds at most", () => {
-  const scene = new Scene({ [pid]: ["S", 50, 0], [helper]: ["S", 10, 0, 3] });
+  const scene = new Scene({ [pid]: ["S", 50, 0], [worker]: ["S", 10, 0, 3] });
   for (let given = 0; given < diskMs; given += soon) {
-    assertEquals(scene.after(soon, { [pid]: ["S", 50, 0], [helper]: ["D", 10, 0, 4] }), soon);
+    assertEquals(scene.after(soon, { [pid]: ["S", 50, 0], [worker]: ["D", 10, 0, 4] }), soon);
   }
-  assertEquals(scene.after(soon, { [pid]: ["S", 50, 0], [helper]: ["D", 10, 0, 5] }), 0);
+  assertEquals(scene.after(soon, { [pid]: ["S", 50, 0], [worker]: ["D", 10, 0, 5] }), 0);
 });
 
 test("starvation: a thread that reads or writes files earns no time for a process that sleeps", () => {
-  const start: Threads = { [pid]: ["S", 50, 0], [helper]: ["D", 10, 0, 3] };
+  const start: Threads = { [pid]: ["S", 50, 0], [worker]: ["D", 10, 0, 3] };
   assertEquals(new Scene(start).after(100, { ...start, [other]: ["D", 1, 0, 0] }), 0);
-  const paging: Threads = { ...start, [helper]: ["D", 10, 0, 4] };
+  const paging: Threads = { ...start, [worker]: ["D", 10, 0, 4] };
   assertEquals(new Scene(start).after(100, paging), soon);
   const apart = new Scene(start);
   apart.waitsIn = "do_epoll_wait";
@@ -228,7 +228,7 @@ test("starvation: another process, another deadline and an unreadable /proc earn
   const { starvation } = new Scene(starving);
   const { deadline } = starvation;
   assertEquals(starvation.extraTime(pid, deadline), soon, "the server itself has just woken up");
-  assertEquals(starvation.extraTime(helper, deadline), 0);
+  assertEquals(starvation.extraTime(worker, deadline), 0);
   assertEquals(starvation.extraTime(undefined, deadline), 0);
   assertEquals(starvation.extraTime(pid, deadline + 1), 0);
   starvation.postpone(deadline + soon);

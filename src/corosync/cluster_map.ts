@@ -3,7 +3,7 @@ import type { SamError } from "../errors.ts";
 import type { ClusterMap } from "../api/cluster.ts";
 import { connect } from "./daemon/connection.ts";
 
-/** Opens the map until `signal` is aborted. Rejects if waiting for the daemon would not help. */
+/** Opens the map, which closes when `signal` is aborted. Rejects if waiting for the daemon would not help. */
 export async function openClusterMap(signal: AbortSignal): Promise<Required<ClusterMap>> {
   const entries = new Map<string, string | bigint>();
   let away: SamError | null = null;

@@ -155,7 +155,7 @@ commandTest(
     assertMatch(rows(), /<b>1<\/b><span>exit code 7<.*href="report\/0\/1"/);
     const report = await ask(url, "/report/0/1");
     assertEquals(report.headers["content-type"], "text/plain; charset=utf-8");
-    assertMatch(report.body, /ended with exit code 7;[^]*<b>&/);
+    assertMatch(report.body, /ended with exit code 7; [^]*<b>&/);
     assertEquals((await ask(url, "/report/0/2")).status, 404);
     const clock = pieces.get("clock")!;
     await eventually("a sign of life of the page", () => pieces.get("clock") !== clock);

@@ -6,7 +6,7 @@ import { loadRuntime } from "../../runtime/load.ts";
 import type { Clock } from "../../runtime/runtime.ts";
 import type { LoopCommand, LoopMessage, PostedError, ServiceName } from "./loop.ts";
 
-/** Receives the news of a connection. */
+/** The callbacks of a connection. */
 export interface ConnectionSink {
   /** The daemon answers, for the first time or again. It has forgotten everything that was set before. */
   up?(): void;
@@ -25,7 +25,7 @@ export interface Connection {
    * does not answer. With `hold` (the default) a pending request keeps the event loop alive.
    */
   request(name: string, argument?: unknown, hold?: boolean): Promise<unknown>;
-  /** Keeps the event loop alive even without a request, or no longer does. */
+  /** With `on`, keeps the event loop alive even without a request. Otherwise only requests do so. */
   hold(on: boolean): void;
   /** Closes the connection. Resolves when its resources are released, at the latest after one second. */
   close(): Promise<void>;
@@ -67,7 +67,7 @@ interface Open {
 
 let currentLoop: Promise<Loop> | undefined;
 
-/** Opens a connection until `signal` is aborted. Rejects if the thread cannot start. */
+/** Opens a connection, which closes when `signal` is aborted. Rejects if the thread cannot start. */
 export async function connect(
   service: ServiceName,
   sink: ConnectionSink,

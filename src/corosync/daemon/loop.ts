@@ -1,6 +1,6 @@
 /**
  * The loop that talks to Corosync's daemon. It runs where calls may block. It connects each service, waits for events of
- * the daemon and commands of the owner, and connects again when the daemon was gone.
+ * the daemon and commands of the owner, and connects again after the daemon was gone.
  */
 import { SamError, type SamErrorCode } from "../../errors.ts";
 import { allocate, type Memory } from "../../ffi/c_memory.ts";
@@ -74,7 +74,7 @@ const maxConnections = 62;
 const scratchAt = pollBytes * (1 + maxConnections);
 const noAnswer: PostedError = {
   code: "TRY_AGAIN",
-  message: "Corosync does not answer: is it running? SAM tries again",
+  message: "Corosync does not answer: start Corosync, or wait until it is back",
 };
 
 interface Connection {
@@ -197,7 +197,7 @@ class Loop {
       if (this.#connections.size >= maxConnections) {
         throw new SamError(
           "TRY_AGAIN",
-          `this process already has ${maxConnections} connections to Corosync: close one of them first`,
+          `this process already has ${maxConnections} connections to Corosync: leave a process group first`,
         );
       }
       const service = services[name]({
@@ -212,7 +212,7 @@ class Loop {
         final: true,
         error: error instanceof SamError ? posted(error) : {
           code: "LIBRARY",
-          message: `cannot load Corosync's library: is it installed? ${messageOf(error)}`,
+          message: `cannot load Corosync's library: ${messageOf(error)}; is it installed?`,
         },
       });
     }
@@ -243,7 +243,7 @@ class Loop {
     this.#away(connection, error, "the connection to Corosync is lost");
   }
 
-  #away(connection: Connection, error: unknown, what: string): void {
+  #away(connection: Connection, error: unknown, failure: string): void {
     const { code, message } = posted(error);
     const final = lasting.includes(code);
     if (final) this.#connections.delete(connection.id);
@@ -259,9 +259,12 @@ class Loop {
         ? {
           code,
           message:
-            `Corosync refuses: ${message}; it serves root, and the users and groups in /etc/corosync/uidgid.d`,
+            `Corosync refuses (${message}): it serves only root, and the users and groups in /etc/corosync/uidgid.d`,
         }
-        : { code: "TRY_AGAIN", message: `${what} (${message}): is it running? SAM tries again` },
+        : {
+          code: "TRY_AGAIN",
+          message: `${failure} (${message}): start Corosync, or wait until it is back`,
+        },
     });
   }
 

@@ -1,4 +1,4 @@
-/** The interface of a Corosync service (quorum, cluster map, process groups) for the loop, and the code that they share. */
+/** The interface of Corosync's services (quorum, cluster map, process groups) for the loop, and the code they share. */
 import { SamError, type SamErrorCode } from "../../errors.ts";
 import { allocate, type Memory } from "../../ffi/c_memory.ts";
 import type {

@@ -2,7 +2,7 @@
 // than a factor. A noisy machine must not make it fail. Therefore both sides are measured in turn, the best sample of each
 // side counts (noise only adds time), and a slow ratio is measured again: it fails only if it is slow in each attempt.
 //
-// `npm run bench:check -- --runs=10` shows that this works: every second of these runs keeps both cores busy. The results go to
+// `npm run bench:check -- --runs=10` shows that this works: every other run keeps both cores busy. The results go to
 // docs/performance/checks.json.
 import { readFileSync, writeFileSync } from "node:fs";
 import { parseArgs } from "node:util";

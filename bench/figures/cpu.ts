@@ -1,5 +1,5 @@
 // The CPU time of the server at 1,000 heartbeats per second, beside libsam's server and a bare runtime that wakes up as often.
-// All three are measured in the same seconds, because the program keeps one core busy, which makes the other core slower.
+// All three are measured in the same seconds, because the program keeps one core busy, and a core beside a busy one is slower.
 import { setTimeout as sleep } from "node:timers/promises";
 import {
   type BenchRuntime,

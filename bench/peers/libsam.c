@@ -230,7 +230,7 @@ static void data(long *args) {
   }
 }
 
-// restore SIZE COUNT: µs per sam_data_restore of SIZE bytes. One call of few bytes is too short to measure, so calls are batched.
+// restore SIZE COUNT: µs per sam_data_restore of SIZE bytes. Calls of few bytes are too short to measure, so they are batched.
 static void restore(long *args) {
   long batch = args[0] < 1 << 20 ? (1 << 20) / args[0] : 1;
   if (batch > 1000) batch = 1000;

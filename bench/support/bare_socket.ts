@@ -1,4 +1,4 @@
-// Unix sockets through the own API of each runtime, without this library: the floor for its socket transports.
+// Unix sockets through each runtime's own API, without this library: the floor for its socket transports.
 
 /** An open connection. */
 export interface BareSocket {

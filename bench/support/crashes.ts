@@ -41,7 +41,7 @@ export function crashTimes(runtime: BenchRuntime, app: App, count: number): Prom
   return recoveryTimes(runtime, app, count, false);
 }
 
-/** Milliseconds from the last heartbeat of a program that ignores the warning until that line. */
+/** Milliseconds from the last heartbeat of a hung program until the first line after register() in the next instance. */
 export function hangTimes(runtime: BenchRuntime, app: App, count: number): Promise<number[]> {
   return recoveryTimes(runtime, app, count, true);
 }

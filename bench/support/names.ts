@@ -22,7 +22,7 @@ export const figure = {
   quorum: "quorum lost → warning",
 } as const;
 
-/** Names of what stands beside a figure. A name that begins with `bare` or `two bare` is a floor. */
+/** Names of peers. A name with "bare runtime" is a floor. */
 export const peer = {
   hcSend: "sam_hc_send()",
   dataStore: "sam_data_store()",

@@ -92,7 +92,7 @@ export function publish(): void {
   for (const path of oldCharts(files)) rmSync(root + path);
 }
 
-/** What is wrong with the generated files: they differ from figures.json, or a missed target is not explained. */
+/** The problems of the generated files: a difference from figures.json, or a missed target without an explanation. */
 export function complaints(): string[] {
   const files = generated();
   const write = "Run: npm run bench -- --page";

@@ -200,7 +200,7 @@ export const goals: readonly Goal[] = [
   },
   {
     text: "hang → warning: never more than 0.1 ms early",
-    limitText: "earliest: 0.1 ms early",
+    limitText: "at most 0.1 ms early",
     reason: reasons.warning,
     appliesTo: rowsOf(figure.hang),
     value: ({ sam }) => -sam.min,

@@ -1,4 +1,4 @@
-// Health checks of `sam run`: their processes end with them, redirections are not followed, and hopeless checks are refused.
+// Health checks of `sam run`: their processes end with them, redirects are not followed, and impossible checks are refused.
 import { assert, assertEquals, assertStringIncludes } from "@std/assert";
 import { spawn } from "node:child_process";
 import { once } from "node:events";

@@ -179,7 +179,9 @@ commandTest(
     const lines = (await output(sam(["events", "shop/ill"]))).replaceAll(/^\S+ /gm, "").split("\n");
     assert(lines.includes("ill: instance 1 passed its health check"), lines.join("\n"));
     assert(
-      lines.includes(`ill: instance 1 failed a check: ${check.command} ended with exit code 1`),
+      lines.includes(
+        `ill: instance 1 failed a health check: ${check.command} ended with exit code 1`,
+      ),
       lines.join("\n"),
     );
     assertEquals(await sam(["stop"]).exited, 0);

@@ -132,7 +132,7 @@ for (const [transport, flags, isSeen] of rows) {
       { env: { XDG_RUNTIME_DIR } },
     );
     assertEquals(ended.code, 143, ended.stderr);
-    assert(/instance 1 \(pid \d+\) stopped responding: /.test(ended.stderr), ended.stderr);
+    assert(/^sam: server \(pid \d+\) stopped responding: /m.test(ended.stderr), ended.stderr);
     assertEquals(!/no control socket/.test(ended.stderr), isSeen, ended.stderr);
     assertEquals(/--allow-/.test(ended.stderr), !isSeen, ended.stderr);
   });
@@ -147,7 +147,7 @@ denoTest("sam run notices a hang of a command that is allowed more than sam", as
     ...["deno", "run", "--no-config", link, file],
   ]);
   assertEquals(ended.code, 143, ended.stderr);
-  assert(/instance 1 \(pid \d+\) stopped responding: /.test(ended.stderr), ended.stderr);
+  assert(/^sam: deno \(pid \d+\) stopped responding: /m.test(ended.stderr), ended.stderr);
 });
 
 denoTest("sam run says which permission it lacks to look beside a program", async (stage) => {

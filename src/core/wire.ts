@@ -1,22 +1,22 @@
 /**
- * The wire codec: what the active process and its server say to each other, and how that becomes bytes.
+ * The wire codec: the messages between an active process and its server, and their encoding.
  *
- * A message is a type byte and its fields in the order of the tables below. `hello` and `welcome` carry the protocol
- * version, so that two releases can tell that they do not understand each other. A decoder trusts nothing: lengths are
- * checked before anything is allocated, and whatever does not fit the table is a MESSAGE_ERROR.
+ * A message is a type byte, followed by its fields in the order of the tables below. `hello` and `welcome` carry the protocol
+ * version, so that two releases notice if they are not compatible. A decoder trusts nothing: it checks lengths before it
+ * allocates memory, and rejects every frame that does not fit the table with MESSAGE_ERROR.
  */
 import { SamError } from "../errors.ts";
 
-/** The version of the protocol; both sides must have the same. */
+/** Version of the protocol. Both sides must have the same. */
 export const protocolVersion = 1;
 
-/** The most bytes of data in one frame: small enough to be written to an empty socket or pipe at once. */
+/** Largest number of data bytes in a frame. An empty socket or pipe takes that many at once. */
 export const chunkBytes: number = 60 * 1024;
 
-/** The most bytes of a note. */
+/** Largest size of a note, in bytes. */
 export const maxNoteBytes: number = 1024;
 
-/** The most bytes a frame may have. */
+/** Largest size of a frame, in bytes. */
 export const maxFrameBytes: number = 64 * 1024;
 
 type Kind = "u8" | "u32" | "f64" | "bool" | "text" | "bytes";
@@ -32,29 +32,29 @@ type Messages<S extends Schema> = {
     & { readonly [F in keyof S[T]]: Value<S[T][F]> };
 }[keyof S & string];
 
-/** What the active process says. An `id` is that of a request, which is answered by `done`, `chunk` or `refused`. */
+/** The messages of the active process. A message with an `id` is a request. Its answer is `done`, `chunk` or `refused`. */
 const clientSchema = {
-  /** `notice` says, where it is not empty, why the link is slower than it could be. */
+  /** The process registers. A non-empty `notice` says why the link is slower than it could be. */
   hello: { version: "u8", id: "u32", pid: "u32", notice: "text" },
   start: { id: "u32" },
   stop: { id: "u32" },
   finalize: { id: "u32" },
   markFailed: { id: "u32" },
   setWarnSignal: { id: "u32", signal: "text" },
-  /** One part of the data; the part that makes `offset + bytes` = `total` puts the whole in force. */
+  /** One part of the data. The last part, which ends at `total`, replaces the previous data. */
   store: { id: "u32", total: "f64", offset: "f64", bytes: "bytes" },
   fetch: { id: "u32", offset: "f64" },
   checkBegin: {},
   checkEnd: { healthy: "bool", detail: "text" },
-  /** How the stack of this process can be had when its loop is blocked (see `Runtime.stackAccess`). */
+  /** How the stack of this process can be captured while its event loop is blocked (see `Runtime.stackAccess`). */
   stackAccess: { how: "text" },
-  /** What the program is about to do, for people who ask why it failed. */
+  /** What the program is about to do. The last note is part of the evidence. */
   note: { text: "text" },
 } as const;
 
-/** What the server says. */
+/** The messages of the server. */
 const serverSchema = {
-  /** The answer to `hello`: which instance this is, and the options of the server, which win. */
+  /** The answer to `hello`: the instance id, and the options of the server, which replace those of the program. */
   welcome: {
     version: "u8",
     id: "u32",
@@ -70,12 +70,12 @@ const serverSchema = {
     hasQuorum: "bool",
     hasClusterMap: "bool",
   },
-  /** `register()` of a spare: the welcome comes when it is promoted. */
+  /** The process is a spare. Its `welcome` follows when it is promoted. */
   parked: { id: "u32" },
   done: { id: "u32" },
   chunk: { id: "u32", bytes: "bytes" },
   refused: { id: "u32", code: "text", message: "text" },
-  /** A recovery is planned: the in-band twin of the warn signal. */
+  /** The instance is about to be ended. Sent together with the warn signal. */
   warn: { reason: "text", detail: "text" },
 } as const;
 
@@ -87,7 +87,7 @@ export type ServerMessage = Messages<typeof serverSchema>;
 const utf8 = new TextEncoder();
 const fromUtf8 = new TextDecoder("utf-8", { fatal: true, ignoreBOM: true });
 
-/** Text is evidence for people: what is too long for a frame is cut, not refused. */
+/** Longer texts are cut, not refused: they are evidence for people. */
 const maxTextBytes = 4096;
 
 function encode(schema: Schema, message: { readonly type: string }): Uint8Array {
@@ -168,33 +168,31 @@ function malformed(what: string): SamError {
   );
 }
 
-/** Encodes what the active process says. */
 export function encodeClient(message: ClientMessage): Uint8Array {
   return encode(clientSchema, message);
 }
 
-/** Decodes what the active process said; throws MESSAGE_ERROR. */
+/** Decodes a message of the active process. Throws MESSAGE_ERROR. */
 export function decodeClient(frame: Uint8Array): ClientMessage {
   return decode(clientSchema, frame) as unknown as ClientMessage;
 }
 
-/** Encodes what the server says. */
 export function encodeServer(message: ServerMessage): Uint8Array {
   return encode(serverSchema, message);
 }
 
-/** Decodes what the server said; throws MESSAGE_ERROR. */
+/** Decodes a message of the server. Throws MESSAGE_ERROR. */
 export function decodeServer(frame: Uint8Array): ServerMessage {
   return decode(serverSchema, frame) as unknown as ServerMessage;
 }
 
-/** A heartbeat in a byte stream: one byte, so it is never written in half. */
+/** A heartbeat in a byte stream. A single byte cannot be written in part. */
 export const heartbeatByte: Uint8Array = Uint8Array.of(0);
 
-/** Before a frame in a byte stream: a byte that is no heartbeat, and the length. */
+/** Size of the head of a frame in a byte stream: a byte that differs from a heartbeat, and the length. */
 const headBytes = 5;
 
-/** Puts a frame into a byte stream. */
+/** Adds the head to a frame, for a byte stream. */
 export function envelope(frame: Uint8Array): Uint8Array {
   const bytes = new Uint8Array(headBytes + frame.length);
   const view = new DataView(bytes.buffer);
@@ -204,16 +202,16 @@ export function envelope(frame: Uint8Array): Uint8Array {
   return bytes;
 }
 
-/** Takes frames and heartbeats out of a byte stream, however it was cut. */
+/** Reads frames and heartbeats from a byte stream that arrives in pieces of any size. */
 export class FrameReader {
-  /** What comes before a frame, as far as it is there. */
+  /** The head that is being read. */
   readonly #head: Uint8Array = new Uint8Array(headBytes);
   #headLength = 0;
-  /** The frame that is being read, as far as it is there. */
+  /** The frame that is being read; null between frames. */
   #frame: Uint8Array | null = null;
   #frameLength = 0;
 
-  /** Calls `onFrame` and `onHeartbeat` in the order of arrival; throws MESSAGE_ERROR on a stream that makes no sense. */
+  /** Calls `onFrame` and `onHeartbeat` in the order of arrival. Throws MESSAGE_ERROR for a malformed stream. */
   push(bytes: Uint8Array, onFrame: (frame: Uint8Array) => void, onHeartbeat: () => void): void {
     for (let at = 0; at < bytes.length;) {
       if (this.#frame) {
@@ -226,7 +224,7 @@ export class FrameReader {
         this.#frame = null;
         onFrame(frame);
       } else if (this.#headLength === 0 && bytes[at] === 0) {
-        while (bytes[at] === 0) at++; // many heartbeats read at once are one: "healthy now"
+        while (bytes[at] === 0) at++; // several heartbeats in a row count as one
         onHeartbeat();
       } else this.#readHead(bytes[at++]!);
     }

@@ -1,4 +1,4 @@
-/** The calls of the active process: `register()`, `start()`, which may wait for quorum, `stop()`, `finalize()`, and its data. */
+/** Actions for the calls of the active process: `register()`, `start()`, `stop()`, `finalize()`, and the stored data. */
 import { isSignal } from "../signals.ts";
 import { chunkBytes, protocolVersion } from "../wire.ts";
 import type { Input, Message, ProgramRecord } from "./program_record.ts";
@@ -6,7 +6,7 @@ import type { Problem } from "./types.ts";
 
 // Registration.
 
-/** The process registers. A preload may have done so before: then the program takes over. */
+/** The process registers. If its preload has registered before, the program takes over. */
 export function welcome(program: ProgramRecord, message: Message<"hello">, now: number): void {
   if (message.version !== protocolVersion) {
     return program.refuse(
@@ -29,7 +29,7 @@ export function welcome(program: ProgramRecord, message: Message<"hello">, now: 
     program.state = "registered";
     instance.watch.limitStartup(now);
   }
-  sendWelcome(program); // to a preload that its program has overtaken
+  sendWelcome(program); // to the preload, if it still waits for its answer
   map.holdWelcome({
     type: "welcome",
     version: protocolVersion,
@@ -52,14 +52,14 @@ export function welcome(program: ProgramRecord, message: Message<"hello">, now: 
   program.emit({ type: "register", pid: message.pid });
 }
 
-/** Answers `register()`, unless that has been done. */
+/** Sends the answer to `register()`, unless it was sent already. */
 export function sendWelcome(program: ProgramRecord): void {
   program.instance.watch.endMap();
   const message = program.map.takeWelcome();
   if (message) program.send(message);
 }
 
-/** The program registers itself: what its preload had begun is over. */
+/** The program registers itself: ends the watch that its preload has started. */
 function takeOver(program: ProgramRecord, now: number): void {
   const { instance } = program;
   instance.isPreloaded = instance.hasStarted = false;
@@ -71,7 +71,7 @@ function takeOver(program: ProgramRecord, now: number): void {
 
 // Start and stop.
 
-/** The process asks to be watched from now on. */
+/** The process calls `start()`: watches it from now on, or waits for quorum. */
 export function start(program: ProgramRecord, { id }: Message<"start">, now: number): void {
   const { instance, map, quorumProblem } = program;
   if (quorumProblem) return program.refuse(id, quorumProblem.code, quorumProblem.message);
@@ -92,12 +92,12 @@ export function watch(program: ProgramRecord, now: number): void {
   instance.watch.begin(now);
   program.map.show({ state: "running" }, now);
   program.emit({ type: "start" });
-  if (program.policy === "restart") program.spare.want(now);
+  if (program.policy === "restart") program.spare.provide(now);
   if (instance.startRequest !== null) program.send({ type: "done", id: instance.startRequest });
   instance.startRequest = null;
 }
 
-/** The process asks not to be watched any more. */
+/** The process calls `stop()`: ends the watch. */
 export function stop(program: ProgramRecord, { id }: Message<"stop">, now: number): void {
   interruptStart(program, "stop() was called");
   unwatch(program, now);
@@ -105,7 +105,7 @@ export function stop(program: ProgramRecord, { id }: Message<"stop">, now: numbe
   program.send({ type: "done", id });
 }
 
-/** The process asks never to be watched again. Once its end is planned, the table acknowledges this, and nothing changes. */
+/** The process calls `finalize()`: ends the watch for good. During a planned end, the table only acknowledges this call. */
 export function finalize(program: ProgramRecord, { id }: Message<"finalize">, now: number): void {
   interruptStart(program, "finalize() was called");
   unwatch(program, now);
@@ -122,7 +122,7 @@ function unwatch(program: ProgramRecord, now: number): void {
   program.map.show({ state: "stopped" }, now);
 }
 
-/** Answers a `start()` that waits for quorum: it will not be granted. */
+/** Refuses a `start()` that waits for quorum. */
 export function interruptStart(program: ProgramRecord, why: string): void {
   refuseStart(program, "INTERRUPT", `${why} while start() waited for quorum`);
 }
@@ -142,13 +142,13 @@ export function noteQuorum(program: ProgramRecord, { quorate }: Input<"quorum">)
   program.emit({ type: "quorum", quorate });
 }
 
-/** A `start()` that waits is granted when the cluster has quorum. */
+/** Grants the `start()` that waits, if the cluster is quorate now. */
 export function startIfQuorate(program: ProgramRecord, input: Input<"quorum">, now: number): void {
   noteQuorum(program, input);
   if (input.quorate) watch(program, now);
 }
 
-/** Quorum will never be known: no `start()` waits for it any more. */
+/** The quorum source failed for good: refuses each `start()`. */
 export function failQuorum(
   program: ProgramRecord,
   { problem }: { readonly problem: Problem },
@@ -160,7 +160,7 @@ export function failQuorum(
   unwatch(program, now);
 }
 
-// Requests that are allowed at any time.
+// Other requests.
 
 /** Answers a request that changes nothing. */
 export function acknowledge(program: ProgramRecord, { id }: { readonly id: number }): void {

@@ -1,6 +1,6 @@
-/** Points in time, each with a number. The server sets one timer for the earliest. */
+/** Numbered deadlines. The server sets one timer for the earliest of them. */
 
-/** A fixed count of deadlines, each of which is set or not. A heartbeat moves one, so they are in an array. */
+/** A fixed number of deadlines, each of which is set or not. An array, because every heartbeat moves a deadline. */
 export class Deadlines {
   readonly #at: number[];
   #next = Infinity;
@@ -19,12 +19,12 @@ export class Deadlines {
     return this.#at[number] !== Infinity;
   }
 
-  /** When a deadline passes; Infinity if it is not set. */
+  /** Time of a deadline; Infinity if it is not set. */
   at(number: number): number {
     return this.#at[number]!;
   }
 
-  /** Sets a deadline, or moves it. */
+  /** Sets or moves a deadline. */
   set(number: number, at: number): void {
     this.#at[number] = at;
     this.#findNext();
@@ -42,7 +42,7 @@ export class Deadlines {
     this.#next = Infinity;
   }
 
-  /** Removes the deadline with the lowest number of those that have passed, and returns its number; -1 if none has. */
+  /** Removes one passed deadline, that with the lowest number, and returns its number; -1 if none has passed. */
   takeDue(now: number): number {
     const due = this.#at.findIndex((at) => at <= now);
     if (due >= 0) this.clear(due);

@@ -1,6 +1,6 @@
 /**
- * The end of an instance is planned: because it failed, or because somebody asked for it. Both go the same way: a warning, a
- * grace period, SIGKILL. What follows the exit is decided later, in verdict.ts.
+ * The planned end of an instance, after a failure or on request. Both have three steps: warn signal, grace period, SIGKILL.
+ * verdict.ts decides what follows the exit.
  */
 import type { Signal } from "../signals.ts";
 import { interruptStart, noteQuorum, sendWelcome } from "./calls.ts";
@@ -8,22 +8,22 @@ import type { Goal } from "./instance_record.ts";
 import type { Input, Message, ProgramRecord } from "./program_record.ts";
 import type { RecoveryReason } from "./types.ts";
 
-/** Signals wait at most this long for the stack trace of an unresponsive process, and never longer than the grace period. */
+/** Longest wait for the stack trace of an unresponsive process before a signal, in milliseconds. */
 const maxStackMs = 2000;
 
 // Failures.
 
-/** The instance has failed: warns it, and kills it after a grace period. `isSilent`: its event loop may be blocked. */
+/** Warns a failed instance, and kills it after a grace period. `mayBeBlocked`: its event loop may be blocked. */
 export function fail(
   program: ProgramRecord,
   reason: RecoveryReason,
   detail: string,
   now: number,
-  isSilent = true,
+  mayBeBlocked = true,
 ): void {
   const { instance, settings } = program;
   const failure = { reason, detail, at: now };
-  // An exited process is judged as soon as everything it wrote has arrived, and no deadline holds for it.
+  // An exited process has no deadlines. It is judged when everything it wrote has arrived.
   if (instance.exit) return instance.watch.clear();
   if (settings.observe) {
     instance.observed.push(failure);
@@ -31,20 +31,20 @@ export function fail(
   }
   instance.failure = failure;
   program.map.show({ state: "failed" }, now);
-  examine(program, isSilent); // before the warning changes what the process does
+  examine(program, mayBeBlocked); // before the warning changes the state of the process
   warn(program, reason, detail, now);
 }
 
-/** Has the process looked at from outside. `isSilent`: its event loop may be blocked, and its stack shows where. */
-function examine(program: ProgramRecord, isSilent: boolean): void {
+/** Starts the examination of the process. A stack trace is captured only if the event loop may be blocked. */
+function examine(program: ProgramRecord, mayBeBlocked: boolean): void {
   const { instance: { stackAccess, watch }, settings } = program;
-  // A `{ command }` that did not say how its stack can be had need not be JavaScript.
+  // A command that did not say how its stack can be captured need not be JavaScript.
   const hasStack = settings.captureStack && (stackAccess !== null || !settings.startedAtSpawn);
-  const stackMs = isSilent && hasStack ? Math.min(maxStackMs, watch.recoveryGraceMs) : 0;
+  const stackMs = mayBeBlocked && hasStack ? Math.min(maxStackMs, watch.recoveryGraceMs) : 0;
   program.push({ type: "examine", stackMs, stackAccess });
 }
 
-/** With `observe`: the process that failed has been examined. */
+/** With `observe`: reports the failure after the examination of the process. */
 export function reportObserved(
   program: ProgramRecord,
   { evidence: processEvidence }: Input<"examined">,
@@ -57,12 +57,12 @@ export function reportObserved(
   program.emit({ type: "observed", reason, evidence: instance.evidence(detail, at) });
 }
 
-/** Somebody other than the process found that it is not healthy. */
+/** A health check of the server, or the user's code, found the program unhealthy. */
 export function recover(program: ProgramRecord, input: Input<"unhealthy">, now: number): void {
   fail(program, input.reason, input.detail, now);
 }
 
-/** A started instance may not go on without quorum. */
+/** Starts a recovery if the cluster lost quorum while the instance is started. */
 export function recoverUnlessQuorate(
   program: ProgramRecord,
   input: Input<"quorum">,
@@ -72,7 +72,7 @@ export function recoverUnlessQuorate(
   if (!input.quorate) fail(program, "quorum", "the cluster lost quorum", now, false);
 }
 
-/** The process marked itself failed: it is killed without a warning, and not started again. */
+/** The process called `markFailed()`: kills it without a warning, and starts no other. */
 export function markFailed(
   program: ProgramRecord,
   { id }: Message<"markFailed">,
@@ -92,7 +92,7 @@ export function markFailed(
   kill(program);
 }
 
-/** A wrapper has ended by itself: the program below it is warned, and its end is judged as the wrapper's. */
+/** A wrapper has ended by itself: warns the program below it. The end of the program is judged like that of the wrapper. */
 export function endOrphan(program: ProgramRecord, input: Input<"orphaned">, now: number): void {
   const { instance } = program;
   if (instance.exit) return;
@@ -104,7 +104,7 @@ export function endOrphan(program: ProgramRecord, input: Input<"orphaned">, now:
   warn(program, reason, detail, now);
 }
 
-/** The wrapper of a process that is ending has ended: the processes below it get the signal. */
+/** A wrapper that was being ended has ended: sends the signal to the processes below it. */
 export function passOn(program: ProgramRecord): void {
   program.push({ type: "passOn" });
 }
@@ -120,15 +120,15 @@ function warn(program: ProgramRecord, reason: RecoveryReason, detail: string, no
   watch.beginGrace(watch.recoveryGraceMs, now);
 }
 
-/** A warned process was examined: where its event loop is blocked, a shorter grace period is enough. */
+/** Shortens the grace period of a warned process if the examination shows that its event loop is blocked. */
 export function shortenGrace(program: ProgramRecord, input: Input<"examined">, now: number): void {
   const { failure, isPreloaded, isLinked, watch } = program.instance;
-  // Without a failure only the wrapper has ended: nothing says that the program below it is unresponsive.
-  // A program that registered itself is promised its whole grace period.
+  // Without a failure, only the wrapper has ended, and the program below it need not be unresponsive.
+  // The documentation promises a full grace period to programs that register themselves.
   if (input.isBlocked && failure && isPreloaded && isLinked) watch.shortenGrace(failure.at, now);
 }
 
-/** The warned process had its grace period, or gets none. */
+/** Kills the process: its grace period is over, or it gets none. */
 export function kill(program: ProgramRecord): void {
   if (program.instance.exit) return;
   program.instance.watch.clear();
@@ -137,19 +137,19 @@ export function kill(program: ProgramRecord): void {
   program.push({ type: "signal", signal: "SIGKILL" });
 }
 
-// Orders.
+// Requests to stop or restart.
 
-/** A stop is asked for: no instance follows. */
+/** Stops the program: no instance follows. */
 export function shutDown(program: ProgramRecord, input: Input<"shutdown">, now: number): void {
   beginEnd(program, "stop", input.signal, now, input.delivered);
 }
 
-/** A restart is asked for. */
+/** Ends the instance, and then starts the next one. */
 export function restart(program: ProgramRecord, _input: unknown, now: number): void {
   beginEnd(program, "restart", null, now);
 }
 
-/** A stop until the next restart is asked for. */
+/** Ends the instance, and starts no other until a restart is requested. */
 export function halt(program: ProgramRecord, _input: unknown, now: number): void {
   beginEnd(program, "halt", null, now);
 }
@@ -165,8 +165,8 @@ export function beginEnd(
   const { instance } = program;
   instance.goal = goal;
   instance.goalSignal = signal;
-  program.spare.end(); // after a stop it has no use, for a restart it holds old code
-  if (instance.exit) return; // it is judged as soon as everything it wrote has arrived
+  program.spare.end(); // a stop does not need it, and a restart must not use its old code
+  if (instance.exit) return; // judged when everything it wrote has arrived
   sendWelcome(program);
   program.state = "stopping";
   const sent = signal ?? program.warnSignal;
@@ -183,7 +183,7 @@ export function beginEnd(
   instance.watch.beginGrace(program.settings.stopTimeout, now);
 }
 
-/** A stop is asked for while the process is being started. A second one kills the process. */
+/** Notes a stop while the process is being started. A second stop kills the process as soon as it exists. */
 export function shutDownOnceSpawned(program: ProgramRecord, { signal }: Input<"shutdown">): void {
   const { instance } = program;
   if (instance.goal === "stop") instance.isHastened = true;
@@ -191,14 +191,14 @@ export function shutDownOnceSpawned(program: ProgramRecord, { signal }: Input<"s
   instance.goal = "stop";
 }
 
-/** A stop is asked for while the process is ending: no instance follows. A second stop kills the process. */
+/** Notes a stop while the process is being ended: no instance follows. A second stop kills the process. */
 export function shutDownOnceEnded(program: ProgramRecord): void {
   if (program.instance.goal === "stop") kill(program);
   program.instance.goal = "stop";
   program.spare.end();
 }
 
-/** A halt is asked for while the process is being started, or is ending. A second halt kills an ending process. */
+/** Notes a halt while the process is being started or ended. A second halt kills a process that is being ended. */
 export function haltOnceEnded(program: ProgramRecord): void {
   const { instance } = program;
   if (instance.goal === "stop") return;
@@ -207,10 +207,13 @@ export function haltOnceEnded(program: ProgramRecord): void {
   program.spare.end();
 }
 
-/** A restart is asked for in these situations: the next process is new enough. After the end of a wrapper there may be none. */
+/**
+ * Notes a restart while the process is being started or ended. The next process fulfills it. After a halt, or after the end of a
+ * wrapper, no process would follow, so the restart becomes the goal.
+ */
 export function restartOnceEnded(program: ProgramRecord): void {
   const { instance } = program;
-  if (program.state !== "spawning") program.spare.end(); // it holds old code
+  if (program.state !== "spawning") program.spare.end(); // the restart must not use its old code
   const isOrphan = instance.orphanedIn !== null && instance.goal === null;
   if (instance.goal === "halt" || isOrphan) instance.goal = "restart";
 }

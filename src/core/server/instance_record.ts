@@ -1,4 +1,4 @@
-/** Everything the server knows about one instance of the program. The next instance gets a new record. */
+/** The server's record of one instance of the program. The next instance gets a new record. */
 import type { EndSignal, Signal } from "../signals.ts";
 import type {
   Evidence,
@@ -9,68 +9,68 @@ import type {
 } from "./types.ts";
 import type { Watch } from "./watch.ts";
 
-/** How a process ended; `detail` says more for people, when everything that the process wrote has arrived. */
+/** The end of a process. `detail` describes it for people, once everything that the process wrote has arrived. */
 export type Exit =
   & Pick<ServerInput & { readonly type: "exit" }, "code" | "signal">
   & Partial<Pick<ServerInput & { readonly type: "concluded" }, "detail">>;
 
-/** A failure that the server decided to recover from, while the process lived. */
+/** A failure of an instance whose process was still running. */
 export interface Failure {
   readonly reason: RecoveryReason;
   readonly detail: string;
-  /** When the server decided. */
+  /** Time of the failure. */
   readonly at: number;
 }
 
-/** What follows an orderly end: the end of supervision, the next instance, or no instance until a restart is asked for. */
+/** The goal of an orderly end: the end of supervision, the next instance, or no instance until a restart is requested. */
 export type Goal = "stop" | "restart" | "halt";
 
 /** One instance of the program. */
 export class InstanceRecord {
-  /** 1 for the first instance, +1 for each later one, 0 after 2^31-1. */
+  /** Number of the instance: 1 for the first one, +1 for each later one, 0 after 2^31-1. */
   readonly id: number;
   /** The deadlines of this instance. */
   readonly watch: Watch;
-  /** When the process was started, or promoted. */
+  /** Time when the process was started, or promoted from a spare. */
   spawnedAt: number;
-  /** Null before the process exists, and after its end was judged. */
+  /** Process id; null before the process exists, and after its end was judged. */
   pid: number | null = null;
-  /** Since when the instance has been healthy; null while it is not. */
+  /** Time since which the instance has been healthy; null while it is not. */
   healthySince: number | null = null;
 
-  /** The process called `register()`, or its preload did. */
+  /** True if the program or its preload has called `register()`. */
   isRegistered = false;
-  /** Only the preload has registered the process, not the program itself. */
+  /** True if only the preload has registered the process, not the program itself. */
   isPreloaded = false;
-  /** No instance had registered before this one. */
+  /** True if no instance registered before this one. */
   isFirst = false;
-  /** The link to the process is open. */
+  /** True while the link to the process is open. */
   isLinked = false;
-  /** The instance has been watched, at least for a while. */
+  /** True if the instance was watched at any time. */
   hasStarted = false;
-  /** The process was promoted from a spare, and no message shows yet that it noticed. */
+  /** True if the process was promoted from a spare, and may not know it: it has sent no message since. */
   isUnaware = false;
-  /** The request id of a `start()` that has no answer yet. */
+  /** Request id of a `start()` that has no answer yet; null if there is none. */
   startRequest: number | null = null;
 
-  /** How the process said that its stack can be had; null before it did. */
+  /** How the stack of the process can be captured, in the words of the process; null before it said so. */
   stackAccess: string | null = null;
-  /** What the last look at the process from outside showed, and what it left behind. */
+  /** The evidence from the last examination of the process. */
   processEvidence: ProcessEvidence = {};
-  /** With `observe`: the failures for which the process is still being examined. */
+  /** With `observe`: the failures for which the examination is not finished. */
   readonly observed: Failure[] = [];
 
   /** The failure that ends the instance; null for none. */
   failure: Failure | null = null;
-  /** The orderly end that was asked for; null for none. */
+  /** The goal of the requested orderly end; null if none was requested. */
   goal: Goal | null = null;
-  /** The signal to end the instance with; null for the warn signal. */
+  /** Signal for the requested end; null for the warn signal. */
   goalSignal: Signal | null = null;
-  /** A stop was asked for twice while the process was being started. */
+  /** True if a stop was requested twice while the process was being started. */
   isHastened = false;
-  /** The state in which a wrapper ended and left the program behind; null if none did. */
+  /** State in which the wrapper ended while the program still ran; null if that did not happen. */
   orphanedIn: ServerState | null = null;
-  /** How the process ended; null while it lives. */
+  /** The end of the process; null while it runs. */
   exit: Exit | null = null;
 
   constructor(id: number, watch: Watch, now: number) {
@@ -79,22 +79,20 @@ export class InstanceRecord {
     this.spawnedAt = now;
   }
 
-  /** True if the program called `register()` itself: the rules of libsam judge its end. */
-  get judgesItself(): boolean {
+  /** True if the program called `register()` itself. The rules of libsam then apply to its end. */
+  get registeredItself(): boolean {
     return this.isRegistered && !this.isPreloaded;
   }
 
-  /** Milliseconds from the spawn to `now`. */
   ranMs(now: number): number {
     return now - this.spawnedAt;
   }
 
-  /** How long the instance was healthy before it ended, or before the server decided to end it. */
+  /** Milliseconds for which the instance was healthy, until its failure or `now`. */
   healthyMs(now: number): number {
     return this.healthySince === null ? 0 : (this.failure?.at ?? now) - this.healthySince;
   }
 
-  /** Everything that is known about a failure. */
   evidence(detail: string, now: number): Evidence {
     const exitCode = this.exit?.code ?? null;
     const signal: EndSignal | null = this.exit?.signal ?? null;
@@ -104,7 +102,7 @@ export class InstanceRecord {
   }
 }
 
-/** The id of the instance after `id`: an i32, as libsam has it. */
+/** The id of the next instance. Ids are 32-bit signed integers, as in libsam. */
 export function nextInstanceId(id: number): number {
   return id >= 2 ** 31 - 1 ? 0 : id + 1;
 }

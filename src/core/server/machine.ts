@@ -1,19 +1,21 @@
 /**
- * The SAM server: the state machine that owns the policy. Inputs in, effects out, `now` an argument.
+ * The SAM server: the state machine that decides when an instance starts, is warned, is killed and is replaced. It takes inputs,
+ * returns effects, and gets the time as an argument.
  *
- * Theory of operation. The server keeps one instance of its program alive:
+ * Theory of operation. The server runs one instance of its program at a time:
  *
- * 1. An instance begins: a process is spawned, or a parked spare is promoted. The process registers and calls `start()`,
+ * 1. An instance begins: the server starts a process, or promotes a parked spare. The process registers and calls `start()`,
  *    which may wait for quorum (calls.ts).
- * 2. A started instance is watched: it must send heartbeats, and its health checks must answer (watch.ts has the deadlines).
- * 3. Its end is planned when it misses a deadline, says that it is unhealthy, or when somebody asks for a stop or a restart:
- *    a warning, a grace period, SIGKILL (ending.ts). Or the process exits by itself.
- * 4. The process is gone. The server judges the end (verdict.ts): the next instance begins, at once or after a backoff, or
+ * 2. The server watches the started instance. It must send heartbeats, and its health checks must answer. watch.ts has the
+ *    deadlines.
+ * 3. The server ends the instance if it misses a deadline, if it is unhealthy, or if a stop or restart is requested: warn signal,
+ *    grace period, SIGKILL (ending.ts). Or the process exits by itself.
+ * 4. After the exit, the server judges the end (verdict.ts). The next instance begins, at once or after a backoff, or
  *    supervision ends.
  *
- * This file has the beginning, the watching and the exit, in that order. transitions.ts is the table of what each input does in
- * each state: an action of this file, of calls.ts, or of ending.ts. All state is in a `ProgramRecord`, which only these files
- * change. What holds for one instance is in its `InstanceRecord`, which is replaced whole when the next instance begins.
+ * This file has the begin, the watch and the exit of an instance, in that order. transitions.ts is the table of the actions for
+ * each input in each state. The actions are in this file, in calls.ts and in ending.ts. All state is in a `ProgramRecord`, which
+ * only these files change. The state of one instance is in its `InstanceRecord`, which is replaced when the next one begins.
  *
  * The driver reads the getters of `Server`, feeds inputs, and carries out effects. It sets one timer for `deadline`. A tick
  * before that does nothing.
@@ -46,71 +48,69 @@ export class Server {
 
   // Queries.
 
-  /** Where the program is in its life. */
   get state(): ServerState {
     return this.#program.state;
   }
 
-  /** 1 for the first instance, +1 for each later one, 0 after 2^31-1. */
+  /** Number of the instance: 1 for the first one, +1 for each later one, 0 after 2^31-1. */
   get instanceId(): number {
     return this.#program.instance.id;
   }
 
-  /** How many instances began after the first. */
+  /** Number of instances after the first one. */
   get restarts(): number {
     return this.#program.restarts;
   }
 
-  /** The process id of the instance; null while there is no process. */
+  /** Process id of the instance; null while there is no process. */
   get pid(): number | null {
     return this.#program.instance.pid;
   }
 
-  /** When the instance was last known healthy, on the clock of `now`; null before its first sign of life. */
+  /** Time of the last heartbeat, on the clock of `now`; null before the first one. `start()` counts as a heartbeat. */
   get lastHeartbeat(): number | null {
     return this.#program.instance.watch.lastHeartbeat;
   }
 
-  /** The spare process; null when there is none. */
+  /** The spare; null while there is none. */
   get spare(): SpareStatus | null {
     return this.#program.spare.status;
   }
 
-  /** How much of the time interval was left at the signs of life of the instance. */
+  /** Near misses: how much of the time interval was left when each heartbeat arrived. */
   get slack(): Slack {
     return this.#program.slack.snapshot;
   }
 
-  /** The bytes stored by the active process. */
+  /** Number of bytes that the program has stored. */
   get dataSize(): number {
     return this.#program.data.size;
   }
 
-  /** The signal that warns the active process. */
   get warnSignal(): Signal {
     return this.#program.warnSignal;
   }
 
-  /** When the next tick is due, on the clock of `now`; undefined for never. */
+  /** Time of the next tick, on the clock of `now`; undefined if none is needed. */
   get deadline(): number | undefined {
     const { instance: { watch }, spare } = this.#program;
     const next = Math.min(watch.next, spare.deadline ?? Infinity, refreshAt(this.#program));
     return next === Infinity ? undefined : next;
   }
 
-  /** When the process will have been silent for too long; Infinity while no sign of life is expected. */
+  /** Time at which the process misses its deadline; Infinity while it has none. */
   get silenceAt(): number {
     return this.#program.instance.watch.silenceAt;
   }
 
-  /** When a silent process comes into doubt, so that the driver looks whether it gets CPU time: see `Watch.doubtAt`. */
+  /** Time from which the driver observes if the process gets CPU time: see `Watch.doubtAt`. */
   get doubtAt(): number {
     return this.#program.instance.watch.doubtAt;
   }
 
   // Inputs.
 
-  /** Takes one input and returns what must be done, in this order. */
+  /** Takes one input, and returns the effects in their order. */
   step(input: ServerInput, now: number): readonly ServerEffect[] {
     const program = this.#program;
     switch (input.type) {
@@ -185,7 +185,7 @@ const actions: Readonly<Record<ActionName, Action>> = {
   haltOnceEnded: ending.haltOnceEnded,
   spawn: (program, _input, now) => spawn(program, now),
   spawnAfresh: (program, _input, now) => {
-    program.spare.end(); // it holds old code
+    program.spare.end(); // the restart must not use its old code
     spawn(program, now);
   },
   startProcess,
@@ -204,7 +204,6 @@ const actions: Readonly<Record<ActionName, Action>> = {
   finish: (program, input: Input<"shutdown">) => finishBetween(program, input.signal),
 };
 
-/** Time has passed: does what is due. */
 function tick(program: ProgramRecord, now: number): void {
   const { map, settings: { timeInterval } } = program;
   program.spare.tick(now);
@@ -231,12 +230,12 @@ function tick(program: ProgramRecord, now: number): void {
   }
 }
 
-/** When `last_updated` must move in the cluster map without a heartbeat. */
+/** Time at which `last_updated` in the cluster map must be set without a heartbeat. */
 function refreshAt({ state, map }: ProgramRecord): number {
   return state === "started" ? map.refreshAt : Infinity;
 }
 
-/** A late tick shows that this server was stalled: the process gets the time back. */
+/** Gives the process more time if a late tick shows that this server was stalled. */
 function forgiveStall(program: ProgramRecord, now: number): void {
   const lateMs = program.instance.watch.forgiveStall(now);
   if (lateMs > 0) program.emit({ type: "stall", lateMs });
@@ -257,7 +256,7 @@ function beginNext(program: ProgramRecord, now: number): void {
   if (promoted.hello) calls.welcome(program, promoted.hello, now);
 }
 
-/** Starts a process, or asks to start it where other programs come first. */
+/** Starts a process, or asks for permission if other programs come first. */
 function spawn(program: ProgramRecord, now: number): void {
   program.beginInstance(now);
   if (!program.settings.asksBeforeStart) return startProcess(program);
@@ -271,13 +270,13 @@ function startProcess(program: ProgramRecord): void {
   program.push({ type: "spawn", instanceId: program.instance.id });
 }
 
-/** The process exists. */
+/** The process exists: enters the state `launched`. */
 function launch(program: ProgramRecord, { pid }: Input<"spawned">, now: number): void {
   const { instance } = program;
   instance.spawnedAt = now;
   enterLaunched(program, pid, now);
   program.emit({ type: "spawn", pid });
-  if (instance.goal === "restart") instance.goal = null; // this process is new enough
+  if (instance.goal === "restart") instance.goal = null; // this process fulfills the restart
   if (instance.goal === null) return;
   const signal = instance.isHastened ? "SIGKILL" : instance.goalSignal;
   ending.beginEnd(program, instance.goal, signal, now);
@@ -287,12 +286,12 @@ function enterLaunched(program: ProgramRecord, pid: number, now: number): void {
   const { instance, settings } = program;
   program.state = "launched";
   instance.pid = pid;
-  // A `{ command }` need not call start(): it counts as healthy. If it registers, its startup timeout begins then.
+  // A command need not call start(), so it counts as healthy. If it registers, its startup timeout begins then.
   if (settings.startedAtSpawn) instance.healthySince = now;
   else instance.watch.limitStartup(now);
 }
 
-/** The process could not be started: fatal for the first instance, a failed recovery for a later one. */
+/** The process could not be started. This ends supervision for the first instance, and is a failure of a later one. */
 function failSpawn(program: ProgramRecord, { error }: Input<"spawnFailed">, now: number): void {
   const { instance } = program;
   program.push({ type: "cleanUp" });
@@ -304,11 +303,11 @@ function failSpawn(program: ProgramRecord, { error }: Input<"spawnFailed">, now:
     return finish(program, { code: 1, signal: null, reason: "spawn", error });
   }
   program.lastExit ??= { code: 1, signal: null };
-  instance.spawnedAt = now; // it never ran
+  instance.spawnedAt = now; // its run time is 0
   recover(program, "startup", error.message, now);
 }
 
-/** The startup timeout is over. A preloaded program whose event loop turns, but is never idle, is watched from now on. */
+/** The startup timeout is over. A preloaded program whose event loop turns, but is always busy, is watched from now on. */
 function endStartup(program: ProgramRecord, now: number): void {
   const { isPreloaded, isLinked, watch } = program.instance;
   if (!isPreloaded || !isLinked || !watch.isLoopTurning(now)) {
@@ -321,7 +320,7 @@ function endStartup(program: ProgramRecord, now: number): void {
 
 // The instance is watched.
 
-/** Takes a sign of life: a heartbeat, or a healthy answer of the check. */
+/** Takes a heartbeat. A healthy answer of the health check counts as one. */
 function confirm({ instance, map }: ProgramRecord, now: number): void {
   instance.watch.confirm(now);
   map.touch(now);
@@ -334,7 +333,7 @@ function endCheck(program: ProgramRecord, message: Message<"checkEnd">, now: num
   else ending.fail(program, "unhealthy", message.detail, now, false);
 }
 
-/** The process got no CPU time: it gets more time for a sign of life. */
+/** The process got no CPU time: gives it more time for its next heartbeat. */
 function giveTime(program: ProgramRecord, { waitMs }: Input<"starved">, now: number): void {
   forgiveStall(program, now);
   if (program.instance.watch.giveTime(waitMs, now)) program.emit({ type: "starved" });
@@ -342,7 +341,7 @@ function giveTime(program: ProgramRecord, { waitMs }: Input<"starved">, now: num
 
 // The process ends.
 
-/** The link has ended. The exit follows soon, or has come already. */
+/** The link has ended. The exit must follow soon, or has happened already. */
 function endLink(program: ProgramRecord, _input: unknown, now: number): void {
   const { instance, state } = program;
   if (!instance.isLinked) return;
@@ -351,7 +350,7 @@ function endLink(program: ProgramRecord, _input: unknown, now: number): void {
   if (state === "started" || state === "waiting") instance.watch.awaitExit(now);
 }
 
-/** The process has exited. What it wrote before may still arrive. */
+/** The process has exited. Its last messages may still arrive. */
 function noteExit(program: ProgramRecord, { code, signal }: Input<"exit">): void {
   const { instance } = program;
   if (instance.exit) return;
@@ -360,7 +359,7 @@ function noteExit(program: ProgramRecord, { code, signal }: Input<"exit">): void
   program.emit({ type: "exit", code, signal });
 }
 
-/** Everything that the exited process wrote has arrived. */
+/** Everything that the exited process wrote has arrived: judges its end. */
 function conclude(program: ProgramRecord, input: Input<"concluded">, now: number): void {
   const { instance } = program;
   if (!instance.exit) return;
@@ -369,7 +368,6 @@ function conclude(program: ProgramRecord, input: Input<"concluded">, now: number
   judge(program, now);
 }
 
-/** The process is gone, and everything it wrote has arrived: decides what follows. */
 function judge(program: ProgramRecord, now: number): void {
   const { instance } = program;
   const verdict = judgeEnd(instance, program.state, program.restarts > 0, program.settings);
@@ -381,7 +379,7 @@ function judge(program: ProgramRecord, now: number): void {
   return verdict.next === "spawn" ? spawn(program, now) : rest(program);
 }
 
-/** The instance has failed and is gone: the next one begins, unless the policy or the restart limit forbids it. */
+/** Replaces an instance that failed and has ended, unless the recovery policy or the restart limit forbids it. */
 function recover(program: ProgramRecord, reason: RecoveryReason, detail: string, now: number) {
   const { instance, settings } = program;
   const { signal } = program.lastExit!;
@@ -391,8 +389,8 @@ function recover(program: ProgramRecord, reason: RecoveryReason, detail: string,
   if (program.policy === "quit") {
     program.emit({ type: "recovery", reason, evidence, delay: null });
     if (reason === "failed") program.emit({ type: "failed", reason, evidence });
-    // A failed process may answer its warning with exit code 0. Where 0 means that the work is done, supervision ends with 1.
-    const isFailure = settings.restart.on !== "started" && !instance.judgesItself;
+    // A warned process may exit with 0. If 0 means that the work is done, supervision must end with 1 after a failure.
+    const isFailure = settings.restart.on !== "started" && !instance.registeredItself;
     const code = isFailure ? status || 1 : status;
     return finish(program, { code, signal, reason: reason === "failed" ? "failed" : "quit" });
   }
@@ -408,7 +406,7 @@ function recover(program: ProgramRecord, reason: RecoveryReason, detail: string,
   instance.watch.beginBackoff(delay, now);
 }
 
-/** The process cannot be killed, so no instance can follow it: supervision ends, and the process lives on. */
+/** The process cannot be killed, so no instance can follow: ends supervision, and leaves the process running. */
 function abandon(program: ProgramRecord, { problem }: Input<"unkillable">, now: number): void {
   const { instance: { exit, goal }, map } = program;
   if (exit) return;
@@ -424,9 +422,9 @@ function cleanUp(program: ProgramRecord): void {
   program.map.takeWelcome(); // no process is left to read it
 }
 
-// There is no process.
+// Without a process.
 
-/** Starts no process until a restart is asked for. */
+/** Starts no process until a restart is requested. */
 function rest(program: ProgramRecord): void {
   program.instance.watch.clear();
   program.spare.end();
@@ -434,12 +432,12 @@ function rest(program: ProgramRecord): void {
   program.emit({ type: "stopped" });
 }
 
-/** A stop is asked for while there is no process. */
+/** Stops a program that has no process. */
 function finishBetween(program: ProgramRecord, signal: EndSignal | null): void {
   finish(program, { code: statusOf({ code: 0, signal }), signal, reason: "stopped" });
 }
 
-/** Supervision ends. */
+/** Ends supervision. */
 function finish(program: ProgramRecord, status: ExitStatus): void {
   program.instance.watch.clear();
   program.spare.end();

@@ -1,26 +1,26 @@
 /**
- * What the cluster map shows about the program, and when: keys below `resources.process.<pid>.`, with the names and values
- * that libsam writes. `register()` is answered once the map shows the process, so the answer waits here.
+ * The keys of the program in the cluster map, below `resources.process.<pid>.`, with the names and values that libsam writes.
+ * The answer to `register()` waits here until the map shows the process.
  */
 import type { ServerMessage } from "../wire.ts";
 import type { MapKeys, ServerEffect, ServerSettings } from "./types.ts";
 
-/** Heartbeats move `last_updated` once in an eighth of the time interval, within these limits in milliseconds. */
+/** Limits for the time between two updates of `last_updated`, in milliseconds. Within them, it is 1/8 of the time interval. */
 const updateMs = { least: 10, most: 1000 };
 
 /** Writes the program's keys in the cluster map, if the server has one. */
 export class MapWriter {
   readonly #hasMap: boolean;
   readonly #timeInterval: number;
-  /** Heartbeats move `last_updated` at most once in so many milliseconds. */
+  /** Least time between two updates of `last_updated` by heartbeats, in milliseconds. */
   readonly #updateMs: number;
   readonly #push: (effect: ServerEffect) => void;
   #updatedAt = -Infinity;
-  /** The state that the map shows; null before it shows any. */
+  /** The state that the map shows; null before it shows one. */
   #shown: MapKeys["state"] | null = null;
-  /** The map let a `register()` wait for too long. No other waits until the map answers. */
-  #isSilent = false;
-  /** The answer to a `register()` that waits until the map shows the process. */
+  /** True if a `register()` waited too long for the map. Until the map answers, no other `register()` waits for it. */
+  #isUnresponsive = false;
+  /** Answer to `register()` that waits until the map shows the process; null if none waits. */
   #heldWelcome: ServerMessage | null = null;
 
   constructor(settings: ServerSettings, push: (effect: ServerEffect) => void) {
@@ -34,35 +34,35 @@ export class MapWriter {
   }
 
   /**
-   * When to move `last_updated` of a started instance that need not send heartbeats (time interval 0): Corosync's watchdog
-   * looks at it. Infinity where heartbeats move it.
+   * Time of the next update of `last_updated` for a started instance without a time interval, because Corosync's watchdog reads
+   * that key. Infinity if heartbeats update it.
    */
   get refreshAt(): number {
     return this.#hasMap && this.#timeInterval === 0 ? this.#updatedAt + updateMs.most : Infinity;
   }
 
-  /** True if the answer to `register()` should wait for the map. */
+  /** True if the answer to `register()` must wait for the map. */
   get answers(): boolean {
-    return this.#hasMap && !this.#isSilent;
+    return this.#hasMap && !this.#isUnresponsive;
   }
 
-  /** Shows some keys, and that they were updated now. */
+  /** Shows these keys, with `last_updated` set to `now`. */
   show(keys: MapKeys, now: number): void {
     this.#updatedAt = now;
     this.#write({ ...keys, lastUpdated: now });
   }
 
-  /** The process has registered: the keys of libsam's `sam_initialize()`, which leaves `last_updated` alone. */
+  /** Shows that the process has registered: the keys of libsam's `sam_initialize()`, which does not set `last_updated`. */
   showRegistered(recovery: "quit" | "restart"): void {
     this.#write({ recovery, pollPeriod: BigInt(this.#timeInterval), state: "stopped" });
   }
 
-  /** A sign of life moves `last_updated`, unless that moved a short time ago. */
+  /** Updates `last_updated` after a heartbeat, unless it was updated a short time ago. */
   touch(now: number): void {
     if (this.#hasMap && now - this.#updatedAt >= this.#updateMs) this.show({}, now);
   }
 
-  /** Supervision has ended: the keys of a program that was stopped are deleted, those of a failed one stay. */
+  /** Supervision has ended: deletes the keys of a stopped program, and leaves those of a failed one. */
   end(): void {
     if (this.#shown === "stopped") this.#push({ type: "unmap" });
   }
@@ -75,20 +75,20 @@ export class MapWriter {
 
   // The answer to register().
 
-  /** Keeps the answer to `register()` until the map shows the process. */
+  /** Holds the answer to `register()` until the map shows the process. */
   holdWelcome(welcome: ServerMessage): void {
     this.#heldWelcome = welcome;
   }
 
-  /** Returns the answer that waits, and forgets it; null if none waits. */
+  /** Returns and removes the answer that waits; null if none waits. */
   takeWelcome(): ServerMessage | null {
     const welcome = this.#heldWelcome;
     this.#heldWelcome = null;
     return welcome;
   }
 
-  /** Notes whether the map has answered, or has not in time. */
+  /** Notes if the map has answered in time. */
   noteAnswer(hasAnswered: boolean): void {
-    this.#isSilent = !hasAnswered;
+    this.#isUnresponsive = !hasAnswered;
   }
 }

@@ -1,6 +1,6 @@
 /**
- * Everything the server knows about its program, whichever instance runs. Only the machine and its parts change it: they
- * are functions that take the record first. Nothing outside of core/server sees it.
+ * The server's record of its program. Only the functions of the state machine change it, and get it as their first argument.
+ * Nothing outside core/server uses it.
  */
 import type { ClientMessage, ServerMessage } from "../wire.ts";
 import type { Signal } from "../signals.ts";
@@ -26,7 +26,7 @@ export type Input<T extends ServerInput["type"]> = ServerInput & { readonly type
 /** A message of the active process of one type. */
 export type Message<T extends ClientMessage["type"]> = ClientMessage & { readonly type: T };
 
-/** An action of the table. Each takes its input as narrow as its columns in the table guarantee. */
+/** An action of the transition table. The type of `input` depends on the columns in which the table has the action. */
 // deno-lint-ignore no-explicit-any
 export type Action = (program: ProgramRecord, input: any, now: number) => void;
 
@@ -40,22 +40,21 @@ export class ProgramRecord {
   readonly slack: SlackCounter;
   readonly map: MapWriter;
 
-  /** Where the program is in its life. */
   state: ServerState = "idle";
-  /** The present instance; between two instances the last one. */
+  /** The current instance; between two instances, the last one. */
   instance: InstanceRecord;
-  /** How many instances began after the first. */
+  /** Number of instances after the first one. */
   restarts = 0;
   policy: "quit" | "restart";
   warnSignal: Signal;
   isQuorate: boolean;
-  /** Why quorum cannot be known; null if it can. */
+  /** The error of a quorum source that failed for good; null if it works. */
   quorumProblem: Problem | null = null;
-  /** An instance has registered. */
+  /** True if any instance has registered. */
   everRegistered = false;
-  /** The present instance has a process, or had one: a program may be stopped before that. */
+  /** True if the current instance got a process. A program may be stopped before that. */
   #hasStarted = false;
-  /** How the last instance ended. If the next one cannot be spawned, supervision ends with this. */
+  /** End of the last instance. If the next one cannot be started, supervision ends with this status. */
   lastExit: Exit | null = null;
   #effects: ServerEffect[] = [];
 
@@ -73,7 +72,7 @@ export class ProgramRecord {
     this.isQuorate = !settings.hasQuorum;
   }
 
-  /** Replaces the record of the instance: nothing of the last instance holds for the next. */
+  /** Replaces the record of the instance, so that nothing of the last instance applies to the next one. */
   beginInstance(now: number): void {
     let { id } = this.instance;
     if (this.#hasStarted) {
@@ -85,7 +84,7 @@ export class ProgramRecord {
     this.instance = this.#newInstance(id, now);
   }
 
-  /** The instance gets its process. */
+  /** Notes that the instance gets its process. */
   noteStart(): void {
     this.#hasStarted = true;
   }
@@ -94,7 +93,7 @@ export class ProgramRecord {
     return new InstanceRecord(id, new Watch(this.settings, this.slack, now), now);
   }
 
-  /** Adds something that must be done. */
+  /** Adds an effect. */
   push(effect: ServerEffect): void {
     this.#effects.push(effect);
   }
@@ -109,12 +108,12 @@ export class ProgramRecord {
     this.send({ type: "refused", id, code, message });
   }
 
-  /** Tells that something happened to the present instance. */
+  /** Reports an event of the current instance. */
   emit(event: ServerEvent): void {
     this.#effects.push({ type: "emit", event, instanceId: this.instance.id });
   }
 
-  /** Returns the effects since the last call, in their order. */
+  /** Returns the effects since the last call of this method, in their order. */
   takeEffects(): readonly ServerEffect[] {
     const effects = this.#effects;
     this.#effects = [];

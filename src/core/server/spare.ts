@@ -1,6 +1,6 @@
 /**
- * The spare of the standby: a second process, started a little after the active one, that parks inside `register()` with its
- * modules loaded. Its failures are no failures of the program, and have a backoff of their own.
+ * The spare: a second process that is started shortly after the instance, and parks in `register()` with its modules loaded.
+ * Its failures do not count as failures of the program, and have a separate backoff.
  */
 import { type ClientMessage, protocolVersion } from "../wire.ts";
 import { RestartPolicy } from "./restart_policy.ts";
@@ -14,7 +14,7 @@ import type {
 
 type Hello = ClientMessage & { readonly type: "hello" };
 
-/** How long after `start()` a spare is started, so that it does not compete with the new active process. */
+/** Delay between `start()` and the start of a spare, in milliseconds: the spare must not compete with the new instance. */
 const settleMs = 250;
 
 /** A spare at the moment of its promotion. */
@@ -26,7 +26,7 @@ export interface Promoted {
 
 /** The spare process of a program, if there is one. */
 export class Spare {
-  /** When the next tick is due; undefined for never. */
+  /** Time of the next tick; undefined if none is needed. */
   deadline: number | undefined;
 
   readonly #settings: ServerSettings;
@@ -34,11 +34,11 @@ export class Spare {
   readonly #push: (effect: ServerEffect) => void;
   readonly #emit: (event: ServerEvent) => void;
   #state: SpareStatus["state"] | "none" = "none";
-  /** From the `start()` of an instance until the next instance begins, or all ends. */
+  /** True from the `start()` of an instance until the next instance begins or supervision ends. */
   #wanted = false;
-  /** The backoff: no spare is started before this time. */
+  /** Earliest time for the start of a spare, after the backoff. */
   #earliest = -Infinity;
-  /** The spare is due, and may not start yet. */
+  /** True while a spare waits for permission to start. */
   #isAsking = false;
   #pid: number | null = null;
   #hello: Hello | null = null;
@@ -56,13 +56,13 @@ export class Spare {
     this.#emit = emit;
   }
 
-  /** The spare; null if there is none. */
+  /** Status of the spare; null if there is none. */
   get status(): SpareStatus | null {
     return this.#state === "none" ? null : { state: this.#state, pid: this.#pid };
   }
 
-  /** The active process has started: keeps a spare from now on. */
-  want(now: number): void {
+  /** The instance has started: starts a spare soon, and replaces it if it fails. */
+  provide(now: number): void {
     if (this.#settings.standby === 0) return;
     this.#wanted = true;
     if (this.#state === "none") this.deadline ??= Math.max(now + settleMs, this.#earliest);
@@ -72,26 +72,26 @@ export class Spare {
   end(): void {
     this.#wanted = false;
     this.deadline = undefined;
-    if (this.#pid !== null) this.#tell("ended");
+    if (this.#pid !== null) this.#report("ended");
     if (this.#state !== "none" && !this.#isAsking) this.#push({ type: "killSpare" });
     this.#forget();
   }
 
   /**
-   * The next instance begins: returns the spare, which becomes the active process; undefined if there is no spare process. No
-   * other spare is started before that instance calls `start()`.
+   * Turns the spare into the next instance, and returns it; undefined if there is no spare process. No other spare starts before
+   * that instance calls `start()`.
    */
   promote(): Promoted | undefined {
     this.#wanted = false;
     this.deadline = undefined;
-    if (this.#isAsking) this.end(); // it would compete with the instance, which has to ask too
+    if (this.#isAsking) this.end(); // it would compete with the instance, which needs permission too
     if (this.#pid === null) return undefined;
     const promoted = { pid: this.#pid, hello: this.#hello };
     this.#forget();
     return promoted;
   }
 
-  /** Time has passed: starts a spare if one is due. */
+  /** Starts a spare if one is due. */
   tick(now: number): void {
     if (this.deadline === undefined || this.deadline > now) return;
     this.deadline = undefined;
@@ -103,15 +103,15 @@ export class Spare {
 
   /** Takes one input about the spare. */
   step(input: SpareInput, now: number): void {
-    if (this.#state === "none") return; // the spare was ended, or promoted: this input is late
-    if (this.#isAsking !== (input.type === "allowStart")) return; // it is about an earlier spare
+    if (this.#state === "none") return; // a late input: the spare was ended or promoted
+    if (this.#isAsking !== (input.type === "allowStart")) return; // a late input about an earlier spare
     switch (input.type) {
       case "allowStart":
         this.#isAsking = false;
         return this.#push({ type: "spawnSpare" });
       case "spawned":
         this.#pid = input.pid;
-        return this.#tell("starting");
+        return this.#report("starting");
       case "hello":
         if (input.message.version !== protocolVersion || this.#hello !== null) {
           return this.#fail(now);
@@ -119,7 +119,7 @@ export class Spare {
         this.#hello = input.message;
         this.#state = "parked";
         this.#push({ type: "sendSpare", message: { type: "parked", id: input.message.id } });
-        return this.#tell("parked");
+        return this.#report("parked");
       case "exit":
       case "linkEnd":
       case "spawnFailed":
@@ -129,11 +129,11 @@ export class Spare {
 
   /** The spare failed: the next one starts after the backoff. */
   #fail(now: number): void {
-    this.#tell("ended");
+    this.#report("ended");
     this.#push({ type: "killSpare" });
     const parkedMs = this.#hello === null ? 0 : now - this.#spawnedAt;
     this.#forget();
-    // Unlike a failed instance, a failed spare is not urgent: it always waits a little.
+    // Unlike a failed instance, a failed spare is not urgent, so its replacement always waits a little.
     this.#earliest = now + settleMs + (this.#backoff.next(now - this.#spawnedAt, parkedMs) ?? 0);
     if (this.#wanted) this.deadline = this.#earliest;
   }
@@ -145,7 +145,7 @@ export class Spare {
     this.#hello = null;
   }
 
-  #tell(state: "starting" | "parked" | "ended"): void {
+  #report(state: "starting" | "parked" | "ended"): void {
     this.#emit({ type: "spare", state, pid: this.#pid });
   }
 }

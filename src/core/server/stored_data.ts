@@ -1,29 +1,28 @@
-/** The data that an instance leaves to the next ones. They arrive in parts, and replace the old data with the last part. */
+/** The stored data of a program. New data arrives in parts, and replaces the old data with the last part. */
 
-/** Why a part is refused. */
+/** The reason for the refusal of a part. */
 export interface StoreProblem {
   readonly code: "TOO_BIG" | "INVALID_PARAM" | "NO_MEMORY";
   readonly message: string;
 }
 
-/** The stored bytes, and the parts of the next ones. */
+/** The stored bytes, and the parts of new bytes that have arrived. */
 export class StoredData {
   readonly #maxBytes: number;
   #bytes: Uint8Array = new Uint8Array(0);
   #incoming: Uint8Array | null = null;
-  /** How many bytes of `#incoming` have arrived. */
+  /** Number of bytes of `#incoming` that have arrived. */
   #arrived = 0;
 
   constructor(maxBytes: number) {
     this.#maxBytes = maxBytes;
   }
 
-  /** The number of stored bytes. */
   get size(): number {
     return this.#bytes.length;
   }
 
-  /** Takes the part at `offset` of `total` bytes. An offset of 0 starts over. The stored bytes change with the last part. */
+  /** Takes the part at `offset` of `total` bytes. Offset 0 starts over. The last part replaces the stored bytes. */
   put(total: number, offset: number, bytes: Uint8Array): StoreProblem | undefined {
     if (!Number.isInteger(total) || total < 0) {
       return {
@@ -68,14 +67,14 @@ export class StoredData {
     return undefined;
   }
 
-  /** Replaces all bytes at once. More than allowed are ignored. */
+  /** Replaces all bytes at once. Does nothing if there are more bytes than allowed. */
   replace(bytes: Uint8Array): void {
     if (bytes.length > this.#maxBytes) return;
     this.#bytes = bytes;
     this.#incoming = null;
   }
 
-  /** The part at `offset`: at most `maxBytes`, and empty beyond the end. */
+  /** Returns at most `maxBytes` stored bytes from `offset` on; none beyond the end. */
   part(offset: number, maxBytes: number): Uint8Array {
     return this.#bytes.subarray(offset, offset + maxBytes);
   }

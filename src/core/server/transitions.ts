@@ -1,11 +1,10 @@
 /**
- * What the SAM server does on each input in each state, as data: `table[state][event]` names an action of machine.ts, calls.ts
- * or ending.ts. An input that means nothing in a state is ignored. A request that is not allowed is refused with an answer, as
- * long as there is a process to answer.
+ * The transition table of the SAM server: `table[state][event]` names an action of machine.ts, calls.ts or ending.ts. An input
+ * without a meaning in a state is ignored. A request that is not allowed is refused with an answer, if there is a process.
  */
 import type { JudgedMessage, ServerInput, ServerState } from "./types.ts";
 
-/** The columns of the table: inputs, and messages of the active process by type. The others do the same in every state. */
+/** The columns of the table: inputs, and the types of messages. Inputs that have the same effect in all states are not in it. */
 export type ServerEventName =
   | Exclude<ServerInput["type"], "message" | "spare" | "tick" | "linkData" | "mapped">
   | Exclude<JudgedMessage["type"], "stackAccess">;
@@ -58,8 +57,8 @@ export type ActionName =
 
 type Row = Readonly<Record<ServerEventName, ActionName>>;
 
-/** There is no process to warn or to answer. */
-const silent: Row = {
+/** No process exists that could be warned or answered. */
+const withoutProcess: Row = {
   begin: "ignore",
   allowStart: "ignore",
   spawned: "ignore",
@@ -90,9 +89,9 @@ const silent: Row = {
   checkEnd: "ignore",
 };
 
-/** A process lives. It may not have registered. */
+/** A process exists. It may not have registered. */
 const alive: Row = {
-  ...silent,
+  ...withoutProcess,
   exit: "noteExit",
   concluded: "conclude",
   examined: "reportObserved",
@@ -113,7 +112,7 @@ const alive: Row = {
   fetch: "refuse",
 };
 
-/** The process has registered: these requests are allowed in every state. The program's `hello` may follow its preload's. */
+/** The process has registered: these requests are allowed. A second `hello` is allowed, because it may follow a preload's. */
 const linked: Row = {
   ...alive,
   hello: "welcome",
@@ -123,7 +122,7 @@ const linked: Row = {
   fetch: "sendData",
 };
 
-/** The end of the instance is planned: every call still works, and none changes that. */
+/** The instance is being ended: every call is still answered, and none prevents the end. */
 const ending: Row = {
   ...linked,
   start: "acknowledge",
@@ -138,12 +137,11 @@ const ending: Row = {
   halt: "haltOnceEnded",
 };
 
-/** The table. */
 export const table: Readonly<Record<ServerState, Row>> = {
-  idle: { ...silent, begin: "spawn", shutdown: "finish", halt: "rest" },
-  pending: { ...silent, allowStart: "startProcess", shutdown: "finish", halt: "rest" },
+  idle: { ...withoutProcess, begin: "spawn", shutdown: "finish", halt: "rest" },
+  pending: { ...withoutProcess, allowStart: "startProcess", shutdown: "finish", halt: "rest" },
   spawning: {
-    ...silent,
+    ...withoutProcess,
     spawned: "launch",
     spawnFailed: "failSpawn",
     shutdown: "shutDownOnceSpawned",
@@ -151,7 +149,7 @@ export const table: Readonly<Record<ServerState, Row>> = {
     halt: "haltOnceEnded",
   },
   launched: { ...alive, hello: "welcome" },
-  // A request may be repeated after its answer came too late: it has been granted, so it is again.
+  // A call that timed out may be repeated. A request that has already been granted is acknowledged again.
   registered: {
     ...linked,
     start: "start",
@@ -159,7 +157,7 @@ export const table: Readonly<Record<ServerState, Row>> = {
     markFailed: "markFailed",
     heartbeat: "noteTurn",
   },
-  // A stop() here is a start() that was called off.
+  // A stop() in this state cancels the start().
   waiting: { ...linked, quorum: "startIfQuorate", stop: "stop" },
   started: {
     ...linked,
@@ -176,7 +174,7 @@ export const table: Readonly<Record<ServerState, Row>> = {
   warned: { ...ending, heartbeat: "noteTurn", examined: "shortenGrace" },
   killing: ending,
   stopping: ending,
-  backoff: { ...silent, shutdown: "finish", restart: "spawnAfresh", halt: "rest" },
-  stopped: { ...silent, shutdown: "finish", restart: "spawnAfresh" },
-  finished: { ...silent, quorum: "ignore" },
+  backoff: { ...withoutProcess, shutdown: "finish", restart: "spawnAfresh", halt: "rest" },
+  stopped: { ...withoutProcess, shutdown: "finish", restart: "spawnAfresh" },
+  finished: { ...withoutProcess, quorum: "ignore" },
 };

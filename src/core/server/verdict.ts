@@ -1,20 +1,20 @@
-/** The judgement of an end: what follows the exit of an instance, from what is known about it. */
+/** Decides what follows the exit of an instance. */
 import { signalNumber } from "../signals.ts";
 import type { Exit, InstanceRecord } from "./instance_record.ts";
 import type { ExitStatus, RecoveryReason, ServerSettings, ServerState } from "./types.ts";
 
-/** What follows the end of an instance. */
+/** The decision after the end of an instance. */
 export type Verdict =
-  /** The instance failed: the next one starts if policy and restart limit allow it. */
+  /** The instance failed. The next one starts if the recovery policy and the restart limit allow it. */
   | { readonly next: "recover"; readonly reason: RecoveryReason; readonly detail: string }
   /** Supervision ends. */
   | { readonly next: "finish"; readonly status: ExitStatus }
-  /** A restart was asked for: the next instance starts. */
+  /** A restart was requested: the next instance starts. */
   | { readonly next: "spawn" }
-  /** A stop until the next restart was asked for. */
+  /** A stop until the next restart was requested. */
   | { readonly next: "rest" };
 
-/** Judges the exit of `instance`, which came in `state`. `isReplacement`: another instance ran before it. */
+/** Judges the exit of `instance` in `state`. `isReplacement` is true if another instance ran before it. */
 export function judgeEnd(
   instance: InstanceRecord,
   state: ServerState,
@@ -22,7 +22,7 @@ export function judgeEnd(
   settings: ServerSettings,
 ): Verdict {
   const { failure, goal } = instance;
-  // A program that marked itself failed is not started again, whatever else was asked for meanwhile.
+  // A program that called markFailed() is not started again, even if a restart was requested meanwhile.
   if (failure?.reason === "failed") return recover("failed", failure.detail);
   if (goal === "stop") return finish(instance.exit!, "stopped");
   if (goal !== null) return { next: goal === "halt" ? "rest" : "spawn" };
@@ -30,7 +30,7 @@ export function judgeEnd(
   return judgeUnplanned(instance, instance.orphanedIn ?? state, isReplacement, settings);
 }
 
-/** Judges the exit of an instance that nobody asked to end. */
+/** Judges the exit of an instance that ended by itself. */
 function judgeUnplanned(
   instance: InstanceRecord,
   state: ServerState,
@@ -40,8 +40,8 @@ function judgeUnplanned(
   const exit = instance.exit!;
   const status = statusOf(exit);
   const failed = recover(exit.signal === null ? "exit" : "signal", exit.detail ?? "");
-  if (settings.restart.on !== "started" && !instance.judgesItself) {
-    // A spare that was promoted may end as the spare that it was: its exit code 0 does not end the work.
+  if (settings.restart.on !== "started" && !instance.registeredItself) {
+    // A promoted spare may exit before it knows of its promotion. Its exit code 0 then does not mean that the work is done.
     const isDone = settings.restart.on === "failure" && status === 0 && !instance.isUnaware;
     return isDone ? finish(exit, "exit") : failed;
   }
@@ -69,7 +69,7 @@ function finish(exit: Exit, reason: "exit" | "stopped", error?: ExitStatus["erro
   return { next: "finish", status: error ? { ...status, error } : status };
 }
 
-/** The status of an exit, as a shell counts it: the exit code, or 128 and the number of the signal. */
+/** The exit status as a shell shows it: the exit code, or 128 + the number of the signal. */
 export function statusOf(exit: Pick<Exit, "code" | "signal">): number {
   return exit.signal === null ? exit.code ?? 0 : 128 + signalNumber(exit.signal);
 }

@@ -1,27 +1,26 @@
 /**
- * Every deadline of one instance. A watch knows when the next sign of life is due, and how much more time the instance gets
- * when its silence is not its own fault: the server was stalled, or the machine gave the process no CPU time. The machine asks
- * which timer has run out, and decides what follows.
+ * The deadlines of one instance. A watch also gives the instance more time if a missing heartbeat is not its fault: the server
+ * was stalled, or the process got no CPU time. The state machine asks which timer has run out, and decides what follows.
  */
 import { Deadlines } from "./deadlines.ts";
 import type { SlackCounter } from "./slack.ts";
 import type { ServerSettings } from "./types.ts";
 
-/** The timers. If several run out at once, the lowest number counts. */
+/** The timers and their numbers. If several run out at once, the lowest number comes first. */
 const timer = {
-  /** When to start the next instance. */
+  /** Starts the next instance. */
   backoff: 0,
-  /** When to kill a process that was warned. */
+  /** Kills a process that was warned. */
   grace: 1,
-  /** When to answer `register()` although the cluster map does not show the process yet. */
+  /** Answers `register()`, although the cluster map does not show the process yet. */
   map: 2,
-  /** When to recover a process that has not called `start()`. */
+  /** Ends a process that has not called `start()`. */
   startup: 3,
-  /** When to recover a process that sent no heartbeat. */
+  /** Ends a process that has not sent a heartbeat. */
   liveness: 4,
-  /** When to recover a process whose health check gave no answer. */
+  /** Ends a process whose health check has not answered. */
   check: 5,
-  /** When to recover a process that closed its link and did not exit. */
+  /** Ends a process that has closed its link and not exited. */
   lostLink: 6,
 } as const;
 
@@ -30,15 +29,15 @@ export type Timer = keyof typeof timer;
 
 const timerNames = Object.keys(timer) as Timer[];
 
-/** How long a process may live without its link, with time interval 0. */
+/** Time limit for the exit of a process that closed its link, with time interval 0, in milliseconds. */
 const lostLinkMs = 1000;
-/** How long `register()` waits for the cluster map. */
+/** Longest wait of `register()` for the cluster map, in milliseconds. */
 const maxMapMs = 1000;
-/** A deadline met this late shows that the server was stalled. */
+/** A tick that is late by a quarter of the time interval shows a stall of the server. This is the least such delay, in ms. */
 const leastStallMs = 10;
-/** With a long time interval this lateness is a stall, although it is a small part of the interval. */
+/** A tick that is this late always shows a stall, also with a long time interval. */
 const sureStallMs = 50;
-/** The kernel counts CPU time in steps of 1 to 10 ms. Over shorter spans its accounting is too coarse to judge. */
+/** Least time over which CPU time is judged, in milliseconds: the kernel counts it in steps of 1 to 10 ms. */
 const leastDoubtMs = 20;
 
 /** The deadlines of one instance. */
@@ -47,15 +46,15 @@ export class Watch {
   readonly #slack: SlackCounter;
   readonly #deadlines = new Deadlines(timerNames.length);
   #lastHeartbeat: number | null = null;
-  /** When the event loop last showed that it turns, before `start()` or after the warning. */
+  /** Time of the last event-loop heartbeat before `start()` or after the warning; null if there was none. */
   #turnedAt: number | null = null;
-  /** The grace period was shortened because the event loop is blocked. */
+  /** True if the grace period was shortened because the event loop is blocked. */
   #isGraceShort = false;
-  /** A stall was forgiven. The next sign of life resets it: a short stall is forgiven once. */
+  /** True if a stall was forgiven since the last heartbeat. A second short stall is not. */
   #hasCredit = false;
-  /** Since its last sign of life, the process got more time because it had no CPU time. */
+  /** True if the process got more time since its last heartbeat, because it had no CPU time. */
   #isStarved = false;
-  /** When the server last had nothing overdue: a stall began after that. */
+  /** Last time when no deadline was overdue. A stall began after that. */
   #punctualAt: number;
 
   constructor(settings: ServerSettings, slack: SlackCounter, now: number) {
@@ -66,36 +65,36 @@ export class Watch {
 
   // Queries.
 
-  /** When the next timer runs out; Infinity if none is set. */
+  /** Time when the next timer runs out; Infinity if none is set. */
   get next(): number {
     return this.#deadlines.next;
   }
 
-  /** When the instance was last known healthy; null before its first sign of life. */
+  /** Time of the last heartbeat; null before the first one. `start()` counts as a heartbeat. */
   get lastHeartbeat(): number | null {
     return this.#lastHeartbeat;
   }
 
-  /** When the process will have been silent for too long; Infinity while no sign of life is expected. */
+  /** Time at which the process misses its deadline; Infinity while it has none. */
   get silenceAt(): number {
     return Math.min(this.#deadlines.at(timer.liveness), this.#deadlines.at(timer.check));
   }
 
   /**
-   * When a silent process comes into doubt. If the driver sees that the process got no CPU time, or waited for the disk, from
-   * then to `silenceAt`, it says so with the input `starved`. Infinity if the time interval is too short to see that.
+   * Time from which the driver observes a process without heartbeats. If the process gets no CPU time, or waits for the disk,
+   * from then until `silenceAt`, the driver sends the input `starved`. Infinity if the time interval is too short for that.
    */
   get doubtAt(): number {
     const doubtMs = this.#settings.timeInterval / 4;
     return doubtMs < leastDoubtMs ? Infinity : this.silenceAt - doubtMs;
   }
 
-  /** Milliseconds between the warning and the kill in a recovery. */
+  /** Grace period of a recovery, in milliseconds. */
   get recoveryGraceMs(): number {
     return this.#settings.timeInterval || this.#settings.stopTimeout;
   }
 
-  /** True if the event loop of a process that has not started turned within the last time interval. */
+  /** True if a process that has not started sent an event-loop heartbeat within the last time interval. */
   isLoopTurning(now: number): boolean {
     return this.#turnedAt !== null &&
       now - this.#turnedAt < (this.#settings.timeInterval || Infinity);
@@ -103,84 +102,84 @@ export class Watch {
 
   // Timers begin and end.
 
-  /** The process must call `start()` within the startup timeout. */
+  /** Sets the startup timeout, if it is not set already. */
   limitStartup(now: number): void {
     const { startupTimeout } = this.#settings;
     if (startupTimeout === 0 || this.#deadlines.has(timer.startup)) return;
     this.#deadlines.set(timer.startup, now + startupTimeout);
   }
 
-  /** `start()` was called: nothing limits how long it waits for quorum. */
+  /** Removes the startup timeout: `start()` was called, and may wait for quorum without a limit. */
   endStartup(): void {
     this.#deadlines.clear(timer.startup);
   }
 
-  /** The instance must send heartbeats from now on. */
+  /** Begins the watch: the instance must send heartbeats from now on. */
   begin(now: number): void {
     this.#deadlines.clear(timer.startup);
     this.#expectHeartbeat(now);
   }
 
-  /** The instance is not watched any more. */
+  /** Ends the watch. */
   end(): void {
     this.#deadlines.clear(timer.liveness, timer.check, timer.lostLink, timer.startup);
   }
 
-  /** The health check must answer within one time interval. */
+  /** Sets the deadline for the answer of a health check. */
   beginCheck(now: number): void {
     const { timeInterval } = this.#settings;
     if (timeInterval > 0) this.#deadlines.set(timer.check, now + timeInterval);
   }
 
-  /** The health check has answered. */
+  /** Removes the deadline of the health check, which has answered. */
   endCheck(): void {
     this.#deadlines.clear(timer.check);
   }
 
-  /** The cluster map must show the process soon, or `register()` is answered without it. */
+  /** Limits the wait of `register()` for the cluster map. */
   awaitMap(now: number): void {
     this.#deadlines.set(timer.map, now + maxMapMs);
   }
 
-  /** `register()` has been answered. */
+  /** Removes that limit: `register()` was answered. */
   endMap(): void {
     this.#deadlines.clear(timer.map);
   }
 
-  /** The link has ended: the process must exit soon. */
+  /** Limits the time until the exit: the link has ended. */
   awaitExit(now: number): void {
     this.#deadlines.set(timer.lostLink, now + (this.#settings.timeInterval || lostLinkMs));
   }
 
-  /** The process has been warned: nothing else is expected of it but its exit. */
+  /** Begins the grace period, and removes all other deadlines. */
   beginGrace(graceMs: number, now: number): void {
     this.#deadlines.clearAll();
     this.#deadlines.set(timer.grace, now + graceMs);
   }
 
-  /** The next instance starts after the backoff. */
+  /** Sets the start of the next instance. */
   beginBackoff(delayMs: number, now: number): void {
     this.#deadlines.set(timer.backoff, now + delayMs);
   }
 
-  /** Nothing is expected of the process any more. */
+  /** Removes all deadlines. */
   clear(): void {
     this.#deadlines.clearAll();
   }
 
-  /** Ends the first timer that has run out, and returns its name; undefined if none has. */
+  /** Removes one timer that has run out, and returns its name; undefined if none has. */
   takeDue(now: number): Timer | undefined {
     return timerNames[this.#deadlines.takeDue(now)];
   }
 
-  // Signs of life.
+  // Heartbeats.
 
-  /** Takes a sign of life: a heartbeat, a message of the event loop, a healthy answer of the check. */
+  /** Takes a heartbeat. An event-loop heartbeat and a healthy answer of the health check count as well. */
   confirm(now: number): void {
     const { timeInterval } = this.#settings;
     if (timeInterval > 0) {
       const at = this.#deadlines.at(timer.liveness);
-      // Under `observe` a missed deadline is reported, and not set again.
+      // With `observe`, a missed deadline is reported, and not set again.
       this.#slack.add((at === Infinity ? this.#lastHeartbeat! + timeInterval : at) - now);
     }
     this.#expectHeartbeat(now);
@@ -193,7 +192,7 @@ export class Watch {
     if (timeInterval > 0) this.#deadlines.set(timer.liveness, now + timeInterval + heartbeatWindow);
   }
 
-  /** The event loop turns, of a process that has not started, or that was warned: it gets its whole grace period back. */
+  /** Takes an event-loop heartbeat before `start()` or after the warning. After it, a shortened grace period is full again. */
   noteTurn(now: number): void {
     this.#turnedAt = now;
     if (!this.#isGraceShort || !this.#deadlines.has(timer.grace)) return;
@@ -204,14 +203,14 @@ export class Watch {
   // More time, or less.
 
   /**
-   * The event loop of a process that was warned at `warnedAt` is blocked. No handler of the warn signal can run, so a quarter
-   * of the time interval is grace enough. A loop that has turned since the warning keeps its whole grace period.
+   * Shortens the grace period of a process that was warned at `warnedAt`, and whose event loop is blocked. No handler of the warn
+   * signal can run there, so a quarter of the time interval is enough. If the loop has turned since the warning, nothing changes.
    */
   shortenGrace(warnedAt: number, now: number): void {
     const { timeInterval } = this.#settings;
     if (timeInterval === 0 || !this.#deadlines.has(timer.grace)) return;
     const turnedAt = Math.max(this.#lastHeartbeat ?? -Infinity, this.#turnedAt ?? -Infinity);
-    // An event loop that turns says so four times in a time interval.
+    // An event loop that turns sends four heartbeats per time interval.
     if (turnedAt >= warnedAt || now - turnedAt < timeInterval / 2) return;
     this.#isGraceShort = true;
     this.#deadlines.set(
@@ -220,7 +219,7 @@ export class Watch {
     );
   }
 
-  /** The process got no CPU time: its next sign of life may come `waitMs` later. Returns true the first time. */
+  /** Gives a process without CPU time `waitMs` more milliseconds. Returns true the first time since its last heartbeat. */
   giveTime(waitMs: number, now: number): boolean {
     if (this.silenceAt > now) return false;
     for (const each of [timer.liveness, timer.check]) {
@@ -233,13 +232,13 @@ export class Watch {
   }
 
   /**
-   * A late tick shows that this server was stopped, suspended or starved. The process is not to blame for what the server
-   * missed, so all timers move. Returns how late the tick is, in milliseconds; 0 if that is no stall.
+   * Moves all timers if a late tick shows that this server was stopped, suspended or starved: the process must not suffer for a
+   * stall of the server. Returns the delay of the tick in milliseconds; 0 if there was no stall.
    */
   forgiveStall(now: number): number {
     const { timeInterval } = this.#settings;
     const due = this.#deadlines.next;
-    // Without a process there is nothing to forgive.
+    // During the backoff, there is no process.
     if (due === Infinity || this.#deadlines.has(timer.backoff)) return 0;
     const lateMs = now - due;
     if (lateMs < Math.max(leastStallMs, Math.min(timeInterval / 4, sureStallMs))) return 0;
@@ -252,7 +251,7 @@ export class Watch {
     return lateMs;
   }
 
-  /** The server has finished a step. If no deadline has passed, a stall can only begin after `now`. */
+  /** Notes the end of a step. If no deadline has passed, a stall can only begin after `now`. */
   notePunctual(now: number): void {
     if (now < this.#deadlines.next) this.#punctualAt = now;
   }

@@ -1,12 +1,12 @@
-// Calls of C, made by more than one part of the library in one process, and beside an application's own.
+// Calls of C libraries by several parts of SAM in one process, and next to an application that uses koffi itself.
 import { assertEquals } from "@std/assert";
 import { spawnSync } from "node:child_process";
 import { loadNative } from "../../src/ffi/load_c_library.ts";
 import { test } from "../support/harness.ts";
 import { currentRuntime, fixture, runtimePath } from "../support/runtimes.ts";
 
-test("a C library can be opened by one part after another", async () => {
-  for (let part = 1; part <= 2; part++) {
+test("a C library can be opened again after it was closed", async () => {
+  for (let round = 1; round <= 2; round++) {
     const { functions, close } = (await loadNative()).open("libc.so.6", {
       getpid: { parameters: [], result: "i32" },
     });
@@ -17,7 +17,7 @@ test("a C library can be opened by one part after another", async () => {
 
 const usesKoffi = ["node20", "node22", "node24"].includes(currentRuntime);
 test(
-  "beside an application that has used koffi before, the C library works, and Corosync's say what they need",
+  "if the application has already used koffi, the C library works, and other libraries ask for a larger stack",
   () => {
     const program = `
     import koffi from "koffi";
@@ -38,5 +38,5 @@ test(
     );
     assertEquals(stdout, "true\nLIBRARY true\n", stderr);
   },
-  { skip: usesKoffi ? false : "this runtime needs no koffi" },
+  { skip: usesKoffi ? false : "this runtime does not need koffi" },
 );

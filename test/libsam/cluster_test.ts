@@ -1,4 +1,4 @@
-// libsam's own tests, told again: quorum and cluster map, here in memory, so the server is this process.
+// libsam's own tests, ported: quorum and cluster map. Both are in memory, so the server is this process.
 import { setTimeout as sleep } from "node:timers/promises";
 import { assert, assertEquals } from "@std/assert";
 import { type MemoryClusterMap, memoryClusterMap, memoryQuorum } from "../../src/testing/mod.ts";
@@ -6,7 +6,7 @@ import { eventually, processTest, transports } from "../support/processes.ts";
 
 const key = (name: string) => `resources.process.${process.pid}.${name}`;
 
-/** A cluster map whose answers take so long; undefined: for ever. */
+/** A cluster map whose writes take `ms` milliseconds, or never finish if undefined. */
 function slowMap(ms?: number): MemoryClusterMap {
   const map = memoryClusterMap();
   return {
@@ -20,7 +20,7 @@ function slowMap(ms?: number): MemoryClusterMap {
 
 for (const transport of transports) {
   processTest(
-    `libsam cluster map, ${transport}: all keys are there when register() resolves, for each instance`,
+    `libsam cluster map, ${transport}: each instance finds all keys set when register() resolves`,
     async (stage) => {
       const clusterMap = slowMap(100);
       const options = { timeInterval: 2000, recoveryPolicy: "restart", transport } as const;
@@ -38,7 +38,7 @@ for (const transport of transports) {
   );
 
   processTest(
-    `libsam cluster map, ${transport}: a map that never answers delays the first register() alone`,
+    `libsam cluster map, ${transport}: a map that never answers delays only the first register()`,
     async (stage) => {
       const options = { timeInterval: 2000, recoveryPolicy: "restart", transport } as const;
       const program = stage.supervise("libsam/cluster_map", { ...options, clusterMap: slowMap() });
@@ -52,7 +52,7 @@ for (const transport of transports) {
   );
 
   processTest(
-    `libsam quorum, ${transport}: an end while waiting is a recovery, a loss is one too`,
+    `libsam quorum, ${transport}: the end of an instance that waits for quorum is a recovery, and so is the loss of quorum`,
     async (stage) => {
       const quorum = memoryQuorum(false);
       const program = stage.supervise("libsam/quorum", {
@@ -80,7 +80,7 @@ for (const transport of transports) {
   );
 
   processTest(
-    `libsam cluster map, ${transport}, quit: the keys tell the state, are gone after a clean end, and failed after a failure`,
+    `libsam cluster map, ${transport}, quit: the keys show the state, are deleted after a clean end, and stay as failed after a failure`,
     async (stage) => {
       const clusterMap = memoryClusterMap();
       const state = () => clusterMap.entries.get(key("state"));
@@ -101,7 +101,7 @@ for (const transport of transports) {
       await stage.line("ready for the second heartbeat");
       assertEquals(state(), "running");
       const updated = () => clusterMap.entries.get(key("last_updated")) as bigint;
-      await sleep(300); // sampled heartbeats are seen after 2000 / 16 ms
+      await sleep(300); // over shm, the server reads heartbeats every 2000 / 16 ms
       const first = updated();
       stage.go("for the second heartbeat");
       await eventually("a later last_updated", () => updated() > first);
@@ -114,15 +114,15 @@ for (const transport of transports) {
       assertEquals((await walk.finished()).code, 0);
       assertEquals([...clusterMap.entries], []);
 
-      const silent = stage.supervise("libsam/cluster_map", options, { args: ["silence"] });
+      const hung = stage.supervise("libsam/cluster_map", options, { args: ["hang"] });
       stage.go("to start 1");
-      await stage.line("ready to be silent");
+      await stage.line("ready to hang");
       await sleep(3 * options.timeInterval);
       assertEquals(state(), "stopped");
-      stage.go("to be silent");
-      assertEquals((await silent.finished()).reason, "quit");
+      stage.go("to hang");
+      assertEquals((await hung.finished()).reason, "quit");
       assertEquals(state(), "failed");
-      assertEquals(silent.all("recovery").map(({ reason }) => reason), ["timeout"]);
+      assertEquals(hung.all("recovery").map(({ reason }) => reason), ["timeout"]);
 
       const third = stage.supervise("libsam/cluster_map", options, { args: ["mark failed"] });
       await third.event("spawn");
@@ -131,7 +131,7 @@ for (const transport of transports) {
   );
 
   processTest(
-    `libsam cluster map, ${transport}, restart: markFailed() ends the server, and failed is what remains`,
+    `libsam cluster map, ${transport}, restart: markFailed() ends the server, and the state stays failed`,
     async (stage) => {
       const clusterMap = memoryClusterMap();
       const state = () => clusterMap.entries.get(key("state"));

@@ -1,4 +1,4 @@
-// libsam's own tests, told again: data that outlives the instance, and the health check. Each program is its own server.
+// libsam's own tests, ported: data that outlive the instance, and the health check. Each program is its own server.
 import { assertEquals } from "@std/assert";
 import { processTest, transports } from "../support/processes.ts";
 
@@ -7,7 +7,7 @@ const bytes = (length: number, first: number) =>
 
 for (const transport of transports) {
   processTest(
-    `libsam data, ${transport}: what is stored, deleted and stored again is what the next instance sees`,
+    `libsam data, ${transport}: the next instance sees the data that were stored last, after a deletion too`,
     async (stage) => {
       const program = stage.run("libsam/data", { args: [transport] });
       assertEquals(await program.exited, { code: 0, signal: null });
@@ -22,7 +22,7 @@ for (const transport of transports) {
 
   if (transport !== "pipe") {
     processTest(
-      `data, ${transport}: without room for more beside the link, they go by messages`,
+      `data, ${transport}: if the shared file has no room, they are sent in messages`,
       async (stage) => {
         const program = stage.run("libsam/data_no_room", { args: [transport] });
         assertEquals(await program.exited, { code: 0, signal: null }, program.stderr());
@@ -36,7 +36,7 @@ for (const transport of transports) {
   }
 
   processTest(
-    `libsam health check, ${transport}: an unhealthy 11th answer is a recovery, with its data kept`,
+    `libsam health check, ${transport}: an unhealthy 11th answer causes a recovery, and the data survive`,
     async (stage) => {
       const program = stage.run("libsam/health_check", { args: [transport] });
       assertEquals(await program.exited, { code: 0, signal: null });

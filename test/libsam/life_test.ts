@@ -1,20 +1,20 @@
-// libsam's own tests, told again: the life of an instance, its signals, its end. Each program is its own SAM server.
+// libsam's own tests, ported: the life of an instance, its signals and its end. Each program is its own SAM server.
 import { assert, assertEquals } from "@std/assert";
 import { processTest, transports } from "../support/processes.ts";
 
 for (const transport of transports) {
   processTest(
-    `libsam basics, ${transport}: silence ends an instance, stop() ends the watch, finalize() ends all`,
+    `libsam basics, ${transport}: an instance without heartbeats is ended, stop() pauses supervision, finalize() ends it`,
     async (stage) => {
       const program = stage.run("libsam/basics", { args: [transport] });
       assertEquals(await program.exited, { code: 0, signal: null });
       assertEquals(stage.lines("registered").map(({ instance }) => instance), [1, 2, 3]);
       for (const instance of [1, 2]) {
-        const beats = stage.lines("heartbeat").filter((line) => line["instance"] === instance);
-        assertEquals(beats.length, 5);
+        const heartbeats = stage.lines("heartbeat").filter((line) => line["instance"] === instance);
+        assertEquals(heartbeats.length, 5);
       }
       assertEquals(stage.lines("slept").length, 1);
-      assertEquals(stage.lines("silent").map(({ instance }) => instance), [1, 2]);
+      assertEquals(stage.lines("unresponsive").map(({ instance }) => instance), [1, 2]);
       assertEquals(stage.lines("initialize again").map(({ code }) => code), ["BAD_HANDLE"]);
       const after = stage.lines("after finalize");
       assertEquals(after.length, 12);
@@ -23,18 +23,19 @@ for (const transport of transports) {
   );
 
   processTest(
-    `libsam signal, ${transport}: the handler of the warning runs, the kill follows, policy quit ends the server`,
+    `libsam signal, ${transport}: the handler of the warn signal runs, the kill follows, policy quit ends the server`,
     async (stage) => {
       const program = stage.run("libsam/signal", { args: [transport] });
       assertEquals(await program.exited, { code: 137, signal: null });
-      assertEquals(stage.lines().map(({ event }) => event), ["silent", "SIGTERM"]);
+      assertEquals(stage.lines().map(({ event }) => event), ["unresponsive", "SIGTERM"]);
       assertEquals(stage.lines("SIGTERM").map(({ instance }) => instance), [1]);
     },
   );
 
-  const deaths = transport === "unix" ? 20 : 5; // as many as the original's once, each is a second on a busy machine
+  // libsam's own count is 20. The other transports use 5, because each death takes a second on a busy machine.
+  const deaths = transport === "unix" ? 20 : 5;
   processTest(
-    `libsam smoke, ${transport}: ${deaths} deaths by SIGSEGV, and the next instance comes`,
+    `libsam smoke, ${transport}: after each of ${deaths} deaths by SIGSEGV, the next instance starts`,
     async (stage) => {
       const count = deaths + 1;
       const program = stage.run("libsam/smoke", { args: [transport, String(count)] });
@@ -46,7 +47,7 @@ for (const transport of transports) {
   );
 
   processTest(
-    `libsam warn signal, ${transport}: its handler may store data; SIGKILL is no warning`,
+    `libsam warn signal, ${transport}: its handler may store data; SIGKILL as the warn signal kills without a warning`,
     async (stage) => {
       const program = stage.run("libsam/warn_signal", { args: [transport] });
       assertEquals(await program.exited, { code: 0, signal: null });
@@ -60,7 +61,7 @@ for (const transport of transports) {
   );
 
   processTest(
-    `libsam finalize, ${transport}: finalize() at once after start() returns`,
+    `libsam finalize, ${transport}: finalize() right after start() resolves`,
     async (stage) => {
       const program = stage.run("libsam/finalize", { args: [transport] });
       assertEquals(await program.exited, { code: 0, signal: null });

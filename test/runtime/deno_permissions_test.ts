@@ -1,4 +1,5 @@
-// What a Deno program must be allowed, what it is told where it is not, and that a server gives on no more than it has.
+// Deno permissions: the least that a program needs, the errors if one is missing, and that a server passes on no more
+// than it has.
 import { assert, assertEquals } from "@std/assert";
 import { spawn } from "node:child_process";
 import { existsSync, mkdirSync, realpathSync, symlinkSync, writeFileSync } from "node:fs";
@@ -9,7 +10,7 @@ import { runtimePath, sourceFixture } from "../support/runtimes.ts";
 const deno = runtimePath("deno");
 const program = sourceFixture("runtime/deno");
 
-/** The programs of these tests are Deno's on each leg. */
+/** A test whose programs run on Deno, whatever runtime runs the tests. */
 const denoTest: typeof processTest = (name, body, options = {}) =>
   processTest(name, body, { leg: "deno", ...options });
 
@@ -37,7 +38,7 @@ function run(
   command: readonly string[],
   { file = deno, cwd, env = {} }: Where = {},
 ): Promise<Ended> {
-  // By a shell, and not by name: Deno's node:child_process rewrites the flags of a Deno that it starts.
+  // Started by a shell, because Deno's node:child_process rewrites the flags of a Deno process that it starts.
   const child = spawn("sh", ["-c", 'exec "$TESTED_FILE" "$@"', "sh", ...command], {
     cwd,
     env: {
@@ -62,12 +63,12 @@ function run(
   });
 }
 
-/** Runs the program of this test with some flags. */
+/** Runs the fixture program with Deno flags. */
 function runWith(flags: readonly string[], args: readonly string[], where?: Where): Promise<Ended> {
   return run(["run", "--no-config", ...flags, program, ...args], where);
 }
 
-// The least permissions, as the documentation lists them.
+// The least permissions that the documentation lists.
 
 const runs = "--allow-run=deno,sh";
 const link = "--allow-env=SAM_LINK";
@@ -78,8 +79,8 @@ const least: Readonly<Record<typeof transports[number], readonly string[]>> = {
   shm: [runs, link, ...files, "--allow-net", "--allow-ffi"],
 };
 
-/** It healed, and every instance had the permissions of the server. */
-function assertHealed(ended: Ended, from: "crash" | "hang" = "crash"): void {
+/** Asserts that the program recovered, and that every instance had the server's permissions. */
+function assertRecovered(ended: Ended, from: "crash" | "hang" = "crash"): void {
   assertEquals(ended.code, 0, ended.stderr + ended.stdout);
   const count = from === "hang" ? 3 : 2;
   assertEquals(
@@ -94,23 +95,26 @@ function assertHealed(ended: Ended, from: "crash" | "hang" = "crash"): void {
 }
 
 for (const transport of transports) {
-  denoTest(`Deno heals with the least permissions, ${transport}`, async () => {
+  denoTest(`a Deno program recovers with the least permissions, ${transport}`, async () => {
     const ended = await runWith(least[transport], ["hang", transport]);
-    assertHealed(ended, "hang");
+    assertRecovered(ended, "hang");
     assert(!ended.stderr.includes("--allow-"), ended.stderr);
   });
 }
 
-denoTest("Deno heals over shm without --allow-ffi, and says what it costs", async () => {
-  const flags = least.shm.filter((flag) => flag !== "--allow-ffi");
-  const ended = await runWith(flags, ["hang", "shm"]);
-  assertHealed(ended, "hang");
-  assert(/is a write to a file.*run Deno with --allow-ffi/.test(ended.stderr), ended.stderr);
-});
+denoTest(
+  "a Deno program recovers over shm without --allow-ffi, and reports that heartbeats are slower",
+  async () => {
+    const flags = least.shm.filter((flag) => flag !== "--allow-ffi");
+    const ended = await runWith(flags, ["hang", "shm"]);
+    assertRecovered(ended, "hang");
+    assert(/is a write to a file.*run Deno with --allow-ffi/.test(ended.stderr), ended.stderr);
+  },
+);
 
-// The least for `sam run`, of a program that knows nothing of SAM.
-const uid = "--allow-sys=uid"; // for the directory of control sockets
-/** Its event loop is watched from when it has turned freely for a while. */
+// The least permissions for `sam run` with a program that does not use SAM.
+const uid = "--allow-sys=uid"; // to find the directory for control sockets
+/** Hangs late, because SAM watches an event loop only once it has run freely for a while. */
 const hangs = "setTimeout(() => { while (true); }, 1500);";
 const rows: readonly (readonly [name: string, flags: readonly string[], isSeen: boolean])[] = [
   ["pipe", [...least.pipe, "--allow-read"], false],
@@ -138,30 +142,36 @@ for (const [transport, flags, isSeen] of rows) {
   });
 }
 
-denoTest("sam run notices a hang of a command that is allowed more than sam", async (stage) => {
-  const file = join(realpathSync(stage.directory), "server.js");
-  writeFileSync(file, hangs);
-  const ended = await run([
-    ...["run", "--no-config", runs, sourceFixture("../../src/cli/main"), "run"],
-    ...["--time-interval", "500", "--restart-intensity", "0", "--transport", "pipe", "--"],
-    ...["deno", "run", "--no-config", link, file],
-  ]);
-  assertEquals(ended.code, 143, ended.stderr);
-  assert(/^sam: deno \(pid \d+\) stopped responding: /m.test(ended.stderr), ended.stderr);
-});
+denoTest(
+  "sam run notices a hang of a command that has more permissions than sam",
+  async (stage) => {
+    const file = join(realpathSync(stage.directory), "server.js");
+    writeFileSync(file, hangs);
+    const ended = await run([
+      ...["run", "--no-config", runs, sourceFixture("../../src/cli/main"), "run"],
+      ...["--time-interval", "500", "--restart-intensity", "0", "--transport", "pipe", "--"],
+      ...["deno", "run", "--no-config", link, file],
+    ]);
+    assertEquals(ended.code, 143, ended.stderr);
+    assert(/instance 1 is given up \(timeout/.test(ended.stderr), ended.stderr);
+  },
+);
 
-denoTest("sam run says which permission it lacks to look beside a program", async (stage) => {
-  const file = join(realpathSync(stage.directory), "server.js");
-  writeFileSync(file, hangs);
-  const command = sourceFixture("../../src/cli/main");
-  const ended = await run(["run", "--no-config", ...least.pipe, command, "run", file]);
-  assertEquals(ended.code, 77, ended.stderr);
-  assert(/^sam: Requires read access to /.test(ended.stderr), ended.stderr);
-});
+denoTest(
+  "sam run names the permission that it lacks to look for files next to a program",
+  async (stage) => {
+    const file = join(realpathSync(stage.directory), "server.js");
+    writeFileSync(file, hangs);
+    const command = sourceFixture("../../src/cli/main");
+    const ended = await run(["run", "--no-config", ...least.pipe, command, "run", file]);
+    assertEquals(ended.code, 77, ended.stderr);
+    assert(/^sam: Requires read access to /.test(ended.stderr), ended.stderr);
+  },
+);
 
-// What is missing.
+// Missing permissions.
 
-/** Flags that are too few, and the flag that the message must name. */
+/** Flags that do not suffice, and the flag that the message must name. */
 const tooFew: readonly (readonly [
   transport: typeof transports[number],
   flags: readonly string[],
@@ -194,46 +204,50 @@ for (const [transport, flags, named] of tooFew) {
       const [failed] = ended.said("failed");
       assertEquals([failed!["code"], failed!["isSamError"]], ["ACCESS", true]);
       assert(`${failed!["message"]} `.includes(`${named} `), failed!["message"]);
-      // No instance was started, not even one.
+      // No instance was started: only the server itself has begun.
       assertEquals(ended.said("begin").length, 1);
     },
   );
 }
 
 const terminal = "/usr/bin/script";
-denoTest("at a terminal, Deno asks nobody: ACCESS all the same", async () => {
-  for (
-    const [transport, flags] of [["unix", [runs, link]], ["unix", [runs, link, ...files]], [
-      "pipe",
-      [],
-    ], ["pipe", [link]]] as const
-  ) {
-    const words = [deno, "run", "--no-config", ...flags, program, "crash", transport];
-    const line = words.map((word) => `'${word}'`).join(" ");
-    const ended = await run(["-qec", line, "/dev/null"], { file: terminal });
-    assertEquals(ended.code, 9, ended.stdout);
-    assertEquals(ended.said("failed").map(({ code }) => code), ["ACCESS"]);
-    assert(!/allow\?|requests/i.test(ended.stdout), ended.stdout);
-  }
-}, { skip: !existsSync(terminal) && `there is no ${terminal}` });
+denoTest(
+  "at a terminal, Deno does not prompt: a missing permission is ACCESS there too",
+  async () => {
+    for (
+      const [transport, flags] of [["unix", [runs, link]], ["unix", [runs, link, ...files]], [
+        "pipe",
+        [],
+      ], ["pipe", [link]]] as const
+    ) {
+      const words = [deno, "run", "--no-config", ...flags, program, "crash", transport];
+      const line = words.map((word) => `'${word}'`).join(" ");
+      const ended = await run(["-qec", line, "/dev/null"], { file: terminal });
+      assertEquals(ended.code, 9, ended.stdout);
+      assertEquals(ended.said("failed").map(({ code }) => code), ["ACCESS"]);
+      assert(!/allow\?|requests/i.test(ended.stdout), ended.stdout);
+    }
+  },
+  { skip: !existsSync(terminal) && `there is no ${terminal}` },
+);
 
-denoTest("a program that only imports the library needs nothing", async () => {
+denoTest("a program that only imports the library needs no permission", async () => {
   const ended = await runWith([], ["show"]);
   assertEquals([ended.code, ended.stderr], [5, ""]);
   assertEquals(ended.said("begin")[0]!["permissions"], []);
 });
 
-denoTest("TMPDIR is followed where it may be read", async (stage) => {
+denoTest("TMPDIR is used if the program may read it", async (stage) => {
   const TMPDIR = realpathSync(stage.directory);
   const flags = [runs, "--allow-env=SAM_LINK,TMPDIR", "--allow-net"];
   const here = [`--allow-read=${TMPDIR}`, `--allow-write=${TMPDIR}`];
   const { code, said } = await runWith(flags, ["crash", "unix"], { env: { TMPDIR } });
   assertEquals(code, 9);
   assert(said("failed")[0]!["message"].includes(here.join(" ")), said("failed")[0]!["message"]);
-  assertHealed(await runWith([...flags, ...here], ["crash", "unix"], { env: { TMPDIR } }));
+  assertRecovered(await runWith([...flags, ...here], ["crash", "unix"], { env: { TMPDIR } }));
 });
 
-// What a program gets: exactly what its server has.
+// A program gets exactly the permissions of its server.
 
 const own: readonly (readonly string[])[] = [
   ["run", "-A"],
@@ -253,15 +267,18 @@ const own: readonly (readonly string[])[] = [
 ];
 
 for (const flags of own) {
-  denoTest(`Deno runs itself again as it was run: ${flags.join(" ")}`, async (stage) => {
-    const odd = ["", "a b", "-A", "--allow-all", "ü\n"];
-    const cwd = realpathSync(stage.directory);
-    const words = [...flags, "--no-config", program, "crash", "pipe", ...odd];
-    const ended = await run(words, { cwd });
-    assertHealed(ended);
-    assertEquals(ended.said("begin")[0]!["args"], ["crash", "pipe", ...odd]);
-    assertEquals(ended.said("begin")[0]!["cwd"], cwd);
-  });
+  denoTest(
+    `an instance on Deno gets the flags of its server: ${flags.join(" ")}`,
+    async (stage) => {
+      const unusual = ["", "a b", "-A", "--allow-all", "ü\n"];
+      const cwd = realpathSync(stage.directory);
+      const words = [...flags, "--no-config", program, "crash", "pipe", ...unusual];
+      const ended = await run(words, { cwd });
+      assertRecovered(ended);
+      assertEquals(ended.said("begin")[0]!["args"], ["crash", "pipe", ...unusual]);
+      assertEquals(ended.said("begin")[0]!["cwd"], cwd);
+    },
+  );
 
   denoTest(
     `supervise() gives a program the permissions of its server: ${flags.join(" ")}`,
@@ -281,7 +298,7 @@ for (const flags of own) {
   );
 }
 
-/** The statuses of programs supervised by one Deno server, and the permissions that each had. */
+/** The exit statuses of programs that one Deno server supervises, and the permissions that each had. */
 async function superviseWith(
   flags: readonly string[],
   programs: readonly object[],
@@ -303,7 +320,7 @@ const restricted = [
 ];
 
 denoTest(
-  "explicit flags that give more than the server has are ACCESS, before any spawn",
+  "explicit flags that give more permissions than the server has are ACCESS, before any process is started",
   async () => {
     const more = [
       ["-A"],
@@ -350,7 +367,7 @@ denoTest(
   },
 );
 
-denoTest("explicit flags that give less are taken as they are", async () => {
+denoTest("explicit flags that give fewer permissions are used unchanged", async () => {
   const less: readonly (readonly [flags: readonly string[], permissions: readonly string[]])[] = [
     [[], []],
     [["run"], []],
@@ -367,7 +384,7 @@ denoTest("explicit flags that give less are taken as they are", async () => {
   assertEquals(begun.map(({ permissions }) => permissions), less.map(([, each]) => each));
 });
 
-denoTest("an unrestricted server may give all", async () => {
+denoTest("a server with all permissions may give all", async () => {
   const programs = [["-A"], ["--allow-read"], ["-RWE"]].map((flags) => ({
     runtime: { name: "deno", flags },
   }));
@@ -376,7 +393,7 @@ denoTest("an unrestricted server may give all", async () => {
 });
 
 denoTest(
-  "relative paths in flags mean the server's directory, also for a program elsewhere",
+  "relative paths in flags are relative to the server's directory, even if the program has another cwd",
   async (stage) => {
     const cwd = realpathSync(stage.directory);
     const elsewhere = join(cwd, "elsewhere");
@@ -402,36 +419,39 @@ denoTest(
   },
 );
 
-// How Deno is called.
+// Names under which Deno is started.
 
-denoTest("Deno by a link on PATH, by the link's path, by its own path", async (stage) => {
-  const directory = join(realpathSync(stage.directory), "bin");
-  mkdirSync(directory);
-  const symlink = join(directory, "deno");
-  symlinkSync(deno, symlink);
-  const env = { PATH: `${directory}:/usr/bin:/bin` };
-  const ways = [
-    { file: "deno", allowed: "deno,sh" },
-    { file: symlink, allowed: "deno,sh" },
-    { file: symlink, allowed: `${symlink},sh` },
-    { file: deno, allowed: "deno,sh" },
-    { file: deno, allowed: `${deno},sh` },
-    { file: "deno", allowed: `${deno},sh` },
-  ];
-  for (const { file, allowed } of ways) {
-    const flags = [`--allow-run=${allowed}`, link];
-    const ended = await run(
-      [
-        "run",
-        "--no-config",
-        ...flags,
-        program,
-        "supervise",
-        JSON.stringify([{ module: program, args: ["show"] }]),
-      ],
-      { file, env },
-    );
-    assertEquals(ended.said("finished").map(({ code }) => code), [5], `${file} ${allowed}`);
-  }
-  assertHealed(await runWith([runs, link], ["crash", "pipe"], { file: "deno", env }));
-});
+denoTest(
+  "Deno can be started by a link on PATH, by the link's path, or by its own path",
+  async (stage) => {
+    const directory = join(realpathSync(stage.directory), "bin");
+    mkdirSync(directory);
+    const symlink = join(directory, "deno");
+    symlinkSync(deno, symlink);
+    const env = { PATH: `${directory}:/usr/bin:/bin` };
+    const ways = [
+      { file: "deno", allowed: "deno,sh" },
+      { file: symlink, allowed: "deno,sh" },
+      { file: symlink, allowed: `${symlink},sh` },
+      { file: deno, allowed: "deno,sh" },
+      { file: deno, allowed: `${deno},sh` },
+      { file: "deno", allowed: `${deno},sh` },
+    ];
+    for (const { file, allowed } of ways) {
+      const flags = [`--allow-run=${allowed}`, link];
+      const ended = await run(
+        [
+          "run",
+          "--no-config",
+          ...flags,
+          program,
+          "supervise",
+          JSON.stringify([{ module: program, args: ["show"] }]),
+        ],
+        { file, env },
+      );
+      assertEquals(ended.said("finished").map(({ code }) => code), [5], `${file} ${allowed}`);
+    }
+    assertRecovered(await runWith([runs, link], ["crash", "pipe"], { file: "deno", env }));
+  },
+);

@@ -1,10 +1,10 @@
-// The link between a server and its active process is theirs: nothing that the program starts inherits it.
+// The link between a server and its active process is private: child processes of the program do not inherit it.
 import { assert, assertEquals } from "@std/assert";
 import { processTest, transports } from "../support/processes.ts";
 
 for (const transport of transports) {
   processTest(
-    `what a program starts inherits no link, and a SAM program among it is its own server, ${transport}`,
+    `child processes inherit no link, and a SAM program among them is its own server, ${transport}`,
     async (stage) => {
       const program = stage.run("transports/private", { args: ["outer", transport] });
       assertEquals(await program.exited, { code: 0, signal: null });

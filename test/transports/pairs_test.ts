@@ -1,11 +1,12 @@
-// Any runtime serves any other: this one as the server of a program of Node, Deno and Bun, over every transport.
+// Server and program may run on different runtimes: this runtime supervises programs of Node, Deno and Bun, over every
+// transport.
 import { assert, assertEquals } from "@std/assert";
 import { processTest, transports } from "../support/processes.ts";
 
 for (const runtime of ["node26", "deno", "bun"] as const) {
   for (const transport of transports) {
     processTest(
-      `a program of ${runtime} over ${transport}: heartbeats count, a hang is ended, data survives, stop() is orderly`,
+      `a program of ${runtime} over ${transport}: heartbeats arrive, a hang is ended, data survive, stop() is orderly`,
       async (stage) => {
         const program = stage.supervise("transports/application", {
           timeInterval: 300,
@@ -24,7 +25,7 @@ for (const runtime of ["node26", "deno", "bun"] as const) {
           stage.lines("registered").map((line) => [line["instance"], line["size"], line["intact"]]),
           [[1, 0, true], [2, 200 * 1024, true]],
         );
-        assert(stage.lines("beat")[0]!["beats"] > 100);
+        assert(stage.lines("heartbeats sent")[0]!["count"] > 100);
         assertEquals(stage.lines("SIGTERM").map(({ instance }) => instance), [2]);
         const [hang] = program.all("recovery");
         assertEquals([hang!.reason, hang!.evidence.signal], ["timeout", "SIGKILL"]);

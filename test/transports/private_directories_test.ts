@@ -1,4 +1,4 @@
-// What others keep in TMPDIR and /dev/shm, under names like ours too, is never removed; what a killed server has left is.
+// A server removes the directories that killed servers left in TMPDIR and /dev/shm, and never files of other programs.
 import { assert, assertEquals } from "@std/assert";
 import { spawnSync } from "node:child_process";
 import {
@@ -25,14 +25,14 @@ import { eventually, processTest } from "../support/processes.ts";
 const isRoot = process.getuid!() === 0;
 const hourAgo = Date.now() / 1000 - 3600;
 
-/** A process id in a name. */
+/** A process id as it stands in a directory's name. */
 const idOf = (pid: number) => pid.toString(36);
 const { ino } = statSync("/proc/self/ns/pid");
-/** A namespace that is not ours. */
+/** Another pid namespace, as it stands in a directory's name. */
 const elsewhere = (ino + 1).toString(36);
 const endedPid = spawnSync("true").pid;
-/** What a killed server of this namespace names its directories. */
-const dead = `sam-${ino.toString(36)}-${idOf(endedPid)}-`;
+/** The name prefix of the directories of a killed server in this namespace. */
+const killedPrefix = `sam-${ino.toString(36)}-${idOf(endedPid)}-`;
 
 async function listening(path: string): Promise<Server> {
   const server = createServer((socket) => socket.destroy());
@@ -40,7 +40,7 @@ async function listening(path: string): Promise<Server> {
   return server;
 }
 
-/** A socket on which nobody listens any more. */
+/** Creates a socket file on which no process listens. */
 async function staleSocket(path: string): Promise<void> {
   const server = await listening(`${path}.`);
   renameSync(`${path}.`, path);
@@ -53,10 +53,10 @@ function directory(path: string, mode = 0o700): string {
   return path;
 }
 
-/** Files that are not ours, and what holds them. */
+/** Files and directories of other programs. */
 class Foreign {
   readonly paths: string[] = [];
-  /** A directory that could be ours, were it not elsewhere; links point to it. */
+  /** A directory that looks like a server's, but is in another place. Links point to it. */
   readonly target: string;
 
   private constructor(target: string) {
@@ -75,7 +75,10 @@ class Foreign {
     return path;
   }
 
-  /** Names in `parent` that merely begin as ours do. The end keeps those who test at the same time apart. */
+  /**
+   * Adds names to `parent` that only begin like a server's. They contain a pid, so that concurrent test runs do not
+   * collide.
+   */
   addNames(parent: string): void {
     const at = (name: string, end = "") => this.#at(`${parent}/sam-${name}-${process.pid}${end}`);
     writeFileSync(at("backup", ".tar.gz"), "precious");
@@ -88,7 +91,7 @@ class Foreign {
     symlinkSync(loop, loop);
   }
 
-  /** Whole names of a server, in `parent`, of what a server does not make. */
+  /** Adds entries to `parent` that have a server's full name, but a type, mode or content that no server creates. */
   async addKinds(parent: string, prefix: string): Promise<void> {
     const at = (end: string) => this.#at(`${parent}/${prefix}${end}`);
     writeFileSync(at("isFile"), "precious");
@@ -112,12 +115,12 @@ class Foreign {
     chownSync(theirs, 65534, 65534);
   }
 
-  /** An hour passes. */
+  /** Makes everything an hour old. */
   age(): void {
     for (const path of this.paths) lutimesSync(path, hourAgo, hourAgo);
   }
 
-  /** What there is of it, with types and modes. */
+  /** The remaining paths, with types and modes. */
   get left(): string[] {
     return [this.target, ...this.paths].flatMap(tree);
   }
@@ -127,7 +130,7 @@ class Foreign {
   }
 }
 
-/** A path and all that is below it, with types and modes. */
+/** A path and everything below it, with types and modes. */
 function tree(path: string): string[] {
   const stat = lstatSync(path, { throwIfNoEntry: false });
   if (!stat) return [];
@@ -135,21 +138,21 @@ function tree(path: string): string[] {
   return [`${path} ${stat.mode.toString(8)}`, ...below.flatMap((name) => tree(`${path}/${name}`))];
 }
 
-processTest("a server that starts removes nothing that no server has made", async (stage) => {
+processTest("a starting server removes no files of other programs", async (stage) => {
   const temporary = process.env["TMPDIR"]!;
   const foreign = await Foreign.beside(stage.directory);
   try {
     for (const parent of [temporary, "/dev/shm"]) {
       foreign.addNames(parent);
-      await foreign.addKinds(parent, dead);
+      await foreign.addKinds(parent, killedPrefix);
     }
     foreign.age();
     const before = foreign.left;
-    const ours = directory(`${temporary}/${dead}remove`);
-    await staleSocket(`${ours}/s`);
+    const leftover = directory(`${temporary}/${killedPrefix}remove`);
+    await staleSocket(`${leftover}/s`);
     const server = stage.run("supervisor/standby", { args: ["unix", "stays"] });
     await stage.line("started");
-    await eventually("the sweep", () => !existsSync(ours));
+    await eventually("the sweep", () => !existsSync(leftover));
     server.kill("SIGTERM");
     await server.exited;
     assertEquals(foreign.left, before);
@@ -159,10 +162,10 @@ processTest("a server that starts removes nothing that no server has made", asyn
 });
 
 processTest(
-  "links in TMPDIR that lead nowhere do not end a process that supervises",
+  "links in TMPDIR that point nowhere do not end a supervising process",
   async (stage) => {
     const temporary = process.env["TMPDIR"]!;
-    const loops = ["sam-loop", `${dead}isLoop`].map((name) => `${temporary}/${name}`);
+    const loops = ["sam-loop", `${killedPrefix}isLoop`].map((name) => `${temporary}/${name}`);
     for (const path of loops) symlinkSync(path, path);
     const host = stage.run("supervisor/guard_host", { args: ["true"] });
     assertEquals(await host.exited, { code: 0, signal: null }, host.stderr());
@@ -172,7 +175,7 @@ processTest(
 );
 
 processTest(
-  "a server that starts removes what killed servers have left, and no more",
+  "a starting server removes the directories of killed servers, and no others",
   async (stage) => {
     const temporary = process.env["TMPDIR"]!;
     const at = (name: string) => directory(`${temporary}/sam-${name}`);
@@ -226,7 +229,7 @@ processTest(
 );
 
 processTest(
-  "a guard removes what its server has left, and nothing that the server has not made",
+  "a guard removes the directories of its killed server, and no files of other programs",
   async (stage) => {
     const temporary = process.env["TMPDIR"]!;
     const foreign = await Foreign.beside(stage.directory);
@@ -239,17 +242,17 @@ processTest(
         await foreign.addKinds(parent, prefix);
       }
       const before = foreign.left;
-      const ours = [temporary, "/dev/shm"].flatMap((parent) =>
+      const leftover = [temporary, "/dev/shm"].flatMap((parent) =>
         ["socket", "shared", "empty0"].map((end) => directory(`${parent}/${prefix}${end}`))
       );
-      for (const path of ours) {
+      for (const path of leftover) {
         if (!path.endsWith("empty0")) await staleSocket(`${path}/s`);
         if (path.endsWith("shared")) writeFileSync(`${path}/p`, "");
       }
       server.kill("SIGKILL");
       await server.exited;
       await eventually("the end of all", () => taggedProcesses().length === 0);
-      assertEquals(ours.filter((path) => existsSync(path)), []);
+      assertEquals(leftover.filter((path) => existsSync(path)), []);
       assertEquals(foreign.left, before);
     } finally {
       foreign.remove();
@@ -257,7 +260,7 @@ processTest(
   },
 );
 
-processTest("what each runtime names a private directory is recognized", async () => {
+processTest("the private directories of each runtime are recognized by name", async () => {
   const runtime = await loadRuntime();
   for (const inMemory of [true, false]) {
     const path = await makePrivateDirectory(runtime, inMemory);
@@ -268,7 +271,7 @@ processTest("what each runtime names a private directory is recognized", async (
 });
 
 processTest(
-  "a program whose server is gone removes nothing beside a socket that no server has made",
+  "a program whose server is gone does not remove a directory that no server created",
   async (stage) => {
     const path = directory(`${stage.directory}/mine`);
     await staleSocket(`${path}/s`);

@@ -1,4 +1,4 @@
-// What others may try, and a program that means harm: nobody is let in, and a server does not crash, hang or grow.
+// Attacks by other processes and by a hostile program: no stranger gets in, and a server does not crash, hang or grow.
 
 import { assert, assertEquals } from "@std/assert";
 import { spawnSync } from "node:child_process";
@@ -28,9 +28,11 @@ import {
 } from "../support/processes.ts";
 import { currentRuntime, newest, runtimeNames } from "../support/runtimes.ts";
 
-spawnSync("true"); // Bun keeps what it opens for the first one
+spawnSync("true"); // Bun opens files for its first child process and never closes them
 
-/** An endpoint in a directory that everybody may enter, and what its address says. */
+/**
+ * Opens an endpoint in a directory that all users can enter. Passes it on with the nonce and the path of its address.
+ */
 async function opened(
   transport: typeof unix,
   act: (endpoint: Endpoint & { address: string }, nonce: Uint8Array, path: string) => Promise<void>,
@@ -53,7 +55,7 @@ function nonceOf(address: string): Uint8Array {
   return Uint8Array.from(address.slice(0, 32).match(/../g)!, (pair) => parseInt(pair, 16));
 }
 
-/** A connection past the library. */
+/** Connects without the library. */
 async function raw(path: string): Promise<{ socket: Socket; closed: () => boolean }> {
   let closed = false;
   const socket = connect(path);
@@ -67,7 +69,7 @@ const knock = "use Socket; socket(S, PF_UNIX, SOCK_STREAM, 0) or die; " +
 
 for (const transport of [unix, shm]) {
   processTest(
-    `another user cannot come near the socket, ${transport.name}`,
+    `another user cannot connect to the socket, ${transport.name}`,
     () =>
       opened(transport, (_endpoint, _nonce, path) => {
         const directory = path.replace(/\/s$/, "");
@@ -81,21 +83,21 @@ for (const transport of [unix, shm]) {
           return `${stdout}${stderr}`.trim();
         };
         assertEquals(as(...nobody), "Permission denied");
-        assertEquals(as("--no-new-privs"), "connected"); // it does listen
+        assertEquals(as("--no-new-privs"), "connected"); // the socket does accept connections
         return Promise.resolve();
       }),
   );
 
   processTest(
-    `strangers are refused and keep nobody out, ${transport.name}`,
+    `strangers are refused, and do not keep the program out, ${transport.name}`,
     () =>
       opened(transport, async (endpoint, nonce, path) => {
         const links: Link[] = [];
         endpoint.accept({ stream: null }, (link) => links.push(link));
-        const silent = [];
-        for (let count = 0; count < 12; count++) silent.push(await raw(path));
+        const mute = [];
+        for (let count = 0; count < 12; count++) mute.push(await raw(path));
         const wrong = Uint8Array.from(nonce, (byte) => byte ^ 1);
-        const lies = [
+        const wrongFrames = [
           envelope(wrong),
           envelope(nonce.subarray(0, 15)),
           envelope(new Uint8Array(17)),
@@ -103,10 +105,10 @@ for (const transport of [unix, shm]) {
           Uint8Array.of(1, 255, 255, 255, 255),
           Uint8Array.of(7),
         ];
-        for (const lie of lies) {
-          const liar = await raw(path);
-          liar.socket.write(lie);
-          await eventually("the end of a liar", liar.closed);
+        for (const frame of wrongFrames) {
+          const stranger = await raw(path);
+          stranger.socket.write(frame);
+          await eventually("the end of a stranger", stranger.closed);
         }
         assertEquals(links.length, 0);
 
@@ -116,9 +118,11 @@ for (const transport of [unix, shm]) {
         await eventually("the link", () => links.length === 1);
         late.socket.write(envelope(nonce));
         await eventually("the end of the second with the nonce", late.closed);
-        for (const each of silent) await eventually("the end of the silent", each.closed);
-        assert(!existsSync(path), "the name is still there");
-        assert(!existsSync(path.replace(/\/s$/, "")), "the directory is still there");
+        for (const each of mute) {
+          await eventually("the end of the connections that sent nothing", each.closed);
+        }
+        assert(!existsSync(path), "the socket still exists");
+        assert(!existsSync(path.replace(/\/s$/, "")), "the directory still exists");
         assertEquals(links.length, 1);
 
         const frames: number[] = [];
@@ -143,48 +147,48 @@ const asNobody = [
 ];
 const needsRoot = process.getuid!() === root ? false : "needs root";
 
-/** Starts a server of a user's, to whose socket every user can connect; returns the address. */
+/** Starts a server as `user`, with a socket to which every user can connect. Returns the address. */
 async function openToAll(stage: Stage, user: number): Promise<string> {
   chownSync(process.env["TMPDIR"]!, user, user);
   stage.run("transports/peer_server", { within: user === root ? [] : asNobody });
   return (await stage.line("open"))["address"] as string;
 }
 
-const introduce =
+const connectScript =
   "use Socket; $SIG{PIPE} = q(IGNORE); socket(S, PF_UNIX, SOCK_STREAM, 0) or die; " +
   "connect(S, sockaddr_un($ARGV[0])) or die qq($!\\n); syswrite(S, pack(q(H*), $ARGV[1])); " +
   "print sysread(S, $_, 1) ? q(admitted) : q(refused)";
 
-/** What becomes of a process of a user's that knows the address, and says the nonce. */
-function introduced(user: number, address: string): string {
+/** Connects as `user`, with the nonce. Returns "admitted", "refused" or an error. */
+function connectAs(user: number, address: string): string {
   const bytes = Array.from(
     envelope(nonceOf(address)),
     (byte) => byte.toString(16).padStart(2, "0"),
   );
   const as = [`--reuid=${user}`, `--regid=${user}`, "--clear-groups"];
-  const words = ["perl", "-e", introduce, address.slice(32), bytes.join("")];
+  const words = ["perl", "-e", connectScript, address.slice(32), bytes.join("")];
   const { stdout, stderr } = spawnSync("setpriv", [...as, ...words]);
   return `${stdout}${stderr}`;
 }
 
 for (const [name, user, stranger] of [["root", root, nobody], ["nobody", nobody, 65533]] as const) {
   processTest(
-    `another user who has the nonce and a way to the socket is refused, and keeps nobody out, server of ${name}`,
+    `another user who has the nonce and can connect is refused, and does not keep the program out, server of ${name}`,
     async (stage) => {
       const address = await openToAll(stage, user);
-      assertEquals(introduced(stranger, address), "refused");
-      assertEquals(introduced(user, address), "admitted");
+      assertEquals(connectAs(stranger, address), "refused");
+      assertEquals(connectAs(user, address), "admitted");
     },
-    { skip: needsRoot || (currentRuntime === "deno" && "Deno tells no descriptor") },
+    { skip: needsRoot || (currentRuntime === "deno" && "Deno does not expose file descriptors") },
   );
 }
 
 processTest("root is admitted to the socket of another user", async (stage) => {
   const address = await openToAll(stage, nobody);
-  assertEquals(introduced(root, address), "admitted");
+  assertEquals(connectAs(root, address), "admitted");
 }, { skip: needsRoot });
 
-/** A program that harms its server, recovered at most so many times. */
+/** Starts the hostile program, with at most `intensity` recoveries. */
 function hostile(stage: Stage, transport: TransportName, intensity: number, args: string[]) {
   return stage.supervise("transports/hostile", {
     timeInterval: 2000,
@@ -194,7 +198,7 @@ function hostile(stage: Stage, transport: TransportName, intensity: number, args
   }, { args });
 }
 
-test("random and mutated frames are a message or a MESSAGE_ERROR", () => {
+test("random and mutated frames decode to a message or fail with MESSAGE_ERROR", () => {
   const count = 30_000; // a million of them: npm run test:soak
   const decoding = new Decoding(runtimeNames.indexOf(currentRuntime));
   const before = process.memoryUsage().heapUsed;
@@ -206,13 +210,13 @@ test("random and mutated frames are a message or a MESSAGE_ERROR", () => {
 
 for (const transport of ["unix", "shm"] as const) {
   processTest(
-    `a program that floods its server is recovered, and no more, ${transport}`,
+    `a program that floods its server with frames only causes its own recovery, ${transport}`,
     async (stage) => {
       const watched = hostile(stage, transport, Infinity, ["floods", "60"]);
       await watched.event("recovery", 1);
       const before = process.memoryUsage().rss;
       await watched.event("recovery", 2);
-      assert(process.memoryUsage().rss - before < 200 * 2 ** 20, "it has grown");
+      assert(process.memoryUsage().rss - before < 200 * 2 ** 20, "the server has grown");
       assert(watched.all("problem").length >= 2);
       assert(watched.supervisor.status.dataSize <= 64 * 2 ** 20);
     },
@@ -222,13 +226,13 @@ for (const transport of ["unix", "shm"] as const) {
 
 for (
   const [transport, what, size] of [
-    ["shm", "no file at all", 0],
+    ["shm", "an empty file", 0],
     ["shm", "a size beyond all bounds", 2 ** 41],
     ["unix", "a size beyond all bounds", 2 ** 41],
   ] as const
 ) {
   processTest(
-    `a program that scribbles over the file it shares is recovered, and no more: ${what}, ${transport}`,
+    `a program that writes wrong records to the shared file only causes its own recovery: ${what}, ${transport}`,
     async (stage) => {
       const watched = hostile(stage, transport, 1, ["scribbles", String(size)]);
       const status = await watched.finished();
@@ -242,13 +246,13 @@ for (
 
 for (const transport of ["shm", "unix"] as const) {
   processTest(
-    `a program that writes noise over the page it shares is recovered, and no more, ${transport}`,
+    `a program that writes random bytes to the shared page only causes its own recovery, ${transport}`,
     async (stage) => {
       const watched = hostile(stage, transport, Infinity, ["scrawls", "500"]);
       await watched.event("recovery", 1);
       const before = process.memoryUsage().rss;
       const { evidence } = await watched.event("recovery", 4);
-      assert(process.memoryUsage().rss - before < 100 * 2 ** 20, "it has grown");
+      assert(process.memoryUsage().rss - before < 100 * 2 ** 20, "the server has grown");
       assertEquals(evidence.note, undefined);
       assert(watched.supervisor.status.dataSize <= 64 * 2 ** 20);
       assertEquals((await watched.supervisor.stop()).reason, "stopped");
@@ -257,7 +261,7 @@ for (const transport of ["shm", "unix"] as const) {
 }
 
 processTest(
-  "a process that a program claims to be, and that does not descend from it, is never signalled",
+  "a program that claims another process's id cannot make the server signal that process",
   async (stage) => {
     const bystander = stage.runCommand("sleep", { args: ["600"] });
     const watched = stage.supervise("transports/hostile", {
@@ -267,14 +271,14 @@ processTest(
     assertEquals((await watched.event("register")).pid, bystander.pid);
     const { reason, signal } = await watched.finished();
     assertEquals([reason, signal], ["quit", "SIGTERM"]);
-    assert(lives(bystander.pid), "the other process was signalled");
+    assert(lives(bystander.pid), "the other process was signaled");
     bystander.kill("SIGKILL");
     assertEquals(await bystander.exited, { code: null, signal: "SIGKILL" });
   },
 );
 
 processTest(
-  "what stays in /proc of the address is of no use: the nonce is taken, the names are gone",
+  "the address that stays in /proc is useless: the nonce is used, and the socket is gone",
   async (stage) => {
     const watched = stage.supervise("api/instance", {
       timeInterval: 60_000,
@@ -283,7 +287,7 @@ processTest(
     const { pid } = await watched.event("register");
     const environment = readFileSync(`/proc/${pid}/environ`, "utf8");
     const address = /SAM_LINK=unix:([0-9a-f]{32})(\/[^\0]+)/.exec(environment);
-    assert(address, "the kernel has it still");
+    assert(address, "/proc no longer contains the address");
     assert(!existsSync(address[2]!), "the socket is still there");
   },
 );

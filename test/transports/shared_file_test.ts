@@ -1,10 +1,10 @@
-// Data left in a file without a message: whole at every moment, in bounded room, and never more than is there.
+// Data in the shared file: complete at every moment, in a file of bounded size, and never more than the file holds.
 import { assert, assertEquals } from "@std/assert";
 import type { RandomFile } from "../../mod.ts";
 import { dataWriter, readStoredData } from "../../transports/shared_file.ts";
 import { test } from "../support/harness.ts";
 
-/** A file in memory; `crashAfter` writes, the next one is the last and is cut off half way. */
+/** A file in memory. After `crashAfter` writes, the next one writes only half its bytes and throws. */
 class MemoryFile implements RandomFile {
   bytes = new Uint8Array(0);
   writes = 0;
@@ -19,7 +19,7 @@ class MemoryFile implements RandomFile {
   write(bytes: Uint8Array, at: number): void {
     if (this.writes++ > this.crashAfter) throw new Error("dead");
     const crashes = this.writes > this.crashAfter;
-    // A record is so small that the system writes it in one piece, or not at all.
+    // A record is small enough for the system to write it in one piece or not at all.
     const written = !crashes
       ? bytes
       : bytes.length > 100
@@ -37,7 +37,7 @@ class MemoryFile implements RandomFile {
 
 const filled = (size: number, value: number) => new Uint8Array(size).fill(value);
 
-test("keep: what was kept last is there, whatever came before", () => {
+test("storeData: the last data can be read, whatever was stored before", () => {
   const file = new MemoryFile();
   assertEquals(readStoredData(file), undefined);
   const store = dataWriter(file);
@@ -50,7 +50,7 @@ test("keep: what was kept last is there, whatever came before", () => {
   assert(file.bytes.length <= 4096 + 3 * 5000, `${file.bytes.length} bytes for 5,000`);
 });
 
-test("keep: killed in any write, a process has left what it kept before", () => {
+test("storeData: a process that is killed during a write leaves the data stored before", () => {
   for (let crashAfter = 0; crashAfter < 12; crashAfter++) {
     const file = new MemoryFile();
     const store = dataWriter(file);
@@ -62,14 +62,14 @@ test("keep: killed in any write, a process has left what it kept before", () => 
         whole = value;
       }
     } catch {
-      // dead
+      // the process was killed
     }
     assertEquals(whole, Math.floor(crashAfter / 2));
     assertEquals(readStoredData(file)?.read(), whole === 0 ? undefined : filled(1000, whole));
   }
 });
 
-test("keep: a record that lies is not believed", () => {
+test("storeData: an invalid record is ignored", () => {
   for (
     const record of [
       [1, 4096, 10],

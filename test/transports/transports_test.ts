@@ -1,4 +1,5 @@
-// Every transport passes the same checks, on this runtime for both sides; so does the one of docs/transports.md.
+// Every built-in transport, and the example of docs/transports.md, passes the conformance checks. Both sides run on
+// this runtime.
 import { assertEquals } from "@std/assert";
 import type { Transport } from "../../mod.ts";
 import { mapPage } from "../../src/ffi/mapped_page.ts";
@@ -16,7 +17,8 @@ import { withoutLeaks } from "../support/leaks.ts";
 import { eventually, processTest } from "../support/processes.ts";
 import { currentRuntime, fixture } from "../support/runtimes.ts";
 
-// The C library is opened once per process and stays: before the tests, so that it is no leak of the first.
+// The C library is opened once per process and stays open. It is opened here, so that the first test does not report it
+// as a leak.
 const runtime = await loadRuntime();
 const directory = await makePrivateDirectory(runtime, true);
 const file = await runtime.openFile(`${directory}/p`, true);
@@ -43,7 +45,7 @@ for (const check of transportConformance(memoryTransport())) {
   test(check.name, () => withoutLeaks(check.run));
 }
 
-test("a stream takes more than the kernel has room for, and keeps it in order", () =>
+test("a stream takes more bytes than the kernel has room for, and delivers them in order", () =>
   withoutLeaks(async () => {
     const directory = await makePrivateDirectory(runtime, false);
     const path = `${directory}/s`;
@@ -56,7 +58,7 @@ test("a stream takes more than the kernel has room for, and keeps it in order", 
       { length: 60 },
       (_, nth) => new Uint8Array(nth % 3 === 0 ? 1 : 60_000).fill(nth),
     );
-    for (const part of parts) from.write(part); // nobody reads yet
+    for (const part of parts) from.write(part); // the other side does not read yet
     const sent = parts.flatMap((part) => [...part]);
     const got: number[] = [];
     to!.read((bytes) => {
@@ -69,41 +71,48 @@ test("a stream takes more than the kernel has room for, and keeps it in order", 
     runtime.remove(path, directory);
   }));
 
-test("a listener of Deno goes on when it was short of descriptors", () =>
-  withoutLeaks(async () => {
-    interface Deno {
-      listen(options: object): { accept(): Promise<unknown> };
-    }
-    const { Deno } = globalThis as unknown as { Deno: Deno };
-    const { listen } = Deno;
-    let failures = 1;
-    Deno.listen = (options) => {
-      const listener = listen(options);
-      const accept = listener.accept.bind(listener);
-      const fail = () => Promise.reject(new Error("Too many open files (os error 24)"));
-      return Object.assign(listener, { accept: () => failures-- > 0 ? fail() : accept() });
-    };
-    const directory = await makePrivateDirectory(runtime, false);
-    const path = `${directory}/s`;
-    const accepted: Stream[] = [];
-    const listener = await runtime.listen(path, (stream) => accepted.push(stream));
-    Deno.listen = listen;
-    const from = await runtime.connect(path);
-    await eventually("a connection", () => accepted.length === 1);
-    for (const each of [from, ...accepted, listener]) each.close();
-    runtime.remove(path, directory);
-  }), { skip: currentRuntime !== "deno" && "for Deno" });
+test(
+  "on Deno, a listener accepts again after a lack of file descriptors",
+  () =>
+    withoutLeaks(async () => {
+      interface Deno {
+        listen(options: object): { accept(): Promise<unknown> };
+      }
+      const { Deno } = globalThis as unknown as { Deno: Deno };
+      const { listen } = Deno;
+      let failures = 1;
+      Deno.listen = (options) => {
+        const listener = listen(options);
+        const accept = listener.accept.bind(listener);
+        const fail = () => Promise.reject(new Error("Too many open files (os error 24)"));
+        return Object.assign(listener, { accept: () => failures-- > 0 ? fail() : accept() });
+      };
+      const directory = await makePrivateDirectory(runtime, false);
+      const path = `${directory}/s`;
+      const accepted: Stream[] = [];
+      const listener = await runtime.listen(path, (stream) => accepted.push(stream));
+      Deno.listen = listen;
+      const from = await runtime.connect(path);
+      await eventually("a connection", () => accepted.length === 1);
+      for (const each of [from, ...accepted, listener]) each.close();
+      runtime.remove(path, directory);
+    }),
+  { skip: currentRuntime !== "deno" && "only for Deno" },
+);
 
-processTest("shm without memory: the same behaviour, and the program says so", async (stage) => {
-  const watched = stage.supervise("transports/fallback", {
-    timeInterval: 300,
-    recoveryPolicy: "restart",
-    transport: fileShm,
-  });
-  assertEquals((await watched.finished()).reason, "exit");
-  assertEquals(watched.all("recovery").map(({ reason, instanceId }) => [reason, instanceId]), [
-    ["timeout", 1],
-  ]);
-  const sides = watched.all("fallback").filter(({ instanceId }) => instanceId === 1);
-  assertEquals(sides.map(({ side }) => side), ["program"]);
-});
+processTest(
+  "shm without mapped memory behaves the same, and the program reports the fallback",
+  async (stage) => {
+    const watched = stage.supervise("transports/fallback", {
+      timeInterval: 300,
+      recoveryPolicy: "restart",
+      transport: fileShm,
+    });
+    assertEquals((await watched.finished()).reason, "exit");
+    assertEquals(watched.all("recovery").map(({ reason, instanceId }) => [reason, instanceId]), [
+      ["timeout", 1],
+    ]);
+    const sides = watched.all("fallback").filter(({ instanceId }) => instanceId === 1);
+    assertEquals(sides.map(({ side }) => side), ["program"]);
+  },
+);

@@ -43,13 +43,13 @@ class MemoryLink implements Link {
 
   close(): void {
     if (!this.#open) return;
-    this.#arriveLast("closed");
+    this.#arriveLast("this side closed the connection");
     (this.#options.schedule ?? ((deliver) => deliver()))(() => this.peer.#end());
   }
 
   #end(): void {
     if (!this.#open) return;
-    this.#arriveLast("the peer closed it");
+    this.#arriveLast("the other side closed the connection");
   }
 
   #carry(arrival: (sink: LinkSink) => void): void {

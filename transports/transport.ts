@@ -67,8 +67,9 @@ export interface Link {
    */
   sample?(): number;
   /**
-   * Stores data with the server without a message. Called on the active side. On return, the data outlive this process.
-   * Throws if there is no room; the data stored before stay valid. Optional; without it, data are sent in frames.
+   * Leaves data where the server can read them, without sending a message. Called on the active side. On return, the
+   * data outlive this process. Throws if there is no room; the data stored before stay valid. Optional; without it, data
+   * are sent in frames.
    */
   storeData?(bytes: Uint8Array): void;
   /**
@@ -77,8 +78,8 @@ export interface Link {
    */
   storedData?(): StoredData | undefined;
   /**
-   * Writes a note of at most 1,024 bytes without a message. Called on the active side. On return, the note outlives
-   * this process. Optional; without it, notes are sent in frames.
+   * Leaves a note of at most 1,024 bytes where the server can read it, without sending a message. Called on the active
+   * side. On return, the note outlives this process. Optional; without it, notes are sent in frames.
    */
   note?(text: string): void;
   /**

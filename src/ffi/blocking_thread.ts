@@ -2,6 +2,7 @@
  * A thread for blocking C calls, so that they do not block its owner's event loop. On Node and Bun it is a worker. On
  * Deno, blocking calls run on threads of the runtime, so the thread's code runs on its owner's event loop.
  */
+
 /** The thread's access to its owner, passed to the thread's code. */
 export interface ThreadPort {
   /** Returns the next message of the owner; undefined if there is none. */

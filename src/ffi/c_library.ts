@@ -15,7 +15,7 @@ export interface NativeSignature {
   readonly parameters: readonly NativeType[];
   readonly result: NativeType;
   /**
-   * True if the function may block or call back. Deno then calls it on another thread, because it has no worker for it.
+   * True if the function may block or call back. On Deno, such a call runs on another thread.
    */
   readonly blocks?: true;
 }

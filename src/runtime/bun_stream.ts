@@ -66,7 +66,7 @@ class SocketStream implements Stream {
   }
 
   close(): void {
-    this.end("closed");
+    this.end("this side closed the connection");
   }
 
   /** Sends the waiting bytes. Called when the kernel has room again. */
@@ -93,8 +93,8 @@ class SocketStream implements Stream {
 const handlers = {
   data: (socket: BunSocket, bytes: Uint8Array) => socket.data.stream.data(bytes),
   drain: (socket: BunSocket) => socket.data.stream.drain(),
-  end: (socket: BunSocket) => socket.data.stream.end("the peer closed it"),
-  close: (socket: BunSocket) => socket.data.stream.end("closed"),
+  end: (socket: BunSocket) => socket.data.stream.end("the other side closed the connection"),
+  close: (socket: BunSocket) => socket.data.stream.end("the connection was closed"),
   error: (socket: BunSocket, error: Error) => socket.data.stream.end(error.message),
 };
 

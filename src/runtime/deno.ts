@@ -368,7 +368,7 @@ function connectionStream(connection: DenoConn): Stream {
           for (;;) {
             const count = await connection.read(buffer);
             if (ended) return;
-            if (count === null) return end("the peer closed it");
+            if (count === null) return end("the other side closed the connection");
             onData(buffer.subarray(0, count));
             if (count === buffer.length && count < maxReadBytes) buffer = new Uint8Array(4 * count);
           }
@@ -382,7 +382,7 @@ function connectionStream(connection: DenoConn): Stream {
       else connection.unref();
     },
     close() {
-      end("closed");
+      end("this side closed the connection");
     },
   };
 }

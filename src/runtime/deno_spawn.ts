@@ -19,7 +19,8 @@ interface DenoChild {
   unref(): void;
 }
 /**
- * Deno's undocumented functions for more than three file descriptors. They are checked before use, because they may go.
+ * Deno's undocumented functions for more than three file descriptors. They are checked before use, because a later
+ * version of Deno may remove them.
  */
 interface DenoInternal {
   readonly kExtraStdio?: symbol;
@@ -131,7 +132,7 @@ function pipeStream(internal: DenoInternal, rid: number): Stream {
           for (;;) {
             const { done, value } = await reader.read();
             if (ended) return;
-            if (done) return end("the peer closed it");
+            if (done) return end("the other side closed the connection");
             onData(value);
           }
         } catch (error) {
@@ -143,7 +144,7 @@ function pipeStream(internal: DenoInternal, rid: number): Stream {
       // the child process keeps the event loop alive, not its link
     },
     close() {
-      end("closed");
+      end("this side closed the connection");
     },
   };
 }

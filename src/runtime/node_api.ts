@@ -60,7 +60,7 @@ export function fs(): typeof Fs {
   return process.getBuiltinModule("node:fs") as typeof Fs;
 }
 
-/** Returns the command line of this program. There is no module for `-e` and for isSingleFile-file executables. */
+/** Returns the command line of this program. There is no module for `-e` and for single-file executables. */
 export function ownCommand(
   runtime: RuntimeName,
 ): Pick<Command, "file" | "flags" | "module" | "args" | "runtime" | "cwd"> {

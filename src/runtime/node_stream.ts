@@ -62,8 +62,8 @@ export function socketStream(socket: SocketLike, direct?: DirectWrites): Stream 
     onEnd(detail);
   };
   socket.on("error", (error: Error) => end(error.message));
-  socket.on("end", () => end("the peer closed it"));
-  socket.on("close", () => end("closed"));
+  socket.on("end", () => end("the other side closed the connection"));
+  socket.on("close", () => end("the connection was closed"));
   return {
     get unsent() {
       return waiting.reduce((sum, { length }) => sum + length, ended ? 0 : socket.writableLength);
@@ -95,7 +95,7 @@ export function socketStream(socket: SocketLike, direct?: DirectWrites): Stream 
       else socket.unref();
     },
     close() {
-      end("closed");
+      end("this side closed the connection");
     },
   };
 }

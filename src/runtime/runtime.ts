@@ -160,7 +160,7 @@ export interface Clock {
   readonly settleMs: number;
 }
 
-/** Starting and signaling processes. */
+/** Starts and signals processes. */
 export interface Processes {
   /**
    * Starts a process. With `link`, the process inherits a file descriptor connected to `Child.stream`; `link` returns
@@ -177,7 +177,7 @@ export interface Processes {
   kill(pid: number, signal: Signal): void;
 }
 
-/** Access to /proc. */
+/** Reads /proc. */
 export interface SystemFiles {
   /** Returns the text of a file in /proc; undefined if it is missing or not readable. */
   systemText(path: string): string | undefined;
@@ -236,7 +236,10 @@ export interface OwnProcess {
   readonly isMainThread: boolean;
   /** True if standard input is a terminal. */
   readonly stdinIsTerminal: boolean;
-  /** Resolves to the command line of this program. Rejects with ACCESS or NOT_SUPPORTED if it cannot be found out. */
+  /**
+   * Resolves to the command line of this program, to start it again. Rejects with ACCESS or NOT_SUPPORTED if it cannot
+   * be found out.
+   */
   self(): Promise<Pick<Command, "file" | "flags" | "module" | "args" | "runtime" | "cwd">>;
   /** Resolves to the runtime flags for a module whose flags the user has not set. */
   defaultFlags(): Promise<readonly string[]>;
@@ -264,7 +267,7 @@ export interface OwnProcess {
   stackAccess(): string;
   /**
    * Closes the inspector of this server process if its program opens an inspector too, because of these flags or the
-   * environment. Both would use the same port, and the debugger is meant for the program.
+   * environment. Both would use the same port, and the debugger is for the program.
    */
   freeInspectorPort?(flags: readonly string[]): void | Promise<void>;
   /** Adds a listener for a signal. Returns a function that removes it. */

@@ -41,7 +41,7 @@ interface View {
 
 const serverStartedAt = Date.now();
 
-/** The pieces of the page by their ids, in the order of the page. */
+/** Renders the pieces of the page. Returns them by their ids, in the order of the page. */
 export function pieces(
   status: ServerStatus,
   entries: readonly Entry[],
@@ -70,7 +70,7 @@ export function pieces(
   return all;
 }
 
-/** The whole page. */
+/** Renders the whole page. */
 export function page(status: ServerStatus, entries: readonly Entry[]): string {
   const rendered = pieces(status, entries);
   const place = (tag: string, id: string) => `<${tag} id="${id}">${rendered.get(id)}</${tag}>`;
@@ -108,7 +108,7 @@ ${programs.join("\n")}
 `;
 }
 
-/** The report that the row of an instance links to; undefined if there is none at this path. */
+/** Returns the report that the row of an instance links to; undefined if there is none at this path. */
 export function reportAt(
   path: string,
   status: ServerStatus,
@@ -146,7 +146,7 @@ function isFailure(event: SupervisorEvent): event is Failure {
   return event.type === "recovery" || event.type === "observed";
 }
 
-/** The names of the programs that need attention, and the number of programs in each state. */
+/** Renders the names of the programs that need attention, and the number of programs in each state. */
 function summary(views: readonly View[], troubled: readonly View[]): string {
   const counts = new Map<string, number>();
   for (const { word } of views) counts.set(word, (counts.get(word) ?? 0) + 1);
@@ -156,7 +156,7 @@ function summary(views: readonly View[], troubled: readonly View[]): string {
   }</b> · ${[...counts].map(([word, count]) => `${count} ${word}`).join(", ")}`;
 }
 
-/** The row of a program, which is visible while its details are closed. */
+/** Renders the row of a program, which is visible while its details are closed. */
 function row({ program, problem, word, needsAttention }: View): string {
   const { name, uptime, memory, restarts, waitsFor = [] } = program;
   const shown = [
@@ -175,7 +175,7 @@ function counted(count: number, noun: string): string {
   return `${count} ${noun}${count === 1 ? "" : "s"}`;
 }
 
-/** The figures of a program, and its near misses. */
+/** Renders the figures of a program, and its near misses. */
 function facts(program: ProgramStatus): string {
   const { pid, instanceId, heartbeatAge, dataSize, spare, slack } = program;
   return list([
@@ -193,7 +193,7 @@ function list(facts: readonly (readonly [name: string, value: string | number | 
   return `<dl>${items.join("")}</dl>`;
 }
 
-/** One line about near misses. If there are any, also the number of heartbeats for each share of the time interval. */
+/** Renders one line about near misses. If there are any, adds the number of heartbeats for each share of the time left. */
 function nearMisses({ count, min, buckets }: ProgramStatus["slack"]): string {
   if (count === 0) return "";
   const near = buckets.slice(firstNearMiss).reduce((sum, { count }) => sum + count, 0);
@@ -210,7 +210,7 @@ function nearMisses({ count, min, buckets }: ProgramStatus["slack"]): string {
   }`;
 }
 
-/** The last instances of a program, the oldest first, preceded by the last earlier one whose failure has a stack. */
+/** Returns the last instances of a program, the oldest first. Keeps an older one if it has the last failure with a stack. */
 function historyOf(program: ProgramStatus, entries: readonly Entry[]): readonly InstanceHistory[] {
   const { name, instanceId, pid, spawnedAt, lastRecovery } = program;
   const histories = new Map<number, InstanceHistory>();
@@ -251,7 +251,7 @@ function historyOf(program: ProgramStatus, entries: readonly Entry[]): readonly 
   return [...(stack ? [stack] : []), ...all.slice(-maxInstances)];
 }
 
-/** The reason why an instance was replaced, or would have been without the option `observe`. */
+/** Returns the reason why an instance was replaced, or would have been without the option `observe`. */
 function cause(
   { reason, evidence }: { readonly reason: RecoveryReason; readonly evidence: Evidence },
 ): string {
@@ -261,12 +261,12 @@ function cause(
   return detail === "" ? reason : `${reason}: ${headline(detail)}`;
 }
 
-/** The beginning of a detail. The report has the whole text, but a page of many programs must stay small. */
+/** Shortens a detail. The report has the whole text, but a page of many programs must stay small. */
 function headline(detail: string): string {
   return firstLine(detail).slice(0, 200);
 }
 
-/** A timeline with a bar for each instance, a scale and a legend. */
+/** Renders a timeline with a bar for each instance, a scale and a legend. */
 function timeline(all: readonly InstanceHistory[], until: number): string {
   const shown = all.slice(-maxInstances).filter(({ from }) => from !== null);
   if (shown.length === 0) return "";
@@ -289,7 +289,7 @@ function timeline(all: readonly InstanceHistory[], until: number): string {
   } failed · gap: no process</p>`;
 }
 
-/** The rows of the instances, the newest first. An instance that failed links to its report. */
+/** Renders the rows of the instances, the newest first. An instance that failed links to its report. */
 function instanceRows({ at, instances }: View): string {
   const rows = instances.map(({ instanceId, pid, from, to, end, failure }) => {
     const times = [
@@ -306,7 +306,7 @@ function instanceRows({ at, instances }: View): string {
   return `<h3>Instances</h3>${rows.reverse().join("")}`;
 }
 
-/** The time of day by the server's clock, with the date if that is not today. */
+/** Returns the time of day by the server's clock, with the date if that is not today. */
 function clock(at: number): string {
   const date = new Date(at);
   const today = date.toDateString() === new Date().toDateString();

@@ -104,8 +104,14 @@ processTest("a command that is not there, or may not be executed, is named", asy
   );
   const missing = join(directory, "missing");
   await assertNeverSpawned(stage, { command: missing }, "LIBRARY", missing, "not installed");
-  await assertNeverSpawned(stage, { command: plain }, "ACCESS", plain, "is not executable");
-  await assertNeverSpawned(stage, { command: directory }, "ACCESS", directory, "is not executable");
+  await assertNeverSpawned(stage, { command: plain }, "ACCESS", plain, "not an executable file");
+  await assertNeverSpawned(
+    stage,
+    { command: directory },
+    "ACCESS",
+    directory,
+    "not an executable file",
+  );
 });
 
 processTest("a working directory that is not there is named", async (stage) => {

@@ -153,7 +153,7 @@ denoTest(
       ...["deno", "run", "--no-config", link, file],
     ]);
     assertEquals(ended.code, 143, ended.stderr);
-    assert(/instance 1 is given up \(timeout/.test(ended.stderr), ended.stderr);
+    assert(/^sam: deno \(pid \d+\) stopped responding: /m.test(ended.stderr), ended.stderr);
   },
 );
 

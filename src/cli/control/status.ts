@@ -12,17 +12,7 @@ export interface ProgramStatus extends SupervisorStatus {
   readonly uptime: number | null;
 }
 
-/**
- * The status of one running `sam run`. The output of `sam status --json` is an array of these.
- *
- * ```ts
- * import type { ServerStatus } from "@x/sam/cli";
- *
- * export function isReady({ programs }: ServerStatus): boolean {
- *   return programs.every(({ ready }) => ready);
- * }
- * ```
- */
+/** The status of one running `sam run`. The output of `sam status --json` is an array of these. */
 export interface ServerStatus {
   /** The name of the server. */
   readonly name: string;

@@ -4,17 +4,7 @@ import type { CheckOptions } from "../../api/supervise_options.ts";
 import type { RestartOptions } from "../../core/server/restart_policy.ts";
 import type { RuntimeName } from "../../runtime/runtime.ts";
 
-/**
- * One program of a configuration file. Times are integer milliseconds.
- *
- * ```ts
- * import type { ProgramConfig, SamConfig } from "@x/sam/cli";
- *
- * const web: ProgramConfig = { program: "./web.ts", timeInterval: 500 };
- * const config: SamConfig = { programs: { web } };
- * export default config;
- * ```
- */
+/** One program of a configuration file. Times are integer milliseconds. For an example, see {@linkcode SamConfig}. */
 export interface ProgramConfig
   extends Omit<Partial<SamOptions>, "recoveryPolicy" | "restart" | "quorum" | "clusterMap"> {
   /** A module or a command, as for `sam run`. A relative path starts at the directory of the configuration file. */
@@ -55,17 +45,7 @@ export interface ProgramConfig
   readonly restart?: RestartConfig["policy"] | RestartConfig;
 }
 
-/**
- * The exits that lead to a restart, the restart limit and the backoff.
- *
- * ```ts
- * import type { RestartConfig, SamConfig } from "@x/sam/cli";
- *
- * const restart: RestartConfig = { policy: "always", intensity: 5, period: 60_000 };
- * const config: SamConfig = { programs: { web: { program: "./web.ts", restart } } };
- * export default config;
- * ```
- */
+/** The exits that lead to a restart, the restart limit and the backoff. */
 export interface RestartConfig extends Omit<RestartOptions, "on"> {
   /**
    * `"always"`: every exit leads to a restart. `"on-failure"`: every exit except exit code 0. `"never"`: no exit. Default

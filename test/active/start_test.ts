@@ -1,25 +1,28 @@
-// How a program starts: without what it does not need, and from the package as npm has it.
+// The start of a program: without modules that it does not need, and from the npm package.
 import { assert, assertEquals } from "@std/assert";
 import { existsSync, readdirSync } from "node:fs";
 import { fileURLToPath } from "node:url";
 import { processTest } from "../support/processes.ts";
 import { currentRuntime } from "../support/runtimes.ts";
 
-processTest("an active process on Deno starts without Deno's Node layer", async (stage) => {
-  const watched = stage.supervise(
-    "active/light",
-    { timeInterval: 60_000, recoveryPolicy: "quit" },
-    {
-      runtime: "deno",
-    },
-  );
-  assertEquals((await stage.line("started"))["early"], []);
-  assertEquals((await watched.finished()).code, 0);
-});
+processTest(
+  "an active process on Deno does not load Deno's Node compatibility layer",
+  async (stage) => {
+    const watched = stage.supervise(
+      "active/light",
+      { timeInterval: 60_000, recoveryPolicy: "quit" },
+      {
+        runtime: "deno",
+      },
+    );
+    assertEquals((await stage.line("started"))["early"], []);
+    assertEquals((await watched.finished()).code, 0);
+  },
+);
 
 const hasCompileCache = /^node2[246]/.test(currentRuntime);
 processTest(
-  "a program that is killed has left its compiled code, where the user wants a cache",
+  "a killed program has written its compile cache, if the user has set one",
   async (stage) => {
     const cache = `${stage.directory}/compiled`;
     const server = stage.run("supervisor/standby", {
@@ -34,13 +37,13 @@ processTest(
   },
 );
 
-/** dist/, for sources and for their compiled copies in .build/test. */
+/** The directory dist/, from a source file or from its compiled copy in .build/test. */
 const dist = ["../../dist/", "../../../dist/"].map((path) =>
   fileURLToPath(new URL(path, import.meta.url))
 )
   .find((path) => existsSync(`${path}mod.js`));
 
-processTest("the package of npm runs a program, watches it and starts it again", async (stage) => {
+processTest("the npm package runs a program, watches it and restarts it", async (stage) => {
   assert(dist !== undefined, "dist/ is missing: npm run build");
   const server = stage.run("active/package", { args: [`${dist}mod.js`] });
   await stage.line("started", 2);
@@ -49,12 +52,15 @@ processTest("the package of npm runs a program, watches it and starts it again",
   assertEquals(await server.exited, { code: 3, signal: null }, server.stderr());
 });
 
-processTest("the package's testing entry is one with its main entry", async () => {
-  const { SamError } = await import(`${dist}mod.js`) as typeof import("../../mod.ts");
-  const { memoryTransport, transportConformance } = await import(
-    `${dist}testing.js`
-  ) as typeof import("../../src/testing/mod.ts");
-  for (const check of transportConformance(memoryTransport())) await check.run();
-  const error = await memoryTransport().connect("none").catch((error) => error);
-  assert(error instanceof SamError);
-});
+processTest(
+  "the package's testing entry and its main entry share one copy of the library",
+  async () => {
+    const { SamError } = await import(`${dist}mod.js`) as typeof import("../../mod.ts");
+    const { memoryTransport, transportConformance } = await import(
+      `${dist}testing.js`
+    ) as typeof import("../../src/testing/mod.ts");
+    for (const check of transportConformance(memoryTransport())) await check.run();
+    const error = await memoryTransport().connect("none").catch((error) => error);
+    assert(error instanceof SamError);
+  },
+);

@@ -1,4 +1,4 @@
-// Bad input: every option of a server and every part of a program, each value that it may not have.
+// Bad input: wrong values for every option of a server and every property of a program.
 import { assert, assertEquals, assertInstanceOf, assertRejects, assertThrows } from "@std/assert";
 import { initialize, type SamErrorCode, supervise, type Transport } from "../../mod.ts";
 import { SamError } from "../../mod.ts";
@@ -10,7 +10,7 @@ const maxMs = 2 ** 31 - 1;
 const valid = { timeInterval: 1000, recoveryPolicy: "restart" };
 const program = { command: "true" };
 
-/** What each argument may not be; the messages must say what it may be. */
+/** Wrong values of an argument. The message must contain `may`, the allowed values. */
 interface Wrong {
   readonly name: string;
   readonly may: string;
@@ -161,7 +161,7 @@ const wrongPrograms: readonly (Wrong & { readonly base: object })[] = [
   },
 ];
 
-/** Parts of parts: the program, and the name of what is wrong in it. */
+/** Wrong values inside of arrays and objects: the program, the name in the message, and the allowed values. */
 const wrongParts: readonly (readonly [object, name: string, may: string])[] = [
   [{ ...program, args: ["a", 5] }, "program.args[1]", "a string without NUL characters"],
   [{ ...program, args: ["a\0"] }, "program.args[0]", "a string without NUL characters"],
@@ -217,15 +217,15 @@ const unknownKeys: readonly (readonly [
   ],
 ];
 
-/** What the message calls a value. */
-function called(value: unknown): string {
+/** The text for a value in a message. */
+function shown(value: unknown): string {
   if (typeof value === "string") return JSON.stringify(value);
   if (typeof value === "function") return "a function";
   if (Array.isArray(value)) return "an array";
   return typeof value === "object" && value !== null ? "an object" : String(value);
 }
 
-function assertTells(error: unknown, code: SamErrorCode, ...parts: string[]): void {
+function assertMessage(error: unknown, code: SamErrorCode, ...parts: string[]): void {
   assertInstanceOf(error, SamError, String(error));
   assertEquals(error.name, "SamError");
   assertEquals(error.code, code, error.message);
@@ -234,21 +234,21 @@ function assertTells(error: unknown, code: SamErrorCode, ...parts: string[]): vo
   }
 }
 
-/** Both entrances refuse the options, in the same words. */
+/** Checks that `supervise()` and `initialize()` refuse the options with the same message. */
 async function assertRefused(options: unknown, code: SamErrorCode, ...parts: string[]) {
   const ours = options as Parameters<typeof initialize>[0];
   const thrown = assertThrows(() => supervise(program, ours));
-  assertTells(thrown, code, ...parts);
+  assertMessage(thrown, code, ...parts);
   const rejected = await assertRejects(() => initialize(ours));
   assertEquals((rejected as Error).message, (thrown as Error).message);
-  assertTells(rejected, code, ...parts);
+  assertMessage(rejected, code, ...parts);
 }
 
 for (const { name, may, values, code = "INVALID_PARAM" } of wrongOptions) {
-  test(`option ${name} is refused where it is not ${may}`, async () => {
+  test(`option ${name} is refused unless it is ${may}`, async () => {
     for (const value of values) {
       const was = name.includes(".") ? (value as { name: unknown }).name : value;
-      const parts = code === "INVALID_PARAM" ? [`${name} is ${called(was)}`] : [name];
+      const parts = code === "INVALID_PARAM" ? [`${name} is ${shown(was)}`] : [name];
       const [option] = name.split(".");
       await assertRefused({ ...valid, [option!]: value }, code, may, ...parts);
     }
@@ -256,13 +256,13 @@ for (const { name, may, values, code = "INVALID_PARAM" } of wrongOptions) {
 }
 
 for (const { name, may, values } of wrongRestarts) {
-  test(`option restart.${name} is refused where it is not ${may}`, async () => {
+  test(`option restart.${name} is refused unless it is ${may}`, async () => {
     for (const value of values) {
       await assertRefused(
         { ...valid, restart: { [name]: value } },
         "INVALID_PARAM",
         may,
-        `restart.${name} is ${called(value)}`,
+        `restart.${name} is ${shown(value)}`,
       );
     }
   });
@@ -296,11 +296,11 @@ const wrongChecks: readonly (readonly [check: unknown, name: string, may: string
   ),
 ];
 
-test("a check is refused by its parts", () => {
+test("the error for a check names the wrong property", () => {
   for (const [check, name, may] of wrongChecks) {
     const options = { recoveryPolicy: "quit", check } as Parameters<typeof supervise>[1];
     const error = assertThrows(() => supervise(program, options)) as Error;
-    assertTells(error, "INVALID_PARAM", name, may);
+    assertMessage(error, "INVALID_PARAM", name, may);
     assert(!error.message.includes("cret"), error.message);
   }
   for (const http of ["http://h/@x", "https://h:8080", "http://[::1]:3000/?a=b@c"]) {
@@ -308,35 +308,35 @@ test("a check is refused by its parts", () => {
   }
   const unknown = { tcp: "h:1", periodSeconds: 1 } as never;
   const error = assertThrows(() => supervise(program, { recoveryPolicy: "quit", check: unknown }));
-  assertTells(error, "INVALID_PARAM", 'check has the unknown key "periodSeconds"', "period");
+  assertMessage(error, "INVALID_PARAM", 'check has the unknown key "periodSeconds"', "period");
 });
 
-test("a preload is refused where there is nothing that could load it", () => {
+test("preload is refused if the program cannot load the preload module", () => {
   for (const preload of [null, 1, "yes", {}]) {
     const wrong = { ...program, preload } as unknown as typeof program;
     const error = assertThrows(() => supervise(wrong, { recoveryPolicy: "quit" }));
-    assertTells(error, "INVALID_PARAM", "program.preload is ", "one of true, false");
+    assertMessage(error, "INVALID_PARAM", "program.preload is ", "one of true, false");
   }
   const shell = { command: "sh", preload: true };
   const error = assertThrows(() => supervise(shell, { recoveryPolicy: "quit" }));
-  assertTells(error, "INVALID_PARAM", "does not work with the command sh, only with");
+  assertMessage(error, "INVALID_PARAM", "does not work with the command sh, only with");
 });
 
-test("options that are no object are refused", async () => {
+test("options that are not an object are refused", async () => {
   for (const options of [...noObject, undefined]) {
-    await assertRefused(options, "INVALID_PARAM", `options is ${called(options)}`, "an object");
+    await assertRefused(options, "INVALID_PARAM", `options is ${shown(options)}`, "an object");
   }
 });
 
 test("timeInterval may be left out for a command only", async () => {
   const options = { recoveryPolicy: "quit" } as const;
-  assertTells(
+  assertMessage(
     assertThrows(() => supervise({ module: "a.js" }, options)),
     "INVALID_PARAM",
     "timeInterval is undefined",
     ms,
   );
-  assertTells(
+  assertMessage(
     await assertRejects(() => initialize(options as Parameters<typeof initialize>[0])),
     "INVALID_PARAM",
     "timeInterval is undefined",
@@ -346,56 +346,56 @@ test("timeInterval may be left out for a command only", async () => {
 });
 
 for (const { base, name, may, values } of wrongPrograms) {
-  test(`program.${name} is refused where it is not ${may}`, () => {
+  test(`program.${name} is refused unless it is ${may}`, () => {
     for (const value of values) {
       const wrong = { ...base, [name]: value } as unknown as typeof program;
       const error = assertThrows(() => supervise(wrong, { recoveryPolicy: "quit" }));
-      assertTells(error, "INVALID_PARAM", may, `program.${name} is `);
+      assertMessage(error, "INVALID_PARAM", may, `program.${name} is `);
     }
   });
 }
 
-test("parts of a program are refused by their place in it", () => {
+test("the error for a program names the wrong element or property", () => {
   for (const [wrong, name, may] of wrongParts) {
     const error = assertThrows(() =>
       supervise(wrong as typeof program, { timeInterval: 1, recoveryPolicy: "quit" })
     );
-    assertTells(error, "INVALID_PARAM", `${name} is `, may);
+    assertMessage(error, "INVALID_PARAM", `${name} is `, may);
   }
 });
 
-test("a program that is no object, or none, is refused", () => {
+test("a program that is not an object, or is missing, is refused", () => {
   for (const wrong of [...noObject, undefined]) {
     const error = assertThrows(() =>
       supervise(wrong as unknown as typeof program, { recoveryPolicy: "quit" })
     );
-    assertTells(error, "INVALID_PARAM", `program is ${called(wrong)}`, "an object");
+    assertMessage(error, "INVALID_PARAM", `program is ${shown(wrong)}`, "an object");
   }
   const error = assertThrows(() =>
     supervise({} as unknown as typeof program, { recoveryPolicy: "quit" })
   );
-  assertTells(error, "INVALID_PARAM", "program.module is undefined");
+  assertMessage(error, "INVALID_PARAM", "program.module is undefined");
 });
 
-test("a key that nobody knows is refused, with the keys there are", () => {
+test("an unknown key is refused, and the message lists the known keys", () => {
   for (const [which, options, where, key, some] of unknownKeys) {
     const error = assertThrows(() =>
       supervise(which as typeof program, options as { recoveryPolicy: "quit" })
     );
-    assertTells(error, "INVALID_PARAM", `${where} has the unknown key "${key}"`, some);
+    assertMessage(error, "INVALID_PARAM", `${where} has the unknown key "${key}"`, some);
   }
 });
 
-test("a long text is cut in the message", () => {
+test("a long string is shortened in the message", () => {
   const long = "x".repeat(5000);
   const error = assertThrows(() =>
     supervise(program, { recoveryPolicy: long as "quit" })
   ) as SamError;
-  assertTells(error, "INVALID_PARAM", `recoveryPolicy is "${"x".repeat(60)}…"`);
+  assertMessage(error, "INVALID_PARAM", `recoveryPolicy is "${"x".repeat(60)}…"`);
   assert(error.message.length < 200, error.message);
 });
 
-test("the least and the greatest values are taken, and undefined is none", async () => {
+test("the least and the greatest values are allowed, and undefined means the default", async () => {
   class Mine implements Transport {
     name = "mine";
     open: Transport["open"] = unix.open;
@@ -458,41 +458,41 @@ test("the least and the greatest values are taken, and undefined is none", async
   }
 });
 
-test("initialize() that fails does not use up the one call; state is checked before arguments", async () => {
+test("a failed initialize() may be repeated, and the state is checked before the arguments", async () => {
   const wrong = { ...valid, timeInterval: -1 } as unknown as Parameters<typeof initialize>[0];
   const right = { timeInterval: 1000, recoveryPolicy: "quit", maxDataSize: 8 } as const;
   const bad = {} as never;
-  assertTells(await assertRejects(() => initialize(wrong)), "INVALID_PARAM", "timeInterval");
-  assertTells(await assertRejects(() => initialize(wrong)), "INVALID_PARAM", "timeInterval");
+  assertMessage(await assertRejects(() => initialize(wrong)), "INVALID_PARAM", "timeInterval");
+  assertMessage(await assertRejects(() => initialize(wrong)), "INVALID_PARAM", "timeInterval");
   const sam = await initialize(right);
-  assertTells(
+  assertMessage(
     await assertRejects(() => initialize(right)),
     "BAD_HANDLE",
     "a process may call it once",
   );
-  assertTells(
+  assertMessage(
     await assertRejects(() => initialize(wrong)),
     "BAD_HANDLE",
     "a process may call it once",
   );
 
   assertEquals([sam.state, sam.instanceId], ["initialized", null]);
-  assertTells(assertThrows(() => sam.setHealthCheck(bad)), "BAD_HANDLE", "while initialized");
-  assertTells(assertThrows(() => sam.heartbeat()), "BAD_HANDLE", "while started");
-  assertTells(await assertRejects(() => sam.start()), "BAD_HANDLE", "while registered");
-  assertTells(await assertRejects(() => sam.stop()), "BAD_HANDLE", "while started");
-  assertTells(await assertRejects(() => sam.markFailed()), "BAD_HANDLE", "while initialized");
+  assertMessage(assertThrows(() => sam.setHealthCheck(bad)), "BAD_HANDLE", "while initialized");
+  assertMessage(assertThrows(() => sam.heartbeat()), "BAD_HANDLE", "while started");
+  assertMessage(await assertRejects(() => sam.start()), "BAD_HANDLE", "while registered");
+  assertMessage(await assertRejects(() => sam.stop()), "BAD_HANDLE", "while started");
+  assertMessage(await assertRejects(() => sam.markFailed()), "BAD_HANDLE", "while initialized");
 
   const texts = [undefined, 5, "text", [1], {}, new ArrayBuffer(1), new Uint16Array(1)];
   for (const bytes of texts) {
-    assertTells(
+    assertMessage(
       await assertRejects(() => sam.data.store(bytes as unknown as Uint8Array)),
       "INVALID_PARAM",
       "bytes is ",
       "a Uint8Array, or null",
     );
   }
-  assertTells(
+  assertMessage(
     await assertRejects(() => sam.data.store(new Uint8Array(9))),
     "TOO_BIG",
     "9 bytes",
@@ -500,10 +500,10 @@ test("initialize() that fails does not use up the one call; state is checked bef
     "maxDataSize",
   );
   for (const signal of [undefined, null, "", "TERM", "sigterm", "SIGNOPE", 15, {}]) {
-    assertTells(
+    assertMessage(
       await assertRejects(() => sam.setWarnSignal(signal as "SIGTERM")),
       "INVALID_PARAM",
-      `signal is ${called(signal)}`,
+      `signal is ${shown(signal)}`,
       '"SIGTERM"',
     );
   }
@@ -534,7 +534,7 @@ test("initialize() that fails does not use up the one call; state is checked bef
     finalize: () => sam.finalize(),
   };
   for (const call of Object.values(calls)) {
-    assertTells(await assertRejects(async () => await call()), "BAD_HANDLE");
+    assertMessage(await assertRejects(async () => await call()), "BAD_HANDLE");
   }
   await sam[Symbol.asyncDispose]();
   assertEquals(sam.state, "finalized");

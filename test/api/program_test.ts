@@ -1,5 +1,5 @@
-// Bad input that only real processes can show: programs that cannot be started, places without room for a socket,
-// transports that do not fit, calls in the wrong state.
+// Bad input that needs real processes: programs that cannot be started, directories in which no socket can be created,
+// transports of another name, calls in the wrong state.
 import { assert, assertEquals, assertMatch } from "@std/assert";
 import { chmodSync, mkdirSync, readdirSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
@@ -12,7 +12,7 @@ import { test } from "../support/harness.ts";
 import { processTest, type Stage, transports } from "../support/processes.ts";
 import { currentRuntime, fixture } from "../support/runtimes.ts";
 
-test("only a flag that opens the inspector keeps SAM from its own flags for it", () => {
+test("SAM adds no inspector flags to a flag that opens the inspector", () => {
   const own = ["--inspect=127.0.0.1:0", "--inspect-publish-uid=http"];
   for (const flag of ["--inspect", "--inspect-brk", "--inspect-wait=9229", "--inspect=:0"]) {
     assertEquals(inspectorFlags("deno", [flag], true), []);
@@ -30,7 +30,7 @@ test("only a flag that opens the inspector keeps SAM from its own flags for it",
 const options = { timeInterval: 5000, recoveryPolicy: "restart" } as const;
 const other = currentRuntime === "deno" ? "bun" : "deno";
 
-/** The program is never there: one `spawnFailed`, no recovery, and an error that says why. */
+/** Checks that the program cannot be started: one `spawnFailed`, no recovery, and an error that says why. */
 async function assertNeverSpawned(
   stage: Stage,
   program: Program,
@@ -50,39 +50,51 @@ async function assertNeverSpawned(
   }
 }
 
-processTest("a module that does not exist is named, and not tried again", async (stage) => {
-  const { directory } = stage;
-  const missing = join(directory, "missing.js");
-  await assertNeverSpawned(stage, { module: missing }, "INVALID_PARAM", missing, "program.module");
-  await assertNeverSpawned(stage, { module: pathToFileURL(missing) }, "INVALID_PARAM", missing);
-  await assertNeverSpawned(
-    stage,
-    { module: "./missing.js", cwd: directory },
-    "INVALID_PARAM",
-    "./missing.js",
-    `in ${directory}`,
-  );
-  await assertNeverSpawned(stage, { module: missing, runtime: other }, "INVALID_PARAM", missing);
-  await assertNeverSpawned(stage, { module: "--version" }, "INVALID_PARAM", "./--version");
-});
-
-processTest("a module that throws at import is named, and not started again", async (stage) => {
-  const watched = stage.supervise(
-    { ...stage.program("api/throws"), stdio: "ignore" },
-    options,
-  );
-  const status = await watched.finished();
-  assertEquals([status.reason, status.code, status.signal], ["exit", 1, null]);
-  assertEquals(status.error?.code, "LIBRARY");
-  assert(status.error!.message.includes(fixture("api/throws")), status.error!.message);
-  assert(status.error!.message.includes("status 1"), status.error!.message);
-  assertEquals(watched.all("spawn").length, 1);
-  assertEquals(watched.all("recovery").length, 0);
-  assertEquals(stage.lines("imported").length, 1);
-});
+processTest(
+  "the error names a module that does not exist, and it is not started again",
+  async (stage) => {
+    const { directory } = stage;
+    const missing = join(directory, "missing.js");
+    await assertNeverSpawned(
+      stage,
+      { module: missing },
+      "INVALID_PARAM",
+      missing,
+      "program.module",
+    );
+    await assertNeverSpawned(stage, { module: pathToFileURL(missing) }, "INVALID_PARAM", missing);
+    await assertNeverSpawned(
+      stage,
+      { module: "./missing.js", cwd: directory },
+      "INVALID_PARAM",
+      "./missing.js",
+      `in ${directory}`,
+    );
+    await assertNeverSpawned(stage, { module: missing, runtime: other }, "INVALID_PARAM", missing);
+    await assertNeverSpawned(stage, { module: "--version" }, "INVALID_PARAM", "./--version");
+  },
+);
 
 processTest(
-  "a program that throws at import ends its own server with its status",
+  "the error names a module that throws at import, and it is not started again",
+  async (stage) => {
+    const watched = stage.supervise(
+      { ...stage.program("api/throws"), stdio: "ignore" },
+      options,
+    );
+    const status = await watched.finished();
+    assertEquals([status.reason, status.code, status.signal], ["exit", 1, null]);
+    assertEquals(status.error?.code, "LIBRARY");
+    assert(status.error!.message.includes(fixture("api/throws")), status.error!.message);
+    assert(status.error!.message.includes("status 1"), status.error!.message);
+    assertEquals(watched.all("spawn").length, 1);
+    assertEquals(watched.all("recovery").length, 0);
+    assertEquals(stage.lines("imported").length, 1);
+  },
+);
+
+processTest(
+  "a program that throws at import ends its server with its status",
   async (stage) => {
     const program = stage.run("api/throws");
     assertEquals(await program.exited, { code: 1, signal: null });
@@ -91,7 +103,7 @@ processTest(
   },
 );
 
-processTest("a command that is not there, or may not be executed, is named", async (stage) => {
+processTest("the error names a command that does not exist or is not executable", async (stage) => {
   const { directory } = stage;
   const plain = join(directory, "plain");
   writeFileSync(plain, "#!/bin/sh\n", { mode: 0o644 });
@@ -114,7 +126,7 @@ processTest("a command that is not there, or may not be executed, is named", asy
   );
 });
 
-processTest("a working directory that is not there is named", async (stage) => {
+processTest("the error names a working directory that does not exist", async (stage) => {
   const cwd = join(stage.directory, "missing");
   await assertNeverSpawned(stage, { command: "true", cwd }, "LIBRARY", "true", cwd);
   await assertNeverSpawned(
@@ -125,13 +137,13 @@ processTest("a working directory that is not there is named", async (stage) => {
   );
 });
 
-processTest("a working directory that is a file is named", async (stage) => {
+processTest("the error names a working directory that is a file", async (stage) => {
   const cwd = join(stage.directory, "file");
   writeFileSync(cwd, "");
   await assertNeverSpawned(stage, { command: "true", cwd }, "LIBRARY", "true", cwd);
 });
 
-processTest("a runtime that is not installed is named", async (stage) => {
+processTest("the error names a runtime that is not installed", async (stage) => {
   const module = fixture("api/throws");
   const path = join(stage.directory, "no-runtime");
   for (const name of ["node", "deno", "bun"] as const) {
@@ -143,7 +155,7 @@ processTest("a runtime that is not installed is named", async (stage) => {
 });
 
 processTest(
-  "a replacement that cannot be spawned is a recovery within the limit",
+  "a replacement that cannot be started is a failure, within the restart limit",
   async (stage) => {
     const command = join(stage.directory, "once");
     writeFileSync(command, '#!/bin/sh\nrm "$0"\n', { mode: 0o755 });
@@ -163,9 +175,9 @@ processTest(
   },
 );
 
-// Where the socket goes.
+// The directory of the socket.
 
-/** Runs `action` while this process has other environment variables. */
+/** Runs `action` with other environment variables in this process. */
 async function withEnvironment(
   variables: Readonly<Record<string, string>>,
   action: () => Promise<void>,
@@ -182,7 +194,7 @@ async function withEnvironment(
   }
 }
 
-/** A directory in which nobody may make a file; root may everywhere, except where the system itself refuses. */
+/** A directory in which no file can be created. For root, only the kernel has such a directory. */
 function closedDirectory(stage: Stage): string {
   if (process.getuid!() === 0) return "/sys/kernel";
   const directory = join(stage.directory, "closed");
@@ -191,7 +203,7 @@ function closedDirectory(stage: Stage): string {
   return directory;
 }
 
-/** A directory of which the socket's path is too long. */
+/** A directory in which the path of a socket is too long. */
 function longDirectory(stage: Stage): string {
   const directory = join(stage.directory, "x".repeat(100));
   mkdirSync(directory);
@@ -210,10 +222,10 @@ const places = {
 
 for (const [which, { of, codes, says }] of Object.entries(places)) {
   processTest(
-    `TMPDIR ${which}: supervise() and register() say so, and nothing is left`,
+    `TMPDIR ${which}: the errors of supervise() and register() say so, and no file is left`,
     async (stage) => {
       const TMPDIR = of(stage);
-      const named = { ...options, transport: "unix" } as const; // the default would be a pipe instead
+      const named = { ...options, transport: "unix" } as const; // by default, a pipe would be used instead
       const assertSays = (code: string | undefined, message: string) => {
         assert((codes as readonly string[]).includes(code ?? ""), `${code}: ${message}`);
         for (const part of [TMPDIR, "TMPDIR", says]) {
@@ -252,12 +264,12 @@ processTest("a pipe needs no TMPDIR", async (stage) => {
   assertEquals(stage.lines("registered").map(({ instance }) => instance), [1]);
 });
 
-// Transports of one's own.
+// Custom transports.
 
 const quit = { timeInterval: 60_000, recoveryPolicy: "quit" } as const;
 const mine: Transport = { ...unix, name: "mine" };
 
-processTest("a transport of one's own carries all, when both sides bring it", async (stage) => {
+processTest("a custom transport works if both sides pass it", async (stage) => {
   const watched = stage.supervise("api/transport", { ...quit, transport: mine }, {
     args: ["mine"],
   });
@@ -267,31 +279,34 @@ processTest("a transport of one's own carries all, when both sides bring it", as
   assertEquals(watched.supervisor.status.transport, "mine");
 });
 
-processTest("a program with another transport than its server is told so", async (stage) => {
-  const cases = [
-    { transport: mine, program: "yours" },
-    { transport: "unix", program: "mine" },
-    { transport: "pipe", program: "mine" },
-  ] as const;
-  for (const { transport, program } of cases) {
-    const watched = stage.supervise(
-      { ...stage.program("api/transport", { args: [program] }), stdio: "ignore" },
-      { ...quit, transport },
-    );
-    const { reason, code, error } = await watched.finished();
-    assertEquals([reason, code, error?.code], ["exit", 4, "LIBRARY"]);
-  }
-  const failures = stage.lines("failed");
-  assertEquals(failures.map(({ code }) => code), cases.map(() => "INVALID_PARAM"));
-  cases.forEach(({ transport, program }, at) => {
-    const name = typeof transport === "string" ? transport : transport.name;
-    for (const part of [`"${name}"`, `"${program}"`]) {
-      assert(failures[at]!["message"].includes(part), failures[at]!["message"]);
+processTest(
+  "a program with another transport than its server gets an error that says so",
+  async (stage) => {
+    const cases = [
+      { transport: mine, program: "yours" },
+      { transport: "unix", program: "mine" },
+      { transport: "pipe", program: "mine" },
+    ] as const;
+    for (const { transport, program } of cases) {
+      const watched = stage.supervise(
+        { ...stage.program("api/transport", { args: [program] }), stdio: "ignore" },
+        { ...quit, transport },
+      );
+      const { reason, code, error } = await watched.finished();
+      assertEquals([reason, code, error?.code], ["exit", 4, "LIBRARY"]);
     }
-  });
-});
+    const failures = stage.lines("failed");
+    assertEquals(failures.map(({ code }) => code), cases.map(() => "INVALID_PARAM"));
+    cases.forEach(({ transport, program }, at) => {
+      const name = typeof transport === "string" ? transport : transport.name;
+      for (const part of [`"${name}"`, `"${program}"`]) {
+        assert(failures[at]!["message"].includes(part), failures[at]!["message"]);
+      }
+    });
+  },
+);
 
-processTest("a program that names a transport gets its server's", async (stage) => {
+processTest("a program that names a built-in transport uses that of its server", async (stage) => {
   for (const transport of transports) {
     for (const own of transports) {
       const watched = stage.supervise(
@@ -305,7 +320,7 @@ processTest("a program that names a transport gets its server's", async (stage) 
   assertEquals(stage.lines("registered").length, 9);
 });
 
-processTest("a program that cannot connect gets LIBRARY, with the cause", async (stage) => {
+processTest("a program that cannot connect gets LIBRARY with the cause", async (stage) => {
   const watched = stage.supervise(
     { ...stage.program("api/transport", { args: ["mine", "fail"] }), stdio: "ignore" },
     { ...quit, transport: mine },
@@ -353,7 +368,7 @@ test("initialize() in a worker thread is NOT_SUPPORTED", async () => {
   assertMatch(message, /main thread/);
 });
 
-/** Deno's global `Worker`, as far as it is used here. */
+/** The part of Deno's global `Worker` that this test uses. */
 declare class DenoWorker {
   constructor(url: URL, options: { type: "module" });
   onmessage: (event: { data: { code: string; message: string } }) => void;
@@ -363,7 +378,7 @@ declare class DenoWorker {
 
 const refused = "BAD_HANDLE";
 const invalid = "INVALID_PARAM";
-/** What each call gets in each state, by the order of the states below. */
+/** The code that each call gets in each state. "none" means success. */
 const table: Readonly<Record<string, readonly string[]>> = {
   //                        initialized registered started  stopped  finalized
   "initialize": [refused, refused, refused, refused, refused],
@@ -427,7 +442,7 @@ processTest("with a time interval of 0 there is no health check", async (stage) 
 });
 
 processTest(
-  "data over the server's maximum, stored before register(), are TOO_BIG there",
+  "register() rejects with TOO_BIG if the data stored before exceeds the server's maxDataSize",
   async (stage) => {
     const server = { timeInterval: 0, recoveryPolicy: "quit", maxDataSize: 10 } as const;
     const watched = stage.supervise("api/no_limit", server, { args: ["11"] });

@@ -1,4 +1,4 @@
-// The active process's core: the data of the program, on their way from and to the server. In virtual time.
+// The state machine of the active process: the stored data. In virtual time.
 
 import { assert, assertEquals } from "@std/assert";
 import { chunkBytes } from "../../src/core/wire.ts";
@@ -10,7 +10,7 @@ const bytes = (...values: number[]) => Uint8Array.from(values);
 const store = (...values: number[]) => ({ type: "store", bytes: bytes(...values) }) as const;
 const linkEnd = { type: "linkEnd", detail: "gone" } as const;
 
-test("core client: a later instance gets its predecessor's data, not its own", () => {
+test("core client: a later instance gets the data of its predecessor, not its own", () => {
   for (const size of [0, 1, chunkBytes, 3 * chunkBytes + 5]) {
     const data = Uint8Array.from({ length: size }, (_, at) => at * 7);
     const bench = new ClientBench();
@@ -23,7 +23,7 @@ test("core client: a later instance gets its predecessor's data, not its own", (
   }
 });
 
-test("core client: a store goes in parts, each after the last is acknowledged", () => {
+test("core client: data is sent in parts, each after the acknowledgment of the one before", () => {
   const bench = new ClientBench().start();
   const data = Uint8Array.from({ length: 2 * chunkBytes + 1 }, (_, at) => at % 251);
   const call = bench.call({ type: "store", bytes: data });
@@ -38,14 +38,14 @@ test("core client: a store goes in parts, each after the last is acknowledged", 
     ]);
     got.set(part!.bytes, part!.offset);
     assertEquals(bench.settled.has(call), false);
-    assertEquals(bench.client.data.length, 0, "not before it is acknowledged");
+    assertEquals(bench.client.data.length, 0, "unchanged before the acknowledgment");
     bench.answer();
   }
   assertEquals([got, bench.client.data], [data, data]);
   assertEquals(bench.settled.get(call), "resolved");
 });
 
-test("core client: stores follow one another in order, also after one that failed", () => {
+test("core client: stores run in the order of their calls, also after a failed one", () => {
   const bench = new ClientBench().start();
   const calls = [bench.call(store(1)), bench.call(store(2)), bench.call(store())];
   assertEquals(bench.unanswered.length, 1);
@@ -58,7 +58,7 @@ test("core client: stores follow one another in order, also after one that faile
   assertEquals(calls.map((id) => bench.settled.get(id)), ["resolved", "NO_MEMORY", "resolved"]);
 });
 
-test("core client: where the link keeps data, a store is no message", () => {
+test("core client: if the link can store data, a store sends no message", () => {
   const bench = new ClientBench().register({}, true);
   for (const stored of [bytes(1), bytes(4, 2), bytes(2, 4), bytes()]) {
     const call = bench.call({ type: "store", bytes: stored });
@@ -75,7 +75,7 @@ test("core client: where the link keeps data, a store is no message", () => {
   assertEquals(bench.settled.get(late), "LIBRARY");
 });
 
-test("core client: stores that waited for register() are kept one after the other", () => {
+test("core client: stores that waited for register() reach the link one after the other", () => {
   const bench = new ClientBench();
   bench.call({ ...register, linkStoresData: true });
   const calls = [bench.call(store(1)), bench.call(store(2)), bench.call(store(3))];
@@ -92,7 +92,7 @@ test("core client: stores that waited for register() are kept one after the othe
   assertEquals(bench.client.data, bytes(3));
 });
 
-test("core client: a link that ends before it has kept a store rejects that store", () => {
+test("core client: a link that ends before it has stored the data rejects the store", () => {
   const bench = new ClientBench().register({ exitWhenLost: false }, true);
   const call = bench.call(store(1));
   bench.feed(linkEnd);
@@ -100,7 +100,7 @@ test("core client: a link that ends before it has kept a store rejects that stor
   assertEquals(bench.feed({ type: "notStoredInLink", id: call }), []);
 });
 
-test("core client: a store is a copy, of at most as many bytes as the server allows", () => {
+test("core client: a store copies the bytes, and is rejected above the server's maxDataSize", () => {
   for (const linkStoresData of [true, false]) {
     const bench = new ClientBench().register({ maxDataSize: 2 }, linkStoresData);
     const finish = (id: number) =>
@@ -116,7 +116,7 @@ test("core client: a store is a copy, of at most as many bytes as the server all
   }
 });
 
-test("core client: what the link has no room for goes by messages, as all after it", () => {
+test("core client: data for which the link has no room is sent by messages, and so is all later data", () => {
   const bench = new ClientBench().register({}, true);
   const first = bench.call(store(1, 2));
   bench.feed({ type: "notStoredInLink", id: first });

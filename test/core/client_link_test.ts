@@ -1,4 +1,4 @@
-// The active process's core: how it comes to its link, and how it gives the link away. In virtual time.
+// The state machine of the active process: connecting to the server, and handing the link over. In virtual time.
 
 import { assertEquals, assertMatch, assertThrows } from "@std/assert";
 import { callable } from "../../src/core/client/machine.ts";
@@ -13,7 +13,7 @@ function allowed({ client }: ClientBench): string[] {
   return calls.filter((call) => client.allows(call));
 }
 
-test("core client: while register() connects, only a second register() is refused of the early calls", () => {
+test("core client: while register() connects, the calls before it are allowed, except a second register()", () => {
   const bench = new ClientBench();
   const early = allowed(bench);
   assertEquals(bench.feed({ type: "connect" }), []);
@@ -25,7 +25,7 @@ test("core client: while register() connects, only a second register() is refuse
   assertEquals([bench.state, bench.client.data], ["registered", Uint8Array.of(1)]);
 });
 
-test("core client: a register() that cannot connect may be tried again", () => {
+test("core client: a register() that cannot connect may be repeated", () => {
   const bench = new ClientBench();
   bench.feed({ type: "connect" });
   bench.feed({ type: "registerFailed" });
@@ -33,7 +33,7 @@ test("core client: a register() that cannot connect may be tried again", () => {
   assertEquals(bench.register().state, "registered");
 });
 
-test("core client: finalize() while register() connects is for good", () => {
+test("core client: finalize() while register() connects is final", () => {
   for (const connects of [true, false]) {
     const bench = new ClientBench();
     bench.feed({ type: "connect" });
@@ -48,7 +48,7 @@ test("core client: finalize() while register() connects is for good", () => {
   }
 });
 
-test("core client: nothing is allowed in a process that has become the server, until that fails", () => {
+test("core client: a process that has become the server allows no call, unless that fails", () => {
   const bench = new ClientBench();
   const early = allowed(bench);
   bench.feed({ type: "serve" });
@@ -67,9 +67,9 @@ test("core client: nothing is allowed in a process that has become the server, u
   assertEquals([bench.state, allowed(bench)], ["initialized", early]);
 });
 
-test("core client: a call that the server's options rule out is INVALID_PARAM", () => {
+test("core client: a call that the server's options do not allow is INVALID_PARAM", () => {
   for (
-    const [call, options, meant] of [
+    const [call, options, allowing] of [
       ["markFailed", { hasClusterMap: false }, { hasClusterMap: true }],
       ["setHealthCheck", { timeInterval: 0 }, { timeInterval: 1 }],
     ] as const
@@ -77,11 +77,11 @@ test("core client: a call that the server's options rule out is INVALID_PARAM", 
     const { client } = new ClientBench().register(options);
     const error = assertThrows(() => client.checkCall(call)) as Error & { code: string };
     assertEquals(error.code, "INVALID_PARAM");
-    new ClientBench().register(meant).client.checkCall(call);
+    new ClientBench().register(allowing).client.checkCall(call);
   }
 });
 
-test("core client: the server learns how to take the stack after register(), and before each start()", () => {
+test("core client: the process says how its stack can be captured after register() and before each start()", () => {
   for (const captureStack of [true, false]) {
     const count = captureStack ? 1 : 0;
     const bench = new ClientBench().register({ captureStack });
@@ -92,7 +92,7 @@ test("core client: the server learns how to take the stack after register(), and
   }
 });
 
-test("core client: a preload that gives its link away leaves it open, and ends", () => {
+test("core client: a preload that hands its link over leaves it open, and ends", () => {
   const bench = new ClientBench().check();
   bench.call({ type: "stop" });
   const waiting = [...bench.calls].filter((id) => !bench.settled.has(id));

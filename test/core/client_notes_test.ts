@@ -1,10 +1,10 @@
-// The active process's core: notes that go by messages, and how many of them. In virtual time.
+// The state machine of the active process: notes as messages, and their rate limit. In virtual time.
 
 import { assert, assertEquals } from "@std/assert";
 import { ClientBench } from "../support/core_client_bench.ts";
 import { test } from "../support/harness.ts";
 
-/** Makes notes, and returns those that are sent at once. */
+/** Calls note() with each text, and returns the texts that are sent at once. */
 function note(bench: ClientBench, ...texts: string[]): string[] {
   return texts.flatMap((text) => {
     bench.feed({ type: "note", text });
@@ -15,7 +15,7 @@ function note(bench: ClientBench, ...texts: string[]): string[] {
 const texts = (from: number, to: number) =>
   Array.from({ length: to - from }, (_, n) => `${from + n}`);
 
-test("core client: fifty notes go at once, and of more the last goes 50 ms later", () => {
+test("core client: fifty notes are sent at once, and the last of all further ones 50 ms later", () => {
   const bench = new ClientBench().register();
   assertEquals(note(bench, ...texts(0, 60)), texts(0, 50));
   bench.pass(49);
@@ -25,7 +25,7 @@ test("core client: fifty notes go at once, and of more the last goes 50 ms later
   assertEquals(bench.client.deadline, undefined);
 });
 
-test("core client: after a burst, one note goes each millisecond", () => {
+test("core client: after a burst, one note per millisecond is sent", () => {
   const bench = new ClientBench().register();
   note(bench, ...texts(0, 51));
   bench.pass(1);
@@ -36,7 +36,7 @@ test("core client: after a burst, one note goes each millisecond", () => {
   assertEquals(note(bench, ...texts(0, 60)).length, 50, "a long pause is one burst");
 });
 
-test("core client: a note that is held back is replaced by the next that is sent", () => {
+test("core client: a note that is sent replaces the one that was held back", () => {
   const bench = new ClientBench().register();
   note(bench, ...texts(0, 51));
   bench.pass(2);
@@ -44,7 +44,7 @@ test("core client: a note that is held back is replaced by the next that is sent
   assertEquals(bench.client.deadline, undefined);
 });
 
-test("core client: without a server a note does nothing, and the end of the link forgets the last", () => {
+test("core client: without a server a note does nothing, and the end of the link discards the one that was held back", () => {
   const bench = new ClientBench();
   assertEquals(note(bench, "early"), []);
   bench.register({ exitWhenLost: false });

@@ -1,4 +1,4 @@
-// Every state of the active process × every call × every input: no throw, and no call is left without an answer.
+// Every state of the active process × every call × every input: nothing throws, and every call is settled.
 
 import { assert, assertEquals } from "@std/assert";
 import { callable } from "../../src/core/client/machine.ts";
@@ -10,7 +10,7 @@ import { test } from "../support/harness.ts";
 const register = { type: "register", pid: 7, notice: "" } as const;
 const linkEnd = { type: "linkEnd", detail: "gone" } as const;
 
-test("core client: every state × every input is answered for, and every call is settled in the end", () => {
+test("core client: no input throws in any state, and every call is settled in the end", () => {
   const reaches: Readonly<Record<ClientState, (bench: ClientBench) => unknown>> = {
     initialized: () => {},
     serving: (b) => b.feed({ type: "serve" }),

@@ -1,4 +1,5 @@
-// The active process's core: what may be called where, requests and their limits, the server's loss. In virtual time.
+// The state machine of the active process: calls and states, requests and their deadlines, the end of the server.
+// In virtual time.
 
 import { assert, assertEquals, assertMatch } from "@std/assert";
 import { callable } from "../../src/core/client/machine.ts";
@@ -13,7 +14,7 @@ const bytes = (...values: number[]) => Uint8Array.from(values);
 const store = (...values: number[]) => ({ type: "store", bytes: bytes(...values) }) as const;
 const linkEnd = { type: "linkEnd", detail: "gone" } as const;
 
-test("core client: what may be called where", () => {
+test("core client: the states in which each call is allowed", () => {
   // i = initialized, r = registered, s = started; never after finalize().
   const allowed: Readonly<Record<keyof typeof callable, string>> = {
     "register": "i",
@@ -42,7 +43,7 @@ test("core client: what may be called where", () => {
   }
 });
 
-test("core client: register() says hello with the version and takes over the server's options", () => {
+test("core client: register() sends a hello with the version, and adopts the server's options", () => {
   const bench = new ClientBench();
   const call = bench.call(register);
   assertEquals(bench.state, "registering");
@@ -63,7 +64,7 @@ test("core client: register() says hello with the version and takes over the ser
   assertEquals(client.deadline, undefined);
 });
 
-test("core client: the calls go through their states", () => {
+test("core client: the calls change the state", () => {
   const bench = new ClientBench().register();
   const walk = [["start", "starting", "started"], ["stop", "stopping", "registered"], [
     "start",
@@ -80,7 +81,7 @@ test("core client: the calls go through their states", () => {
   assertEquals(bench.client.waiting, false);
 });
 
-test("core client: a refused call is rejected with the server's code and has changed nothing", () => {
+test("core client: a refused call is rejected with the server's code, and changes nothing", () => {
   for (const code of ["BAD_HANDLE", "TOO_BIG", "INVALID_PARAM", "INTERRUPT", "NO_MEMORY"]) {
     const bench = new ClientBench().register();
     const call = bench.call({ type: "start" });
@@ -110,12 +111,12 @@ test("core client: a call without an answer is a TIMEOUT after 10 s", () => {
     bench.pass(1);
     assertEquals([bench.settled.get(call), bench.state], ["TIMEOUT", after], asked.type);
     bench.answerAll();
-    assertEquals(bench.settled.get(call), "TIMEOUT", "a late answer is nobody's");
+    assertEquals(bench.settled.get(call), "TIMEOUT", "a late answer is ignored");
     assertEquals([bench.state, bench.client.waiting], [after, false]);
   }
 });
 
-test("core client: each part of register() has the limit anew", () => {
+test("core client: each request of register() has its own time limit", () => {
   const bench = new ClientBench();
   const call = bench.call(register);
   bench.pass(answerMs - 1);
@@ -127,7 +128,7 @@ test("core client: each part of register() has the limit anew", () => {
   assertEquals(bench.settled.get(call), "resolved");
 });
 
-test("core client: a start() that is called off takes back what the server grants meanwhile", () => {
+test("core client: a start() that is aborted revokes what the server grants meanwhile", () => {
   for (const granted of [true, false]) {
     const bench = new ClientBench().register({ hasQuorum: true });
     const call = bench.call({ type: "start" });
@@ -156,7 +157,7 @@ test("core client: a start() that is called off takes back what the server grant
   assertEquals(lost.settled.get(call), "LIBRARY");
 });
 
-test("core client: start() has no limit when the server has a quorum", () => {
+test("core client: start() has no time limit if the server has a quorum source", () => {
   const bench = new ClientBench().register({ hasQuorum: true });
   const call = bench.call({ type: "start" });
   assertEquals(bench.client.deadline, undefined);
@@ -165,7 +166,7 @@ test("core client: start() has no limit when the server has a quorum", () => {
   assertEquals([bench.settled.get(call), bench.state], ["resolved", "started"]);
 });
 
-test("core client: a register() that fails goes back to initialized, and may be tried again", () => {
+test("core client: a register() that fails goes back to initialized, and may be repeated", () => {
   const failures: readonly [string, (bench: ClientBench) => void][] = [
     ["MESSAGE_ERROR", (b) => b.refuse("MESSAGE_ERROR")],
     ["MESSAGE_ERROR", (b) => b.answer()],
@@ -205,7 +206,7 @@ test("core client: a register() that fails goes back to initialized, and may be 
   }
 });
 
-test("core client: what was set before register() is handed to the server of the first instance", () => {
+test("core client: the first instance sends the server what was set before register()", () => {
   const bench = new ClientBench();
   const early = [
     bench.call(store(1)),
@@ -224,7 +225,7 @@ test("core client: what was set before register() is handed to the server of the
   assertEquals(bench.client.data, bytes(4, 2));
 });
 
-test("core client: what is called while register() waits comes after it", () => {
+test("core client: calls that are made while register() waits run after it", () => {
   for (const first of [true, false]) {
     const bench = new ClientBench();
     if (first) bench.call(store(9, 9, 9));
@@ -246,7 +247,7 @@ test("core client: what is called while register() waits comes after it", () => 
   assertEquals([failed.settled.get(call), failed.client.data], ["resolved", bytes(1)]);
 });
 
-test("core client: the server lost rejects what waits, aborts, and ends the process unless told otherwise", () => {
+test("core client: the end of the server rejects the waiting calls, aborts the signal, and ends the process unless serverLost is continue", () => {
   for (const exitWhenLost of [true, false]) {
     const bench = new ClientBench().register({ exitWhenLost });
     const calls = [
@@ -273,7 +274,7 @@ test("core client: the server lost rejects what waits, aborts, and ends the proc
   }
 });
 
-test("core client: finalize() rejects what waits and resolves", () => {
+test("core client: finalize() rejects the waiting calls, and resolves", () => {
   const bench = new ClientBench().register({ hasQuorum: true });
   const calls = [bench.call({ type: "start" }), bench.call(store(1)), bench.call(store(2))];
   const end = bench.call({ type: "finalize" });
@@ -288,7 +289,7 @@ test("core client: finalize() rejects what waits and resolves", () => {
   assertEquals(never.state, "finalized");
 });
 
-test("core client: a link that ends during finalize() ends it well, but no store is called acknowledged", () => {
+test("core client: finalize() resolves if the link ends meanwhile, but no waiting store does", () => {
   const bench = new ClientBench().start();
   const calls = [bench.call(store(1)), bench.call(store(2))];
   const end = bench.call({ type: "finalize" });
@@ -298,7 +299,7 @@ test("core client: a link that ends during finalize() ends it well, but no store
   assertEquals([bench.count("exit"), bench.abort(), bench.client.data], [0, undefined, bytes()]);
 });
 
-test("core client: finalize() while register() waits is for good", () => {
+test("core client: finalize() while register() waits is final", () => {
   for (const dataSize of [0, 3]) {
     const bench = new ClientBench();
     bench.call(store(1, 2));
@@ -317,11 +318,14 @@ test("core client: finalize() while register() waits is for good", () => {
   }
 });
 
-test("core client: a warning aborts, and every call still works", () => {
+test("core client: a warning aborts the signal, and every call still works", () => {
   const bench = new ClientBench().start();
-  bench.feed({ type: "message", message: { type: "warn", reason: "timeout", detail: "silent" } });
+  bench.feed({
+    type: "message",
+    message: { type: "warn", reason: "timeout", detail: "no heartbeat" },
+  });
   assertEquals(bench.abort()?.code, "INTERRUPT");
-  assertMatch(bench.abort()!.message, /timeout: silent/);
+  assertMatch(bench.abort()!.message, /timeout: no heartbeat/);
   const calls = [bench.call(store(1)), bench.call({ type: "stop" })];
   bench.answerAll();
   assertEquals(calls.map((id) => bench.settled.get(id)), ["resolved", "resolved"]);

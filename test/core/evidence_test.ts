@@ -1,4 +1,4 @@
-// The server's core: what is looked at before a process is ended, near misses, and the dry run. In virtual time.
+// The state machine of the server: examination before the end, near misses, and the option observe. In virtual time.
 
 import { assert, assertEquals } from "@std/assert";
 import type { RecoveryReason } from "../../src/core/server/types.ts";
@@ -14,7 +14,7 @@ const unhealthy = {
   message: { type: "checkEnd", healthy: false, detail: "no disk\n  at check" },
 } as const;
 
-/** Each way to fail without an end, and whether the event loop may be blocked then. */
+/** Each failure of a running process. True if the event loop may be blocked. */
 const failures: readonly (readonly [RecoveryReason, boolean, (bench: Bench) => void])[] = [
   ["timeout", true, (bench) => void bench.start().pass(T)],
   ["unhealthy", false, (bench) => void bench.start().feed(unhealthy)],
@@ -35,8 +35,8 @@ const settingsOf = (reason: RecoveryReason) => ({
   startupTimeout: reason === "startup" ? 300 : 0,
 });
 
-test("core server: a process is looked at before the signal, and its stack taken where its loop may be blocked", () => {
-  for (const [reason, silent, fail] of failures) {
+test("core server: a process is examined before the signal, with a stack trace if its event loop may be blocked", () => {
+  for (const [reason, mayBeBlocked, fail] of failures) {
     for (const warnSignal of ["SIGTERM", "SIGKILL"] as const) {
       for (const captureStack of [true, false]) {
         const bench = new Bench({ ...settingsOf(reason), warnSignal, captureStack });
@@ -44,14 +44,14 @@ test("core server: a process is looked at before the signal, and its stack taken
         const order = bench.last.map(({ type }) => type)
           .filter((type) => type === "examine" || type === "signal");
         assertEquals(order, ["examine", "signal"], reason);
-        assertEquals(bench.of("examine")[0]!.stackMs, silent && captureStack ? T : 0, reason);
+        assertEquals(bench.of("examine")[0]!.stackMs, mayBeBlocked && captureStack ? T : 0, reason);
         assertEquals(bench.signals(), [warnSignal]);
       }
     }
   }
 });
 
-test("core server: the stack may take as long as the grace, and two seconds at most", () => {
+test("core server: the capture of the stack may take as long as the grace period, and two seconds at most", () => {
   for (const [timeInterval, stackMs] of [[0, stopTimeout], [30, 30], [60_000, 2000]] as const) {
     const bench = new Bench({ timeInterval, startupTimeout: 300 });
     bench.launch().pass(300);
@@ -59,7 +59,7 @@ test("core server: the stack may take as long as the grace, and two seconds at m
   }
 });
 
-test("core server: the effect says how the process can be looked into; a command that did not say so has no stack", () => {
+test("core server: the effect says how the stack can be captured; a command that did not say so has none", () => {
   for (const startedAtSpawn of [false, true]) {
     for (const how of ["signal 0", null]) {
       const bench = new Bench({ startedAtSpawn }).start();
@@ -72,10 +72,10 @@ test("core server: the effect says how the process can be looked into; a command
   const next = new Bench().start();
   next.say({ type: "stackAccess", how: "signal 0" });
   next.exit(1).start().pass(T);
-  assertEquals(next.of("examine")[0]!.stackAccess, null, "the next instance has not said so");
+  assertEquals(next.of("examine")[0]!.stackAccess, null, "the next instance has not sent its own");
 });
 
-test("core server: the evidence of a failure has what was found outside, of this instance alone", () => {
+test("core server: the evidence of a failure contains the examination of this instance only", () => {
   const note = { text: "item 7", age: 3 };
   const bench = new Bench().start();
   bench.feed({ type: "exit", code: 1, signal: null });
@@ -93,11 +93,11 @@ test("core server: the evidence of a failure has what was found outside, of this
   ]);
 });
 
-test("core server: with observe, a failure is reported once and nothing is done about it", () => {
+test("core server: with observe, a failure is reported once and has no other effect", () => {
   for (const [reason, , fail] of failures) {
     const bench = new Bench({ ...settingsOf(reason), observe: true });
     fail(bench);
-    assertEquals(bench.of("examine").map(({ stackMs }) => stackMs), [0], "no stack is taken");
+    assertEquals(bench.of("examine").map(({ stackMs }) => stackMs), [0], "no stack is captured");
     const evidence = { output: ["its last words"] };
     bench.feed({ type: "examined", evidence, isBlocked: true });
     assertEquals(bench.events("observed")[0]!.evidence.output, evidence.output);
@@ -112,7 +112,7 @@ test("core server: with observe, a failure is reported once and nothing is done 
   }
 });
 
-test("core server: with observe, the watch goes on with the next heartbeat, and an end is an end", () => {
+test("core server: with observe, the next heartbeat resumes the watch, and an exit is a failure as usual", () => {
   const bench = new Bench({ observe: true }).start();
   const examined = { type: "examined", evidence: {}, isBlocked: false } as const;
   bench.pass(3 * T);
@@ -127,7 +127,7 @@ test("core server: with observe, the watch goes on with the next heartbeat, and 
   assertEquals(bench.of("spawn").length, 1);
 });
 
-test("core server: what was left of the time interval is counted for each sign of life after the first", () => {
+test("core server: the rest of the time interval is counted for each heartbeat after the first", () => {
   const bench = new Bench().start();
   assertEquals(bench.server.slack.count, 0);
   for (const after of [10, 60, 80, 99.5]) {
@@ -146,7 +146,7 @@ test("core server: what was left of the time interval is counted for each sign o
   bench.ask("stop");
   bench.pass(50 * T);
   bench.ask("start");
-  assertEquals(bench.server.slack.count, 4, "time that was not watched does not count");
+  assertEquals(bench.server.slack.count, 4, "time without a watch does not count");
   bench.exit(1);
   bench.start();
   assertEquals(bench.server.slack.count, 0, "a new instance");
@@ -156,7 +156,7 @@ test("core server: what was left of the time interval is counted for each sign o
   );
 });
 
-test("core server: what came late and was not judged has less than nothing left", () => {
+test("core server: a late heartbeat that still counted has a negative rest", () => {
   const bench = new Bench({ observe: true }).start();
   bench.pass(3 * T);
   bench.feed(heartbeat);

@@ -1,4 +1,5 @@
-// The active process's core: the two rhythms of a health check. In virtual time.
+// The state machine of the active process: the schedule of the health check and of the event-loop heartbeats.
+// In virtual time.
 
 import { assert, assertEquals } from "@std/assert";
 import { answerMs } from "../../src/core/client/requests.ts";
@@ -7,7 +8,7 @@ import { test } from "../support/harness.ts";
 
 const healthy = { type: "checked", healthy: true, detail: "" } as const;
 
-/** Passes time in steps of 1 ms and notes when what happened. */
+/** Passes time in steps of 1 ms, and returns each effect with its time. */
 function watch(bench: ClientBench, ms: number, type: "check" | "confirm"): number[] {
   const times: number[] = [];
   for (let n = 0; n < ms; n++) {
@@ -32,18 +33,18 @@ test("core client: a slow check is followed at once, and calls never overlap", (
   const began = bench.now;
   bench.pass(T / 2);
   bench.feed(healthy);
-  assertEquals(watch(bench, T, "check"), [began + T], "counted from the begin");
+  assertEquals(watch(bench, T, "check"), [began + T], "counted from the begin of the call");
   bench.pass(T / 2 - 1);
   bench.pass(1);
   assertEquals(bench.count("check"), 1);
   bench.pass(5 * T);
-  assertEquals(bench.count("check"), 0, "not while one runs");
+  assertEquals(bench.count("check"), 0, "not during a call");
   bench.feed(healthy);
   bench.pass(0);
   assertEquals(bench.count("check"), 1);
 });
 
-test("core client: the event loop is confirmed every quarter of the time interval, at most every ms", () => {
+test("core client: event-loop heartbeats are sent every quarter of the time interval, at most every ms", () => {
   for (const [timeInterval, every] of [[100, 25], [8, 2], [4, 1], [2, 1], [1, 1]] as const) {
     const bench = new ClientBench();
     bench.register({ timeInterval }).feed({ type: "useHealthCheck", on: true });
@@ -55,12 +56,12 @@ test("core client: the event loop is confirmed every quarter of the time interva
   }
 });
 
-test("core client: confirmations go on while a check is pending", () => {
+test("core client: event-loop heartbeats go on while a check is pending", () => {
   const bench = new ClientBench().check();
   assertEquals(watch(bench, T, "confirm").length, 4);
 });
 
-test("core client: without a health check nothing is sent unasked", () => {
+test("core client: without a health check nothing is sent by itself", () => {
   for (const off of [false, true]) {
     const bench = new ClientBench().register();
     if (off) {
@@ -74,7 +75,7 @@ test("core client: without a health check nothing is sent unasked", () => {
   }
 });
 
-test("core client: stop() and finalize() end both rhythms, and the pending answer is nobody's", () => {
+test("core client: stop() and finalize() end checks and event-loop heartbeats, and the pending answer is ignored", () => {
   for (const type of ["stop", "finalize"] as const) {
     const bench = new ClientBench().check();
     bench.call({ type });
@@ -96,7 +97,7 @@ test("core client: a check that outlives stop() counts for the next start(), wit
   assertEquals(bench.ofType("checkEnd"), [{ type: "checkEnd", healthy: false, detail: "full" }]);
 });
 
-test("core client: a stop() that failed leaves the rhythm as it was", () => {
+test("core client: a stop() that failed leaves the schedule unchanged", () => {
   const bench = new ClientBench().check();
   bench.feed(healthy);
   const call = bench.call({ type: "stop" });
@@ -107,14 +108,14 @@ test("core client: a stop() that failed leaves the rhythm as it was", () => {
   assert(bench.client.deadline !== undefined);
 });
 
-test("core client: the rhythm ends with the link", () => {
+test("core client: the schedule ends with the link", () => {
   const bench = new ClientBench().check();
   bench.feed({ type: "linkEnd", detail: "" });
   assertEquals(bench.client.deadline, undefined);
   assertEquals(bench.feed(healthy), []);
 });
 
-test("core client: a late tick confirms once and calls the check once", () => {
+test("core client: a late tick sends one event-loop heartbeat and calls the check once", () => {
   const bench = new ClientBench().check();
   bench.feed(healthy);
   bench.now += 10 * T;

@@ -1,4 +1,4 @@
-// A program that a preload has registered ahead of it, the ends that are failures, and a check from outside.
+// The state machine of the server: programs that a preload registers, the option restart.on, and health checks of the server.
 import { assertEquals } from "@std/assert";
 import { Bench, restartDefaults, stopTimeout, T } from "../support/core_bench.ts";
 import { test } from "../support/harness.ts";
@@ -6,7 +6,7 @@ import { test } from "../support/harness.ts";
 const on = (rule: "failure" | "always") => ({ ...restartDefaults, on: rule });
 const preloaded = { preloaded: true, restart: on("failure") };
 
-test("core server: under on-failure exit code 0 is the end, started or not, and all else a recovery", () => {
+test("core server: with on: failure, exit code 0 ends supervision, and every other end is a failure, started or not", () => {
   for (const reach of ["launch", "register", "start"] as const) {
     const done = new Bench(preloaded);
     done[reach]().exit(0);
@@ -17,7 +17,7 @@ test("core server: under on-failure exit code 0 is the end, started or not, and 
   }
 });
 
-test("core server: under always every end is a recovery, of a command too", () => {
+test("core server: with on: always, every end is a failure, also of a command", () => {
   for (const some of [{ preloaded: true }, { startedAtSpawn: true }]) {
     const bench = new Bench({ ...some, restart: on("always") });
     bench.launch().exit(0);
@@ -28,7 +28,7 @@ test("core server: under always every end is a recovery, of a command too", () =
   assertEquals(command.status()?.reason, "exit");
 });
 
-test("core server: a program's own register() takes over from the preload's, and SAM's rules hold from there", () => {
+test("core server: a program's register() takes over from its preload, and the rules of libsam apply from then on", () => {
   const bench = new Bench(preloaded);
   bench.start();
   assertEquals(bench.hello().type, "welcome");
@@ -50,7 +50,7 @@ test("core server: a program's own register() takes over from the preload's, and
   assertEquals(stopped.status(), { code: 5, signal: null, reason: "exit" });
 });
 
-test("core server: data that was set before register() is the first instance's, preload or not", () => {
+test("core server: data that was stored before register() is for the first instance only, with a preload too", () => {
   const bench = new Bench(preloaded);
   bench.register();
   const isFirst = () => (bench.hello() as { first?: boolean }).first;
@@ -61,7 +61,7 @@ test("core server: data that was set before register() is the first instance's, 
   assertEquals(isFirst(), false);
 });
 
-test("core server: a check from outside recovers a program that is registered or not, once, and never a finalized one", () => {
+test("core server: a failed check of the server starts one recovery, registered or not, but none after finalize()", () => {
   const unhealthy = { type: "unhealthy", reason: "unhealthy", detail: "no answer" } as const;
   for (const reach of ["launch", "register", "start"] as const) {
     const bench = new Bench({ startedAtSpawn: reach === "launch" });
@@ -79,7 +79,7 @@ test("core server: a check from outside recovers a program that is registered or
   assertEquals(finalized.state, "finalized");
 });
 
-test("core server: given up after a warning, exit code 0 is no success; under libsam's rule the status is the program's", () => {
+test("core server: exit code 0 after a warning is no success; under libsam's rule, the status is that of the program", () => {
   const quit = { recoveryPolicy: "quit", startedAtSpawn: true } as const;
   const failure = { restart: on("failure") };
   for (
@@ -94,14 +94,14 @@ test("core server: given up after a warning, exit code 0 is no success; under li
     assertEquals(bench.exit(0).status(), { code, signal: null, reason: "quit" }, reach);
   }
   const own = new Bench({ ...quit, restart: on("failure") }).start().exit(0);
-  assertEquals(own.status()?.code, 0, "nobody asked it to end");
+  assertEquals(own.status()?.code, 0, "it ended by itself");
   assertEquals(new Bench({ ...quit, restart: on("always") }).launch().exit(0).status()?.code, 1);
 });
 
 const turns = { type: "heartbeat" } as const;
 const blocked = { type: "examined", evidence: {}, isBlocked: true } as const;
 
-test("core server: a preloaded program whose loop turns is watched when its time to start is over", () => {
+test("core server: a preloaded program whose event loop turns is watched after its startup timeout", () => {
   const bench = new Bench({ ...preloaded, startupTimeout: 10 * T });
   bench.register().pass(9 * T + 1);
   bench.feed(turns);
@@ -109,12 +109,12 @@ test("core server: a preloaded program whose loop turns is watched when its time
   assertEquals([bench.state, bench.events("start").length], ["started", 1]);
   bench.feed(turns);
   bench.pass(T - 1);
-  assertEquals(bench.ask("start")?.type, "done", "it may have been free at last");
+  assertEquals(bench.ask("start")?.type, "done", "the event loop may have become free just then");
   bench.pass(1);
   assertEquals(bench.events("warn")[0]?.reason, "timeout");
 });
 
-test("core server: a program whose loop no longer turns, or that registers itself, has to start in time", () => {
+test("core server: the startup timeout holds for a blocked event loop, and for a program that registers itself", () => {
   const options = { ...preloaded, startupTimeout: 10 * T };
   const hung = new Bench(options);
   hung.register().pass(9 * T);
@@ -134,7 +134,7 @@ test("core server: a program whose loop no longer turns, or that registers itsel
   }
 });
 
-test("core server: where quorum is missing, a loop that turns is given the time to start once more", () => {
+test("core server: without quorum, an event loop that turns gets the startup timeout again", () => {
   const bench = new Bench({ ...preloaded, startupTimeout: T, hasQuorum: true });
   bench.register().pass(T - 1);
   for (let n = 0; n < 5; n++) {
@@ -148,7 +148,7 @@ test("core server: where quorum is missing, a loop that turns is given the time 
   assertEquals(bench.state, "started");
 });
 
-/** Warned for its silence; the time since is 0. */
+/** A process that has just been warned because it missed its deadline. */
 const warned = (some: object = {}) => {
   const bench = new Bench({ ...preloaded, ...some });
   bench.start().pass(T);
@@ -156,7 +156,7 @@ const warned = (some: object = {}) => {
   return bench;
 };
 
-test("core server: a loop that is shown to be blocked has a quarter of the time interval after its warning", () => {
+test("core server: a blocked event loop has a grace period of a quarter of the time interval", () => {
   const bench = warned();
   bench.pass(10);
   bench.feed(blocked);
@@ -168,10 +168,10 @@ test("core server: a loop that is shown to be blocked has a quarter of the time 
   late.pass(T - 1);
   late.feed(blocked);
   late.pass(1);
-  assertEquals(late.state, "killing", "never later than without");
+  assertEquals(late.state, "killing", "never later than with a full grace period");
 });
 
-test("core server: a blocked loop that turns again has its whole grace period from then on, once", () => {
+test("core server: a blocked event loop that turns again gets a full grace period from then on, once", () => {
   const bench = warned();
   bench.feed(blocked);
   bench.pass(T / 4 - 1);
@@ -185,7 +185,7 @@ test("core server: a blocked loop that turns again has its whole grace period fr
   assertEquals(bench.state, "killing");
 });
 
-test("core server: the whole grace period is left to a loop that turns, and to programs that register themselves", () => {
+test("core server: an event loop that turns, and a program that registers itself, have the full grace period", () => {
   const turned = warned();
   turned.feed(turns);
   turned.pass(T * 3 / 4);
@@ -212,7 +212,7 @@ test("core server: the whole grace period is left to a loop that turns, and to p
   }
 });
 
-test("core server: found unhealthy by others, a loop counts as blocked once it has been silent for half the time interval", () => {
+test("core server: after a failed check of the server, an event loop counts as blocked after half a time interval without a heartbeat", () => {
   const unhealthy = { type: "unhealthy", reason: "unhealthy", detail: "no answer" } as const;
   for (const [silentMs, graceMs] of [[T / 2 - 1, T], [T / 2, T / 4]] as const) {
     const bench = new Bench(preloaded).start();
@@ -226,7 +226,7 @@ test("core server: found unhealthy by others, a loop counts as blocked once it h
   }
 });
 
-test("core server: a loop that blocks before it ever turns has the short grace period, too; with time interval 0 none has", () => {
+test("core server: an event loop that never turned has the short grace period too, but not with time interval 0", () => {
   const loading = new Bench({ ...preloaded, startupTimeout: 10 * T });
   loading.register().pass(10 * T);
   loading.feed(blocked);

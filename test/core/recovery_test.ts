@@ -1,4 +1,4 @@
-// The server's core: one instance after another, their ids, the restart limit and the backoff. In virtual time.
+// The state machine of the server: recoveries, instance ids, the restart limit and the backoff. In virtual time.
 
 import { assert, assertEquals } from "@std/assert";
 import { nextInstanceId } from "../../src/core/server/instance_record.ts";
@@ -26,7 +26,7 @@ test("core server: instance ids wrap from 2^31-1 to 0", () => {
   assertEquals(seen, [2 ** 31 - 2, 2 ** 31 - 1, 0, 1]);
 });
 
-test("core server: a replacement that fails before its start() is recovered, the first instance is not", () => {
+test("core server: a replacement that fails before its start() is recovered, but the first instance is not", () => {
   for (const end of [1, "SIGKILL"] as const) {
     for (const registers of [false, true]) {
       const bench = new Bench().start().exit(0);
@@ -48,7 +48,7 @@ test("core server: a replacement that fails before its start() is recovered, the
   assertEquals(limited.launch().exit(6).status()?.reason, "restart-limit");
 });
 
-test("core server: the restart limit ends it with the status of the last instance, or 1", () => {
+test("core server: the restart limit ends supervision with the status of the last instance, or 1", () => {
   for (const [end, code] of [[0, 1], [5, 5], ["SIGABRT", 134]] as const) {
     const bench = new Bench({ restart: restart({ intensity: 2, maxDelay: 0 }) });
     for (let n = 0; n < 3; n++) bench.start().exit(end);
@@ -58,7 +58,7 @@ test("core server: the restart limit ends it with the status of the last instanc
   }
 });
 
-test("core server: backoff waits without a process and counts health from start()", () => {
+test("core server: the backoff waits without a process, and counts healthy time from start()", () => {
   const bench = new Bench({ restart: restart({ resetAfter: 1000 }) });
   const delays: number[] = [];
   for (const healthy of [0, 0, 0, 1000, 999]) {
@@ -73,7 +73,7 @@ test("core server: backoff waits without a process and counts health from start(
     assertEquals(bench.server.pid, null);
     if (delay > 0) assertEquals([bench.state, bench.pass(delay - 1)], ["backoff", []]);
     bench.pass(1);
-    bench.now = Math.ceil(bench.now); // a delay is no whole number
+    bench.now = Math.ceil(bench.now); // a delay need not be an integer
     bench.pass(0);
     assertEquals(bench.state, "spawning");
   }
@@ -82,7 +82,7 @@ test("core server: backoff waits without a process and counts health from start(
   }
 });
 
-test("core server: a spawn that fails is fatal for the first instance, a failed recovery later", () => {
+test("core server: a failed spawn ends supervision for the first instance, and is a failure later", () => {
   const error = { code: "LIBRARY", message: "no such program" } as const;
   const first = new Bench();
   first.feed({ type: "begin" });
@@ -96,13 +96,13 @@ test("core server: a spawn that fails is fatal for the first instance, a failed 
   assertEquals(later.of("spawn"), [{ type: "spawn", instanceId: 3 }]);
 });
 
-test("core server: a process that has to ask starts when that is allowed, and the next one asks again", () => {
+test("core server: a process that needs permission starts when it gets it, and the next one asks again", () => {
   const bench = new Bench({ asksBeforeStart: true });
   bench.feed({ type: "begin" });
   for (const id of [1, 2]) {
     assertEquals(bench.of("askToStart").length, 1);
     assertEquals([bench.state, bench.of("spawn")], ["pending", []]);
-    assertEquals(bench.feed({ type: "restart" }), [], "a restart does not go before the others");
+    assertEquals(bench.feed({ type: "restart" }), [], "a restart needs permission too");
     assertEquals([bench.state, bench.server.deadline], ["pending", undefined]);
     bench.feed({ type: "allowStart" });
     assertEquals([bench.state, bench.of("spawn")], ["spawning", [{
@@ -114,7 +114,7 @@ test("core server: a process that has to ask starts when that is allowed, and th
   }
 });
 
-test("core server: a stop or halt of a process that waits to be started starts none, and is no failure", () => {
+test("core server: a stop or halt while a process waits for permission starts none, and is no failure", () => {
   const pending = () => {
     const bench = new Bench({ asksBeforeStart: true });
     bench.feed({ type: "begin" });

@@ -1,4 +1,4 @@
-// Restart intensity and backoff, on a clock that ticks only while an instance runs.
+// The restart limit and the backoff, on a clock that runs only while an instance runs.
 
 import { assert, assertEquals } from "@std/assert";
 import * as fc from "fast-check";
@@ -10,15 +10,15 @@ import { checked } from "../support/property.ts";
 const policy = (some: RestartOptions = {}, seed = 1) =>
   new RestartPolicy({ ...restartDefaults, ...some }, seed);
 
-/** The delays after instances that ran so long each. */
+/** The delays after instances with these run times. */
 const delays = (restart: RestartPolicy, ...ran: number[]) => ran.map((ms) => restart.next(ms, ms));
 
-/** The lives of instances that end at once. */
-const lives = (count: number) => Array.from({ length: count }, () => 1);
+/** The run times of instances that end at once. */
+const runs = (count: number) => Array.from({ length: count }, () => 1);
 
 /**
- * Checks that the delays are these, in the mean of many seeds, and that each delay but the first of a row varies by up to 20 %.
- * `first`: the places of the delays that start a row.
+ * Checks the mean delays over many seeds, and that each delay varies by up to 20 %, except the first of each backoff. `first` has
+ * the indexes of the delays that start a backoff.
  */
 function assertDelays(
   some: RestartOptions,
@@ -52,34 +52,34 @@ test("core restart: the defaults are those of the documentation", () => {
   });
 });
 
-test("core restart: the first waits initialDelay, each later one twice as long, from 100 ms to maxDelay", () => {
-  assertDelays({}, lives(12), [
+test("core restart: the first delay is initialDelay, each later one twice as long, from 100 ms to maxDelay", () => {
+  assertDelays({}, runs(12), [
     ...[0, 100, 200, 400, 800, 1600, 3200, 6400, 12_800, 25_600, 30_000, 30_000],
   ]);
-  assertDelays({ initialDelay: 1000 }, lives(4), [1000, 2000, 4000, 8000]);
-  assertDelays({ initialDelay: 70 }, lives(4), [70, 140, 280, 560]);
-  assertDelays({ initialDelay: 10 }, lives(4), [10, 100, 200, 400]);
-  assertDelays({ initialDelay: 700, maxDelay: 150 }, lives(3), [150, 150, 150]);
-  assertDelays({ maxDelay: 50 }, lives(3), [0, 50, 50]);
+  assertDelays({ initialDelay: 1000 }, runs(4), [1000, 2000, 4000, 8000]);
+  assertDelays({ initialDelay: 70 }, runs(4), [70, 140, 280, 560]);
+  assertDelays({ initialDelay: 10 }, runs(4), [10, 100, 200, 400]);
+  assertDelays({ initialDelay: 700, maxDelay: 150 }, runs(3), [150, 150, 150]);
+  assertDelays({ maxDelay: 50 }, runs(3), [0, 50, 50]);
 });
 
-test("core restart: intensity Infinity and maxDelay 0 is for ever, at once", () => {
+test("core restart: with intensity Infinity and maxDelay 0, every restart is immediate, without a limit", () => {
   const restart = policy({ intensity: Infinity, maxDelay: 0, initialDelay: 5 });
   for (let n = 0; n < 10_000; n++) assertEquals(restart.next(0, 0), 0);
 });
 
-test("core restart: after resetAfter ms of health the row starts again", () => {
+test("core restart: after resetAfter ms of health the backoff starts over", () => {
   const some = { resetAfter: 1000, initialDelay: 10 };
   const expected = [10, 100, 200, 10, 100, 10, 100];
   assertDelays(some, [1, 999, 999, 1000, 999, 5000, 0], expected, [0, 3, 5]);
   const restart = policy({ resetAfter: 1000 });
   assertEquals(restart.next(0, 0), 0);
-  assert(restart.next(5000, 999)! > 0, "health counts, not life");
+  assert(restart.next(5000, 999)! > 0, "only healthy time resets the backoff");
   restart.ran(1000, 1000);
-  assertEquals(restart.next(1, 1), 0, "health of one that did not fail counts too");
+  assertEquals(restart.next(1, 1), 0, "healthy time without a failure counts too");
 });
 
-test("core restart: intensity recoveries in a period, then no more", () => {
+test("core restart: at most intensity recoveries in a period", () => {
   assertEquals(delays(policy({ intensity: 0 }), 1e9), [undefined]);
   const three = policy({ intensity: 3, period: 1000, maxDelay: 0 });
   assertEquals(delays(three, 100, 100, 100, 100), [0, 0, 0, undefined]);
@@ -88,11 +88,11 @@ test("core restart: intensity recoveries in a period, then no more", () => {
   const ran = policy({ intensity: 1, period: 1000, maxDelay: 0 });
   assertEquals(ran.next(1, 1), 0);
   ran.ran(999, 999);
-  assertEquals(ran.next(1, 1), 0, "what ran without a failure counts as time");
+  assertEquals(ran.next(1, 1), 0, "run time without a failure counts too");
 });
 
-test("core restart: waiting is no running: however long the backoff, the limit is reached", () => {
-  // An instance that dies at once ages the clock by nothing, so a backoff over the period does not help it.
+test("core restart: waits do not count as run time: the restart limit is reached even with long backoffs", () => {
+  // An instance that ends at once adds no run time, so a backoff longer than the period does not postpone the limit.
   const restart = policy({ intensity: 4, period: 1000, initialDelay: 5000 });
   const found = delays(restart, 0, 1, 0, 1, 0);
   assert(found.slice(0, 4).every((delay) => delay! > 1000), `${found}`);
@@ -107,17 +107,17 @@ const option = fc.record({
   maxDelay: fc.integer({ min: 0, max: 10_000 }),
   resetAfter: fc.integer({ min: 0, max: 10_000 }),
 });
-const life = fc.record({
+const run = fc.record({
   ran: fc.integer({ min: 0, max: 3000 }),
   share: fc.integer({ max: 10, min: 0 }),
 });
 
-test("core restart: a delay is within 20 % of its rule, never over maxDelay", () => {
-  checked(option, fc.array(life, { maxLength: 60 }), fc.nat(), (options, lives, seed) => {
+test("core restart: a delay is within 20 % of its rule, and never above maxDelay", () => {
+  checked(option, fc.array(run, { maxLength: 60 }), fc.nat(), (options, runs, seed) => {
     const { initialDelay, maxDelay, resetAfter } = options;
     const restart = new RestartPolicy(options, seed);
     let row = 0;
-    for (const { ran, share } of lives) {
+    for (const { ran, share } of runs) {
       const healthy = ran * share / 10;
       const delay = restart.next(ran, healthy);
       if (delay === undefined) return;
@@ -131,12 +131,12 @@ test("core restart: a delay is within 20 % of its rule, never over maxDelay", ()
   });
 });
 
-test("core restart: in no period of running time are there more than intensity recoveries", () => {
-  checked(option, fc.array(life, { maxLength: 100 }), (options, lives) => {
+test("core restart: no period of run time has more than intensity recoveries", () => {
+  checked(option, fc.array(run, { maxLength: 100 }), (options, runs) => {
     const restart = new RestartPolicy(options, 1);
     const times: number[] = [];
     let clock = 0;
-    for (const { ran } of lives) {
+    for (const { ran } of runs) {
       clock += ran;
       const recent = times.filter((at) => at > clock - options.period).length;
       const allowed = restart.next(ran, 0) !== undefined;

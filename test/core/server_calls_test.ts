@@ -1,4 +1,4 @@
-// The server's core: orderly ends, what the active process may ask, quorum and the cluster map. In virtual time.
+// The state machine of the server: orderly ends, calls of the active process, quorum and the cluster map. In virtual time.
 
 import { assert, assertEquals, assertMatch } from "@std/assert";
 import type { ServerInput } from "../../src/core/server/types.ts";
@@ -51,7 +51,7 @@ test("core server: a signal to the server is passed on, unless the process got i
   assertEquals(bench.signals(), ["SIGKILL"], "no warning");
 });
 
-test("core server: a second stop hastens", () => {
+test("core server: a second stop kills at once", () => {
   const bench = new Bench().start();
   bench.feed(stop);
   bench.feed(terminate);
@@ -60,13 +60,13 @@ test("core server: a second stop hastens", () => {
   const warned = new Bench().start();
   warned.pass(T);
   warned.feed(stop);
-  assertEquals(warned.signals(), [], "the warning stands");
+  assertEquals(warned.signals(), [], "no second warning");
   warned.feed(stop);
   assertEquals(warned.signals(), ["SIGKILL"]);
   assertEquals(warned.exit("SIGKILL").status()?.reason, "stopped");
 });
 
-test("core server: stop without a process ends at once, in backoff too", () => {
+test("core server: a stop without a process ends supervision at once, in backoff too", () => {
   for (const [input, code] of [[stop, 0], [terminate, 143]] as const) {
     const idle = new Bench();
     idle.feed(input);
@@ -80,7 +80,7 @@ test("core server: stop without a process ends at once, in backoff too", () => {
   }
 });
 
-test("core server: stop while the process is being started ends it as soon as it is there", () => {
+test("core server: a stop during the start of the process ends it as soon as it exists", () => {
   const bench = new Bench();
   bench.feed({ type: "begin" });
   assertEquals(bench.feed(terminate), []);
@@ -94,7 +94,7 @@ test("core server: stop while the process is being started ends it as soon as it
   assertEquals(failed.status(), { code: 143, signal: "SIGTERM", reason: "stopped" });
 });
 
-test("core server: stop after the exit, or after a warning, makes that exit final", () => {
+test("core server: a stop after the exit, or after a warning, makes that exit final", () => {
   const exited = new Bench().start();
   exited.feed({ type: "exit", code: 9, signal: null });
   exited.feed(stop);
@@ -104,7 +104,7 @@ test("core server: stop after the exit, or after a warning, makes that exit fina
   warned.pass(T);
   warned.feed(stop);
   warned.pass(T);
-  assertEquals(warned.signals(), ["SIGKILL"], "no longer grace for what was silent");
+  assertEquals(warned.signals(), ["SIGKILL"], "the grace period does not become longer");
   assertEquals(warned.exit("SIGKILL").status()?.reason, "stopped");
   const restarting = new Bench().start();
   restarting.feed(restart);
@@ -112,7 +112,7 @@ test("core server: stop after the exit, or after a warning, makes that exit fina
   assertEquals(restarting.exit(0).status()?.reason, "stopped");
 });
 
-test("core server: restart starts afresh from every state with a process, and from backoff", () => {
+test("core server: a restart starts a new instance from every state with a process, and from backoff", () => {
   const limits = { ...settings.restart, intensity: 0, initialDelay: 500 };
   for (const policy of ["quit", "restart"] as const) {
     for (const reach of ["launch", "register", "start"] as const) {
@@ -122,7 +122,11 @@ test("core server: restart starts afresh from every state with a process, and fr
       bench.pass(stopTimeout);
       assertEquals(bench.signals(), ["SIGKILL"]);
       bench.exit("SIGKILL");
-      assertEquals(bench.of("spawn"), [{ type: "spawn", instanceId: 2 }], "no backoff, no limit");
+      assertEquals(
+        bench.of("spawn"),
+        [{ type: "spawn", instanceId: 2 }],
+        "without backoff and restart limit",
+      );
       assertEquals([bench.events("recovery"), bench.server.pid], [[], null]);
     }
   }
@@ -136,7 +140,7 @@ test("core server: restart starts afresh from every state with a process, and fr
   assertEquals(exited.of("spawn"), [{ type: "spawn", instanceId: 2 }]);
 });
 
-test("core server: what ran before an orderly restart counts on the running clock", () => {
+test("core server: the run time before an orderly restart counts for the restart limit", () => {
   const bench = new Bench({ restart: { ...settings.restart, intensity: 1, period: 1000 } });
   bench.start().exit(1);
   bench.start();
@@ -147,10 +151,10 @@ test("core server: what ran before an orderly restart counts on the running cloc
   bench.feed(restart);
   bench.exit(0);
   bench.start().exit(1);
-  assertEquals(bench.state, "backoff", "the first recovery is over a period ago");
+  assertEquals(bench.state, "backoff", "the first recovery is more than a period ago");
 });
 
-test("core server: data and warn signal survive recovery and restart", () => {
+test("core server: data and warn signal survive recoveries and restarts", () => {
   const bench = new Bench().start();
   assertEquals(bench.store(bytes(1, 2, 3)).type, "done");
   bench.say({ type: "setWarnSignal", id: 9, signal: "SIGUSR1" });
@@ -166,7 +170,7 @@ test("core server: data and warn signal survive recovery and restart", () => {
   assertEquals(bench.server.dataSize, 0, "deleted");
 });
 
-test("core server: data is in force when its last part is there, and not before", () => {
+test("core server: new data replaces the old data when its last part has arrived, not before", () => {
   const bench = new Bench().start();
   bench.store(bytes(1, 2));
   assertEquals(bench.store(bytes(3, 4), 4).type, "done");
@@ -174,15 +178,15 @@ test("core server: data is in force when its last part is there, and not before"
   bench.exit(1);
   bench.start();
   assertEquals(bench.stored(), bytes(1, 2));
-  assertEquals(bench.store(bytes(8), 3).type, "done", "a new store drops what was half written");
-  assertEquals(bench.store(bytes(9), 4, 2).type, "refused", "of the other size");
+  assertEquals(bench.store(bytes(8), 3).type, "done", "a new store discards an incomplete one");
+  assertEquals(bench.store(bytes(9), 4, 2).type, "refused", "the part is of another size");
   assertEquals(bench.store(bytes(9), 3, 2).type, "refused", "a part is missing");
   assertEquals(bench.store(bytes(9, 9), 3, 1).type, "done");
   assertEquals(bench.stored(), bytes(8, 9, 9));
-  assertEquals(bench.store(bytes(9), 3, 1).type, "refused", "no store is under way");
+  assertEquals(bench.store(bytes(9), 3, 1).type, "refused", "no store is in progress");
 });
 
-test("core server: what a process has left without a message is what its successor gets", () => {
+test("core server: data that a process stored without a message goes to its successor", () => {
   const bench = new Bench().start();
   bench.store(bytes(1));
   bench.feed({ type: "linkData", bytes: bytes(2, 3) });
@@ -190,7 +194,7 @@ test("core server: what a process has left without a message is what its success
   bench.exit(1);
   assertEquals([bench.start().stored(), bench.server.dataSize], [bytes(2, 3), 2]);
   bench.feed({ type: "linkData", bytes: new Uint8Array(settings.maxDataSize + 1) });
-  assertEquals(bench.stored(), bytes(2, 3), "more than is allowed is not taken");
+  assertEquals(bench.stored(), bytes(2, 3), "too much data is ignored");
 });
 
 test("core server: the stored bytes are copies", () => {
@@ -201,7 +205,7 @@ test("core server: the stored bytes are copies", () => {
   assertEquals(bench.stored(), bytes(1, 2, 3));
 });
 
-test("core server: too much data, a size that is none and an unknown signal are refused", () => {
+test("core server: too much data, an invalid size and an unknown signal are refused", () => {
   const bench = new Bench().start();
   const refusal = (answer: unknown) => (answer as { code?: string }).code;
   assertEquals(bench.store(bytes(1), settings.maxDataSize).type, "done");
@@ -212,7 +216,7 @@ test("core server: too much data, a size that is none and an unknown signal are 
   assertEquals([refusal(answer), bench.server.warnSignal], ["INVALID_PARAM", "SIGTERM"]);
 });
 
-test("core server: hello is answered once per instance, and only in this version", () => {
+test("core server: a hello is answered once per instance, and only for the same version", () => {
   const bench = new Bench().launch();
   const [other, again] = [bench.hello(9), (bench.hello(), bench.hello())];
   assert(other.type === "refused" && again.type === "refused");
@@ -220,7 +224,7 @@ test("core server: hello is answered once per instance, and only in this version
   assertMatch(other.message, /protocol 9, its server protocol 1/);
 });
 
-test("core server: once a recovery is planned every call works and none calls it off", () => {
+test("core server: after the warning every call works, and none prevents the recovery", () => {
   const plans: readonly ((bench: Bench) => void)[] = [
     (bench) => bench.start().pass(T),
     (bench) => bench.start().pass(2 * T),
@@ -243,17 +247,17 @@ test("core server: once a recovery is planned every call works and none calls it
   }
 });
 
-test("core server: with time interval 0 the grace of a recovery is stopTimeout", () => {
+test("core server: with time interval 0 the grace period of a recovery is stopTimeout", () => {
   const bench = new Bench({ timeInterval: 0, hasQuorum: true });
   bench.feed(quorate(true));
   bench.start().feed(quorate(false));
   assertEquals([bench.state, bench.server.deadline], ["warned", bench.now + stopTimeout]);
 });
 
-test("core server: start() waits for quorum without limit, and its loss is a recovery", () => {
+test("core server: start() waits for quorum without a time limit, and a loss of quorum is a recovery", () => {
   const bench = new Bench({ hasQuorum: true, startupTimeout: 500 }).start();
   assertEquals([bench.state, bench.pass(1e6)], ["waiting", []]);
-  assertEquals(bench.feed(quorate(false)), [], "nothing new");
+  assertEquals(bench.feed(quorate(false)), [], "no change");
   bench.feed(quorate(true));
   assertEquals(bench.state, "started");
   assertEquals(bench.sent().map(({ type }) => type), ["done"]);
@@ -263,10 +267,10 @@ test("core server: start() waits for quorum without limit, and its loss is a rec
   assertEquals(bench.events("warn")[0]?.reason, "quorum");
   bench.exit(0);
   assertEquals(bench.events("recovery")[0]?.reason, "quorum");
-  assertEquals(bench.start().state, "waiting", "and it is waited for again");
+  assertEquals(bench.start().state, "waiting", "start() waits for quorum again");
 });
 
-test("core server: quorum lost before start(), after stop() or when finalized is no recovery", () => {
+test("core server: a loss of quorum before start(), after stop() or after finalize() is no recovery", () => {
   for (const call of ["stop", "finalize"] as const) {
     const bench = new Bench({ hasQuorum: true });
     bench.feed(quorate(true));
@@ -280,7 +284,7 @@ test("core server: quorum lost before start(), after stop() or when finalized is
   }
 });
 
-test("core server: what ends while it waits for quorum counts as started", () => {
+test("core server: a process that ends while it waits for quorum counts as started", () => {
   const bench = new Bench({ hasQuorum: true }).start().exit(0);
   assertEquals(bench.events("recovery")[0]?.reason, "exit");
   const refused = new Bench({ hasQuorum: true }).start();
@@ -303,7 +307,7 @@ test("core server: finalize() and an orderly end interrupt a start() that waits 
   }
 });
 
-test("core server: where quorum can never be known, every start() is refused with the reason", () => {
+test("core server: if quorum can never be known, every start() is refused with the reason", () => {
   const problem = { code: "NOT_SUPPORTED", message: "no library" } as const;
   const waiting = new Bench({ hasQuorum: true, hasClusterMap: true }).start();
   waiting.feed({ type: "quorumFailed", problem });
@@ -319,7 +323,7 @@ test("core server: where quorum can never be known, every start() is refused wit
   assertEquals([answer?.type, early.state], ["refused", "registered"]);
 });
 
-test("core server: stop() while start() waits for quorum calls it off, and it may be asked again", () => {
+test("core server: stop() while start() waits for quorum aborts it, and start() may be called again", () => {
   const bench = new Bench({ hasQuorum: true, hasClusterMap: true }).start();
   const answers = bench.say({ type: "stop", id: bench.id() });
   assertEquals(answers.map(({ type }) => type), ["refused", "done"]);
@@ -331,7 +335,7 @@ test("core server: stop() while start() waits for quorum calls it off, and it ma
 
 const clustered = { hasClusterMap: true, recoveryPolicy: "restart" } as const;
 
-test("core server: the cluster map follows the process", () => {
+test("core server: the cluster map shows the state of the process", () => {
   const bench = new Bench({ ...clustered, hasQuorum: true });
   bench.launch();
   assertEquals(bench.map(), null);
@@ -352,7 +356,7 @@ test("core server: the cluster map follows the process", () => {
   assertEquals(bench.map()?.state, "stopped");
 });
 
-test("core server: heartbeats move last_updated at most every 10 ms, and at least every second", () => {
+test("core server: heartbeats update last_updated at most every 10 ms, and at least every second", () => {
   for (const [timeInterval, moves] of [[20, 10], [4000, 500], [60_000, 1000]] as const) {
     const bench = new Bench({ ...clustered, timeInterval }).start();
     const began = bench.now;
@@ -365,7 +369,7 @@ test("core server: heartbeats move last_updated at most every 10 ms, and at leas
   }
 });
 
-test("core server: with time interval 0, last_updated is moved every second while started", () => {
+test("core server: with time interval 0, last_updated is updated every second while started", () => {
   const bench = new Bench({ ...clustered, timeInterval: 0 });
   assertEquals([bench.register().server.deadline, bench.map()?.lastUpdated], [
     undefined,
@@ -376,7 +380,7 @@ test("core server: with time interval 0, last_updated is moved every second whil
   assertEquals(bench.pass(3500).filter(({ type }) => type === "map").length, 3);
   assertEquals([bench.map()?.lastUpdated, bench.map()?.state], [began + 3000, "running"]);
   assertEquals(bench.pass(0), []);
-  bench.now += 60_000; // the server was stopped: once is enough
+  bench.now += 60_000; // the server was stopped: one update is enough
   assertEquals(bench.feed({ type: "tick" }).length, 1);
   assertEquals(bench.events("stall"), []);
   bench.ask("stop");
@@ -401,7 +405,7 @@ test("core server: the cluster map's keys are deleted after stop(), finalize() o
   assertEquals(stopped.exit(0).map(), null);
 });
 
-test("core server: the cluster map is left failed by what ends while started", () => {
+test("core server: the cluster map shows failed after a process that ended while started", () => {
   const quit = new Bench({ ...clustered, recoveryPolicy: "quit" }).start().exit(0);
   assertEquals([quit.map()?.state, quit.map()?.recovery], ["failed", "quit"]);
   const limit = new Bench({ ...clustered, restart: { ...settings.restart, intensity: 0 } });
@@ -412,7 +416,7 @@ test("core server: the cluster map is left failed by what ends while started", (
   assertEquals(warned.exit(1).start().map()?.state, "running");
 });
 
-test("core server: markFailed() kills without a warning, for good", () => {
+test("core server: markFailed() kills without a warning, and no instance follows", () => {
   for (const reach of ["register", "start"] as const) {
     const bench = new Bench(clustered)[reach]();
     assertEquals(bench.ask("markFailed")?.type, "done");
@@ -427,7 +431,7 @@ test("core server: markFailed() kills without a warning, for good", () => {
   assert(answer?.type === "refused" && answer.code === "INVALID_PARAM");
 });
 
-test("core server: markFailed() holds against an exit, a restart and a stop that meet it", () => {
+test("core server: an exit, a restart or a stop at the same time does not cancel markFailed()", () => {
   const meetings: readonly ((bench: Bench) => void)[] = [
     (bench) => {
       bench.feed({ type: "exit", code: 1, signal: null });

@@ -1,4 +1,4 @@
-// The server's core, rule by rule: deadlines, warnings, kills, ends and statuses. In virtual time.
+// The state machine of the server: deadlines, warnings, kills, ends and statuses. In virtual time.
 
 import { assert, assertEquals, assertMatch } from "@std/assert";
 import { isSignal, signalNumber, signals } from "../../src/core/signals.ts";
@@ -10,7 +10,7 @@ const starved = { type: "starved", waitMs: T / 8 } as const;
 const heartbeat = { type: "heartbeat" } as const;
 const unhealthy = { type: "checkEnd", healthy: false, detail: "disk full" } as const;
 
-test("core server: begin spawns instance 1 and nothing has a deadline before start()", () => {
+test("core server: begin starts instance 1, which has no deadline before start()", () => {
   const bench = new Bench();
   assertEquals(bench.feed({ type: "begin" }), [{ type: "spawn", instanceId: 1 }]);
   bench.feed({ type: "spawned", pid: 7 });
@@ -22,7 +22,7 @@ test("core server: begin spawns instance 1 and nothing has a deadline before sta
   assertEquals(bench.pass(1e9), []);
 });
 
-test("core server: a program that is stopped while it waits for its first start is started as instance 1", () => {
+test("core server: a program that is stopped while it waits for permission to start is later started as instance 1", () => {
   const bench = new Bench({ asksBeforeStart: true });
   bench.feed({ type: "begin" });
   assertEquals(bench.state, "pending");
@@ -33,7 +33,7 @@ test("core server: a program that is stopped while it waits for its first start 
   assertEquals(bench.server.restarts, 0);
 });
 
-test("core server: a program that is stopped before its first start is started as instance 1", () => {
+test("core server: a program that is stopped before its first start is later started as instance 1", () => {
   const bench = new Bench();
   bench.feed({ type: "halt" });
   bench.feed({ type: "begin" });
@@ -45,7 +45,7 @@ test("core server: a program that is stopped before its first start is started a
   assertEquals(bench.server.restarts, 0);
 });
 
-test("core server: a process that was not started ends the server with its status, whatever the policy", () => {
+test("core server: a process that ends before start() ends the server with its status, with either policy", () => {
   for (const recoveryPolicy of ["quit", "restart"] as const) {
     for (const end of [0, 3, "SIGSEGV"] as const) {
       const status = {
@@ -103,7 +103,7 @@ test("core server: startupTimeout is a deadline until start(), and its kill is a
   bench.pass(499);
   bench.ask("start");
   bench.ask("stop");
-  assertEquals(bench.pass(1e6), [], "met once and for all");
+  assertEquals(bench.pass(1e6), [], "the deadline is removed");
 });
 
 test("core server: a command without initialize counts as started from its spawn, without time limit", () => {
@@ -132,7 +132,7 @@ test("core server: every heartbeat moves the deadline to now + time interval", (
   assertEquals(unlimited.server.deadline, undefined);
 });
 
-test("core server: only a heartbeat or a healthy answer re-arms the deadline", () => {
+test("core server: only a heartbeat or a healthy answer moves the deadline", () => {
   const bench = new Bench().start();
   const due = bench.server.deadline;
   bench.now += T / 2;
@@ -146,7 +146,7 @@ test("core server: only a heartbeat or a healthy answer re-arms the deadline", (
   assertEquals(bench.server.deadline, bench.now + T);
 });
 
-test("core server: silence is warned of in-band and by signal, and killed a time interval later", () => {
+test("core server: a missed deadline sends a warning message and the warn signal, and SIGKILL a time interval later", () => {
   const bench = new Bench().start();
   bench.pass(30);
   bench.feed(heartbeat);
@@ -157,13 +157,17 @@ test("core server: silence is warned of in-band and by signal, and killed a time
   assertEquals(bench.sent().map(({ type }) => type), ["warn"]);
   assertEquals(bench.events("warn")[0]?.reason, "timeout");
   bench.now += T / 2;
-  assertEquals(bench.feed(heartbeat), [], "too late");
+  assertEquals(bench.feed(heartbeat), [], "too late to cancel the kill");
   assertEquals(bench.say({ type: "checkEnd", healthy: true, detail: "" }), []);
   bench.pass(T / 2 - 1);
   assertEquals(bench.last, []);
   bench.pass(1);
   assertEquals([bench.state, bench.signals()], ["killing", ["SIGKILL"]]);
-  assertEquals(bench.pass(1e6), [], "the next one comes when this one is gone, not before");
+  assertEquals(
+    bench.pass(1e6),
+    [],
+    "the next instance starts after the end of this one, not before",
+  );
   bench.exit("SIGKILL");
   assertEquals(bench.of("spawn"), [{ type: "spawn", instanceId: 2 }]);
   assertEquals(bench.of("cleanUp").length, 1);
@@ -180,7 +184,7 @@ test("core server: silence is warned of in-band and by signal, and killed a time
   }]);
 });
 
-test("core server: warn signal SIGKILL is no warning, and a changed one is used", () => {
+test("core server: the warn signal SIGKILL leaves out the warning, and a changed warn signal is used", () => {
   const bench = new Bench({ warnSignal: "SIGKILL" }).start();
   bench.pass(T);
   assertEquals([bench.state, bench.signals()], ["killing", ["SIGKILL"]]);
@@ -190,7 +194,7 @@ test("core server: warn signal SIGKILL is no warning, and a changed one is used"
   assertEquals(changed.signals(), ["SIGUSR2"]);
 });
 
-test("core server: an end while started is a recovery, exit code 0 included", () => {
+test("core server: an exit while started is a failure, exit code 0 included", () => {
   for (const end of [0, 1, "SIGKILL"] as const) {
     const bench = new Bench().start().exit(end);
     assertEquals(bench.events("recovery")[0]?.reason, typeof end === "string" ? "signal" : "exit");
@@ -201,7 +205,7 @@ test("core server: an end while started is a recovery, exit code 0 included", ()
   }
 });
 
-test("core server: under quit a warned process ends the server with its status", () => {
+test("core server: with the policy quit a warned process ends the server with its status", () => {
   const bench = new Bench({ recoveryPolicy: "quit" }).start();
   bench.pass(T);
   assertEquals(bench.exit(7).status(), { code: 7, signal: null, reason: "quit" });
@@ -222,7 +226,7 @@ test("core server: an unhealthy answer starts the recovery at once", () => {
   assertEquals([reason, evidence.detail, evidence.heartbeatAge], ["unhealthy", "disk full", 10]);
 });
 
-test("core server: a check without answer is unhealthy a time interval after its begin, confirmed or not", () => {
+test("core server: a check without an answer is unhealthy after a time interval, also with event-loop heartbeats", () => {
   const bench = new Bench().start();
   bench.now += 10;
   bench.say({ type: "checkBegin" });
@@ -238,10 +242,10 @@ test("core server: a check without answer is unhealthy a time interval after its
   stopped.say({ type: "checkBegin" });
   stopped.ask("stop");
   assertEquals(stopped.pass(1e6), []);
-  assertEquals(stopped.say(unhealthy), [], "an answer after stop() is nobody's business");
+  assertEquals(stopped.say(unhealthy), [], "an answer after stop() is ignored");
 });
 
-test("core server: a blocked event loop is noticed although a check is set", () => {
+test("core server: a blocked event loop is noticed with a health check too", () => {
   const bench = new Bench().start();
   bench.say({ type: "checkBegin" });
   bench.say({ type: "checkEnd", healthy: true, detail: "" });
@@ -266,7 +270,7 @@ test("core server: a late tick does not kill a process whose heartbeat arrives",
   }
 });
 
-test("core server: a silent process dies although the server stalls", () => {
+test("core server: an unresponsive process is killed although the server stalls", () => {
   for (const late of [0, 9, T / 4, T / 2, T - 1, 3 * T]) {
     const bench = new Bench().start();
     bench.now = bench.server.deadline! + late;
@@ -280,33 +284,33 @@ test("core server: a silent process dies although the server stalls", () => {
     bench.now = bench.server.deadline! + T * 0.9;
     bench.feed(tick);
   }
-  assert(ticks <= 3, "less than a time interval late each time: put off once only");
+  assert(ticks <= 3, "ticks that are late by less than a time interval postpone the end only once");
   const first = new Bench().start();
   first.now = first.server.deadline! + 9;
   first.feed(tick);
-  assertEquals(first.state, "warned", "9 ms are no stall");
+  assertEquals(first.state, "warned", "a delay of 9 ms is no stall");
 });
 
-test("core server: a process that could not run is given more time, and is then looked at again", () => {
+test("core server: a process without CPU time gets more time, and is then observed again", () => {
   const bench = new Bench().start();
   const begun = bench.now;
   assertEquals(bench.server.silenceAt, begun + T);
   assertEquals(bench.server.doubtAt, begun + T * 3 / 4);
   bench.feed(starved);
-  assertEquals(bench.server.silenceAt, begun + T, "it has time left");
+  assertEquals(bench.server.silenceAt, begun + T, "the deadline has not passed");
   for (let n = 0; n < 9; n++) {
     bench.now = bench.server.silenceAt;
     bench.feed(starved);
     assertEquals([bench.state, bench.server.silenceAt], ["started", bench.now + T / 8]);
-    assertEquals(bench.events("starved").length, n === 0 ? 1 : 0, "said once");
+    assertEquals(bench.events("starved").length, n === 0 ? 1 : 0, "reported once");
   }
   bench.pass(T / 8);
   assertEquals(bench.events("warn")[0]?.reason, "timeout");
   bench.feed(starved);
-  assertEquals(bench.state, "warned", "what is given up is not excused any more");
+  assertEquals(bench.state, "warned", "a warned process gets no more time");
 });
 
-test("core server: a health check without answer is excused together with the event loop", () => {
+test("core server: the deadline of a health check moves together with that of the event loop", () => {
   const bench = new Bench().start();
   bench.now += 3;
   bench.say({ type: "checkBegin" });
@@ -318,14 +322,14 @@ test("core server: a health check without answer is excused together with the ev
   assertEquals(bench.events("warn").length, 1);
 });
 
-test("core server: in less than 80 ms it cannot be seen whether a process could run", () => {
+test("core server: below a time interval of 80 ms, CPU time is not judged", () => {
   for (const [timeInterval, doubtAfter] of [[0, Infinity], [79, Infinity], [80, 60]] as const) {
     const bench = new Bench({ timeInterval }).start();
     assertEquals(bench.server.doubtAt - bench.now, doubtAfter);
   }
 });
 
-test("core server: a command that registers late has all of startupTimeout from then", () => {
+test("core server: a command that registers late has the full startupTimeout from then on", () => {
   const bench = new Bench({ startedAtSpawn: true, startupTimeout: 100 });
   bench.launch();
   bench.pass(5000);
@@ -335,17 +339,17 @@ test("core server: a command that registers late has all of startupTimeout from 
   assertEquals(bench.events("warn")[0]?.reason, "startup");
 });
 
-test("core server: an exit is judged when all that the process said is known", () => {
+test("core server: an exit is judged when all messages of the process have arrived", () => {
   const late = new Bench().start();
   late.feed({ type: "exit", code: 0, signal: null });
   assertEquals([late.state, late.of("cleanUp").length], ["started", 0]);
   late.now += 20;
-  assertEquals(late.ask("stop")?.type, "done", "what was written before the exit counts");
+  assertEquals(late.ask("stop")?.type, "done", "a message from before the exit counts");
   late.feed({ type: "linkEnd" });
   assertEquals(late.conclude().status(), { code: 0, signal: null, reason: "exit" });
   const held = new Bench().start();
   held.feed({ type: "exit", code: 0, signal: null });
-  assertEquals(held.pass(1e6), [], "no deadline holds for what has ended");
+  assertEquals(held.pass(1e6), [], "an ended process has no deadline");
   held.conclude();
   assertEquals([held.state, held.events("recovery").length], ["spawning", 1]);
   const early = new Bench().register();
@@ -355,7 +359,7 @@ test("core server: an exit is judged when all that the process said is known", (
   assertEquals(early.events("recovery")[0]?.reason, "exit");
 });
 
-test("core server: no deadline kills or warns what has exited", () => {
+test("core server: no deadline warns or kills a process that has exited", () => {
   const bench = new Bench({ timeInterval: 20 }).start();
   bench.feed({ type: "exit", code: 1, signal: null });
   bench.feed(heartbeat);
@@ -363,19 +367,23 @@ test("core server: no deadline kills or warns what has exited", () => {
   bench.say(unhealthy);
   bench.pass(50);
   assertEquals([bench.signals(), bench.events("warn")], [[], []]);
-  assertEquals(bench.server.deadline, undefined, "nor is a deadline met again and again");
+  assertEquals(bench.server.deadline, undefined, "no passed deadline remains");
   bench.conclude();
   assertEquals(bench.events("recovery")[0]?.reason, "exit");
 });
 
-test("core server: a link that ends without an exit is a recovery while started, and only then", () => {
+test("core server: a link that ends without an exit is a failure while started, and only then", () => {
   const bench = new Bench({ timeInterval: 0 }).start();
   bench.feed({ type: "linkEnd" });
   assertEquals(bench.pass(999), []);
   bench.pass(1);
   assertEquals(bench.events("warn")[0]?.reason, "exit");
   assertEquals(bench.sent(), [], "there is no link");
-  assertEquals(bench.server.deadline, bench.now + stopTimeout, "the grace without time interval");
+  assertEquals(
+    bench.server.deadline,
+    bench.now + stopTimeout,
+    "the grace period without a time interval",
+  );
   const limited = new Bench().start();
   limited.feed({ type: "linkEnd" });
   limited.pass(T);

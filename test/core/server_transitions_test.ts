@@ -1,4 +1,4 @@
-// Every state of the server × every input: a defined answer, never a throw, and from everywhere a way to the end.
+// Every state of the server × every input: a defined answer, no exception, and a way to the end of supervision.
 
 import { assert, assertEquals } from "@std/assert";
 import { table } from "../../src/core/server/transitions.ts";
@@ -18,7 +18,7 @@ const crash: ServerInput = { type: "exit", code: 1, signal: null };
 const stop: ServerInput = { type: "shutdown", signal: "SIGTERM" };
 const instanceTwo = (bench: Bench) => bench.start().exit(0);
 
-/** Every state, and what may be different inside of it. */
+/** Every state, in all situations that differ in the machine's reaction. */
 const situations: Readonly<Record<string, Situation>> = {
   "idle": { state: "idle", reach: () => {} },
   "pending": {
@@ -251,7 +251,7 @@ function arrive({ state, reach, settings }: Situation, variant: Partial<ServerSe
   return { bench, there: bench.state === state };
 }
 
-/** Ends whatever is going on the way an impatient user and a mortal process would. */
+/** Ends supervision as an impatient user would, whose process can be killed. */
 function end(bench: Bench): void {
   const steps: readonly ServerInput[] = [
     { type: "spawned", pid: 8 },
@@ -270,7 +270,7 @@ function end(bench: Bench): void {
   assert(bench.status() !== undefined);
 }
 
-test("core server: the situations cover all states, the inputs all columns of the table", () => {
+test("core server: the situations cover all states, and the inputs cover all columns of the table", () => {
   const states = new Set(Object.values(situations).map(({ state }) => state));
   assertEquals([...states].sort(), Object.keys(table).sort() as ServerState[]);
   const events = new Set(
@@ -281,19 +281,19 @@ test("core server: the situations cover all states, the inputs all columns of th
   }
 });
 
-test("core server: every situation is reached as its setting says", () => {
+test("core server: every situation is in the state that it names", () => {
   for (const [name, situation] of Object.entries(situations)) {
     assertEquals(arrive(situation, {}).bench.state, situation.state, name);
   }
 });
 
-test("core server: every state × every input × every input has a defined answer and an end", () => {
+test("core server: every state × every input × every input has a defined answer, and leads to an end", () => {
   let reached = 0;
   for (const situation of Object.values(situations)) {
     for (const variant of variants) {
       for (const input of inputs) {
         const { bench, there } = arrive(situation, variant);
-        if (!there) continue; // a policy or a signal leads elsewhere
+        if (!there) continue; // with this policy or signal, the machine is in another state
         reached++;
         bench.feed(input);
         bench.now += 1;

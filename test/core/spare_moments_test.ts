@@ -1,5 +1,5 @@
-// Whatever happens to a spare, or around it, at whatever moment of its life: nobody is harmed, it is there again, and no end
-// leaves it behind. The bench sees to it that there is never more than one, and none after the end.
+// Every event around a spare, at every moment of its life: the instance is not affected, the spare is replaced, and no end
+// leaves it behind. The bench checks that there is never more than one spare, and none after the end.
 
 import { assert, assertEquals } from "@std/assert";
 import { Bench, settings } from "../support/core_bench.ts";
@@ -59,23 +59,23 @@ const moments: Readonly<Record<string, () => Bench>> = {
     bench.feed({ type: "restart" });
     return bench;
   },
-  "the active process has ended, its link has not": () => {
+  "the active process has ended, but not its link": () => {
     const bench = parked();
     bench.feed({ type: "exit", code: 1, signal: null });
     return bench;
   },
-  "the backoff runs": () => {
+  "the backoff is running": () => {
     const bench = parked({ initialDelay: 5000 });
     return bench.exit(1);
   },
-  "it is being spawned, and so is the active process": () => {
+  "the spare and the active process are being started": () => {
     const bench = new Bench(patient).start();
     bench.pass(250);
     return bench.exit(1);
   },
-  "it was promoted before it registered": () => starting().exit(1),
-  "it was promoted": () => parked().exit(1),
-  "it was promoted, and has started": () => {
+  "the spare was promoted before it registered": () => starting().exit(1),
+  "the spare was promoted": () => parked().exit(1),
+  "the spare was promoted, and has started": () => {
     const bench = parked().exit(1);
     bench.ask("start");
     return bench;
@@ -97,7 +97,7 @@ const ofOthers: Readonly<Record<string, (bench: Bench) => void>> = {
   "the end of the active process": (bench) => {
     if (bench.server.pid !== null) bench.exit("SIGKILL");
   },
-  "an exit, and the link stays": (bench) => {
+  "an exit without the end of the link": (bench) => {
     if (bench.server.pid !== null) bench.feed({ type: "exit", code: 0, signal: null });
   },
   "the end of the link": (bench) => bench.feed({ type: "linkEnd" }),
@@ -111,11 +111,11 @@ const ofOthers: Readonly<Record<string, (bench: Bench) => void>> = {
   },
   restart: (bench) => bench.feed({ type: "restart" }),
   shutdown: (bench) => bench.feed({ type: "shutdown", signal: "SIGTERM" }),
-  "much time": (bench) => bench.pass(10_000),
+  "a long time": (bench) => bench.pass(10_000),
 };
 
-/** What each process does where nothing is wrong; returns whether that is all. */
-function liveOn(bench: Bench): boolean {
+/** Takes the next step of processes without failures. Returns true if no step is left. */
+function stepOn(bench: Bench): boolean {
   const { spare } = bench.server;
   const ending = ["warned", "killing", "stopping"].includes(bench.state);
   if (bench.state === "spawning") bench.feed({ type: "spawned", pid: 10 });
@@ -132,7 +132,7 @@ function liveOn(bench: Bench): boolean {
 }
 
 for (const [moment, reach] of Object.entries(moments)) {
-  test(`core standby, ${moment}: no end of the spare is felt by the active process`, () => {
+  test(`core spare, ${moment}: no end of the spare affects the instance`, () => {
     for (const [what, happen] of Object.entries(ofSpare)) {
       const bench = reach();
       const before = [bench.state, bench.server.pid, bench.server.instanceId];
@@ -146,12 +146,12 @@ for (const [moment, reach] of Object.entries(moments)) {
     }
   });
 
-  test(`core standby, ${moment}: whatever happens, there is one again, or an end without`, () => {
+  test(`core spare, ${moment}: after every event there is a spare again, or supervision ends without one`, () => {
     for (const [what, happen] of Object.entries({ ...ofSpare, ...ofOthers })) {
       const bench = reach();
       happen(bench);
-      bench.conclude(); // all that an ended process said becomes known
-      for (let steps = 0; !liveOn(bench); steps++) assert(steps < 50, `${what}: no end`);
+      bench.conclude(); // all messages of an ended process have arrived
+      for (let steps = 0; !stepOn(bench); steps++) assert(steps < 50, `${what}: no end`);
       const over = ["finished", "finalized"].includes(bench.state);
       assertEquals(
         [bench.server.spare?.state, bench.state],

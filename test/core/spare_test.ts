@@ -1,4 +1,4 @@
-// The standby in virtual time: when it is started, how it takes over, and how its own failures are met.
+// The state machine of the server: the start of a spare, its promotion, and its failures. In virtual time.
 import { assert, assertEquals, assertGreaterOrEqual } from "@std/assert";
 import { protocolVersion } from "../../src/core/wire.ts";
 import type { ServerInput } from "../../src/core/server/types.ts";
@@ -18,7 +18,7 @@ function parked(some: ConstructorParameters<typeof Bench>[0] = {}): Bench {
   return starting(some).park();
 }
 
-test("core standby: a spare is started a little after start(), and parks", () => {
+test("core spare: a spare is started shortly after start(), and parks", () => {
   const bench = new Bench(patient).register();
   bench.pass(10_000);
   assertEquals(bench.server.spare, null);
@@ -33,21 +33,21 @@ test("core standby: a spare is started a little after start(), and parks", () =>
   bench.park();
   assertEquals(bench.of("sendSpare").map(({ message }) => message), [{ type: "parked", id: 77 }]);
   assertEquals(bench.server.spare, { state: "parked", pid: 8 });
-  assertEquals(bench.server.deadline, undefined, "a parked spare costs nothing");
+  assertEquals(bench.server.deadline, undefined, "a parked spare needs no timer");
 });
 
-test("core standby: where processes have to ask, a spare asks too, and is not due beside the next instance", () => {
+test("core spare: if processes need permission, a spare asks too, and does not start beside the next instance", () => {
   const bench = new Bench({ ...patient, asksBeforeStart: true });
   const allow = { type: "spare", input: { type: "allowStart" } } as const;
   for (const input of [{ type: "begin" }, { type: "allowStart" }] as const) bench.feed(input);
   bench.start();
-  assertEquals(bench.feed(allow), [], "none is due");
+  assertEquals(bench.feed(allow), [], "no spare is due");
   bench.pass(1000);
   assertEquals([bench.of("askToStartSpare").length, bench.of("spawnSpare").length], [1, 0]);
   assertEquals(bench.server.spare, { state: "starting", pid: null });
   bench.exit("SIGSEGV");
   assertEquals([bench.state, bench.server.spare], ["pending", null]);
-  assertEquals(bench.feed(allow), [], "it is not due any more");
+  assertEquals(bench.feed(allow), [], "the spare is no longer due");
   bench.feed({ type: "allowStart" });
   bench.start().pass(1000);
   assertEquals(bench.feed(allow), [{ type: "spawnSpare" }]);
@@ -56,14 +56,14 @@ test("core standby: where processes have to ask, a spare asks too, and is not du
   assertEquals(bench.park().server.spare, { state: "parked", pid: 8 });
 });
 
-test("core standby: there is none with standby 0, nor with the policy quit", () => {
+test("core spare: there is no spare with standby 0 or with the policy quit", () => {
   for (const some of [{ timeInterval: 0 }, { ...patient, recoveryPolicy: "quit" }] as const) {
     const bench = new Bench(some).start();
     assertEquals(bench.pass(100_000), []);
   }
 });
 
-test("core standby: it becomes the next instance at once, after the end of the last", () => {
+test("core spare: a spare becomes the next instance as soon as the last one has ended", () => {
   const bench = parked();
   bench.store(Uint8Array.of(1, 2, 3));
   bench.exit("SIGSEGV");
@@ -83,7 +83,7 @@ test("core standby: it becomes the next instance at once, after the end of the l
   assertEquals(bench.of("spawnSpare").length, 1, "the next spare");
 });
 
-test("core standby: a spare that has not come to register() takes over as it is", () => {
+test("core spare: a spare that has not called register() can take over", () => {
   const bench = new Bench(patient).start();
   bench.pass(1000);
   bench.spare({ type: "spawned", pid: 8 });
@@ -93,14 +93,14 @@ test("core standby: a spare that has not come to register() takes over as it is"
   assertEquals(bench.hello().type, "welcome");
 });
 
-test("core standby: one that is only being started does not delay the next instance", () => {
+test("core spare: a spare that is still being started does not delay the next instance", () => {
   const bench = new Bench(patient).start();
   bench.pass(1000);
   bench.exit(1);
   assertEquals([bench.of("promote").length, bench.of("spawn").length], [0, 1]);
 });
 
-test("core standby: the backoff holds for a promotion too", () => {
+test("core spare: the backoff applies to a promotion too", () => {
   const bench = parked();
   bench.exit(1);
   bench.ask("start");
@@ -113,7 +113,7 @@ test("core standby: the backoff holds for a promotion too", () => {
   assertEquals(bench.of("promote").length, 1);
 });
 
-test("core standby: a startup limit runs from the promotion", () => {
+test("core spare: the startup timeout begins at the promotion", () => {
   const bench = parked({ startupTimeout: 500 });
   bench.pass(10_000);
   bench.exit(1);
@@ -122,7 +122,7 @@ test("core standby: a startup limit runs from the promotion", () => {
   assertEquals(bench.events("warn").map(({ reason }) => reason), ["startup"]);
 });
 
-test("core standby: its death harms nobody, and the next one waits longer each time", () => {
+test("core spare: the end of a spare does not affect the instance, and each next spare waits longer", () => {
   const bench = parked();
   const waits: number[] = [];
   for (let round = 0; round < 5; round++) {
@@ -140,7 +140,7 @@ test("core standby: its death harms nobody, and the next one waits longer each t
   assertGreaterOrEqual(waits.at(-1)!, 500);
 });
 
-test("core standby: a link that ends, a failed spawn and another version end a spare", () => {
+test("core spare: a link that ends, a failed spawn and another version end a spare", () => {
   for (const input of [{ type: "linkEnd" }, { type: "spawnFailed" }] as const) {
     const bench = parked();
     bench.spare(input);
@@ -153,7 +153,7 @@ test("core standby: a link that ends, a failed spawn and another version end a s
   assertEquals([bench.of("killSpare").length, bench.server.spare], [1, null]);
 });
 
-test("core standby: every end takes the spare along", () => {
+test("core spare: every end of supervision ends the spare", () => {
   const ends: Readonly<Record<string, (bench: Bench) => void>> = {
     shutdown: (bench) => bench.feed({ type: "shutdown", signal: null }),
     restart: (bench) => bench.feed({ type: "restart" }),
@@ -173,7 +173,7 @@ test("core standby: every end takes the spare along", () => {
   }
 });
 
-test("core standby: restart() in backoff starts afresh, without the old code of the spare", () => {
+test("core spare: restart() in backoff starts a new process, without the old code of the spare", () => {
   const bench = parked({ restart: { ...settings.restart, initialDelay: 5000 } });
   bench.exit(1);
   assertEquals(bench.state, "backoff");
@@ -181,7 +181,7 @@ test("core standby: restart() in backoff starts afresh, without the old code of 
   assertEquals([bench.of("killSpare").length, bench.of("spawn").length], [1, 1]);
 });
 
-test("core standby: what is heard of a spare that is no more is nothing", () => {
+test("core spare: late inputs about an ended spare are ignored", () => {
   const bench = parked();
   bench.exit(1);
   for (const type of ["exit", "linkEnd", "spawnFailed"] as const) {
@@ -190,17 +190,17 @@ test("core standby: what is heard of a spare that is no more is nothing", () => 
   }
 });
 
-test("core standby: register() of a spare waits without limit, and ends with its server", () => {
+test("core spare: register() of a spare waits without a time limit, and the spare ends with its server", () => {
   const client = new Client({ timeInterval: T, maxDataSize: 10 });
   client.step({ type: "connect" }, 0);
   client.step({ type: "register", id: 1, pid: 8, notice: "" }, 0);
   client.step({ type: "message", message: { type: "parked", id: 1 } }, 5);
   assertEquals(client.deadline ?? Infinity, Infinity);
-  assertEquals(client.waiting, true, "so that the process lives");
+  assertEquals(client.waiting, true, "the link keeps the process alive");
   assertEquals(client.step({ type: "linkEnd", detail: "" }, 1e6), [{ type: "exit" }]);
 });
 
-test("core standby: restart() during a recovery ends the spare, which holds old code", () => {
+test("core spare: restart() during a recovery ends the spare, which holds old code", () => {
   const bench = new Bench({ standby: 1, timeInterval: 2000 }).start();
   bench.pass(1000);
   bench.spare({ type: "spawned", pid: 8 });
@@ -213,7 +213,7 @@ test("core standby: restart() during a recovery ends the spare, which holds old 
   assertEquals([bench.of("promote").length, bench.of("spawn").length], [0, 1]);
 });
 
-test("core standby: while a spare is parked, nothing is different for the active process", () => {
+test("core spare: a parked spare changes nothing for the instance", () => {
   const some = { hasQuorum: true, heartbeatWindow: 0.5 };
   const [without, with_] = [0, 1].map((standby) => {
     const bench = new Bench({ ...some, standby: standby as 0 | 1 }).register();
@@ -251,7 +251,7 @@ test("core standby: while a spare is parked, nothing is different for the active
   assertEquals(with_.pass(1000), without.pass(1000));
 });
 
-test("core standby: none is started in competition with the next instance", () => {
+test("core spare: no spare starts beside an instance that is starting", () => {
   const bench = parked();
   bench.spare({ type: "exit" });
   bench.pass(100);
@@ -264,12 +264,12 @@ test("core standby: none is started in competition with the next instance", () =
   assertEquals(bench.of("spawnSpare").length, 1);
 });
 
-test("core standby: the backoff of the spare outlasts the instance in which it failed", () => {
+test("core spare: the backoff of the spare continues after the instance in which it failed", () => {
   const bench = parked({ restart: { ...settings.restart, initialDelay: 5000 } });
   bench.spare({ type: "exit" });
   bench.exit(1);
   bench.pass(5000);
-  assertEquals(bench.of("spawn").length, 1, "the same backoff for the active process");
+  assertEquals(bench.of("spawn").length, 1, "the backoff of the instance is not affected");
   bench.start();
   assertEquals(bench.pass(249), []);
   bench.pass(1);
@@ -285,7 +285,7 @@ test("core standby: the backoff of the spare outlasts the instance in which it f
   assertEquals(bench.server.deadline, due);
 });
 
-test("core standby: what had ended before it was promoted does not end supervision", () => {
+test("core spare: a spare that had ended before its promotion does not end supervision", () => {
   const unknown = starting();
   unknown.exit(1);
   unknown.exit(0);
@@ -304,7 +304,7 @@ test("core standby: what had ended before it was promoted does not end supervisi
   assertEquals(aware.status(), { code: 0, signal: null, reason: "exit" });
 });
 
-test("core standby: a promoted command has no startup limit before it registers", () => {
+test("core spare: a promoted command has no startup timeout before it registers", () => {
   const some = { startupTimeout: 500, startedAtSpawn: true } as const;
   const bench = starting(some);
   bench.exit(1);

@@ -1,5 +1,4 @@
-// A server that is stopped for longer than a call waits for its answer, and then carries out what it finds. Both cores, in
-// virtual time.
+// A server that is stopped for longer than a call waits, and then reads the call. Both state machines, in virtual time.
 import { assertEquals } from "@std/assert";
 import { answerMs } from "../../src/core/client/requests.ts";
 import { Bench } from "../support/core_bench.ts";
@@ -9,7 +8,7 @@ import { test } from "../support/harness.ts";
 for (
   const [call, reach, before] of [["start", "register", false], ["stop", "start", true]] as const
 ) {
-  test(`core: a ${call}() that was rejected with TIMEOUT is not in force when the server goes on`, () => {
+  test(`core: a ${call}() that was rejected with TIMEOUT has no effect when the server continues`, () => {
     const [client, server] = [new ClientBench()[reach](), new Bench()[reach]()];
     const areStarted = () => [client, server].map(({ state }) => state === "started");
     const timedOut = client.call({ type: call });

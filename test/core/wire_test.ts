@@ -1,4 +1,4 @@
-// The wire codec: every message there and back, any cutting of the stream, and whatever a broken peer may send.
+// The wire codec: every message, streams cut at any place, and frames of a broken peer.
 
 import { assert, assertEquals, assertThrows } from "@std/assert";
 import * as fc from "fast-check";
@@ -25,7 +25,7 @@ const f64 = fc.double();
 const text = fc.string({ unit: "binary", maxLength: 60 });
 const bytes = fc.uint8Array({ maxLength: 200 });
 const bool = fc.boolean();
-/** What is decoded has an ordinary prototype. */
+/** The message with an ordinary prototype, as the decoder returns it. */
 const record = <T>(model: { [K in keyof T]: fc.Arbitrary<T[K]> }): fc.Arbitrary<T> =>
   fc.record<T>(model, { noNullPrototype: true });
 const is = <const T extends string>(type: T) => fc.constant(type);
@@ -76,7 +76,7 @@ const frame: fc.Arbitrary<Uint8Array> = fc.oneof(
   server.map(encodeServer),
 );
 
-/** Decodes; what is thrown must be a MESSAGE_ERROR. */
+/** Decodes a frame, and checks that an error is MESSAGE_ERROR. */
 function survives(decode: () => unknown): void {
   try {
     decode();
@@ -86,11 +86,13 @@ function survives(decode: () => unknown): void {
   }
 }
 
-/** What a reader makes of a stream that comes in such pieces; heartbeats are "beat". */
-function read(...pieces: Uint8Array[]): (Uint8Array | "beat")[] {
+/** The frames and heartbeats that a reader finds in a stream of these pieces. */
+function read(...pieces: Uint8Array[]): (Uint8Array | "heartbeat")[] {
   const reader = new FrameReader();
-  const got: (Uint8Array | "beat")[] = [];
-  for (const piece of pieces) reader.push(piece, (each) => got.push(each), () => got.push("beat"));
+  const got: (Uint8Array | "heartbeat")[] = [];
+  for (const piece of pieces) {
+    reader.push(piece, (each) => got.push(each), () => got.push("heartbeat"));
+  }
   return got;
 }
 
@@ -98,7 +100,7 @@ function join(parts: readonly Uint8Array[]): Uint8Array {
   return Uint8Array.from(parts.flatMap((part) => [...part]));
 }
 
-test("core frame: every message comes back as it was sent", () => {
+test("core frame: every message is decoded as it was encoded", () => {
   for (const message of Object.values(clientMessages) as fc.Arbitrary<ClientMessage>[]) {
     checked(message, (sent) => assertEquals(decodeClient(encodeClient(sent)), sent));
   }
@@ -121,7 +123,7 @@ test("core frame: hello and welcome carry the version as their first byte after 
   });
 });
 
-test("core frame: a decoded message does not depend on where the frame was in memory", () => {
+test("core frame: the offset of a frame in its buffer does not matter", () => {
   checked(client, fc.nat({ max: 20 }), (message, offset) => {
     const sent = encodeClient(message);
     const memory = new Uint8Array(sent.length + 40).fill(255);
@@ -130,7 +132,7 @@ test("core frame: a decoded message does not depend on where the frame was in me
   });
 });
 
-test("core frame: a stream may be cut anywhere", () => {
+test("core frame: a stream may be cut at any place", () => {
   const item = fc.oneof(frame, fc.constant(heartbeatByte));
   checked(
     fc.array(item, { maxLength: 12 }),
@@ -142,15 +144,15 @@ test("core frame: a stream may be cut anywhere", () => {
       for (const size of sizes) pieces.push(stream.subarray(at, at += size));
       pieces.push(stream.subarray(at));
       const got = read(...pieces);
-      const frames = (all: readonly (Uint8Array | "beat")[]) =>
+      const frames = (all: readonly (Uint8Array | "heartbeat")[]) =>
         all.filter((each): each is Uint8Array => typeof each !== "string");
       assertEquals(frames(got), items.filter((each) => each !== heartbeatByte));
-      // Heartbeats in a row may be counted as one, never as none, and keep their place between frames.
-      const runsOf = (all: readonly (Uint8Array | "beat")[]) =>
+      // Several heartbeats in a row may count as one, and must stay between the same frames.
+      const runsOf = (all: readonly (Uint8Array | "heartbeat")[]) =>
         all.map((each) => typeof each === "string" ? "b" : "f").join("").replaceAll(/b+/g, "b");
       assertEquals(
         runsOf(got),
-        runsOf(items.map((each) => each === heartbeatByte ? "beat" : each)),
+        runsOf(items.map((each) => each === heartbeatByte ? "heartbeat" : each)),
       );
     },
   );
@@ -160,10 +162,10 @@ test("core frame: byte by byte", () => {
   const one = encodeServer({ type: "warn", reason: "timeout", detail: "x" });
   const stream = join([heartbeatByte, envelope(one), heartbeatByte, heartbeatByte, envelope(one)]);
   const got = read(...[...stream].map((byte) => Uint8Array.of(byte)));
-  assertEquals(got, ["beat", one, "beat", "beat", one]);
+  assertEquals(got, ["heartbeat", one, "heartbeat", "heartbeat", one]);
 });
 
-test("core frame: a frame is not changed by what is written over the buffer it came in", () => {
+test("core frame: overwriting the buffer of a frame does not change the frame", () => {
   const sent = encodeServer({ type: "chunk", id: 1, bytes: Uint8Array.of(1, 2, 3) });
   const buffer = envelope(sent);
   const [got] = read(buffer);
@@ -171,7 +173,7 @@ test("core frame: a frame is not changed by what is written over the buffer it c
   assertEquals(got, sent);
 });
 
-test("core frame: random bytes are a message or a MESSAGE_ERROR", () => {
+test("core frame: random bytes give a message or a MESSAGE_ERROR", () => {
   runs(2000, fc.uint8Array({ maxLength: 80 }), (random) => {
     survives(() => decodeClient(random));
     survives(() => decodeServer(random));
@@ -179,7 +181,7 @@ test("core frame: random bytes are a message or a MESSAGE_ERROR", () => {
   });
 });
 
-test("core frame: cut, lengthened and mutated frames are a message or a MESSAGE_ERROR", () => {
+test("core frame: shortened, lengthened and mutated frames give a message or a MESSAGE_ERROR", () => {
   const change = fc.record({ at: fc.nat(), to: u8, cut: fc.nat(), add: fc.nat({ max: 3 }) });
   runs(2000, frame, change, (good, { at, to, cut, add }) => {
     const long = new Uint8Array(good.length + add);
@@ -196,7 +198,7 @@ test("core frame: cut, lengthened and mutated frames are a message or a MESSAGE_
   });
 });
 
-test("core frame: an unknown type, a missing field, bytes too many and broken UTF-8 are named", () => {
+test("core frame: the error names an unknown type, a missing field, extra bytes and broken UTF-8", () => {
   const cases: readonly [number[], RegExp][] = [
     [[], /unknown message type/],
     [[200], /unknown message type 200/],
@@ -212,7 +214,7 @@ test("core frame: an unknown type, a missing field, bytes too many and broken UT
   }
 });
 
-test("core frame: a length is checked before anything is allocated or waited for", () => {
+test("core frame: a length is checked before memory is allocated or more bytes are awaited", () => {
   for (const length of [0, maxFrameBytes + 1, 2 ** 31, 2 ** 32 - 1]) {
     const head = envelope(new Uint8Array(0));
     new DataView(head.buffer).setUint32(1, length);
@@ -225,7 +227,7 @@ test("core frame: a length is checked before anything is allocated or waited for
   assertEquals(stray.code, "MESSAGE_ERROR");
 });
 
-test("core frame: an announced size of data allocates nothing in the codec", () => {
+test("core frame: the codec allocates no memory for an announced data size", () => {
   const huge = {
     type: "store",
     id: 1,
@@ -236,7 +238,7 @@ test("core frame: an announced size of data allocates nothing in the codec", () 
   assertEquals(decodeClient(encodeClient(huge)), huge);
 });
 
-test("core frame: text over 4 KiB is cut, and stays text", () => {
+test("core frame: text over 4 KiB is shortened, and remains valid UTF-8", () => {
   for (const letter of ["a", "ä", "€", "😀"]) {
     const detail = letter.repeat(5000);
     const sent = encodeServer({ type: "warn", reason: "unhealthy", detail });

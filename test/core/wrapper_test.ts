@@ -1,4 +1,4 @@
-// The server's core: the end of a wrapper and of the program below it, what finalize() lets go, and what cannot be killed.
+// The state machine of the server: the end of a wrapper, finalize(), and a process that cannot be killed. In virtual time.
 
 import { assertEquals } from "@std/assert";
 import type { ServerInput } from "../../src/core/server/types.ts";
@@ -14,7 +14,7 @@ const unkillable: ServerInput = {
 };
 const names = (bench: Bench) => bench.last.map(({ type }) => type);
 
-test("core server: a program whose wrapper ended is warned, keeps its data, and is replaced when it is gone", () => {
+test("core server: a program whose wrapper ended is warned, can store data, and is replaced after its end", () => {
   for (const [input, reason] of [[killed, "signal"], [ended, "exit"]] as const) {
     const bench = new Bench().start();
     bench.feed(input);
@@ -29,21 +29,21 @@ test("core server: a program whose wrapper ended is warned, keeps its data, and 
   }
 });
 
-test("core server: a program whose wrapper ended is killed when its grace period ends", () => {
+test("core server: a program whose wrapper ended is killed after its grace period", () => {
   const bench = new Bench().start();
   bench.feed(killed);
   bench.pass(T);
   assertEquals([bench.signals(), bench.state], [["SIGKILL"], "killing"]);
 });
 
-test("core server: a program that is not started is judged by the end of its wrapper, whatever it does after", () => {
+test("core server: before start(), the end of the wrapper decides, not the later end of the program", () => {
   const bench = new Bench().register();
   bench.feed(ended);
   bench.ask("finalize");
   assertEquals(bench.exit(3).status(), { code: 3, signal: null, reason: "exit" });
 });
 
-test("core server: a restart that is asked for after the end of a wrapper is carried out, also where that end would be final", () => {
+test("core server: a restart requested after the end of a wrapper takes place, even if that end would be final", () => {
   const launched = new Bench().launch();
   for (const bench of [launched, new Bench().register(), new Bench().start()]) {
     bench.feed(ended);
@@ -58,7 +58,7 @@ test("core server: a restart that is asked for after the end of a wrapper is car
   assertEquals(stopped.exit(3).status()?.reason, "stopped");
 });
 
-test("core server: while the end is planned, the end of a wrapper leaves the grace period as it is", () => {
+test("core server: the end of a wrapper does not change a grace period that has begun", () => {
   const stopping = new Bench().start();
   stopping.feed({ type: "shutdown", signal: "SIGTERM" });
   stopping.pass(stopTimeout - 1);
@@ -74,7 +74,7 @@ test("core server: while the end is planned, the end of a wrapper leaves the gra
   assertEquals(warned.signals(), ["SIGKILL"]);
 });
 
-test("core server: finalize() lets the program go, unless its end is planned", () => {
+test("core server: finalize() leaves the program running after supervision, unless it is being ended", () => {
   const free = new Bench().start();
   free.ask("finalize");
   assertEquals(free.of("letGo").length, 1);
@@ -91,7 +91,7 @@ test("core server: finalize() lets the program go, unless its end is planned", (
   }
 });
 
-test("core server: supervision of a program that cannot be killed ends with an error", () => {
+test("core server: a process that cannot be killed ends supervision with an error", () => {
   const failed = new Bench({ hasClusterMap: true }).start();
   failed.pass(2 * T);
   failed.feed(unkillable);
@@ -106,7 +106,7 @@ test("core server: supervision of a program that cannot be killed ends with an e
   assertEquals(names(stopped), ["cleanUp", "finish"]);
 });
 
-test("core server: after the end of supervision, a cluster map that answers late starts nothing", () => {
+test("core server: after the end of supervision, a late answer of the cluster map has no effect", () => {
   const bench = new Bench({ hasClusterMap: true }).launch();
   bench.say({ type: "hello", version: protocolVersion, id: bench.id(), pid: 7, notice: "" });
   bench.feed(unkillable);

@@ -1,8 +1,12 @@
-// The driver, and with it both cores, in worlds of their own: 100,000 schedules of faults in virtual time, a part of them on
-// each runtime. What must always hold, see support/sim_judge.ts: never two active processes; no healthy one is warned or
-// killed; a silent one is warned in time, then killed in time; instance ids rise by one; acknowledged data is never lost; no
-// more recoveries than allowed; a spare harms nobody, and is there again; every run ends, and leaves nothing: no process,
-// endpoint, link, timer or listener. `npm run test:mutants` shows that it finds what it is for.
+// The driver and both state machines in simulated worlds: 100,000 schedules of faults in virtual time, divided among the
+// runtimes. support/sim_judge.ts checks in every world:
+// - There are never two instances at once, and instance ids rise by one.
+// - No healthy process is warned or killed. An unresponsive one is warned in time, then killed in time.
+// - Acknowledged data is never lost.
+// - There are no more recoveries than allowed.
+// - A spare never affects the instance, and is replaced.
+// - Every run ends, and leaves no process, endpoint, link, timer or listener.
+// `npm run test:mutants` shows that the simulation finds such defects.
 
 import { assert, assertEquals } from "@std/assert";
 import { test } from "../support/harness.ts";
@@ -13,7 +17,7 @@ import { runWorld } from "../support/sim_run.ts";
 const worlds = Number(process.env["SAM_TEST_WORLDS"] ?? 100_000);
 const repeated = process.env["SAM_TEST_SEED"];
 
-/** It would be easy to keep promises where nothing happens: what happens at least once in so many worlds. */
+/** Each of these must happen at least once in this number of worlds. Otherwise, the simulation would prove too little. */
 const rarity: Readonly<Record<string, number>> = {
   "instances": 1,
   "ended: exit": 20,
@@ -39,7 +43,7 @@ const rarity: Readonly<Record<string, number>> = {
 };
 
 processTest(
-  "simulation: whatever happens to a program, supervision keeps its promises",
+  "simulation: no schedule of faults breaks a promise of supervision",
   async (stage) => {
     if (repeated !== undefined) return void await runWorld(Number(repeated));
     const part = Math.ceil(worlds / runtimeNames.length);
@@ -57,7 +61,7 @@ processTest(
   { timeoutMs: 170_000, leg: runtimeNames },
 );
 
-test("simulation: a seed is a schedule, whenever it is run", async () => {
+test("simulation: a seed always gives the same schedule", async () => {
   for (const seed of [3, 1071, 1634, 4711]) {
     assertEquals((await runWorld(seed)).trace, (await runWorld(seed)).trace);
   }

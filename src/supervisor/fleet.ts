@@ -1,5 +1,5 @@
 /**
- * The programs of one `sam run`. They start in the order of their dependencies, restart together if the strategy says so, and
+ * The programs of one `sam run`. They start in the order of their dependencies, restart together or alone by the strategy, and
  * stop in the reverse order. The strategies are those of Erlang/OTP.
  */
 import type { Signal } from "../core/signals.ts";

@@ -9,7 +9,7 @@ spawnSync("true"); // Bun keeps the file descriptors that it opens for its first
 
 const isRoot = process.getuid!() === 0;
 
-/** The user nobody: a process limit applies to it, and with these capabilities it can read and write the files of root. */
+/** An unprivileged user: a process limit applies to it, and with these capabilities it can read and write the files of root. */
 const nobody = 65534;
 const caps = "+dac_override,+dac_read_search";
 const asNobody = [

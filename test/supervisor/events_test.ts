@@ -13,7 +13,7 @@ const restart: SuperviseOptions = {
   recoveryPolicy: "restart",
   restart: { maxDelay: 0 },
 };
-/** Delays so long that a command that ends does not restart during a test. */
+/** Delays longer than a test: a command that ends does not restart. */
 const patient: SuperviseOptions = {
   recoveryPolicy: "restart",
   restart: { initialDelay: 600_000, maxDelay: 600_000 },

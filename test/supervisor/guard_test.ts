@@ -10,7 +10,7 @@ import { eventually, processTest } from "../support/processes.ts";
 const wards = Array.from({ length: 9 }, (_, pid) => ({ pid, leads: true, family: `F${pid}` }));
 const ward = (pid: number) => wards[pid]!;
 
-/** A runtime whose guards start when the test says so. */
+/** A runtime whose guards start on the test's command. */
 class Guards {
   readonly guard: Guard;
   readonly orders: string[][] = [];

@@ -51,7 +51,7 @@ function isInLoop(stack: string, runtime: RuntimeName): boolean {
   return [from, to].some((line) => stack.includes(`at blockedHere (file://${file}:${line}:`));
 }
 
-/** Runs the program in the way in which this runtime starts it fastest. */
+/** Runs the program as this runtime starts it fastest. */
 function run(stage: Stage, options: SuperviseOptions, args: readonly string[]): Watched {
   return stage.supervise(
     { ...stage.program(program, { args }), module: quickFixture(program) },

@@ -8,7 +8,7 @@ import { eventually, processTest, type Stage } from "../support/processes.ts";
 import { currentRuntime, fixture, runtimePath } from "../support/runtimes.ts";
 
 const quit = { recoveryPolicy: "quit" } as const;
-/** Delays so long that nothing restarts during a test. */
+/** Delays longer than a test: nothing restarts. */
 const patient: SuperviseOptions = {
   timeInterval: 20_000,
   recoveryPolicy: "restart",

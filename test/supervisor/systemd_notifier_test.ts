@@ -74,7 +74,7 @@ test("systemd gets each change, and the time limit of what has begun", async () 
   await notifier.close();
 });
 
-test("systemd gets three keep-alives in its interval while the drivers are woken", async () => {
+test("systemd gets three watchdog messages in its interval while the drivers are woken", async () => {
   const clock = new Clock();
   const timer = wakeTimerOf(clock.runtime);
   const driver = { due: 1300, wake: () => void (driver.due += 300) };

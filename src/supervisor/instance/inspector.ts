@@ -229,7 +229,7 @@ export class InspectorSession {
         `Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: ${key}\r\n`,
     );
     await this.#incoming.head();
-    if (this.#left) throw new Error("the session was left");
+    if (this.#left) throw new Error("the session has ended");
     this.#upgraded = true;
   }
 

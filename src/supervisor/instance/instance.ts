@@ -57,7 +57,7 @@ const ctrlCMs = 100;
 const lastWordsMs = 50;
 /** Time that the output is passed on after the end of an instance: a child process may still write. */
 const restOfOutputMs = 1000;
-/** The same time if the reader of the server's own output is slow. */
+/** Time that the output is passed on if the reader of the server's own output is slow. */
 const slowReaderMs = 10_000;
 
 /** One instance of the program, or a spare. */

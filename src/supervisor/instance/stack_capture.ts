@@ -128,7 +128,7 @@ class Attempt {
       ["none", ""];
     if (how === "none") throw new Error(rest);
     if (how === "flags" && !this.#target.words.some((word) => /^--inspect(=|$)/.test(word))) {
-      throw new Error("Deno needs the flag --inspect=127.0.0.1:0 for it");
+      throw new Error("Deno needs the flag --inspect=127.0.0.1:0");
     }
     const state = processState(this.#runtime, pid);
     if (!state) throw new Error(this.#reasonForNoState);

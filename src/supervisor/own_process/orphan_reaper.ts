@@ -24,7 +24,7 @@ async function begin(runtime: ReaperRuntime): Promise<void> {
   const { functions } = (await loadNative()).open("libc.so.6", {
     waitpid: { parameters: ["i32", "u64", "i32"], result: "i32" },
   });
-  if (!zombiesOf(runtime, runtime.pid)) throw new SamError("ACCESS", "/proc cannot be read");
+  if (!zombiesOf(runtime, runtime.pid)) throw new SamError("ACCESS", "cannot read /proc");
   let before: readonly number[] = [];
   const search = () => {
     const now = zombiesOf(runtime, runtime.pid) ?? [];

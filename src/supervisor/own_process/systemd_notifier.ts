@@ -1,5 +1,5 @@
 /**
- * Notifies systemd (sd_notify(3)): programs ready, their status, watchdog keep-alives, more time to start and to stop. Loaded
+ * Notifies systemd (sd_notify(3)): programs ready, their status, watchdog messages, more time to start and to stop. Loaded
  * only if the variable `NOTIFY_SOCKET` is set.
  */
 import { type Sleeper, type WakeTimer, wakeTimerOf } from "../wake_timer.ts";
@@ -122,7 +122,7 @@ export interface NotifiedProgram {
 
 /** Time that systemd should wait beyond SAM's own time limits. */
 const marginMs = 5000;
-/** With a driver this late, supervision counts as failed, and systemd gets no keep-alive. */
+/** With a driver this late, supervision counts as failed, and systemd gets no watchdog message. */
 const lateMs = 1000;
 
 /** The source of the notifications. */
@@ -153,13 +153,13 @@ export async function openNotifier(
   return new Notifier(runtime, channel, watchdogMs, parts);
 }
 
-/** Notifies systemd. The keep-alives use the timer of the drivers: if it does not wake them, systemd gets no keep-alive. */
+/** Notifies systemd. The watchdog messages use the drivers' timer: if it stops waking the drivers, the messages stop, too. */
 export class Notifier implements Sleeper {
   readonly #runtime: Clock;
   readonly #timer: WakeTimer;
   readonly #channel: NotifyChannel;
   readonly #parts: NotifierParts;
-  /** The keep-alive period: a third of systemd's timeout, so that one may be late. */
+  /** The period of the watchdog messages: a third of systemd's timeout, so that one may be late. */
   readonly #periodMs: number;
   #next = Infinity;
   #ready = false;

@@ -250,7 +250,7 @@ export class ActiveProcess implements Sam {
   handOver(): Connection {
     const link = this.#link;
     if (link === null) throw new SamError("LIBRARY", serverGone);
-    this.#link = null; // the end of this handle would close it
+    this.#link = null; // otherwise, the end of this handle would close the link
     link.receive(null);
     this.#feed({ type: "handOver" });
     return { link, lastId: this.#client.lastId };

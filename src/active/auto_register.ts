@@ -19,7 +19,7 @@ const settledMs = 5000;
  */
 export async function attach(): Promise<void> {
   try {
-    const sam = await createActiveProcess({ timeInterval: 0, recoveryPolicy: "restart" }); // the server's options win
+    const sam = await createActiveProcess({ timeInterval: 0, recoveryPolicy: "restart" }); // replaced by the server's options
     await sam.register();
     offerLink({
       transport: sam.server!.transport,

@@ -25,7 +25,7 @@ export interface QuorumSource {
 /** A map of keys that the whole cluster can read. With Corosync, this is libcmap. */
 export interface ClusterMap {
   /**
-   * Sets a key. A bigint is an unsigned 64-bit number, a string is text.
+   * Sets a key. A bigint becomes an unsigned 64-bit number.
    *
    * Rejects with TRY_AGAIN while the map is unavailable. The implementation must then remember the key, and write it and all
    * other keys when the map is available again.

@@ -33,7 +33,7 @@ export interface LastRecovery {
   readonly instanceId: number;
   /** Everything that is known about the failure. */
   readonly evidence: Evidence;
-  /** Milliseconds from the failure to the start of the next instance; null if no instance followed. */
+  /** Backoff before the next instance, in milliseconds; null if no instance follows. */
   readonly delay: number | null;
 }
 
@@ -70,7 +70,7 @@ export interface SupervisorStatus {
   readonly transport: string;
 }
 
-/** An event of the server's work around the program. */
+/** An event about SAM itself. */
 export type DriverEvent =
   /** A part of SAM works, but not as well as it could. `detail` says which part and why. `side` is where that happens. */
   | { readonly type: "fallback"; readonly side: "server" | "program"; readonly detail: string }

@@ -54,12 +54,12 @@ export interface SamOptions {
   readonly serverLost?: "exit" | "continue";
   /**
    * True if SAM captures the JavaScript stack trace of an unresponsive process. The warn signal waits for it, at most one time
-   * interval and at most two seconds. Default true; with `observe`, false. docs/concepts.md describes the costs.
+   * interval and at most two seconds. Default true; with `observe`, false. docs/runtimes.md describes the costs.
    */
   readonly captureStack?: boolean;
   /**
-   * True for a dry run: SAM reports failures with the event `observed`, and does not warn or kill the process. A process that
-   * ends is restarted as usual. Default false.
+   * True for a dry run: SAM reports missed deadlines, failed health checks, startup timeouts and losses of quorum with the event
+   * `observed`, and does not warn or kill the process. A process that ends is restarted as usual. Default false.
    */
   readonly observe?: boolean;
   /**

@@ -57,7 +57,7 @@ export function checkObject(
     if (!keys.includes(key)) {
       throw new SamError(
         "INVALID_PARAM",
-        `${name} has the unknown key "${key}"; its keys are ${keys.join(", ")}`,
+        `${name} has the unknown key "${key}"; the known keys are ${keys.join(", ")}`,
       );
     }
   }

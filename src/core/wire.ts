@@ -48,7 +48,7 @@ const clientSchema = {
   checkEnd: { healthy: "bool", detail: "text" },
   /** How the stack of this process can be captured while its event loop is blocked (see `Runtime.stackAccess`). */
   stackAccess: { how: "text" },
-  /** What the program is about to do. The last note is part of the evidence. */
+  /** A note of the program: what it is about to do. The last note is part of the evidence. */
   note: { text: "text" },
 } as const;
 

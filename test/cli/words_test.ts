@@ -462,7 +462,7 @@ test("in a configuration, restart is a word, or an object with that word as poli
       [{ restart: { policy: 1 } }, "f: programs.a.restart.policy is 1; it must be one of"],
       [
         { restart: { on: "always" } },
-        'f: programs.a.restart has the unknown key "on"; its keys are intensity',
+        'f: programs.a.restart has the unknown key "on"; the known keys are intensity',
       ],
       [{ recoveryPolicy: "quit" }, 'f: programs.a has the unknown key "recoveryPolicy"'],
       [{ args: null }, "f: programs.a.args is null; it must be an array of strings"],

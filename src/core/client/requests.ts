@@ -1,6 +1,6 @@
 /**
  * The requests of the active process to its server. A request has an id. It ends with the server's answer or refusal, at its
- * deadline, or with the end of the link. Data are sent in parts, and each part is a request.
+ * deadline, or with the end of the link. Data is sent in parts, and each part is a request.
  */
 import { SamError, type SamErrorCode } from "../../errors.ts";
 import { chunkBytes, type ClientMessage, type ServerMessage } from "../wire.ts";

@@ -255,7 +255,7 @@ export type ServerEvent =
   | { readonly type: "stop" }
   /** The program has called `finalize()`: SAM does not watch it any more. */
   | { readonly type: "finalize" }
-  /** The instance failed, and got the warn signal. Its grace period begins. */
+  /** The instance failed. It gets the warn signal, and its grace period begins. */
   | {
     readonly type: "warn";
     readonly reason: RecoveryReason;
@@ -289,7 +289,7 @@ export type ServerEvent =
     readonly state: "starting" | "parked" | "ended" | "promoted";
     readonly pid: number | null;
   }
-  /** The server itself was stalled for at least `lateMs` milliseconds. That time does not count against the program. */
+  /** The server itself was stalled: a timer was late by `lateMs`. That time does not count against the program. */
   | { readonly type: "stall"; readonly lateMs: number }
   /**
    * The program missed its deadline because it got no CPU time, or waited for the disk. SAM gives it more time. Reported at

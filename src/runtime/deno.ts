@@ -1,8 +1,6 @@
 /**
- * The runtime adapter for Deno. `deno_spawn.ts` starts processes.
- *
- * An active process over `unix` or `shm` loads no `node:` module, because that would add 12 to 40 ms to its start. A
- * missing permission fails with ACCESS and names the flag to add.
+ * The runtime adapter for Deno. `deno_spawn.ts` starts processes. An active process over `unix` or `shm` loads no `node:`
+ * module, because that would add 12 to 40 ms to its start.
  */
 import type { Signal } from "../core/signals.ts";
 import {
@@ -268,10 +266,7 @@ function scheduleFar(callback: () => void, delayMs: number): () => void {
   return () => Atomics.notify(cell, 0);
 }
 
-/**
- * Reads something in /proc; undefined if it is not accessible. Deno grants access to /proc only with all permissions,
- * and a process may end between two reads.
- */
+/** Reads something in /proc. Undefined without all permissions, which Deno requires, or if the process has ended. */
 function inProc<T>(look: () => T): T | undefined {
   if (!grantedAll()) return undefined;
   try {
@@ -281,19 +276,13 @@ function inProc<T>(look: () => T): T | undefined {
   }
 }
 
-/**
- * The permissions for a file in a private directory. An error message names the parent of that directory, because the
- * user cannot know the private directory's name in advance.
- */
+/** The permissions for a file in a private directory. Messages name its parent, which the user knows in advance. */
 function fileNeeds(path: string): ["read" | "write", string, string][] {
   const around = path.split("/").slice(0, -2).join("/") || "/";
   return [["read", path, around], ["write", path, around]];
 }
 
-/**
- * Requires the permissions for a socket. The path is not known in advance, so the message asks for all of
- * `--allow-net`.
- */
+/** Requires the permissions for a socket: all of `--allow-net`, because its path is not known in advance. */
 function requireSocketPermissions(path: string): void {
   requirePermissions(`open the socket ${path}`, [["net", `unix:${path}`], ...fileNeeds(path)]);
 }

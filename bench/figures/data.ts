@@ -1,6 +1,8 @@
-// The time of data.store() in a loop. Over a pipe, data travel in messages, so there are floors beside it: two bare runtimes,
-// one of which sends as many bytes over a Unix socket, and the other answers all of them, or each part. A further figure is
-// data.store() itself after many more calls, when the runtime has compiled the code.
+// The time of data.store() in a loop. Over `unix` and `shm`, the floor is a bare runtime that writes as many bytes to a file. Over
+// `pipe`, data travel in messages: the floors are two bare runtimes, one of which sends as many bytes over a Unix socket, and the
+// other answers all of them, or each part. A further figure for `pipe` is data.store() itself after many more calls, when the
+// runtime has compiled the code.
+import { tmpdir } from "node:os";
 import { chunkBytes } from "../../src/core/wire.ts";
 import {
   type BenchRuntime,
@@ -36,11 +38,17 @@ export function measurements({ libsam, depth }: Settings): Measurement[] {
           const some = depth === "quick" ? Math.ceil(count / 4) : count;
           const libsamSamples = () => peerSamples(libsam, "data", size, some);
           const before = await libsamSamples();
-          const hasFloors = transport === "pipe" && depth !== "check";
-          const all = await stores(runtime, transport, size, hasFloors ? 3 * some : some);
+          const hasFloors = depth !== "check";
+          const isPipe = transport === "pipe";
+          const total = isPipe && hasFloors ? 3 * some : some;
+          const all = await stores(runtime, transport, size, total);
           const figures = figuresOf([...before, ...await libsamSamples()]);
           const others = [];
-          if (hasFloors) {
+          if (hasFloors && !isPipe) {
+            const parent = transport === "shm" ? "/dev/shm" : tmpdir();
+            others.push(await writes(runtime, { parent, size, count: some }));
+          }
+          if (hasFloors && isPipe) {
             others.push({
               name: afterStores(2 * some),
               figures: figuresOf(all.slice(2 * some)),
@@ -80,6 +88,16 @@ async function stores(
     return samples;
   } finally {
     await program.stop("SIGKILL");
+  }
+}
+
+async function writes(runtime: BenchRuntime, settings: object): Promise<Peer> {
+  const writer = start(runtime, "bare_writer", settings);
+  try {
+    const { samples } = await writer.line("samples");
+    return { name: peer.bareWrite, figures: figuresOf(samples) };
+  } finally {
+    await writer.stop("SIGKILL");
   }
 }
 

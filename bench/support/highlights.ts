@@ -112,17 +112,21 @@ export const highlights: readonly Highlight[] = [
           [figure.data, "pipe, 64 B"],
           [figure.data, "pipe, 1 MiB"],
         ],
-        withPeers(peer.dataStore, peer.bareMessage),
+        withPeers(peer.dataStore, peer.bareWrite, peer.bareMessage),
       ),
     cells: (rows) => {
       const [unix, pipe] = [
         some(rows, figure.data, "unix, 64 B"),
         some(rows, figure.data, "pipe, 64 B"),
       ];
+      const hasWrites = unix.some((row) => of(row, peer.bareWrite) !== undefined);
       return [
         `64 bytes: ${sam(unix)} µs (\`unix\`), ${sam(pipe)} µs (\`pipe\`)`,
         `libsam: ${peers([...unix, ...pipe], peer.dataStore)} µs`,
-        `message and answer: ${peers(pipe, peer.bareMessage)} µs`,
+        [
+          ...(hasWrites ? [`write: ${peers(unix, peer.bareWrite)} µs`] : []),
+          `message and answer: ${peers(pipe, peer.bareMessage)} µs`,
+        ].join(", "),
       ];
     },
   },

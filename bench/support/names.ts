@@ -38,6 +38,7 @@ export const peer = {
   bareSpawn: "bare runtime, spawn → first line",
   bareFork: "bare runtime, fork() → first line",
   withoutSpare: "without a spare",
+  bareWrite: "bare runtime, one write to a file",
   bareMessage: "two bare runtimes, one message and its answer",
   bareParts: "two bare runtimes, in parts of 60 KiB",
   barePartsNodeNet: "two bare runtimes, in parts of 60 KiB, node:net",

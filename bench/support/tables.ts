@@ -1,7 +1,7 @@
 // The tables of docs/performance.md and docs/performance/appendix.md.
 import { highlights } from "./highlights.ts";
 import type { Machine } from "./machine.ts";
-import { runtimeNames } from "./names.ts";
+import { isBare, peer, runtimeNames } from "./names.ts";
 import { peersOf, type Row } from "./rows.ts";
 import type { Figures } from "./statistics.ts";
 import { type Goal, goals, replacedResult, type Target, targetsOf } from "./targets.ts";
@@ -39,7 +39,7 @@ export function overview({ rows }: Run): string {
 }
 
 /** The machine, the versions and the day. */
-export function machineText({ machine, failures }: Run): string {
+export function machineText({ machine, failures, rows }: Run): string {
   const { versions } = machine;
   const list = Object.entries(versions).map(([name, version]) =>
     `${runtimeNames[name] ?? name} ${version}`
@@ -50,7 +50,16 @@ export function machineText({ machine, failures }: Run): string {
     }: ${machine.cpu}, ${machine.memoryGiB} GiB, ${machine.system},`,
     `Linux ${machine.kernel}; ${list.join(", ")}.`,
     ...failures.map((name) => `A measurement failed and is missing here: ${name}.`),
+    ...missingFloors(rows).map((name) =>
+      `The floor "${name}" is new in the benchmark. The next full run measures it.`
+    ),
   ].join("\n");
+}
+
+/** The floors that the benchmark measures, but that an older run does not have. */
+function missingFloors(rows: readonly Row[]): string[] {
+  const names = new Set(rows.flatMap(peersOf).map(({ name }) => name));
+  return Object.values(peer).filter((name) => isBare(name) && !names.has(name));
 }
 
 interface AppliedTarget extends Target {

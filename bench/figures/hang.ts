@@ -45,7 +45,7 @@ export function measurements({ libsam, depth }: Settings): Measurement[] {
         for (const runtime of runtimes) {
           peers.push(...await peerSamples(libsam, "hang", timeInterval, Math.ceil(count / 3)));
           const sam = await overshoots(runtime, which, count);
-          samples.set(runtime, { sam, floor: await timerLatenesses(runtime, count) });
+          samples.set(runtime, { sam, floor: await timerDelays(runtime, count) });
         }
         const libsamFigures = figuresOf(peers);
         return [...samples].map(([runtime, { sam, floor }]) => ({
@@ -69,7 +69,7 @@ function nameOf({ transport, sign, busy }: Case): string {
 }
 
 /** The lateness of the runtime's own timers, in milliseconds. */
-async function timerLatenesses(runtime: BenchRuntime, count: number): Promise<number[]> {
+async function timerDelays(runtime: BenchRuntime, count: number): Promise<number[]> {
   const timer = start(runtime, "bare_timer", { ms: timeInterval, count });
   try {
     return (await timer.line("samples"))["samples"];

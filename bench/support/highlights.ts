@@ -69,7 +69,7 @@ export const highlights: readonly Highlight[] = [
     cells: (rows) => {
       const crash = some(rows, figure.crashWithSpare, "small program, unix");
       return [
-        `${sam(crash)} ms`,
+        `small program: ${sam(crash)} ms`,
         alternativesTo(crash),
         `exit event: ${peers(crash, peer.bareExit)} ms`,
       ];
@@ -93,7 +93,7 @@ export const highlights: readonly Highlight[] = [
     cells: (rows) => {
       const crash = some(rows, figure.crash, "small program, unix");
       return [
-        `${sam(crash)} ms`,
+        `small program: ${sam(crash)} ms`,
         alternativesTo(crash),
         `exit event and new start: ${peers(crash.map(withRestartFloor), restartFloor)} ms`,
       ];

@@ -263,6 +263,8 @@ const scenes = {
     async (npx, bunx, deno) => {
       for (const line of [npx, bunx, deno]) {
         const cwd = folder({ "server.js": server, "server.ts": server });
+        // Beside a package.json, Deno downloads no npm package, such as the one that reads source maps.
+        if (line === deno) rmSync(join(cwd, "package.json"));
         const output = await healed(line, cwd);
         const [file] = /server\.\w+/.exec(line);
         if (line !== bunx) {

@@ -3,7 +3,7 @@ import type { Figures } from "./statistics.ts";
 
 /** One measurement. */
 export interface Row {
-  /** What was measured, as in the tables of docs/performance/appendix.md; see names.ts. */
+  /** The measured quantity, as in the tables of docs/performance/appendix.md; see names.ts. */
   readonly figure: string;
   /** The circumstances: the transport, the size … */
   readonly case: string;

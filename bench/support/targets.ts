@@ -11,7 +11,7 @@ export interface Target {
   readonly isMet: boolean;
 }
 
-/** What a group of rows must achieve. */
+/** The target of a group of rows. */
 export interface Goal {
   /** The target in words. T is the time interval. */
   readonly text: string;

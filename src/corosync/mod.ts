@@ -42,8 +42,8 @@ export interface CorosyncQuorumOptions {
 /**
  * Watches Corosync's quorum, by libquorum (Debian: `libquorum5`). Pass the result as the option `quorum`.
  *
- * Quorum is lost when the daemon says so, when the daemon ends, and when it has not answered for `answerTimeout`. Quorum
- * is back when the daemon, or its successor, says so. After a silence, quorum is back when the daemon reports a new
+ * Quorum is lost when the daemon reports it, when the daemon ends, and when it has not answered for `answerTimeout`. Quorum
+ * is back when the daemon, or its successor, reports it. After a silence, quorum is back when the daemon reports a new
  * membership, or has answered for 10 seconds. If the daemon is not running yet, `start()` waits for it.
  *
  * ```ts

@@ -183,7 +183,7 @@ async function keepsCount(running, failure) {
   );
 }
 
-/** Whether lines are among what was said, in this order, whatever the numbers and folders in them. */
+/** Fails unless the output contains these lines in this order, whatever the numbers and folders in them. */
 function mustTell(output, lines) {
   const shape = (line) =>
     line.replace(/file:\/\/.*\/(\S+:\d+):\d+/, "$1").replace(/(?<=[ (])\d+(\.\d+)?/g, "N");

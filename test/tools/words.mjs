@@ -24,7 +24,7 @@ const riddles = [
   [/\b(beats?|beater)\b/g, "say: heartbeat"],
   [/\b(some|no)body\b/gi, "name who acts: the server, a user, another process"],
   [/\bso (long|many|much|often)\b/gi, "give the number or the limit"],
-  [/\bin the way\b/gi, "say what conflicts"],
+  [/\bin the way\b(?! (that|in|of|as))/gi, "say what conflicts"],
   [/\bbrak(es?|ed|ing)\b/gi, "say: back-pressure"],
   [/\b(is|are|was|were|be|been) told\b/gi, "say: is notified, receives, learns, reads"],
   [/\b(hardly run|(is|are|was|were) not run)\b/gi, "say: got no CPU time, or does not run"],

@@ -1,12 +1,16 @@
 // Collects the texts that users read: error messages, log lines, help. They are the strings of the sources that contain at
 // least two words, found in the syntax tree, so that no string is missed and no comment is taken for one.
 
-import { build, transform } from "esbuild";
 import { readFileSync } from "node:fs";
+import { createRequire } from "node:module";
 import { join } from "node:path";
-import { parseAst } from "rollup/parseAst";
 import { root } from "./setup.mjs";
 import { filesIn } from "./files.mjs";
+
+// By require(), because Deno also checks this file, and deno.json does not name these packages.
+const require = createRequire(import.meta.url);
+const { build, transform } = require("esbuild");
+const { parseAst } = require("rollup/parseAst");
 
 /** Two words with a space between them, one of them of three letters or more. */
 const prose = /\p{L}{3,}[\p{L}\d'’)}:;,.…]* \(?[\p{L}{]|[\p{L}}][:;,]? \(?\p{L}{3,}/u;

@@ -77,8 +77,8 @@ export class Timekeeper implements Sleeper {
 
   /** The time at which the process comes into doubt; Infinity if it is in doubt already. */
   get #doubtAt(): number {
-    const { doubtAt, silenceAt } = this.#parts.server;
-    return silenceAt === this.#starvation.deadline ? Infinity : doubtAt;
+    const { doubtAt, responseDueAt } = this.#parts.server;
+    return responseDueAt === this.#starvation.deadline ? Infinity : doubtAt;
   }
 
   /** Sets the timer again, because the server's deadline may have changed. */
@@ -112,7 +112,7 @@ export class Timekeeper implements Sleeper {
   #watchDoubt(): void {
     const { runtime, server, pid } = this.#parts;
     const soon = runtime.now() + 1; // timers may be early
-    if (this.#doubtAt <= soon) this.#starvation.watch(pid(), server.silenceAt);
+    if (this.#doubtAt <= soon) this.#starvation.watch(pid(), server.responseDueAt);
   }
 
   get #isDeadlineNear(): boolean {
@@ -131,23 +131,23 @@ export class Timekeeper implements Sleeper {
     let seen = NaN;
     let waitMs = 0;
     while (this.#isDeadlineNear) {
-      const { silenceAt } = server;
+      const { responseDueAt } = server;
       // The process is examined before its input is read: whatever it sent before it fell asleep has then arrived.
-      if (silenceAt !== seen && this.#isNear(silenceAt)) {
-        seen = silenceAt;
+      if (responseDueAt !== seen && this.#isNear(responseDueAt)) {
+        seen = responseDueAt;
         this.#watchDoubt();
-        waitMs = this.#starvation.extraTime(pid(), silenceAt);
+        waitMs = this.#starvation.extraTime(pid(), responseDueAt);
       }
       await runtime.settle();
       sample();
       if (server.deadline! > runtime.now()) continue;
-      const isUnresponsive = server.silenceAt <= runtime.now();
+      const isUnresponsive = server.responseDueAt <= runtime.now();
       // A heartbeat came, and then this server got no CPU time for a whole time interval: the process is examined again.
-      if (isUnresponsive && server.silenceAt !== seen) continue;
+      if (isUnresponsive && server.responseDueAt !== seen) continue;
       if (!isUnresponsive || waitMs === 0) feed(tick);
       else {
         feed({ type: "starved", waitMs });
-        this.#starvation.postpone(server.silenceAt);
+        this.#starvation.postpone(server.responseDueAt);
       }
     }
     this.#settling = false;

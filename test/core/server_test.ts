@@ -294,14 +294,14 @@ test("core server: an unresponsive process is killed although the server stalls"
 test("core server: a process without CPU time gets more time, and is then observed again", () => {
   const bench = new Bench().start();
   const begun = bench.now;
-  assertEquals(bench.server.silenceAt, begun + T);
+  assertEquals(bench.server.responseDueAt, begun + T);
   assertEquals(bench.server.doubtAt, begun + T * 3 / 4);
   bench.feed(starved);
-  assertEquals(bench.server.silenceAt, begun + T, "the deadline has not passed");
+  assertEquals(bench.server.responseDueAt, begun + T, "the deadline has not passed");
   for (let n = 0; n < 9; n++) {
-    bench.now = bench.server.silenceAt;
+    bench.now = bench.server.responseDueAt;
     bench.feed(starved);
-    assertEquals([bench.state, bench.server.silenceAt], ["started", bench.now + T / 8]);
+    assertEquals([bench.state, bench.server.responseDueAt], ["started", bench.now + T / 8]);
     assertEquals(bench.events("starved").length, n === 0 ? 1 : 0, "reported once");
   }
   bench.pass(T / 8);
@@ -314,9 +314,9 @@ test("core server: the deadline of a health check moves together with that of th
   const bench = new Bench().start();
   bench.now += 3;
   bench.say({ type: "checkBegin" });
-  bench.now = bench.server.silenceAt;
+  bench.now = bench.server.responseDueAt;
   bench.feed(starved);
-  assertEquals(bench.server.silenceAt, bench.now + T / 8);
+  assertEquals(bench.server.responseDueAt, bench.now + T / 8);
   assertEquals(bench.pass(T / 8 - 1), []);
   bench.pass(1);
   assertEquals(bench.events("warn").length, 1);

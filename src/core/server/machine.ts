@@ -98,9 +98,9 @@ export class Server {
     return next === Infinity ? undefined : next;
   }
 
-  /** Time at which the process misses its deadline; Infinity while it has none. */
-  get silenceAt(): number {
-    return this.#program.instance.watch.silenceAt;
+  /** Time by which the process must send a heartbeat or answer its health check; Infinity while it need not. */
+  get responseDueAt(): number {
+    return this.#program.instance.watch.responseDueAt;
   }
 
   /** Time from which the driver observes if the process gets CPU time: see `Watch.doubtAt`. */

@@ -75,18 +75,18 @@ export class Watch {
     return this.#lastHeartbeat;
   }
 
-  /** Time at which the process misses its deadline; Infinity while it has none. */
-  get silenceAt(): number {
+  /** Time by which the process must send a heartbeat or answer its health check; Infinity while it need not. */
+  get responseDueAt(): number {
     return Math.min(this.#deadlines.at(timer.liveness), this.#deadlines.at(timer.check));
   }
 
   /**
    * Time from which the driver observes a process without heartbeats. If the process gets no CPU time, or waits for the disk,
-   * from then until `silenceAt`, the driver sends the input `starved`. Infinity if the time interval is too short for that.
+   * from then until `responseDueAt`, the driver sends the input `starved`. Infinity if the time interval is too short for that.
    */
   get doubtAt(): number {
     const doubtMs = this.#settings.timeInterval / 4;
-    return doubtMs < leastDoubtMs ? Infinity : this.silenceAt - doubtMs;
+    return doubtMs < leastDoubtMs ? Infinity : this.responseDueAt - doubtMs;
   }
 
   /** Grace period of a recovery, in milliseconds. */
@@ -221,7 +221,7 @@ export class Watch {
 
   /** Gives a process without CPU time `waitMs` more milliseconds. Returns true the first time since its last heartbeat. */
   giveTime(waitMs: number, now: number): boolean {
-    if (this.silenceAt > now) return false;
+    if (this.responseDueAt > now) return false;
     for (const each of [timer.liveness, timer.check]) {
       const at = this.#deadlines.at(each);
       if (at !== Infinity) this.#deadlines.set(each, Math.max(at, now + waitMs));

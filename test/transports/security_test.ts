@@ -210,7 +210,7 @@ test("random and mutated frames decode to a message or fail with MESSAGE_ERROR",
 
 for (const transport of ["unix", "shm"] as const) {
   processTest(
-    `a program that floods its server with frames only causes its own recovery, ${transport}`,
+    `a program that floods its server with frames causes nothing but its own recovery, ${transport}`,
     async (stage) => {
       const watched = hostile(stage, transport, Infinity, ["floods", "60"]);
       await watched.event("recovery", 1);
@@ -232,7 +232,7 @@ for (
   ] as const
 ) {
   processTest(
-    `a program that writes wrong records to the shared file only causes its own recovery: ${what}, ${transport}`,
+    `a program that writes wrong records to the shared file causes nothing but its own recovery: ${what}, ${transport}`,
     async (stage) => {
       const watched = hostile(stage, transport, 1, ["scribbles", String(size)]);
       const status = await watched.finished();
@@ -246,7 +246,7 @@ for (
 
 for (const transport of ["shm", "unix"] as const) {
   processTest(
-    `a program that writes random bytes to the shared page only causes its own recovery, ${transport}`,
+    `a program that writes random bytes to the shared page causes nothing but its own recovery, ${transport}`,
     async (stage) => {
       const watched = hostile(stage, transport, Infinity, ["scrawls", "500"]);
       await watched.event("recovery", 1);

@@ -63,7 +63,6 @@ function toSamples(value: number | null): readonly Sample[] {
   return value === null ? [] : [{ labels: {}, value }];
 }
 
-/** The instruments that are read on demand. */
 export const instruments: readonly Instrument[] = [
   {
     name: "sam.program.state",
@@ -146,7 +145,6 @@ export const instruments: readonly Instrument[] = [
   },
 ];
 
-/** The time from the last heartbeat of an instance that stopped responding to the decision to replace it. */
 export const detection: DurationInstrument = {
   name: "sam.detection.duration",
   unit: "s",
@@ -154,7 +152,6 @@ export const detection: DurationInstrument = {
     "Time from the last heartbeat of an instance that stopped responding to the decision to replace it.",
 };
 
-/** The time from the decision to replace an instance, or from its end, until the next instance is ready. */
 export const recovery: DurationInstrument = {
   name: "sam.recovery.duration",
   unit: "s",
@@ -162,7 +159,6 @@ export const recovery: DurationInstrument = {
     "Time from the decision to replace an instance, or from its end, until the next one is ready.",
 };
 
-/** The instruments for durations. */
 export const durations: readonly DurationInstrument[] = [detection, recovery];
 
 /** The upper bounds of the histogram buckets for durations, in seconds. */

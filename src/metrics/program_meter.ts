@@ -11,14 +11,12 @@ import { detection, type DurationInstrument, type Reading, recovery } from "./in
 /** The part of a `Supervisor` that a meter uses. */
 export type Measured = Pick<Supervisor, "status" | "events">;
 
-/** Receives a measured duration. */
 export type DurationSink = (
   program: string,
   instrument: DurationInstrument,
   seconds: number,
 ) => void;
 
-/** Measures one program. */
 class ProgramMeter {
   readonly #name: string;
   readonly #restarts = new Map<string, number>();
@@ -53,7 +51,6 @@ class ProgramMeter {
     };
   }
 
-  /** Stops reading events. */
   close(): void {
     void this.#events.return?.();
   }
@@ -108,7 +105,6 @@ class ProgramMeter {
   }
 }
 
-/** The meters of all measured programs. */
 export class Meters {
   readonly #meters = new Map<string, ProgramMeter>();
   readonly #sink: DurationSink;

@@ -9,7 +9,6 @@ import {
 } from "./instruments.ts";
 import { Meters } from "./program_meter.ts";
 
-/** The media type of the text. */
 export const prometheusType = "text/plain; version=0.0.4; charset=utf-8";
 
 /** The suffix that a unit adds to a name. A unit in braces adds none. */
@@ -21,7 +20,6 @@ interface Histogram {
   sum: number;
 }
 
-/** The metrics of programs as text. */
 export class PrometheusText {
   readonly meters: Meters;
   readonly #histograms = new Map<string, Map<DurationInstrument, Histogram>>();

@@ -197,7 +197,7 @@ async function visit(sam) {
         /instance 1 ended with exit code 7[^]*<script>alert\(1\)<\/script>/,
       );
       must(
-        await rows.locator("pre", { hasText: "instance 2" }).count() === 0,
+        await rows.locator("pre", { hasText: "instance 2 ended" }).count() === 0,
         "that of another one",
       );
     },

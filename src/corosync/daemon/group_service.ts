@@ -86,7 +86,6 @@ const libc = {
   memcpy: { parameters: ["u64", "u64", "u64"], result: "u64" },
 } as const;
 
-/** Connects to the process groups. */
 export function groupService(parts: ServiceParts): Service {
   return new GroupService(parts);
 }

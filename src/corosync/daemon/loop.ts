@@ -12,7 +12,6 @@ import { groupService } from "./group_service.ts";
 import { clusterMapService } from "./map_service.ts";
 import { quorumService } from "./quorum_service.ts";
 
-/** The services of the daemon. */
 export type ServiceName = "quorum" | "clusterMap" | "group";
 
 const services: Readonly<Record<ServiceName, ServiceMaker>> = {

@@ -44,7 +44,6 @@ const library = {
   ownBytes: keyBytes + valueBytes,
 } as const;
 
-/** Connects to the cluster map. */
 export function clusterMapService({ native }: ServiceParts): Service {
   return new ClusterMapService(native, library);
 }

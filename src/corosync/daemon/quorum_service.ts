@@ -25,7 +25,6 @@ const library = {
   ownBytes: 8, // one callback
 } as const;
 
-/** Connects to the quorum service. */
 export function quorumService(parts: ServiceParts): Service {
   return new QuorumService(parts);
 }

@@ -90,7 +90,6 @@ export abstract class LibraryService<Call extends string> implements Service {
 
   abstract request(name: string, argument: unknown): Promise<unknown>;
 
-  /** Connects with `initializeBy`. */
   abstract connect(): Promise<void>;
 
   /** Connects by a call whose first parameter is the address for the handle. `begin` does the rest of the connection. */

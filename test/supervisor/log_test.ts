@@ -5,7 +5,7 @@ import { cpSync, existsSync, readFileSync, rmSync, writeFileSync } from "node:fs
 import { fileURLToPath } from "node:url";
 import { promisify } from "node:util";
 import { supervise, type SupervisorEvent } from "../../mod.ts";
-import { Lines } from "../../src/supervisor/log.ts";
+import { Lines, logger } from "../../src/supervisor/log.ts";
 import { loadRuntime } from "../../src/runtime/load.ts";
 import { samCommand } from "../support/command.ts";
 import { test } from "../support/harness.ts";
@@ -101,6 +101,67 @@ processTest("a server that cannot load its logger says so, and goes on", async (
   );
   assertEquals(stdout, "3\n", stderr);
   assertMatch(stderr, /^sam: cannot log the events of sh: .+$/m);
+});
+
+test("log lines name the program and the process of the instance, and say what happened", () => {
+  const lines: string[] = [];
+  const log = logger("text", "web", { name: "web", prefix: "web: " }, (line) => lines.push(line));
+  const evidence = { detail: "", exitCode: null, signal: "SIGTERM", heartbeatAge: null };
+  const linesOf = (instanceId: number, ...events: readonly object[]) => {
+    for (const event of events) log({ at: 0, instanceId, ...event } as unknown as SupervisorEvent);
+    return lines.splice(0);
+  };
+  const recovery = (reason: string, more: object = {}, rest: object = { delay: 0 }) => {
+    return { type: "recovery", reason, evidence: { ...evidence, ...more }, ...rest };
+  };
+  const warn = { type: "warn", reason: "timeout", detail: "no heartbeat for 500 ms" };
+  assertEquals(
+    linesOf(
+      1,
+      { type: "spawn", pid: 10 },
+      { type: "register", pid: 11 },
+      { type: "spare", state: "parked", pid: 12 },
+      { ...warn, signal: "SIGTERM" },
+      { type: "kill" },
+      recovery("timeout", { heartbeatAge: 501.2 }),
+    ),
+    [
+      "sam: web (pid 11) stopped responding: no heartbeat for 500 ms; sent SIGTERM",
+      "sam: web (pid 11) was sent SIGKILL",
+      "sam: web (pid 11) ended by SIGTERM after it stopped responding; instance 2 starts now",
+      "sam:   last heartbeat 501 ms before",
+    ],
+  );
+  assertEquals(
+    linesOf(
+      2,
+      { type: "spare", state: "promoted", pid: 12 },
+      { ...warn, reason: "unhealthy", detail: "it said no\nat check", signal: "SIGKILL" },
+      recovery("unhealthy", {}, { delay: 99.6, waitsFor: ["db", "mail"] }),
+    ),
+    [
+      "sam: web (pid 12) is unhealthy: it said no",
+      "sam: web (pid 12) ended by SIGTERM after it became unhealthy; " +
+      "instance 3 starts in 100 ms at the earliest, and waits for db, mail",
+    ],
+  );
+  const noProcess = { detail: "cannot start web", signal: null };
+  assertEquals(
+    linesOf(
+      3,
+      recovery("startup", noProcess, { delay: null }),
+      { type: "failed", reason: "startup", evidence: { ...evidence, ...noProcess } },
+      { type: "stopped" },
+      { type: "fallback", side: "server", detail: "shared memory is slow" },
+    ),
+    [
+      "sam: web could not be started: cannot start web; it is not restarted",
+      "sam: web reached its restart limit (see the option restart): " +
+      "its last instance, number 3, could not be started: cannot start web",
+      "sam: web was stopped; sam restart web starts it again",
+      "sam: web: shared memory is slow",
+    ],
+  );
 });
 
 test("the buffer for unread lines is bounded, and a line counts the dropped ones", async () => {

@@ -223,7 +223,7 @@ function describe(event: SupervisorEvent): string {
     case "stall":
       return `the server was stalled for ${
         Math.round(event.lateMs)
-      } ms; ${instance} gets more time`;
+      } ms; that time does not count against ${instance}`;
     case "starved":
       return `${instance} got no CPU time or waits for the disk; it gets more time`;
     case "exit":

@@ -15,8 +15,8 @@ import {
   integer,
   integerFrom,
   invalid,
-  orDefault,
   type Rules,
+  withDefault,
 } from "./validate.ts";
 
 export type { TransportName } from "../../transports/builtin.ts";
@@ -147,7 +147,7 @@ const rules: Rules<Complete> = {
   warnSignal: [checkSignal, "SIGTERM"],
   restart: [
     (name, value, nameOf) =>
-      checkParts(name, orDefault(value, {}), restartRules, (key) => nameOf(`restart.${key}`)),
+      checkParts(name, withDefault(value, {}), restartRules, (key) => nameOf(`restart.${key}`)),
   ],
   startupTimeout: [milliseconds, 0],
   stopTimeout: [milliseconds, 10_000],

@@ -6,7 +6,7 @@ import {
   checkVariables,
   invalid,
   oneOf,
-  orDefault,
+  withDefault,
 } from "./validate.ts";
 import type { Command, Files, OwnProcess, RuntimeName, Stdio } from "../runtime/runtime.ts";
 import { SamError } from "../errors.ts";
@@ -100,15 +100,15 @@ export function checkProgram(program: unknown, captureStack = true): CheckedProg
     program,
     isCommand ? ["command", ...common] : ["module", "runtime", ...common],
   );
-  const args = checkTexts("program.args", orDefault(given["args"], []));
+  const args = checkTexts("program.args", withDefault(given["args"], []));
   const cwd = given["cwd"] === undefined ? undefined : checkText("program.cwd", given["cwd"]);
   const rest = {
     args,
     cwd,
-    env: checkVariables("program.env", orDefault(given["env"], {})),
-    stdio: checkStdio(orDefault(given["stdio"], "inherit")),
+    env: checkVariables("program.env", withDefault(given["env"], {})),
+    stdio: checkStdio(withDefault(given["stdio"], "inherit")),
   };
-  const preload = oneOf("program.preload", orDefault(given["preload"], false), [true, false]);
+  const preload = oneOf("program.preload", withDefault(given["preload"], false), [true, false]);
   if (isCommand) {
     const file = checkText("program.command", given["command"]);
     const found = commandLine(file, args);

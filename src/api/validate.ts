@@ -13,7 +13,7 @@ export type Check<T> = (name: string, value: unknown, nameOf: NameOf) => T;
 
 /** The rules of an object: for each key its check, and its default. */
 export type Rules<T> = {
-  readonly [Key in keyof T]-?: readonly [check: Check<T[Key]>, otherwise?: T[Key]];
+  readonly [Key in keyof T]-?: readonly [check: Check<T[Key]>, defaultValue?: T[Key]];
 };
 
 const maxInteger = 2 ** 31 - 1;
@@ -29,19 +29,19 @@ export function checkParts<T>(
   const given = checkObject(name, value, Object.keys(rules));
   const checked: Partial<T> = {};
   for (const key of Object.keys(rules) as (keyof T & string)[]) {
-    const [check, otherwise] = rules[key];
+    const [check, defaultValue] = rules[key];
     checked[key] = check(
       nameOf(key),
-      orDefault(given[key], orDefault(defaults[key], otherwise)),
+      withDefault(given[key], withDefault(defaults[key], defaultValue)),
       nameOf,
     );
   }
   return checked as T;
 }
 
-/** Returns the given value, also null. Returns `otherwise` for undefined only. */
-export function orDefault(given: unknown, otherwise: unknown): unknown {
-  return given === undefined ? otherwise : given;
+/** Returns the given value, also null. Returns `defaultValue` for undefined only. */
+export function withDefault(given: unknown, defaultValue: unknown): unknown {
+  return given === undefined ? defaultValue : given;
 }
 
 /** Checks that `value` is an object with no other keys than `keys`. */

@@ -1,4 +1,4 @@
-import { orDefault } from "../../api/validate.ts";
+import { withDefault } from "../../api/validate.ts";
 
 /**
  * The settings of one program, from flags, environment variables and the configuration file. Each setting has a source: the
@@ -32,7 +32,7 @@ export class Settings {
   }
 
   value(key: string, otherwise?: unknown): unknown {
-    return orDefault(this.#values.get(key)?.value, otherwise);
+    return withDefault(this.#values.get(key)?.value, otherwise);
   }
 
   source(key: string): string {

@@ -7,7 +7,7 @@ import {
   checkVariables,
   invalid,
   oneOf,
-  orDefault,
+  withDefault,
 } from "../../api/validate.ts";
 import { SamError } from "../../errors.ts";
 import { type Address, addressOf } from "../command_line/address.ts";
@@ -152,8 +152,8 @@ function buildFromFile(
       name,
       program,
       source: `${file}: ${at}.program: `,
-      args: checkTexts(`${at}.args`, orDefault(given["args"], [])),
-      after: checkTexts(`${at}.after`, orDefault(given["after"], [])),
+      args: checkTexts(`${at}.args`, withDefault(given["args"], [])),
+      after: checkTexts(`${at}.after`, withDefault(given["after"], [])),
     },
     settings,
     context,

@@ -201,7 +201,11 @@ export class Client {
       case "checked":
         return this.#health.answer(input.healthy, input.detail, now);
       case "setWarnSignal":
-        return this.#runOrDefer(input.id, (then) => this.#setWarnSignal(input, then), now);
+        return this.#runAfterRegistration(
+          input.id,
+          (then) => this.#setWarnSignal(input, then),
+          now,
+        );
       case "store":
         return this.#store(input.id, input.bytes, now);
       case "storedInLink":
@@ -309,8 +313,8 @@ export class Client {
     this.#runDeferred(now);
   }
 
-  /** Runs a call now, or after the answer to `register()`. */
-  #runOrDefer(call: number, run: (now: number) => void, now: number): void {
+  /** Runs a call at once, or while `register()` waits for its answer, after that. */
+  #runAfterRegistration(call: number, run: (now: number) => void, now: number): void {
     if (this.#state === "registering") this.#deferred.set(call, run);
     else run(now);
   }
@@ -402,7 +406,7 @@ export class Client {
     const isDeferred = this.#state === "registering";
     const own = this.#data.takeOver(call, bytes, this.#options.maxDataSize, isDeferred);
     if (own === undefined) return;
-    this.#runOrDefer(call, (then) => {
+    this.#runAfterRegistration(call, (then) => {
       if (this.#isEarly) {
         this.#data.replace(own);
         this.#resolve(call);

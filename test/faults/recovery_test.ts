@@ -88,7 +88,10 @@ processTest(
   "a health check that never answers is unhealthy, and one that throws says why",
   async (stage) => {
     for (
-      const [behavior, detail] of [["pending check", "no answer"], ["throwing check", "no disk"]]
+      const [behavior, detail] of [[
+        "pending check",
+        "the health check did not answer within 250 ms",
+      ], ["throwing check", "no disk"]]
     ) {
       const program = stage.supervise("faults/hang", {
         timeInterval: 250,

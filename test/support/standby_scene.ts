@@ -84,7 +84,7 @@ export const moments: Readonly<Record<string, Moment>> = {
 
 /** Options of supervise(), and settings of the program. */
 export interface SceneOptions extends Omit<Partial<SuperviseOptions>, "transport"> {
-  /** See standby_kill_program.ts. */
+  /** The behavior of test/fixtures/faults/spare.ts. */
   readonly behavior?: "fails" | "exits" | "marks" | "beats" | undefined;
   readonly transport?: TransportName;
 }

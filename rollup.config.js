@@ -2,12 +2,13 @@ import { decode, encode } from "@jridgewell/sourcemap-codec";
 import { existsSync, readdirSync, readFileSync, rmSync } from "node:fs";
 import { dirname, join } from "node:path";
 
-// The npm package: what every active process loads is one file, because each file costs its start about half a
-// millisecond; the server's side and the runtimes' adapters are files of their own, loaded where they are needed.
+// Bundles the npm package. Everything that each active process loads is in one file, because every further file makes its
+// start about half a millisecond longer. The server's code and the runtime adapters are files of their own, which are
+// loaded only where they are needed.
 
 const built = ".build/package";
 const always = new Set();
-/** Modules that are loaded together, or so small that a file of their own would take longer to open than to read. */
+/** Modules that are loaded together, or that are small: opening a further file would take longer than reading it. */
 const shared = [
   ["bun", /bun(_stream)?\.js$/],
   ["node_api", /(node_api|c_library_node)\.js$/],
@@ -25,7 +26,7 @@ export default {
     metrics: `${built}/src/metrics/mod.js`,
     otel: `${built}/src/metrics/otel.js`,
     corosync: `${built}/src/corosync/mod.js`,
-    // A worker: found by its name, beside the chunk that starts it.
+    // A worker: the chunk that starts it finds it by its name, in the same folder.
     corosync_thread: `${built}/src/corosync/daemon/corosync_thread.js`,
     cli: `${built}/src/cli/main.js`,
     preload: `${built}/src/active/preload.js`,
@@ -43,7 +44,7 @@ export default {
     sourcemapExcludeSources: true,
     banner: (chunk) => chunk.name === "cli" ? "#!/usr/bin/env node" : licensesOf(chunk.moduleIds),
     chunkFileNames: "[name].js",
-    onlyExplicitManualChunks: true, // else a chunk takes in what its modules import, and other runtimes load it for that
+    onlyExplicitManualChunks: true, // else a chunk includes what its modules import, and other runtimes load the whole chunk
     manualChunks(id, { getModuleInfo }) {
       if (always.size === 0) {
         for (const used of ["mod.js", "transports/unix.js"]) {
@@ -62,7 +63,7 @@ export default {
   },
 };
 
-/** Node loads this file by `--require`, beside the others, as tsc has made it. */
+/** Adds the preload of Node, which `--require` loads, as tsc compiled it. */
 function emitNodePreload() {
   const fileName = "preload_node.cjs";
   const source = readFileSync(`${built}/src/active/${fileName}`, "utf8")
@@ -70,13 +71,13 @@ function emitNodePreload() {
   this.emitFile({ type: "asset", fileName, source });
 }
 
-/** The package that reads source maps becomes a part of ours, with what it needs. */
+/** Bundles the library that reads source maps, with its dependencies. */
 function findDependency(id) {
   const [, name] = /^@jridgewell\/(.+)$/.exec(id) ?? [];
   return name && join(process.cwd(), `node_modules/${id}/dist/${name}.mjs`);
 }
 
-/** A module, and the map that tsc has made of it. What it finds by its URL is beside it in the package. */
+/** Loads a module with its source map. Files that it finds by its URL are beside it in the package. */
 function withMap(id) {
   if (id.includes("/node_modules/")) return withoutComments(readFileSync(id, "utf8"));
   const built = readFileSync(id, "utf8").replaceAll("`../active/preload", "`./preload");
@@ -84,7 +85,7 @@ function withMap(id) {
   return { code, map: readFileSync(`${id}.map`, "utf8") };
 }
 
-/** Code with two spaces where tsc indents by four. A text of several lines stays as it is. */
+/** Indents code by two spaces instead of the four of tsc. A template of several lines stays as it is. */
 function halveIndentation(code, tree) {
   const texts = [];
   const visit = (node) => {
@@ -101,7 +102,7 @@ function halveIndentation(code, tree) {
   );
 }
 
-/** The licenses of the dependencies among these modules, as a comment. A paragraph that they share stands there once. */
+/** The licenses of the bundled dependencies, as a comment. A paragraph that they share appears once. */
 function licensesOf(ids) {
   const licenses = ids.filter((id) => id.includes("/node_modules/"))
     .map((id) => readFileSync(join(dirname(id), "../LICENSE"), "utf8").trim());
@@ -109,7 +110,7 @@ function licensesOf(ids) {
   return paragraphs.size === 0 ? "" : `/*\n${[...paragraphs].join("\n\n")}\n*/`;
 }
 
-/** The code of a dependency without the comments that have lines of their own, and without a source map. */
+/** Loads a dependency without its full-line comments, and without a source map. */
 function withoutComments(code) {
   return { code: code.replace(/^\s*(\/\/.*|\/\*[^]*?\*\/)\n/gm, ""), map: { mappings: "" } };
 }
@@ -131,12 +132,12 @@ function linesOnly(_options, bundle) {
   }
 }
 
-/** Of the types that tsc has written, those stay that an entry leads to. */
+/** Removes the type declarations that no entry imports. */
 function removeInnerTypes() {
   const { exports } = JSON.parse(readFileSync("package.json", "utf8"));
   const needed = new Set();
   const need = (file) => {
-    if (needed.has(file) || !existsSync(file)) return; // an example in a comment imports what is not there
+    if (needed.has(file) || !existsSync(file)) return; // an example in a comment may import a missing file
     needed.add(file);
     for (const [, name] of readFileSync(file, "utf8").matchAll(/(?:from |import\()"(\.[^"]+)"/g)) {
       need(join(dirname(file), name.replace(/\.[jt]s$/, ".d.ts")));

@@ -20,20 +20,20 @@ function rebuilt(files: Readonly<Record<string, string>>): House {
   return new Map([...house, ...Object.entries(files)]);
 }
 
-test("a room imports only what stands left of it", () => {
+test("a room imports only from rooms to its left", () => {
   assert(house.size > 100, `${house.size} sources`);
   assertEquals(wrongImports(house), []);
 });
 
-test("no file imports what imports it", () => {
+test("there is no circle of imports", () => {
   assertEquals(circles(house), []);
 });
 
-test("no file is longer than a reader can follow", () => {
+test("no file has more than 400 lines, and no machine more than 500", () => {
   assertEquals(longFiles(house), []);
 });
 
-test("nothing outside of a machine can write its state", () => {
+test("other code cannot write the state of a machine", () => {
   assertEquals(openFields(house), []);
 });
 
@@ -70,12 +70,12 @@ const startPath = [
 ];
 const entries = ["mod.ts", "src/runtime/deno.ts", "transports/unix.ts"];
 
-test("an active process on Deno starts with these modules, 25 at most", () => {
+test("an active process on Deno loads these modules at its start, at most 25", () => {
   assertEquals(loadedWith(house, entries), startPath);
   assert(startPath.length <= 25, `${startPath.length} modules`);
 });
 
-test("the rule of direction finds what it is for", () => {
+test("an import in the wrong direction is found", () => {
   const bad: readonly (readonly [string, string, string])[] = [
     [
       "src/core/server/clock.ts",
@@ -122,7 +122,7 @@ test("the rule of direction finds what it is for", () => {
   assertEquals(wrongImports(rebuilt({ "src/core/comment.ts": comment })), []);
 });
 
-test("the search for circles finds one of types, and one around three files", () => {
+test("a circle of type imports is found, and a circle of three files", () => {
   const types = {
     "src/core/one.ts": 'import type { Two } from "./two.ts";',
     "src/core/two.ts": 'import { type One } from "./one.ts";',
@@ -140,7 +140,7 @@ test("the search for circles finds one of types, and one around three files", ()
   assertEquals(circles(rebuilt(later)), []);
 });
 
-test("a long file, an open field and one more module at the start are found", () => {
+test("a long file, a writable field and an additional module at the start are found", () => {
   const lines = (count: number) => "x();\n".repeat(count);
   const machine = "src/core/server/machine.ts";
   assertEquals(longFiles(rebuilt({ "src/api/long.ts": lines(401), [machine]: lines(500) })), [

@@ -13,7 +13,7 @@ import { test } from "../support/harness.ts";
 import { withoutLeaks } from "../support/leaks.ts";
 import { documentation, fixture, newest, sourceFixture } from "../support/runtimes.ts";
 
-test("there are examples in README, docs and doc comments", () => {
+test("README, docs and doc comments have examples", () => {
   for (const part of ["README.md", "docs/errors.md", "mod.ts", "src/active/initialize.ts"]) {
     assertGreater(examples.filter(({ file }) => file === part).length, 0);
   }
@@ -26,7 +26,7 @@ for (const example of examples) {
   test(`the example ${name} of ${file} ${kind}`, fn, { leg: ["node20", ...newest] });
 }
 
-test("an example that is not run here is used by another test", () => {
+test("another test uses each example that does not run here", () => {
   const folder = join(documentation, "../test");
   const tests = ["transports", "testing"].flatMap((room) =>
     readdirSync(join(folder, room)).map((name) => join(room, name))
@@ -43,7 +43,7 @@ function wordsOf(line: string): string[] {
     .map(([, single, double, bare]) => single ?? double ?? bare!);
 }
 
-test("every command of sam in README and docs is one that it takes", () => {
+test("sam accepts every command line of sam in README and docs", () => {
   const pages = readdirSync(documentation, { recursive: true })
     .map((name) => `docs/${name}`).filter((name) => name.endsWith(".md"));
   const start = /(?:npx|bunx|deno run -A|)\s*(?:jsr:|)(?:@x\/|)sam(?:\/cli|)/.source;
@@ -79,7 +79,7 @@ test("every command of sam in README and docs is one that it takes", () => {
 const configurations = examples.filter(({ name }) =>
   readFileSync(sourceFixture(`../generated/${name}`), "utf8").includes("const config: SamConfig")
 );
-test("every configuration in docs and doc comments is one that sam takes", async () => {
+test("sam accepts every configuration in docs and doc comments", async () => {
   assertGreater(configurations.length, 2);
   for (const { name, file } of configurations) {
     const { default: config } = await import(fixture(`../generated/${name}`));

@@ -55,7 +55,7 @@ function runtimeUses(source: string): string[] {
   return [...modules, ...namesIn(source, runtimeGlobals)];
 }
 
-test("the core imports no package, and names no clock, timer, chance or runtime", () => {
+test("the core imports no package, and uses no clock, timer, random number or runtime", () => {
   const files = sourcesIn("src/core");
   for (const name of ["client/machine", "wire", "server/restart_policy", "server/machine"]) {
     assert(files.includes(`src/core/${name}.ts`), name);
@@ -64,7 +64,7 @@ test("the core imports no package, and names no clock, timer, chance or runtime"
   assertEquals(impurities(readSource("src/errors.ts")), []);
 });
 
-test("no runtime's globals and modules outside of src/runtime, src/ffi and src/cli/host", () => {
+test("only src/runtime, src/ffi and src/cli/host use globals and modules of a runtime", () => {
   const files = [...sourcesIn("src"), ...sourcesIn("transports"), "mod.ts"]
     .filter((file) => !/^src\/(runtime|ffi|cli\/host)\//.test(file));
   for (
@@ -80,7 +80,7 @@ test("no runtime's globals and modules outside of src/runtime, src/ffi and src/c
   for (const file of files) assertEquals(runtimeUses(readSource(file)), [], file);
 });
 
-test("the check of purity finds what it is for", () => {
+test("impure code in the core is found", () => {
   const bad: readonly (readonly [string, string])[] = [
     ['import fs from "node:fs";', "node:fs"],
     ["import 'node:fs'", "node:fs"],
@@ -123,7 +123,7 @@ test("the check of purity finds what it is for", () => {
   for (const source of good) assertEquals(impurities(source), [], source);
 });
 
-test("the check of runtime globals finds what it is for", () => {
+test("a runtime global in another room is found", () => {
   const bad = [
     "Deno.env.get(name)",
     'if ("a" in b) process.exit(1);',
@@ -138,7 +138,7 @@ test("the check of runtime globals finds what it is for", () => {
   assertEquals(runtimeUses('const text = "run Deno"; // process.env\nchild.process'), []);
 });
 
-test("nothing of node: is loaded on Deno's default way", () => {
+test("Deno loads no module of node: with the default transport", () => {
   const loaded = new Set<string>();
   const load = (path: string): void => {
     if (loaded.has(path)) return;

@@ -27,7 +27,7 @@ function numbersOf(port: number, path: string, what: RegExp, after = 0): Promise
   });
 }
 
-test("the example web server heals from /hang and /crash, and keeps its visits", () =>
+test("the example web server recovers from /hang and /crash, and keeps its count of visits", () =>
   withoutLeaks(async () => {
     const [port] = await freePorts(1) as [number];
     const flags = currentRuntime === "deno" ? ["run", "--no-prompt", ...tutorialFlags()] : [];

@@ -47,7 +47,7 @@ function startOnceLoaded(sam: ActiveProcess, runtime: Clock): void {
   let blockedAt = last;
   const schedule = () => void runtime.schedule(turn, turnMs, false);
   const turn = () => {
-    if (sam.state !== "registered") return; // the program has registered itself
+    if (sam.state !== "registered") return; // the program called register()
     sam.confirm();
     const now = runtime.now();
     const turnedAfter = now - last;
@@ -56,7 +56,7 @@ function startOnceLoaded(sam: ActiveProcess, runtime: Clock): void {
     if (turnedAfter > blockedMs) blockedAt = now;
     if (free < freeTurns && now - blockedAt < settledMs) return schedule();
     sam.start().catch(({ code }) => {
-      // All other errors are final: the server has ended, or the program has registered itself.
+      // All other errors are final: the server has ended, or the program called register().
       if (code === "TIMEOUT") schedule();
     });
   };

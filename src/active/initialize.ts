@@ -99,7 +99,7 @@ async function findServer(own: TransportName | Transport): Promise<ServerAccess 
   if (colon < 1 || address === "") {
     throw new SamError(
       "INVALID_PARAM",
-      `the environment variable ${linkVariable} is "${launch.link}", which no SAM server sets: unset it`,
+      `the environment variable ${linkVariable} has the invalid value "${launch.link}": unset it, because only a SAM server may set it`,
     );
   }
   const transport = await loadTransport(chooseTransport(name, own));
@@ -132,7 +132,7 @@ function connectError(error: unknown, transport: string): SamError {
   const code: SamErrorCode = (error as { code?: string }).code === "EACCES" ? "ACCESS" : "LIBRARY";
   return new SamError(
     code,
-    `cannot connect to the SAM server of this process over "${transport}" (${message}). Either the server has ended, or another process of the program has registered: a server watches one process at a time. Start each process with its own "sam run" or supervise(), or without SAM_LINK in its environment.`,
+    `cannot connect to the SAM server of this process over "${transport}" (${message}). Either the server has ended, or another process of this program has registered already: SAM watches one process per program. Start each process with its own "sam run" or supervise(), or without SAM_LINK in its environment.`,
     {
       cause: error,
     },

@@ -130,7 +130,7 @@ const restartRules: Rules<Required<RestartOptions>> = {
   on: [among("started", "failure", "always"), "started"],
   intensity: [
     (name, value) =>
-      value === Infinity ? value : integerFrom(0, name, value, "recoveries, or Infinity"),
+      value === Infinity ? value : integerFrom(0, name, value, "restarts, or Infinity"),
     10,
   ],
   period: [milliseconds, 300_000],

@@ -216,7 +216,7 @@ export function restartsItself(flags: readonly string[]): boolean {
 }
 
 function watchError(): SamError {
-  return invalid("program.preload", true, "false with the flags --watch and --hot");
+  return invalid("program.preload", true, "false with the flag --watch or --hot");
 }
 
 /** Any other word is a command of Bun, or a script of package.json, which runs in another process. */

@@ -161,7 +161,7 @@ function describe(value: unknown): string {
   if (typeof value === "object" && value !== null) {
     return Array.isArray(value)
       ? "an array"
-      : `an object (${value.constructor?.name ?? "no prototype"})`;
+      : `an object (${value.constructor?.name ?? "without a prototype"})`;
   }
   return String(value);
 }

@@ -68,7 +68,7 @@ export const instruments: readonly Instrument[] = [
     name: "sam.program.state",
     kind: "upDownCounter",
     unit: "{program}",
-    description: "1 for the present state of the program, 0 for every other state.",
+    description: "1 for the current state of the program, 0 for every other state.",
     read: ({ status }) =>
       states.map((state) => ({ labels: { state }, value: Number(state === status.state) })),
   },
@@ -83,7 +83,7 @@ export const instruments: readonly Instrument[] = [
     name: "sam.instance.id",
     kind: "gauge",
     unit: "{instance}",
-    description: "Number of the present instance.",
+    description: "Number of the current instance; the first is 1.",
     read: ({ status }) => toSamples(status.instanceId),
   },
   {
@@ -91,7 +91,7 @@ export const instruments: readonly Instrument[] = [
     kind: "counter",
     unit: "{restart}",
     description:
-      "Restarts by reason of the recovery; requested: by sam restart, or together with another program.",
+      "Restarts for each reason; the reason 'requested' is sam restart, or a restart together with another program.",
     read: ({ restarts }) => [...restarts].map(([reason, value]) => ({ labels: { reason }, value })),
   },
   {
@@ -99,7 +99,7 @@ export const instruments: readonly Instrument[] = [
     kind: "counter",
     unit: "{heartbeat}",
     description:
-      "Heartbeats by slack, the least share of the time interval that was left; late: after the deadline.",
+      "Heartbeats for each slack: at least this share of the time interval was left; 'late' is after the deadline.",
     read: ({ status }) =>
       status.slack.buckets.map(({ from, total }) => ({
         labels: { slack: from === null ? "late" : String(from) },
@@ -111,7 +111,7 @@ export const instruments: readonly Instrument[] = [
     kind: "gauge",
     unit: "s",
     description:
-      "Least time that was left at a heartbeat of the present instance; negative if one came late.",
+      "Shortest time from a heartbeat of the current instance to its deadline; negative if one came late.",
     read: ({ status }) => toSamples(seconds(status.slack.min)),
   },
   {
@@ -149,7 +149,7 @@ export const detection: DurationInstrument = {
   name: "sam.detection.duration",
   unit: "s",
   description:
-    "Time from the last heartbeat of an instance that stopped responding to the decision to replace it.",
+    "Duration of a hang, from the last heartbeat of the instance until SAM decided to replace it.",
 };
 
 export const recovery: DurationInstrument = {

@@ -77,7 +77,7 @@ function linesOf(event: SupervisorEvent, { name, pid }: Subject): readonly strin
     case "kill":
       return [`${label} was sent SIGKILL`];
     case "observed": {
-      const failure = failureOf(event.reason, event.evidence.detail);
+      const failure = failureOf(event.reason, event.evidence.detail, "would be ended");
       return [
         `${label} ${failure}; no signal was sent, because the option observe is on`,
         ...details(event.evidence),
@@ -99,7 +99,7 @@ function linesOf(event: SupervisorEvent, { name, pid }: Subject): readonly strin
         return [`${program} marked itself failed and is not restarted`];
       }
       const end = `its last instance, number ${instanceId}, ${endOf(event.reason, event.evidence)}`;
-      return [`${program} reached its restart limit (see the option restart): ${end}`];
+      return [`${program} reached its restart limit (set by --restart-intensity or restart.intensity): ${end}`];
     }
     case "finish":
       return event.status.error ? [event.status.error.message] : [];
@@ -112,15 +112,15 @@ function linesOf(event: SupervisorEvent, { name, pid }: Subject): readonly strin
   }
 }
 
-/** Says what is wrong with a process that still runs. */
-function failureOf(reason: RecoveryReason, detail: string): string {
+/** Says what is wrong with a process that still runs. `other` is for a reason that lies outside the process, such as quorum. */
+function failureOf(reason: RecoveryReason, detail: string, other = "is being ended"): string {
   const failures: Partial<Record<RecoveryReason, string>> = {
     timeout: "stopped responding",
     unhealthy: "is unhealthy",
     startup: "failed to start",
   };
   const cause = firstLine(detail);
-  return (failures[reason] ?? "must end") + (cause && `: ${cause}`);
+  return (failures[reason] ?? other) + (cause && `: ${cause}`);
 }
 
 /** Says how an instance ended, and after which failure. */
@@ -163,7 +163,7 @@ export function firstLine(text: string): string {
 function details(evidence: Evidence): string[] {
   const { detail, heartbeatAge, processState, stack, noStack, note, output } = evidence;
   const lines = detail.split("\n").slice(1);
-  if (heartbeatAge !== null) lines.push(`last heartbeat ${Math.round(heartbeatAge)} ms before`);
+  if (heartbeatAge !== null) lines.push(`last heartbeat ${Math.round(heartbeatAge)} ms before the failure`);
   if (processState) {
     const { state, waitsIn, cpuMs, memoryBytes, threads } = processState;
     const where = waitsIn === null ? "" : ` in ${waitsIn}`;
@@ -175,7 +175,7 @@ function details(evidence: Evidence): string[] {
     );
   }
   if (note) {
-    lines.push(`note, ${Math.round(note.age)} ms before: ${note.text.replaceAll("\n", " ")}`);
+    lines.push(`note, ${Math.round(note.age)} ms before the failure: ${note.text.replaceAll("\n", " ")}`);
   }
   if (stack !== undefined) lines.push("stack:", ...stack.split("\n").map((line) => `  ${line}`));
   if (noStack !== undefined) lines.push(`no stack: ${noStack}`);

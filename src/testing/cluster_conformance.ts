@@ -134,9 +134,9 @@ export interface ClusterMapConformanceOptions {
   readonly read: (
     key: string,
   ) => string | bigint | undefined | Promise<string | bigint | undefined>;
-  /** Optional. Takes the map away and brings it back empty, like a daemon that restarts. */
+  /** Optional. Makes the map unavailable for a while, and then empty, as a restart of the cluster's daemon does. */
   readonly restart?: () => Promise<void>;
-  /** Time limit for a map that was away to have all keys again, in milliseconds. Default 20,000. */
+  /** Time limit after a restart for the map to have all keys again, in milliseconds. Default 20,000. */
   readonly limit?: number;
 }
 
@@ -218,7 +218,7 @@ export function clusterMapConformance(
   });
 
   if (restart) {
-    check("a map that was away has all keys again", async () => {
+    check("after a restart of the cluster's daemon, the map has all keys again", async () => {
       await map.set(key("text"), "running");
       await map.set(key("number"), 7n);
       await map.set(key("other"), "gone");

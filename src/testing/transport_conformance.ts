@@ -112,14 +112,14 @@ export function transportConformance(
       await pair.ended;
     });
 
-    check("a link that does not hold the event loop lets the process end", async (pair) => {
+    check("an unreferenced link does not keep the process alive", async (pair) => {
       pair.ask("idle", 0);
       await pair.child!.exited;
       await pair.ended;
     });
   }
 
-  check("the data that the active side stores can be read, before and at its end", async (pair) => {
+  check("the server can read the data that the program stores, while the program runs and after its end", async (pair) => {
     const size = 100_000;
     pair.ask("store", size);
     const canStore = (await pair.next()).at(-1) === 1;
@@ -149,14 +149,14 @@ export function transportConformance(
     if (problem !== undefined) throw problem;
   });
 
-  check("close() of the active side ends the link once", async (pair) => {
+  check("after close() by the program's side, the server receives the end exactly once", async (pair) => {
     pair.ask("close", 0);
     await pair.ended;
     await pair.pause(20);
     if (pair.ends !== 1) fail(`the end was reported ${pair.ends} times`);
   });
 
-  check("close() of the server's side ends the link for both sides", async (pair) => {
+  check("close() by the server's side ends the link for both sides", async (pair) => {
     pair.link.close();
     await pair.ended;
     await pair.peerEnded;

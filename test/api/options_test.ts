@@ -93,7 +93,7 @@ const wrongOptions: readonly Wrong[] = [
 const wrongRestarts: readonly Wrong[] = [
   {
     name: "intensity",
-    may: `an integer from 0 to ${maxMs} (recoveries, or Infinity)`,
+    may: `an integer from 0 to ${maxMs} (restarts, or Infinity)`,
     values: noInteger.filter((value) => value !== Infinity),
   },
   {

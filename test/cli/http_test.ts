@@ -290,7 +290,7 @@ test(
     );
     assertMatch(shown.get("p4-row")!, /ill">unhealthy<.*>answered 500</);
     assertMatch(shown.get("p5-row")!, /1 failure in 5 min, .* ago: timeout: no heartbeat/);
-    assertMatch(shown.get("p5-instances")!, /running; observed timeout/);
+    assertMatch(shown.get("p5-instances")!, /still running after a failure: timeout/);
     for (const at of [0, 1, 2]) assert(!/failure/.test(shown.get(`p${at}-row`)!), `${at}`);
     const well = pieces(serverOf(programAs("fine")), []);
     assertMatch(well.get("summary")!, /well">Nothing needs attention<.* 1 ready$/);
@@ -306,11 +306,11 @@ test("near misses take one line if there are none", () => {
   assert(!shown().includes("near"), shown());
   counter.add(900);
   counter.add(260);
-  assertMatch(shown(), /<p>No near misses in 2 heartbeats: the least time left was 260 ms<\/p>$/);
+  assertMatch(shown(), /<p>Near misses: 0 of 2 heartbeats; the closest came 260 ms before its deadline<\/p>$/);
   counter.add(240);
-  assertMatch(shown(), /<p class="ill">1 near miss in 3 heartbeats: .* 240 ms<\/p><dl>/);
+  assertMatch(shown(), /<p class="ill">Near misses: 1 of 3 heartbeats; .* 240 ms before its deadline<\/p><dl>/);
   counter.add(-20);
-  assertMatch(shown(), />2 near misses in 4 heartbeats: the worst came 20 ms late</);
+  assertMatch(shown(), />Near misses: 2 of 4 heartbeats; the latest came 20 ms after its deadline</);
   const shares = [...shown().matchAll(/<dt>([^<]*left|late)<\/dt><dd>(\d+)/g)];
   assertEquals(shares.map(([, share, count]) => `${share}: ${count}`), [
     "1/2 or more left: 1",

@@ -93,7 +93,7 @@ commandTest(
     assertEquals(watched.events().map(({ type }) => type), ["fallback", "spawn"]);
     assertMatch(
       (await watched.event("fallback")).detail,
-      /has no effect. To detect hangs, leave out --watch and --hot,/,
+      /has no effect. To detect hangs, leave out --watch or --hot,/,
     );
     await end(watched);
     const flags = run.slice(1).map((flag) => `--runtime-flag=${flag}`);
@@ -107,7 +107,7 @@ commandTest(
     await end(module);
     const refused = sam(["run", "--preload", ...how, program]);
     assertEquals(await refused.exited, 64);
-    assertStringIncludes(refused.stderr, "without --watch and --hot");
+    assertStringIncludes(refused.stderr, "not with --watch or --hot");
   },
 );
 

@@ -258,7 +258,7 @@ test("a command line of Bun that runs a file is watched, and the preload flag is
   assertThrows(
     refused,
     SamError,
-    "--preload: cannot watch the event loop of bun, which is neither a module nor a command line",
+    "--preload: cannot watch the event loop of bun: this works only for a module, node, deno run or bun FILE,",
   );
 });
 
@@ -294,7 +294,7 @@ test("an error message names an option as its user wrote it", () => {
     message({ quorum: 5 }),
     "--quorum is 5; it must be true, false, or an object with watch()",
   );
-  assert(message({ preload: true }).startsWith("--preload: cannot watch the event loop of true,"));
+  assert(message({ preload: true }).startsWith("--preload: cannot watch the event loop of true: "));
   assertEquals(message({}, "missing.js"), "/d/missing.js does not exist");
 });
 

@@ -129,7 +129,7 @@ test("log lines name the program and the process of the instance, and say what h
       "sam: web (pid 11) stopped responding: no heartbeat for 500 ms; sent SIGTERM",
       "sam: web (pid 11) was sent SIGKILL",
       "sam: web (pid 11) ended by SIGTERM after it stopped responding; instance 2 starts now",
-      "sam:   last heartbeat 501 ms before",
+      "sam:   last heartbeat 501 ms before the failure",
     ],
   );
   assertEquals(
@@ -156,7 +156,7 @@ test("log lines name the program and the process of the instance, and say what h
     ),
     [
       "sam: web could not be started: cannot start web; it is not restarted",
-      "sam: web reached its restart limit (see the option restart): " +
+      "sam: web reached its restart limit (set by --restart-intensity or restart.intensity): " +
       "its last instance, number 3, could not be started: cannot start web",
       "sam: web was stopped; sam restart web starts it again",
       "sam: web: shared memory is slow",

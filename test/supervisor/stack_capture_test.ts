@@ -231,7 +231,7 @@ processTest("a program that is its own server has its log on standard error", as
     stderr,
     /^sam: instance 1 \(pid \d+\) ended by SIG(TERM|KILL) after it stopped responding; instance 2 starts now$/m,
   );
-  assertMatch(stderr, /^sam: {3}last heartbeat \d+ ms before$/m);
+  assertMatch(stderr, /^sam: {3}last heartbeat \d+ ms before the failure$/m);
   assertMatch(
     stderr,
     /^sam: {3}process: running, [\d.]+ s of CPU time, [\d.]+ MiB, \d+ threads$/m,

@@ -206,7 +206,7 @@ async function visit(sam) {
     await toggle("hangs");
     await says(
       idOf("hangs", "now"),
-      /No near miss(es)? in \d+ heartbeats?: the least time left was \d+ ms$/,
+      /Near misses: 0 of \d+ heartbeats?; the closest came \d+ ms before its deadline$/,
     );
   });
   await check(

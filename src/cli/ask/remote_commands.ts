@@ -236,7 +236,7 @@ function describe(event: SupervisorEvent): string {
       return `the spare ${
         {
           starting: "is starting",
-          parked: "is parked",
+          parked: "waits to take over",
           ended: "has ended",
           promoted: "was promoted",
         }[event.state]

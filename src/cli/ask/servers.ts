@@ -118,7 +118,7 @@ async function greet(name: string, lines: Lines): Promise<Server | undefined> {
 export function unknownAnswer(name: string): CommandError {
   return new CommandError(
     "unavailable",
-    `the server ${name} sent an unknown answer. It may run another version of sam.`,
+    `the server ${name} sent an unknown answer. It may run a different version of sam.`,
     { code: "MESSAGE_ERROR" },
   );
 }

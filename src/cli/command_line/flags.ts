@@ -34,10 +34,10 @@ export const optionFlags: readonly Flag[] = [
   {
     key: "timeInterval",
     kind: "ms",
-    help: "longest time without a heartbeat (5s if watched)",
+    help: "restart if the event loop hangs for TIME (5s)",
     common: true,
   },
-  { key: "transport", kind: ["unix", "pipe", "shm"], help: "how heartbeats reach sam (unix)" },
+  { key: "transport", kind: ["unix", "pipe", "shm"], help: "channel for heartbeats; shm is the fastest (unix)" },
   {
     key: "warnSignal",
     kind: signals,
@@ -47,7 +47,7 @@ export const optionFlags: readonly Flag[] = [
   {
     key: "startupTimeout",
     kind: "ms",
-    help: "startup time limit (60s if watched or checked)",
+    help: "time limit for the program to become ready (60s)",
     common: true,
   },
   {
@@ -60,9 +60,9 @@ export const optionFlags: readonly Flag[] = [
     key: "standby",
     kind: "number",
     value: "0|1",
-    help: "number of spares, started in advance (0)",
+    help: "spare processes that can take over at once (0)",
   },
-  { key: "maxDataSize", kind: "bytes", help: "size limit for data.store() (64MiB)" },
+  { key: "maxDataSize", kind: "bytes", help: "size limit for data the program stores (64MiB)" },
   {
     key: "serverLost",
     kind: ["exit", "continue"],
@@ -71,7 +71,7 @@ export const optionFlags: readonly Flag[] = [
   {
     key: "killMode",
     kind: ["group", "process"],
-    help: "group also kills child processes (group)",
+    help: "group: kill its child processes too (group)",
   },
   {
     key: "captureStack",
@@ -98,7 +98,7 @@ export const optionFlags: readonly Flag[] = [
   {
     key: "restart.period",
     kind: "ms",
-    help: "run time in which restarts are counted (5m)",
+    help: "period of the restart limit, delays excluded (5m)",
   },
   { key: "restart.initialDelay", kind: "ms", help: "first delay of the restart backoff (0)" },
   { key: "restart.maxDelay", kind: "ms", help: "longest delay of the restart backoff (30s)" },
@@ -163,7 +163,7 @@ export const programFlags: readonly Flag[] = [
   {
     key: "preload",
     kind: "switch",
-    help: "watch the program's event loop (on if possible)",
+    help: "watch the event loop (on for node, deno and bun)",
     common: true,
   },
   { key: "cwd", kind: "text", value: "DIRECTORY", help: "working directory of the program" },
@@ -176,7 +176,7 @@ export const programFlags: readonly Flag[] = [
   {
     key: "stdio",
     kind: ["inherit", "ignore", "tee"],
-    help: "streams; tee quotes output in reports (inherit)",
+    help: "standard streams; tee: also in reports (inherit)",
   },
 ];
 

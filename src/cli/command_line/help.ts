@@ -5,24 +5,26 @@ import { type Flag, flagOf, flags, optionFlags, programFlags, valueOf } from "./
 export const help = `sam runs programs, and restarts a program that crashes or hangs.
 
   sam run [options] [--] PROGRAM [arguments]   run a module or a command
-  sam run [options] [--config FILE [NAME …]]   run the programs of sam.config.ts
+  sam run [options]                            run the programs of sam.config.ts
+  sam run [options] --config FILE [NAME …]     run FILE's programs, or only NAME
   sam run --help                               list the options
 
   sam status [NAME] [--json] [--watch|-w]      show the state of each program
-  sam events [NAME] [--json] [--follow|-f]     show past events (-f: new ones)
-  sam restart [NAME]                           restart, or start after sam stop
+  sam events [NAME] [--json] [--follow|-f]     show past events (-f: also new)
+  sam restart [NAME]                           restart or start a program
   sam stop [NAME]                              stop a program, or all of them
   sam signal SIGNAL [NAME]                     send a signal to a program
   sam completion bash|zsh|fish                 print a completion script
   sam --version                                print the version
 
-NAME is a program, a server (sam run --name NAME), or SERVER/PROGRAM. Without
-NAME, a command applies to all programs. sam run exits with the exit code of
-its program.
+Each running "sam run" is a server. Its name is set by --name. NAME is a program,
+a server, or SERVER/PROGRAM. Without NAME, a command applies to all programs. If
+several servers run, restart, stop and signal need a NAME.
 
 Examples:
   npx @x/sam run server.js
   sam run --check-http http://127.0.0.1:8080/ python3 -m http.server 8080
+Documentation: https://github.com/x/sam/tree/main/docs
 `;
 
 /** Returns the text of `sam run --help`, or with `all` the text of `sam run --help-all`. */
@@ -44,7 +46,7 @@ ${rows(optionFlags.filter(({ key }) => key.startsWith("restart.")))}
 Health check
 ${rows(optionFlags.filter(({ key }) => key.startsWith("check.")))}
 
-Command
+Server
 ${commandRows}
 
 ${notes}sam exits with the exit code of PROGRAM.
@@ -57,16 +59,16 @@ ${commandRows}
 ${notes}`;
 }
 
-/** The rows of the options that belong to the command and not to a program. */
+/** The rows of the options that belong to the SAM server and not to a program. */
 const commandRows = `\
   --config, -c FILE            configuration file (sam.config.{ts,js,mjs,json})
-  --name NAME                  name of this server, as in sam status NAME
+  --name NAME                  name of this sam run, for sam status NAME
   --metrics [HOST:]PORT        serve a status page, /metrics, /livez, /readyz
   --json, --quiet, -q          short for --log json, --log none`;
 
 const notes = `\
-Defaults are in parentheses. TIME is in milliseconds, or 500ms, 5s, 2m, 1h.
-Options are also environment variables, such as SAM_TIME_INTERVAL=5s.
+Defaults are in parentheses. Examples of TIME: 500 (milliseconds), 5s, 2m, 1h.
+Each option can also be set by an environment variable: SAM_TIME_INTERVAL=5s.
 `;
 
 function rows(flags: readonly Flag[]): string {

@@ -118,7 +118,7 @@ function respond(
   // A second response on this connection would wait for the end of the stream, and its buffer would grow without limit.
   const isStream = typeof body !== "string" && method === "GET";
   if (isStream && streaming.has(request.socket)) {
-    return refuse(response, 503, "this connection already carries an event stream");
+    return refuse(response, 503, "this connection already carries an event stream: open another connection");
   }
   if (isStream) streaming.add(request.socket);
   response.writeHead(status, { ...headers, "content-type": type });

@@ -67,8 +67,8 @@ export function buildProgram(
     throw mistake(
       `${
         settings.source("preload")
-      }: cannot watch the event loop of ${named.program}, which is neither a module nor a ` +
-        "command line of node, deno run or bun FILE without --watch and --hot",
+      }: cannot watch the event loop of ${named.program}: this works only for a module, ` +
+        "node, deno run or bun FILE, and not with --watch or --hot",
       settings.source("preload"),
     );
   }

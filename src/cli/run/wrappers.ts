@@ -36,7 +36,7 @@ const rows: readonly Row[] = [
 ];
 
 /** The advice for a runtime that restarts the program itself. Like that of a wrapper, it completes "To detect hangs, …". */
-export const watchAdvice = "leave out --watch and --hot";
+export const watchAdvice = "leave out --watch or --hot";
 
 /**
  * Returns the advice for a known wrapper. The caller must not pass a command line of `node`, `deno` or `bun` that runs a program

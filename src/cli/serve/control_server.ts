@@ -218,7 +218,7 @@ export class Control {
         default:
           throw new SamError(
             "MESSAGE_ERROR",
-            "unknown request. The server may run another version of sam than this command.",
+            "unknown request. The server may run a different version of sam.",
           );
       }
     } catch (error) {

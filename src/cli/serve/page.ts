@@ -198,11 +198,11 @@ function nearMisses({ count, min, buckets }: ProgramStatus["slack"]): string {
   if (count === 0) return "";
   const near = buckets.slice(firstNearMiss).reduce((sum, { count }) => sum + count, 0);
   const left = min! < 0
-    ? `the worst came ${Math.round(-min!)} ms late`
-    : `the least time left was ${Math.round(min!)} ms`;
-  const text = `near ${near === 1 ? "miss" : "misses"} in ${counted(count, "heartbeat")}: ${left}`;
-  if (near === 0) return `<p>No ${text}</p>`;
-  return `<p class="ill">${near} ${text}</p>${
+    ? `the latest came ${Math.round(-min!)} ms after its deadline`
+    : `the closest came ${Math.round(min!)} ms before its deadline`;
+  const text = `Near misses: ${near} of ${counted(count, "heartbeat")}; ${left}`;
+  if (near === 0) return `<p>${text}</p>`;
+  return `<p class="ill">${text}</p>${
     list(buckets.map(({ from, count }) => [
       from === null ? "late" : from === 0 ? "less than 1/64 left" : `1/${1 / from} or more left`,
       count || null,
@@ -297,7 +297,7 @@ function instanceRows({ at, instances }: View): string {
       from !== null && to !== null ? `for ${span(to - from)}` : "",
       pid === null ? "" : `pid ${pid}`,
     ].filter((text) => text !== "");
-    const how = to !== null ? end : failure ? `running; observed ${cause(failure)}` : "running";
+    const how = to !== null ? end : failure ? `still running after a failure: ${cause(failure)}` : "running";
     const text = `<b>${instanceId}</b><span>${escaped(how)}</span><span>${times.join(", ")}</span>`;
     return failure
       ? `<details><summary>${text}</summary><pre><a href="report/${at}/${instanceId}">report</a></pre></details>`

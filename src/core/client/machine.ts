@@ -222,7 +222,7 @@ export class Client {
       case "finalize":
         return this.#finalize(input.id, now);
       case "handOver":
-        return this.#end("the program has registered itself", now);
+        return this.#end("the program called register(): this handle is closed", now);
       case "message":
         return this.#receive(input.message, now);
       case "linkEnd":

@@ -100,7 +100,7 @@ export function endOrphan(program: ProgramRecord, input: Input<"orphaned">, now:
   interruptStart(program, "the wrapper of this process ended");
   const reason = input.signal === null ? "exit" : "signal";
   const how = input.signal === null ? `with exit code ${input.code}` : `by ${input.signal}`;
-  const detail = `the wrapper ended ${how}, and the program below it still runs`;
+  const detail = `the wrapper ended ${how}, but the program that it started still runs`;
   warn(program, reason, detail, now);
 }
 

@@ -56,7 +56,7 @@ function judgeUnplanned(
   return finish(exit, "exit", {
     code: "LIBRARY",
     message:
-      `${settings.program} ended with status ${status} before it called register(): see its output for the reason`,
+      `${settings.program} ended with exit code ${status} before it called register(): see its output for the reason`,
   });
 }
 

@@ -48,7 +48,7 @@ const acknowledgment = 10;
 
 /** The message about a guard that cannot search for families. */
 const limitText =
-  "child processes outside the program's process group may outlive the program: the guard process needs /proc and the grep of GNU or BusyBox";
+  "SAM cannot find child processes outside the program's process group, so they may outlive the program: mount /proc, and install the grep of GNU or BusyBox";
 
 /** The guard of all programs that this process supervises. */
 export class Guard {

@@ -75,7 +75,7 @@ export class LinkSession {
       if (message.type === "note") this.#note = { text: message.text, at: Date.now() };
       else this.#takeMessage(message);
     } catch (error) {
-      this.#sink.problem(error, "the program sent an invalid message, so its link was closed");
+      this.#sink.problem(error, "the program sent an invalid message, so SAM closed the connection and ends the program");
       this.#drop();
     }
   }
@@ -102,7 +102,7 @@ export class LinkSession {
       if (count === undefined || count === this.#sampled) return;
       this.#sampled = count;
     } catch (error) {
-      this.#sink.problem(error, "the transport cannot read heartbeats, so its link was closed");
+      this.#sink.problem(error, "the transport cannot read heartbeats, so SAM closed the connection and ends the program");
       return this.#drop();
     }
     this.#sink.input(heartbeat);
@@ -138,7 +138,7 @@ export class LinkSession {
         throw new Error(`${stored.size} bytes are more than maxDataSize, ${this.#maxDataSize}`);
       }
       const bytes = stored.read();
-      if (!bytes) throw new Error(`not all of the ${stored.size} bytes are there`);
+      if (!bytes) throw new Error(`the program stored ${stored.size} bytes, but fewer can be read`);
       this.#sink.input({ type: "linkData", bytes });
     } catch (error) {
       this.#sink.problem(error, "cannot read the data that the program stored");

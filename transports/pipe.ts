@@ -23,7 +23,7 @@ export const pipe: Transport = {
     } catch (cause) {
       throw new SamError(
         "LIBRARY",
-        `cannot use file descriptor ${address}, which the server passes to its program: check that no wrapper between them closes it`,
+        `cannot use file descriptor ${address}, which the SAM server passes to its program: check that no wrapper between them closes it`,
         { cause },
       );
     }

@@ -23,7 +23,7 @@ function unmappedNotice(): string {
   const remedy = {
     node: "use Node 26, or install koffi",
     deno: "run Deno with --allow-ffi",
-    bun: 'see docs/runtimes.md',
+    bun: "see https://github.com/x/sam/blob/main/docs/runtimes.md",
   }[name];
   return `${name} cannot map memory here, so each heartbeat is a write to a file (about a microsecond): ${remedy}`;
 }

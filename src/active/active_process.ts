@@ -188,7 +188,8 @@ export class ActiveProcess implements Sam {
       throw invalid("check", check, "a function, or null");
     }
     if (check === null && !this.#client.hadHealthCheck) {
-      const message = "setHealthCheck(null) removes a health check, but none was ever set: pass a function";
+      const message =
+        "setHealthCheck(null) removes a health check, but none was ever set: pass a function";
       throw new SamError("INVALID_PARAM", message);
     }
     this.#check = check;

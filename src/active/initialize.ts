@@ -122,7 +122,7 @@ function chooseTransport(name: string, own: TransportName | Transport): Transpor
   if (typeof own === "string" && isTransportName(name)) return name;
   throw new SamError(
     "INVALID_PARAM",
-    `the server uses the transport "${name}", but the program passes "${ownName}": pass the server's transport as the option transport`,
+    `the SAM server uses the transport "${name}", but the program passes "${ownName}": pass the transport "${name}" as the option transport`,
   );
 }
 

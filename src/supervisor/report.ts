@@ -99,7 +99,9 @@ function linesOf(event: SupervisorEvent, { name, pid }: Subject): readonly strin
         return [`${program} marked itself failed and is not restarted`];
       }
       const end = `its last instance, number ${instanceId}, ${endOf(event.reason, event.evidence)}`;
-      return [`${program} reached its restart limit (set by --restart-intensity or restart.intensity): ${end}`];
+      return [
+        `${program} reached its restart limit (set by --restart-intensity or restart.intensity): ${end}`,
+      ];
     }
     case "finish":
       return event.status.error ? [event.status.error.message] : [];
@@ -163,7 +165,9 @@ export function firstLine(text: string): string {
 function details(evidence: Evidence): string[] {
   const { detail, heartbeatAge, processState, stack, noStack, note, output } = evidence;
   const lines = detail.split("\n").slice(1);
-  if (heartbeatAge !== null) lines.push(`last heartbeat ${Math.round(heartbeatAge)} ms before the failure`);
+  if (heartbeatAge !== null) {
+    lines.push(`last heartbeat ${Math.round(heartbeatAge)} ms before the failure`);
+  }
   if (processState) {
     const { state, waitsIn, cpuMs, memoryBytes, threads } = processState;
     const where = waitsIn === null ? "" : ` in ${waitsIn}`;
@@ -175,7 +179,9 @@ function details(evidence: Evidence): string[] {
     );
   }
   if (note) {
-    lines.push(`note, ${Math.round(note.age)} ms before the failure: ${note.text.replaceAll("\n", " ")}`);
+    lines.push(
+      `note, ${Math.round(note.age)} ms before the failure: ${note.text.replaceAll("\n", " ")}`,
+    );
   }
   if (stack !== undefined) lines.push("stack:", ...stack.split("\n").map((line) => `  ${line}`));
   if (noStack !== undefined) lines.push(`no stack: ${noStack}`);

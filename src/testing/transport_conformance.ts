@@ -119,42 +119,48 @@ export function transportConformance(
     });
   }
 
-  check("the server can read the data that the program stores, while the program runs and after its end", async (pair) => {
-    const size = 100_000;
-    pair.ask("store", size);
-    const canStore = (await pair.next()).at(-1) === 1;
-    if (!canStore) return; // this transport sends data in messages
-    const check = (when: string) => {
-      const stored = pair.link.storedData?.();
-      const bytes = stored?.read();
-      if (stored?.size !== size || bytes?.length !== size || bytes.some((byte) => byte !== 2)) {
-        fail(`${when}, the stored data has changed: ${stored?.size} bytes instead of ${size}`);
-      }
-    };
-    check("while it lives");
-    let problem: unknown;
-    pair.atEnd(() => {
-      try {
-        check("at its end");
-      } catch (error) {
-        problem = error;
-      }
-    });
-    if (pair.child) {
-      pair.child.kill("SIGKILL");
-      await pair.child.exited;
-      if (pair.ends === 0) check("between the exit and the end of the link");
-    } else pair.ask("close", 0);
-    await pair.ended;
-    if (problem !== undefined) throw problem;
-  });
+  check(
+    "the server can read the data that the program stores, while the program runs and after its end",
+    async (pair) => {
+      const size = 100_000;
+      pair.ask("store", size);
+      const canStore = (await pair.next()).at(-1) === 1;
+      if (!canStore) return; // this transport sends data in messages
+      const check = (when: string) => {
+        const stored = pair.link.storedData?.();
+        const bytes = stored?.read();
+        if (stored?.size !== size || bytes?.length !== size || bytes.some((byte) => byte !== 2)) {
+          fail(`${when}, the stored data has changed: ${stored?.size} bytes instead of ${size}`);
+        }
+      };
+      check("while it lives");
+      let problem: unknown;
+      pair.atEnd(() => {
+        try {
+          check("at its end");
+        } catch (error) {
+          problem = error;
+        }
+      });
+      if (pair.child) {
+        pair.child.kill("SIGKILL");
+        await pair.child.exited;
+        if (pair.ends === 0) check("between the exit and the end of the link");
+      } else pair.ask("close", 0);
+      await pair.ended;
+      if (problem !== undefined) throw problem;
+    },
+  );
 
-  check("after close() by the program's side, the server receives the end exactly once", async (pair) => {
-    pair.ask("close", 0);
-    await pair.ended;
-    await pair.pause(20);
-    if (pair.ends !== 1) fail(`the end was reported ${pair.ends} times`);
-  });
+  check(
+    "after close() by the program's side, the server receives the end exactly once",
+    async (pair) => {
+      pair.ask("close", 0);
+      await pair.ended;
+      await pair.pause(20);
+      if (pair.ends !== 1) fail(`the end was reported ${pair.ends} times`);
+    },
+  );
 
   check("close() by the server's side ends the link for both sides", async (pair) => {
     pair.link.close();

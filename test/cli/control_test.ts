@@ -73,7 +73,7 @@ commandTest(
     );
     const taken = sam(["run", "--name", "shop", "--time-interval", "5000", "sleep", "1"]);
     assertEquals(await taken.exited, 64);
-    assertStringIncludes(taken.stderr, "a server named shop is already running.");
+    assertStringIncludes(taken.stderr, "a SAM server named shop is already running.");
     assertStringIncludes(taken.stderr, "cannot detect a hang of sleep"); // the warning precedes the error
 
     const followed = sam(["events", "--follow", "--json"]);

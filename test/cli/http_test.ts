@@ -306,11 +306,20 @@ test("near misses take one line if there are none", () => {
   assert(!shown().includes("near"), shown());
   counter.add(900);
   counter.add(260);
-  assertMatch(shown(), /<p>Near misses: 0 of 2 heartbeats; the closest came 260 ms before its deadline<\/p>$/);
+  assertMatch(
+    shown(),
+    /<p>Near misses: 0 of 2 heartbeats; the closest came 260 ms before its deadline<\/p>$/,
+  );
   counter.add(240);
-  assertMatch(shown(), /<p class="ill">Near misses: 1 of 3 heartbeats; .* 240 ms before its deadline<\/p><dl>/);
+  assertMatch(
+    shown(),
+    /<p class="ill">Near misses: 1 of 3 heartbeats; .* 240 ms before its deadline<\/p><dl>/,
+  );
   counter.add(-20);
-  assertMatch(shown(), />Near misses: 2 of 4 heartbeats; the latest came 20 ms after its deadline</);
+  assertMatch(
+    shown(),
+    />Near misses: 2 of 4 heartbeats; the latest came 20 ms after its deadline</,
+  );
   const shares = [...shown().matchAll(/<dt>([^<]*left|late)<\/dt><dd>(\d+)/g)];
   assertEquals(shares.map(([, share, count]) => `${share}: ${count}`), [
     "1/2 or more left: 1",

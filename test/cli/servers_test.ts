@@ -74,7 +74,7 @@ commandTest("an unknown answer ends a command with an error", async (sam, stage)
     for (const command of ["status", "stop", "events"]) {
       const asked = sam([command]);
       assertEquals(await asked.exited, 69, `${command} ${answer}: ${asked.stderr}`);
-      assertStringIncludes(asked.stderr, "sam: the server odd sent an unknown answer.");
+      assertStringIncludes(asked.stderr, "sam: the SAM server odd sent an unknown answer.");
     }
     await close();
   }
@@ -92,7 +92,7 @@ commandTest(
     assertEquals(await sam(["stop"]).exited, 0);
     const restart = sam(["restart"]);
     assertEquals(await restart.exited, 69);
-    assertStringIncludes(restart.stderr, "the server gone ended before it answered");
+    assertStringIncludes(restart.stderr, "the SAM server gone ended before it answered");
     assertEquals(await sam(["signal", "HUP", "gone"]).exited, 69);
     for (const words of [["events", "--json"], ["events", "--json", "--follow"]]) {
       const events = sam(words);
@@ -100,7 +100,7 @@ commandTest(
       assertEquals(events.stdout, `${event}\n`);
       assertStringIncludes(
         events.stderr,
-        "the server gone closed the connection before its last event.",
+        "the SAM server gone closed the connection before its last event.",
       );
     }
     await close();
@@ -177,7 +177,7 @@ commandTest(
     await watch.text(/still: ready/);
     stopped.kill("SIGSTOP");
     const asked = sam(["stop", "still"]); // waits until its time limit
-    const silence = "sam: the server still does not answer. Is its process stopped (Ctrl-Z)?\n";
+    const silence = "sam: the SAM server still does not answer. Is its process stopped (Ctrl-Z)?\n";
     const status = sam(["status", "--json"]);
     assertEquals([await status.exited, status.stderr], [0, silence]);
     assertEquals(JSON.parse(status.stdout).map(({ name }: { name: string }) => name), ["lively"]);
@@ -186,7 +186,7 @@ commandTest(
     assertEquals(await unnamed.exited, 64);
     assertStringIncludes(
       unnamed.stderr,
-      "several servers are running: lively, still. Name one of them, as in sam stop NAME.",
+      "several SAM servers are running: lively, still. Name one of them, as in sam stop NAME.",
     );
     await watch.text(/does not answer/, "stderr");
     assertEquals(await sam(["stop", "lively"]).exited, 0);
@@ -222,7 +222,7 @@ commandTest(
     }
     const status = sam(["status"]);
     assertEquals(await status.exited, 69);
-    assertStringIncludes(status.stderr, "the server full is running but accepts no connection");
+    assertStringIncludes(status.stderr, "the SAM server full is running but accepts no connection");
     const taken = sam(["run", "--name", "full", "true"]);
     assertEquals(await taken.exited, 64);
     assert(existsSync(`${directory}/full.sock`) && existsSync(`${directory}/no.sock`));
@@ -243,7 +243,7 @@ commandTest(
     });
     for (const each of refused) {
       assertEquals(await each.exited, 64);
-      assertStringIncludes(each.stderr, "a server named same is already running.");
+      assertStringIncludes(each.stderr, "a SAM server named same is already running.");
     }
     assertEquals(await sam(["stop", "same"]).exited, 0);
     const made = Array.from({ length: 4 }, () => sam(["run", "sleep", "60"]));

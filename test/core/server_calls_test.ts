@@ -221,7 +221,7 @@ test("core server: a hello is answered once per instance, and only for the same 
   const [other, again] = [bench.hello(9), (bench.hello(), bench.hello())];
   assert(other.type === "refused" && again.type === "refused");
   assertEquals([other.code, again.code], ["MESSAGE_ERROR", "BAD_HANDLE"]);
-  assertMatch(other.message, /protocol 9, its server protocol 1/);
+  assertMatch(other.message, /protocol 9, its SAM server protocol 1/);
 });
 
 test("core server: after the warning every call works, and none prevents the recovery", () => {

@@ -69,7 +69,9 @@ test("core server: a process that ends before start() ends the server with its s
       const { error, ...rest } = launched.status()!;
       assertEquals(rest, { ...status, reason: "exit" });
       assertEquals(error?.code, end === 0 ? undefined : "LIBRARY");
-      if (error) assertMatch(error.message, /^app ended with exit code \d+ before it called register/);
+      if (error) {
+        assertMatch(error.message, /^app ended with exit code \d+ before it called register/);
+      }
     }
   }
 });

@@ -190,7 +190,7 @@ function readEvents(
       reject(
         new CommandError(
           "unavailable",
-          `the server ${status.name} closed the connection before its last event. It was killed, or the events were read too slowly.`,
+          `the SAM server ${status.name} closed the connection before its last event. It was killed, or this command read the events too slowly.`,
           { code: "LIBRARY" },
         ),
       ));
@@ -221,7 +221,7 @@ function describe(event: SupervisorEvent): string {
         ? `${instance} passed its health check`
         : `${instance} failed a health check: ${event.detail}`;
     case "stall":
-      return `the server was stalled for ${
+      return `the SAM server was stalled for ${
         Math.round(event.lateMs)
       } ms; that time does not count against ${instance}`;
     case "starved":
@@ -301,14 +301,14 @@ async function ask(
         .map((each) => each.name).sort().join(", ");
       throw new CommandError(
         "usage",
-        `several servers are running: ${names}. Name one of them, as in sam ${command} NAME.`,
+        `several SAM servers are running: ${names}. Name one of them, as in sam ${command} NAME.`,
       );
     }
     const answer = await server.ask(request(program));
     if (answer === undefined && command !== "stop") {
       throw new CommandError(
         "unavailable",
-        `the server ${server.status.name} ended before it answered`,
+        `the SAM server ${server.status.name} ended before it answered`,
         { code: "LIBRARY" },
       );
     }

@@ -74,7 +74,7 @@ async function askAll(runtime: Clock & Sockets, names: readonly string[]): Promi
       const server = lines && await Promise.race([greet(name, lines), timeout]);
       if (server === undefined) return; // it has ended
       if (server === "timeout") {
-        const message = `the server ${name} does not answer. Is its process stopped (Ctrl-Z)?`;
+        const message = `the SAM server ${name} does not answer. Is its process stopped (Ctrl-Z)?`;
         throw new CommandError("unavailable", message, { code: "TIMEOUT" });
       }
       servers.push(server);
@@ -118,7 +118,7 @@ async function greet(name: string, lines: Lines): Promise<Server | undefined> {
 export function unknownAnswer(name: string): CommandError {
   return new CommandError(
     "unavailable",
-    `the server ${name} sent an unknown answer. It may run a different version of sam.`,
+    `the SAM server ${name} sent an unknown answer. It may run a different version of sam.`,
     { code: "MESSAGE_ERROR" },
   );
 }
@@ -139,7 +139,7 @@ export function targetsOf({ servers }: Found, name: string | undefined): readonl
   const names = found.map(({ status }) => `${status.name}/${program}`).join(", ");
   throw new CommandError(
     "usage",
-    `several servers have a program ${name}. Name one of them: ${names}.`,
+    `several SAM servers have a program ${name}. Name one of them: ${names}.`,
   );
 }
 
@@ -158,6 +158,8 @@ export function requireTargets(found: Found, name: string | undefined): readonly
   const names = found.servers.map(({ status }) => status.name).join(", ");
   throw new CommandError(
     "unavailable",
-    `no running server or program is named ${name}${names && `. Running servers: ${names}.`}`,
+    `no running SAM server or program is named ${name}${
+      names && `. Running SAM servers: ${names}.`
+    }`,
   );
 }

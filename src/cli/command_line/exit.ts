@@ -6,7 +6,7 @@ export const exitCodes = {
   ok: [0, "the program exited with code 0, or the command succeeded"],
   usage: [64, "the command line is wrong"],
   noInput: [66, "the program or the configuration file does not exist"],
-  unavailable: [69, "the server or program is not running or does not answer, or a port is in use"],
+  unavailable: [69, "the SAM server or program does not run or answer, or a port is in use"],
   software: [70, "internal error in sam: please report it"],
   ioError: [74, "standard output cannot be written, for example to a full disk"],
   noPermission: [77, "a Deno permission or the access to a directory is missing"],

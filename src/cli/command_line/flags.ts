@@ -37,7 +37,11 @@ export const optionFlags: readonly Flag[] = [
     help: "restart if the event loop hangs for TIME (5s)",
     common: true,
   },
-  { key: "transport", kind: ["unix", "pipe", "shm"], help: "channel for heartbeats; shm is the fastest (unix)" },
+  {
+    key: "transport",
+    kind: ["unix", "pipe", "shm"],
+    help: "channel for heartbeats; shm is the fastest (unix)",
+  },
   {
     key: "warnSignal",
     kind: signals,

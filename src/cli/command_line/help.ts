@@ -17,9 +17,9 @@ export const help = `sam runs programs, and restarts a program that crashes or h
   sam completion bash|zsh|fish                 print a completion script
   sam --version                                print the version
 
-Each running "sam run" is a server. Its name is set by --name. NAME is a program,
-a server, or SERVER/PROGRAM. Without NAME, a command applies to all programs. If
-several servers run, restart, stop and signal need a NAME.
+NAME is a program, a SAM server (a running sam run, see --name), or
+SERVER/PROGRAM. Without NAME, a command applies to all programs. If several SAM
+servers run, restart, stop and signal need a NAME.
 
 Examples:
   npx @x/sam run server.js

@@ -72,7 +72,7 @@ export async function connect(runtime: Sockets, name: string): Promise<Lines | u
     if (cause instanceof SamError && cause.code === "ACCESS") throw cause;
     throw new CommandError(
       "unavailable",
-      `the server ${name} is running but accepts no connection (${code}). Is its process stopped (Ctrl-Z)?`,
+      `the SAM server ${name} is running but accepts no connection (${code}). Is its process stopped (Ctrl-Z)?`,
       { cause, code: "TRY_AGAIN" },
     );
   }

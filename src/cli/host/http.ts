@@ -56,7 +56,7 @@ export function serveHttp(
     request.resume();
     const foreignName = foreignHostName(request.headers.host, host);
     if (isLoopback && foreignName !== undefined) {
-      const text = "this server listens on the loopback interface only. Open it as localhost.";
+      const text = "sam listens on the loopback interface only. Open it as localhost.";
       return refuse(response, 421, text);
     }
     respond(request, response, foreignName, answer);
@@ -118,7 +118,11 @@ function respond(
   // A second response on this connection would wait for the end of the stream, and its buffer would grow without limit.
   const isStream = typeof body !== "string" && method === "GET";
   if (isStream && streaming.has(request.socket)) {
-    return refuse(response, 503, "this connection already carries an event stream: open another connection");
+    return refuse(
+      response,
+      503,
+      "this connection already carries an event stream: open another connection",
+    );
   }
   if (isStream) streaming.add(request.socket);
   response.writeHead(status, { ...headers, "content-type": type });

@@ -34,14 +34,14 @@ export async function openControl(
       if (given === undefined) continue;
       throw new CommandError(
         "usage",
-        `a server named ${name} is already running. Choose another --name, or stop that server with sam stop ${name}.`,
+        `a SAM server named ${name} is already running. Choose another --name, or stop that SAM server with sam stop ${name}.`,
       );
     }
   } catch (error) {
     const isUserError = error instanceof CommandError && error.code === "INVALID_PARAM";
     if (isUserError && given !== undefined) throw error;
     const { message } = error as Error;
-    writeLine(`sam: no control socket, so sam status cannot show this server: ${message}`);
+    writeLine(`sam: no control socket, so sam status cannot show this SAM server: ${message}`);
     return undefined;
   }
 }
@@ -218,7 +218,7 @@ export class Control {
         default:
           throw new SamError(
             "MESSAGE_ERROR",
-            "unknown request. The server may run a different version of sam.",
+            "unknown request. The SAM server may run a different version of sam.",
           );
       }
     } catch (error) {

@@ -84,7 +84,7 @@ export class Endpoints {
     if (this.#pages === null) return { status: 503, type: text, body: "starting\n" };
     if (foreignName !== undefined && foreignName !== this.#machine && !publicPaths.includes(path)) {
       const body =
-        `this server does not accept the host name "${foreignName}". Use its IP address or localhost, or ` +
+        `sam does not accept the host name "${foreignName}". Use its IP address or localhost, or ` +
         "start sam with --metrics NAME:PORT.\n";
       return { status: 421, type: text, body };
     }

@@ -297,7 +297,11 @@ function instanceRows({ at, instances }: View): string {
       from !== null && to !== null ? `for ${span(to - from)}` : "",
       pid === null ? "" : `pid ${pid}`,
     ].filter((text) => text !== "");
-    const how = to !== null ? end : failure ? `still running after a failure: ${cause(failure)}` : "running";
+    const how = to !== null
+      ? end
+      : failure
+      ? `still running after a failure: ${cause(failure)}`
+      : "running";
     const text = `<b>${instanceId}</b><span>${escaped(how)}</span><span>${times.join(", ")}</span>`;
     return failure
       ? `<details><summary>${text}</summary><pre><a href="report/${at}/${instanceId}">report</a></pre></details>`

@@ -267,7 +267,7 @@ export class Client {
     if (welcome.type !== "welcome" || welcome.version !== protocolVersion) {
       this.#unregister(now);
       const message =
-        "the server gave a wrong answer to register(): use the same version of @x/sam in the program and its server";
+        "the SAM server gave a wrong answer to register(): use the same version of @x/sam in the program and its SAM server";
       return this.#reject(call, "MESSAGE_ERROR", message);
     }
     const { first, instanceId, dataSize, maxDataSize } = welcome;
@@ -457,7 +457,8 @@ export class Client {
     this.#close();
     if (state === "registering") {
       if (this.#isParked) return void this.#effects.push({ type: "exit" });
-      const message = `the server closed the connection before it answered register() (${detail})`;
+      const message =
+        `the SAM server closed the connection before it answered register() (${detail})`;
       return this.#rejectAll("MESSAGE_ERROR", message, now);
     }
     const gone = `${serverGone} (${detail})`;

@@ -114,7 +114,7 @@ export class Requests {
       this.#fail(
         request,
         "TIMEOUT",
-        `the server did not answer within ${answerMs} ms: check that it is not stopped or overloaded`,
+        `the SAM server did not answer within ${answerMs} ms: check that it is not stopped or overloaded`,
         now,
       );
     }
@@ -304,7 +304,7 @@ export class ClientData {
         const end = offset + bytes.length;
         if (end === offset || end > into.length) {
           onFailure(then);
-          const message = "the server sent data of another size than it announced";
+          const message = "the SAM server sent less or more data than it announced";
           return this.#push({ type: "reject", id: call, code: "MESSAGE_ERROR", message });
         }
         into.set(bytes, offset);

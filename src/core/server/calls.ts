@@ -12,7 +12,7 @@ export function welcome(program: ProgramRecord, message: Message<"hello">, now: 
     return program.refuse(
       message.id,
       "MESSAGE_ERROR",
-      `the program uses protocol ${message.version}, its server protocol ${protocolVersion}: use the same version of @x/sam in both`,
+      `the program uses protocol ${message.version}, its SAM server protocol ${protocolVersion}: use the same version of @x/sam in both`,
     );
   }
   const { settings, instance, map } = program;

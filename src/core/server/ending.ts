@@ -174,7 +174,7 @@ export function beginEnd(
   program.emit({ type: "stopping", signal: sent });
   if (instance.isLinked) {
     const reason = goal === "halt" ? "stop" : goal;
-    const detail = `the server was asked to ${reason}`;
+    const detail = `the SAM server was asked to ${reason}`;
     program.send({ type: "warn", reason, detail });
     interruptStart(program, detail);
   }

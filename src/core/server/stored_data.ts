@@ -45,7 +45,7 @@ export class StoredData {
         this.#incoming = null;
         return {
           code: "NO_MEMORY",
-          message: `the server cannot allocate ${total} bytes for the data`,
+          message: `the SAM server cannot allocate ${total} bytes for the data`,
         };
       }
     }

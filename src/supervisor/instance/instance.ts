@@ -136,7 +136,10 @@ export class Instance {
     try {
       this.#endpoint!.accept(child, (link) => this.#setLink(link));
     } catch (error) {
-      this.#sink.problem(error, "the transport cannot accept the program's connection, so the program was killed");
+      this.#sink.problem(
+        error,
+        "the transport cannot accept the program's connection, so the program was killed",
+      );
       this.end("SIGKILL");
     }
     const exit = await child.exited;

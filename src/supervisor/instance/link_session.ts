@@ -75,7 +75,10 @@ export class LinkSession {
       if (message.type === "note") this.#note = { text: message.text, at: Date.now() };
       else this.#takeMessage(message);
     } catch (error) {
-      this.#sink.problem(error, "the program sent an invalid message, so SAM closed the connection and ends the program");
+      this.#sink.problem(
+        error,
+        "the program sent an invalid message, so SAM closed the connection and ends the program",
+      );
       this.#drop();
     }
   }
@@ -102,7 +105,10 @@ export class LinkSession {
       if (count === undefined || count === this.#sampled) return;
       this.#sampled = count;
     } catch (error) {
-      this.#sink.problem(error, "the transport cannot read heartbeats, so SAM closed the connection and ends the program");
+      this.#sink.problem(
+        error,
+        "the transport cannot read heartbeats, so SAM closed the connection and ends the program",
+      );
       return this.#drop();
     }
     this.#sink.input(heartbeat);

@@ -141,7 +141,7 @@ class Attempt {
     if (how === "signal") return await this.#afterSignal(Number(rest));
     if (how === "flags") return await this.#throughAnyPort();
     throw new Error(
-      `the program asks for an unknown way to take stacks, "${how}": use the same version of @x/sam in the program and its server`,
+      `the program asks for an unknown way to take stacks, "${how}": use the same version of @x/sam in the program and its SAM server`,
     );
   }
 

@@ -1,9 +1,9 @@
 /**
  * The `sam` command, and the types of its configuration file and of its JSON output. To run the command:
  *
- * - Node: `npx @x/sam run server.js`
- * - Deno: `deno run -A jsr:@x/sam/cli run server.ts`
- * - Bun: `bunx @x/sam run server.ts`
+ * - Node: `npx @x/sam run web.js`
+ * - Deno: `deno run -A jsr:@x/sam/cli run web.ts`
+ * - Bun: `bunx @x/sam run web.ts`
  *
  * ```ts
  * import type { SamConfig } from "@x/sam/cli";

@@ -119,7 +119,7 @@ commandTest(
     assertEquals(await script.exited, 0);
     assertMatch(
       script.stderr,
-      /^sam: cannot detect a hang of the program that .*npm runs, only its exit. .* \(sam run server.js\), or add a health check/,
+      /^sam: cannot detect a hang of the program that .*npm runs, only its exit. .* \(sam run web.js\), or add a health check/,
     );
     const check = ["--check-command", "true"];
     const checked = sam(["run", ...check, `${directory}/npm`, "start"]);
@@ -131,7 +131,7 @@ test("the list of wrappers contains npm, npx and similar commands, and no others
   const known = [
     ...["npm start", "npx next", "pnpm dlx x", "yarn", "/usr/bin/npm exec x", "bun run start"],
     ...["bun x cowsay", "node --run start", "deno task dev", "deno serve app.ts", "deno app.ts"],
-    ...["tsx server.ts", "ts-node-dev app.ts", "nodemon app.js", "next dev", "cross-env A=1 node"],
+    ...["tsx web.ts", "ts-node-dev app.ts", "nodemon app.js", "next dev", "cross-env A=1 node"],
   ];
   for (const line of known) {
     const [command, ...words] = line.split(" ");
@@ -240,7 +240,7 @@ commandTest(
   async (sam) => {
     const inner = ["sh", "-c", 'echo "script: $npm_lifecycle_script."'];
     const outer = sam(["run", "--restart", "never", ...inner], {
-      npm_lifecycle_script: "sam run server.js",
+      npm_lifecycle_script: "sam run web.js",
     });
     await outer.exited;
     assertEquals(outer.stdout, "script: .\n");
@@ -251,7 +251,7 @@ commandTest(
   "SIGTERM to npx or npm does not reach sam, but ends the program",
   async (_sam, stage) => {
     const npm = {
-      npm_lifecycle_script: "'sam' run server.js",
+      npm_lifecycle_script: "'sam' run web.js",
       XDG_RUNTIME_DIR: stage.directory,
     };
     const line = [...samCommand(), "run", "--runtime", runtimeName, fixture("cli/server")];

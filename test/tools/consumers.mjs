@@ -202,7 +202,7 @@ const server = app.listen(0, "127.0.0.1", () => {
 });
 `;
 const express = folder("express", {
-  "server.js": server,
+  "web.js": server,
   "package.json": JSON.stringify({ name: "app", type: "module", private: true }),
 });
 const hangingLine = 1 + server.split("\n").indexOf("  for (;;);");
@@ -225,7 +225,7 @@ async function healsExpress(runtime, line) {
     /\(pid \d+\) ended by SIG\w+ after it stopped responding; instance 2 starts now\n/.test(output),
     output,
   );
-  const isTold = output.includes(`server.js:${hangingLine}`);
+  const isTold = output.includes(`web.js:${hangingLine}`);
   must(isTold === (runtime !== "bun"), `the line is ${isTold ? "" : "not "}told:\n${output}`);
 }
 
@@ -236,10 +236,10 @@ await check("npm install express", async () => {
 const words = "run --time-interval 2s";
 for (
   const [runtime, line] of [
-    ["node", `npx --offline @x/sam ${words} server.js`],
-    ["deno", `npx --offline @x/sam ${words} --runtime deno server.js`],
-    ["deno", `deno run -A --no-prompt ${cli} ${words} --runtime deno server.js`],
-    ["bun", `bun ${cli} ${words} --runtime bun server.js`], // Bun has no way to find the line
+    ["node", `npx --offline @x/sam ${words} web.js`],
+    ["deno", `npx --offline @x/sam ${words} --runtime deno web.js`],
+    ["deno", `deno run -A --no-prompt ${cli} ${words} --runtime deno web.js`],
+    ["bun", `bun ${cli} ${words} --runtime bun web.js`], // Bun has no way to find the line
   ]
 ) {
   await check(`Express heals of a hang: ${line}`, () => healsExpress(runtime, line));

@@ -127,7 +127,7 @@ async function makeApplication() {
   writeFileSync(join(app, "package.json"), JSON.stringify({ type: "module", dependencies }));
   const lock = ["install", "--package-lock-only", "--offline", "--no-audit", "--no-fund"];
   await good(run("npm", lock, { cwd: app }));
-  writeFileSync(join(app, "server.js"), block(docs("getting-started.md"), "js"));
+  writeFileSync(join(app, "web.js"), block(docs("getting-started.md"), "js"));
   writeFileSync(join(app, "Dockerfile"), block(page, "dockerfile"));
   const build = [
     "build",

@@ -156,9 +156,9 @@ const serving = 'require("node:http").createServer((_, to) => to.end("well")).li
 function healed(line, cwd) {
   return shell.during(line, cwd, async (running) => {
     const before = await answers(running, 8080);
-    await ready(running, "server");
+    await ready(running, "web");
     await get(8080, "/report");
-    await running.said(/sam: server \(pid \d+\) ended by SIG/);
+    await running.said(/sam: web \(pid \d+\) ended by SIG/);
     must(await answers(running, 8080) !== before, "it is the same process");
   });
 }
@@ -199,16 +199,16 @@ const [, , , requests, ...counts] = blocks("docs/getting-started.md", "sh").map(
 /** The tutorial on one runtime: `server` hangs and is restarted, then `counter`. */
 async function tutorial(installing, line, [...countingLines]) {
   if (noCurl !== undefined) skip(`curl: ${noCurl}`);
-  const cwd = folder({ "server.js": server, "counter.js": counter });
+  const cwd = folder({ "web.js": server, "counter.js": counter });
   rmSync(join(cwd, "package.json"));
   for (const each of installing) await shell.done(each, cwd);
   const [before, report, after] = requests;
   const output = await shell.during(line, cwd, async (running) => {
     await answers(running, 8080);
-    await ready(running, "server");
+    await ready(running, "web");
     const first = await shell.done(before, cwd);
     await shell.fails(report, cwd);
-    await ready(running, "server");
+    await ready(running, "web");
     const second = await shell.done(after, cwd);
     const form = /process \d+\n/;
     must(form.test(first) && form.test(second) && first !== second, `${first}, ${second}`);
@@ -262,11 +262,11 @@ const scenes = {
   "docs/cli.md": [
     async (npx, bunx, deno) => {
       for (const line of [npx, bunx, deno]) {
-        const cwd = folder({ "server.js": server, "server.ts": server });
+        const cwd = folder({ "web.js": server, "web.ts": server });
         // Beside a package.json, Deno downloads no npm package, such as the one that reads source maps.
         if (line === deno) rmSync(join(cwd, "package.json"));
         const output = await healed(line, cwd);
-        const [file] = /server\.\w+/.exec(line);
+        const [file] = /web\.\w+/.exec(line);
         if (line !== bunx) {
           mustTell(output, `sam:     at buildReport (file:///${file}:${hangingLine}:3)`);
         }
@@ -301,13 +301,13 @@ const scenes = {
     },
   ],
   "docs/runtimes.md": [
-    (line) => keptRunning(line, "server.js", folder({ "server.js": working })),
-    (line) => keptRunning(line, "server.js", folder({ "server.js": working })),
+    (line) => keptRunning(line, "web.js", folder({ "web.js": working })),
+    (line) => keptRunning(line, "web.js", folder({ "web.js": working })),
   ],
   "docs/how-to/health-checks.md": [
     async (http, command) => {
-      const files = { "web.cjs": serving, server: "#!/bin/sh\nexec node web.cjs\n" };
-      const serveHealth = (running) => ready(running, "server");
+      const files = { "web.cjs": serving, web: "#!/bin/sh\nexec node web.cjs\n" };
+      const serveHealth = (running) => ready(running, "web");
       await shell.during(http, folder(files), serveHealth);
       if (noRedis !== undefined) skip(`redis: ${noRedis}`);
       await shell.during(command, folder({}), async (running) => {
@@ -320,9 +320,9 @@ const scenes = {
   ],
   "docs/how-to/http-servers.md": [
     async (plain, checked) => {
-      await healed(plain, folder({ "server.js": server }));
-      const files = { "server.js": serving.replace("require(", "process.getBuiltinModule(") };
-      await shell.during(checked, folder(files), (running) => ready(running, "server"));
+      await healed(plain, folder({ "web.js": server }));
+      const files = { "web.js": serving.replace("require(", "process.getBuiltinModule(") };
+      await shell.during(checked, folder(files), (running) => ready(running, "web"));
     },
   ],
   "docs/how-to/jobs.md": [
@@ -336,17 +336,17 @@ const scenes = {
   ],
   "docs/how-to/time-interval.md": [
     (line) =>
-      shell.during(line, folder({ "server.js": server }), async (running) => {
+      shell.during(line, folder({ "web.js": server }), async (running) => {
         await answers(running, 8080);
-        await ready(running, "server");
+        await ready(running, "web");
         void get(8080, "/report");
         await running.said(/stopped responding: .*; no signal was sent/);
       }),
-    (line) => healed(line, folder({ "server.js": server })),
+    (line) => healed(line, folder({ "web.js": server })),
   ],
   "docs/metrics.md": [
     async (local, others) => {
-      const cwd = folder({ "server.js": server });
+      const cwd = folder({ "web.js": server });
       await shell.during(local, cwd, async (running) => {
         must(/<title\b/.test(await answers(running, 9464)), "it is no page");
         must(await get(9464, "/", address) === undefined, `${address} is served as well`);

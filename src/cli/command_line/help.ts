@@ -22,7 +22,7 @@ SERVER/PROGRAM. Without NAME, a command applies to all programs. If several SAM
 servers run, restart, stop and signal need a NAME.
 
 Examples:
-  npx @x/sam run server.js
+  npx @x/sam run web.js
   sam run --check-http http://127.0.0.1:8080/ python3 -m http.server 8080
 Documentation: https://github.com/x/sam/tree/main/docs
 `;

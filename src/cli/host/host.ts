@@ -33,7 +33,7 @@ const parentMs = 500;
  * reach this process.
  */
 export function onNpmEnd(listener: () => void): void {
-  // Any other script, such as "sam run server.js &", may end on purpose before this process does.
+  // Any other script, such as "sam run web.js &", may end on purpose before this process does.
   if (!/^\W*sam\b[^&|;]*$/.test(variable("npm_lifecycle_script") ?? "")) return;
   delete process.env["npm_lifecycle_script"]; // a sam below one of the programs was not started by npm
   const { ppid } = process;

@@ -67,7 +67,7 @@ export async function readPlan(words: readonly string[]): Promise<CheckedConfig>
   if (program === undefined) {
     throw new CommandError(
       "usage",
-      `no program to run. Name one (sam run server.js), or create ${
+      `no program to run. Name one (sam run web.js), or create ${
         configFiles[0]
       }. See sam run --help.`,
     );

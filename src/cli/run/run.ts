@@ -119,7 +119,7 @@ function unwatchedWarning({ program, options, advice }: FleetProgram): string | 
     : "";
   return `cannot detect a hang of ${target}, only its exit${interval}. To detect hangs, ` +
     `${
-      advice ?? "run a JavaScript program directly (sam run server.js)"
+      advice ?? "run a JavaScript program directly (sam run web.js)"
     }, or add a health check (--check-http).`;
 }
 
@@ -133,7 +133,7 @@ function isPreloaded({ program, options }: FleetProgram): boolean {
 
 function unwatchedChildWarning(pid: number, child: number): string {
   return `watching process ${pid}, but not its child process ${child}. If the child process does the work, run its program ` +
-    "directly (sam run server.js), or add a health check (--check-http).";
+    "directly (sam run web.js), or add a health check (--check-http).";
 }
 
 /** Listens before any program starts, so that `sam` fails at once if the port is in use. */

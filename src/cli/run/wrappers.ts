@@ -3,7 +3,7 @@
 /** `command` matches the name of the wrapper without its directory, `args` its arguments. `advice` completes "To detect hangs, …". */
 type Row = readonly [command: RegExp, args: RegExp, advice: string];
 
-const script = "run the program that the script starts (sam run server.js)";
+const script = "run the program that the script starts (sam run web.js)";
 const bin = "run the program's file directly (sam run node_modules/.bin/NAME)";
 
 const rows: readonly Row[] = [
@@ -14,17 +14,17 @@ const rows: readonly Row[] = [
   [/^bun$/, /^x( |$)/, bin],
   [/^bun$/, /^(?!(test|install|add|build)( |$))./, script],
   [/^deno$/, /^task( |$)/, script],
-  [/^deno$/, /^\S+\.[cm]?[jt]sx?( |$)/, "run the module directly (sam run server.ts)"],
+  [/^deno$/, /^\S+\.[cm]?[jt]sx?( |$)/, "run the module directly (sam run web.ts)"],
   [
     /^deno$/,
     /^serve( |$)/,
-    "call Deno.serve() in the module and run it directly (sam run server.ts)",
+    "call Deno.serve() in the module and run it directly (sam run web.ts)",
   ],
-  [/^tsx$/, /^/, "load tsx into the program (sam run --runtime-flag=--import=tsx server.ts)"],
+  [/^tsx$/, /^/, "load tsx into the program (sam run --runtime-flag=--import=tsx web.ts)"],
   [
     /^ts-node(-\w+)?$/,
     /^/,
-    "load ts-node into the program (sam run --runtime-flag=--require=ts-node/register server.ts)",
+    "load ts-node into the program (sam run --runtime-flag=--require=ts-node/register web.ts)",
   ],
   [/^(next|nuxt|vite|astro|nest|react-router-serve)$/, /^/, bin],
   [/^(nodemon|pm2-runtime|forever)$/, /^/, "run the program directly (sam itself restarts it)"],

@@ -12,7 +12,6 @@ import {
   overview,
   replacedTable,
   type Run,
-  targetCount,
   targetTable,
   unexplained,
 } from "./tables.ts";
@@ -51,7 +50,7 @@ function generated(): ReadonlyMap<string, string> {
     const drawn = groups(run.rows);
     if (drawn.length > 0) files.set(`${folder}/${file}.svg`, chart(title, drawn));
   }
-  files.set(page, filled(page, { overview: overview(run), targets: targetCount(run) }));
+  files.set(page, filled(page, { overview: overview(run) }));
   const checks = existsSync(checkRuns) &&
     checkTable(JSON.parse(readFileSync(checkRuns, "utf8")) as CheckRuns);
   return files.set(

@@ -35,7 +35,7 @@ export function overview({ rows }: Run): string {
     `[${heading}](#${anchor(heading)})`,
     ...cells(rows),
   ]);
-  return table(["", "@x/sam", "instead", "bare runtime"], lines);
+  return table(["", "@x/sam", "alternative", "bare runtime"], lines);
 }
 
 /** The machine, the versions and the day. */
@@ -72,8 +72,8 @@ function appliedTargets({ rows }: Run): AppliedTarget[] {
   );
 }
 
-/** The number of targets that were met, for docs/performance.md. */
-export function targetCount(run: Run): string {
+/** The number of targets that were met. */
+function targetCount(run: Run): string {
   const all = appliedTargets(run);
   const met = all.filter(({ isMet }) => isMet).length;
   return `${met} of ${all.length} targets were met.`;

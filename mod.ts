@@ -1,8 +1,9 @@
 /**
  * SAM, the Simple Availability Manager, restarts a program that crashes or stops responding. It runs on Node, Deno and Bun.
  *
- * A program that calls `initialize()` and `register()` gets a SAM server, which starts, watches, warns, kills and restarts it.
- * `supervise()` does the same for other programs, also for those that do not use SAM.
+ * When a program calls `initialize()` and `register()`, its first process becomes the SAM server. The server starts the program
+ * again as a child process, called an instance. It watches the instance, and replaces it after a crash or a hang.
+ * `supervise()` starts and watches another program from your code. That program need not use SAM.
  *
  * ```ts serves
  * import { initialize } from "@x/sam";
@@ -13,6 +14,8 @@
  * await sam.start();
  * console.log("watched");
  * ```
+ *
+ * `Source: sam_start(3)` in a description names the man page of Corosync's libsam, after which a call is modeled.
  *
  * @module
  */

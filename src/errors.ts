@@ -34,15 +34,18 @@ export type SamErrorCode =
   | "TOO_BIG";
 
 /**
- * The error that every call of this library throws or rejects with.
+ * The error class of this library. A call that fails throws a `SamError` or rejects with one.
  *
  * Programs test `code`. People read `message`: what happened, to what, and what to do. `cause` is the error behind it, if any.
  *
  * ```ts
- * import { SamError } from "@x/sam";
+ * import { SamError, supervise } from "@x/sam";
  *
- * const error = new SamError("TOO_BIG", "cannot store 70 bytes: maxDataSize is 64");
- * if (error.code !== "TOO_BIG") throw new Error("unreachable");
+ * try {
+ *   supervise({ command: "" }, { recoveryPolicy: "quit" });
+ * } catch (error) {
+ *   if (error instanceof SamError && error.code === "INVALID_PARAM") console.log(error.message);
+ * }
  * ```
  */
 export class SamError extends Error {

@@ -1,7 +1,13 @@
 /** The built-in transports. Each module is loaded when its transport is first used. */
 import type { Transport } from "./transport.ts";
 
-/** The name of a built-in transport. */
+/**
+ * The name of a built-in transport.
+ *
+ * - `"unix"`: a Unix socket in a private directory. The default.
+ * - `"pipe"`: a file descriptor that the program inherits. Needs no directory.
+ * - `"shm"`: shared memory. A heartbeat is a memory write.
+ */
 export type TransportName = "unix" | "pipe" | "shm";
 
 const loaders: Readonly<Record<TransportName, () => Promise<Transport>>> = {

@@ -5,8 +5,8 @@ import type { Endpoint, Link, LinkSink, Transport } from "./transport.ts";
 /** The delays and losses of a memory transport. */
 export interface MemoryOptions {
   /**
-   * Delays a delivery: must call `deliver` later, and deliveries with equal delays in their order. Default: every
-   * delivery happens at once.
+   * Delays a delivery: must call `deliver` later. Deliveries with equal delays must keep the order in which they were
+   * scheduled. Default: every delivery happens at once.
    */
   readonly schedule?: (deliver: () => void) => void;
   /** Called for each heartbeat. Return true to lose it. Default: no heartbeat is lost. */

@@ -2,7 +2,7 @@
  * A private socket: a Unix socket in a directory that only this user can enter, with or without a shared file beside
  * it. This module has the file names and the active side; `private_listener.ts` has the server's side.
  */
-import { beforeEnd, streamLink } from "./stream_link.ts";
+import { streamLink, withEndHook } from "./stream_link.ts";
 import type { Link, TransportRuntime } from "./transport.ts";
 
 /** The name of the socket in a private directory. */
@@ -64,22 +64,22 @@ export function isRefusal(error: unknown): boolean {
 }
 
 /**
- * Connects to the private socket at `address`. `overflow` counts the heartbeats that the runtime would delay in a loop
+ * Connects to the private socket at `address`. `counter` counts the heartbeats that the runtime would delay in a loop
  * that never yields.
  */
 export async function connectSocket(
   runtime: TransportRuntime,
   address: string,
-  overflow?: { add(): void },
+  counter?: { add(): void },
 ): Promise<Link> {
   const stream = await runtime.connect(pathOf(address)).catch((error) => {
     if (isRefusal(error)) removeNames(runtime, directoryOf(address)); // the server was killed
     throw error;
   });
-  const link = streamLink(stream, overflow);
+  const link = streamLink(stream, counter);
   link.send(fromHex(address.slice(0, 2 * nonceBytes)));
   // A server that was killed before it read the nonce could not remove its directory.
-  return beforeEnd(link, () => removeNames(runtime, directoryOf(address)));
+  return withEndHook(link, () => removeNames(runtime, directoryOf(address)));
 }
 
 function fromHex(text: string): Uint8Array {

@@ -12,7 +12,7 @@
 import { maxNoteBytes } from "../src/core/wire.ts";
 import type { Mapping } from "../src/ffi/mapped_page.ts";
 import type { RandomFile } from "../src/runtime/runtime.ts";
-import { beforeEnd } from "./stream_link.ts";
+import { withEndHook } from "./stream_link.ts";
 import type { Link, StoredData, TimedNote } from "./transport.ts";
 
 const countAt = 0;
@@ -187,7 +187,7 @@ export function serverLinkWithFile(link: Link, { file, counter, close }: SharedF
 /** Adds a shared file to the active end of a link. The file is closed when the link ends. */
 export function activeLinkWithFile(link: Link, { file, close }: SharedFile): Link {
   return {
-    ...beforeEnd(link, close),
+    ...withEndHook(link, close),
     storeData: dataWriter(file),
     close() {
       close();

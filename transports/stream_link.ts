@@ -5,8 +5,8 @@ import type { Link, LinkSink } from "./transport.ts";
 
 type Arrival = (sink: LinkSink) => void;
 
-/** Makes a link of a stream. Heartbeats that the stream does not take at once are added to `overflow`. */
-export function streamLink(stream: Stream, overflow?: { add(): void }): Link {
+/** Makes a link of a stream. `counter` counts the heartbeats that the stream does not take at once. */
+export function streamLink(stream: Stream, counter?: { add(): void }): Link {
   const reader = new FrameReader();
   const early: Arrival[] = [];
   let sink: LinkSink | null = null;
@@ -38,8 +38,9 @@ export function streamLink(stream: Stream, overflow?: { add(): void }): Link {
   );
   return {
     heartbeat() {
-      // If the kernel's buffer is full, it holds unread heartbeats, so one more is not needed.
-      if (!stream.offer(heartbeatByte)) overflow?.add();
+      // If the kernel's buffer is full, it holds unread heartbeats, so one more is not needed. On Deno, a loop that never
+      // yields cannot write either: the server reads `counter` then.
+      if (!stream.offer(heartbeatByte)) counter?.add();
     },
     send: (frame) => stream.write(envelope(frame)),
     receive(to) {
@@ -52,7 +53,7 @@ export function streamLink(stream: Stream, overflow?: { add(): void }): Link {
 }
 
 /** Makes a link call `act` when it ends, before its receiver's `end()`. */
-export function beforeEnd(link: Link, act: () => void): Link {
+export function withEndHook(link: Link, act: () => void): Link {
   return {
     ...link,
     receive(sink) {

@@ -1,14 +1,14 @@
 /**
- * The transport interface: a transport carries heartbeats and control frames between a SAM server and its active
- * process. Implement `Transport` to bring your own; `@x/sam/testing` exports the conformance suite that the built-in
- * transports pass.
+ * The transport interface. A transport carries heartbeats and messages between a SAM server and its active process: the
+ * process of the program that calls `register()`. Implement `Transport` to bring your own; `@x/sam/testing` exports the
+ * conformance checks that the built-in transports pass.
  * @module
  */
 import type { Files, Sockets, Stream } from "../src/runtime/runtime.ts";
 
 /** Receives everything that arrives on a link, in the order of arrival. */
 export interface LinkSink {
-  /** Called with each whole frame, exactly as it was sent. */
+  /** Called with each whole frame (the bytes of one message), exactly as it was sent. */
   frame(frame: Uint8Array): void;
   /**
    * Called for one or more heartbeats, or for an event-loop heartbeat. Not called for heartbeats read by
@@ -38,7 +38,10 @@ export interface TimedNote {
   readonly at: number;
 }
 
-/** One end of the connection between a SAM server and its active process. */
+/**
+ * One end of the connection between a SAM server and its active process: the process of the program that called
+ * `register()`.
+ */
 export interface Link {
   /**
    * Sends a heartbeat. Called on the active side. Must be synchronous: on return, the heartbeat is in the kernel or in
@@ -50,7 +53,7 @@ export interface Link {
    * in a time interval. Must wake the server at once. Optional; defaults to `heartbeat()`.
    */
   confirm?(): void;
-  /** Sends a frame of at most 64 KiB. Frames arrive whole and in order. */
+  /** Sends a frame (the bytes of one message) of at most 64 KiB. Frames arrive whole and in order. */
   send(frame: Uint8Array): void;
   /**
    * Sets the receiver. Everything that arrived earlier is delivered to it first. With null, arrivals wait for the next
@@ -62,18 +65,18 @@ export interface Link {
   /** Ends the link. */
   close(): void;
   /**
-   * Returns a number that changes with every heartbeat. Called on the server side, before each deadline is judged.
-   * Needed only if heartbeats do not wake the server.
+   * Returns a number that changes with every heartbeat. Called on the server side, about 16 times in a time interval if
+   * `Transport.sampled` is true, and before each deadline is judged. Needed only if heartbeats do not wake the server.
    */
   sample?(): number;
   /**
-   * Leaves data where the server can read them, without sending a message. Called on the active side. On return, the
-   * data outlive this process. Throws if there is no room; the data stored before stay valid. Optional; without it, data
-   * are sent in frames.
+   * Leaves data where the server can read it, without sending a message. Called on the active side. On return, the data
+   * outlives this process. Throws if there is no room; the data stored before stays valid. Optional; without it, data is
+   * sent in frames.
    */
   storeData?(bytes: Uint8Array): void;
   /**
-   * Returns the data that the active process stored last, or undefined if there are none. Called on the server side
+   * Returns the data that the active process stored last, or undefined if there is none. Called on the server side
    * while the link is open, and from `LinkSink.end()`.
    */
   storedData?(): StoredData | undefined;
@@ -87,11 +90,11 @@ export interface Link {
    * link is open, and from `LinkSink.end()`.
    */
   lastNote?(): TimedNote | undefined;
-  /** One line that says why this link is slower than it could be; undefined if it is not. */
+  /** If this link is slower than it could be: the reason, in one line. */
   readonly notice?: string;
 }
 
-/** The server's side of one link, open before the active process is started. */
+/** The server's side of one link, open before the process of the program is started. */
 export interface Endpoint {
   /**
    * The address that the active process passes to `Transport.connect()`. Use a function if the address contains the
@@ -104,7 +107,7 @@ export interface Endpoint {
   close(): void;
 }
 
-/** The parts of a runtime adapter that a transport may use. */
+/** The functions of the runtime that a transport may use: files and sockets. */
 export interface TransportRuntime extends Files, Sockets {}
 
 /** The server's half of a transport, bound to the runtime that it uses. */
@@ -117,21 +120,22 @@ export interface ServerTransport {
   open(): Promise<Endpoint>;
 }
 
-/** A way to carry heartbeats and control frames. */
+/** A way to carry heartbeats and messages between a SAM server and its program. */
 export interface Transport {
   /** The name of the transport. The server and its program must use transports of the same name. */
   readonly name: string;
   /**
-   * True if each heartbeat costs a system call. SAM then skips a heartbeat that follows another within 1/200 of the
-   * time interval, at most 1 ms.
+   * True if each heartbeat costs a system call. Default false. SAM then leaves out a heartbeat that comes less than
+   * 1/200 of the time interval, and less than 1 ms, after another.
    */
   readonly coalesces?: boolean;
   /**
-   * True if heartbeats are read by `Link.sample()` only. SAM then calls `sample()` about 16 times in a time interval.
+   * True if heartbeats are read by `Link.sample()` only. Default false. SAM then calls `sample()` about 16 times in a time
+   * interval.
    */
   readonly sampled?: boolean;
-  /** Opens the server's side for one instance. */
+  /** Opens the server's side for one instance. If it rejects, the program is not started. */
   open(runtime: TransportRuntime): Promise<Endpoint>;
-  /** Connects the active process to `address`. */
+  /** Connects the active process to `address`. If it rejects, so does `register()`. */
   connect(address: string, runtime: TransportRuntime): Promise<Link>;
 }

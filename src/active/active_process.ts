@@ -1,5 +1,5 @@
 /**
- * The implementation of `Sam`: the shell around the state machine in `core/client`. It feeds the machine with calls, messages
+ * The implementation of `Sam`, around the state machine in `core/client`. It feeds the machine with calls, messages
  * and ticks, and carries out its effects. It checks the arguments of calls; all other decisions are made by the machine.
  */
 import type { Link, TransportRuntime } from "../../transports/transport.ts";
@@ -247,11 +247,11 @@ export class ActiveProcess implements Sam {
     else this.#link?.heartbeat();
   }
 
-  /** Hands the link over to the program, which registers itself. This handle cannot be used afterwards. */
+  /** Hands the link over to the program, which registers itself. This object cannot be used afterwards. */
   handOver(): Connection {
     const link = this.#link;
     if (link === null) throw new SamError("LIBRARY", serverGone);
-    this.#link = null; // otherwise, the end of this handle would close the link
+    this.#link = null; // otherwise, the end of this object would close the link
     link.receive(null);
     this.#feed({ type: "handOver" });
     return { link, lastId: this.#client.lastId };

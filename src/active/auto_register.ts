@@ -6,11 +6,11 @@ import { createActiveProcess, offerLink } from "./initialize.ts";
 
 /** Milliseconds between two checks of the event loop. */
 const turnMs = 50;
-/** A check may be this late, or a quarter of the time interval if that is longer, while the event loop turns freely. */
+/** A check that is later than this, or than a quarter of the time interval if that is longer, shows that the loop was busy. */
 const minLateMs = 50;
 /** After this many punctual checks in a row, the program counts as loaded and compiled. */
 const freeTurns = 5;
-/** The program also counts as loaded after this time, in milliseconds, without a turn longer than the time interval. */
+/** The program also counts as loaded if, for this many milliseconds, no turn of the loop took longer than the time interval. */
 const settledMs = 5000;
 
 /**

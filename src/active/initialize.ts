@@ -1,4 +1,4 @@
-/** `initialize()`, the first call of a program that SAM is to watch. */
+/** `initialize()`: the first call of a program that uses SAM. */
 import { isTransportName, loadTransport, type TransportName } from "../../transports/builtin.ts";
 import type { Transport } from "../../transports/transport.ts";
 import { checkOptions, type SamOptions } from "../api/options.ts";
@@ -29,7 +29,8 @@ export function offerLink(opened: OpenedLink): void {
 let initialized = false;
 
 /**
- * Creates the handle with which a program registers at its SAM server. A process may call it once.
+ * Checks the options and returns a `Sam`, with which the program registers. Call its `register()` next. A process may call
+ * `initialize()` once.
  *
  * ```ts serves
  * import { initialize } from "@x/sam";
@@ -69,11 +70,11 @@ export async function createActiveProcess(options: SamOptions): Promise<ActivePr
       "initialize() does not work in a worker thread: call it in the main thread",
     );
   }
-  if (launch.denied) {
+  if (launch.linkError) {
     throw new SamError(
       "ACCESS",
       `cannot read the environment variable ${linkVariable}: run Deno with --allow-env=${linkVariable}`,
-      { cause: launch.denied },
+      { cause: launch.linkError },
     );
   }
   return new ActiveProcess(runtime, checked, server);

@@ -5,12 +5,12 @@
  */
 import type { SamError } from "../errors.ts";
 
-/** A source that reports if the cluster is quorate. With Corosync, this is libquorum. */
+/** A source that reports whether the cluster is quorate. With Corosync, this is libquorum. */
 export interface QuorumSource {
   /**
-   * Starts to watch the quorum, and returns a function that ends the watch. Both may be asynchronous.
+   * Starts to watch the quorum, and returns a function that ends the watch. Starting and ending may be asynchronous.
    *
-   * The source calls `onChange` with the present state as soon as it knows it, and at each change. Until the first call, the
+   * The source calls `onChange` with the current state as soon as it knows it, and at each change. Until the first call, the
    * cluster counts as not quorate. A source that loses sight of the cluster must call `onChange(false)`. The source calls
    * `onProblem` with the reason why it cannot know the state, once for each reason. After the end of the watch it calls neither.
    *
@@ -33,7 +33,10 @@ export interface ClusterMap {
   set(key: string, value: string | bigint): void | Promise<void>;
   /** Deletes a key. A missing key is not an error. */
   delete(key: string): void | Promise<void>;
-  /** The time in nanoseconds on the clock that readers of the map compare its timestamps with. Default: this process's clock. */
+  /**
+   * Returns the time for timestamps in the map, in nanoseconds. It must come from the clock that readers of the map use.
+   * Default: the clock of this process.
+   */
   now?(): bigint | Promise<bigint>;
   /** Closes the map when supervision is over. Keys that were set remain. A later `set` opens the map again. */
   close?(): void | Promise<void>;

@@ -13,7 +13,12 @@ import type { SamError } from "../errors.ts";
 
 /** The result of supervision. */
 export interface ExitStatus {
-  /** Exit code for a SAM server: that of the program, or 128 + the number of the signal that ended it. */
+  /**
+   * Exit code with which a SAM server ends: the exit code of the program, or 128 + the number of the signal that ended it.
+   *
+   * It is 1 if the program could not be started or killed. It is also 1 instead of 0 at the restart limit, and after a failure
+   * for which `restart.on` is `"failure"` or `"always"`.
+   */
   readonly code: number;
   /** Signal that ended the program; null if none did. */
   readonly signal: EndSignal | null;
@@ -44,8 +49,11 @@ export interface SupervisorStatus {
   /** Process id of the instance; null while there is no process. */
   readonly pid: number | null;
   /**
-   * True if other programs can use this one. With a server's health check: the check passes. Otherwise, a program that
-   * calls `start()` has called it, and a command has a process. False once the instance is being ended.
+   * True if the instance is ready, false once it is being ended.
+   *
+   * - With the option `check`, it is ready while the check passes.
+   * - Without a check, a program that uses SAM or has `preload` is ready after `start()`.
+   * - Any other command is ready while it has a process.
    */
   readonly ready: boolean;
   /** Result of the server's last health check. Null without a check, and before the instance first passes it. */
@@ -60,7 +68,7 @@ export interface SupervisorStatus {
   readonly lastRecovery: LastRecovery | null;
   /** Milliseconds since the last heartbeat of the instance. Null before the first one, and while none is expected. */
   readonly heartbeatAge: number | null;
-  /** Near misses: how much of the time interval was left when each heartbeat arrived. */
+  /** How close the heartbeats came to their deadline. */
   readonly slack: Slack;
   /** The spare; null while there is none. */
   readonly spare: SpareStatus | null;
@@ -70,36 +78,48 @@ export interface SupervisorStatus {
   readonly transport: string;
 }
 
-/** An event about SAM itself. */
+/**
+ * An event about SAM, not about the program.
+ *
+ * - `fallback`: a part of SAM works with less than its full function. `detail` says which part and why. `side` is the process
+ *   concerned: the server or the program.
+ * - `problem`: an error that does not end supervision. For example, a signal could not be sent, the cluster failed, a malformed
+ *   message arrived, or code in the server threw an exception.
+ */
 export type DriverEvent =
-  /** A part of SAM works, but not as well as it could. `detail` says which part and why. `side` is where that happens. */
   | { readonly type: "fallback"; readonly side: "server" | "program"; readonly detail: string }
-  /** An error that does not end supervision: of a signal, the cluster, a malformed frame, or a stray exception. */
   | { readonly type: "problem"; readonly error: SamError };
 
 /** An event of the server's health check: the program became healthy, or a check failed. */
 export interface CheckEvent {
   /** The type of the event. */
   readonly type: "check";
-  /** True if the check passed. */
+  /** True if the program became healthy, false for each failed check. */
   readonly healthy: boolean;
   /** Why the check failed; empty if it passed. */
   readonly detail: string;
 }
 
-/** The content of an event, by `type`. */
+/**
+ * The content of a `SupervisorEvent`, without its time and instance. The property `type` tells the events apart.
+ *
+ * - For the events of the program, see `ServerEvent`; of the server's health check, `CheckEvent`; of SAM, `DriverEvent`.
+ * - `status`: the first event of each reader of `events()`: the status at that moment.
+ * - `lost`: only for a slow reader of `events()`: `count` events before this one are missing.
+ * - `finish`: the last event: supervision is over.
+ */
 export type SupervisorEventDetail =
   | ServerEvent
   | DriverEvent
   | CheckEvent
-  /** The first event of each reader of `events()`: the status at that moment. */
   | { readonly type: "status"; readonly status: SupervisorStatus }
-  /** Only for a slow reader of `events()`: `count` events before this one are missing. */
   | { readonly type: "lost"; readonly count: number }
-  /** The last event: supervision is over. */
   | { readonly type: "finish"; readonly status: ExitStatus };
 
-/** An event of a supervised program. `type` tells the events apart. */
+/**
+ * An event that `events()` yields and `log` receives. The property `type` tells the events apart: see `SupervisorEventDetail`, or
+ * the list of all events at https://github.com/x/sam/blob/main/docs/events.md
+ */
 export type SupervisorEvent = SupervisorEventDetail & {
   /** Time of the event, in milliseconds since 1970. */
   readonly at: number;

@@ -22,7 +22,7 @@ import {
 export type { TransportName } from "../../transports/builtin.ts";
 
 /**
- * Options for the supervision of a program. Times are integer milliseconds, 0 to 2^31-1.
+ * Options for the supervision of a program. Times are integer milliseconds, 0 to 2^31-1. A wrong option is INVALID_PARAM.
  *
  * ```ts
  * import { type SamOptions, supervise } from "@x/sam";
@@ -32,19 +32,26 @@ export type { TransportName } from "../../transports/builtin.ts";
  * ```
  */
 export interface SamOptions {
-  /** Longest time without a heartbeat. With 0 there is no limit, and SAM notices only the end of the process. */
+  /** Longest time without a heartbeat, in milliseconds. With 0 there is no limit: SAM notices only the end of the process. */
   readonly timeInterval: number;
   /** Action after a failure: `"restart"` starts a new instance, `"quit"` ends the server with the status of the process. */
   readonly recoveryPolicy: "quit" | "restart";
-  /** Transport of the heartbeats. Default `"unix"`, or `"pipe"` if no socket can be created. */
+  /** Carries the heartbeats: see `TransportName`. Default `"unix"`, or `"pipe"` if no socket can be created. */
   readonly transport?: TransportName | Transport;
-  /** Signal that warns the process before SIGKILL. `"SIGKILL"` leaves out the warning. Default `"SIGTERM"`. */
+  /**
+   * Signal that warns the process before SIGKILL. `"SIGKILL"` leaves out the warning. Default `"SIGTERM"`.
+   *
+   * A recovery sends this signal, waits up to one `timeInterval`, and then sends SIGKILL.
+   */
   readonly warnSignal?: Signal;
-  /** Restart limit and backoff. */
+  /** Restart limit and backoff. Default: at most 10 recoveries in 300,000 ms, and no delay before the first one. */
   readonly restart?: RestartOptions;
-  /** Time limit from the start of the process to `start()`. With 0 there is no limit. Default 0. */
+  /** Milliseconds from the start of the process within which it must call `start()`. Default 0: no limit. */
   readonly startupTimeout?: number;
-  /** Grace period of an orderly stop, and of a recovery when `timeInterval` is 0. Default 10,000. */
+  /**
+   * Milliseconds from the warn signal to SIGKILL when the program is stopped or restarted on request. Default 10,000. A recovery
+   * uses it only if `timeInterval` is 0.
+   */
   readonly stopTimeout?: number;
   /** Number of spares: processes that are parked in `register()` and take over at once. Default 0. */
   readonly standby?: 0 | 1;
@@ -53,23 +60,27 @@ export interface SamOptions {
   /** Action of the program after the end of its server: `"exit"` ends it, `"continue"` leaves it running. Default `"exit"`. */
   readonly serverLost?: "exit" | "continue";
   /**
-   * True if SAM captures the JavaScript stack trace of an unresponsive process. The warn signal waits for it, at most one time
-   * interval and at most two seconds. Default true; with `observe`, false. docs/runtimes.md describes the costs.
+   * Set to false to capture no JavaScript stack trace of an unresponsive process. Default true. Always off with `observe`.
+   *
+   * The warn signal waits for the trace, no longer than one time interval or two seconds, whichever is shorter. Costs:
+   * https://github.com/x/sam/blob/main/docs/runtimes.md
    */
   readonly captureStack?: boolean;
   /**
-   * True for a dry run: SAM reports missed deadlines, failed health checks, startup timeouts and losses of quorum with the event
-   * `observed`, and does not warn or kill the process. A process that ends is restarted as usual. Default false.
+   * Set to true for a dry run. Default false. SAM then reports missed deadlines, failed health checks, startup timeouts and losses
+   * of quorum with the event `observed`, and does not warn or kill the process. A process that ends is restarted as usual.
    */
   readonly observe?: boolean;
   /**
-   * Processes that SAM ends with an instance: with `"group"`, also all processes that it has started; with `"process"`, only
-   * the instance. Named after `KillMode` of systemd. Default `"group"`.
+   * Processes that SAM ends with an instance. Default `"group"`. Named after `KillMode` of systemd.
+   *
+   * - `"group"`: the instance, and all processes that the instance has started.
+   * - `"process"`: only the instance.
    */
   readonly killMode?: "group" | "process";
-  /** Log of the events. Default `"text"`; for `supervise()`, which has `events()`, `"none"`. */
+  /** Log of the events. Default `"text"` for `initialize()`, and `"none"` for `supervise()`, which has `events()`. */
   readonly log?: Log;
-  /** Source of quorum: `start()` waits until it is quorate, and a loss of quorum starts a recovery. Default none. */
+  /** Source of quorum: `start()` waits until the cluster is quorate. A loss of quorum starts a recovery. Default none. */
   readonly quorum?: QuorumSource;
   /** Cluster map in which SAM shows the state of the program. Default none. */
   readonly clusterMap?: ClusterMap;

@@ -20,9 +20,12 @@ export type ProgramRuntime =
 export interface RuntimeChoice {
   /** Name of the runtime. */
   readonly name: RuntimeName;
-  /** Path of the executable. Default: that of this process for the same runtime, otherwise `name`, looked up on PATH. */
+  /** Path of the executable. Default: if `name` is the runtime of this process, its executable; otherwise `name` on PATH. */
   readonly path?: string;
-  /** Flags, including permissions. Default: those of this process for the same runtime, otherwise none (Deno: `-A`). */
+  /**
+   * Flags, including permissions. Default: if `name` is the runtime of this process, the flags of this process; otherwise none,
+   * and `-A` for Deno.
+   */
   readonly flags?: readonly string[];
 }
 
@@ -37,14 +40,16 @@ export interface ProgramOptions {
   /**
    * Standard input, output and error of the program: one value for all, or an array of three. Default `"inherit"`.
    *
-   * `"tee"` passes the output on, and stores its last lines as evidence. A single `"tee"` is for output and error.
+   * `"tee"` passes the output on, and stores its last lines as evidence. `stdio: "tee"` stands for
+   * `["inherit", "tee", "tee"]`.
    */
   readonly stdio?: Stdio | readonly [Stdio, Stdio, Stdio];
   /**
-   * True if SAM watches the event loop of a program that does not use SAM. Default false.
+   * Set to true to watch the event loop of a program that does not use SAM. Default false. Works for modules, and for the
+   * commands `node`, `deno` and `bun`.
    *
    * A preload module (`--require`, `--import` or `--preload`) registers the process. SAM watches it once the program is loaded.
-   * A program that calls `register()` itself takes over. Works for modules, and for the commands `node`, `deno` and `bun`.
+   * If the program calls `register()` itself, the preload module ends its watch, and the program's own calls count.
    */
   readonly preload?: boolean;
 }
@@ -57,7 +62,10 @@ export interface ModuleProgram extends ProgramOptions {
   readonly runtime?: RuntimeName | RuntimeChoice;
 }
 
-/** A program that is a command. It counts as started when its process starts, unless it calls `register()`. */
+/**
+ * A program that is a command. It need not use SAM: from the moment its process exists, `restart.on` decides whether its end is a
+ * failure. If it calls `register()`, this begins at `start()` instead.
+ */
 export interface CommandProgram extends ProgramOptions {
   /** Path of an executable, or a name that is looked up on PATH. */
   readonly command: string;
@@ -121,7 +129,7 @@ export function checkProgram(program: unknown, captureStack = true): CheckedProg
       restarts,
       async command() {
         const line = preload ? await preloadedCommand(found!, args, captureStack) : [...args];
-        return { file, flags: [], ...rest, args: line, unlinked: restarts };
+        return { file, flags: [], ...rest, args: line, restartsItself: restarts };
       },
     };
   }
@@ -155,7 +163,7 @@ export function checkProgram(program: unknown, captureStack = true): CheckedProg
         ],
         module,
         runtime: name,
-        unlinked: restarts,
+        restartsItself: restarts,
         ...rest,
       };
     },

@@ -1,8 +1,8 @@
-/** The type of `Sam`: the handle with which a program registers, sends heartbeats and stores data. */
+/** The type of `Sam`, with which a program registers, sends heartbeats and stores data. */
 import type { Signal } from "../core/signals.ts";
 
 /**
- * A function that SAM calls once per time interval to learn if the program is healthy.
+ * A function that SAM calls once per time interval to learn whether the program is healthy.
  *
  * The program is unhealthy if the function returns (or resolves to) `false` or a number other than 0, throws, rejects, or
  * does not answer within the time interval. Every other answer is healthy, `undefined` included.
@@ -32,11 +32,12 @@ export interface SamData {
   /**
    * Stores a copy of `bytes` in place of the previous data. `null` deletes the data.
    *
-   * Resolves when the server has the data: a crash right after that does not lose it. Data that is stored before `register()`
-   * is for the first instance only. Later instances start with the data of their predecessor.
+   * Resolves when the server has the data: a crash right after that does not lose it. `store()` before `register()` sets the
+   * initial data of the first instance. Every later instance starts with the data of the instance before it, and such a
+   * `store()` has no effect there.
    *
-   * Rejects with BAD_HANDLE after `finalize()`, INVALID_PARAM if `bytes` is no usable `Uint8Array`, TOO_BIG above the option
-   * `maxDataSize`, NO_MEMORY, TIMEOUT or LIBRARY. Source: `sam_data_store(3)`.
+   * Rejects with BAD_HANDLE after `finalize()`, INVALID_PARAM if `bytes` is not a `Uint8Array` or is detached, TOO_BIG above the
+   * option `maxDataSize`, NO_MEMORY, TIMEOUT or LIBRARY (as described at `Sam`). Source: `sam_data_store(3)`.
    */
   store(bytes: Uint8Array | null): Promise<void>;
   /**
@@ -47,10 +48,11 @@ export interface SamData {
 }
 
 /**
- * The handle of a program that a SAM server watches. `initialize()` creates it.
+ * The connection of a program to its SAM server. `initialize()` creates it.
  *
  * A call that the current state does not allow throws or rejects with BAD_HANDLE. A call that needs an answer from the server
- * rejects with TIMEOUT after 10 seconds without one, and with LIBRARY if the server has ended.
+ * rejects with TIMEOUT after 10 seconds without one (except `start()` while it waits for quorum, and `register()` in a spare),
+ * and with LIBRARY if the server has ended.
  */
 export interface Sam {
   /** The current state. It decides which calls are allowed. */
@@ -61,7 +63,7 @@ export interface Sam {
    * Aborts when this instance is about to be ended, or when its server has ended.
    *
    * The reason is a `SamError` with the code INTERRUPT for a recovery, a stop or a restart, and LIBRARY if the server has ended.
-   * The signal aborts together with the warn signal, and works without a signal handler.
+   * It aborts when the process gets the warn signal (by default SIGTERM). You need no signal handler for that.
    */
   readonly signal: AbortSignal;
   /** Bytes that the server stores for this instance and later ones. */
@@ -72,7 +74,9 @@ export interface Sam {
    * The first process of a program becomes the SAM server instead: it starts the program again, and its `register()` never
    * resolves. Therefore all code before `register()` runs in the server and in every instance.
    *
-   * Rejects with BAD_HANDLE, LIBRARY, ACCESS, TIMEOUT, MESSAGE_ERROR or NOT_SUPPORTED. Source: `sam_register(3)`.
+   * Rejects with BAD_HANDLE (already registered), LIBRARY (no connection to the server), ACCESS (a permission is missing),
+   * TIMEOUT, MESSAGE_ERROR (the server uses another version of SAM), NO_MEMORY (for the stored data), INTERRUPT (`finalize()` was
+   * called) or NOT_SUPPORTED (the program cannot be started again). Source: `sam_register(3)`.
    */
   register(): Promise<number>;
   /**
@@ -81,8 +85,9 @@ export interface Sam {
    * With the option `quorum`, `start()` waits until the cluster is quorate, without a time limit. `signal` ends the wait, and
    * `start()` may then be called again.
    *
-   * Rejects with BAD_HANDLE, INVALID_PARAM, or INTERRUPT if `signal`, `finalize()` or an orderly stop ended the wait. If quorum
-   * can never be known, it rejects with ACCESS, LIBRARY or NOT_SUPPORTED. Source: `sam_start(3)`.
+   * Rejects with BAD_HANDLE unless registered, INVALID_PARAM if `signal` is not an AbortSignal, and INTERRUPT if `signal`,
+   * `stop()`, `finalize()`, or a request to stop or restart the program ended the wait. If the quorum source cannot work here,
+   * it rejects with that error, for example ACCESS, LIBRARY or NOT_SUPPORTED. Source: `sam_start(3)`.
    */
   start(options?: StartOptions): Promise<void>;
   /**
@@ -98,11 +103,12 @@ export interface Sam {
    */
   heartbeat(): void;
   /**
-   * Sets the health check, which SAM calls once per time interval. `null` removes it: the program calls `heartbeat()` again.
+   * Sets the health check, which SAM calls once per time interval. `null` removes it: from then on, the program must call
+   * `heartbeat()` itself.
    *
    * While there is a health check, SAM also watches the event loop, and the program need not call `heartbeat()`.
    *
-   * Throws BAD_HANDLE before `register()` and while started. Throws INVALID_PARAM if `check` is no function, if the time
+   * Throws BAD_HANDLE before `register()` and while started. Throws INVALID_PARAM if `check` is not a function, if the time
    * interval is 0, or for `null` before any check was set. Source: `sam_hc_callback_register(3)`.
    */
   setHealthCheck(check: HealthCheck | null): void;
@@ -114,13 +120,14 @@ export interface Sam {
    * about a microsecond, and no note is lost. Over other transports, a note is a message, and SAM skips some notes if there are
    * more than a thousand per second. Without a connection to a server, the call does nothing.
    *
-   * Throws BAD_HANDLE after `finalize()`, INVALID_PARAM if `text` is no string, TOO_BIG above 1,024 bytes.
+   * Throws BAD_HANDLE after `finalize()`, INVALID_PARAM if `text` is not a string, TOO_BIG above 1,024 bytes.
    */
   note(text: string): void;
   /**
    * Sets the signal that warns this instance and later ones before SIGKILL. `"SIGKILL"` leaves out the warning.
    *
-   * Rejects with BAD_HANDLE after `finalize()`, and INVALID_PARAM if `signal` is no signal name. Source: `sam_warn_signal_set(3)`.
+   * Rejects with BAD_HANDLE after `finalize()`, and INVALID_PARAM if `signal` is not a signal name.
+   * Source: `sam_warn_signal_set(3)`.
    */
   setWarnSignal(signal: Signal): Promise<void>;
   /**

@@ -3,7 +3,10 @@ import { SamError } from "../errors.ts";
 import { type CheckedOptions, checkOptions, type SamOptions } from "./options.ts";
 import { type Check, checkParts, integer, invalid, type Rules } from "./validate.ts";
 
-/** The options of `supervise()`. For a command, `timeInterval` is optional and 0 by default. */
+/**
+ * The options of `supervise()`. A command may leave out `timeInterval`; it is then 0, so only the end of the process is noticed.
+ * For a module, `supervise()` throws INVALID_PARAM without it.
+ */
 export type SuperviseOptions =
   & Omit<SamOptions, "timeInterval">
   & Partial<Pick<SamOptions, "timeInterval">>
@@ -13,10 +16,11 @@ export type SuperviseOptions =
   };
 
 /**
- * A health check by the server. Exactly one of `http`, `tcp` and `command` is required. Times are integer milliseconds.
+ * A health check by the server. Exactly one of `http`, `tcp` and `command` is required; otherwise `supervise()` throws
+ * INVALID_PARAM. Times are integer milliseconds from 1 to 2^31-1.
  *
- * Until the first check passes, the program is starting, and `startupTimeout` is the time limit. After that,
- * `failureThreshold` consecutive failures start a recovery with the reason `unhealthy`.
+ * Until the first check passes, the program is starting. The option `startupTimeout` limits that time; its default is no limit.
+ * After that, `failureThreshold` consecutive failures start a recovery with the reason `unhealthy`.
  *
  * ```ts
  * import { type CheckOptions, supervise } from "@x/sam";
@@ -35,9 +39,9 @@ export interface CheckOptions {
   readonly tcp?: string;
   /** Command line for `sh -c`. The check passes with exit code 0. After `timeout`, SAM kills its process group. */
   readonly command?: string;
-  /** Time from the start of one check to the start of the next. Default 1,000. */
+  /** Milliseconds from the start of one check to the start of the next. Default 1,000. */
   readonly period?: number;
-  /** Time limit for one check. Default 1,000. */
+  /** Time limit for one check, in milliseconds. Default 1,000. */
   readonly timeout?: number;
   /** Consecutive failed checks before a recovery. Default 3. */
   readonly failureThreshold?: number;

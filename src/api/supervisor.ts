@@ -1,8 +1,8 @@
-/** The type of `Supervisor`: a program under supervision, as `supervise()` returns it. */
+/** The type of `Supervisor`, which `supervise()` returns. */
 import type { Signal } from "../core/signals.ts";
 import type { ExitStatus, SupervisorEvent, SupervisorStatus } from "./events.ts";
 
-/** A program under supervision. */
+/** Controls a program that `supervise()` has started, and reports its status and events. */
 export interface Supervisor {
   /** The current status of the program. */
   readonly status: SupervisorStatus;
@@ -22,14 +22,18 @@ export interface Supervisor {
    */
   stop(): Promise<ExitStatus>;
   /**
-   * Ends the current instance as `stop()` does, and starts the next one. A first instance that is still starting is not
-   * restarted.
+   * Ends the current instance as `stop()` does, and starts the next one. While a process is still being started, `restart()`
+   * only waits for it.
    *
    * The restart has no backoff, and does not count toward the restart limit. Resolves when the next process exists. Rejects with
    * INTERRUPT if the program is stopped first, and with BAD_HANDLE if supervision is already over.
    */
   restart(): Promise<void>;
-  /** Sends a signal to the program and does nothing else. Does nothing without a process. Throws INVALID_PARAM. */
+  /**
+   * Sends a signal to the program. SAM treats the result like any other event: if the program ends, it may be restarted.
+   *
+   * Does nothing without a process. Throws INVALID_PARAM if `signal` is not a signal name.
+   */
   signal(signal: Signal): void;
   /**
    * Reports that the program is unhealthy, which starts a recovery with the reason `unhealthy`. `detail` becomes evidence.

@@ -14,11 +14,14 @@ export interface GroupLeaver extends GroupMember {
   readonly reason: "leave" | "node" | "process";
 }
 
-/** An event in a group. All members that stay together see the same events in the same order. */
+/**
+ * An event in a group. All members that remain connected to each other see the same events in the same order.
+ *
+ * - `message`: a message. A member also receives its own messages, at their place in the order.
+ * - `members`: processes joined or left. The first event of each member is its own join.
+ */
 export type GroupEvent =
-  /** A message. A member also receives its own messages, at their place in the order. */
   | { readonly type: "message"; readonly from: GroupMember; readonly data: Uint8Array }
-  /** Processes joined or left. The first event of each member is its own join. */
   | {
     readonly type: "members";
     readonly members: readonly GroupMember[];
@@ -28,19 +31,19 @@ export type GroupEvent =
 
 /** Options of `corosyncGroup`. */
 export interface GroupOptions {
-  /** Ends the attempt to join, with INTERRUPT. It does not end a membership that exists: see `leave`. */
+  /** Ends the attempt to join, with INTERRUPT. It does not end a membership that exists: see `leave`. Default none. */
   readonly signal?: AbortSignal;
   /**
-   * Maximum number of bytes that wait for the reader of events, and of bytes that wait to be sent. Each message counts 64
-   * bytes more than its size. A member that reads too slowly leaves the group instead of missing a message, and its
-   * events end with TOO_BIG. Default 64 MiB.
+   * Limit in bytes for each of two queues: the events that wait for their reader, and the messages that wait to be sent.
+   * Each message counts 64 bytes more than its size. Default 64 MiB. A member that reads too slowly leaves the group
+   * instead of missing a message, and its events end with TOO_BIG.
    */
   readonly maxQueuedBytes?: number;
 }
 
 /** Options of `send`. */
 export interface SendOptions {
-  /** Ends the wait with INTERRUPT. The message may still be sent, if it was already on its way to Corosync. */
+  /** Ends the wait with INTERRUPT. The message may still be sent, if it was on its way to Corosync. Default none. */
   readonly signal?: AbortSignal;
 }
 
@@ -53,7 +56,7 @@ export interface CorosyncGroup {
   readonly name: string;
   /** This process as a member. */
   readonly self: GroupMember;
-  /** The present members, as of the last change that has arrived. The reader of events may not have read it yet. */
+  /** The current members, as of the last change that has arrived. The reader of events may not have read it yet. */
   readonly members: readonly GroupMember[];
   /** The size limit of a message in bytes. It is Corosync's own limit, a little below 1 MiB. */
   readonly maxMessageBytes: number;
@@ -64,14 +67,16 @@ export interface CorosyncGroup {
    */
   events(): AsyncIterableIterator<GroupEvent>;
   /**
-   * Sends a message to all members, including this one. Every member receives all messages in the same order, at the same
-   * place between changes of membership; the messages of one member keep their order. Resolves when Corosync has taken
-   * the message, which takes longer while other members are slow (flow control). The message is delivered when it comes
-   * back by `events()`. A member that is cut off may see its own messages come back although no other member receives
-   * them.
+   * Sends a message to all members, including this one. All members see the same sequence of messages and changes of
+   * membership. In it, the messages of one member keep their order.
    *
-   * Rejects with INVALID_PARAM, TOO_BIG (more than `maxMessageBytes`), TRY_AGAIN (`maxQueuedBytes` already wait: await each
-   * call), INTERRUPT, BAD_HANDLE (the group was left) or LIBRARY (the daemon is gone). Source: `cpg_mcast_joined(3)`.
+   * Resolves when Corosync has taken the message, which takes longer while other members are slow (flow control). The
+   * message has reached the members when it comes back through your own `events()`. A member that is cut off may see its
+   * own messages come back although no other member receives them.
+   *
+   * Rejects with INVALID_PARAM (wrong argument), TOO_BIG (more than `maxMessageBytes`), TRY_AGAIN (too many bytes wait to be
+   * sent: await each call), INTERRUPT (`signal` was aborted), BAD_HANDLE (the group was left) or LIBRARY (the daemon is
+   * gone). Source: `cpg_mcast_joined(3)`.
    */
   send(data: Uint8Array, options?: SendOptions): Promise<void>;
   /**

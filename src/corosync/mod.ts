@@ -1,6 +1,6 @@
 /**
- * Corosync for the options `quorum` and `clusterMap`, and process groups. The libraries are loaded in the SAM server, and
- * only when they are used.
+ * Implements the options `quorum` and `clusterMap` with Corosync, and offers Corosync's process groups. A library is loaded
+ * on first use: libquorum and libcmap in the SAM server, libcpg in the process that joins a group.
  *
  * ```ts cluster
  * import { initialize } from "@x/sam";
@@ -35,7 +35,7 @@ export type {
 
 /** Options of `corosyncQuorum`. */
 export interface CorosyncQuorumOptions {
-  /** Milliseconds without an answer of the daemon after which quorum counts as lost. 100 to 2^31-1, default 2000. */
+  /** Milliseconds without an answer of the daemon after which quorum counts as lost. 100 to 2^31-1. Default 2,000. */
   readonly answerTimeout?: number;
 }
 
@@ -43,8 +43,8 @@ export interface CorosyncQuorumOptions {
  * Watches Corosync's quorum, by libquorum (Debian: `libquorum5`). Pass the result as the option `quorum`.
  *
  * Quorum is lost when the daemon reports it, when the daemon ends, and when it has not answered for `answerTimeout`. Quorum
- * is back when the daemon, or its successor, reports it. After a silence, quorum is back when the daemon reports a new
- * membership, or has answered for 10 seconds. If the daemon is not running yet, `start()` waits for it.
+ * is back when the daemon, or a new daemon, reports it. After missing answers, a report is not enough: the daemon must
+ * report a new membership, or answer for 10 seconds without a gap. If no daemon runs yet, `start()` waits for it.
  *
  * ```ts
  * import { corosyncQuorum } from "@x/sam/corosync";
@@ -53,9 +53,13 @@ export interface CorosyncQuorumOptions {
  * console.log(options);
  * ```
  *
- * Throws INVALID_PARAM. If Corosync cannot be used here, `start()` rejects with NOT_SUPPORTED (not Linux; Node before 26
- * without the package koffi), ACCESS (Deno without `--allow-ffi`; a user whom Corosync does not serve) or LIBRARY
- * (libquorum is missing). Source: `SAM_RECOVERY_POLICY_QUORUM` of `sam_initialize(3)`.
+ * Throws INVALID_PARAM for a wrong option. If Corosync cannot be used here, `start()` rejects with
+ *
+ * - NOT_SUPPORTED: the system is not Linux, or Node is older than 26 and the package koffi is not installed
+ * - ACCESS: Deno lacks `--allow-ffi`, or Corosync does not serve this user
+ * - LIBRARY: libquorum is missing
+ *
+ * Source: `SAM_RECOVERY_POLICY_QUORUM` of `sam_initialize(3)`.
  */
 export function corosyncQuorum(options: CorosyncQuorumOptions = {}): QuorumSource {
   const given = checkObject("options", options, ["answerTimeout"]);
@@ -80,8 +84,10 @@ export function corosyncQuorum(options: CorosyncQuorumOptions = {}): QuorumSourc
  * console.log(options);
  * ```
  *
- * Its calls reject with TRY_AGAIN while the daemon is away (it remembers the keys that were set), and with NOT_SUPPORTED,
- * ACCESS or LIBRARY for the reasons named at `corosyncQuorum`. Source: `SAM_RECOVERY_POLICY_CMAP` of `sam_initialize(3)`.
+ * While the daemon is away, the methods of the map reject with TRY_AGAIN, and the map remembers the keys. They reject with
+ * NOT_SUPPORTED, ACCESS or LIBRARY as described at `corosyncQuorum`, but for libcmap.
+ *
+ * Source: `SAM_RECOVERY_POLICY_CMAP` of `sam_initialize(3)`.
  */
 export function corosyncClusterMap(): ClusterMap {
   let opening: Promise<Required<ClusterMap>> | undefined;
@@ -122,14 +128,14 @@ export function corosyncClusterMap(): ClusterMap {
  *
  * Stays pending while the daemon does not answer, so pass a signal. Rejects with
  *
- * - INVALID_PARAM
+ * - INVALID_PARAM: the name or an option is wrong
  * - BAD_HANDLE: this process is already in the group
  * - INTERRUPT: the signal was aborted
  * - TRY_AGAIN: the daemon is not running
  * - ACCESS: the daemon does not serve this user (it serves root, and the users named in `uidgid.d`), or Deno lacks
  *   `--allow-ffi`
  * - LIBRARY: libcpg is missing
- * - NOT_SUPPORTED: not Linux, or Node before 26 without the package koffi
+ * - NOT_SUPPORTED: the system is not Linux, or Node is older than 26 and the package koffi is not installed
  *
  * Source: `cpg_model_initialize(3)`, `cpg_join(3)`.
  */

@@ -1,5 +1,6 @@
 /**
- * Prometheus metrics of supervised programs: restarts by reason, near misses, time to detect a hang, time to recover.
+ * Prometheus metrics of supervised programs: restarts by reason, how close heartbeats came to their deadline, time to detect a
+ * hang, time to recover.
  * `sam run --metrics` serves the same metrics. This module is for a server of your own.
  *
  * ```ts
@@ -20,7 +21,10 @@ export type { Supervisor } from "../api/supervisor.ts";
 
 /** Metrics of programs in the format of Prometheus; made by `prometheusMetrics`. */
 export interface PrometheusMetrics {
-  /** Returns the present metrics in the text format of Prometheus, version 0.0.4. docs/metrics.md lists their names. */
+  /**
+   * Returns the current metrics in the text format of Prometheus, version 0.0.4. For their names, see
+   * https://github.com/x/sam/blob/main/docs/metrics.md
+   */
   text(): string;
   /** The media type of the text, for the header `content-type`. */
   readonly contentType: string;
@@ -32,7 +36,9 @@ export interface PrometheusMetrics {
 }
 
 /**
- * Measures programs from now on. Earlier restarts are not counted; earlier heartbeats are.
+ * Returns Prometheus metrics of these programs. Each key becomes the label `program`. Default: no programs; see `add()`.
+ *
+ * Restarts before this call are not counted. The counts of heartbeats begin with the program.
  *
  * ```ts
  * import { supervise } from "@x/sam";

@@ -206,13 +206,13 @@ export const deno: Runtime = {
       requireSocketPermissions(path);
       return connectionStream(await Deno.connect({ transport: "unix", path }));
     }, `open the socket ${path}`),
-  async probePort(hostname, port, over) {
+  async probePort(hostname, port, signal) {
     const what = `connect to ${hostname}:${port}`;
     requirePermissions(what, [["net", `${hostname}:${port}`, `${hostname}:${port}`]]);
-    const connecting = withSamErrors(() => Deno.connect({ hostname, port, signal: over }), what);
+    const connecting = withSamErrors(() => Deno.connect({ hostname, port, signal }), what);
     const closing = connecting.then((connection) => connection.close());
     await new Promise<void>((resolve, reject) => {
-      over.addEventListener("abort", () => reject(over.reason));
+      signal.addEventListener("abort", () => reject(signal.reason));
       closing.then(resolve, reject);
     });
   },

@@ -17,8 +17,8 @@ export const quietInspectorFlag = "--inspect-publish-uid=http";
 interface Launch {
   /** The value of SAM_LINK; undefined if this process is not supervised. */
   readonly link: string | undefined;
-  /** The error if the environment could not be read; else undefined. */
-  readonly denied: unknown;
+  /** The error if SAM_LINK could not be read; else undefined. */
+  readonly linkError: unknown;
   /** The working directory at the start of the program. */
   readonly cwd: string | undefined;
   /**
@@ -52,7 +52,7 @@ function read(): Launch {
     delete process.env[linkVariable];
     const flagAt = link === undefined ? -1 : process.execArgv.indexOf(quietInspectorFlag);
     if (flagAt >= 0) process.execArgv.splice(flagAt, 1); // the server's flag: child processes must not inherit it
-    return { link, denied: undefined, cwd: attempt(() => process.cwd()) };
+    return { link, linkError: undefined, cwd: attempt(() => process.cwd()) };
   }
   const cwd = attempt(() => Deno.cwd());
   try {
@@ -60,7 +60,7 @@ function read(): Launch {
     if (Deno.permissions.querySync({ name: "env", variable: linkVariable }).state !== "granted") {
       return {
         link: undefined,
-        denied: new Error(`permission --allow-env=${linkVariable} is missing`),
+        linkError: new Error(`permission --allow-env=${linkVariable} is missing`),
         cwd,
       };
     }
@@ -69,9 +69,9 @@ function read(): Launch {
     const commandLine = link === undefined && isUnrestricted(Deno)
       ? attempt(() => Deno.readTextFileSync("/proc/self/cmdline"))
       : undefined;
-    return { link, denied: undefined, cwd, commandLine };
+    return { link, linkError: undefined, cwd, commandLine };
   } catch (error) {
-    return { link: undefined, denied: error, cwd };
+    return { link: undefined, linkError: error, cwd };
   }
 }
 

@@ -241,7 +241,7 @@ export const nodeApi: NodeApi = {
     }
   },
 
-  probePort(host, port, over) {
+  probePort(host, port, signal) {
     const { connect } = process.getBuiltinModule("node:net") as typeof Net;
     return new Promise((resolve, reject) => {
       const socket = connect({ host, port });
@@ -249,7 +249,7 @@ export const nodeApi: NodeApi = {
         socket.destroy();
         resolve();
       });
-      over.addEventListener("abort", () => socket.destroy(over.reason));
+      signal.addEventListener("abort", () => socket.destroy(signal.reason));
       socket.once("error", reject);
     });
   },

@@ -16,7 +16,7 @@ export type RuntimeName = "node" | "deno" | "bun";
  */
 export type Stdio = "inherit" | "ignore" | "tee";
 
-/** A command line in parts. The module is separate because Node's `fork` needs it. */
+/** A command line in parts. `module` is separate because Node's `fork()` takes it as an argument of its own. */
 export interface Command {
   /** The executable: a path, or a name that is looked up on PATH. */
   readonly file: string;
@@ -28,19 +28,19 @@ export interface Command {
   readonly args: readonly string[];
   /** The runtime that `file` is, if known. */
   readonly runtime?: RuntimeName | undefined;
-  /** The working directory. Default: that of this process. */
+  /** The working directory of the new process. Default: that of this process. */
   readonly cwd?: string | undefined;
-  /** Variables added to the environment of this process. */
+  /** Environment variables of the new process, in addition to those of this process. */
   readonly env: Readonly<Record<string, string>>;
   /** The kinds of standard input, output and error. */
   readonly stdio: readonly [Stdio, Stdio, Stdio];
-  /** True if the process starts a new session, and so a new process group. */
+  /** True if the process starts a new session, and so a new process group. Default false. */
   readonly ownGroup?: boolean;
   /**
-   * True if the command restarts its program by itself, as a file watcher does. Its processes then get no address of
-   * the server, because an address admits only one connection.
+   * True if the command restarts its program by itself, as a file watcher does. Default false. Such a program cannot
+   * connect to the server: the address of the server admits one connection, and a file watcher starts many processes.
    */
-  readonly unlinked?: boolean;
+  readonly restartsItself?: boolean;
 }
 
 /** The end of a process: an exit code or a signal. Exactly one of the two is not null. */
@@ -73,7 +73,7 @@ export interface Child {
   readonly outputs: readonly Output[];
   /** Sends a signal. Does nothing if the process has ended. Throws ACCESS if it runs as another user. */
   kill(signal: Signal): void;
-  /** Stops this process from keeping the event loop alive. */
+  /** Lets the event loop of the current process end while the child process still runs. */
   release(): void;
 }
 
@@ -86,8 +86,8 @@ export interface Stream {
   /** Writes bytes. The part that the kernel does not take at once is sent later, in order. */
   write(bytes: Uint8Array): void;
   /**
-   * Writes one byte if the kernel takes it now, after all earlier bytes. Works in a loop that never yields. Returns
-   * false if the byte was not written; it is then not sent later either.
+   * Writes one byte, if the kernel has taken all earlier bytes and takes this one now. Works in a loop that never yields.
+   * Returns false if the byte was not written. It is then not sent later either.
    */
   offer(byte: Uint8Array): boolean;
   /** Starts reading; call it once. `onEnd` is called once, after the last data, also after `close()`. */
@@ -133,8 +133,9 @@ export interface TemporaryFiles {
   /** The directories in which `makeDirectory` creates directories. */
   readonly parents: readonly string[];
   /**
-   * Creates a directory that only this user can enter, and returns its path. Its name begins with `prefix`. `inMemory`
-   * asks for one in shared memory, if this program may use it.
+   * Creates a directory that only this user can enter, and returns its path. Its name begins with `prefix`. With
+   * `inMemory`, it is in /dev/shm, or, on Deno without `-A`, in the directory for temporary files. Rejects if it cannot
+   * be created.
    */
   makeDirectory(prefix: string, inMemory: boolean): Promise<string>;
   /** Returns the file names in a directory; undefined if it cannot be read. */
@@ -154,9 +155,9 @@ export interface Clock {
    * alive until then.
    */
   schedule(callback: () => void, delayMs: number, hold: boolean): () => void;
-  /** Resolves when all input that arrived before the call has been delivered. */
+  /** Resolves when the callbacks have run for all input that had arrived before the call. */
   settle(): Promise<void>;
-  /** Milliseconds that a timer and `settle()` take together. SAM starts them this long before a deadline. */
+  /** Milliseconds by which a timer and `settle()` together may be late. SAM begins to check a deadline this much earlier. */
   readonly settleMs: number;
 }
 
@@ -164,7 +165,7 @@ export interface Clock {
 export interface Processes {
   /**
    * Starts a process. With `link`, the process inherits a file descriptor connected to `Child.stream`; `link` returns
-   * the environment variables that contain the descriptor's number.
+   * the environment variables that contain the descriptor's number. Rejects with a `SamError` if it cannot be started.
    */
   spawn(
     command: Command,
@@ -189,36 +190,36 @@ export interface SystemFiles {
 
 /** Access to files. */
 export interface Files {
-  /** Returns true if a file exists at `path`, or if this process may not know. */
+  /** Returns true if a file exists at `path`, or if this process has no permission to find out. */
   exists(path: string): boolean;
   /**
    * Reads a text file. Returns undefined if it is not a regular file, is larger than `maxBytes`, or is not readable.
    */
   readText(path: string, maxBytes: number): string | undefined;
-  /** Opens an existing file. With `create`, creates it instead, and fails if it exists. */
+  /** Opens an existing file, or with `create` a new one. Rejects if it is missing, or with `create`, if it exists. */
   openFile(path: string, create: boolean): Promise<RandomFile>;
   /** Removes files and empty directories, in the given order. Ignores those that are missing or not empty. */
   remove(...paths: string[]): void;
-  /** Loads the access to temporary files. Only servers need it. */
+  /** Imports the code for temporary files, which only servers need, and resolves to its interface. */
   temporaryFiles(): Promise<TemporaryFiles>;
 }
 
 /** Sockets and other connected byte streams. */
 export interface Sockets {
-  /** Listens on a Unix socket at `path`. */
+  /** Listens on a Unix socket at `path`. Rejects if it cannot be created. */
   listen(path: string, onStream: (stream: Stream) => void): Promise<Listener>;
-  /** Connects to the Unix socket at `path`. */
+  /** Connects to the Unix socket at `path`. Rejects if no process listens. */
   connect(path: string): Promise<Stream>;
   /**
    * Connects to a TCP port and disconnects at once, to check that the port accepts connections. Rejects if `over` is
    * aborted first.
    */
-  probePort(host: string, port: number, over: AbortSignal): Promise<void>;
+  probePort(host: string, port: number, signal: AbortSignal): Promise<void>;
   /** Connects to a TCP port on 127.0.0.1. */
   connectPort(port: number): Promise<Stream>;
   /** Opens a stream on a file descriptor inherited from the parent process. */
   inherited(descriptor: number): Promise<Stream>;
-  /** True if only the first writes of a loop that never yields reach the kernel (Deno); see `Stream.offer()`. */
+  /** True on Deno: from a loop that never yields, the runtime passes only the first few writes to the kernel. */
   readonly limitsWrites: boolean;
   /** True if the streams of `listen()` have a `descriptor`. */
   readonly exposesDescriptors: boolean;
@@ -241,9 +242,9 @@ export interface OwnProcess {
    * be found out.
    */
   self(): Promise<Pick<Command, "file" | "flags" | "module" | "args" | "runtime" | "cwd">>;
-  /** Resolves to the runtime flags for a module whose flags the user has not set. */
+  /** Resolves to the runtime flags for a module if the user sets none: those of this process that apply to modules. */
   defaultFlags(): Promise<readonly string[]>;
-  /** Throws ACCESS if Deno flags would give a program, run in `cwd`, permissions that this process does not have. */
+  /** Throws ACCESS if a program started with these Deno flags in `cwd` would have more permissions than this process. */
   checkFlags?(flags: readonly string[], cwd: string | undefined): void;
   /**
    * Removes a variable from the environment, so that no child process inherits it, and returns its value. Returns
@@ -260,26 +261,27 @@ export interface OwnProcess {
   /**
    * Returns how the server can capture the stack of this active process while its event loop is blocked:
    *
-   * - `signal PORT`: SIGUSR1 opens the inspector, or it already listens at PORT.
+   * - `signal PORT`: the inspector listens at PORT already, or will after SIGUSR1.
    * - `flags`: only if the process was started with the inspector's flag.
    * - `none: REASON`: not at all.
    */
   stackAccess(): string;
   /**
-   * Closes the inspector of this server process if its program opens an inspector too, because of these flags or the
-   * environment. Both would use the same port, and the debugger is for the program.
+   * Closes the inspector of this server process if `flags` or the environment make the program open one, too. The
+   * program can then use the port.
    */
   freeInspectorPort?(flags: readonly string[]): void | Promise<void>;
   /** Adds a listener for a signal. Returns a function that removes it. */
   onSignal(signal: Signal, listener: () => void): () => void;
   /**
    * Turns this process into a SAM server. Disables the program's listeners for signals (not on Deno), exit and uncaught
-   * errors. `onStray` then receives uncaught errors, and an error for each call of the runtime's exit function.
+   * errors. `onStray` then receives each uncaught error. A call of the runtime's exit function no longer ends the process:
+   * `onStray` receives an error for it.
    */
   takeOver(onStray: (error: unknown) => void): void;
   /** Ends this process with an exit code. */
   exit(code: number): never;
 }
 
-/** A JavaScript runtime, in all its roles. A function that needs fewer roles should ask only for those. */
+/** Everything that SAM needs of a JavaScript runtime. A transport gets only the part in `TransportRuntime`. */
 export interface Runtime extends Clock, Processes, SystemFiles, Files, Sockets, OwnProcess {}

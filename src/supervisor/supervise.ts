@@ -30,7 +30,8 @@ import type { Runtime } from "../runtime/runtime.ts";
 import type { ServerEvent } from "../core/server/types.ts";
 
 /**
- * Runs a program under supervision.
+ * Starts a program, and restarts it when it crashes. To notice a hang too, set the option `check`, or `timeInterval` for a program
+ * that uses SAM or has `preload`.
  *
  * ```ts
  * import { supervise } from "@x/sam";
@@ -43,7 +44,7 @@ import type { ServerEvent } from "../core/server/types.ts";
  * ```
  *
  * Throws INVALID_PARAM for a wrong argument. Throws NOT_SUPPORTED if the runtime cannot do what an option asks for, or if the
- * system is neither Linux nor macOS. A later failure is in `finished`. Source: the SAM server of `sam_overview(8)`.
+ * system is neither Linux nor macOS. If supervision fails later, `finished` resolves with the error. Source: `sam_overview(8)`.
  */
 export function supervise(program: Program, options: SuperviseOptions): Supervisor {
   checkPlatform();

@@ -17,7 +17,7 @@ export interface TimekeeperParts {
   readonly timeInterval: number;
   /** True if heartbeats do not wake the server, so that it must poll for them. */
   readonly isSampled: boolean;
-  /** The process id of the present instance. */
+  /** The process id of the current instance. */
   pid(): number | undefined;
   /** Polls for heartbeats that do not wake the server. */
   sample(): void;
@@ -33,9 +33,9 @@ export class Timekeeper implements Sleeper {
   readonly #starvation: Starvation;
   /** The time of the next poll for heartbeats that do not wake the server. */
   #nextSample = Infinity;
-  /** A timer would miss a deadline this near, so the event loop turns until then. A small part of the time interval. */
+  /** Milliseconds before a deadline in which no timer is set: it would fire too late, so the event loop turns until then. */
   readonly #nearMs: number;
-  /** The timer fires this long before a deadline, so that the runtime can deliver its input. A part of the time interval. */
+  /** Milliseconds by which the timer fires before a deadline, so that the runtime can deliver the input that has arrived. */
   readonly #settleMs: number;
   /** True while a deadline is being met. */
   #settling = false;

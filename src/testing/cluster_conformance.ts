@@ -136,7 +136,7 @@ export interface ClusterMapConformanceOptions {
   ) => string | bigint | undefined | Promise<string | bigint | undefined>;
   /** Optional. Makes the map unavailable for a while, and then empty, as a restart of the cluster's daemon does. */
   readonly restart?: () => Promise<void>;
-  /** Time limit after a restart for the map to have all keys again, in milliseconds. Default 20,000. */
+  /** Milliseconds within which the map must have all keys again after `restart()`. Default 20,000. */
   readonly limit?: number;
 }
 

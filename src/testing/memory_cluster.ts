@@ -8,7 +8,7 @@ export interface MemoryQuorum extends QuorumSource {
 }
 
 /**
- * Makes a quorum source whose state the test sets. `quorate` is the state at first.
+ * Makes a quorum source whose state the test sets. `quorate` is the first state. Default true.
  *
  * ```ts
  * import { memoryQuorum } from "@x/sam/testing";

@@ -21,7 +21,8 @@ export const requests = {
 } as const;
 
 /**
- * Runs the active side of the checks. The program for the option `peer` only calls this function.
+ * Answers the checks of a transport from the other end of the link. Call it in the program that you pass to
+ * `transportConformance()` as `peer`; that program does nothing else. Rejects with BAD_HANDLE in any other program.
  *
  * ```ts imported
  * // my_transport_peer.ts

@@ -7,7 +7,7 @@ import { hostname } from "node:os";
 import { join } from "node:path";
 import { addressOf } from "../../src/cli/command_line/address.ts";
 import { type Entry, Journal } from "../../src/cli/serve/journal.ts";
-import { Live } from "../../src/cli/serve/live.ts";
+import { PageUpdates } from "../../src/cli/serve/live.ts";
 import { pieces, reportAt } from "../../src/cli/serve/page.ts";
 import type { ProgramStatus, ServerStatus } from "../../src/cli/control/status.ts";
 import { SlackCounter } from "../../src/core/server/slack.ts";
@@ -425,7 +425,7 @@ test("a client that does not read is disconnected, and the others are not", asyn
     },
     follow: (follower: () => void) => (happens = follower, () => true),
   };
-  const live = new Live(await loadRuntime(), journal as unknown as Journal);
+  const live = new PageUpdates(await loadRuntime(), journal as unknown as Journal);
   const server = await serveHttp("127.0.0.1", 0, () => ({
     status: 200,
     type: "text/event-stream",

@@ -9,7 +9,7 @@ import type { SupervisorEvent } from "../../mod.ts";
 import type { Fleet } from "../../src/supervisor/fleet.ts";
 import { loadRuntime } from "../../src/runtime/load.ts";
 import type { Stream } from "../../src/runtime/runtime.ts";
-import { Lines } from "../../src/cli/control/control_socket.ts";
+import { JsonLineConnection } from "../../src/cli/control/control_socket.ts";
 import { commandTest } from "../support/command.ts";
 import { test } from "../support/harness.ts";
 import { eventually, type Stage } from "../support/processes.ts";
@@ -333,7 +333,7 @@ commandTest(
 
 test("a listener that comes after the end of a connection still learns of the end", async () => {
   let end = () => {};
-  const lines = new Lines(
+  const lines = new JsonLineConnection(
     { read: (_: unknown, onEnd: () => void) => end = onEnd } as unknown as Stream,
   );
   lines.receive(() => {}, () => {});

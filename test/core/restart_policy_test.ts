@@ -11,7 +11,8 @@ const policy = (some: RestartOptions = {}, seed = 1) =>
   new RestartPolicy({ ...restartDefaults, ...some }, seed);
 
 /** The delays after instances with these run times. */
-const delays = (restart: RestartPolicy, ...ran: number[]) => ran.map((ms) => restart.next(ms, ms));
+const delays = (restart: RestartPolicy, ...ran: number[]) =>
+  ran.map((ms) => restart.nextDelay(ms, ms));
 
 /** The run times of instances that end at once. */
 const runs = (count: number) => Array.from({ length: count }, () => 1);
@@ -65,7 +66,7 @@ test("core restart: the first delay is initialDelay, each later one twice as lon
 
 test("core restart: with intensity Infinity and maxDelay 0, every restart is immediate, without a limit", () => {
   const restart = policy({ intensity: Infinity, maxDelay: 0, initialDelay: 5 });
-  for (let n = 0; n < 10_000; n++) assertEquals(restart.next(0, 0), 0);
+  for (let n = 0; n < 10_000; n++) assertEquals(restart.nextDelay(0, 0), 0);
 });
 
 test("core restart: after resetAfter ms of health the backoff starts over", () => {
@@ -73,10 +74,10 @@ test("core restart: after resetAfter ms of health the backoff starts over", () =
   const expected = [10, 100, 200, 10, 100, 10, 100];
   assertDelays(some, [1, 999, 999, 1000, 999, 5000, 0], expected, [0, 3, 5]);
   const restart = policy({ resetAfter: 1000 });
-  assertEquals(restart.next(0, 0), 0);
-  assert(restart.next(5000, 999)! > 0, "only healthy time resets the backoff");
-  restart.ran(1000, 1000);
-  assertEquals(restart.next(1, 1), 0, "healthy time without a failure counts too");
+  assertEquals(restart.nextDelay(0, 0), 0);
+  assert(restart.nextDelay(5000, 999)! > 0, "only healthy time resets the backoff");
+  restart.addRunTime(1000, 1000);
+  assertEquals(restart.nextDelay(1, 1), 0, "healthy time without a failure counts too");
 });
 
 test("core restart: at most intensity recoveries in a period", () => {
@@ -86,9 +87,9 @@ test("core restart: at most intensity recoveries in a period", () => {
   const sliding = policy({ intensity: 3, period: 1000, maxDelay: 0 });
   assertEquals(delays(sliding, 500, 250, 250, 500, 250, 249), [0, 0, 0, 0, 0, undefined]);
   const ran = policy({ intensity: 1, period: 1000, maxDelay: 0 });
-  assertEquals(ran.next(1, 1), 0);
-  ran.ran(999, 999);
-  assertEquals(ran.next(1, 1), 0, "run time without a failure counts too");
+  assertEquals(ran.nextDelay(1, 1), 0);
+  ran.addRunTime(999, 999);
+  assertEquals(ran.nextDelay(1, 1), 0, "run time without a failure counts too");
 });
 
 test("core restart: waits do not count as run time: the restart limit is reached even with long backoffs", () => {
@@ -119,7 +120,7 @@ test("core restart: a delay is within 20 % of its rule, and never above maxDelay
     let row = 0;
     for (const { ran, share } of runs) {
       const healthy = ran * share / 10;
-      const delay = restart.next(ran, healthy);
+      const delay = restart.nextDelay(ran, healthy);
       if (delay === undefined) return;
       row = healthy >= resetAfter ? 1 : row + 1;
       const second = Math.max(100, 2 * Math.min(maxDelay, initialDelay));
@@ -139,7 +140,7 @@ test("core restart: no period of run time has more than intensity recoveries", (
     for (const { ran } of runs) {
       clock += ran;
       const recent = times.filter((at) => at > clock - options.period).length;
-      const allowed = restart.next(ran, 0) !== undefined;
+      const allowed = restart.nextDelay(ran, 0) !== undefined;
       assertEquals(allowed, recent < options.intensity);
       if (allowed) times.push(clock);
     }

@@ -137,7 +137,7 @@ const mutants = [
   {
     name: "instance ids skip one after a requested restart",
     file: "src/core/server/machine.ts",
-    from: "program.restart.ran(instance.ranMs(now), instance.healthyMs(now));",
+    from: "program.restart.addRunTime(instance.ranMs(now), instance.healthyMs(now));",
     to: "program.beginInstance(now);",
   },
 ];

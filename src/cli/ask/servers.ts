@@ -5,7 +5,7 @@ import type { Clock, Sockets } from "../../runtime/runtime.ts";
 import type { Answer, Request } from "../control/protocol.ts";
 import { CommandError } from "../command_line/exit.ts";
 import type { ServerStatus } from "../control/status.ts";
-import { connect, type Lines, serverNames } from "../control/control_socket.ts";
+import { connect, type JsonLineConnection, serverNames } from "../control/control_socket.ts";
 
 /** Time limit for the first answer from any server. */
 const answerMs = 10_000;
@@ -15,7 +15,7 @@ const othersMs = 2000;
 /** A server that has answered. */
 export interface Server {
   readonly status: ServerStatus;
-  readonly lines: Lines;
+  readonly lines: JsonLineConnection;
   /** Sends a request. Resolves to undefined if the server has ended. Rejects with the error that the server answers. */
   ask(request: Request): Promise<Answer | undefined>;
 }
@@ -68,7 +68,7 @@ async function askAll(runtime: Clock & Sockets, names: readonly string[]): Promi
   const servers: Server[] = [];
   const unreachable: Unreachable[] = [];
   await Promise.all(names.map(async (name) => {
-    let lines: Lines | undefined;
+    let lines: JsonLineConnection | undefined;
     try {
       lines = await connect(runtime, name);
       const server = lines && await Promise.race([greet(name, lines), timeout]);
@@ -96,7 +96,7 @@ async function askAll(runtime: Clock & Sockets, names: readonly string[]): Promi
 }
 
 /** Asks a server for its status. Resolves to undefined if the server has ended. */
-async function greet(name: string, lines: Lines): Promise<Server | undefined> {
+async function greet(name: string, lines: JsonLineConnection): Promise<Server | undefined> {
   const ask = (request: Request) =>
     new Promise<Answer | undefined>((resolve, reject) => {
       lines.receive((value) => {

@@ -5,10 +5,10 @@ import { SamError } from "../../errors.ts";
 import { CommandError } from "../command_line/exit.ts";
 
 const suffix = ".sock";
-/** The limit of the system for the path of a socket. */
+/** Longest path of a socket, in bytes. This is the limit of Linux. */
 const maxPathBytes = 107;
-/** The limit for one line. The connection to a peer that sends a longer line is closed. */
-const maxLineBytes = 16 * 1024 * 1024;
+/** The most characters of an unfinished line. The connection to a peer that sends more is closed. */
+const maxLineLength = 16 * 1024 * 1024;
 
 const bytesOf = (text: string) => new TextEncoder().encode(text).length;
 
@@ -37,7 +37,7 @@ function socketDirectory(): string {
 }
 
 /** Returns the path of the control socket of a server. */
-export function socketOf(name: string): string {
+export function socketPath(name: string): string {
   const path = `${socketDirectory()}/${name}${suffix}`;
   const length = bytesOf(path);
   if (length <= maxPathBytes) return path;
@@ -56,12 +56,15 @@ export function serverNames(): readonly string[] {
 }
 
 /** Connects to a server. Resolves to undefined if the server has ended, and removes the socket of a killed server. */
-export async function connect(runtime: Sockets, name: string): Promise<Lines | undefined> {
-  const path = socketOf(name);
+export async function connect(
+  runtime: Sockets,
+  name: string,
+): Promise<JsonLineConnection | undefined> {
+  const path = socketPath(name);
   if (!host.isSocket(path)) return undefined;
   const identity = host.identityOf(path);
   try {
-    return new Lines(await runtime.connect(path));
+    return new JsonLineConnection(await runtime.connect(path));
   } catch (cause) {
     const code = host.systemCode(cause);
     if (code === "ENOENT") return undefined; // the server has just ended
@@ -78,8 +81,8 @@ export async function connect(runtime: Sockets, name: string): Promise<Lines | u
   }
 }
 
-/** Lines of JSON over a stream. */
-export class Lines {
+/** A connection over which each line is a JSON value. */
+export class JsonLineConnection {
   readonly #stream: Stream;
   #onValue: ((value: unknown) => void) | null = null;
   #onEnd: () => void = () => {};
@@ -89,7 +92,7 @@ export class Lines {
     this.#stream = stream;
   }
 
-  /** Sets the callbacks for each line and for the end, in place of earlier ones. Closes the stream after a line that is not JSON. */
+  /** Sets the callbacks for each value and for the end, in place of earlier ones. A line that is not JSON closes the stream. */
   receive(onValue: (value: unknown) => void, onEnd: () => void): void {
     const isReading = this.#onValue !== null;
     this.#onValue = onValue;
@@ -104,7 +107,7 @@ export class Lines {
     this.#stream.read((bytes) => {
       const lines = (rest + decoder.decode(bytes, { stream: true })).split("\n");
       rest = lines.pop()!;
-      if (rest.length > maxLineBytes) return this.close();
+      if (rest.length > maxLineLength) return this.close();
       for (const line of lines) {
         let value: unknown;
         try {

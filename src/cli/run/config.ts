@@ -21,21 +21,27 @@ export interface ProgramConfig
    * With a strategy other than `one_for_one`, each program also waits for all programs before it in the file.
    */
   readonly after?: readonly string[];
-  /** The runtime of a module. Default: detected from its first line or from lock files, else the runtime of `sam`. */
+  /** The runtime of a module. Default: detected from its `#!` line or from lock files, else the runtime of `sam`. */
   readonly runtime?: RuntimeName;
-  /** Flags for the runtime. Default: those of the first line of the module, if it has any. */
+  /** Flags for the runtime. Default: the flags in the `#!` line of the module. */
   readonly runtimeFlags?: readonly string[];
-  /** True if SAM watches the event loop of a program that does not call `register()`. Default true if SAM can do that. */
+  /**
+   * Watches the event loop of a program that does not call `register()`. Default true for modules and for the commands `node`,
+   * `deno run` and `bun FILE`, except with `--watch` or `--hot`.
+   */
   readonly preload?: boolean;
   /** The working directory of the program. Default: the directory of the configuration file. */
   readonly cwd?: string;
-  /** Time limit for the startup of an instance. Default 60,000 if its event loop is watched or it has a check, else 0: no limit. */
+  /**
+   * Time limit for the startup of an instance, in milliseconds. Default 60,000 if its event loop is watched or it has a check,
+   * else 0: no limit.
+   */
   readonly startupTimeout?: number;
   /** Environment variables of the program, in addition to those of `sam`. */
   readonly env?: Readonly<Record<string, string>>;
-  /** The standard streams of the program. `"tee"` also quotes its last output in reports. Default `"inherit"`. */
+  /** The standard streams. `"tee"` passes the output on, and stores its last lines as evidence. Default `"inherit"`. */
   readonly stdio?: "inherit" | "ignore" | "tee";
-  /** `start()` waits until this source is quorate. `true` stands for the quorum of Corosync. Default none. */
+  /** Source of quorum: `start()` waits until the cluster is quorate. `true` stands for the quorum of Corosync. Default none. */
   readonly quorum?: SamOptions["quorum"] | boolean;
   /** The map in which the state of the program is published. `true` stands for the cluster map of Corosync. Default none. */
   readonly clusterMap?: SamOptions["clusterMap"] | boolean;
@@ -48,8 +54,11 @@ export interface ProgramConfig
 /** The exits that lead to a restart, the restart limit and the backoff. */
 export interface RestartConfig extends Omit<RestartOptions, "on"> {
   /**
-   * `"always"`: every exit leads to a restart. `"on-failure"`: every exit except exit code 0. `"never"`: no exit. Default
-   * `"on-failure"`.
+   * The exits that lead to a restart. Default `"on-failure"`.
+   *
+   * - `"always"`: every exit.
+   * - `"on-failure"`: every exit except exit code 0.
+   * - `"never"`: none. A program that stops responding is ended, and not restarted.
    */
   readonly policy?: "always" | "on-failure" | "never";
 }
@@ -74,8 +83,11 @@ export interface SamConfig {
   /** The programs. A key is the name of a program: 1 to 64 letters, digits, underscores, dots or dashes. */
   readonly programs: Readonly<Record<string, ProgramConfig>>;
   /**
-   * The programs that restart when one of them fails: only that one, all of them, or that one and all after it in the order of
-   * their start. The names are those of Erlang/OTP. Default `"one_for_one"`.
+   * The programs that restart when one of them fails. Default `"one_for_one"`. The names are those of Erlang/OTP.
+   *
+   * - `"one_for_one"`: only that program.
+   * - `"one_for_all"`: all programs.
+   * - `"rest_for_one"`: that program, and all that start after it.
    */
   readonly strategy?: "one_for_one" | "one_for_all" | "rest_for_one";
   /** The name of the server, for example in `sam status NAME`. Default: the name of its only program, else `"sam"`. */

@@ -7,7 +7,7 @@ import type { Clock, Listener, Sockets } from "../../runtime/runtime.ts";
 import { CommandError } from "../command_line/exit.ts";
 import { eventText } from "../../supervisor/log.ts";
 import type { Entry, Journal } from "./journal.ts";
-import { connect, Lines, socketOf } from "../control/control_socket.ts";
+import { connect, JsonLineConnection, socketPath } from "../control/control_socket.ts";
 import type { Request } from "../control/protocol.ts";
 
 /** The limit for bytes that a client has not read. The connection to a slower client is closed. */
@@ -65,11 +65,11 @@ export class Control {
 
   readonly #runtime: Clock & Sockets;
   readonly #path: string;
-  readonly #clients = new Set<Lines>();
+  readonly #clients = new Set<JsonLineConnection>();
   /** The clients that have requested events. */
-  readonly #readers = new Set<Lines>();
+  readonly #readers = new Set<JsonLineConnection>();
   /** The clients that follow new events, and the limit for unread bytes of each. */
-  readonly #followers = new Map<Lines, number>();
+  readonly #followers = new Map<JsonLineConnection, number>();
   #listener: Listener | null = null;
   #identity: string | undefined;
   #fleet: Fleet | null = null;
@@ -79,7 +79,7 @@ export class Control {
   private constructor(runtime: Clock & Sockets, name: string) {
     this.#runtime = runtime;
     this.name = name;
-    this.#path = socketOf(name);
+    this.#path = socketPath(name);
   }
 
   /** Listens. Resolves to undefined if a running server has the name. Requests are answered after `serve()`. */
@@ -95,7 +95,7 @@ export class Control {
   async #listen(): Promise<boolean> {
     try {
       this.#listener = await this.#runtime.listen(this.#path, (stream) => {
-        const client = new Lines(stream);
+        const client = new JsonLineConnection(stream);
         this.#clients.add(client);
         if (this.#fleet) this.#serve(client, this.#fleet);
       });
@@ -119,7 +119,7 @@ export class Control {
     for (const client of this.#clients) this.#serve(client, fleet);
   }
 
-  #serve(client: Lines, fleet: Fleet): void {
+  #serve(client: JsonLineConnection, fleet: Fleet): void {
     client.receive((value) => void this.#answer(client, fleet, value as Request | null), () => {
       this.#clients.delete(client);
       this.#followers.delete(client);
@@ -154,7 +154,7 @@ export class Control {
     }
   }
 
-  async #answer(client: Lines, fleet: Fleet, request: Request | null): Promise<void> {
+  async #answer(client: JsonLineConnection, fleet: Fleet, request: Request | null): Promise<void> {
     if (client.unsent > maxUnsentBytes) return client.close(); // the client sends requests, but does not read the answers
     try {
       switch (request?.ask) {

@@ -6,7 +6,7 @@ import type { Clock, SystemFiles } from "../../runtime/runtime.ts";
 import type { Address } from "../command_line/address.ts";
 import { CommandError } from "../command_line/exit.ts";
 import type { Journal } from "./journal.ts";
-import { Live } from "./live.ts";
+import { PageUpdates } from "./live.ts";
 import { page, reportAt } from "./page.ts";
 import { script, style } from "./page_files.ts";
 
@@ -57,7 +57,7 @@ export class Endpoints {
   /** Starts to answer with the state of the programs. */
   serve(runtime: Clock & SystemFiles, fleet: Fleet, journal: Journal): void {
     this.#machine = runtime.systemText("/proc/sys/kernel/hostname")?.trim().toLowerCase();
-    const live = new Live(runtime, journal);
+    const live = new PageUpdates(runtime, journal);
     const metrics = new PrometheusText();
     for (const name of fleet.names) metrics.meters.add(name, fleet.supervisor(name));
     const pages: Readonly<Record<string, () => HttpAnswer>> = {

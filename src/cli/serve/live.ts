@@ -4,17 +4,17 @@ import type { Clock } from "../../runtime/runtime.ts";
 import type { Journal } from "./journal.ts";
 import { pieces } from "./page.ts";
 
-/** The period of updates while a page is open. */
-const figuresMs = 1000;
-/** Events within this time are sent as one update. */
-const togetherMs = 50;
+/** The period of updates while a page is open, in milliseconds. */
+const updatePeriodMs = 1000;
+/** Events within this many milliseconds are sent as one update. */
+const batchMs = 50;
 
-/** The open status pages of one server. */
-export class Live {
+/** Keeps the open status pages of one server up to date. */
+export class PageUpdates {
   readonly #runtime: Clock;
   readonly #journal: Journal;
   readonly #streams = new Set<HttpStream>();
-  /** The content of each piece that the pages have. */
+  /** The HTML of each piece, as last sent to all pages. */
   readonly #sent = new Map<string, string>();
   #cancelFollow: (() => void) | null = null;
   #cancelTimer: (() => void) | null = null;
@@ -29,7 +29,7 @@ export class Live {
   add(stream: HttpStream): void {
     if (this.#streams.size === 0) {
       this.#sent.clear();
-      this.#cancelFollow = this.#journal.follow(() => this.#plan(togetherMs));
+      this.#cancelFollow = this.#journal.follow(() => this.#plan(batchMs));
     }
     this.#sendChanges();
     for (const [id, html] of this.#sent) stream.write(messageOf(id, html));
@@ -61,7 +61,7 @@ export class Live {
       this.#sent.set(id, html);
       for (const stream of this.#streams) stream.write(messageOf(id, html));
     }
-    this.#plan(figuresMs);
+    this.#plan(updatePeriodMs);
   }
 }
 

@@ -3,7 +3,7 @@ import type { SamErrorCode } from "../../errors.ts";
 import type { ClientMessage, ServerMessage } from "../wire.ts";
 import type { Signal } from "../signals.ts";
 
-/** The state of the active process. Most states in -ing last from a call to its answer. */
+/** The state of the active process. `registering`, `starting`, `stopping` and `finalizing` last from the call to its answer. */
 export type ClientState =
   | "initialized"
   /** `register()` has turned this process into the server of its program. */
@@ -62,11 +62,11 @@ export type ClientInput =
   | { readonly type: "checked"; readonly healthy: boolean; readonly detail: string }
   | { readonly type: "message"; readonly message: ServerMessage }
   | { readonly type: "linkEnd"; readonly detail: string }
-  /** The program takes the link over from its preload. This handle of the preload ends. */
+  /** The program takes over the link. This state machine, which is the preload's, is finished. */
   | { readonly type: "handOver" }
   | { readonly type: "tick" };
 
-/** An effect: an action that the shell carries out. */
+/** An effect: an action that active_process.ts carries out. */
 export type ClientEffect =
   | { readonly type: "send"; readonly message: ClientMessage }
   | { readonly type: "resolve"; readonly id: number }
@@ -90,13 +90,13 @@ export type ClientEffect =
   /** End the process: the server has ended, and the process must not outlive it. */
   | { readonly type: "exit" };
 
-/** The options of the program. They are in force until the server's `welcome`. */
+/** The options that the program passed to `initialize()`. They apply until `register()` is answered. */
 export interface ClientSettings {
   readonly timeInterval: number;
   readonly maxDataSize: number;
 }
 
-/** The options in force. After `register()`, they are the server's. */
+/** The options that the server sends in its answer to `register()`. They apply from then on. */
 export type ClientOptions =
   & ClientSettings
   & Omit<

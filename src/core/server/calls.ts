@@ -7,7 +7,11 @@ import type { Problem } from "./types.ts";
 // Registration.
 
 /** The process registers. If its preload has registered before, the program takes over. */
-export function welcome(program: ProgramRecord, message: Message<"hello">, now: number): void {
+export function answerRegister(
+  program: ProgramRecord,
+  message: Message<"hello">,
+  now: number,
+): void {
   if (message.version !== protocolVersion) {
     return program.refuse(
       message.id,
@@ -46,7 +50,7 @@ export function welcome(program: ProgramRecord, message: Message<"hello">, now: 
     hasQuorum: settings.hasQuorum,
     hasClusterMap: settings.hasClusterMap,
   });
-  if (map.answers) instance.watch.awaitMap(now);
+  if (map.mustAwaitMap) instance.watch.awaitMap(now);
   else sendWelcome(program);
   map.showRegistered(program.policy);
   program.emit({ type: "register", pid: message.pid });
@@ -92,7 +96,7 @@ export function watch(program: ProgramRecord, now: number): void {
   instance.watch.begin(now);
   program.map.show({ state: "running" }, now);
   program.emit({ type: "start" });
-  if (program.policy === "restart") program.spare.provide(now);
+  if (program.policy === "restart") program.spare.scheduleSoon(now);
   if (instance.startRequest !== null) program.send({ type: "done", id: instance.startRequest });
   instance.startRequest = null;
 }

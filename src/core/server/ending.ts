@@ -186,7 +186,7 @@ export function beginEnd(
 /** Notes a stop while the process is being started. A second stop kills the process as soon as it exists. */
 export function shutDownOnceSpawned(program: ProgramRecord, { signal }: Input<"shutdown">): void {
   const { instance } = program;
-  if (instance.goal === "stop") instance.isHastened = true;
+  if (instance.goal === "stop") instance.killWhenSpawned = true;
   else instance.goalSignal = signal;
   instance.goal = "stop";
 }

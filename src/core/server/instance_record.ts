@@ -27,7 +27,7 @@ export type Goal = "stop" | "restart" | "halt";
 
 /** One instance of the program. */
 export class InstanceRecord {
-  /** Number of the instance: 1 for the first one, +1 for each later one, 0 after 2^31-1. */
+  /** Number of the instance: 1 for the first one, +1 for each later one. After 2^31-1, it starts again from 0. */
   readonly id: number;
   /** The deadlines of this instance. */
   readonly watch: Watch;
@@ -48,12 +48,12 @@ export class InstanceRecord {
   isLinked = false;
   /** True if the instance was watched at any time. */
   hasStarted = false;
-  /** True if the process was promoted from a spare, and may not know it: it has sent no message since. */
-  isUnaware = false;
+  /** True if the process was promoted from a spare and has sent no message since. It may not know of its promotion. */
+  hasNotAnsweredPromotion = false;
   /** Request id of a `start()` that has no answer yet; null if there is none. */
   startRequest: number | null = null;
 
-  /** How the stack of the process can be captured, in the words of the process; null before it said so. */
+  /** The way to capture the stack of the process, as the process reported it; null before it did. */
   stackAccess: string | null = null;
   /** The evidence from the last examination of the process. */
   processEvidence: ProcessEvidence = {};
@@ -67,7 +67,7 @@ export class InstanceRecord {
   /** Signal for the requested end; null for the warn signal. */
   goalSignal: Signal | null = null;
   /** True if a stop was requested twice while the process was being started. */
-  isHastened = false;
+  killWhenSpawned = false;
   /** State in which the wrapper ended while the program still ran; null if that did not happen. */
   orphanedIn: ServerState | null = null;
   /** The end of the process; null while it runs. */

@@ -6,19 +6,20 @@
  *
  * 1. An instance begins: the server starts a process, or promotes a parked spare. The process registers and calls `start()`,
  *    which may wait for quorum (calls.ts).
- * 2. The server watches the started instance. It must send heartbeats, and its health checks must answer. watch.ts has the
+ * 2. The server watches the started instance. The instance must send heartbeats and answer its health checks. watch.ts has the
  *    deadlines.
  * 3. The server ends the instance if it misses a deadline, if it is unhealthy, or if a stop or restart is requested: warn signal,
  *    grace period, SIGKILL (ending.ts). Or the process exits by itself.
  * 4. After the exit, the server judges the end (verdict.ts). The next instance begins, at once or after a backoff, or
  *    supervision ends.
  *
- * This file has the begin, the watch and the exit of an instance, in that order. transitions.ts is the table of the actions for
- * each input in each state. The actions are in this file, in calls.ts and in ending.ts. All state is in a `ProgramRecord`, which
- * only these files change. The state of one instance is in its `InstanceRecord`, which is replaced when the next one begins.
+ * This file contains the beginning, the watch and the exit of an instance, in that order. transitions.ts is the table of the
+ * actions for each input in each state. The actions are in this file, in calls.ts and in ending.ts. All state is in a
+ * `ProgramRecord`, which only these files change. The state of one instance is in its `InstanceRecord`, which is replaced when the
+ * next one begins.
  *
- * The driver reads the getters of `Server`, feeds inputs, and carries out effects. It sets one timer for `deadline`. A tick
- * before that does nothing.
+ * The driver (src/supervisor/driver.ts) reads the getters of `Server`, feeds inputs, and carries out effects. It sets one timer
+ * for `deadline`. A tick before that does nothing.
  */
 import type { ClientMessage } from "../wire.ts";
 import type { EndSignal, Signal } from "../signals.ts";
@@ -52,7 +53,7 @@ export class Server {
     return this.#program.state;
   }
 
-  /** Number of the instance: 1 for the first one, +1 for each later one, 0 after 2^31-1. */
+  /** Number of the instance: 1 for the first one, +1 for each later one. After 2^31-1, it starts again from 0. */
   get instanceId(): number {
     return this.#program.instance.id;
   }
@@ -67,7 +68,7 @@ export class Server {
     return this.#program.instance.pid;
   }
 
-  /** Time of the last heartbeat, on the clock of `now`; null before the first one. `start()` counts as a heartbeat. */
+  /** Time of the last heartbeat, on the clock of `step()`; null before the first one. `start()` counts as a heartbeat. */
   get lastHeartbeat(): number | null {
     return this.#program.instance.watch.lastHeartbeat;
   }
@@ -77,7 +78,7 @@ export class Server {
     return this.#program.spare.status;
   }
 
-  /** Near misses: how much of the time interval was left when each heartbeat arrived. */
+  /** How close the heartbeats came to their deadline. */
   get slack(): Slack {
     return this.#program.slack.snapshot;
   }
@@ -91,7 +92,7 @@ export class Server {
     return this.#program.warnSignal;
   }
 
-  /** Time of the next tick, on the clock of `now`; undefined if none is needed. */
+  /** Time of the next tick, on the clock of `step()`; undefined if none is needed. */
   get deadline(): number | undefined {
     const { instance: { watch }, spare } = this.#program;
     const next = Math.min(watch.next, spare.deadline ?? Infinity, refreshAt(this.#program));
@@ -103,14 +104,14 @@ export class Server {
     return this.#program.instance.watch.responseDueAt;
   }
 
-  /** Time from which the driver observes if the process gets CPU time: see `Watch.doubtAt`. */
+  /** Time from which the driver observes whether the process gets CPU time: see `Watch.doubtAt`. */
   get doubtAt(): number {
     return this.#program.instance.watch.doubtAt;
   }
 
   // Inputs.
 
-  /** Takes one input, and returns the effects in their order. */
+  /** Takes one input, and returns the effects in their order. `now` is the time of any monotonic clock, in milliseconds. */
   step(input: ServerInput, now: number): readonly ServerEffect[] {
     const program = this.#program;
     switch (input.type) {
@@ -133,7 +134,7 @@ export class Server {
           program.instance.stackAccess = message.how;
           return [];
         }
-        if (message.type !== "hello") program.instance.isUnaware = false;
+        if (message.type !== "hello") program.instance.hasNotAnsweredPromotion = false;
         act(program, message.type, message, now);
         break;
       }
@@ -157,7 +158,7 @@ function act(
 /** The actions of the table. */
 const actions: Readonly<Record<ActionName, Action>> = {
   ignore: () => {},
-  welcome: calls.welcome,
+  answerRegister: calls.answerRegister,
   start: calls.start,
   stop: calls.stop,
   finalize: calls.finalize,
@@ -191,8 +192,8 @@ const actions: Readonly<Record<ActionName, Action>> = {
   startProcess,
   launch,
   failSpawn,
-  confirm: (program, _input, now) => confirm(program, now),
-  noteTurn: (program, _input, now) => program.instance.watch.noteTurn(now),
+  takeHeartbeat: (program, _input, now) => takeHeartbeat(program, now),
+  noteLoopHeartbeat: (program, _input, now) => program.instance.watch.noteLoopHeartbeat(now),
   giveTime,
   beginCheck: (program, _input, now) => program.instance.watch.beginCheck(now),
   endCheck,
@@ -201,13 +202,13 @@ const actions: Readonly<Record<ActionName, Action>> = {
   conclude,
   abandon,
   rest,
-  finish: (program, input: Input<"shutdown">) => finishBetween(program, input.signal),
+  finish: (program, input: Input<"shutdown">) => finishWithoutProcess(program, input.signal),
 };
 
 function tick(program: ProgramRecord, now: number): void {
   const { map, settings: { timeInterval } } = program;
   program.spare.tick(now);
-  if (refreshAt(program) <= now) map.show({}, now);
+  if (refreshAt(program) <= now) map.refresh(now);
   forgiveStall(program, now);
   switch (program.instance.watch.takeDue(now)) {
     case "backoff":
@@ -230,7 +231,7 @@ function tick(program: ProgramRecord, now: number): void {
   }
 }
 
-/** Time at which `last_updated` in the cluster map must be set without a heartbeat. */
+/** Time at which `last_updated` in the cluster map must be updated without a heartbeat; Infinity if that is not needed. */
 function refreshAt({ state, map }: ProgramRecord): number {
   return state === "started" ? map.refreshAt : Infinity;
 }
@@ -248,12 +249,12 @@ function beginNext(program: ProgramRecord, now: number): void {
   const promoted = program.spare.promote();
   if (!promoted) return spawn(program, now);
   program.beginInstance(now);
-  program.noteStart();
+  program.noteProcessStart();
   program.push({ type: "promote" });
-  program.instance.isUnaware = true;
+  program.instance.hasNotAnsweredPromotion = true;
   enterLaunched(program, promoted.pid, now);
   program.emit({ type: "spare", state: "promoted", pid: promoted.pid });
-  if (promoted.hello) calls.welcome(program, promoted.hello, now);
+  if (promoted.hello) calls.answerRegister(program, promoted.hello, now);
 }
 
 /** Starts a process, or asks for permission if other programs come first. */
@@ -265,7 +266,7 @@ function spawn(program: ProgramRecord, now: number): void {
 }
 
 function startProcess(program: ProgramRecord): void {
-  program.noteStart();
+  program.noteProcessStart();
   program.state = "spawning";
   program.push({ type: "spawn", instanceId: program.instance.id });
 }
@@ -278,7 +279,7 @@ function launch(program: ProgramRecord, { pid }: Input<"spawned">, now: number):
   program.emit({ type: "spawn", pid });
   if (instance.goal === "restart") instance.goal = null; // this process fulfills the restart
   if (instance.goal === null) return;
-  const signal = instance.isHastened ? "SIGKILL" : instance.goalSignal;
+  const signal = instance.killWhenSpawned ? "SIGKILL" : instance.goalSignal;
   ending.beginEnd(program, instance.goal, signal, now);
 }
 
@@ -296,7 +297,7 @@ function failSpawn(program: ProgramRecord, { error }: Input<"spawnFailed">, now:
   const { instance } = program;
   program.push({ type: "cleanUp" });
   program.emit({ type: "spawnFailed", error });
-  if (instance.goal === "stop") return finishBetween(program, instance.goalSignal);
+  if (instance.goal === "stop") return finishWithoutProcess(program, instance.goalSignal);
   if (instance.goal === "halt") return rest(program);
   if (instance.goal === "restart") return spawn(program, now);
   if (program.restarts === 0) {
@@ -307,10 +308,13 @@ function failSpawn(program: ProgramRecord, { error }: Input<"spawnFailed">, now:
   recover(program, "startup", error.message, now);
 }
 
-/** The startup timeout is over. A preloaded program whose event loop turns, but is always busy, is watched from now on. */
+/**
+ * The startup timeout is over. A preload calls `start()` only after the event loop has turned freely for a while. If the loop
+ * turns, but is too busy for that, the watch begins now.
+ */
 function endStartup(program: ProgramRecord, now: number): void {
   const { isPreloaded, isLinked, watch } = program.instance;
-  if (!isPreloaded || !isLinked || !watch.isLoopTurning(now)) {
+  if (!isPreloaded || !isLinked || !watch.hasRecentLoopHeartbeat(now)) {
     const detail = `the program did not start within ${program.settings.startupTimeout} ms`;
     return ending.fail(program, "startup", detail, now);
   }
@@ -321,15 +325,15 @@ function endStartup(program: ProgramRecord, now: number): void {
 // The instance is watched.
 
 /** Takes a heartbeat. A healthy answer of the health check counts as one. */
-function confirm({ instance, map }: ProgramRecord, now: number): void {
-  instance.watch.confirm(now);
+function takeHeartbeat({ instance, map }: ProgramRecord, now: number): void {
+  instance.watch.takeHeartbeat(now);
   map.touch(now);
 }
 
 /** The health check has answered. */
 function endCheck(program: ProgramRecord, message: Message<"checkEnd">, now: number): void {
   program.instance.watch.endCheck();
-  if (message.healthy) confirm(program, now);
+  if (message.healthy) takeHeartbeat(program, now);
   else ending.fail(program, "unhealthy", message.detail, now, false);
 }
 
@@ -375,7 +379,7 @@ function judge(program: ProgramRecord, now: number): void {
   program.lastExit = instance.exit;
   if (verdict.next === "recover") return recover(program, verdict.reason, verdict.detail, now);
   if (verdict.next === "finish") return finish(program, verdict.status);
-  program.restart.ran(instance.ranMs(now), instance.healthyMs(now));
+  program.restart.addRunTime(instance.ranMs(now), instance.healthyMs(now));
   return verdict.next === "spawn" ? spawn(program, now) : rest(program);
 }
 
@@ -389,12 +393,13 @@ function recover(program: ProgramRecord, reason: RecoveryReason, detail: string,
   if (program.policy === "quit") {
     program.emit({ type: "recovery", reason, evidence, delay: null });
     if (reason === "failed") program.emit({ type: "failed", reason, evidence });
-    // A warned process may exit with 0. If 0 means that the work is done, supervision must end with 1 after a failure.
-    const isFailure = settings.restart.on !== "started" && !instance.registeredItself;
-    const code = isFailure ? status || 1 : status;
+    // A failed process may exit with 0 after the warn signal. If 0 means that the work is done, the caller would take that for
+    // success, so the status is 1.
+    const zeroMeansDone = settings.restart.on !== "started" && !instance.registeredItself;
+    const code = zeroMeansDone ? status || 1 : status;
     return finish(program, { code, signal, reason: reason === "failed" ? "failed" : "quit" });
   }
-  const delay = program.restart.next(instance.ranMs(now), instance.healthyMs(now));
+  const delay = program.restart.nextDelay(instance.ranMs(now), instance.healthyMs(now));
   program.emit({ type: "recovery", reason, evidence, delay: delay ?? null });
   if (delay === undefined) {
     program.emit({ type: "failed", reason, evidence });
@@ -432,8 +437,8 @@ function rest(program: ProgramRecord): void {
   program.emit({ type: "stopped" });
 }
 
-/** Stops a program that has no process. */
-function finishBetween(program: ProgramRecord, signal: EndSignal | null): void {
+/** Ends supervision on request while no process exists. */
+function finishWithoutProcess(program: ProgramRecord, signal: EndSignal | null): void {
   finish(program, { code: statusOf({ code: 0, signal }), signal, reason: "stopped" });
 }
 

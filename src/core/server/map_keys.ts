@@ -1,12 +1,12 @@
 /**
  * The keys of the program in the cluster map, below `resources.process.<pid>.`, with the names and values that libsam writes.
- * The answer to `register()` waits here until the map shows the process.
+ * `MapWriter` also holds back the answer to `register()`, so that the program goes on only when the map shows it.
  */
 import type { ServerMessage } from "../wire.ts";
 import type { MapKeys, ServerEffect, ServerSettings } from "./types.ts";
 
-/** Limits for the time between two updates of `last_updated`, in milliseconds. Within them, it is 1/8 of the time interval. */
-const updateMs = { least: 10, most: 1000 };
+/** `last_updated` is updated every 1/8 of the time interval, but within these limits, in milliseconds. */
+const updateLimitsMs = { least: 10, most: 1000 };
 
 /** Writes the program's keys in the cluster map, if the server has one. */
 export class MapWriter {
@@ -27,22 +27,24 @@ export class MapWriter {
     this.#hasMap = settings.hasClusterMap;
     this.#timeInterval = settings.timeInterval;
     this.#updateMs = Math.max(
-      updateMs.least,
-      Math.min(settings.timeInterval / 8, updateMs.most),
+      updateLimitsMs.least,
+      Math.min(settings.timeInterval / 8, updateLimitsMs.most),
     );
     this.#push = push;
   }
 
   /**
-   * Time of the next update of `last_updated` for a started instance without a time interval, because Corosync's watchdog reads
-   * that key. Infinity if heartbeats update it.
+   * Time of the next update of `last_updated` without a heartbeat. It is needed if the time interval is 0, because Corosync's
+   * watchdog reads that key. Infinity if heartbeats update it.
    */
   get refreshAt(): number {
-    return this.#hasMap && this.#timeInterval === 0 ? this.#updatedAt + updateMs.most : Infinity;
+    return this.#hasMap && this.#timeInterval === 0
+      ? this.#updatedAt + updateLimitsMs.most
+      : Infinity;
   }
 
   /** True if the answer to `register()` must wait for the map. */
-  get answers(): boolean {
+  get mustAwaitMap(): boolean {
     return this.#hasMap && !this.#isUnresponsive;
   }
 
@@ -52,14 +54,19 @@ export class MapWriter {
     this.#write({ ...keys, lastUpdated: now });
   }
 
-  /** Shows that the process has registered: the keys of libsam's `sam_initialize()`, which does not set `last_updated`. */
+  /** Shows a registered process. Like libsam: no `last_updated`, and the state `stopped`, because it is not watched yet. */
   showRegistered(recovery: "quit" | "restart"): void {
     this.#write({ recovery, pollPeriod: BigInt(this.#timeInterval), state: "stopped" });
   }
 
+  /** Updates `last_updated`. */
+  refresh(now: number): void {
+    this.show({}, now);
+  }
+
   /** Updates `last_updated` after a heartbeat, unless it was updated a short time ago. */
   touch(now: number): void {
-    if (this.#hasMap && now - this.#updatedAt >= this.#updateMs) this.show({}, now);
+    if (this.#hasMap && now - this.#updatedAt >= this.#updateMs) this.refresh(now);
   }
 
   /** Supervision has ended: deletes the keys of a stopped program, and leaves those of a failed one. */
@@ -87,7 +94,7 @@ export class MapWriter {
     return welcome;
   }
 
-  /** Notes if the map has answered in time. */
+  /** Notes whether the map has answered in time. */
   noteAnswer(hasAnswered: boolean): void {
     this.#isUnresponsive = !hasAnswered;
   }

@@ -84,8 +84,8 @@ export class ProgramRecord {
     this.instance = this.#newInstance(id, now);
   }
 
-  /** Notes that the instance gets its process. */
-  noteStart(): void {
+  /** Notes that the process of the instance is started or promoted. */
+  noteProcessStart(): void {
     this.#hasStarted = true;
   }
 

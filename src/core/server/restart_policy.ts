@@ -1,6 +1,6 @@
 /**
  * The restart limit and the backoff: how many recoveries are allowed, and how long each one waits. The words intensity and
- * period come from OTP. libsam has neither: it restarts at once, without a limit.
+ * period come from OTP. libsam has no limit and no backoff.
  */
 
 /** Options for restarts: which ends are failures, how many recoveries are allowed, and how long each waits. */
@@ -8,7 +8,7 @@ export interface RestartOptions {
   /**
    * The ends of a process that count as a failure. Default `"started"`.
    *
-   * - `"started"`: every end between `start()` and `stop()`, also with exit code 0. This is the rule of libsam.
+   * - `"started"`: every end between `start()` and `stop()`, also with exit code 0, as in libsam. Of a command: every end.
    * - `"failure"`: an end by a signal, or with an exit code other than 0.
    * - `"always"`: every end.
    *
@@ -17,11 +17,11 @@ export interface RestartOptions {
   readonly on?: "started" | "failure" | "always";
   /** Restart limit: the most recoveries in `period`. `Infinity` sets no limit. Default 10. */
   readonly intensity?: number;
-  /** Period of the restart limit, in milliseconds. The waits between instances do not count. Default 300,000. */
+  /** Period of the restart limit, in milliseconds. The time in which no instance runs does not count. Default 300,000. */
   readonly period?: number;
   /**
-   * Delay before the first restart, in milliseconds. Each later delay is twice the one before, at least 100 ms, and varies
-   * at random by up to 20 %. Default 0.
+   * Delay before the first restart, in milliseconds. Default 0. Each later delay is twice the one before it, but at least 100 ms,
+   * and varies at random by up to 20 %. It is never more than `maxDelay`.
    */
   readonly initialDelay?: number;
   /** Longest delay before a restart, in milliseconds. Default 30,000. */
@@ -30,19 +30,20 @@ export interface RestartOptions {
   readonly resetAfter?: number;
 }
 
-/** Least delay of the second restart in a row: without it, a program that fails at once would use a whole CPU. */
+/** Least delay before the second restart in a row: without it, a program that fails at once would use a whole CPU. */
 const leastMs = 100;
 /** Each delay varies by this share, so that programs which failed together do not all start together. */
 const jitter = 0.2;
 
-/** Decides after each end of an instance if and when the next one may start. */
+/** Decides after each failure of an instance whether and when the next one may start. */
 export class RestartPolicy {
   readonly #options: Required<RestartOptions>;
   #seed: number;
   /** The last delay of the backoff, before it varied at random; null if the next restart is the first one. */
   #lastDelay: number | null = null;
+  /** The run time of all instances so far, in milliseconds: a clock that ticks only while an instance runs. */
   #ranMs = 0;
-  /** The times of recent recoveries, on the clock that ticks only while an instance runs. */
+  /** The values of `#ranMs` at recent recoveries. */
   #recoveries: number[] = [];
 
   constructor(options: Required<RestartOptions>, seed: number) {
@@ -50,16 +51,16 @@ export class RestartPolicy {
     this.#seed = seed >>> 0;
   }
 
-  /** Counts the run time of an instance that ended without a failure. */
-  ran(ranMs: number, healthyMs: number): void {
+  /** Counts the run time of an instance that has ended. Call it if the instance did not fail; else `nextDelay()` does it. */
+  addRunTime(ranMs: number, healthyMs: number): void {
     this.#ranMs += ranMs;
     if (healthyMs >= this.#options.resetAfter) this.#lastDelay = null;
   }
 
   /** Counts a failed instance. Returns the milliseconds until the next one starts; undefined if the restart limit is reached. */
-  next(ranMs: number, healthyMs: number): number | undefined {
+  nextDelay(ranMs: number, healthyMs: number): number | undefined {
     const { intensity, period, initialDelay, maxDelay } = this.#options;
-    this.ran(ranMs, healthyMs);
+    this.addRunTime(ranMs, healthyMs);
     const horizon = this.#ranMs - period;
     if (intensity !== Infinity) {
       this.#recoveries = this.#recoveries.filter((at) => at > horizon);

@@ -1,22 +1,22 @@
-/** Counts near misses: how much of the time interval was left when each heartbeat arrived. */
+/** Counts how close heartbeats came to their deadline. */
 
-/** Statistics of near misses: how much of the time interval was left when each heartbeat of an instance arrived. */
+/** How close heartbeats came to their deadline: the part of the time interval that was left when each one arrived. */
 export interface Slack {
   /** Number of heartbeats of this instance, healthy answers of its health check included. */
   readonly count: number;
   /** Least time that was left, in milliseconds. Below 0 if a heartbeat was late but still counted. Null before the first. */
   readonly min: number | null;
-  /** Numbers of heartbeats by the time that was left, from the most to the least. */
+  /** One bucket for each range of time left. The bucket with the most time left comes first. */
   readonly buckets: readonly SlackBucket[];
 }
 
 /** One bucket of `Slack`: the heartbeats for which about the same share of the time interval was left. */
 export interface SlackBucket {
-  /** Least share of the time interval that was left: 1/2, 1/4 … 1/64, or 0. Null for late heartbeats. */
+  /** Lower bound of the bucket, as a share of the time interval: 1/2, 1/4 … 1/64, 0. Null for the bucket of late heartbeats. */
   readonly from: number | null;
-  /** Number of heartbeats of this instance. */
+  /** Number of heartbeats of this instance in this bucket. */
   readonly count: number;
-  /** Number of heartbeats, those of all earlier instances included. */
+  /** Number of heartbeats in this bucket, those of all earlier instances included. */
   readonly total: number;
 }
 

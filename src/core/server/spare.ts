@@ -1,6 +1,6 @@
 /**
- * The spare: a second process that is started shortly after the instance, and parks in `register()` with its modules loaded.
- * Its failures do not count as failures of the program, and have a separate backoff.
+ * The spare: a second process that is started shortly after the instance, and parks in `register()` with its modules loaded
+ * (with a preload: before it loads the program). Its failures do not count as failures of the program, and have a separate backoff.
  */
 import { type ClientMessage, protocolVersion } from "../wire.ts";
 import { RestartPolicy } from "./restart_policy.ts";
@@ -15,7 +15,7 @@ import type {
 type Hello = ClientMessage & { readonly type: "hello" };
 
 /** Delay between `start()` and the start of a spare, in milliseconds: the spare must not compete with the new instance. */
-const settleMs = 250;
+const startDelayMs = 250;
 
 /** A spare at the moment of its promotion. */
 export interface Promoted {
@@ -62,10 +62,10 @@ export class Spare {
   }
 
   /** The instance has started: starts a spare soon, and replaces it if it fails. */
-  provide(now: number): void {
+  scheduleSoon(now: number): void {
     if (this.#settings.standby === 0) return;
     this.#wanted = true;
-    if (this.#state === "none") this.deadline ??= Math.max(now + settleMs, this.#earliest);
+    if (this.#state === "none") this.deadline ??= Math.max(now + startDelayMs, this.#earliest);
   }
 
   /** Ends the spare, and starts no other. */
@@ -78,8 +78,8 @@ export class Spare {
   }
 
   /**
-   * Turns the spare into the next instance, and returns it; undefined if there is no spare process. No other spare starts before
-   * that instance calls `start()`.
+   * Makes the spare the next instance: forgets it, and returns its pid and hello. Returns undefined if there is no spare process.
+   * No other spare starts before that instance calls `start()`.
    */
   promote(): Promoted | undefined {
     this.#wanted = false;
@@ -104,7 +104,9 @@ export class Spare {
   /** Takes one input about the spare. */
   step(input: SpareInput, now: number): void {
     if (this.#state === "none") return; // a late input: the spare was ended or promoted
-    if (this.#isAsking !== (input.type === "allowStart")) return; // a late input about an earlier spare
+    // While the spare waits for permission, only the permission counts; afterwards, no permission counts. Any other input is
+    // about an earlier spare.
+    if (this.#isAsking !== (input.type === "allowStart")) return;
     switch (input.type) {
       case "allowStart":
         this.#isAsking = false;
@@ -131,10 +133,12 @@ export class Spare {
   #fail(now: number): void {
     this.#report("ended");
     this.#push({ type: "killSpare" });
-    const parkedMs = this.#hello === null ? 0 : now - this.#spawnedAt;
+    // A spare that parked was healthy from its start.
+    const healthyMs = this.#hello === null ? 0 : now - this.#spawnedAt;
     this.#forget();
     // Unlike a failed instance, a failed spare is not urgent, so its replacement always waits a little.
-    this.#earliest = now + settleMs + (this.#backoff.next(now - this.#spawnedAt, parkedMs) ?? 0);
+    this.#earliest = now + startDelayMs +
+      (this.#backoff.nextDelay(now - this.#spawnedAt, healthyMs) ?? 0);
     if (this.#wanted) this.deadline = this.#earliest;
   }
 

@@ -19,15 +19,15 @@ export type ActionName =
   | "startProcess"
   | "launch"
   | "failSpawn"
-  | "welcome"
+  | "answerRegister"
   | "start"
   | "startIfQuorate"
   | "failQuorum"
   | "stop"
   | "finalize"
   | "markFailed"
-  | "confirm"
-  | "noteTurn"
+  | "takeHeartbeat"
+  | "noteLoopHeartbeat"
   | "shortenGrace"
   | "giveTime"
   | "beginCheck"
@@ -115,7 +115,7 @@ const alive: Row = {
 /** The process has registered: these requests are allowed. A second `hello` is allowed, because it may follow a preload's. */
 const linked: Row = {
   ...alive,
-  hello: "welcome",
+  hello: "answerRegister",
   finalize: "finalize",
   setWarnSignal: "setWarnSignal",
   store: "store",
@@ -148,14 +148,14 @@ export const table: Readonly<Record<ServerState, Row>> = {
     restart: "restartOnceEnded",
     halt: "haltOnceEnded",
   },
-  launched: { ...alive, hello: "welcome" },
+  launched: { ...alive, hello: "answerRegister" },
   // A call that timed out may be repeated. A request that has already been granted is acknowledged again.
   registered: {
     ...linked,
     start: "start",
     stop: "acknowledge",
     markFailed: "markFailed",
-    heartbeat: "noteTurn",
+    heartbeat: "noteLoopHeartbeat",
   },
   // A stop() in this state cancels the start().
   waiting: { ...linked, quorum: "startIfQuorate", stop: "stop" },
@@ -164,14 +164,14 @@ export const table: Readonly<Record<ServerState, Row>> = {
     start: "acknowledge",
     stop: "stop",
     markFailed: "markFailed",
-    heartbeat: "confirm",
+    heartbeat: "takeHeartbeat",
     starved: "giveTime",
     checkBegin: "beginCheck",
     checkEnd: "endCheck",
     quorum: "recoverUnlessQuorate",
   },
   finalized: { ...alive, unhealthy: "ignore" },
-  warned: { ...ending, heartbeat: "noteTurn", examined: "shortenGrace" },
+  warned: { ...ending, heartbeat: "noteLoopHeartbeat", examined: "shortenGrace" },
   killing: ending,
   stopping: ending,
   backoff: { ...withoutProcess, shutdown: "finish", restart: "spawnAfresh", halt: "rest" },

@@ -10,7 +10,7 @@ import type { EndSignal, Signal } from "../signals.ts";
  * - `idle`: supervision has not begun.
  * - `pending`: the process may not start yet, because other programs come first.
  * - `spawning`: the process is being started.
- * - `launched`: the process runs, and has not called `register()`. A command that never does so remains in this state.
+ * - `launched`: the process runs, and has not called `register()`. A command that does not use SAM remains in this state.
  * - `registered`: the process has registered, and is not watched.
  * - `waiting`: `start()` waits for quorum.
  * - `started`: the process is watched.
@@ -19,7 +19,7 @@ import type { EndSignal, Signal } from "../signals.ts";
  * - `killing`: the failed instance got SIGKILL.
  * - `stopping`: an orderly stop or restart ends the instance.
  * - `backoff`: no process runs. The next instance starts after a delay.
- * - `stopped`: no process runs until a restart is requested. `sam stop NAME` does this.
+ * - `stopped`: no process runs until a restart is requested. Only `sam stop NAME` leads to this state.
  * - `finished`: supervision is over.
  */
 export type ServerState =
@@ -47,7 +47,7 @@ export type ServerState =
  * - `unhealthy`: a health check failed or did not answer in time, or `reportUnhealthy()` was called.
  * - `quorum`: the cluster lost quorum.
  * - `failed`: the program called `markFailed()`.
- * - `startup`: the process did not start in time, could not be started, or failed before it called `start()`.
+ * - `startup`: a process did not call `start()` in time, ended before it did, or, after a restart, could not be started.
  */
 export type RecoveryReason =
   | "exit"
@@ -66,15 +66,21 @@ export type RecoveryReason =
  * - `quit`: the program failed, and the recovery policy is `quit`.
  * - `restart-limit`: the restart limit is reached.
  * - `failed`: the program called `markFailed()`, or its process could not be killed.
- * - `spawn`: the program could not be started.
+ * - `spawn`: the first process could not be started.
  */
 export type FinishReason = "exit" | "stopped" | "quit" | "restart-limit" | "failed" | "spawn";
 
 /** The state of a process at one moment, as Linux shows it in /proc. */
 export interface ProcessState {
   /**
-   * `running` uses or waits for a CPU, as an endless loop does. `sleeping` waits for an event. `blocked` waits for a disk or a
-   * network file system. `stopped` got SIGSTOP, or is traced by a debugger. `ended` is not reaped yet.
+   * The state that the kernel shows:
+   *
+   * - `running`: the process uses a CPU or waits for one, for example in an endless loop.
+   * - `sleeping`: it waits for an event.
+   * - `blocked`: it waits for a disk or a network file system.
+   * - `stopped`: it got SIGSTOP, or a debugger has stopped it.
+   * - `ended`: it has ended, and its parent has not reaped it yet.
+   * - `unknown`: the kernel shows another state.
    */
   readonly state: "running" | "sleeping" | "blocked" | "stopped" | "ended" | "unknown";
   /** Kernel function in which the main thread waits; null if it does not wait, or if the kernel does not say. */
@@ -120,10 +126,10 @@ export interface Evidence {
   readonly output?: readonly string[];
 }
 
-/** The part of the evidence that the shell collects: from the examined process, its note and its output. */
+/** The part of the evidence that the driver collects: from the examined process, its note and its output. */
 export type ProcessEvidence = Omit<Evidence, "detail" | "exitCode" | "signal" | "heartbeatAge">;
 
-/** The result of supervision, as the core knows it. */
+/** The result of supervision. Unlike in the public type, the error is plain data. */
 export interface ExitStatus {
   readonly code: number;
   readonly signal: EndSignal | null;
@@ -131,9 +137,9 @@ export interface ExitStatus {
   readonly error?: Problem | undefined;
 }
 
-/** An error as data. The core has no error objects: the shell makes a `SamError` of it. */
+/** The error of the event `spawnFailed`: the properties of a `SamError`, as a plain object. */
 export interface Problem {
-  /** The code of the `SamError`. */
+  /** The reason for the failure. */
   readonly code: SamErrorCode;
   /** Description for people: what happened, and what to do. */
   readonly message: string;
@@ -155,7 +161,7 @@ export interface ServerSettings {
   readonly serverLost: "exit" | "continue";
   /** Number of spares. */
   readonly standby: 0 | 1;
-  /** True for a command: without `register()`, it counts as started from its spawn. */
+  /** True for a command. Unless it calls `register()`, its end counts as a failure as soon as it has a process. */
   readonly startedAtSpawn: boolean;
   /** True if a preload registers each process. The program may register itself later. */
   readonly preloaded?: boolean;
@@ -171,7 +177,7 @@ export interface ServerSettings {
   readonly heartbeatWindow: number;
 }
 
-/** A message of the active process for the core. Notes are not for the core: the link stores them as evidence. */
+/** A message of the active process for the state machine. The driver keeps notes as evidence, so they are not among them. */
 export type JudgedMessage = Exclude<ClientMessage, { readonly type: "note" }>;
 
 /** An input of the server. */
@@ -239,64 +245,66 @@ export interface SpareStatus {
   readonly pid: number | null;
 }
 
-/** An event of a supervised program. */
+/**
+ * An event of the supervised program. The property `type` tells the events apart.
+ *
+ * - `spawn`: a process was started.
+ * - `spawnFailed`: a process could not be started.
+ * - `register`: the program called `register()`. `pid` is the program's; below a wrapper, it differs from `pid` of `spawn`.
+ * - `waiting`: `start()` waits for quorum.
+ * - `start`: the program called `start()`. SAM watches it from now on.
+ * - `stop`: the program called `stop()`. SAM does not watch it until the next `start()`.
+ * - `finalize`: the program called `finalize()`. SAM does not watch it any more.
+ * - `warn`: the instance failed. It gets the warn signal, and its grace period begins.
+ * - `observed`: only with the option `observe`: a failure that would have started a recovery. SAM did nothing.
+ * - `stopping`: a requested stop or restart has begun, and the instance got the signal.
+ * - `kill`: the instance got SIGKILL.
+ * - `stopped`: `sam stop NAME` has stopped the program. It starts again at the next restart.
+ * - `exit`: the process has ended.
+ * - `recovery`: an instance failed and has ended. The next one starts after `delay` milliseconds; null if none follows. Under
+ *   `sam run`, it also waits for the programs in `waitsFor`, which must end or become ready first.
+ * - `failed`: the program is not restarted: the restart limit is reached, or it called `markFailed()`. Repeats the last recovery.
+ * - `spare`: the spare is `starting`, is `parked` in `register()`, has `ended`, or was `promoted` to be the next instance.
+ * - `stall`: the server itself was stalled: a timer was late by `lateMs` milliseconds. That time does not count against the
+ *   program.
+ * - `starved`: the program missed its deadline because it got no CPU time, or waited for the disk. SAM gives it more time.
+ *   Reported at most once between two heartbeats.
+ * - `quorum`: the cluster gained or lost quorum.
+ */
 export type ServerEvent =
-  /** A process was started. */
   | { readonly type: "spawn"; readonly pid: number }
-  /** A process could not be started. */
   | { readonly type: "spawnFailed"; readonly error: Problem }
-  /** The program called `register()`. `pid` is that of the program. Below a wrapper, it differs from `pid` of `spawn`. */
   | { readonly type: "register"; readonly pid: number }
-  /** `start()` waits for quorum. */
   | { readonly type: "waiting" }
-  /** The program has started: SAM watches it from now on. */
   | { readonly type: "start" }
-  /** The program has called `stop()`: SAM does not watch it until the next `start()`. */
   | { readonly type: "stop" }
-  /** The program has called `finalize()`: SAM does not watch it any more. */
   | { readonly type: "finalize" }
-  /** The instance failed. It gets the warn signal, and its grace period begins. */
   | {
     readonly type: "warn";
     readonly reason: RecoveryReason;
     readonly detail: string;
     readonly signal: Signal;
   }
-  /** Only with the option `observe`: a failure that would have started a recovery. SAM did nothing. */
   | { readonly type: "observed"; readonly reason: RecoveryReason; readonly evidence: Evidence }
-  /** An orderly stop or restart has begun, and the instance got the signal. */
   | { readonly type: "stopping"; readonly signal: Signal }
-  /** The instance got SIGKILL. */
   | { readonly type: "kill" }
-  /** `sam stop NAME` has stopped the program. It starts again at the next restart. */
   | { readonly type: "stopped" }
-  /** The process has ended. */
   | { readonly type: "exit"; readonly code: number | null; readonly signal: EndSignal | null }
-  /** An instance failed and has ended. The next one starts after `delay` milliseconds; null if none follows. */
   | {
     readonly type: "recovery";
     readonly reason: RecoveryReason;
     readonly evidence: Evidence;
     readonly delay: number | null;
-    /** Programs that must end or be ready before the next instance starts, under `sam run`. Left out if there are none. */
     readonly waitsFor?: readonly string[];
   }
-  /** The program is not restarted: the restart limit is reached, or it called `markFailed()`. Repeats the last recovery. */
   | { readonly type: "failed"; readonly reason: RecoveryReason; readonly evidence: Evidence }
-  /** The spare is `starting`, is `parked` in `register()`, has `ended`, or was `promoted` to be the next instance. */
   | {
     readonly type: "spare";
     readonly state: "starting" | "parked" | "ended" | "promoted";
     readonly pid: number | null;
   }
-  /** The server itself was stalled: a timer was late by `lateMs`. That time does not count against the program. */
   | { readonly type: "stall"; readonly lateMs: number }
-  /**
-   * The program missed its deadline because it got no CPU time, or waited for the disk. SAM gives it more time. Reported at
-   * most once between two heartbeats.
-   */
   | { readonly type: "starved" }
-  /** The cluster gained or lost quorum. */
   | { readonly type: "quorum"; readonly quorate: boolean };
 
 /** An effect: an action that the driver carries out. */

@@ -42,14 +42,15 @@ function judgeUnplanned(
   const failed = recover(exit.signal === null ? "exit" : "signal", exit.detail ?? "");
   if (settings.restart.on !== "started" && !instance.registeredItself) {
     // A promoted spare may exit before it knows of its promotion. Its exit code 0 then does not mean that the work is done.
-    const isDone = settings.restart.on === "failure" && status === 0 && !instance.isUnaware;
+    const isDone = settings.restart.on === "failure" && status === 0 &&
+      !instance.hasNotAnsweredPromotion;
     return isDone ? finish(exit, "exit") : failed;
   }
   if (state === "finalized") return finish(exit, "exit");
   if (state !== "launched" && state !== "registered") return failed;
   if (settings.startedAtSpawn && !instance.isRegistered) return failed;
   const isStartup = isReplacement && !instance.hasStarted;
-  if (isStartup && (status !== 0 || instance.isUnaware)) {
+  if (isStartup && (status !== 0 || instance.hasNotAnsweredPromotion)) {
     return recover("startup", "the process ended before it called start()");
   }
   if (instance.isRegistered || status === 0) return finish(exit, "exit");

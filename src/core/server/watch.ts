@@ -33,9 +33,9 @@ const timerNames = Object.keys(timer) as Timer[];
 const lostLinkMs = 1000;
 /** Longest wait of `register()` for the cluster map, in milliseconds. */
 const maxMapMs = 1000;
-/** A tick that is late by a quarter of the time interval shows a stall of the server. This is the least such delay, in ms. */
+/** A tick that is late by a quarter of the time interval, but at least this many milliseconds, shows a stall of the server. */
 const leastStallMs = 10;
-/** A tick that is this late always shows a stall, also with a long time interval. */
+/** A tick that is this many milliseconds late always shows a stall, also with a long time interval. */
 const sureStallMs = 50;
 /** Least time over which CPU time is judged, in milliseconds: the kernel counts it in steps of 1 to 10 ms. */
 const leastDoubtMs = 20;
@@ -47,11 +47,11 @@ export class Watch {
   readonly #deadlines = new Deadlines(timerNames.length);
   #lastHeartbeat: number | null = null;
   /** Time of the last event-loop heartbeat before `start()` or after the warning; null if there was none. */
-  #turnedAt: number | null = null;
+  #loopHeartbeatAt: number | null = null;
   /** True if the grace period was shortened because the event loop is blocked. */
   #isGraceShort = false;
-  /** True if a stall was forgiven since the last heartbeat. A second short stall is not. */
-  #hasCredit = false;
+  /** True if the process got more time for a stall since its last heartbeat. It gets none for a second short stall. */
+  #hasForgivenStall = false;
   /** True if the process got more time since its last heartbeat, because it had no CPU time. */
   #isStarved = false;
   /** Last time when no deadline was overdue. A stall began after that. */
@@ -95,9 +95,9 @@ export class Watch {
   }
 
   /** True if a process that has not started sent an event-loop heartbeat within the last time interval. */
-  isLoopTurning(now: number): boolean {
-    return this.#turnedAt !== null &&
-      now - this.#turnedAt < (this.#settings.timeInterval || Infinity);
+  hasRecentLoopHeartbeat(now: number): boolean {
+    return this.#loopHeartbeatAt !== null &&
+      now - this.#loopHeartbeatAt < (this.#settings.timeInterval || Infinity);
   }
 
   // Timers begin and end.
@@ -175,7 +175,7 @@ export class Watch {
   // Heartbeats.
 
   /** Takes a heartbeat. An event-loop heartbeat and a healthy answer of the health check count as well. */
-  confirm(now: number): void {
+  takeHeartbeat(now: number): void {
     const { timeInterval } = this.#settings;
     if (timeInterval > 0) {
       const at = this.#deadlines.at(timer.liveness);
@@ -187,14 +187,14 @@ export class Watch {
 
   #expectHeartbeat(now: number): void {
     const { timeInterval, heartbeatWindow } = this.#settings;
-    this.#hasCredit = this.#isStarved = false;
+    this.#hasForgivenStall = this.#isStarved = false;
     this.#lastHeartbeat = now;
     if (timeInterval > 0) this.#deadlines.set(timer.liveness, now + timeInterval + heartbeatWindow);
   }
 
-  /** Takes an event-loop heartbeat before `start()` or after the warning. After it, a shortened grace period is full again. */
-  noteTurn(now: number): void {
-    this.#turnedAt = now;
+  /** Takes an event-loop heartbeat before `start()` or after the warning. If the grace period was shortened, it begins anew. */
+  noteLoopHeartbeat(now: number): void {
+    this.#loopHeartbeatAt = now;
     if (!this.#isGraceShort || !this.#deadlines.has(timer.grace)) return;
     this.#isGraceShort = false;
     this.#deadlines.set(timer.grace, now + this.#settings.timeInterval);
@@ -209,7 +209,7 @@ export class Watch {
   shortenGrace(warnedAt: number, now: number): void {
     const { timeInterval } = this.#settings;
     if (timeInterval === 0 || !this.#deadlines.has(timer.grace)) return;
-    const turnedAt = Math.max(this.#lastHeartbeat ?? -Infinity, this.#turnedAt ?? -Infinity);
+    const turnedAt = Math.max(this.#lastHeartbeat ?? -Infinity, this.#loopHeartbeatAt ?? -Infinity);
     // An event loop that turns sends four heartbeats per time interval.
     if (turnedAt >= warnedAt || now - turnedAt < timeInterval / 2) return;
     this.#isGraceShort = true;
@@ -232,8 +232,8 @@ export class Watch {
   }
 
   /**
-   * Moves all timers if a late tick shows that this server was stopped, suspended or starved: the process must not suffer for a
-   * stall of the server. Returns the delay of the tick in milliseconds; 0 if there was no stall.
+   * Moves all timers if a late tick shows that this server was stopped, suspended or got no CPU time. A stall of the server does
+   * not count against the process. Returns the delay of the tick in milliseconds; 0 if there was no stall.
    */
   forgiveStall(now: number): number {
     const { timeInterval } = this.#settings;
@@ -242,12 +242,14 @@ export class Watch {
     if (due === Infinity || this.#deadlines.has(timer.backoff)) return 0;
     const lateMs = now - due;
     if (lateMs < Math.max(leastStallMs, Math.min(timeInterval / 4, sureStallMs))) return 0;
-    if (this.#hasCredit && lateMs < Math.max(timeInterval, 2 * sureStallMs)) return 0;
-    this.#hasCredit = true;
+    if (this.#hasForgivenStall && lateMs < Math.max(timeInterval, 2 * sureStallMs)) return 0;
+    this.#hasForgivenStall = true;
     // The stall may have begun before the deadline, at the earliest when the server was last punctual.
     const shift = lateMs + Math.min(lateMs, due - this.#punctualAt);
     this.#deadlines.shift(shift);
-    if (this.#turnedAt !== null) this.#turnedAt = Math.min(now, this.#turnedAt + shift);
+    if (this.#loopHeartbeatAt !== null) {
+      this.#loopHeartbeatAt = Math.min(now, this.#loopHeartbeatAt + shift);
+    }
     return lateMs;
   }
 

@@ -28,19 +28,19 @@ export function familyVariable(pid: number): string {
 export interface Ward {
   /** The process id; 0 for a process that is about to start, which is found by its family. */
   readonly pid: number;
-  /** The process leads a process group, which is killed with it. */
+  /** True if the process leads a process group, which is killed with it. */
   readonly leads: boolean;
   /** The variable that marks the processes to be killed with it; empty for none. */
   readonly family: string;
 }
 
-/** Time limit for the last orders of a guard that ends. */
+/** Time limit for the last orders of a guard that ends, in milliseconds. */
 const endMs = 2000;
 
-/** The shortest time between two searches for families: when many instances end, one search serves them all. */
+/** Least milliseconds between two searches for families: when many instances end, one search serves them all. */
 const sweepMs = 100;
 
-/** The shortest time between the starts of two guards. A killed guard is replaced at once after that time. */
+/** Least milliseconds between the starts of two guards. A guard that is killed later than that is replaced at once. */
 const replaceMs = 1000;
 
 /** The byte by which a guard acknowledges the order to kill families. */
@@ -112,7 +112,7 @@ export class Guard {
     await (this.#starting ??= Promise.resolve().then(() => this.#start()));
   }
 
-  /** Has `ward` killed when the server is killed. Rejects if the guard cannot start. */
+  /** Makes the guard kill `ward` if the server is killed. Rejects if the guard cannot start. */
   async add(ward: Ward): Promise<void> {
     this.#wards.add(ward);
     this.#order(`+ ${words(ward)}`);

@@ -141,7 +141,7 @@ const closing = 'process.getBuiltinModule("node:timers").setImmediate(process._d
 /** One session with the inspector, over connections that `connect` makes. */
 export class InspectorSession {
   readonly #connect: () => Promise<Stream>;
-  /** The present connection. */
+  /** The current connection. */
   #stream: Stream | null = null;
   #incoming!: Incoming;
   /** The messages that resume the process, with padding before them: see `stack()`. */

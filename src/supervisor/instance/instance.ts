@@ -51,13 +51,13 @@ export interface InstanceSink {
   problem(error: unknown, failure: string): void;
 }
 
-/** Ctrl-C reaches the program and this server. If the program's end comes first, the server waits this long for the signal. */
+/** Ctrl-C reaches the program and this server. If the program ends first, the server waits for the signal, in milliseconds. */
 const ctrlCMs = 100;
-/** Time that an exit waits for the end of the link and of the output, which a child process may hold open. */
+/** Milliseconds that SAM waits after the exit for the end of the link and of the output. A child process may hold them open. */
 const lastWordsMs = 50;
-/** Time that the output is passed on after the end of an instance: a child process may still write. */
+/** Milliseconds for which the output is passed on after the end of an instance: a child process may still write. */
 const restOfOutputMs = 1000;
-/** Time that the output is passed on if the reader of the server's own output is slow. */
+/** Milliseconds for which the output is passed on if the reader of the server's own output is slow. */
 const slowReaderMs = 10_000;
 
 /** One instance of the program, or a spare. */
@@ -79,9 +79,9 @@ export class Instance {
   #output: OutputTail | null = null;
   /** Collects the evidence; null before there is a process. */
   #examination: Examination | null = null;
-  /** Signals that wait until the stack was taken. */
+  /** Signals that wait until the stack trace is captured. */
   #held: Signal[] = [];
-  /** The process must be killed as soon as it exists. */
+  /** True if the process must be killed as soon as it exists. */
   #isDoomed = false;
   #isBuried = false;
   #abandon: () => void = () => {};
@@ -105,7 +105,7 @@ export class Instance {
     let asked: Command;
     try {
       asked = await Promise.resolve().then(command);
-      // At a terminal, the program needs the foreground process group: Ctrl-C must reach it, and it may read the terminal.
+      // At a terminal, the program stays in the foreground process group: Ctrl-C must reach it, and it may read the terminal.
       leads = guard !== undefined && !(asked.stdio[0] === "inherit" && runtime.stdinIsTerminal);
       if (guard && killMode === "group") family = familyVariable(runtime.pid);
       const env = { ...asked.env, ...(family && { [family]: "1" }) };
@@ -119,7 +119,7 @@ export class Instance {
         await guard!.add(expected).catch(() => {}); // `#guardAs` reports it
       }
       const variable = (text: string): Record<string, string> =>
-        asked.unlinked ? {} : { [linkVariable]: `${transport.name}:${text}` };
+        asked.restartsItself ? {} : { [linkVariable]: `${transport.name}:${text}` };
       child = this.#child = typeof address === "string"
         ? await runtime.spawn({ ...line, env: { ...line.env, ...variable(address) } })
         : await runtime.spawn(line, (descriptor) => variable(address(descriptor)));
@@ -146,7 +146,7 @@ export class Instance {
     if ((exit.signal === "SIGINT" || exit.code === 130) && runtime.stdinIsTerminal) {
       await new Promise<void>((resolve) => runtime.schedule(resolve, ctrlCMs, true));
     }
-    await this.#tree!.ended(() => this.#sink.input({ type: "orphaned", ...exit }));
+    await this.#tree!.waitForOrphans(() => this.#sink.input({ type: "orphaned", ...exit }));
     this.#sweep();
     await this.#conclude(exit, asked);
   }
@@ -233,7 +233,7 @@ export class Instance {
     if (killMode === "process") return guard!.remove(ward);
     guard!.sweep(ward);
     try {
-      // The id of a process group is not reused while the group has members. A process with this pid means that it has none.
+      // The kernel does not reuse the id of a process group that has members. If a process has this pid, the group is gone.
       const reused = runtime.systemText(`/proc/${ward.pid}/stat`) !== undefined;
       if (ward.leads && !reused) runtime.kill(-ward.pid, "SIGKILL");
     } catch {
@@ -243,7 +243,7 @@ export class Instance {
 
   /** Lets the process outlive its server. */
   letGo(): void {
-    if (this.#tree) this.#tree.isFree = true;
+    if (this.#tree) this.#tree.hasFinalized = true;
     if (this.#ward) this.#parts.guard!.remove(this.#ward);
     this.#ward = null;
   }
@@ -295,12 +295,12 @@ export class Instance {
     this.#tree?.passOn();
   }
 
-  /** The pid of the process that registered, before that of the spawned process; undefined before there is one. */
+  /** The pid of the process that registered; if none has, that of the spawned process; undefined before there is one. */
   get pid(): number | undefined {
     return this.#tree?.pid;
   }
 
-  /** Examines the process, as the core asks. `isBusy`: its main thread never pauses, so its event loop is blocked. */
+  /** Carries out the effect `examine`. `isBusy`: the main thread of the process never pauses, so its event loop is blocked. */
   examine(request: ServerEffect & { readonly type: "examine" }, isBusy: boolean): void {
     const { pid } = this;
     if (pid === undefined) return;

@@ -1,4 +1,7 @@
-/** The processes of an instance: the spawned process, the program below it if that is a wrapper, and those between them. */
+/**
+ * The processes of an instance: the spawned process and, if it is a wrapper such as `sh` or `npm`, the program below it and the
+ * processes between the two.
+ */
 import type { Problem } from "../../core/server/types.ts";
 import type { Signal } from "../../core/signals.ts";
 import { Descendants, isAlive, type ProcessIdentity, programBelow } from "./descendants.ts";
@@ -6,9 +9,9 @@ import { SamError } from "../../errors.ts";
 import { processesWithVariable } from "../../runtime/procfs.ts";
 import type { Child, Clock, Processes, SystemFiles } from "../../runtime/runtime.ts";
 
-/** A wrapper ends this soon after its program, and a program this soon after a wrapper that was killed with it. */
-const followMs = 100;
-/** The poll period for the end of processes below a wrapper. It grows from `least` to `most` in some seconds. */
+/** Time that a wrapper may take to end after its program, and a program after its wrapper, in milliseconds. */
+const wrapperEndLimitMs = 100;
+/** Poll period for the end of processes below a wrapper, in milliseconds: 1/10 of the time waited, between these limits. */
 const pollMs = { least: 20, most: 200 };
 
 /** Receives the failures. */
@@ -20,28 +23,29 @@ export interface ProcessTreeSink {
 
 /** The processes of an instance. */
 export class ProcessTree {
-  /** The signal that must end all processes; null while the instance goes on. */
+  /** The signal that must end all processes; null while they need not end. */
   ending: Signal | null = null;
-  /** The processes got that signal from the terminal. */
+  /** True if the processes got that signal from the terminal. */
   isDelivered = false;
-  /** The program has finalized: it may outlive the spawned process, unless it must end. */
-  isFree = false;
+  /** True if the program has finalized. It may then outlive the spawned process, unless `ending` is set. */
+  hasFinalized = false;
 
   readonly #runtime: Clock & Processes & SystemFiles;
   readonly #child: Child;
   readonly #sink: ProcessTreeSink;
-  /** The variable that all processes have in their environment, as `NAME=VALUE`; empty for none. */
+  /** The environment variable that marks all processes of the instance, as `NAME=VALUE`; empty for none. See guard.ts. */
   readonly #family: string;
-  /** True if a process below the spawned one may be the program and not its child process. */
+  /** True if the spawned process may be a wrapper. If false, it is the program, and all processes below it are the program's. */
   #mayBeWrapper: boolean;
   /** The program that registered, if it is below the spawned process; else null. */
   #program: ProcessIdentity | null = null;
   /** The processes that were below the spawned one when that got its signal. */
   readonly #descendants: Descendants;
-  #passesOn = false;
-  /** The spawned process has ended. */
+  /** True if the wrapper has ended and the processes below it may still need its signal. */
+  #mayPassOn = false;
+  /** True if the spawned process has ended. */
   #isReaped = false;
-  /** True once nothing waits for the processes. */
+  /** True after `release()`. */
   #isOver = false;
   /** Functions that each end a pause early. */
   readonly #pauses = new Set<() => void>();
@@ -60,7 +64,7 @@ export class ProcessTree {
     this.#descendants = new Descendants(runtime);
   }
 
-  /** The pid of the process that registered, before that of the spawned process. */
+  /** The pid of the process that registered; if none has, the pid of the spawned process. */
   get pid(): number {
     return this.#program?.pid ?? this.#child.pid;
   }
@@ -85,7 +89,7 @@ export class ProcessTree {
   #signalSpawned(signal: Signal): void {
     if (this.#isReaped) return;
     const { pid } = this.#child;
-    if (signal === this.ending && this.#mayBeWrapper && !this.isFree) {
+    if (signal === this.ending && this.#mayBeWrapper && !this.hasFinalized) {
       this.#descendants.track(pid, signal);
     }
     this.#send(this.#child, signal);
@@ -96,20 +100,20 @@ export class ProcessTree {
     while (this.#isProgramAlive && !this.#isReaped && !this.#isOver) {
       await this.#pause(pollMs.least);
     }
-    if (!this.#isReaped) await this.#pause(followMs);
+    if (!this.#isReaped) await this.#pause(wrapperEndLimitMs);
     if (this.ending === signal && !this.#isOver) this.#signalSpawned(signal);
   }
 
   /** Passes the signal of the ended wrapper on to the processes below it, unless they may have received it. */
   passOn(): void {
-    this.#passesOn = !this.isDelivered;
+    this.#mayPassOn = !this.isDelivered;
     if (this.ending === "SIGKILL") this.#kill();
-    else this.#passOn();
+    else this.#passOnPending();
   }
 
-  #passOn(): void {
+  #passOnPending(): void {
     const { ending } = this;
-    if (!this.#passesOn || ending === null || ending === "SIGKILL") return;
+    if (!this.#mayPassOn || ending === null || ending === "SIGKILL") return;
     this.#descendants.passOn(ending, (pid) => this.#send({ pid }, ending));
   }
 
@@ -127,21 +131,21 @@ export class ProcessTree {
       else this.#runtime.kill(pid, signal);
     } catch (cause) {
       this.#sink.problem(cause, `cannot send ${signal} to process ${pid}`);
-      if (signal !== "SIGKILL" || this.ending !== "SIGKILL") return; // the instance need not end by this signal
+      if (signal !== "SIGKILL" || this.ending !== "SIGKILL") return; // only the SIGKILL of a planned end must succeed
       const message = `cannot kill process ${pid}, which still runs: end it as its user or as root`;
       const code = cause instanceof SamError ? cause.code : "LIBRARY";
       this.#sink.unkillable({ code, message, cause });
     }
   }
 
-  /** The spawned process has ended. Calls back if the program still runs, and resolves when the program has ended, too. */
-  async ended(onOrphans: () => void): Promise<void> {
+  /** Call it when the spawned process has ended. Calls `onOrphans` if processes below it still run. Resolves when none is left. */
+  async waitForOrphans(onOrphans: () => void): Promise<void> {
     this.#isReaped = true;
     this.#endPauses();
-    if (this.isDelivered && this.#mayBeWrapper && !this.isFree && this.#family) {
+    if (this.isDelivered && this.#mayBeWrapper && !this.hasFinalized && this.#family) {
       this.#descendants.addSignaled(processesWithVariable(this.#runtime, this.#family));
     }
-    if (this.ending === null) await this.#orphansEnded(followMs);
+    if (this.ending === null) await this.#orphansEnded(wrapperEndLimitMs);
     if (!this.#hasOrphans) return;
     onOrphans();
     await this.#orphansEnded(Infinity);
@@ -152,7 +156,7 @@ export class ProcessTree {
     for (let waited = 0; waited < limitMs && this.#hasOrphans && !this.#isOver;) {
       await this.#pause(Math.min(Math.max(pollMs.least, waited / 10), pollMs.most));
       waited = this.#runtime.now() - begin;
-      this.#passOn();
+      this.#passOnPending();
     }
   }
 
@@ -161,7 +165,7 @@ export class ProcessTree {
   }
 
   get #hasOrphans(): boolean {
-    if (this.isFree && this.ending === null && !this.isDelivered) return false;
+    if (this.hasFinalized && this.ending === null && !this.isDelivered) return false;
     return this.#isProgramAlive || this.#descendants.living.length > 0;
   }
 

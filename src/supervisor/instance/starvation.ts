@@ -3,9 +3,9 @@
  * machine, above a CPU limit, or while its memory pages are read from a slow disk.
  *
  * After three quarters of the time interval without a heartbeat, the process is in doubt. A loop that hangs uses all the CPU
- * time it can get. So a process is starved if it is ready to run, or waits for the disk, and has used less than a quarter of a
- * core since. A starved process gets more time, until it has used as much CPU time as the rest of the time interval. Waiting
- * for the disk earns some seconds at most, because a process that hangs in a disk access uses no CPU time, either.
+ * time it can get. Therefore a process is starved if it is ready to run, or waits for the disk, and has used less than a quarter
+ * of a core since. A starved process gets more time, until it has used as much CPU time as the rest of the time interval. For
+ * waiting for the disk it gets at most five seconds, because a process that hangs in a disk access uses no CPU time either.
  */
 import { otherThreadsOf, type Thread, threadOf, waitsForThread } from "../../runtime/procfs.ts";
 import type { Clock, SystemFiles } from "../../runtime/runtime.ts";
@@ -28,13 +28,13 @@ export class Starvation {
   #since = 0;
   #main: Thread | undefined;
   #others: ReadonlyMap<number, Thread> = new Map();
-  /** The main thread waited for another thread at some time. */
+  /** True if the main thread has waited for another thread. */
   #waitsForThread = false;
-  /** The time that the process was given for the disk. */
+  /** Milliseconds that the process got for waiting for the disk. */
   #diskMs = 0;
   /** The delay of `watch()`, because this server itself got no CPU time: the process was not watched meanwhile. */
   #lateMs = 0;
-  /** The process slept at some time, and no thread of it was waiting: it got the CPU time that it needed. */
+  /** True if the process slept while none of its threads waited for a CPU: it got the CPU time that it needed. */
   #isServed = false;
 
   constructor(runtime: Clock & SystemFiles, timeInterval: number) {

@@ -101,9 +101,9 @@ export interface CheckEvent {
 }
 
 /**
- * The content of a `SupervisorEvent`, without its time and instance. The property `type` tells the events apart.
+ * The content of a `SupervisorEvent`, without its time and instance.
  *
- * - For the events of the program, see `ServerEvent`; of the server's health check, `CheckEvent`; of SAM, `DriverEvent`.
+ * - `ServerEvent` has the events of the program, `CheckEvent` those of the server's health check, `DriverEvent` those of SAM.
  * - `status`: the first event of each reader of `events()`: the status at that moment.
  * - `lost`: only for a slow reader of `events()`: `count` events before this one are missing.
  * - `finish`: the last event: supervision is over.
@@ -117,8 +117,8 @@ export type SupervisorEventDetail =
   | { readonly type: "finish"; readonly status: ExitStatus };
 
 /**
- * An event that `events()` yields and `log` receives. The property `type` tells the events apart: see `SupervisorEventDetail`, or
- * the list of all events at https://github.com/x/sam/blob/main/docs/events.md
+ * An event that `events()` yields and `log` receives. `type` tells the events apart: see `SupervisorEventDetail`, or
+ * https://github.com/x/sam/blob/main/docs/events.md
  */
 export type SupervisorEvent = SupervisorEventDetail & {
   /** Time of the event, in milliseconds since 1970. */

@@ -57,7 +57,10 @@ export interface SamOptions {
   readonly standby?: 0 | 1;
   /** Largest size of the stored data, in bytes. Default 64 MiB. */
   readonly maxDataSize?: number;
-  /** Action of the program after the end of its server: `"exit"` ends it, `"continue"` leaves it running. Default `"exit"`. */
+  /**
+   * Action of the program when its server has ended. Default `"exit"`: `Sam.signal` aborts, and the process exits at once with
+   * exit code 1, or is killed if its event loop is blocked. `"continue"` leaves it running.
+   */
   readonly serverLost?: "exit" | "continue";
   /**
    * Set to false to capture no JavaScript stack trace of an unresponsive process. Default true. Always off with `observe`.
@@ -67,8 +70,9 @@ export interface SamOptions {
    */
   readonly captureStack?: boolean;
   /**
-   * Set to true for a dry run. Default false. SAM then reports missed deadlines, failed health checks, startup timeouts and losses
-   * of quorum with the event `observed`, and does not warn or kill the process. A process that ends is restarted as usual.
+   * Set to true for a dry run. Default false. SAM then reports missed deadlines, failed health checks, startup timeouts and
+   * losses of quorum with the event `observed`, and does not warn or kill the process. A process that ends is restarted as
+   * usual.
    */
   readonly observe?: boolean;
   /**

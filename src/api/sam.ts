@@ -75,8 +75,8 @@ export interface Sam {
    * resolves. Therefore all code before `register()` runs in the server and in every instance.
    *
    * Rejects with BAD_HANDLE (already registered), LIBRARY (no connection to the server), ACCESS (a permission is missing),
-   * TIMEOUT, MESSAGE_ERROR (the server uses another version of SAM), NO_MEMORY (for the stored data), INTERRUPT (`finalize()` was
-   * called) or NOT_SUPPORTED (the program cannot be started again). Source: `sam_register(3)`.
+   * TIMEOUT, MESSAGE_ERROR (no valid answer, for example from another version of SAM), NO_MEMORY (for the stored data),
+   * INTERRUPT (`finalize()` was called) or NOT_SUPPORTED (the program cannot be started again). Source: `sam_register(3)`.
    */
   register(): Promise<number>;
   /**
@@ -86,8 +86,8 @@ export interface Sam {
    * `start()` may then be called again.
    *
    * Rejects with BAD_HANDLE unless registered, INVALID_PARAM if `signal` is not an AbortSignal, and INTERRUPT if `signal`,
-   * `stop()`, `finalize()`, or a request to stop or restart the program ended the wait. If the quorum source cannot work here,
-   * it rejects with that error, for example ACCESS, LIBRARY or NOT_SUPPORTED. Source: `sam_start(3)`.
+   * `finalize()`, or a request to stop or restart the program ended the wait. If the quorum source cannot work here, it rejects
+   * with the error of the source, for example ACCESS, LIBRARY or NOT_SUPPORTED. Source: `sam_start(3)`.
    */
   start(options?: StartOptions): Promise<void>;
   /**

@@ -4,8 +4,8 @@ import { type CheckedOptions, checkOptions, type SamOptions } from "./options.ts
 import { type Check, checkParts, integer, invalid, type Rules } from "./validate.ts";
 
 /**
- * The options of `supervise()`. A command may leave out `timeInterval`; it is then 0, so only the end of the process is noticed.
- * For a module, `supervise()` throws INVALID_PARAM without it.
+ * The options of `supervise()`. For a command, `timeInterval` is optional: default 0. For a module, it is required: without it,
+ * `supervise()` throws INVALID_PARAM.
  */
 export type SuperviseOptions =
   & Omit<SamOptions, "timeInterval">

@@ -34,27 +34,27 @@ type Messages<S extends Schema> = {
 
 /** The messages of the active process. A message with an `id` is a request. Its answer is `done`, `chunk` or `refused`. */
 const clientSchema = {
-  /** The process registers. A non-empty `notice` says why the link is slower than it could be. */
+  // The process registers. A non-empty `notice` says why the link is slower than it could be.
   hello: { version: "u8", id: "u32", pid: "u32", notice: "text" },
   start: { id: "u32" },
   stop: { id: "u32" },
   finalize: { id: "u32" },
   markFailed: { id: "u32" },
   setWarnSignal: { id: "u32", signal: "text" },
-  /** One part of the data. The last part, which ends at `total`, replaces the previous data. */
+  // One part of the data. The last part, which ends at `total`, replaces the previous data.
   store: { id: "u32", total: "f64", offset: "f64", bytes: "bytes" },
   fetch: { id: "u32", offset: "f64" },
   checkBegin: {},
   checkEnd: { healthy: "bool", detail: "text" },
-  /** How the stack of this process can be captured while its event loop is blocked (see `Runtime.stackAccess`). */
+  // How the stack of this process can be captured while its event loop is blocked (see `Runtime.stackAccess`).
   stackAccess: { how: "text" },
-  /** A note of the program: what it is about to do. The last note is part of the evidence. */
+  // A note of the program: what it is about to do. The last note is part of the evidence.
   note: { text: "text" },
 } as const;
 
 /** The messages of the server. */
 const serverSchema = {
-  /** The answer to `hello`: the instance id, and the options of the server, which replace those of the program. */
+  // The answer to `hello`: the instance id, and the options of the server, which replace those of the program.
   welcome: {
     version: "u8",
     id: "u32",
@@ -70,12 +70,12 @@ const serverSchema = {
     hasQuorum: "bool",
     hasClusterMap: "bool",
   },
-  /** The process is a spare. Its `welcome` follows when it is promoted. */
+  // The process is a spare. Its `welcome` follows when it is promoted.
   parked: { id: "u32" },
   done: { id: "u32" },
   chunk: { id: "u32", bytes: "bytes" },
   refused: { id: "u32", code: "text", message: "text" },
-  /** The instance is about to be ended. Sent together with the warn signal. */
+  // The instance is about to be ended. Sent together with the warn signal.
   warn: { reason: "text", detail: "text" },
 } as const;
 

@@ -30,8 +30,8 @@ import type { Runtime } from "../runtime/runtime.ts";
 import type { ServerEvent } from "../core/server/types.ts";
 
 /**
- * Starts a program, and restarts it when it crashes. To notice a hang too, set the option `check`, or `timeInterval` for a program
- * that uses SAM or has `preload`.
+ * Starts a program, and restarts it when it crashes. To notice a hang too, set `check`, or, for a program that uses SAM or has
+ * `preload`, `timeInterval`.
  *
  * ```ts
  * import { supervise } from "@x/sam";

@@ -1,4 +1,5 @@
-// `sam run`: it restarts unmodified programs, respects programs that use SAM themselves, and returns the right exit codes.
+// `sam run`: it restarts unmodified programs, leaves the watch to programs that call `register()`, and returns the right exit
+// codes.
 import { assert, assertEquals, assertMatch, assertStringIncludes } from "@std/assert";
 import { spawnSync } from "node:child_process";
 import { closeSync, openSync, readFileSync, rmSync, writeFileSync } from "node:fs";
@@ -13,25 +14,25 @@ import { freePorts } from "../support/ports.ts";
 import { eventually } from "../support/processes.ts";
 import { currentRuntime, quickFixture as fixture, sourceFixture } from "../support/runtimes.ts";
 
-const server = ["--runtime", runtimeName, "--time-interval", "300", fixture("cli/server")];
-const port = (nth: number) => new RegExp(`(?:port (\\d+)\\n[^]*){${nth}}`);
+const serverArgs = ["--runtime", runtimeName, "--time-interval", "300", fixture("cli/server")];
+const nthPortPattern = (nth: number) => new RegExp(`(?:port (\\d+)\\n[^]*){${nth}}`);
 
 commandTest(
   "an unmodified web server recovers from an endless loop and a crash, and may exit",
   async (sam) => {
-    const run = sam(["run", "--json", ...server]);
+    const run = sam(["run", "--json", ...serverArgs]);
     await run.event("start");
-    const [, first] = await run.text(port(1));
+    const [, first] = await run.text(nthPortPattern(1));
     assertEquals([await page(first!, "/sam"), await page(first!, "/flags")].join(""), "");
     assertEquals(await page(first!, "/hang"), undefined);
     const recovery = await run.event("recovery");
     assertEquals([recovery.reason, recovery.instanceId], ["timeout", 1]);
     await run.event("start", 2);
-    const [, second] = await run.text(port(2));
+    const [, second] = await run.text(nthPortPattern(2));
     assertMatch(await page(second!, "/") ?? "", /^\d+$/);
     await page(second!, "/crash");
     assertEquals((await run.event("recovery", 2)).reason, "exit");
-    const [, third] = await run.text(port(3));
+    const [, third] = await run.text(nthPortPattern(3));
     await page(third!, "/end");
     assertEquals(await run.exited, 0);
     assertEquals((await run.event("finish")).status.reason, "exit");
@@ -44,7 +45,7 @@ commandTest(
     const how = ["--runtime", runtimeName, "--time-interval", "300"];
     const run = sam(["run", "--json", ...how, fixture("cli/fakes")]);
     await run.event("start");
-    const [, first] = await run.text(port(1));
+    const [, first] = await run.text(nthPortPattern(1));
     assertMatch(await page(first!, "/") ?? "", /^\d+$/);
     assertEquals(await page(first!, "/hang"), undefined);
     assertEquals((await run.event("recovery")).reason, "timeout", run.stderr);
@@ -54,7 +55,7 @@ commandTest(
   },
 );
 
-/** Matches the line of the endless loop, `cli/server.ts:15`, in a stack trace of this runtime. */
+/** Returns `FILE:LINE` of the endless loop in the fixture, as stack traces show it. */
 function lineOfTheLoop(): string {
   const file = fixture("cli/server");
   const lines = readFileSync(file, "utf8").split("\n");
@@ -63,18 +64,18 @@ function lineOfTheLoop(): string {
 }
 
 commandTest(
-  "the log has one line for each important event and the line of the blocking loop; SIGINT ends everything",
+  "the log has a line for each important event, and shows where the loop blocks; SIGINT ends everything",
   async (sam) => {
     // The capture of the stack has the time interval as its limit, so a busy machine needs a long one.
     const patient = ["--time-interval", "2s", "--metrics", "0"];
     const run = sam(["run", ...patient, "--runtime", runtimeName, fixture("cli/server")]);
-    const [, first] = await run.text(port(1));
+    const [, first] = await run.text(nthPortPattern(1));
     await page(first!, "/crash");
     await run.text(
       /^sam: \S+ \(pid \d+\) ended with exit code 3; instance 2 starts now$/m,
       "stderr",
     );
-    const [, second] = await run.text(port(2));
+    const [, second] = await run.text(nthPortPattern(2));
     const [, own] = await run.text(/status page is at http:\S+:(\d+)\//, "stderr");
     await eventually("start()", async () => (await page(own!, "/readyz"))?.startsWith("ready:"));
     await page(second!, "/hang");
@@ -84,7 +85,7 @@ commandTest(
         : new RegExp(`^sam: {5}at answer \\(\\S*/${lineOfTheLoop()}:\\d+\\)$`, "m"),
       "stderr",
     );
-    await run.text(port(3));
+    await run.text(nthPortPattern(3));
     run.kill("SIGINT");
     const code = await run.exited;
     assert([130, 0].includes(code as number), `${code} ${run.stderr}`);
@@ -202,7 +203,7 @@ const otherCopy = sourceFixture("../../dist/mod").replace(/ts$/, "js");
 
 for (const [whose, copy] of [["sam's", []], ["another", [otherCopy]]] as const) {
   commandTest(
-    `a program that calls initialize() of ${whose} copy takes over from the preload, with its data and its checks`,
+    `a program that calls initialize() of ${whose} copy takes over from the preload, and its own data and checks work`,
     async (sam) => {
       const how = ["--runtime", runtimeName, "--time-interval", "300"];
       const run = sam(["run", "--json", ...how, fixture("cli/own"), ...copy]);
@@ -217,7 +218,7 @@ for (const [whose, copy] of [["sam's", []], ["another", [otherCopy]]] as const) 
 commandTest(
   "a spare of an unmodified program waits before it loads the program, and then takes over",
   async (sam) => {
-    const run = sam(["run", "--json", "--standby", "1", ...server]);
+    const run = sam(["run", "--json", "--standby", "1", ...serverArgs]);
     const { pid } = await run.event("spawn");
     const parked = await eventually(
       "a parked spare",
@@ -225,7 +226,7 @@ commandTest(
     );
     process.kill(pid, "SIGKILL");
     await run.event("start", 2);
-    const [, second] = await run.text(port(2));
+    const [, second] = await run.text(nthPortPattern(2));
     assertEquals(await page(second!, "/"), String((parked as { pid: number }).pid));
     run.kill("SIGTERM");
     await run.exited;
@@ -275,23 +276,27 @@ commandTest(
   },
 );
 
-commandTest("node, deno run, bun and bun run as commands are watched like modules", async (sam) => {
-  const commands = { deno: ["deno run -A"], bun: ["bun", "bun run"] }[runtimeName] ?? [runtimeName];
-  for (const command of commands) {
-    const words = [...command.split(" "), fixture("cli/server")];
-    const run = sam(["run", "--json", "--time-interval", "300", ...words]);
-    await run.event("start");
-    const [, first] = await run.text(port(1));
-    assertEquals(await page(first!, "/flags"), "");
-    assertEquals(await page(first!, "/hang"), undefined);
-    assertEquals((await run.event("recovery")).reason, "timeout");
-    run.kill("SIGTERM");
-    await run.exited;
-  }
-});
+commandTest(
+  "`node`, `deno run`, `bun` and `bun run`, given as commands, are watched like modules",
+  async (sam) => {
+    const commands = { deno: ["deno run -A"], bun: ["bun", "bun run"] }[runtimeName] ??
+      [runtimeName];
+    for (const command of commands) {
+      const words = [...command.split(" "), fixture("cli/server")];
+      const run = sam(["run", "--json", "--time-interval", "300", ...words]);
+      await run.event("start");
+      const [, first] = await run.text(nthPortPattern(1));
+      assertEquals(await page(first!, "/flags"), "");
+      assertEquals(await page(first!, "/hang"), undefined);
+      assertEquals((await run.event("recovery")).reason, "timeout");
+      run.kill("SIGTERM");
+      await run.exited;
+    }
+  },
+);
 
 commandTest(
-  "a warning says that a time interval has no effect on a command; a program that it starts can use it",
+  "a warning says that a time interval has no effect on a command, unless the command starts a program that uses SAM",
   async (sam) => {
     const unwatched =
       /^sam: cannot detect a hang of true, only its exit; the time interval of 300 ms has no effect unless the program calls/m;
@@ -351,7 +356,7 @@ commandTest("checks by URL and by port: consecutive failures lead to a recovery"
 });
 
 commandTest(
-  "a check by a command: a program that never becomes healthy is recovered after the startup timeout",
+  "a failing command check leads to a recovery; a program that never becomes healthy is ended after the startup timeout",
   async (sam, stage) => {
     const flag = `${stage.directory}/healthy`;
     const line = `touch ${flag}; sleep 60`;

@@ -45,7 +45,7 @@ test("core server: a program that is stopped before its first start is later sta
   assertEquals(bench.server.restarts, 0);
 });
 
-test("core server: a process that ends before start() ends the server with its status, with either policy", () => {
+test("core server: if the process ends while it is not watched, the server ends with its status, with either policy", () => {
   for (const recoveryPolicy of ["quit", "restart"] as const) {
     for (const end of [0, 3, "SIGSEGV"] as const) {
       const status = {
@@ -86,7 +86,7 @@ test("core server: the status is 128 + n for each signal", () => {
   assert(!isSignal("toString") && !isSignal("sigterm") && !isSignal(15));
 });
 
-test("core server: startupTimeout is a deadline until start(), and its kill is a recovery", () => {
+test("core server: startupTimeout is a deadline until start(), and a process that misses it is replaced", () => {
   for (const registers of [false, true]) {
     const bench = new Bench({ startupTimeout: 500 }).launch();
     if (registers) bench.hello();
@@ -207,7 +207,7 @@ test("core server: an exit while started is a failure, exit code 0 included", ()
   }
 });
 
-test("core server: with the policy quit a warned process ends the server with its status", () => {
+test("core server: with the policy quit, the server ends with the status of a warned process", () => {
   const bench = new Bench({ recoveryPolicy: "quit" }).start();
   bench.pass(T);
   assertEquals(bench.exit(7).status(), { code: 7, signal: null, reason: "quit" });
@@ -247,7 +247,7 @@ test("core server: a check without an answer is unhealthy after a time interval,
   assertEquals(stopped.say(unhealthy), [], "an answer after stop() is ignored");
 });
 
-test("core server: a blocked event loop is noticed with a health check too", () => {
+test("core server: a blocked event loop is noticed even if the last health check was healthy", () => {
   const bench = new Bench().start();
   bench.say({ type: "checkBegin" });
   bench.say({ type: "checkEnd", healthy: true, detail: "" });

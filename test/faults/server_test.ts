@@ -1,4 +1,5 @@
-// Cases in which libsam fails and SAM must not: the server and its program depend on each other.
+// Faults between the server and its program: a killed or stalled server, or a link that is held open. libsam fails in these
+// cases; SAM must not.
 import { setTimeout as sleep } from "node:timers/promises";
 import { assert, assertEquals } from "@std/assert";
 import { memoryOf } from "../../src/cli/host/host.ts";
@@ -6,7 +7,7 @@ import { eventually, killQuietly, lives, processTest, transports } from "../supp
 
 for (const transport of transports) {
   processTest(
-    `a child process that holds the link open delays nothing, ${transport}`,
+    `a child process of the program that holds the link open does not delay the restart, ${transport}`,
     async (stage) => {
       const program = stage.supervise("faults/helper", {
         timeInterval: 0,
@@ -29,14 +30,14 @@ for (const transport of transports) {
     },
   );
 
-  processTest(`a program ends when its server was killed, ${transport}`, async (stage) => {
+  processTest(`a program ends when its server is killed, ${transport}`, async (stage) => {
     const program = stage.run("faults/server_lost", { args: [transport, "ready"] });
     const { pid } = await stage.line("started");
     assert(pid !== program.pid);
     program.kill("SIGKILL");
     assertEquals(await program.exited, { code: null, signal: "SIGKILL" });
     await eventually("the end of the program", () => !lives(pid));
-    // On a busy machine, the program may have been killed before it could say so.
+    // On a busy machine, the guard may kill the program before it prints "aborted".
     for (const { code } of stage.lines("aborted")) assertEquals(code, "LIBRARY");
     assertEquals(stage.lines("SIGTERM"), []);
   });
@@ -135,7 +136,7 @@ processTest(
     const program = stage.run("faults/server_lost", { args: ["unix", "ready"] });
     await stage.line("started");
     program.kill("SIGTERM");
-    assertEquals(await program.exited, { code: 5, signal: null });
+    assertEquals(await program.exited, { code: 5, signal: null }); // the program's SIGTERM handler exits with 5
     assertEquals(stage.lines("SIGTERM").length, 1);
     assertEquals(stage.lines("started").length, 1);
   },

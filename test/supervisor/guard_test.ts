@@ -1,4 +1,6 @@
-// The guard process of a server: all its programs share one, and it ends with the last of them.
+// The guard: a small process that kills the programs if their server is killed. All programs of a server share one guard, which
+// ends with the last program. guard_script.ts explains the orders "+", "-", "k" and "q"; a ward is a process that the guard
+// kills.
 import { assert, assertEquals, assertNotEquals } from "@std/assert";
 import { familyVariable, Guard } from "../../src/supervisor/instance/guard.ts";
 import type { Child, Command, Exit } from "../../src/runtime/runtime.ts";
@@ -10,9 +12,10 @@ import { eventually, processTest } from "../support/processes.ts";
 const wards = Array.from({ length: 9 }, (_, pid) => ({ pid, leads: true, family: `F${pid}` }));
 const ward = (pid: number) => wards[pid]!;
 
-/** A runtime whose guards start on the test's command. */
-class Guards {
+/** A `Guard` with fake processes, which start when the test calls `release()`. */
+class GuardBench {
   readonly guard: Guard;
+  /** The orders that each guard process has received. */
   readonly orders: string[][] = [];
   now = 0;
   readonly timers = new Set<{ readonly callback: () => void; readonly at: number }>();
@@ -78,7 +81,7 @@ class Guards {
   }
 
   /** The orders that each running guard has got. */
-  get living(): string[][] {
+  get livingOrders(): string[][] {
     return this.orders.filter((lines) => !lines.includes("q"));
   }
 
@@ -116,7 +119,7 @@ async function settled(): Promise<void> {
 }
 
 test("two programs that begin at once share one guard, even if the second begins within the spawn of the first", async () => {
-  const guards = new Guards();
+  const guards = new GuardBench();
   const { guard } = guards;
   guard.enter();
   guard.enter();
@@ -125,14 +128,14 @@ test("two programs that begin at once share one guard, even if the second begins
   void guard.ready();
   await settled();
   await guards.release();
-  assertEquals(guards.living, [["+ 1,-1,F1", "+ 2,-2,F2"]]);
+  assertEquals(guards.livingOrders, [["+ 1,-1,F1", "+ 2,-2,F2"]]);
   await Promise.all([guard.leave(), guard.leave()]);
-  assertEquals([guards.orders.length, guards.living.length], [1, 0]);
+  assertEquals([guards.orders.length, guards.livingOrders.length], [1, 0]);
 });
 
-test("a guard that is starting when the last program leaves ends, too, unless another program has come meanwhile", async () => {
+test("a guard that is still starting ends when the last program leaves, unless another program has come", async () => {
   for (const another of [false, true]) {
-    const guards = new Guards();
+    const guards = new GuardBench();
     const { guard } = guards;
     guard.enter();
     void guard.add(ward(1));
@@ -142,14 +145,14 @@ test("a guard that is starting when the last program leaves ends, too, unless an
     if (another) guard.enter();
     await guards.release();
     await left;
-    assertEquals(guards.living.length, another ? 1 : 0);
+    assertEquals(guards.livingOrders.length, another ? 1 : 0);
     if (another) await guard.leave();
-    assertEquals([guards.orders.length, guards.living.length], [1, 0]);
+    assertEquals([guards.orders.length, guards.livingOrders.length], [1, 0]);
   }
 });
 
 test("a program that begins while the guard ends gets a new guard", async () => {
-  const guards = new Guards();
+  const guards = new GuardBench();
   const { guard } = guards;
   await guards.begin(1);
   guards.exits = false;
@@ -162,13 +165,13 @@ test("a program that begins while the guard ends gets a new guard", async () => 
   guards.exit();
   guards.exits = true;
   await left;
-  assertEquals(guards.living.map((lines) => lines.at(-1)), ["+ 2,-2,F2"]);
+  assertEquals(guards.livingOrders.map((lines) => lines.at(-1)), ["+ 2,-2,F2"]);
   await guard.leave();
-  assertEquals([guards.orders.length, guards.living.length], [2, 0]);
+  assertEquals([guards.orders.length, guards.livingOrders.length], [2, 0]);
 });
 
-test("a guard that could not start is started for all with the next instance", async () => {
-  const guards = new Guards();
+test("if a guard cannot start, the next instance starts one, which also gets the earlier wards", async () => {
+  const guards = new GuardBench();
   const { guard } = guards;
   guard.enter();
   const failed = guard.add(ward(1)).then(() => "added", (error) => (error as Error).message);
@@ -178,13 +181,13 @@ test("a guard that could not start is started for all with the next instance", a
   void guard.add(ward(2));
   await settled();
   await guards.release();
-  assertEquals(guards.living, [["+ 1,-1,F1", "+ 2,-2,F2"]]);
+  assertEquals(guards.livingOrders, [["+ 1,-1,F1", "+ 2,-2,F2"]]);
   await guard.leave();
-  assertEquals(guards.living.length, 0);
+  assertEquals(guards.livingOrders.length, 0);
 });
 
-test("a killed guard is replaced at once, at most once a second, and the new guard gets all wards and orders", async () => {
-  const guards = new Guards();
+test("a killed guard is replaced, at the earliest a second after its own start; the new guard gets all wards and orders", async () => {
+  const guards = new GuardBench();
   const { guard } = guards;
   await guards.begin(1, 2);
   for (const [livedMs, waitMs] of [[5000, 0], [300, 700]] as const) {
@@ -195,22 +198,22 @@ test("a killed guard is replaced at once, at most once a second, and the new gua
     if (waitMs > 0) {
       await guards.pass(waitMs - 1);
       await guards.release();
-      assertEquals(guards.living, []);
+      assertEquals(guards.livingOrders, []);
     }
     await guards.pass(1);
     await guards.release();
-    assertEquals(guards.living, [["+ 1,-1,F1", "k F2"]]);
+    assertEquals(guards.livingOrders, [["+ 1,-1,F1", "k F2"]]);
   }
   await guards.pass(100);
   guards.kill();
   await settled();
   assertEquals(guards.timers.size, 1);
   await guard.leave();
-  assertEquals([guards.timers.size, guards.living.length], [0, 0]);
+  assertEquals([guards.timers.size, guards.livingOrders.length], [0, 0]);
 });
 
-test("if a guard is killed before it has killed a family, the next guard does it, at the end of supervision, too", async () => {
-  const guards = new Guards();
+test("if a guard is killed before it has killed a family, the next guard kills the family, even if supervision ends", async () => {
+  const guards = new GuardBench();
   const { guard } = guards;
   await guards.begin(1);
   guards.acknowledges = false;
@@ -220,7 +223,7 @@ test("if a guard is killed before it has killed a family, the next guard does it
   await settled();
   await guards.pass(1);
   await guards.release();
-  assertEquals(guards.living, [["k F1"]]);
+  assertEquals(guards.livingOrders, [["k F1"]]);
   guards.kill();
   await settled();
   guards.acknowledges = true;
@@ -233,7 +236,7 @@ test("if a guard is killed before it has killed a family, the next guard does it
 
 test("an ending guard carries out its orders itself; if it is killed, the next guard does", async () => {
   for (const isKilled of [false, true]) {
-    const guards = new Guards();
+    const guards = new GuardBench();
     guards.acknowledges = guards.exits = false;
     await guards.begin(1);
     guards.guard.sweep(ward(1));
@@ -248,11 +251,11 @@ test("an ending guard carries out its orders itself; if it is killed, the next g
   }
 });
 
-test("families of instances that end soon after one another are killed by one order", async () => {
-  const guards = new Guards();
+test("of families that end soon after one another, the first is killed at once, and the others by one order", async () => {
+  const guards = new GuardBench();
   const { guard } = guards;
   await guards.begin(1, 2, 3, 4);
-  const [lines] = guards.living;
+  const [lines] = guards.livingOrders;
   lines!.length = 0;
   for (const pid of [1, 2, 3]) guard.sweep(ward(pid));
   assertEquals(lines, ["k F1", "- 1,-1,F1"]);

@@ -4,7 +4,11 @@ import type { CheckOptions } from "../../api/supervise_options.ts";
 import type { RestartOptions } from "../../core/server/restart_policy.ts";
 import type { RuntimeName } from "../../runtime/runtime.ts";
 
-/** One program of a configuration file. Times are integer milliseconds. For an example, see `SamConfig`. */
+/**
+ * One program of a configuration file. Times are integer milliseconds. For an example, see `SamConfig`.
+ *
+ * `timeInterval` is 5,000 by default, and 0 for a command whose event loop is not watched.
+ */
 export interface ProgramConfig
   extends Omit<Partial<SamOptions>, "recoveryPolicy" | "restart" | "quorum" | "clusterMap"> {
   /** A module or a command, as for `sam run`. A relative path starts at the directory of the configuration file. */

@@ -15,8 +15,8 @@
  *
  * This file contains the beginning, the watch and the exit of an instance, in that order. transitions.ts is the table of the
  * actions for each input in each state. The actions are in this file, in calls.ts and in ending.ts. All state is in a
- * `ProgramRecord`, which only these files change. The state of one instance is in its `InstanceRecord`, which is replaced when the
- * next one begins.
+ * `ProgramRecord`, which only these files change. The state of one instance is in its `InstanceRecord`, which is replaced when
+ * the next one begins.
  *
  * The driver (src/supervisor/driver.ts) reads the getters of `Server`, feeds inputs, and carries out effects. It sets one timer
  * for `deadline`. A tick before that does nothing.

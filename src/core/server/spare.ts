@@ -1,6 +1,7 @@
 /**
  * The spare: a second process that is started shortly after the instance, and parks in `register()` with its modules loaded
- * (with a preload: before it loads the program). Its failures do not count as failures of the program, and have a separate backoff.
+ * (with a preload: before it loads the program). Its failures do not count as failures of the program, and have a separate
+ * backoff.
  */
 import { type ClientMessage, protocolVersion } from "../wire.ts";
 import { RestartPolicy } from "./restart_policy.ts";

@@ -9,7 +9,10 @@ export type ServerEventName =
   | Exclude<ServerInput["type"], "message" | "spare" | "tick" | "linkData" | "mapped">
   | Exclude<JudgedMessage["type"], "stackAccess">;
 
-/** The actions of the table. */
+/**
+ * The actions of the table. `stop` is the call of `Sam.stop()`, `shutDown` that of `Supervisor.stop()`, and `halt` the command
+ * `sam stop`. Without a process, `finish` is for `Supervisor.stop()`, and `rest` for `sam stop`.
+ */
 export type ActionName =
   | "ignore"
   | "refuse"

@@ -149,7 +149,7 @@ export interface Problem {
 
 /** The options of a server, checked and complete. */
 export interface ServerSettings {
-  /** Name of the program in messages. */
+  // Name of the program in messages.
   readonly program: string;
   readonly timeInterval: number;
   readonly recoveryPolicy: "quit" | "restart";
@@ -159,21 +159,21 @@ export interface ServerSettings {
   readonly stopTimeout: number;
   readonly maxDataSize: number;
   readonly serverLost: "exit" | "continue";
-  /** Number of spares. */
+  // Number of spares.
   readonly standby: 0 | 1;
-  /** True for a command. Unless it calls `register()`, its end counts as a failure as soon as it has a process. */
+  // True for a command. Unless it calls `register()`, its end counts as a failure as soon as it has a process.
   readonly startedAtSpawn: boolean;
-  /** True if a preload registers each process. The program may register itself later. */
+  // True if a preload registers each process. The program may register itself later.
   readonly preloaded?: boolean;
-  /** True if the server captures the stack trace of an unresponsive process. Always false with `observe`. */
+  // True if the server captures the stack trace of an unresponsive process. Always false with `observe`.
   readonly captureStack: boolean;
-  /** True if the server only reports the failures of a running process. */
+  // True if the server only reports the failures of a running process.
   readonly observe: boolean;
-  /** True if each process, also a spare, needs permission to start, because other programs come first. */
+  // True if each process, also a spare, needs permission to start, because other programs come first.
   readonly asksBeforeStart?: boolean;
   readonly hasQuorum: boolean;
   readonly hasClusterMap: boolean;
-  /** Milliseconds within which the client may leave out a second heartbeat. Added to the deadline. */
+  // Milliseconds within which the client may leave out a second heartbeat. Added to the deadline.
   readonly heartbeatWindow: number;
 }
 
@@ -183,43 +183,43 @@ export type JudgedMessage = Exclude<ClientMessage, { readonly type: "note" }>;
 /** An input of the server. */
 export type ServerInput =
   | { readonly type: "begin" }
-  /** The answer to `askToStart`. */
+  // The answer to `askToStart`.
   | { readonly type: "allowStart" }
   | { readonly type: "spawned"; readonly pid: number }
   | { readonly type: "spawnFailed"; readonly error: Problem }
-  /** The process has ended. Its last messages may still arrive; then `concluded` follows. */
+  // The process has ended. Its last messages may still arrive; then `concluded` follows.
   | { readonly type: "exit"; readonly code: number | null; readonly signal: EndSignal | null }
-  /** All messages of the ended process have arrived. `detail` describes its end for people. */
+  // All messages of the ended process have arrived. `detail` describes its end for people.
   | {
     readonly type: "concluded";
     readonly detail?: string | undefined;
     readonly evidence: ProcessEvidence;
   }
-  /** A wrapper has ended, and the program below it still runs. `exit` follows when that has ended too. */
+  // A wrapper has ended, and the program below it still runs. `exit` follows when that has ended too.
   | { readonly type: "orphaned"; readonly code: number | null; readonly signal: EndSignal | null }
-  /** SIGKILL is not permitted: the process belongs to another user. */
+  // SIGKILL is not permitted: the process belongs to another user.
   | { readonly type: "unkillable"; readonly problem: Problem }
   | { readonly type: "linkEnd" }
   | { readonly type: "heartbeat" }
   | { readonly type: "message"; readonly message: JudgedMessage }
   | { readonly type: "tick" }
-  /** The process sent no heartbeat because it got no CPU time (see `Server.doubtAt`). It gets `waitMs` more milliseconds. */
+  // The process sent no heartbeat because it got no CPU time (see `Server.doubtAt`). It gets `waitMs` more milliseconds.
   | { readonly type: "starved"; readonly waitMs: number }
-  /** The answer to the effect `examine`. `isBlocked` is true if JavaScript runs without a pause and blocks the event loop. */
+  // The answer to the effect `examine`. `isBlocked` is true if JavaScript runs without a pause and blocks the event loop.
   | { readonly type: "examined"; readonly evidence: ProcessEvidence; readonly isBlocked: boolean }
-  /** The last data of an ended process, which the link has stored without a message. */
+  // The last data of an ended process, which the link has stored without a message.
   | { readonly type: "linkData"; readonly bytes: Uint8Array }
   | { readonly type: "quorum"; readonly quorate: boolean }
-  /** The quorum source failed for good: no `start()` can be granted. */
+  // The quorum source failed for good: no `start()` can be granted.
   | { readonly type: "quorumFailed"; readonly problem: Problem }
-  /** A stop was requested. `delivered` is true if the process already got this signal, for example from a terminal. */
+  // A stop was requested. `delivered` is true if the process already got this signal, for example from a terminal.
   | { readonly type: "shutdown"; readonly signal: Signal | null; readonly delivered?: boolean }
   | { readonly type: "restart" }
-  /** The cluster map shows all keys, or cannot be reached. */
+  // The cluster map shows all keys, or cannot be reached.
   | { readonly type: "mapped" }
-  /** A stop until the next restart was requested. */
+  // A stop until the next restart was requested.
   | { readonly type: "halt" }
-  /** A health check of the server or the user's code found the program unhealthy, or not healthy in time. */
+  // A health check of the server or the user's code found the program unhealthy, or not healthy in time.
   | {
     readonly type: "unhealthy";
     readonly reason: "unhealthy" | "startup";
@@ -229,7 +229,7 @@ export type ServerInput =
 
 /** An input about the spare. */
 export type SpareInput =
-  /** The answer to `askToStartSpare`. */
+  // The answer to `askToStartSpare`.
   | { readonly type: "allowStart" }
   | { readonly type: "spawned"; readonly pid: number }
   | { readonly type: "spawnFailed" }
@@ -246,15 +246,15 @@ export interface SpareStatus {
 }
 
 /**
- * An event of the supervised program. The property `type` tells the events apart.
+ * An event of the supervised program.
  *
  * - `spawn`: a process was started.
  * - `spawnFailed`: a process could not be started.
  * - `register`: the program called `register()`. `pid` is the program's; below a wrapper, it differs from `pid` of `spawn`.
  * - `waiting`: `start()` waits for quorum.
- * - `start`: the program called `start()`. SAM watches it from now on.
- * - `stop`: the program called `stop()`. SAM does not watch it until the next `start()`.
- * - `finalize`: the program called `finalize()`. SAM does not watch it any more.
+ * - `start`: the program called `start()`: SAM watches it.
+ * - `stop`: the program called `stop()`: SAM does not watch it until the next `start()`.
+ * - `finalize`: the program called `finalize()`: SAM does not watch it any more.
  * - `warn`: the instance failed. It gets the warn signal, and its grace period begins.
  * - `observed`: only with the option `observe`: a failure that would have started a recovery. SAM did nothing.
  * - `stopping`: a requested stop or restart has begun, and the instance got the signal.
@@ -265,8 +265,7 @@ export interface SpareStatus {
  *   `sam run`, it also waits for the programs in `waitsFor`, which must end or become ready first.
  * - `failed`: the program is not restarted: the restart limit is reached, or it called `markFailed()`. Repeats the last recovery.
  * - `spare`: the spare is `starting`, is `parked` in `register()`, has `ended`, or was `promoted` to be the next instance.
- * - `stall`: the server itself was stalled: a timer was late by `lateMs` milliseconds. That time does not count against the
- *   program.
+ * - `stall`: the server was stalled: a timer was `lateMs` milliseconds late. That time does not count against the program.
  * - `starved`: the program missed its deadline because it got no CPU time, or waited for the disk. SAM gives it more time.
  *   Reported at most once between two heartbeats.
  * - `quorum`: the cluster gained or lost quorum.
@@ -309,35 +308,33 @@ export type ServerEvent =
 
 /** An effect: an action that the driver carries out. */
 export type ServerEffect =
-  /** The next process is due. It starts after `allowStart`. */
+  // The next process is due. It starts after `allowStart`.
   | { readonly type: "askToStart" }
   | { readonly type: "spawn"; readonly instanceId: number }
-  /**
-   * Examine the process, which failed, and answer with `examined`. Later signals wait up to `stackMs` milliseconds for its stack
-   * trace; with 0, capture none. `stackAccess` is the answer of the process to how its stack can be captured; null before it
-   * answered.
-   */
+  // Examine the process, which failed, and answer with `examined`. Later signals wait up to `stackMs` milliseconds for its stack
+  // trace; with 0, capture none. `stackAccess` is the answer of the process to how its stack can be captured; null before it
+  // answered.
   | {
     readonly type: "examine";
     readonly stackMs: number;
     readonly stackAccess: string | null;
   }
   | { readonly type: "signal"; readonly signal: Signal }
-  /** The process already got its signal, for example from a terminal. */
+  // The process already got its signal, for example from a terminal.
   | { readonly type: "delivered" }
-  /** Send the signal to the processes below an ended wrapper that did not get it yet. */
+  // Send the signal to the processes below an ended wrapper that did not get it yet.
   | { readonly type: "passOn" }
-  /** The process has finalized: it and its child processes go on when supervision ends. */
+  // The process has finalized: it and its child processes go on when supervision ends.
   | { readonly type: "letGo" }
   | { readonly type: "send"; readonly message: ServerMessage }
-  /** The next spare is due. It starts after its `allowStart`. */
+  // The next spare is due. It starts after its `allowStart`.
   | { readonly type: "askToStartSpare" }
   | { readonly type: "spawnSpare" }
-  /** Make the spare the instance. */
+  // Make the spare the instance.
   | { readonly type: "promote" }
   | { readonly type: "killSpare" }
   | { readonly type: "sendSpare"; readonly message: ServerMessage }
-  /** The instance has ended: close its link, and end the processes that it left behind. */
+  // The instance has ended: close its link, and end the processes that it left behind.
   | { readonly type: "cleanUp" }
   | { readonly type: "map"; readonly keys: MapKeys }
   | { readonly type: "unmap" }

@@ -145,7 +145,7 @@ await shell.done(`npm install --global --prefix ${path("global")} @x/sam`, home)
 
 const [server] = blocks("docs/getting-started.md", "js");
 const hangingLine = 1 + server.split("\n").indexOf(server.match(/^ +for \(;;\);.*$/m)[0]);
-const [hang, counting] = blocks("docs/getting-started.md", "text");
+const [hang, counting, ...moreText] = blocks("docs/getting-started.md", "text");
 const [recording] = blocks("README.md", "text");
 const [counter] = blocks("docs/getting-started.md", "ts serves");
 const [program] = blocks("README.md", "ts serves");
@@ -198,6 +198,7 @@ const [, , , requests, ...counts] = blocks("docs/getting-started.md", "sh").map(
 
 /** The tutorial on one runtime: `server` hangs and is restarted, then `counter`. */
 async function tutorial(installing, line, [...countingLines]) {
+  must(moreText.length === 0, "docs/getting-started.md has a text that no scene checks");
   if (noCurl !== undefined) skip(`curl: ${noCurl}`);
   const cwd = folder({ "web.js": server, "counter.js": counter });
   rmSync(join(cwd, "package.json"));

@@ -119,7 +119,7 @@ commandTest(
     assertEquals(await script.exited, 0);
     assertMatch(
       script.stderr,
-      /^sam: cannot detect a hang of the program that .*npm runs, only its exit\. .* \(sam run server\.js\), or add a health check \(--check-http\)\.\n$/,
+      /^sam: cannot detect a hang of the program that .*npm runs, only its exit\. .* \(sam run web\.js\), or add a health check \(--check-http\)\.\n$/,
     );
     const check = ["--check-command", "true"];
     const checked = sam(["run", ...check, `${directory}/npm`, "start"]);

@@ -86,7 +86,7 @@ processTest(
     assertEquals([status.reason, status.code, status.signal], ["exit", 1, null]);
     assertEquals(status.error?.code, "LIBRARY");
     assert(status.error!.message.includes(fixture("api/throws")), status.error!.message);
-    assert(status.error!.message.includes("status 1"), status.error!.message);
+    assert(status.error!.message.includes("exit code 1"), status.error!.message);
     assertEquals(watched.all("spawn").length, 1);
     assertEquals(watched.all("recovery").length, 0);
     assertEquals(stage.lines("imported").length, 1);

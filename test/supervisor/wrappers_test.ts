@@ -244,7 +244,7 @@ processTest(
     writeFileSync(`${stage.directory}/first`, "");
     await eventually("its end", () => existsSync(`${stage.directory}/over`));
     const message = readFileSync(`${stage.directory}/second`, "utf8");
-    assertMatch(message, /another process of the program has registered/);
+    assertMatch(message, /another process of this program has registered already/);
   },
 );
 

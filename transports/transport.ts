@@ -39,8 +39,8 @@ export interface TimedNote {
 }
 
 /**
- * One end of the connection between a SAM server and its active process: the process of the program that called
- * `register()`.
+ * One end of the connection between a SAM server and its active process (the active side): the process of the program
+ * that called `register()`.
  */
 export interface Link {
   /**
@@ -65,8 +65,8 @@ export interface Link {
   /** Ends the link. */
   close(): void;
   /**
-   * Returns a number that changes with every heartbeat. Called on the server side, about 16 times in a time interval if
-   * `Transport.sampled` is true, and before each deadline is judged. Needed only if heartbeats do not wake the server.
+   * Returns a number that changes with every heartbeat. Called on the server side before each deadline is judged; see also
+   * `Transport.sampled`. Needed only if heartbeats do not wake the server.
    */
   sample?(): number;
   /**

@@ -127,7 +127,7 @@ type Complete =
 
 /** The checked options with all defaults filled in. */
 export interface CheckedOptions extends Omit<Complete, keyof ServerSettings> {
-  /** The options for the core. */
+  /** The options for the state machine. */
   readonly settings: Omit<ServerSettings, "program" | "startedAtSpawn" | "heartbeatWindow">;
   /** True if the user named the transport. */
   readonly transportChosen: boolean;

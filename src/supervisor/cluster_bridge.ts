@@ -1,4 +1,7 @@
-/** Connects a server to the cluster: it feeds quorum changes to the core and writes the core's keys to the cluster map. */
+/**
+ * Connects a server to the cluster: it feeds quorum changes to the state machine, and writes the machine's keys to the cluster
+ * map.
+ */
 import type { MapKeys, ServerInput } from "../core/server/types.ts";
 import { SamError } from "../errors.ts";
 import type { Clock, OwnProcess } from "../runtime/runtime.ts";

@@ -1,6 +1,6 @@
 /**
- * The loop around the server's core: it feeds inputs to `Server.step`, carries out the effects and sets one timer. It owns the
- * process, the endpoint and the link of the present instance, and those of the spare.
+ * The loop around the server's state machine: it feeds inputs to `Server.step`, carries out the effects and sets one timer. It owns the
+ * process, the endpoint and the link of the current instance, and those of the spare.
  */
 import type { ServerTransport } from "../../transports/transport.ts";
 import type { ClusterMap, QuorumSource } from "../api/cluster.ts";
@@ -121,7 +121,7 @@ export class Driver {
     this.#feed({ type: "shutdown", signal, delivered });
   }
 
-  /** Ends the present instance and starts the next. */
+  /** Ends the current instance and starts the next. */
   restart(): void {
     this.#feed({ type: "restart" });
   }
@@ -131,7 +131,7 @@ export class Driver {
     this.#feed({ type: "halt" });
   }
 
-  /** Sends a signal to the present instance. */
+  /** Sends a signal to the current instance. */
   signal(signal: Signal): void {
     this.#instance?.signal(signal);
   }
@@ -270,7 +270,7 @@ export class Driver {
     return instance;
   }
 
-  /** Feeds an input of the present instance or of the spare. Inputs of past instances are ignored. */
+  /** Feeds an input of the current instance or of the spare. Inputs of past instances are ignored. */
   #takeInput(instance: Instance, input: ServerInput): void {
     if (instance === this.#instance) return this.#feed(input);
     if (instance !== this.#spare) return;

@@ -168,7 +168,7 @@ export class Fleet {
     await member.supervision.halt();
   }
 
-  /** Ends the present instance of one program and starts the next. A stopped program starts again. */
+  /** Ends the current instance of one program and starts the next. A stopped program starts again. */
   async restartProgram(name: string): Promise<void> {
     if (this.#stopping) {
       throw new SamError("INTERRUPT", `cannot restart ${name}: sam is stopping all programs`);

@@ -10,8 +10,8 @@ import { requests, serveRequests } from "./transport_peer.ts";
 /** Options of `transportConformance`. */
 export interface ConformanceOptions {
   /**
-   * The program of the active side: a module that only does `await servePeer(transport)`. Omit it for a transport whose two
-   * sides are in one process.
+   * The program at the other end of the link: a module that only does `await servePeer(transport)`. Omit it for a transport
+   * whose two ends are in one process.
    */
   readonly peer?: ModuleProgram;
   /** Time limit for an answer, in milliseconds. Default 20,000. */

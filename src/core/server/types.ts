@@ -47,7 +47,8 @@ export type ServerState =
  * - `unhealthy`: a health check failed or did not answer in time, or `reportUnhealthy()` was called.
  * - `quorum`: the cluster lost quorum.
  * - `failed`: the program called `markFailed()`.
- * - `startup`: a process did not call `start()` in time, ended before it did, or, after a restart, could not be started.
+ * - `startup`: the instance was not ready within `startupTimeout`. Or, after a restart, its process ended before it called
+ *   `start()`, or could not be started.
  */
 export type RecoveryReason =
   | "exit"
@@ -177,7 +178,8 @@ export interface ServerSettings {
   readonly heartbeatWindow: number;
 }
 
-/** A message of the active process for the state machine. The driver keeps notes as evidence, so they are not among them. */
+// Notes are not for the state machine: the driver keeps them as evidence.
+/** A message of the active process for the state machine. */
 export type JudgedMessage = Exclude<ClientMessage, { readonly type: "note" }>;
 
 /** An input of the server. */
@@ -250,10 +252,10 @@ export interface SpareStatus {
  *
  * - `spawn`: a process was started.
  * - `spawnFailed`: a process could not be started.
- * - `register`: the program called `register()`. `pid` is the program's; below a wrapper, it differs from `pid` of `spawn`.
+ * - `register`: the program or its preload called `register()`. Below a wrapper, `pid` differs from `pid` of `spawn`.
  * - `waiting`: `start()` waits for quorum.
- * - `start`: the program called `start()`: SAM watches it.
- * - `stop`: the program called `stop()`: SAM does not watch it until the next `start()`.
+ * - `start`: SAM watches the program from now on.
+ * - `stop`: SAM does not watch the program until the next `start`.
  * - `finalize`: the program called `finalize()`: SAM does not watch it any more.
  * - `warn`: the instance failed. It gets the warn signal, and its grace period begins.
  * - `observed`: only with the option `observe`: a failure that would have started a recovery. SAM did nothing.

@@ -1,6 +1,6 @@
 /**
  * Collects the evidence about a failed process: its state in /proc, its stack trace, its last note and the last lines of its
- * output. The core adds how the process ended.
+ * output. The state machine adds how the process ended.
  */
 import type { ProcessEvidence, ServerEffect } from "../../core/server/types.ts";
 import { processState } from "../../runtime/procfs.ts";
@@ -38,8 +38,8 @@ export class Examination {
   }
 
   /**
-   * Examines the process `pid` and then calls back: at once if no stack is taken. `hasStack`: a stack was taken, which shows
-   * that the event loop is blocked.
+   * Examines the process `pid` and then calls back: at once if no stack is taken. `hasStack` is true if a stack was taken, which
+   * shows that the event loop is blocked.
    */
   begin(
     pid: number,

@@ -1,4 +1,4 @@
-/** Finds out if a program ended because its heap reached V8's limit. */
+/** Finds out whether a program ended because its heap reached V8's limit. */
 import type { Command, Exit } from "../../runtime/runtime.ts";
 
 const outOfMemory = "JavaScript heap out of memory";

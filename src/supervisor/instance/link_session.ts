@@ -1,6 +1,6 @@
 /**
- * Turns what comes over the link to one process into inputs for the server's core: messages, and what the process leaves on
- * the link without a message (heartbeats, stored data, a note). The inputs have the order of the calls in the process.
+ * Turns everything that comes over the link to one process into inputs for the state machine: messages, and what the process
+ * leaves on the link without a message (heartbeats, stored data, a note). The inputs have the order of the calls in the process.
  */
 import type { Link } from "../../../transports/transport.ts";
 import type { JudgedMessage, ServerInput } from "../../core/server/types.ts";
@@ -27,12 +27,12 @@ export class LinkSession {
 
   readonly #maxDataSize: number;
   readonly #sink: LinkSessionSink;
-  /** Null when it has ended. */
+  /** The link; null when it has ended. */
   #link: Link | null;
   #resolveEnded: () => void = () => {};
   /** The heartbeat counter at the last poll. */
   #sampled = 0;
-  /** True once the process sends its data in messages: the data on the link are older. */
+  /** True once the process sends its data in messages: the data on the link is older. */
   #isStoredDataOutdated = false;
   #note: LastNote;
 
@@ -119,7 +119,7 @@ export class LinkSession {
     this.#link?.send(encodeServer(message));
   }
 
-  /** Closes the link, after the stored data were taken. */
+  /** Takes the stored data, and closes the link. */
   #drop(): void {
     this.takeStoredData();
     this.#link?.close();

@@ -25,7 +25,7 @@ export type CaptureRuntime =
 /** The process whose stack is taken. */
 export interface StackTarget {
   readonly pid: number;
-  /** The way to its stack, as the process sent it (`stackAccess` of its runtime); null before it registered. */
+  /** The way to capture its stack, as the process reported it (see `OwnProcess.stackAccess`); null before it registered. */
   readonly access: string | null;
   /** The known flags and arguments of the process. */
   readonly words: readonly string[];
@@ -34,7 +34,7 @@ export interface StackTarget {
 /** The stack, or the reason why there is none. */
 export type StackFinding = { readonly stack: string } | { readonly noStack: string };
 
-/** The poll period for Node's inspector to open. */
+/** Milliseconds between two looks whether Node's inspector is open. */
 const pollMs = 2;
 
 /** An attempt to take the stack. */
@@ -152,7 +152,7 @@ class Attempt {
     return `the SAM server cannot read /proc${name === "deno" ? ": run it with deno -A" : ""}`;
   }
 
-  /** Takes the stack on Node. `port`: where the inspector listens if it is open already. */
+  /** Takes the stack on Node. `port` is the port of the inspector if it is open already. */
   async #afterSignal(port: number): Promise<StackFrame[]> {
     const runtime = this.#runtime;
     const { pid } = this.#target;

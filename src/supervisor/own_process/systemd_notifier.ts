@@ -127,7 +127,7 @@ const lateMs = 1000;
 
 /** The source of the notifications. */
 export interface NotifierParts {
-  /** Returns the programs in their present state. */
+  /** Returns the programs in their current state. */
   readonly programs: () => readonly NotifiedProgram[];
   /** Returns true if all programs are ready. */
   readonly isReady: () => boolean;

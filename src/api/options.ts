@@ -46,7 +46,10 @@ export interface SamOptions {
   readonly warnSignal?: Signal;
   /** Restart limit and backoff. Default: at most 10 recoveries in 300,000 ms, and no delay before the first one. */
   readonly restart?: RestartOptions;
-  /** Milliseconds from the start of the process within which it must call `start()`. Default 0: no limit. */
+  /**
+   * Time limit for the program to call `start()`, in milliseconds. Default 0: no limit. The time begins when the process starts;
+   * for a command, when it calls `register()`.
+   */
   readonly startupTimeout?: number;
   /**
    * Milliseconds from the warn signal to SIGKILL when the program is stopped or restarted on request. Default 10,000. A recovery

@@ -63,7 +63,7 @@ export interface Sam {
    * Aborts when this instance is about to be ended, or when its server has ended.
    *
    * The reason is a `SamError` with the code INTERRUPT for a recovery, a stop or a restart, and LIBRARY if the server has ended.
-   * It aborts when the process gets the warn signal (by default SIGTERM). You need no signal handler for that.
+   * It aborts before or together with the warn signal (by default SIGTERM). You need no signal handler for that.
    */
   readonly signal: AbortSignal;
   /** Bytes that the server stores for this instance and later ones. */

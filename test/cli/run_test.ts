@@ -42,8 +42,8 @@ commandTest(
 commandTest(
   "a program that replaces timers and clocks is watched with the real ones",
   async (sam) => {
-    const how = ["--runtime", runtimeName, "--time-interval", "300"];
-    const run = sam(["run", "--json", ...how, fixture("cli/fakes")]);
+    const args = ["--runtime", runtimeName, "--time-interval", "300"];
+    const run = sam(["run", "--json", ...args, fixture("cli/fakes")]);
     await run.event("start");
     const [, first] = await run.text(nthPortPattern(1));
     assertMatch(await page(first!, "/") ?? "", /^\d+$/);
@@ -67,8 +67,8 @@ commandTest(
   "the log has a line for each important event, and shows where the loop blocks; SIGINT ends everything",
   async (sam) => {
     // The capture of the stack has the time interval as its limit, so a busy machine needs a long one.
-    const patient = ["--time-interval", "2s", "--metrics", "0"];
-    const run = sam(["run", ...patient, "--runtime", runtimeName, fixture("cli/server")]);
+    const longInterval = ["--time-interval", "2s", "--metrics", "0"];
+    const run = sam(["run", ...longInterval, "--runtime", runtimeName, fixture("cli/server")]);
     const [, first] = await run.text(nthPortPattern(1));
     await page(first!, "/crash");
     await run.text(
@@ -113,8 +113,8 @@ commandTest(
 
 commandTest("a program whose event loop runs long tasks counts as started", async (sam) => {
   const limits = ["--time-interval", "800", "--startup-timeout", "1200"];
-  const how = ["--runtime", runtimeName, ...limits, "--restart", "never"];
-  const run = sam(["run", "--json", ...how, fixture("cli/blocks"), "in pieces", "450", "2500"]);
+  const args = ["--runtime", runtimeName, ...limits, "--restart", "never"];
+  const run = sam(["run", "--json", ...args, fixture("cli/blocks"), "in pieces", "450", "2500"]);
   await run.event("start");
   assertEquals(await run.exited, 0, run.stderr);
   assertEquals(run.events().filter(({ type }) => type === "warn"), []);
@@ -130,8 +130,8 @@ commandTest(
   "a program with a blocked event loop has a short grace period, although it handles the warn signal",
   async (sam) => {
     const limits = ["--time-interval", "1s", "--restart-max-delay", "0"];
-    const how = ["--runtime", runtimeName, ...limits];
-    const run = sam(["run", "--json", ...how, fixture("cli/blocks"), "hangs", "0"]);
+    const args = ["--runtime", runtimeName, ...limits];
+    const run = sam(["run", "--json", ...args, fixture("cli/blocks"), "hangs", "0"]);
     // On a busy machine, the stack may come too late, and the CPU time may be too short to prove that the loop is blocked.
     for (let instance = 1; await graceOf(run, instance) >= 900; instance++) {
       assert(instance < 6, run.stderr);
@@ -145,8 +145,8 @@ commandTest(
   "a program whose event loop recovers after the warn signal has its whole grace period",
   async (sam, stage) => {
     const file = `${stage.directory}/turns`;
-    const how = ["--runtime", runtimeName, "--time-interval", "2s", "--restart", "never"];
-    const run = sam(["run", "--json", ...how, fixture("cli/blocks"), "hangs", "1000", file]);
+    const args = ["--runtime", runtimeName, "--time-interval", "2s", "--restart", "never"];
+    const run = sam(["run", "--json", ...args, fixture("cli/blocks"), "hangs", "1000", file]);
     await run.event("warn");
     await sleep(150); // sam finds that the event loop is blocked
     writeFileSync(file, "");
@@ -205,8 +205,8 @@ for (const [whose, copy] of [["sam's", []], ["another", [otherCopy]]] as const) 
   commandTest(
     `a program that calls initialize() of ${whose} copy takes over from the preload, and its own data and checks work`,
     async (sam) => {
-      const how = ["--runtime", runtimeName, "--time-interval", "300"];
-      const run = sam(["run", "--json", ...how, fixture("cli/own"), ...copy]);
+      const args = ["--runtime", runtimeName, "--time-interval", "300"];
+      const run = sam(["run", "--json", ...args, fixture("cli/own"), ...copy]);
       assertEquals((await run.event("recovery")).reason, "unhealthy");
       await run.text(/instance 1, early data\ninstance 2, stored data\n/);
       assertEquals(await run.exited, 0, run.stderr);
@@ -304,8 +304,8 @@ commandTest(
     const plain = sam(["run", ...interval, "true"]);
     assertEquals(await plain.exited, 0);
     assertMatch(plain.stderr, unwatched);
-    for (const quiet of [["true"], [...interval, "--check-command", "true", "true"]]) {
-      const run = sam(["run", ...quiet]);
+    for (const withoutWarning of [["true"], [...interval, "--check-command", "true", "true"]]) {
+      const run = sam(["run", ...withoutWarning]);
       assertEquals([await run.exited, run.stderr], [0, ""]);
     }
     const flags = runtimeName === "deno" ? ["run", "-A", "--no-config"] : [];
@@ -320,7 +320,7 @@ commandTest(
   },
 );
 
-const often = ["--check-period", "50", "--failure-threshold", "2", "--json"];
+const fastChecks = ["--check-period", "50", "--failure-threshold", "2", "--json"];
 
 commandTest("checks by URL and by port: consecutive failures lead to a recovery", async (sam) => {
   let status = 204;
@@ -330,8 +330,8 @@ commandTest("checks by URL and by port: consecutive failures lead to a recovery"
   );
   try {
     const url = `http://127.0.0.1:${port}/`;
-    const byUrl = sam(["run", ...often, "--check-http", url, "sleep", "60"]);
-    const byPort = sam(["run", ...often, "--check-tcp", `127.0.0.1:${port}`, "sleep", "60"]);
+    const byUrl = sam(["run", ...fastChecks, "--check-http", url, "sleep", "60"]);
+    const byPort = sam(["run", ...fastChecks, "--check-tcp", `127.0.0.1:${port}`, "sleep", "60"]);
     assertEquals((await byUrl.event("check")).healthy, true);
     assertEquals((await byPort.event("check")).healthy, true);
     status = 503;
@@ -360,7 +360,15 @@ commandTest(
   async (sam, stage) => {
     const flag = `${stage.directory}/healthy`;
     const line = `touch ${flag}; sleep 60`;
-    const shell = sam(["run", ...often, "--check-command", `test -e ${flag}`, "sh", "-c", line]);
+    const shell = sam([
+      "run",
+      ...fastChecks,
+      "--check-command",
+      `test -e ${flag}`,
+      "sh",
+      "-c",
+      line,
+    ]);
     assertEquals((await shell.event("check")).healthy, true);
     rmSync(flag);
     const { reason, evidence } = await shell.event("recovery");
@@ -370,7 +378,15 @@ commandTest(
     ]);
     shell.kill("SIGTERM");
     const limits = ["--startup-timeout", "200", "--restart", "never"];
-    const late = sam(["run", ...often, ...limits, "--check-tcp", "127.0.0.1:1", "sleep", "60"]);
+    const late = sam([
+      "run",
+      ...fastChecks,
+      ...limits,
+      "--check-tcp",
+      "127.0.0.1:1",
+      "sleep",
+      "60",
+    ]);
     assertEquals((await late.event("recovery")).reason, "startup");
     assertEquals(await late.exited, 143);
   },

@@ -14,12 +14,12 @@ import type { HealthCheck, Sam, SamData, SamState, StartOptions } from "../api/s
 import { checkObject, checkSignal, invalid } from "../api/validate.ts";
 import type { Runtime } from "../runtime/runtime.ts";
 
-/** A link to the server, and the id of the last request on it. A preload may have made requests before the program. */
+// A link to the server, and the id of the last request on it. A preload may have made requests before the program.
 export type Connection = { readonly link: Link; readonly lastId: number };
 
-/** Access to the server that started this process. */
+// Access to the server that started this process.
 export interface ServerAccess {
-  /** Name of the server's transport. */
+  // Name of the server's transport.
   readonly transport: string;
   connect(runtime: TransportRuntime): Connection | Promise<Connection>;
 }

@@ -130,9 +130,9 @@ type Complete =
 
 /** The checked options with all defaults filled in. */
 export interface CheckedOptions extends Omit<Complete, keyof ServerSettings> {
-  /** The options for the state machine. */
+  // The options for the state machine.
   readonly settings: Omit<ServerSettings, "program" | "startedAtSpawn" | "heartbeatWindow">;
-  /** True if the user named the transport. */
+  // True if the user named the transport.
   readonly transportChosen: boolean;
 }
 

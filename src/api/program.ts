@@ -87,14 +87,14 @@ export type Program = ModuleProgram | CommandProgram;
 
 /** A checked program. */
 export interface CheckedProgram {
-  /** Name of the program in messages. */
+  // Name of the program in messages.
   readonly name: string;
   readonly isCommand: boolean;
-  /** True if a preload module registers the process. */
+  // True if a preload module registers the process.
   readonly preload?: boolean;
-  /** True if the runtime restarts the program by itself (`--watch`). SAM does not connect to such a program. */
+  // True if the runtime restarts the program by itself (`--watch`). SAM does not connect to such a program.
   readonly restarts?: boolean;
-  /** Returns the command line. `runtime` is that of this process. */
+  // Returns the command line. `runtime` is that of this process.
   command(runtime: ProgramRuntime): Promise<Command>;
 }
 

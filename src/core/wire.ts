@@ -7,16 +7,16 @@
  */
 import { SamError } from "../errors.ts";
 
-/** Version of the protocol. Both sides must have the same. */
+// Version of the protocol. Both sides must have the same.
 export const protocolVersion = 1;
 
-/** Largest number of data bytes in a frame. An empty socket or pipe takes that many at once. */
+// Largest number of data bytes in a frame. An empty socket or pipe takes that many at once.
 export const chunkBytes: number = 60 * 1024;
 
-/** Largest size of a note, in bytes. */
+// Largest size of a note, in bytes.
 export const maxNoteBytes: number = 1024;
 
-/** Largest size of a frame, in bytes. */
+// Largest size of a frame, in bytes.
 export const maxFrameBytes: number = 64 * 1024;
 
 type Kind = "u8" | "u32" | "f64" | "bool" | "text" | "bytes";

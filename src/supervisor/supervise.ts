@@ -87,7 +87,7 @@ export class Supervision implements Supervisor {
   readonly finished: Promise<ExitStatus>;
 
   readonly #options: CheckedSuperviseOptions;
-  /** The type of the event after which an instance is ready. */
+  // The type of the event after which an instance is ready.
   readonly #readyBy: "check" | "start" | "spawn";
   readonly #log = new EventLog();
   readonly #onEvent: ((event: SupervisorEvent) => Promise<void> | void) | undefined;
@@ -105,7 +105,7 @@ export class Supervision implements Supervisor {
   #halting: (() => void)[] = [];
   #restarting: { resolve: () => void; reject: (error: SamError) => void }[] = [];
 
-  /** `onDue` is called when a process is due; the process starts after `allowStart()`. Without `onDue`, it starts at once. */
+  // `onDue` is called when a process is due; the process starts after `allowStart()`. Without `onDue`, it starts at once.
   constructor(
     program: CheckedProgram,
     options: CheckedSuperviseOptions,
@@ -174,7 +174,7 @@ export class Supervision implements Supervisor {
     if (runtime.pid === 1) await this.#reapOrphans(runtime);
   }
 
-  /** Ends supervision because a module could not be loaded: no file descriptor is left, or the package is being replaced. */
+  // Ends supervision because a module could not be loaded: no file descriptor is left, or the package is being replaced.
   #failToBegin(cause: unknown): void {
     const why = cause instanceof Error ? cause.message : String(cause);
     const error = new SamError("LIBRARY", `cannot start supervision: ${why}`, { cause });
@@ -195,7 +195,7 @@ export class Supervision implements Supervisor {
     }
   }
 
-  /** True if the program is ready: see `SupervisorStatus`. */
+  // True if the program is ready: see `SupervisorStatus`.
   get ready(): boolean {
     return this.#ready;
   }
@@ -231,13 +231,13 @@ export class Supervision implements Supervisor {
     return this.finished;
   }
 
-  /** Ends the program and supervision. `signal` is the one that this process got; null for the warn signal. */
+  // Ends the program and supervision. `signal` is the one that this process got; null for the warn signal.
   shutdown(signal: Signal | null, delivered = false): void {
     if (this.#driver) this.#driver.shutdown(signal, delivered);
     else this.#stopEarly = { signal };
   }
 
-  /** Starts the instance or the spare that is due. */
+  // Starts the instance or the spare that is due.
   allowStart(due: Due): void {
     if (due === "process") this.#driver?.allowStart();
     else this.#driver?.allowSpare();
@@ -254,7 +254,7 @@ export class Supervision implements Supervisor {
     });
   }
 
-  /** Ends the program until `restart()`. Resolves when its process is gone, or supervision is over. */
+  // Ends the program until `restart()`. Resolves when its process is gone, or supervision is over.
   halt(): Promise<void> {
     return new Promise((resolve) => {
       if (this.#status || this.#driver?.server.state === "stopped") return resolve();
@@ -276,7 +276,7 @@ export class Supervision implements Supervisor {
     await this.stop();
   }
 
-  /** Reports an error that supervision survives, as the event `problem`. */
+  // Reports an error that supervision survives, as the event `problem`.
   report(error: unknown, what: string): void {
     this.#driver?.report(error, what);
   }

@@ -25,17 +25,17 @@ export interface Pair {
   readonly child: Child | null;
   readonly ended: Promise<void>;
   readonly peerEnded: Promise<void>;
-  /** The number of times that the link reported its end. */
+  // The number of times that the link reported its end.
   readonly ends: number;
-  /** Calls `act` when the link reports its end. */
+  // Calls `act` when the link reports its end.
   atEnd(act: () => void): void;
-  /** The number of frames that have arrived and were not taken by `next()`. */
+  // The number of frames that have arrived and were not taken by `next()`.
   readonly waiting: number;
   receive(): void;
   ask(what: keyof typeof requests, number: number): void;
-  /** Resolves to the next frame. */
+  // Resolves to the next frame.
   next(): Promise<Uint8Array>;
-  /** Resolves at the next heartbeat that no earlier call has seen. */
+  // Resolves at the next heartbeat that no earlier call has seen.
   untilHealthy(): Promise<void>;
   pause(ms: number): Promise<void>;
   close(): Promise<void>;

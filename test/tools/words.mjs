@@ -116,6 +116,18 @@ function checkPage(path) {
   }
 }
 
+/** Checks that each `path/file.ts: name` in CONTRIBUTING.md still names something in that file. */
+function checkPlaces(path) {
+  const text = read(path);
+  const sources = [...filesIn("src", ".ts"), ...filesIn("transports", ".ts")];
+  for (const { 1: file, 2: name, index } of text.matchAll(/`([\w/]+\.ts): (#?\w+)`/g)) {
+    const found = sources.filter((source) => source === file || source.endsWith(`/${file}`));
+    if (!found.some((source) => RegExp(`${name}\\b`).test(read(source)))) {
+      complain(path, text, index, `${file} has no ${name}`);
+    }
+  }
+}
+
 const snapshot = "test/house/messages.txt";
 const messages = await messageText();
 if (process.argv.includes("--fix")) writeFileSync(join(root, snapshot), messages);
@@ -131,6 +143,7 @@ for (const folder of ["src", "transports", "test", "bench", "examples"]) {
 checkComments("mod.ts");
 ["README.md", "CHANGELOG.md", "CONTRIBUTING.md", "test/README.md", ...filesIn("docs", ".md")]
   .forEach(checkPage);
+checkPlaces("CONTRIBUTING.md");
 
 for (const complaint of complaints) console.log(complaint);
 if (complaints.length > 0) process.exitCode = 1;

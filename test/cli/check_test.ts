@@ -130,7 +130,8 @@ commandTest("checks of a port that never answers leave no connections behind", a
     const { reason, evidence } = await recovery;
     assertEquals(reason, "startup");
     const most = Math.max(...counts);
-    assert(most === 1 || most === 2, `${most} at a time`); // a check may start while the connection of the last one is being closed
+    // On a busy machine, the next checks may start while earlier connections are being closed. A leak would show all fifteen.
+    assert(most >= 1 && most <= 4, `${most} at a time`);
     assertStringIncludes(evidence.detail, "no answer within 200 ms");
     await run.exited;
   });

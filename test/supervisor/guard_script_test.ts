@@ -105,6 +105,6 @@ processTest("the server reports a guard that cannot search for child processes",
   const host = stage.run("supervisor/guard_host", { args: ["sleep", "60"], env: { PATH } });
   assertEquals(await host.exited, { code: 0, signal: null }, host.stderr());
   assertEquals(stage.lines("fallback").map(({ detail }) => detail.split(":")[0]), [
-    "child processes outside the program's process group may outlive the program",
+    "SAM cannot find child processes outside the program's process group, so they may outlive the program",
   ]);
 });

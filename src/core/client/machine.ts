@@ -1,11 +1,10 @@
 /**
  * The active process: the state machine behind `Sam`. It takes inputs, returns effects, and gets the time as an argument.
  *
- * Theory of operation. An active process connects to its server, registers (and gets the data of its predecessor, if there is
- * one), starts, stops, and finalizes. `callable` lists the states in which each call is allowed. A call that needs the server
- * becomes a request (see requests.ts). While a call waits for its answer, the machine is in a state of its own, so that a second
- * `start()` is refused like any other call that is not allowed. The link may end in any state. Then all waiting calls are
- * rejected, and the process ends, unless the option `serverLost` is `"continue"`.
+ * Theory of operation. An active process connects to its server, registers (and gets its predecessor's data), starts, stops,
+ * and finalizes. `callable` lists the states in which each call is allowed. A call that needs the server becomes a request (see
+ * requests.ts). While it waits, the machine has a state of its own, so that a second `start()` is refused like any call that is
+ * not allowed. When the link ends, all waiting calls are rejected, and the process ends unless `serverLost` is `"continue"`.
  *
  * `deadline` is the earliest of these timers. A tick before that does nothing.
  * - Reject a request with TIMEOUT (requests.ts).

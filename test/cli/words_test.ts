@@ -51,6 +51,7 @@ test("options end at PROGRAM, and the words after it belong to the program", () 
     message("--time-intervall"),
     "unknown option --time-intervall. Did you mean --time-interval?",
   );
+  assertEquals(message("--time"), "unknown option --time. Did you mean --time-interval?");
   assertEquals(message("--xyz"), "unknown option --xyz. See sam --help.");
   assertEquals(message("--config"), "--config needs a value");
   assertEquals(message("--no-preload=no"), '--no-preload takes no value, but was given "no"');

@@ -81,8 +81,10 @@ export function findHelpFlag(
 }
 
 function unknown(name: string, options: readonly Option[]): CommandError {
-  const [closest] = options.map(({ flag }) => ({ flag, distance: distance(name, flag) }))
-    .sort((a, b) => a.distance - b.distance);
+  const [closest] = options.map(({ flag }) => ({
+    flag,
+    distance: flag.startsWith(name) ? 0 : distance(name, flag),
+  })).sort((a, b) => a.distance - b.distance);
   const hint = closest && closest.distance <= 3
     ? `Did you mean ${closest.flag}?`
     : "See sam --help.";

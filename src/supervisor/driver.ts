@@ -194,7 +194,7 @@ export class Driver {
         try {
           this.#carryOut(effect);
         } catch (error) {
-          this.report(error, `the step "${effect.type}" failed`);
+          this.report(error, `the internal step "${effect.type}" of the SAM server failed`);
         }
       }
     }

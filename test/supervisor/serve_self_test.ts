@@ -16,7 +16,7 @@ const flags = {
 processTest(
   "register() never resolves in the server, and early code of the program does not end supervision",
   async (stage) => {
-    const report = "sam: code that ran before register() failed in the SAM server: ";
+    const report = "sam: the program's code before register() threw an error in the SAM server: ";
     const program = stage.run("supervisor/self_early");
     const { pid } = await stage.line("started");
     await stage.line("timer");

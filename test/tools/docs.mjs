@@ -273,7 +273,7 @@ const scenes = {
         }
       }
     },
-    async (status, watch, events, restart, signal, stopOne, stop) => {
+    async (status, watch, events, restart, signal, stop) => {
       const cwd = folder({
         "web.js": 'process.on("SIGHUP", () => console.log("hung up"));\n' + working,
       });
@@ -294,10 +294,6 @@ const scenes = {
           });
         });
         await shell.done(stop, cwd);
-      });
-      await shell.during("sam run web.js", cwd, async (running) => {
-        await ready(running, "web");
-        await shell.done(stopOne, cwd);
       });
     },
   ],

@@ -238,7 +238,7 @@ function describe(event: SupervisorEvent): string {
           starting: "is starting",
           parked: "waits to take over",
           ended: "has ended",
-          promoted: "was promoted",
+          promoted: "became the instance",
         }[event.state]
       }${event.pid === null ? "" : ` (pid ${event.pid})`}`;
     case "quorum":

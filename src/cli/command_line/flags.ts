@@ -75,7 +75,7 @@ export const optionFlags: readonly Flag[] = [
   {
     key: "killMode",
     kind: ["group", "process"],
-    help: "group: kill its child processes too (group)",
+    help: "group: also kill child processes (group)",
   },
   {
     key: "captureStack",
@@ -102,7 +102,7 @@ export const optionFlags: readonly Flag[] = [
   {
     key: "restart.period",
     kind: "ms",
-    help: "period of the restart limit, delays excluded (5m)",
+    help: "period of the restart limit (5m)",
   },
   { key: "restart.initialDelay", kind: "ms", help: "first delay of the restart backoff (0)" },
   { key: "restart.maxDelay", kind: "ms", help: "longest delay of the restart backoff (30s)" },
@@ -155,7 +155,7 @@ export const programFlags: readonly Flag[] = [
   {
     key: "runtime",
     kind: ["node", "deno", "bun"],
-    help: "runtime of a module (detected from its files)",
+    help: "runtime of a module (detected by lock file etc.)",
     common: true,
   },
   {
@@ -167,7 +167,7 @@ export const programFlags: readonly Flag[] = [
   {
     key: "preload",
     kind: "switch",
-    help: "watch the event loop (on for node, deno and bun)",
+    help: "preload a module that watches the event loop (on)",
     common: true,
   },
   { key: "cwd", kind: "text", value: "DIRECTORY", help: "working directory of the program" },

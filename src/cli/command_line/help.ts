@@ -11,13 +11,13 @@ export const help = `sam runs programs, and restarts a program that crashes or h
 
   sam status [NAME] [--json] [--watch|-w]      show the state of each program
   sam events [NAME] [--json] [--follow|-f]     show past events (-f: also new)
-  sam restart [NAME]                           restart or start a program
+  sam restart [NAME]                           restart, or start after sam stop
   sam stop [NAME]                              stop a program, or all of them
   sam signal SIGNAL [NAME]                     send a signal to a program
   sam completion bash|zsh|fish                 print a completion script
   sam --version                                print the version
 
-NAME is a program, a SAM server (a running sam run, see --name), or
+NAME is a program, a SAM server (a "sam run" process; --name names it), or
 SERVER/PROGRAM. Without NAME, a command applies to all programs. If several SAM
 servers run, restart, stop and signal need a NAME.
 
@@ -62,13 +62,13 @@ ${notes}`;
 /** The rows of the options that belong to the SAM server and not to a program. */
 const commandRows = `\
   --config, -c FILE            configuration file (sam.config.{ts,js,mjs,json})
-  --name NAME                  name of this sam run, for sam status NAME
+  --name NAME                  name of this SAM server, for sam status NAME
   --metrics [HOST:]PORT        serve a status page, /metrics, /livez, /readyz
   --json, --quiet, -q          short for --log json, --log none`;
 
 const notes = `\
 Defaults are in parentheses. Examples of TIME: 500 (milliseconds), 5s, 2m, 1h.
-Each option can also be set by an environment variable: SAM_TIME_INTERVAL=5s.
+Options can also be set by environment variables, such as SAM_TIME_INTERVAL=5s.
 `;
 
 function rows(flags: readonly Flag[]): string {

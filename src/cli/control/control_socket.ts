@@ -31,7 +31,7 @@ function socketDirectory(): string {
   if (bytesOf(`${directory}/x${suffix}`) <= maxPathBytes) return directory;
   throw new CommandError(
     "config",
-    `cannot use ${directory} for control sockets: the path is too long (a socket has at most ${maxPathBytes} bytes). Set a shorter XDG_RUNTIME_DIR.`,
+    `cannot use ${directory} for control sockets: the path is too long (the path of a socket may have at most ${maxPathBytes} bytes). Set a shorter XDG_RUNTIME_DIR.`,
     { code: "NOT_SUPPORTED" },
   );
 }

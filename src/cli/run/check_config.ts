@@ -96,8 +96,8 @@ function checkTogether({ strategy, programs }: Pick<CheckedConfig, "strategy" | 
   if (one && another) {
     throw new SamError(
       "INVALID_PARAM",
-      `programs.${one.name} and programs.${another.name} both have clusterMap, so they would overwrite each other's keys: ` +
-        "the keys contain only the process id of sam. Run one of the programs with a separate sam run.",
+      `programs.${one.name} and programs.${another.name} both have clusterMap, so both would write the same keys: ` +
+        "the names of the keys are made from the process id of sam. Run one of the programs with a separate sam run.",
     );
   }
 }

@@ -221,7 +221,10 @@ export class Client {
       case "finalize":
         return this.#finalize(input.id, now);
       case "handOver":
-        return this.#end("the program called register(): this handle is closed", now);
+        return this.#end(
+          "the program called register(), so the module that sam loaded ahead of it no longer watches it",
+          now,
+        );
       case "message":
         return this.#receive(input.message, now);
       case "linkEnd":

@@ -56,7 +56,10 @@ export async function serve(runtime: ServerRuntime, options: CheckedOptions): Pr
   });
   const takeOver = () => {
     runtime.takeOver((error) =>
-      supervision.report(error, "code that ran before register() failed in the SAM server")
+      supervision.report(
+        error,
+        "the program's code before register() threw an error in the SAM server",
+      )
     );
     return onEnding(runtime, (signal, delivered) => {
       notifier?.stopping();

@@ -185,7 +185,7 @@ try {
     void get("web", 8080, "/report");
     const said = await eventually(
       () => podman("logs", "web"),
-      (text) => /\(pid \d+\) ended by/.test(text) && /server\.js:\d+/.test(text),
+      (text) => /\(pid \d+\) ended by/.test(text) && /web\.js:\d+/.test(text),
     );
     must(/stopped responding/.test(said), said);
     await ready("web");
@@ -200,7 +200,7 @@ try {
   await check("docker exec … status, also with no more to write on than /tmp", async () => {
     for (const [name, restarts] of [["web", 1], ["init", 0]]) {
       const said = await good(sam(name, "status"));
-      must(RegExp(`^server +ready +\\d+ +\\d+ s +${restarts} `, "m").test(said), said);
+      must(RegExp(`^web +ready +\\d+ +\\d+ s +${restarts} `, "m").test(said), said);
     }
   });
   await check("docker stop ends it before its patience does", async () => {

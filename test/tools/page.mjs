@@ -243,9 +243,12 @@ async function visit(sam) {
     const clock = String.raw`\d\d:\d\d:\d\d`;
     const key = "running\\s+failed · gap: no process";
     await says(idOf("exits", "time"), new RegExp(`^\\s*${clock}${clock}now\\s*${key}\\s*$`));
-    const widths = await page.locator(`#${idOf("exits", "time")} .time rect`)
-      .evaluateAll((bars) => bars.map((bar) => bar.getBoundingClientRect().width));
-    must(widths.length === 5 && Math.min(...widths) > 0, `widths: ${widths}`);
+    await becomes("not five bars with a width", (bars) => {
+      const widths = [...document.querySelectorAll(bars)].map((bar) =>
+        bar.getBoundingClientRect().width
+      );
+      return widths.length === 5 && Math.min(...widths) > 0;
+    }, `#${idOf("exits", "time")} .time rect`);
     must(
       await page.locator(`#${idOf("exits", "time")} .time path`).count() === 4,
       "not 4 failures",

@@ -77,7 +77,7 @@ const sources = {
 };
 
 let tarball;
-await check("npm pack: types, no tests, no more than it says", async () => {
+await check("the package contains types, no tests, and no more bytes than allowed", async () => {
   const flags = process.argv.includes("--built") ? ["--ignore-scripts"] : [];
   const text = await good("npm", [
     "pack",
@@ -116,13 +116,13 @@ const npm = folder("npm", sources);
 await check("npm install", async () => {
   await good("npm", ["install", "--offline", "--no-audit", "--no-fund", tarball], { cwd: npm });
 });
-await check("TypeScript, strict, without further types", async () => {
+await check("strict TypeScript accepts the program without further types", async () => {
   await good(tsc, ["-p", "tsconfig.json"], { cwd: npm });
 });
 for (const [name, path] of Object.entries(paths).filter(([name]) => name.startsWith("node"))) {
-  await check(`${name} runs it, as JavaScript`, () => shell.heals(`${path} app.js`, npm));
+  await check(`${name} runs the program, as JavaScript`, () => shell.heals(`${path} app.js`, npm));
 }
-await check("Node 26 runs it as it is", () => shell.heals(`${paths.node26} app.ts`, npm));
+await check("Node 26 runs the TypeScript source", () => shell.heals(`${paths.node26} app.ts`, npm));
 await check("a stack trace has the lines of the sources", async () => {
   const code =
     'import { supervise } from "@x/sam"; try { supervise({}); } catch (e) { console.log(e.stack); }';
@@ -169,7 +169,7 @@ await check("a hang of a program built by tsc names the line of TypeScript", asy
   must(output.includes("/built/hang.ts:5:"), output);
 });
 
-await check("Deno, from npm's package", async () => {
+await check("Deno runs the package from npm", async () => {
   const deno = folder("deno", {
     "app.ts": program,
     "package.json": JSON.stringify({
@@ -216,7 +216,7 @@ async function healsExpress(runtime, line) {
       const { output } = await run(paths.node26, [cli, "status", "--json"], { cwd: express, env });
       return /"ready": ?true/.test(output);
     });
-    await fetch(`http://127.0.0.1:${first}/api/hang`).catch(() => {}); // it is killed
+    await fetch(`http://127.0.0.1:${first}/api/hang`).catch(() => {}); // the instance is killed
     const [, second] = await running.said(/port \d+\n[^]*port (\d+)\n/);
     const response = await fetch(`http://127.0.0.1:${second}/api/hello`);
     must(response.headers.get("x-seen") === "yes" && await response.text() === "hello", "no hello");
@@ -239,10 +239,10 @@ for (
     ["node", `npx --offline @x/sam ${words} web.js`],
     ["deno", `npx --offline @x/sam ${words} --runtime deno web.js`],
     ["deno", `deno run -A --no-prompt ${cli} ${words} --runtime deno web.js`],
-    ["bun", `bun ${cli} ${words} --runtime bun web.js`], // Bun has no way to find the line
+    ["bun", `bun ${cli} ${words} --runtime bun web.js`], // Bun cannot find the line
   ]
 ) {
-  await check(`Express heals of a hang: ${line}`, () => healsExpress(runtime, line));
+  await check(`Express recovers from a hang: ${line}`, () => healsExpress(runtime, line));
 }
 rmSync(directory, { recursive: true, force: true });
 conclude();

@@ -155,14 +155,14 @@ try {
   const trial = await makeImage();
   if (trial.code !== 0) skipAll(`no containers here: ${trial.output.trim()}`);
   await check("the Dockerfile builds", makeApplication);
-  await check("its container becomes healthy", async () => {
+  await check("the container becomes healthy", async () => {
     await started("web", "web");
     await eventually(
       () => podman("healthcheck", "run", "web"),
       (_said, code) => code === 0,
     );
   });
-  await check("the Kubernetes manifest runs as a pod, and its probes are answered", async () => {
+  await check("the Kubernetes manifest runs as a pod, and its probes get answers", async () => {
     if (!existsSync("/dev/net/tun")) skip("no /dev/net/tun, which the ports of a pod need");
     const manifest = block(page, "yaml");
     const pod = `apiVersion: v1\nkind: Pod\nmetadata:\n  name: pod\n${manifest}`;
@@ -181,7 +181,7 @@ try {
     must(state.trim() === "143", `it ended with ${state}`);
     await good(podman("pod", "rm", "pod"));
   });
-  await check("a hang is healed, and its line told", async () => {
+  await check("a hang is healed, and the report names its line", async () => {
     void get("web", 8080, "/report");
     const said = await eventually(
       () => podman("logs", "web"),
@@ -191,26 +191,29 @@ try {
     await ready("web");
     must((await good(get("web", 8080, "/"))).startsWith("200 process "), "it does not serve");
   });
-  await check("process 1 that cannot reap says so; with --init none is needed", async () => {
-    must(/cannot reap orphans/.test(await good(podman("logs", "web"))), "it says nothing");
-    await started("init", "--init", "--read-only", "--tmpfs=/tmp", "web");
-    await ready("init");
-    must(!/cannot reap/.test(await good(podman("logs", "init"))), "it complains below an init");
-  });
-  await check("docker exec … status, also with no more to write on than /tmp", async () => {
+  await check(
+    "process 1 warns if it cannot reap orphans; with --init there is no warning",
+    async () => {
+      must(/cannot reap orphans/.test(await good(podman("logs", "web"))), "it says nothing");
+      await started("init", "--init", "--read-only", "--tmpfs=/tmp", "web");
+      await ready("init");
+      must(!/cannot reap/.test(await good(podman("logs", "init"))), "it complains below an init");
+    },
+  );
+  await check("sam status works by docker exec, also if only /tmp is writable", async () => {
     for (const [name, restarts] of [["web", 1], ["init", 0]]) {
       const said = await good(sam(name, "status"));
       must(RegExp(`^web +ready +\\d+ +\\d+ s +${restarts} `, "m").test(said), said);
     }
   });
-  await check("docker stop ends it before its patience does", async () => {
+  await check("docker stop ends the container before its time limit", async () => {
     for (const name of ["web", "init"]) {
       await good(podman("stop", "--time=50", name));
       const state = await good(podman("inspect", "--format={{.State.ExitCode}}", name));
       must(state.trim() === "143", `${name} ended with ${state}`);
     }
   });
-  await check("a read-only file system, with the transport pipe", async () => {
+  await check("the transport pipe works on a read-only file system", async () => {
     const line = /^CMD (\[.*\])$/m.exec(page)[1];
     const [node, cli, command, ...rest] = JSON.parse(line);
     await started(

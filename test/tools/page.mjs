@@ -144,7 +144,7 @@ async function toggle(name) {
 async function visit(sam) {
   const [, url] = await sam.said(/status page is at (\S+)/);
   await page.goto(url);
-  await check("it is live", async () => {
+  await check("the page updates itself", async () => {
     const clock = await page.textContent("#clock");
     await becomes(
       "its clock goes",
@@ -153,7 +153,7 @@ async function visit(sam) {
     );
   });
   await check(
-    "one compact row for each program: all of them fit on one screen, with their details folded",
+    "each program has one row, and all rows fit on one screen while their details are folded",
     async () => {
       await says("summary", /^Needs attention: waits · /);
       await says(idOf("hangs", "row"), /^ready/);
@@ -162,13 +162,16 @@ async function visit(sam) {
       must(height <= phone.height, `${height} pixels high`);
     },
   );
-  await check("a check that fails is trouble, and says why in the row", async () => {
-    writeFileSync(sick, "");
-    await says(idOf("ill", "row"), /^unhealthy.*test ! -e .* ended with exit code 1/);
-    await says("summary", /^Needs attention: waits, ill · /);
-  });
   await check(
-    "restarts of the last minutes are trouble, though the program is ready, and its row is among the first",
+    "a program whose check fails needs attention, and its row has the reason",
+    async () => {
+      writeFileSync(sick, "");
+      await says(idOf("ill", "row"), /^unhealthy.*test ! -e .* ended with exit code 1/);
+      await says("summary", /^Needs attention: waits, ill · /);
+    },
+  );
+  await check(
+    "a ready program with recent restarts needs attention, and its row is among the first",
     async () => {
       for (let at = 1; at <= 3; at++) {
         writeFileSync(fifo, "go\n");
@@ -186,7 +189,7 @@ async function visit(sam) {
     },
   );
   await check(
-    "an instance that ended has a row with its own report and last output, without a reload",
+    "each ended instance has a row with its own report and last output, without a reload",
     async () => {
       await toggle("exits");
       const rows = page.locator(`#${idOf("exits", "instances")} details`);
@@ -202,7 +205,7 @@ async function visit(sam) {
       );
     },
   );
-  await check("near misses are one line while there are none", async () => {
+  await check("near misses take one line while there are none", async () => {
     await toggle("hangs");
     await says(
       idOf("hangs", "now"),
@@ -210,7 +213,7 @@ async function visit(sam) {
     );
   });
   await check(
-    "a hang has its stack, with the line, and an exit after it does not take its place",
+    "the report of a hang has the stack, and a later exit does not replace that report",
     async () => {
       const port = () =>
         sam.until("port", () => existsSync(portFile) && readFileSync(portFile, "utf8"));
@@ -228,18 +231,21 @@ async function visit(sam) {
       await says(id, /after it stopped responding[^]*stack:\n\s+at .*server\.js:4/);
     },
   );
-  await check("what is open stays open, with the focus, when another instance comes", async () => {
-    const open = () => page.locator("details[open]").count();
-    must(await open() === 4, `${await open()} are open`);
-    await page.locator(`#${idOf("exits", "instances")} details[open] summary`).focus();
-    writeFileSync(fifo, "go\n");
-    await says(idOf("exits", "instances"), /5running.*4exit code 7/);
-    must(await open() === 4, `${await open()} are open`);
-    const focused = await page.evaluate(() => document.activeElement.textContent);
-    must(/^1exit code 7/.test(focused), `the focus is at ${focused}`);
-    await says(idOf("exits", "instances"), /instance 1 ended with exit code 7/);
-  });
-  await check("the time line has a scale and says what its marks are", async () => {
+  await check(
+    "open details stay open, and the focus stays, when another instance begins",
+    async () => {
+      const open = () => page.locator("details[open]").count();
+      must(await open() === 4, `${await open()} are open`);
+      await page.locator(`#${idOf("exits", "instances")} details[open] summary`).focus();
+      writeFileSync(fifo, "go\n");
+      await says(idOf("exits", "instances"), /5running.*4exit code 7/);
+      must(await open() === 4, `${await open()} are open`);
+      const focused = await page.evaluate(() => document.activeElement.textContent);
+      must(/^1exit code 7/.test(focused), `the focus is at ${focused}`);
+      await says(idOf("exits", "instances"), /instance 1 ended with exit code 7/);
+    },
+  );
+  await check("the time line has a scale and a key", async () => {
     const clock = String.raw`\d\d:\d\d:\d\d`;
     const key = "running\\s+failed · gap: no process";
     await says(idOf("exits", "time"), new RegExp(`^\\s*${clock}${clock}now\\s*${key}\\s*$`));
@@ -255,7 +261,7 @@ async function visit(sam) {
     );
   });
   for (const viewport of [phone, { width: 390, height: 844 }, { width: 1280, height: 800 }]) {
-    await check(`nothing is cut at ${viewport.width} pixels`, async () => {
+    await check(`no text is cut off at a width of ${viewport.width} pixels`, async () => {
       await page.setViewportSize(viewport);
       must(await page.evaluate(() => innerWidth) === viewport.width, "it is wider");
       const all = await page.evaluate(cut);
@@ -270,9 +276,9 @@ async function visit(sam) {
     }
   }
   for (const [where, media, query] of looks) {
-    await check(`it can be read ${where}`, () => readable(media, query));
+    await check(`the page is readable ${where}`, () => readable(media, query));
   }
-  await check("it keeps its own rules", () => {
+  await check("the page keeps its content security policy", () => {
     must(complaintsOfThePage.length === 0, complaintsOfThePage.join("\n"));
   });
   const lost =
@@ -280,7 +286,7 @@ async function visit(sam) {
   const isGrey = () => page.evaluate(() => getComputedStyle(document.querySelector("main")).filter);
   const server = Number(/\d+/.exec(await page.textContent("#server"))[0]);
   await check(
-    "a sam that answers no more: a banner, all grey, still to be read; and no more of it when it goes on",
+    "when sam does not answer, the page shows a banner and turns gray; both go when sam answers again",
     async () => {
       process.kill(server, "SIGSTOP");
       try {
@@ -294,7 +300,7 @@ async function visit(sam) {
       must(await isGrey() === "none", await isGrey());
     },
   );
-  await check("it says when sam has ended, and is grey", async () => {
+  await check("when sam has ended, the page says so and turns gray", async () => {
     await sam.interrupt();
     await says("lost", lost);
     must(await isGrey() === "grayscale(1)", await isGrey());
@@ -322,13 +328,13 @@ async function readable(media, query) {
 }
 
 const looks = [
-  ["in the light", { colorScheme: "light", forcedColors: null }, "(prefers-color-scheme: light)"],
+  ["in light mode", { colorScheme: "light", forcedColors: null }, "(prefers-color-scheme: light)"],
   [
-    "without colours of its own",
+    "with forced colors",
     { colorScheme: null, forcedColors: "active" },
     "(forced-colors: active)",
   ],
-  ["in the dark", { colorScheme: "dark", forcedColors: null }, "(prefers-color-scheme: dark)"],
+  ["in dark mode", { colorScheme: "dark", forcedColors: null }, "(prefers-color-scheme: dark)"],
 ];
 const shell = new Shell({ ...process.env, XDG_RUNTIME_DIR: directory });
 const cli = `"${process.execPath}" "${join(root, "dist/cli.js")}"`;
@@ -341,7 +347,7 @@ try {
     directory,
     async (sam) => {
       await check(
-        "a page that was left open shows the next sam, with other programs, by itself",
+        "an open page shows the programs of the next sam at the same address, without a reload by the user",
         async () => {
           await says("summary", /^Nothing needs attention · 1 ready$/);
           await says("p0-row", /^ready/);

@@ -15,7 +15,7 @@
  * console.log("watched");
  * ```
  *
- * `Source: sam_start(3)` in a description names the man page of Corosync's libsam, after which a call is modeled.
+ * `Source: sam_start(3)` in a description means: this call is modeled after the call in that man page of Corosync's libsam.
  *
  * @module
  */

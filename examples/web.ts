@@ -3,6 +3,8 @@
 //   npm start
 //   deno run --allow-net --allow-run=deno,sh --allow-env=SAM_LINK,PORT --allow-read=/tmp --allow-write=/tmp examples/web.ts
 //   bun examples/web.ts
+//
+// On Deno, SAM needs `sh` to read its own command line and to start its guard: see docs/runtimes.md.
 import { createServer } from "node:http";
 import process from "node:process";
 import { initialize } from "../mod.ts"; // in your program: "@x/sam"

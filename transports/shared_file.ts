@@ -7,7 +7,7 @@
  * | 0      | heartbeat count: 32 bits that wrap, in the byte order of the machine                                    |
  * | 64     | data record: increasing version, offset of the data, size of the data; three 64-bit floats              |
  * | 128    | note: timestamp (64-bit float, milliseconds since 1970), length of the text (32 bits), text             |
- * | 4096   | data; "shm" maps only the page before them                                                              |
+ * | 4096   | data; "shm" maps only the page before it                                                                |
  */
 import { maxNoteBytes } from "../src/core/wire.ts";
 import type { Mapping } from "../src/ffi/mapped_page.ts";
@@ -18,7 +18,7 @@ import type { Link, StoredData, TimedNote } from "./transport.ts";
 const countAt = 0;
 const recordAt = 64;
 const noteAt = 128;
-/** Offset of the data, and so the size of the part before them. */
+/** Offset of the data, and so the size of the part before it. */
 export const dataAt = 4096;
 
 /** Number of floats in the data record. */
@@ -94,7 +94,7 @@ function fileCounter(file: RandomFile): Counter {
 }
 
 /**
- * Returns the active side's `Link.storeData()`. It first writes the data to a place where they do not overwrite the
+ * Returns the active side's `Link.storeData()`. It first writes the data to a place where it does not overwrite the
  * valid data, then the record in one write. So the file holds complete data at every moment, also when a write fails
  * for lack of room.
  */
@@ -112,7 +112,7 @@ export function dataWriter(file: RandomFile): (bytes: Uint8Array) => void {
 }
 
 /**
- * Reads the data that were stored last, on the server's side. Undefined if there are none, or if the record is invalid.
+ * Reads the data that was stored last, on the server's side. Undefined if there is none, or if the record is invalid.
  */
 export function readStoredData(file: RandomFile): StoredData | undefined {
   const record = new Float64Array(recordLength);
@@ -156,7 +156,8 @@ export function readLastNote(file: RandomFile): TimedNote | undefined {
 }
 
 /**
- * Adds a shared file to the server's end of a link. The file stays open until the receiver has handled the link's end.
+ * Adds a shared file to the server's end of a link. If the active process ends the link, the file stays open until the
+ * receiver has handled that. `close()` closes the file at once, so read the stored data first.
  */
 export function serverLinkWithFile(link: Link, { file, counter, close }: SharedFile): Link {
   return {

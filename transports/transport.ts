@@ -101,7 +101,11 @@ export interface Endpoint {
    * number of a file descriptor that the process inherits.
    */
   readonly address: string | ((descriptor: number) => string);
-  /** Calls `onLink` once, when the started process has connected and has proved that it is the right one. */
+  /**
+   * Calls `onLink` once, when the active process has connected. The transport must refuse all other connections, for
+   * example by a secret in `address` that the active process sends first. Example:
+   * https://github.com/x/sam/blob/main/docs/how-to/transport.md
+   */
   accept(child: { readonly stream: Stream | null }, onLink: (link: Link) => void): void;
   /** Releases every resource that is not part of an accepted link. */
   close(): void;
@@ -125,13 +129,13 @@ export interface Transport {
   /** The name of the transport. The server and its program must use transports of the same name. */
   readonly name: string;
   /**
-   * True if each heartbeat costs a system call. Default false. SAM then leaves out a heartbeat that comes less than
-   * 1/200 of the time interval, and less than 1 ms, after another.
+   * True if each heartbeat costs a system call. SAM then leaves out a heartbeat that comes less than 1/200 of the time
+   * interval, and less than 1 ms, after another. Default false.
    */
   readonly coalesces?: boolean;
   /**
-   * True if heartbeats are read by `Link.sample()` only. Default false. SAM then calls `sample()` about 16 times in a time
-   * interval.
+   * True if heartbeats are read by `Link.sample()` only. SAM then calls `sample()` about 16 times in a time interval.
+   * Default false.
    */
   readonly sampled?: boolean;
   /** Opens the server's side for one instance. If it rejects, the program is not started. */

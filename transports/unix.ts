@@ -52,7 +52,7 @@ export const unix: Transport = {
     const { limitsWrites } = runtime;
     const shared = await openShared(runtime, directoryOf(address), true).catch((error) => {
       if (limitsWrites) throw error;
-      return null; // no room for a file: data are sent in frames
+      return null; // no room for a file: data is sent in frames
     });
     if (!shared) return await connectSocket(runtime, address);
     try {

@@ -17,7 +17,7 @@ interface Settings {
   readonly state: "launched" | "started";
 }
 
-/** The number of programs that start at once. All at once would raise the peak of the memory. */
+/** The number of programs that start together. If all started together, the peak memory use would be higher. */
 const batch = 20;
 
 const { steps, bare, child, path, program, options, state } = settings as Settings;

@@ -16,8 +16,8 @@ export interface ExitStatus {
   /**
    * Exit code with which a SAM server ends: the exit code of the program, or 128 + the number of the signal that ended it.
    *
-   * It is 1 if the program could not be started or killed. It is also 1 instead of 0 at the restart limit, and after a failure
-   * for which `restart.on` is `"failure"` or `"always"`.
+   * It is 1 if the program could not be started or killed. A 0 becomes 1 at the restart limit. With `restart.on` `"failure"` or
+   * `"always"`, a 0 also becomes 1 after a failure, for example after a hang, if the process exits with 0 on the warn signal.
    */
   readonly code: number;
   /** Signal that ended the program; null if none did. */
@@ -90,11 +90,11 @@ export type DriverEvent =
   | { readonly type: "fallback"; readonly side: "server" | "program"; readonly detail: string }
   | { readonly type: "problem"; readonly error: SamError };
 
-/** An event of the server's health check: the program became healthy, or a check failed. */
+/** An event of the server's health check: the program became healthy, or a check failed after the first one that passed. */
 export interface CheckEvent {
   /** The type of the event. */
   readonly type: "check";
-  /** True if the program became healthy, false for each failed check. */
+  /** True if the program became healthy. False for each failed check after the first one that passed. */
   readonly healthy: boolean;
   /** Why the check failed; empty if it passed. */
   readonly detail: string;

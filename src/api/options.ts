@@ -22,7 +22,8 @@ import {
 export type { TransportName } from "../../transports/builtin.ts";
 
 /**
- * Options for the supervision of a program. Times are integer milliseconds, 0 to 2^31-1. A wrong option is INVALID_PARAM.
+ * Options for the supervision of a program. Times are integer milliseconds, 0 to 2^31-1. A wrong option
+ * throws or rejects with INVALID_PARAM.
  *
  * ```ts
  * import { type SamOptions, supervise } from "@x/sam";
@@ -48,7 +49,8 @@ export interface SamOptions {
   readonly restart?: RestartOptions;
   /**
    * Time limit for the program to call `start()`, in milliseconds. Default 0: no limit. The time begins when the process starts;
-   * for a command, when it calls `register()`.
+   * for a command, when it calls `register()`. With `check`, the first check must also pass within this time after the start of
+   * the process.
    */
   readonly startupTimeout?: number;
   /**
@@ -73,9 +75,8 @@ export interface SamOptions {
    */
   readonly captureStack?: boolean;
   /**
-   * Set to true for a dry run. Default false. SAM then reports missed deadlines, failed health checks, startup timeouts and
-   * losses of quorum with the event `observed`, and does not warn or kill the process. A process that ends is restarted as
-   * usual.
+   * Set to true for a dry run. SAM then reports missed deadlines, failed health checks, startup timeouts and losses of quorum
+   * with the event `observed`, and does not warn or kill the process. A process that ends is restarted as usual. Default false.
    */
   readonly observe?: boolean;
   /**

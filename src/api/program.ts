@@ -63,8 +63,8 @@ export interface ModuleProgram extends ProgramOptions {
 }
 
 /**
- * A program that is a command. It need not use SAM: from the moment its process exists, `restart.on` decides whether its end is a
- * failure. If it calls `register()`, this begins at `start()` instead.
+ * A program that is a command. It need not use SAM: it is watched from the moment its process exists, and `restart.on` decides
+ * which ends are failures. If it calls `register()`, it is watched from `start()` to `stop()`, and `restart.on` has no effect.
  */
 export interface CommandProgram extends ProgramOptions {
   /** Path of an executable, or a name that is looked up on PATH. */

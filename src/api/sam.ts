@@ -63,7 +63,8 @@ export interface Sam {
    * Aborts when this instance is about to be ended, or when its server has ended.
    *
    * The reason is a `SamError` with the code INTERRUPT for a recovery, a stop or a restart, and LIBRARY if the server has ended.
-   * It aborts before or together with the warn signal (by default SIGTERM). You need no signal handler for that.
+   * The signal aborts before or together with the warn signal (by default SIGTERM), and needs no signal handler. But the
+   * warn signal ends a process that does not handle it. To finish work first, handle it too.
    */
   readonly signal: AbortSignal;
   /** Bytes that the server stores for this instance and later ones. */

@@ -37,7 +37,7 @@ export interface CheckOptions {
   readonly http?: string;
   /** Address as `"host:port"`. The check passes if a connection opens. */
   readonly tcp?: string;
-  /** Command line for `sh -c`. The check passes with exit code 0. After `timeout`, SAM kills its process group. */
+  /** Command line for `sh -c`. The check passes with exit code 0. After `timeout`, SAM kills the command's process group. */
   readonly command?: string;
   /** Milliseconds from the start of one check to the start of the next. Default 1,000. */
   readonly period?: number;

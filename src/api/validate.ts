@@ -8,7 +8,7 @@ import { isSignal, type Signal } from "../core/signals.ts";
 /** Returns the name by which the user knows a part of an object, for example `restart.period`. */
 export type NameOf = (key: string) => string;
 
-/** Checks one value, and returns it complete. `nameOf` returns the names of its parts. */
+/** Checks one value, and returns it with all defaults filled in. `nameOf` returns the names of its parts. */
 export type Check<T> = (name: string, value: unknown, nameOf: NameOf) => T;
 
 /** The rules of an object: for each key its check, and its default. */
@@ -64,7 +64,7 @@ export function checkObject(
   return value as Readonly<Record<string, unknown>>;
 }
 
-/** Checks that `value` has some methods. `also` names other allowed values for the message. */
+/** Checks that `value` has some methods. `also` is the start of the allowed values in the message, such as `"true, false, or "`. */
 export function checkMethods(
   name: string,
   value: unknown,
@@ -114,13 +114,13 @@ export function integer(unit: string, least = 0): Check<number> {
   return (name, value) => integerFrom(least, name, value, unit);
 }
 
-/** Checks that `value` is a non-empty string. */
+/** Checks that `value` is a non-empty string without NUL characters. */
 export function checkText(name: string, value: unknown): string {
   if (typeof value === "string" && value !== "" && !value.includes("\0")) return value;
   throw invalid(name, value, "a non-empty string without NUL characters");
 }
 
-/** Checks that `value` is an array of strings. */
+/** Checks that `value` is an array of strings without NUL characters. */
 export function checkTexts(name: string, value: unknown): readonly string[] {
   if (!Array.isArray(value)) throw invalid(name, value, "an array of strings");
   return value.map((each, at) => {
@@ -129,7 +129,7 @@ export function checkTexts(name: string, value: unknown): readonly string[] {
   });
 }
 
-/** Checks environment variables. */
+/** Checks that `value` is an object of strings without NUL characters. Its keys may be neither empty nor contain `=` or NUL. */
 export function checkVariables(
   name: string,
   value: unknown,

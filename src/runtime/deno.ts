@@ -73,7 +73,10 @@ const now = performance.now.bind(performance);
 interface AtomicsWithWaitAsync {
   waitAsync(cell: Int32Array, index: 0, value: 0, delayMs: number): { value: Promise<string> };
 }
-/** A timer of at least this delay, which does not keep the event loop alive, may fire some milliseconds late. */
+/**
+ * From this delay on, a timer that does not keep the event loop alive is set by `scheduleFar()`. That is cheaper, but the
+ * timer may fire some milliseconds late.
+ */
 const farMs = 1000;
 /** Milliseconds before a retry when the kernel's buffer was full. */
 const fullMs = 5;
@@ -351,7 +354,7 @@ function connectionStream(connection: DenoConn): Stream {
     read(onData, whenEnded) {
       onEnd = whenEnded;
       (async () => {
-        // Small at first, because a server may have thousands of connections. It grows when data arrive.
+        // Small at first, because a server may have thousands of connections. It grows when data arrives.
         let buffer = new Uint8Array(1024);
         try {
           for (;;) {

@@ -211,8 +211,8 @@ export interface Sockets {
   /** Connects to the Unix socket at `path`. Rejects if no process listens. */
   connect(path: string): Promise<Stream>;
   /**
-   * Connects to a TCP port and disconnects at once, to check that the port accepts connections. Rejects if `over` is
-   * aborted first.
+   * Connects to a TCP port and disconnects at once, to check that the port accepts connections. Rejects if `signal`
+   * is aborted first.
    */
   probePort(host: string, port: number, signal: AbortSignal): Promise<void>;
   /** Connects to a TCP port on 127.0.0.1. */

@@ -57,7 +57,7 @@ const ask: Readonly<Record<CheckedCheck["kind"], Ask>> = {
 
 /** Receives the results of the checks. */
 export interface CheckSink {
-  /** The program has become healthy, or a check has failed. */
+  /** The program has become healthy, or a check has failed after the first one that passed. */
   changed(healthy: boolean, detail: string): void;
   /** The program must be recovered. */
   failed(reason: "unhealthy" | "startup", detail: string): void;

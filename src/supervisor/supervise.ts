@@ -30,8 +30,8 @@ import type { Runtime } from "../runtime/runtime.ts";
 import type { ServerEvent } from "../core/server/types.ts";
 
 /**
- * Starts a program, and restarts it when it crashes. To notice a hang too, set `check`, or, for a program that uses SAM or has
- * `preload`, `timeInterval`.
+ * Starts a program, and restarts it when it crashes. To notice hangs too, set `check`. If the program uses SAM or has `preload`,
+ * `timeInterval` is enough.
  *
  * ```ts
  * import { supervise } from "@x/sam";

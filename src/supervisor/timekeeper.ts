@@ -2,6 +2,8 @@
  * Wakes the driver of one program for each deadline of its server. A deadline has three steps: the timer fires a little early,
  * the input that has arrived by then is read, and only then does the server get its tick. A process that missed its deadline
  * because it got no CPU time gets more time instead.
+ *
+ * A process is in doubt when three quarters of the time interval have passed without a heartbeat: see `Starvation`.
  */
 import type { Server } from "../core/server/machine.ts";
 import type { ServerInput } from "../core/server/types.ts";
@@ -12,7 +14,7 @@ import { type Sleeper, type WakeTimer, wakeTimerOf } from "./wake_timer.ts";
 /** The parts of a timekeeper. */
 export interface TimekeeperParts {
   readonly runtime: Clock & SystemFiles;
-  /** The server whose deadlines are read. It is never stepped here. */
+  /** The server whose deadlines are read. The timekeeper passes input to it only through `feed()`. */
   readonly server: Server;
   readonly timeInterval: number;
   /** True if heartbeats do not wake the server, so that it must poll for them. */
@@ -26,18 +28,21 @@ export interface TimekeeperParts {
 
 const tick: ServerInput = { type: "tick" };
 
-/** Meets the deadlines of one program. */
+/** Handles the deadlines of one program. */
 export class Timekeeper implements Sleeper {
   readonly #parts: TimekeeperParts;
   readonly #timer: WakeTimer;
   readonly #starvation: Starvation;
   /** The time of the next poll for heartbeats that do not wake the server. */
   #nextSample = Infinity;
-  /** Milliseconds before a deadline in which no timer is set: it would fire too late, so the event loop turns until then. */
+  /**
+   * Milliseconds before a wake-up in which a timer would fire too late. No timer is set then: `#handleDeadline()` lets the event
+   * loop run round after round until the deadline.
+   */
   readonly #nearMs: number;
   /** Milliseconds by which the timer fires before a deadline, so that the runtime can deliver the input that has arrived. */
   readonly #settleMs: number;
-  /** True while a deadline is being met. */
+  /** True while a deadline that is near or has arrived is being handled. */
   #settling = false;
   #ended = false;
 
@@ -61,7 +66,7 @@ export class Timekeeper implements Sleeper {
     this.#timer.remove(this);
   }
 
-  /** True if the main thread of the process has been busy ever since it came into doubt: see `Starvation`. */
+  /** True if the main thread of the process has been busy ever since the process came into doubt. */
   get isBusy(): boolean {
     return this.#starvation.isBusySince(this.#parts.server.lastHeartbeat);
   }
@@ -105,7 +110,7 @@ export class Timekeeper implements Sleeper {
     this.#nextSample = Infinity;
     this.#parts.sample();
     this.#watchDoubt();
-    if (this.#isDeadlineNear) void this.#meet();
+    if (this.#isDeadlineNear) void this.#handleDeadline();
     else this.arm();
   }
 
@@ -125,14 +130,15 @@ export class Timekeeper implements Sleeper {
   }
 
   /** Ticks the server at its deadline, unless input that arrived before moves the deadline. */
-  async #meet(): Promise<void> {
+  async #handleDeadline(): Promise<void> {
     const { runtime, server, pid, sample, feed } = this.#parts;
     this.#settling = true;
     let seen = NaN;
     let waitMs = 0;
     while (this.#isDeadlineNear) {
       const { responseDueAt } = server;
-      // The process is examined before its input is read: whatever it sent before it fell asleep has then arrived.
+      // The examination comes first, and the input is read after it. If the process is found asleep, everything that it
+      // sent before has arrived, and is read below.
       if (responseDueAt !== seen && this.#isNear(responseDueAt)) {
         seen = responseDueAt;
         this.#watchDoubt();

@@ -70,7 +70,7 @@ export interface How {
   readonly args?: readonly string[];
   readonly cwd?: string;
   readonly env?: Readonly<Record<string, string>>;
-  /** Words before the command line, of a command that becomes the program. */
+  /** Words to put before the command line: a command that executes the program, for example `nohup`. */
   readonly within?: readonly string[];
 }
 
@@ -189,13 +189,13 @@ export class Stage {
     return this.runCommand(file!, { ...how, args: words });
   }
 
-  /** Starts it in a terminal. */
+  /** Starts a program of test/fixtures as its own SAM server, in a terminal. */
   runInTerminal(name: string, how: How = {}): Terminal {
     const line = this.commandOf(name, how).map((word) => `'${word}'`).join(" ");
     return terminal(line, { ...how.env, SAM_TEST_OUTPUT: this.#path });
   }
 
-  /** Runs any other command. */
+  /** Runs a command. */
   runCommand(file: string, how: Pick<How, "args" | "cwd" | "env">): Running {
     const child = spawn(file, how.args ?? [], {
       cwd: how.cwd,
@@ -210,7 +210,7 @@ export class Stage {
         child.on("exit", (code, signal) => resolve({ code, signal }))
       ),
       stderr: () => stderr,
-      kill: (signal) => void process.kill(child.pid!, signal), // Deno's own kill() works once
+      kill: (signal) => void process.kill(child.pid!, signal), // on Deno, child.kill() works only once
     };
     this.#running.push(running);
     return running;

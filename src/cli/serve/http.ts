@@ -84,8 +84,8 @@ export class Endpoints {
     if (this.#pages === null) return { status: 503, type: text, body: "starting\n" };
     if (foreignName !== undefined && foreignName !== this.#machine && !publicPaths.includes(path)) {
       const body =
-        `sam does not accept the host name "${foreignName}". Use its IP address or localhost, or ` +
-        "start sam with --metrics NAME:PORT.\n";
+        `sam does not accept the host name "${foreignName}". Use the IP address of this machine or ` +
+        `localhost, or start sam with --metrics ${foreignName}:PORT.\n`;
       return { status: 421, type: text, body };
     }
     return this.#pages(path) ?? { status: 404, type: text, body: "not found\n" };

@@ -4,8 +4,10 @@ import type { ClientEffect } from "./types.ts";
 type Push = (effect: ClientEffect) => void;
 
 /**
- * Calls the health check once per time interval, and sends event-loop heartbeats four times as often. A call that takes longer
- * than the time interval is followed by the next one at once. Calls never overlap.
+ * Calls the health check once per time interval, and sends event-loop heartbeats four times as often. Calls never overlap.
+ *
+ * A call that takes longer than the time interval is a failure. If no recovery follows, for example with `observe`, or if the
+ * call began before the last `stop()`, the next call begins at once after the answer.
  */
 export class HealthSchedule {
   readonly #push: Push;

@@ -1,6 +1,9 @@
 /** Numbered deadlines. The server sets one timer for the earliest of them. */
 
-/** A fixed number of deadlines, each of which is set or not. An array, because every heartbeat moves a deadline. */
+/**
+ * A fixed number of deadlines, each of which is set or not. They are in an array and not in a heap, because they are few, and
+ * every heartbeat moves one.
+ */
 export class Deadlines {
   readonly #at: number[];
   #next = Infinity;

@@ -92,7 +92,10 @@ export function markFailed(
   kill(program);
 }
 
-/** A wrapper has ended by itself: warns the program below it. The end of the program is judged like that of the wrapper. */
+/**
+ * A wrapper has ended by itself: warns the program below it. When that has ended too, the verdict depends on the exit status of
+ * the wrapper, and on the state at the end of the wrapper.
+ */
 export function endOrphan(program: ProgramRecord, input: Input<"orphaned">, now: number): void {
   const { instance } = program;
   if (instance.exit) return;

@@ -8,7 +8,8 @@ export interface RestartOptions {
   /**
    * The ends of a process that count as a failure. Default `"started"`.
    *
-   * - `"started"`: every end between `start()` and `stop()`, also with exit code 0, as in libsam. Of a command: every end.
+   * - `"started"`: every end between `start()` and `stop()`, also with exit code 0, as in libsam. For a command that
+   *   does not call `register()`: every end.
    * - `"failure"`: an end by a signal, or with an exit code other than 0.
    * - `"always"`: every end.
    *

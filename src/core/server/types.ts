@@ -252,7 +252,8 @@ export interface SpareStatus {
  *
  * - `spawn`: a process was started.
  * - `spawnFailed`: a process could not be started.
- * - `register`: the program or its preload called `register()`. Below a wrapper, `pid` differs from `pid` of `spawn`.
+ * - `register`: the program or its preload called `register()`. If a wrapper, such as `sh` or `npm`, has started the
+ *   program, `pid` differs from `pid` of `spawn`.
  * - `waiting`: `start()` waits for quorum.
  * - `start`: SAM watches the program from now on.
  * - `stop`: SAM does not watch the program until the next `start`.
@@ -265,7 +266,8 @@ export interface SpareStatus {
  * - `exit`: the process has ended.
  * - `recovery`: an instance failed and has ended. The next one starts after `delay` milliseconds; null if none follows. Under
  *   `sam run`, it also waits for the programs in `waitsFor`, which must end or become ready first.
- * - `failed`: the program is not restarted: the restart limit is reached, or it called `markFailed()`. Repeats the last recovery.
+ * - `failed`: the program is not restarted: the restart limit is reached, or it called `markFailed()`. `reason` and
+ *   `evidence` are those of the last event `recovery`.
  * - `spare`: the spare is `starting`, is `parked` in `register()`, has `ended`, or was `promoted` to be the next instance.
  * - `stall`: the server was stalled: a timer was `lateMs` milliseconds late. That time does not count against the program.
  * - `starved`: the program missed its deadline because it got no CPU time, or waited for the disk. SAM gives it more time.

@@ -51,7 +51,7 @@ export interface InstanceSink {
   problem(error: unknown, failure: string): void;
 }
 
-/** Ctrl-C reaches the program and this server. If the program ends first, the server waits for the signal, in milliseconds. */
+/** Milliseconds that the server waits for its own SIGINT after Ctrl-C has ended the program: Ctrl-C reaches both. */
 const ctrlCMs = 100;
 /** Milliseconds that SAM waits after the exit for the end of the link and of the output. A child process may hold them open. */
 const lastWordsMs = 50;
@@ -233,7 +233,8 @@ export class Instance {
     if (killMode === "process") return guard!.remove(ward);
     guard!.sweep(ward);
     try {
-      // The kernel does not reuse the id of a process group that has members. If a process has this pid, the group is gone.
+      // The process has been reaped. If a process has its pid, the kernel has reused the pid. The kernel does that only when
+      // the process group of that id has no members, so there is nothing to kill.
       const reused = runtime.systemText(`/proc/${ward.pid}/stat`) !== undefined;
       if (ward.leads && !reused) runtime.kill(-ward.pid, "SIGKILL");
     } catch {
@@ -285,7 +286,7 @@ export class Instance {
     else this.#tree?.signal(signal);
   }
 
-  /** The program got the signal that must end it from the terminal. */
+  /** Records that the terminal has already sent the program the signal that must end it. */
   markDelivered(): void {
     if (this.#tree) this.#tree.isDelivered = true;
   }

@@ -221,10 +221,7 @@ export class Client {
       case "finalize":
         return this.#finalize(input.id, now);
       case "handOver":
-        return this.#end(
-          "the program called register(), so the module that sam loaded ahead of it no longer watches it",
-          now,
-        );
+        return this.#end("register() was called: the preload module's watch has ended", now);
       case "message":
         return this.#receive(input.message, now);
       case "linkEnd":

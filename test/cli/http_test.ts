@@ -363,7 +363,10 @@ commandTest(
     for (const path of ["/", "/live", "/page.js", "/nothing"]) {
       const refused = await as("Evil.example:80", path);
       assertEquals(refused.status, 421, path);
-      assertMatch(refused.body, /"evil\.example".*localhost.*--metrics evil\.example:PORT/);
+      assertMatch(
+        refused.body,
+        /"evil\.example".*localhost.*If this name is yours.*--metrics NAME:PORT/,
+      );
     }
     for (const own of ["10.0.0.7:80", "[fe80::1]", "localhost:9464", hostname()]) {
       assertEquals((await as(own, "/")).status, 200, own);

@@ -85,7 +85,7 @@ export class Endpoints {
     if (foreignName !== undefined && foreignName !== this.#machine && !publicPaths.includes(path)) {
       const body =
         `sam does not accept the host name "${foreignName}". Use the IP address of this machine or ` +
-        `localhost, or start sam with --metrics ${foreignName}:PORT.\n`;
+        `localhost. If this name is yours, start sam with --metrics NAME:PORT.\n`;
       return { status: 421, type: text, body };
     }
     return this.#pages(path) ?? { status: 404, type: text, body: "not found\n" };

@@ -99,7 +99,7 @@ export const instruments: readonly Instrument[] = [
     kind: "counter",
     unit: "{heartbeat}",
     description:
-      "Heartbeats by slack: the label is the least share of the time interval that was left; 'late' means after the deadline.",
+      "Heartbeats by slack: the label is the smallest share of the time interval left in its bucket; 'late' means after the deadline.",
     read: ({ status }) =>
       status.slack.buckets.map(({ from, total }) => ({
         labels: { slack: from === null ? "late" : String(from) },

@@ -46,7 +46,7 @@ ${rows(optionFlags.filter(({ key }) => key.startsWith("restart.")))}
 Health check
 ${rows(optionFlags.filter(({ key }) => key.startsWith("check.")))}
 
-Server
+SAM server
 ${commandRows}
 
 ${notes}sam exits with the exit code of PROGRAM.
@@ -64,7 +64,8 @@ const commandRows = `\
   --config, -c FILE            configuration file (sam.config.{ts,js,mjs,json})
   --name NAME                  name of this SAM server, for sam status NAME
   --metrics [HOST:]PORT        serve a status page, /metrics, /livez, /readyz
-  --json, --quiet, -q          short for --log json, --log none`;
+  --json                       log as JSON lines (--log json)
+  --quiet, -q                  no log (--log none)`;
 
 const notes = `\
 Defaults are in parentheses. Examples of TIME: 500 (milliseconds), 5s, 2m, 1h.

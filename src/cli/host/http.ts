@@ -56,7 +56,7 @@ export function serveHttp(
     request.resume();
     const foreignName = foreignHostName(request.headers.host, host);
     if (isLoopback && foreignName !== undefined) {
-      const text = "sam listens on the loopback interface only. Open it as localhost.";
+      const text = "sam listens on the loopback interface only. Open this page as localhost.";
       return refuse(response, 421, text);
     }
     respond(request, response, foreignName, answer);

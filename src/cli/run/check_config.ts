@@ -97,7 +97,8 @@ function checkTogether({ strategy, programs }: Pick<CheckedConfig, "strategy" | 
     throw new SamError(
       "INVALID_PARAM",
       `programs.${one.name} and programs.${another.name} both have clusterMap, so both would write the same keys: ` +
-        "the names of the keys are made from the process id of sam. Run one of the programs with a separate sam run.",
+        "the names of the keys in the cluster map contain the process id of sam. Run one of the programs with a separate " +
+        "sam run.",
     );
   }
 }

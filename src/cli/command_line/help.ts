@@ -64,8 +64,7 @@ const commandRows = `\
   --config, -c FILE            configuration file (sam.config.{ts,js,mjs,json})
   --name NAME                  name of this SAM server, for sam status NAME
   --metrics [HOST:]PORT        serve a status page, /metrics, /livez, /readyz
-  --json                       log as JSON lines (--log json)
-  --quiet, -q                  no log (--log none)`;
+  --json, --quiet, -q          --json: log as JSON lines; --quiet or -q: no log`;
 
 const notes = `\
 Defaults are in parentheses. Examples of TIME: 500 (milliseconds), 5s, 2m, 1h.

@@ -233,9 +233,9 @@ async function tutorial(installing, line, [...countingLines]) {
 const scenes = {
   "README.md": [
     async (npm, deno, bun) => {
-      const lines = [[npm, "node app.js"], [deno, "deno run -A app.ts"], [bun, "bun app.ts"]];
+      const lines = [[npm, "node app.mjs"], [deno, "deno run -A app.mjs"], [bun, "bun app.mjs"]];
       for (const [install, line] of lines) {
-        const cwd = folder({ "app.ts": program, "app.js": program });
+        const cwd = folder({ "app.mjs": program });
         await shell.done(install, cwd);
         if (install === deno) await shell.done("deno check app.ts", cwd);
         await shell.heals(line, cwd);

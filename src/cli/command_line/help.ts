@@ -18,8 +18,8 @@ export const help = `sam runs programs, and restarts a program that crashes or h
   sam --version                                print the version
 
 NAME is a program, a SAM server (a "sam run" process; --name names it), or
-SERVER/PROGRAM. Without NAME, a command applies to all programs. If several SAM
-servers run, restart, stop and signal need a NAME.
+SERVER/PROGRAM. Without NAME, a command applies to all programs. With several
+SAM servers, the commands restart, stop and signal need a NAME.
 
 Examples:
   npx @x/sam run web.js

@@ -180,7 +180,7 @@ export const programFlags: readonly Flag[] = [
   {
     key: "stdio",
     kind: ["inherit", "ignore", "tee"],
-    help: "standard streams; tee: also in reports (inherit)",
+    help: "streams; tee: show output in reports (inherit)",
   },
 ];
 

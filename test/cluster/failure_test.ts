@@ -61,7 +61,9 @@ processTest(
       await stage.line("start");
       const [, code, message] = await eventually(
         "the event problem",
-        () => /"type":"problem".*"code":"(\w+)","message":"([^"]*)/.exec(program.stderr()) ?? false,
+        () =>
+          /"type":"problem".*"code":"(\w+)","message":"((?:[^"\\]|\\.)*)/.exec(program.stderr()) ??
+            false,
       );
       assertEquals(code, "LIBRARY");
       assertStringIncludes(message!, "is it installed?");

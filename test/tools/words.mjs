@@ -83,7 +83,11 @@ function anchorsOf(path) {
         .replace(/[^\p{L}\p{N}\s_-]/gu, "").trim().replace(/ /g, "-")
     );
     const ids = [...text.matchAll(/<a (?:id|name)="([^"]+)"/g)].map(([, id]) => id);
-    anchors.set(path, new Set([...headings, ...ids]));
+    const all = new Set([...headings, ...ids]);
+    if (all.size < headings.length + ids.length) {
+      complaints.push(`${path} has two headings with one anchor`);
+    }
+    anchors.set(path, all);
   }
   return anchors.get(path);
 }

@@ -235,7 +235,7 @@ const scenes = {
     async (npm, deno, bun) => {
       const lines = [[npm, "node app.mjs"], [deno, "deno run -A app.mjs"], [bun, "bun app.mjs"]];
       for (const [install, line] of lines) {
-        const cwd = folder({ "app.mjs": program });
+        const cwd = folder({ "app.mjs": program, "app.ts": program });
         await shell.done(install, cwd);
         if (install === deno) await shell.done("deno check app.ts", cwd);
         await shell.heals(line, cwd);

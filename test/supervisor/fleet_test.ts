@@ -7,7 +7,7 @@ import { type CheckedProgram, checkProgram } from "../../src/api/program.ts";
 import { report } from "../../src/supervisor/report.ts";
 import { checkSuperviseOptions } from "../../src/api/supervise_options.ts";
 import { Supervision } from "../../src/supervisor/supervise.ts";
-import { eventually, killQuietly, processTest } from "../support/processes.ts";
+import { eventually, killQuietly, processTest, type Stage } from "../support/processes.ts";
 import { test } from "../support/harness.ts";
 
 interface FleetEvent {
@@ -296,24 +296,28 @@ processTest(
   },
 );
 
+/** Program `a` is ready while the file `healthy` exists, as `command` checks. Program `b`, which has a spare, comes after it. */
+function fleetWithSpare(stage: Stage, healthy: string, command: string): Fleet {
+  writeFileSync(healthy, "");
+  const check = { command, period: 20, failureThreshold: 1000 };
+  const shell = checkProgram({ command: "sh", args: ["-c", sleep], stdio: "ignore" });
+  const a = checkSuperviseOptions({ recoveryPolicy: "restart", check }, shell);
+  const spared = checkProgram(stage.program("supervisor/standby", { args: ["unix", "stays"] }));
+  const b = checkSuperviseOptions(
+    { timeInterval: 5000, recoveryPolicy: "restart", standby: 1 },
+    spared,
+  );
+  return new Fleet([
+    { name: "a", program: shell, options: a, after: [] },
+    { name: "b", program: spared, options: b, after: ["a"] },
+  ], "one_for_one");
+}
+
 processTest(
   "the log line of a recovery names no programs to wait for if a parked spare takes over",
   async (stage) => {
     const healthy = `${stage.directory}/healthy`;
-    writeFileSync(healthy, "");
-    const check = { command: `test -e ${healthy}`, period: 20, failureThreshold: 1000 };
-    const shell = checkProgram({ command: "sh", args: ["-c", sleep], stdio: "ignore" });
-    const a = checkSuperviseOptions({ recoveryPolicy: "restart", check }, shell);
-    const spared = checkProgram(stage.program("supervisor/standby", { args: ["unix", "stays"] }));
-    const b = checkSuperviseOptions({
-      timeInterval: 5000,
-      recoveryPolicy: "restart",
-      standby: 1,
-    }, spared);
-    const fleet = new Fleet([
-      { name: "a", program: shell, options: a, after: [] },
-      { name: "b", program: spared, options: b, after: ["a"] },
-    ], "one_for_one");
+    const fleet = fleetWithSpare(stage, healthy, `test -e ${healthy}`);
     const waits: unknown[] = [];
     fleet.subscribe((name, event) => {
       if (name === "b" && event.type === "recovery") waits.push(event.waitsFor);
@@ -331,24 +335,7 @@ processTest(
 
 processTest("a spare waits for the programs that come before its program", async (stage) => {
   const [healthy, checks] = [`${stage.directory}/healthy`, `${stage.directory}/checks`];
-  writeFileSync(healthy, "");
-  const check = {
-    command: `echo >>${checks}; test -e ${healthy}`,
-    period: 20,
-    failureThreshold: 1000,
-  };
-  const shell = checkProgram({ command: "sh", args: ["-c", sleep], stdio: "ignore" });
-  const a = checkSuperviseOptions({ recoveryPolicy: "restart", check }, shell);
-  const spared = checkProgram(stage.program("supervisor/standby", { args: ["unix", "stays"] }));
-  const b = checkSuperviseOptions({
-    timeInterval: 5000,
-    recoveryPolicy: "restart",
-    standby: 1,
-  }, spared);
-  const fleet = new Fleet([
-    { name: "a", program: shell, options: a, after: [] },
-    { name: "b", program: spared, options: b, after: ["a"] },
-  ], "one_for_one");
+  const fleet = fleetWithSpare(stage, healthy, `echo >>${checks}; test -e ${healthy}`);
   const spares: string[] = [];
   fleet.subscribe((name, event) => {
     if (name === "b" && event.type === "spare") spares.push(event.state);

@@ -4,10 +4,11 @@
 
 import { createHash } from "node:crypto";
 import { once } from "node:events";
-import { existsSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
+import { existsSync, readFileSync, writeFileSync } from "node:fs";
 import { createServer } from "node:http";
 import { homedir } from "node:os";
 import { join } from "node:path";
+import { filesIn } from "./files.mjs";
 import { root } from "./setup.mjs";
 
 const json = (path) => JSON.parse(readFileSync(join(root, path), "utf8"));
@@ -15,10 +16,7 @@ const hash = (name, bytes, encoding) => createHash(name).update(bytes).digest(en
 
 /** The sources that `deno publish` takes. test/tools/check.mjs checks that it takes no others. */
 function sources() {
-  const folders = ["src", "transports"].flatMap((folder) =>
-    readdirSync(join(root, folder), { recursive: true }).map((name) => `${folder}/${name}`)
-  );
-  return ["mod.ts", ...folders.filter((name) => name.endsWith(".ts"))];
+  return ["mod.ts", ...filesIn("src", ".ts"), ...filesIn("transports", ".ts")];
 }
 
 /**

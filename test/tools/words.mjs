@@ -46,11 +46,12 @@ function commentsOf(text) {
   }));
 }
 
-function checkRiddles(path, text, inText, start = 0) {
+/** Complains of riddles in a part of a text. `at` is the place of the part, if it is not the text as it stands. */
+function checkRiddles(path, text, inText, at) {
   const plain = inText.replace(/`[^`\n]*`|"[^"\n]*"/g, (code) => " ".repeat(code.length));
   for (const [words, advice] of riddles) {
     for (const { 0: found, index } of plain.matchAll(words)) {
-      complain(path, text, start === 0 ? index : start, `"${found}": ${advice}`);
+      complain(path, text, at ?? index, `"${found}": ${advice}`);
     }
   }
 }
@@ -58,7 +59,7 @@ function checkRiddles(path, text, inText, start = 0) {
 function checkComments(path) {
   const text = read(path);
   for (const comment of commentsOf(text)) {
-    const [begin] = comment.text.match(/^(What|Whether|So|The same|Who|Which)\b(?! is)/) ?? [];
+    const [begin] = comment.text.match(/^(What|Whether|So|The same|Who|Which)\b/) ?? [];
     if (comment.isDoc && begin) {
       complain(
         path,
@@ -67,7 +68,7 @@ function checkComments(path) {
         `a doc comment begins with "${begin}": begin with what the thing is or does`,
       );
     }
-    checkRiddles(path, text, comment.text, comment.index || 1);
+    checkRiddles(path, text, comment.text, comment.index);
   }
 }
 

@@ -6,6 +6,13 @@
 import { launch, removePreloadFlag } from "../runtime/launch.ts";
 
 removePreloadFlag(import.meta.url);
+let instanceId: number | null = null;
+if (launch.sockets.length > 0) {
+  const { useInheritedSockets } = await import("../runtime/inherited_sockets.ts");
+  await useInheritedSockets(launch.sockets, (line) => {
+    if (instanceId === 1) console.error(`sam: ${line}`); // later instances would only repeat it
+  });
+}
 if (launch.link !== undefined || launch.denied !== undefined) {
-  await (await import("./auto_register.ts")).attach();
+  instanceId = await (await import("./auto_register.ts")).attach();
 }

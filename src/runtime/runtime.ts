@@ -41,6 +41,20 @@ export interface Command {
    * the server, because an address admits only one connection.
    */
   readonly unlinked?: boolean;
+  /** The listening sockets that the process inherits: the first one as descriptor 3, the next as 4, and so on. */
+  readonly sockets?: readonly PassedSocket[];
+}
+
+/** A listening socket that this process holds open, and hands on to the processes of a program. */
+export interface PassedSocket {
+  /** The name of the socket, as in LISTEN_FDNAMES. */
+  readonly name: string;
+  /** The address of the socket: `8080`, `127.0.0.1:8080`, `[::1]:8080`, `unix:/run/web.sock`. */
+  readonly address: string;
+  /** The file descriptor in this process. It is not inherited by other processes. */
+  readonly descriptor: number;
+  /** Opens another file descriptor of the socket. Used where a runtime closes the descriptors that it hands on. */
+  duplicate(): number;
 }
 
 /** The end of a process: an exit code or a signal. Exactly one of the two is not null. */

@@ -6,6 +6,7 @@ import { loadRuntime } from "../../runtime/load.ts";
 import type { Runtime } from "../../runtime/runtime.ts";
 import * as host from "../host/host.ts";
 import { Lines, logger } from "../../supervisor/log.ts";
+import { inheritedSockets } from "../../supervisor/own_process/socket_activation.ts";
 import { notifierOf, onEnding } from "../../supervisor/own_process/serve_self.ts";
 import type { Address } from "../command_line/address.ts";
 import type { CheckedConfig } from "./check_config.ts";
@@ -61,7 +62,7 @@ async function supervisePlan(
       })),
     isReady: () => fleet.allReady,
   }, (error) => lines.write(`sam: cannot notify systemd: ${(error as Error).message}`));
-  const fleet = new Fleet(plan.programs, plan.strategy);
+  const fleet = new Fleet(await withInheritedSockets(plan.programs, runtime), plan.strategy);
   fleet.subscribe((name, event) => {
     notifier?.hear(name, event);
     if (event.type === "finish" && event.status.reason === "spawn") spawnError = event.status.error;
@@ -104,6 +105,17 @@ async function supervisePlan(
   http?.close();
   await notifier?.close();
   return spawnError === undefined ? code : exitCodeOfSpawn(spawnError);
+}
+
+/** Hands the sockets that `sam` has inherited on to its only program, unless that program names its addresses itself. */
+async function withInheritedSockets(
+  programs: readonly FleetProgram[],
+  runtime: Runtime,
+): Promise<readonly FleetProgram[]> {
+  const sockets = await inheritedSockets(runtime);
+  const [only, another] = programs as [FleetProgram, FleetProgram?];
+  if (sockets.length === 0 || another || (only.options.listen ?? []).length > 0) return programs;
+  return [{ ...only, options: { ...only.options, sockets } }];
 }
 
 /** Returns a warning if SAM cannot watch the event loop of a program, but the user may expect it. */

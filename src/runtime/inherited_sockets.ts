@@ -1,0 +1,227 @@
+/**
+ * Turns the calls with which a program listens into uses of the sockets that its server holds. The program need not know of them.
+ *
+ * - `server.listen()` of `node:net` and `node:http` takes the inherited descriptor.
+ * - `Bun.serve` and `Deno.serve` cannot take a descriptor. They share the port with `reusePort`.
+ */
+import type { InheritedSocket } from "./launch.ts";
+
+/** The program's own servers, as far as they are used here. */
+interface ServerLike {
+  listen(...args: unknown[]): ServerLike;
+  once(event: string, listener: () => void): void;
+}
+interface ServerModule {
+  readonly Server: { readonly prototype: ServerLike };
+}
+interface ServeOptions {
+  readonly port?: unknown;
+  readonly hostname?: unknown;
+  readonly path?: unknown;
+  readonly unix?: unknown;
+}
+type Serve = (first: unknown, ...rest: readonly unknown[]) => unknown;
+interface Globals {
+  readonly Deno?: { serve: Serve };
+  readonly Bun?: { serve: Serve };
+  readonly process: { getBuiltinModule(name: string): unknown };
+}
+
+/** A place where a program listens. Without a host, it listens on all addresses. */
+interface Place {
+  readonly port?: number;
+  readonly host?: string | undefined;
+  readonly path?: string;
+}
+
+/** The hosts that stand for all addresses. */
+const allHosts: readonly (string | undefined)[] = [undefined, "", "::", "0.0.0.0"];
+/** After this time, a program has usually begun to listen at all its addresses. */
+const settledMs = 5000;
+
+/** A socket that the server holds. */
+interface Held extends InheritedSocket {
+  readonly place: Place;
+  isUsed: boolean;
+}
+
+/** Replaces the functions with which a program listens. `say` prints a line; it is called when the program listens. */
+export async function useInheritedSockets(
+  sockets: readonly InheritedSocket[],
+  say: (line: string) => void,
+): Promise<void> {
+  const held = sockets.map((each): Held => ({
+    ...each,
+    place: placeOf(each.address),
+    isUsed: false,
+  }));
+  const { Deno, Bun } = globalThis as unknown as Globals;
+  const watch = new ListenWatch(held, say);
+  if (Bun) replaceServe(Bun, "Bun.serve", watch);
+  if (Deno) replaceServe(Deno, "Deno.serve", watch);
+  const names = Deno ? ["node:net", "node:http", "node:https"] : ["node:net"];
+  for (const name of names) {
+    const module = (Deno ? await import(name) : processOf().getBuiltinModule(name)) as ServerModule;
+    replaceListen(module.Server.prototype, watch);
+  }
+}
+
+/** Not read on Deno, where access to `process` loads the Node layer. */
+function processOf(): Globals["process"] {
+  return (globalThis as unknown as Globals).process;
+}
+
+/** The place of an address in the form of the option `listen`. */
+function placeOf(address: string): Place {
+  if (address.startsWith("unix:")) return { path: address.slice("unix:".length) };
+  const [, host, port] = /^(?:(.+):)?(\d+)$/.exec(address) ?? [];
+  return { port: Number(port), host: host?.replace(/^\[(.*)\]$/, "$1") };
+}
+
+/** Compares the places where the program listens with those that the server holds. */
+class ListenWatch {
+  readonly #held: readonly Held[];
+  readonly #say: (line: string) => void;
+  #isWaiting = false;
+
+  constructor(held: readonly Held[], say: (line: string) => void) {
+    this.#held = held;
+    this.#say = say;
+  }
+
+  /** The held socket for a place, if it is still open in this process. */
+  take(place: Place): Held | undefined {
+    const found = this.#held.find((each) => isSamePlace(each.place, place));
+    if (found === undefined) this.#tellElsewhere(place);
+    else if (found.isUsed) return undefined;
+    else found.isUsed = true;
+    return found;
+  }
+
+  /** True if the program shares the port of a held socket, which does not listen. */
+  shares(place: Place, name: string): boolean {
+    const found = this.#held.find((each) => isSamePlace(each.place, place));
+    if (found === undefined) {
+      this.#tellElsewhere(place);
+      return false;
+    }
+    found.isUsed = true;
+    if (place.path !== undefined) {
+      this.#say(
+        `${name} cannot take over a Unix socket. Use node:http, or leave out --listen ${found.address}.`,
+      );
+      return false;
+    }
+    this.#say(
+      `${name} cannot take over a listening socket, so connections to ${found.address} are refused while no instance runs. ` +
+        "Use node:http in Node or Deno to avoid that.",
+    );
+    return true;
+  }
+
+  #tellElsewhere(place: Place): void {
+    const near = this.#held.find((each) => conflicts(each.place, place));
+    if (near) {
+      return this.#say(
+        `the program listens on ${
+          textOf(place)
+        }, which fails with EADDRINUSE because --listen holds ${near.address}. ` +
+          `Use --listen ${textOf(place)}, or let the program listen on ${near.address}.`,
+      );
+    }
+    if (place.port === 0 || this.#isWaiting) return;
+    this.#isWaiting = true;
+    // A program may listen at another address first, for example for metrics.
+    const timer = setTimeout(() => {
+      const unused = this.#held.filter((each) => !each.isUsed);
+      if (unused.length < this.#held.length) return;
+      this.#say(
+        `the program listens on ${textOf(place)}, which --listen does not name (${
+          unused.map(({ address }) => address).join(", ")
+        })`,
+      );
+    }, settledMs) as unknown as { unref?(): void } | number;
+    if (typeof timer === "number") {
+      (globalThis as unknown as { Deno: { unrefTimer(id: number): void } }).Deno.unrefTimer(timer);
+    } else timer.unref?.();
+  }
+}
+
+function isSamePlace(held: Place, place: Place): boolean {
+  if (held.path !== undefined) return held.path === place.path;
+  if (held.port !== place.port) return false;
+  if (held.host === undefined) return allHosts.includes(place.host);
+  return held.host === place.host ||
+    (place.host === "localhost" && (held.host === "127.0.0.1" || held.host === "::1"));
+}
+
+/** True if the kernel refuses the program's socket because of the held one: one of the two is for all addresses. */
+function conflicts(held: Place, place: Place): boolean {
+  return held.port !== undefined && held.port === place.port &&
+    (allHosts.includes(held.host) || allHosts.includes(place.host));
+}
+
+function textOf({ port, host, path }: Place): string {
+  if (path !== undefined) return `unix:${path}`;
+  if (allHosts.includes(host)) return String(port);
+  return host!.includes(":") ? `[${host}]:${port}` : `${host}:${port}`;
+}
+
+function replaceListen(prototype: ServerLike, watch: ListenWatch): void {
+  const { listen } = prototype;
+  prototype.listen = function (this: ServerLike, ...args: unknown[]): ServerLike {
+    const place = placeOfListen(args);
+    const socket = place && watch.take(place);
+    if (socket === undefined) return listen.apply(this, args);
+    const [first] = args;
+    const options = typeof first === "object" ? first : {};
+    const callback = args.findLast((each) => typeof each === "function");
+    const { port: _port, host: _host, path: _path, ...rest } = options as Record<string, unknown>;
+    return listen.apply(this, [
+      { ...rest, fd: socket.fd },
+      ...(callback === undefined ? [] : [callback]),
+    ]);
+  };
+}
+
+/** The place of a call of `listen()`; undefined if it has a descriptor or a handle. */
+function placeOfListen([first, second]: readonly unknown[]): Place | undefined {
+  if (typeof first === "object" && first !== null) {
+    const { port, host, path, fd, _handle } = first as Record<string, unknown>;
+    if (fd !== undefined || _handle !== undefined) return undefined;
+    if (typeof path === "string" && port === undefined) return { path };
+    return port === undefined
+      ? undefined
+      : { port: Number(port), host: host as string | undefined };
+  }
+  if (typeof first === "string" && !/^\d+$/.test(first)) return { path: first };
+  if (typeof first !== "number" && typeof first !== "string") return undefined;
+  return { port: Number(first), host: typeof second === "string" ? second : undefined };
+}
+
+function replaceServe(runtime: { serve: Serve }, name: string, watch: ListenWatch): void {
+  const { serve } = runtime;
+  const isBun = name === "Bun.serve";
+  runtime.serve = (first, ...rest) => {
+    const options = (typeof first === "object" && first !== null ? first : {}) as ServeOptions;
+    const place: Place = typeof (options.unix ?? options.path) === "string"
+      ? { path: String(options.unix ?? options.path) }
+      : {
+        port: Number(options.port ?? (isBun ? bunPort() : denoPort)),
+        host: options.hostname as string | undefined,
+      };
+    if (!watch.shares(place, name)) return serve(first, ...rest);
+    return typeof first === "function"
+      ? serve({ reusePort: true }, first, ...rest)
+      : serve({ ...options, reusePort: true }, ...rest);
+  };
+}
+
+/** The port of `Deno.serve` without the option `port`. */
+const denoPort = 8000;
+
+/** The port of `Bun.serve` without the option `port`. */
+function bunPort(): string {
+  const { env } = processOf() as unknown as { env: Record<string, string | undefined> };
+  return env["BUN_PORT"] ?? env["PORT"] ?? env["NODE_PORT"] ?? "3000";
+}

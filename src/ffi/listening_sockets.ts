@@ -8,17 +8,8 @@ import { type SocketAddress, type SocketCalls, SocketError } from "../runtime/so
 import type { Native } from "./c_library.ts";
 import { loadNative } from "./load_c_library.ts";
 
-let loaded: Promise<SocketCalls> | undefined;
-
-/** Loads the functions for sockets, once. Rejects with NOT_SUPPORTED or ACCESS if this runtime has none. */
-export function loadSocketCalls(): Promise<SocketCalls> {
-  return loaded ??= load().catch((error) => {
-    loaded = undefined;
-    throw error;
-  });
-}
-
-async function load(): Promise<SocketCalls> {
+/** Loads the functions for sockets. Rejects with NOT_SUPPORTED or ACCESS if this runtime has none. */
+export async function loadSocketCalls(): Promise<SocketCalls> {
   try {
     return byC(await loadNative());
   } catch (error) {
@@ -63,7 +54,7 @@ const maxAddressBytes = 110;
 const backlog = 511;
 
 function byC(native: Native): SocketCalls {
-  const { functions: c } = native.open("libc.so.6", {
+  const { functions: c, close: end } = native.open("libc.so.6", {
     socket: { parameters: ["i32", "i32", "i32"], result: "i32" },
     setsockopt: { parameters: ["i32", "i32", "i32", "buffer", "u32"], result: "i32" },
     getsockopt: { parameters: ["i32", "i32", "i32", "buffer", "buffer"], result: "i32" },
@@ -113,6 +104,7 @@ function byC(native: Native): SocketCalls {
     keep: (descriptor) => void c.fcntl(descriptor, setDescriptorFlags, closeOnExec),
     duplicate: (descriptor) => check(c.fcntl(descriptor, duplicateClosedOnExec, 3), "fcntl"),
     close: (descriptor) => void c.close(descriptor),
+    end,
   };
 }
 

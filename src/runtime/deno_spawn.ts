@@ -70,6 +70,7 @@ export async function spawn(
   if (line.file !== command.file) {
     requirePermissions("hand listening sockets on", [["run", line.file, line.file]]);
   }
+  const copies = sockets.map((socket) => socket.duplicate());
   let child: DenoChild;
   try {
     child = new Deno.Command(line.file, {
@@ -80,13 +81,14 @@ export async function spawn(
       stdout: name(command.stdio[1]),
       stderr: name(command.stdio[2]),
       detached: command.ownGroup === true,
-      // Deno closes each descriptor that it hands on.
       ...(extra && {
-        [extra]: [...sockets.map((socket) => socket.duplicate()), ...(link ? ["piped"] : [])],
+        [extra]: [...copies.map(({ descriptor }) => descriptor), ...(link ? ["piped"] : [])],
       }),
     }).spawn();
   } catch (error) {
     throw spawnError(command, error);
+  } finally {
+    for (const copy of copies) copy.close();
   }
   let isGone = false; // Deno does not notice the end of a process whose status it cannot report
   return {

@@ -9,7 +9,7 @@ import type { InheritedSocket } from "./launch.ts";
 /** The program's own servers, as far as they are used here. */
 interface ServerLike {
   listen(...args: unknown[]): ServerLike;
-  once(event: string, listener: () => void): void;
+  once(event: symbol, listener: (error: { readonly code?: string }) => void): unknown;
 }
 interface ServerModule {
   readonly Server: { readonly prototype: ServerLike };
@@ -59,10 +59,12 @@ export async function useInheritedSockets(
   const watch = new ListenWatch(held, say);
   if (Bun) replaceServe(Bun, "Bun.serve", watch);
   if (Deno) replaceServe(Deno, "Deno.serve", watch);
+  const load = async (name: string) => Deno ? await import(name) : processOf().getBuiltinModule(name);
+  const { errorMonitor } = await load("node:events") as { readonly errorMonitor: symbol };
   const names = Deno ? ["node:net", "node:http", "node:https"] : ["node:net"];
   for (const name of names) {
-    const module = (Deno ? await import(name) : processOf().getBuiltinModule(name)) as ServerModule;
-    replaceListen(module.Server.prototype, watch);
+    const { Server } = await load(name) as ServerModule;
+    replaceListen(Server.prototype, watch, errorMonitor);
   }
 }
 
@@ -89,13 +91,26 @@ class ListenWatch {
     this.#say = say;
   }
 
-  /** The held socket for a place, if it is still open in this process. */
+  /** The held socket for a place, if no server of this process has used it. */
   take(place: Place): Held | undefined {
     const found = this.#held.find((each) => isSamePlace(each.place, place));
+    if (found?.isUsed) return undefined;
     if (found === undefined) this.#tellElsewhere(place);
-    else if (found.isUsed) return undefined;
     else found.isUsed = true;
     return found;
+  }
+
+  /** Tells why the program cannot listen at a place. */
+  tellInUse(place: Place): void {
+    const near = this.#held.find((each) => each.place.port === place.port);
+    if (near === undefined) return;
+    this.#say(
+      isSamePlace(near.place, place)
+        ? `the program listens on ${near.address} a second time, but sam holds only one socket for the address. ` +
+          "Let the program listen once, and keep its server open."
+        : `the program cannot listen on ${textOf(place)}, because sam holds ${near.address}. ` +
+          `Use --listen ${textOf(place)}, or let the program listen on ${near.address}.`,
+    );
   }
 
   /** True if the program shares the port of a held socket, which does not listen. */
@@ -120,15 +135,6 @@ class ListenWatch {
   }
 
   #tellElsewhere(place: Place): void {
-    const near = this.#held.find((each) => conflicts(each.place, place));
-    if (near) {
-      return this.#say(
-        `the program listens on ${
-          textOf(place)
-        }, which fails with EADDRINUSE because --listen holds ${near.address}. ` +
-          `Use --listen ${textOf(place)}, or let the program listen on ${near.address}.`,
-      );
-    }
     if (place.port === 0 || this.#isWaiting) return;
     this.#isWaiting = true;
     // A program may listen at another address first, for example for metrics.
@@ -155,24 +161,26 @@ function isSamePlace(held: Place, place: Place): boolean {
     (place.host === "localhost" && (held.host === "127.0.0.1" || held.host === "::1"));
 }
 
-/** True if the kernel refuses the program's socket because of the held one: one of the two is for all addresses. */
-function conflicts(held: Place, place: Place): boolean {
-  return held.port !== undefined && held.port === place.port &&
-    (allHosts.includes(held.host) || allHosts.includes(place.host));
-}
-
 function textOf({ port, host, path }: Place): string {
   if (path !== undefined) return `unix:${path}`;
   if (allHosts.includes(host)) return String(port);
   return host!.includes(":") ? `[${host}]:${port}` : `${host}:${port}`;
 }
 
-function replaceListen(prototype: ServerLike, watch: ListenWatch): void {
+function replaceListen(prototype: ServerLike, watch: ListenWatch, errorMonitor: symbol): void {
   const { listen } = prototype;
   prototype.listen = function (this: ServerLike, ...args: unknown[]): ServerLike {
     const place = placeOfListen(args);
     const socket = place && watch.take(place);
-    if (socket === undefined) return listen.apply(this, args);
+    if (socket === undefined) {
+      // A listener for "error" itself would count as the program's, and hide the error.
+      if (place?.port) {
+        this.once(errorMonitor, ({ code }) => {
+          if (code === "EADDRINUSE") watch.tellInUse(place);
+        });
+      }
+      return listen.apply(this, args);
+    }
     const [first] = args;
     const options = typeof first === "object" ? first : {};
     const callback = args.findLast((each) => typeof each === "function");

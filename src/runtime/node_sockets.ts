@@ -74,11 +74,14 @@ export function nodeSockets(): SocketCalls {
       }
     },
     keep() {}, // Node has set close-on-exec for all descriptors that it inherited
-    duplicate: (descriptor) => descriptor, // Node does not close a descriptor that it hands on
+    duplicate() {
+      throw new SocketError("ENOSYS", "dup"); // Node hands descriptors on under any number
+    },
     close(descriptor) {
       handles.get(descriptor)?.close();
       handles.delete(descriptor);
     },
+    end() {},
   };
 }
 

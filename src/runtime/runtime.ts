@@ -53,8 +53,11 @@ export interface PassedSocket {
   readonly address: string;
   /** The file descriptor in this process. It is not inherited by other processes. */
   readonly descriptor: number;
-  /** Opens another file descriptor of the socket. Used where a runtime closes the descriptors that it hands on. */
-  duplicate(): number;
+  /**
+   * Opens another file descriptor of the socket, with a number that no inherited descriptor has. Used where a runtime cannot hand
+   * on a descriptor under its own number.
+   */
+  duplicate(): { readonly descriptor: number; close(): void };
 }
 
 /** The end of a process: an exit code or a signal. Exactly one of the two is not null. */

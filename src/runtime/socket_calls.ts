@@ -18,10 +18,12 @@ export interface SocketCalls {
   addressOf(descriptor: number): SocketAddress | undefined;
   /** Keeps other processes from inheriting a descriptor. */
   keep(descriptor: number): void;
-  /** Returns a new descriptor of the same socket. */
+  /** Returns a new descriptor of the same socket, which other processes do not inherit. */
   duplicate(descriptor: number): number;
   /** Closes a descriptor. */
   close(descriptor: number): void;
+  /** Frees the functions. Call it when all descriptors are closed. */
+  end(): void;
 }
 
 /** The reason why a socket could not be opened. */

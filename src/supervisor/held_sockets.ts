@@ -30,9 +30,10 @@ export async function hold(
 ): Promise<HeldSockets> {
   const ends: (() => void)[] = [];
   const close = () => {
-    for (const end of ends.splice(0)) end();
+    for (const end of ends.splice(0).reverse()) end();
   };
   const sockets: PassedSocket[] = [];
+  let calls: SocketCalls | undefined;
   try {
     for (const address of addresses) {
       const known = inherited.find((each) => isSame(each.address, address.text));
@@ -40,13 +41,17 @@ export async function hold(
         sockets.push(known);
         continue;
       }
-      const calls = await loadSocketCalls();
+      if (calls === undefined) {
+        calls = await loadSocketCalls();
+        ends.push(calls.end);
+      }
       const isReserved = use === "reserve" && address.path === undefined;
       if (isReserved && !calls.canReserve) continue;
       if (address.path !== undefined) await makeRoom(runtime, address.path);
       const descriptor = await open(calls, address, isReserved ? "reserve" : "listen");
+      const { close } = calls;
       ends.push(() => {
-        calls.close(descriptor);
+        close(descriptor);
         if (address.path !== undefined) runtime.remove(address.path);
       });
       sockets.push(passedSocket(calls, nameOf(address.text), address.text, descriptor));
@@ -60,12 +65,20 @@ export async function hold(
 
 /** Makes the description of an open socket. */
 export function passedSocket(
-  calls: Pick<SocketCalls, "duplicate">,
+  calls: Pick<SocketCalls, "duplicate" | "close">,
   name: string,
   address: string,
   descriptor: number,
 ): PassedSocket {
-  return { name, address, descriptor, duplicate: () => calls.duplicate(descriptor) };
+  return {
+    name,
+    address,
+    descriptor,
+    duplicate() {
+      const another = calls.duplicate(descriptor);
+      return { descriptor: another, close: () => calls.close(another) };
+    },
+  };
 }
 
 /** The text of an address, in the form of the option `listen`. */

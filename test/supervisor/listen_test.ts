@@ -1,31 +1,19 @@
 // The option `listen`: the server holds the listening sockets of its program, so that no connection is refused.
 import { assert, assertEquals, assertStringIncludes } from "@std/assert";
 import { existsSync, lstatSync, readdirSync, readFileSync, readlinkSync, writeFileSync } from "node:fs";
-import { connect, createServer } from "node:net";
+import { createServer } from "node:net";
 import { join } from "node:path";
 import type { SuperviseOptions } from "../../mod.ts";
+import { ask } from "../support/ask.ts";
 import { taggedProcesses } from "../support/leaks.ts";
 import { freePorts } from "../support/ports.ts";
-import { eventually, processTest, transports, waitMs } from "../support/processes.ts";
+import { eventually, processTest, transports } from "../support/processes.ts";
 import { page } from "../support/command.ts";
 import { currentRuntime } from "../support/runtimes.ts";
 
-const restart: SuperviseOptions = { timeInterval: 0, recoveryPolicy: "restart", restart: { maxDelay: 0 } };
+const restart: SuperviseOptions = { timeInterval: 0, recoveryPolicy: "restart", restart: { on: "failure", maxDelay: 0 } };
 /** A delay in which a test can connect while no instance runs. */
-const late: SuperviseOptions = { ...restart, restart: { initialDelay: 500, maxDelay: 500 } };
-
-/** Sends a text, and resolves to the answer; undefined if the connection was refused or reset. */
-function ask(where: number | string, text = "who"): Promise<string | undefined> {
-  return new Promise((resolve) => {
-    const socket = typeof where === "number" ? connect(where, "127.0.0.1") : connect(where);
-    let answer = "";
-    socket.setTimeout(waitMs, () => socket.destroy()).setEncoding("utf8")
-      .on("connect", () => socket.write(text))
-      .on("data", (more) => answer += more)
-      .on("error", () => resolve(undefined))
-      .on("close", () => resolve(answer));
-  });
-}
+const late: SuperviseOptions = { ...restart, restart: { on: "failure", initialDelay: 500, maxDelay: 500 } };
 
 processTest(
   "connections wait while no instance runs, and the next instance serves them",

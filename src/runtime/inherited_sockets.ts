@@ -35,7 +35,7 @@ interface Place {
 }
 
 /** The hosts that stand for all addresses. */
-const allHosts: readonly (string | undefined)[] = [undefined, "", "::", "0.0.0.0"];
+const allHosts: readonly unknown[] = [undefined, null, "", "::", "0.0.0.0"];
 /** After this time, a program has usually begun to listen at all its addresses. */
 const settledMs = 5000;
 
@@ -93,11 +93,21 @@ class ListenWatch {
 
   /** The held socket for a place, if no server of this process has used it. */
   take(place: Place): Held | undefined {
-    const found = this.#held.find((each) => isSamePlace(each.place, place));
+    const found = this.#find(place);
     if (found?.isUsed) return undefined;
     if (found === undefined) this.#tellElsewhere(place);
     else found.isUsed = true;
     return found;
+  }
+
+  /**
+   * The held socket for a place. A program that listens on all addresses gets the socket of one address, too: `--listen` may
+   * narrow what a program exposes, but never widens it.
+   */
+  #find(place: Place): Held | undefined {
+    const isAll = place.port !== undefined && allHosts.includes(place.host);
+    return this.#held.find((each) => isSamePlace(each.place, place)) ??
+      this.#held.find((each) => isAll && each.place.port === place.port);
   }
 
   /** Tells why the program cannot listen at a place. */
@@ -105,7 +115,7 @@ class ListenWatch {
     const near = this.#held.find((each) => each.place.port === place.port);
     if (near === undefined) return;
     this.#say(
-      isSamePlace(near.place, place)
+      this.#find(place)
         ? `the program listens on ${near.address} a second time, but sam holds only one socket for the address. ` +
           "Let the program listen once, and keep its server open."
         : `the program cannot listen on ${textOf(place)}, because sam holds ${near.address}. ` +
@@ -113,25 +123,25 @@ class ListenWatch {
     );
   }
 
-  /** True if the program shares the port of a held socket, which does not listen. */
-  shares(place: Place, name: string): boolean {
-    const found = this.#held.find((each) => isSamePlace(each.place, place));
+  /** The place of a held socket that does not listen, and with which the program shares its port. */
+  share(place: Place, name: string): Place | undefined {
+    const found = this.#find(place);
     if (found === undefined) {
       this.#tellElsewhere(place);
-      return false;
+      return undefined;
     }
     found.isUsed = true;
     if (place.path !== undefined) {
       this.#say(
         `${name} cannot take over a Unix socket. Use node:http, or leave out --listen ${found.address}.`,
       );
-      return false;
+      return undefined;
     }
     this.#say(
       `${name} cannot take over a listening socket, so connections to ${found.address} are refused while no instance runs. ` +
         "Use node:http in Node or Deno to avoid that.",
     );
-    return true;
+    return found.place;
   }
 
   #tellElsewhere(place: Place): void {
@@ -218,10 +228,12 @@ function replaceServe(runtime: { serve: Serve }, name: string, watch: ListenWatc
         port: Number(options.port ?? (isBun ? bunPort() : denoPort)),
         host: options.hostname as string | undefined,
       };
-    if (!watch.shares(place, name)) return serve(first, ...rest);
+    const shared = watch.share(place, name);
+    if (shared === undefined) return serve(first, ...rest);
+    const more = { reusePort: true, ...(shared.host !== undefined && { hostname: shared.host }) };
     return typeof first === "function"
-      ? serve({ reusePort: true }, first, ...rest)
-      : serve({ ...options, reusePort: true }, ...rest);
+      ? serve(more, first, ...rest)
+      : serve({ ...options, ...more }, ...rest);
   };
 }
 

@@ -59,7 +59,8 @@ export async function useInheritedSockets(
   const watch = new ListenWatch(held, say);
   if (Bun) replaceServe(Bun, "Bun.serve", watch);
   if (Deno) replaceServe(Deno, "Deno.serve", watch);
-  const load = async (name: string) => Deno ? await import(name) : processOf().getBuiltinModule(name);
+  const load = async (name: string) =>
+    Deno ? await import(name) : processOf().getBuiltinModule(name);
   const { errorMonitor } = await load("node:events") as { readonly errorMonitor: symbol };
   const names = Deno ? ["node:net", "node:http", "node:https"] : ["node:net"];
   for (const name of names) {

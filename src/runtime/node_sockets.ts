@@ -87,7 +87,7 @@ export function nodeSockets(): SocketCalls {
 
 /** Ends in the turn of the event loop in which it listens, so it accepts no connection. */
 const code =
-  'require("net").createServer().on("error", () => process.exit(1)).listen({ fd: 3 }); process.exit(0)';
+  'const server = require("net").createServer().listen({ fd: 3 }); process.exit(server.listening ? 0 : 1)';
 
 /** Makes a bound socket listen. Rejects if it cannot. */
 function listenInChild(descriptor: number): Promise<void> {

@@ -6,7 +6,12 @@ import { loadSocketCalls } from "../ffi/listening_sockets.ts";
 import type { ListenAddress } from "../api/supervise_options.ts";
 import { SamError } from "../errors.ts";
 import type { Files, PassedSocket, Sockets } from "../runtime/runtime.ts";
-import type { SocketAddress, SocketCalls, SocketError, SocketUse } from "../runtime/socket_calls.ts";
+import type {
+  SocketAddress,
+  SocketCalls,
+  SocketError,
+  SocketUse,
+} from "../runtime/socket_calls.ts";
 
 type SocketsRuntime = Pick<Files, "temporaryFiles" | "remove"> & Pick<Sockets, "connect">;
 

@@ -25,19 +25,27 @@ function ppid(pid: number): number {
   return Number(/PPid:\s*(\d+)/.exec(readFileSync(`/proc/${pid}/status`, "utf8"))![1]);
 }
 
-commandTest("sam run refuses a wrong address, and names the flag or the key", async (sam, stage) => {
-  for (const address of ["0", "65536", "web", "example.org:80", "256.1.1.1:80", "unix:web", "::1:80"]) {
-    const run = sam(["run", "--listen", address, "true"]);
-    assertEquals(await run.exited, 64, address);
-    assertStringIncludes(run.stderr, `--listen is "${address}"; it must be a port from 1 to 65535`);
-  }
-  const config = join(stage.directory, "sam.config.json");
-  const both = { a: { program: "true", listen: 8080 }, b: { program: "true", listen: ["8080"] } };
-  writeFileSync(config, JSON.stringify({ programs: both }));
-  const run = sam(["run", "--config", config]);
-  assertEquals(await run.exited, 78);
-  assertStringIncludes(run.stderr, "programs.a.listen and programs.b.listen both contain 8080");
-});
+commandTest(
+  "sam run refuses a wrong address, and names the flag or the key",
+  async (sam, stage) => {
+    for (
+      const address of ["0", "65536", "web", "example.org:80", "256.1.1.1:80", "unix:web", "::1:80"]
+    ) {
+      const run = sam(["run", "--listen", address, "true"]);
+      assertEquals(await run.exited, 64, address);
+      assertStringIncludes(
+        run.stderr,
+        `--listen is "${address}"; it must be a port from 1 to 65535`,
+      );
+    }
+    const config = join(stage.directory, "sam.config.json");
+    const both = { a: { program: "true", listen: 8080 }, b: { program: "true", listen: ["8080"] } };
+    writeFileSync(config, JSON.stringify({ programs: both }));
+    const run = sam(["run", "--config", config]);
+    assertEquals(await run.exited, 78);
+    assertStringIncludes(run.stderr, "programs.a.listen and programs.b.listen both contain 8080");
+  },
+);
 
 commandTest("a port in use is exit code 69, and the message names the address", async (sam) => {
   const other = createServer().listen(0, "127.0.0.1");
@@ -47,7 +55,10 @@ commandTest("a port in use is exit code 69, and the message names the address", 
     for (const address of [`127.0.0.1:${port}`, `localhost:${port}`, String(port)]) {
       const run = sam(["run", "--listen", address, "sleep", "60"]);
       assertEquals(await run.exited, 69);
-      assertStringIncludes(run.stderr, `cannot listen on ${address.replace("localhost", "127.0.0.1")}:`);
+      assertStringIncludes(
+        run.stderr,
+        `cannot listen on ${address.replace("localhost", "127.0.0.1")}:`,
+      );
       assertStringIncludes(run.stderr, "another process uses the port");
     }
   } finally {
@@ -55,17 +66,26 @@ commandTest("a port in use is exit code 69, and the message names the address", 
   }
 });
 
-commandTest("sam run serves an unchanged program, and says what its runtime cannot do", async (sam, stage) => {
-  const [port] = await freePorts(1) as [number];
-  const run = sam(
-    ["run", "--json", "--listen", String(port), ...program("supervisor/web_server", String(port))],
-    output(stage),
-  );
-  const { pid } = await stage.line("listening");
-  assertEquals(await page(port, "/"), String(pid));
-  if (runtimeName === "node") assert(!run.stderr.includes("cannot take over"));
-  else await run.text(/serve cannot take over a listening socket/, "stderr");
-});
+commandTest(
+  "sam run serves an unchanged program, and says what its runtime cannot do",
+  async (sam, stage) => {
+    const [port] = await freePorts(1) as [number];
+    const run = sam(
+      [
+        "run",
+        "--json",
+        "--listen",
+        String(port),
+        ...program("supervisor/web_server", String(port)),
+      ],
+      output(stage),
+    );
+    const { pid } = await stage.line("listening");
+    assertEquals(await page(port, "/"), String(pid));
+    if (runtimeName === "node") assert(!run.stderr.includes("cannot take over"));
+    else await run.text(/serve cannot take over a listening socket/, "stderr");
+  },
+);
 
 commandTest("a program that listens on another port is told", async (sam, stage) => {
   const [held, own] = await freePorts(2) as [number, number];
@@ -80,21 +100,24 @@ commandTest("a program that listens on another port is told", async (sam, stage)
   );
 });
 
-commandTest("a program that listens on one address of a held port is told why it fails", async (sam, stage) => {
-  const [port] = await freePorts(1) as [number];
-  const run = sam(
-    [
-      ...["run", "--listen", String(port)],
-      ...program("supervisor/plain_server", String(port), "127.0.0.1"),
-    ],
-    output(stage),
-  );
-  if (runtimeName !== "node") return void await stage.line("listening"); // nothing listens on the held socket
-  await run.text(
-    new RegExp(`cannot listen on 127.0.0.1:${port}, because sam holds ${port}. Use --listen`),
-    "stderr",
-  );
-});
+commandTest(
+  "a program that listens on one address of a held port is told why it fails",
+  async (sam, stage) => {
+    const [port] = await freePorts(1) as [number];
+    const run = sam(
+      [
+        ...["run", "--listen", String(port)],
+        ...program("supervisor/plain_server", String(port), "127.0.0.1"),
+      ],
+      output(stage),
+    );
+    if (runtimeName !== "node") return void await stage.line("listening"); // nothing listens on the held socket
+    await run.text(
+      new RegExp(`cannot listen on 127.0.0.1:${port}, because sam holds ${port}. Use --listen`),
+      "stderr",
+    );
+  },
+);
 
 commandTest(
   "sockets of systemd reach the program",

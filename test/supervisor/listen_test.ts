@@ -1,6 +1,13 @@
 // The option `listen`: the server holds the listening sockets of its program, so that no connection is refused.
 import { assert, assertEquals, assertStringIncludes } from "@std/assert";
-import { existsSync, lstatSync, readdirSync, readFileSync, readlinkSync, writeFileSync } from "node:fs";
+import {
+  existsSync,
+  lstatSync,
+  readdirSync,
+  readFileSync,
+  readlinkSync,
+  writeFileSync,
+} from "node:fs";
 import { createServer } from "node:net";
 import { join } from "node:path";
 import type { SuperviseOptions } from "../../mod.ts";
@@ -11,9 +18,16 @@ import { eventually, processTest, transports } from "../support/processes.ts";
 import { page } from "../support/command.ts";
 import { currentRuntime } from "../support/runtimes.ts";
 
-const restart: SuperviseOptions = { timeInterval: 0, recoveryPolicy: "restart", restart: { on: "failure", maxDelay: 0 } };
+const restart: SuperviseOptions = {
+  timeInterval: 0,
+  recoveryPolicy: "restart",
+  restart: { on: "failure", maxDelay: 0 },
+};
 /** A delay in which a test can connect while no instance runs. */
-const late: SuperviseOptions = { ...restart, restart: { on: "failure", initialDelay: 500, maxDelay: 500 } };
+const late: SuperviseOptions = {
+  ...restart,
+  restart: { on: "failure", initialDelay: 500, maxDelay: 500 },
+};
 
 processTest(
   "connections wait while no instance runs, and the next instance serves them",
@@ -75,7 +89,11 @@ processTest("a program that knows nothing of SAM takes over the held socket", as
 processTest("a program that listens elsewhere is left alone", async (stage) => {
   const [held, own] = await freePorts(2) as [number, number];
   const program = stage.program("supervisor/plain_server", { args: [String(own), "127.0.0.1"] });
-  stage.supervise({ ...program, preload: true }, { ...restart, timeInterval: 20_000, listen: held });
+  stage.supervise({ ...program, preload: true }, {
+    ...restart,
+    timeInterval: 20_000,
+    listen: held,
+  });
   const { address, pid } = await stage.line("listening");
   assertEquals(address.port, own);
   assertEquals(await ask(own), String(pid));
@@ -138,7 +156,8 @@ function targets(pid: number): string[] {
 processTest("a command gets the sockets by the protocol of systemd", async (stage) => {
   const [port] = await freePorts(1) as [number];
   const output = join(stage.directory, "output");
-  const script = 'echo "$LISTEN_FDS $LISTEN_FDNAMES $((LISTEN_PID == $$))" > "$0"; readlink /proc/$$/fd/3 >> "$0"; sleep 600';
+  const script =
+    'echo "$LISTEN_FDS $LISTEN_FDNAMES $((LISTEN_PID == $$))" > "$0"; readlink /proc/$$/fd/3 >> "$0"; sleep 600';
   stage.supervise({ command: "sh", args: ["-c", script, output] }, { ...restart, listen: port });
   const lines = await eventually("the output", () => {
     const lines = existsSync(output) ? readFileSync(output, "utf8").split("\n") : [];

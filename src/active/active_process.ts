@@ -18,7 +18,7 @@ import type {
   SamState,
   StartOptions,
 } from "../api/sam.ts";
-import { checkObject, checkSignal, invalid } from "../api/validate.ts";
+import { checkObject, checkSignal, invalid, isDetached } from "../api/validate.ts";
 import { launch } from "../runtime/launch.ts";
 import type { Runtime } from "../runtime/runtime.ts";
 
@@ -386,16 +386,6 @@ function checkAbortSignal(options: unknown): AbortSignal | undefined {
 function interrupted(signal: AbortSignal): SamError {
   const message = "start() was aborted by its AbortSignal";
   return new SamError("INTERRUPT", message, { cause: signal.reason });
-}
-
-/** True if the buffer was transferred, for example to a worker. */
-function isDetached(bytes: Uint8Array): boolean {
-  try {
-    new Uint8Array(bytes.buffer, 0, 0);
-    return false;
-  } catch {
-    return true;
-  }
 }
 
 function describeThrown(error: unknown): string {

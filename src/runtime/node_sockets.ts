@@ -42,9 +42,14 @@ export function nodeSockets(): SocketCalls {
   const handles = new Map<number, Handle>();
   const create = (...args: Parameters<typeof _createServerHandle>): Handle => {
     const handle = _createServerHandle(...args);
-    if (typeof handle !== "number") return handle;
+    // Node reports a port in use later, and this call tells it at once. A Unix socket has no such function.
+    const failure = typeof handle === "number" ? handle : handle.getsockname?.({}) ?? 0;
+    if (typeof handle !== "number") {
+      if (failure === 0) return handle;
+      handle.close();
+    }
     const { getSystemErrorName } = process.getBuiltinModule("node:util") as typeof Util;
-    throw new SocketError(getSystemErrorName(handle), "bind");
+    throw new SocketError(getSystemErrorName(failure), "bind");
   };
   return {
     canReserve: false,
@@ -52,7 +57,6 @@ export function nodeSockets(): SocketCalls {
       const handle = address.path !== undefined
         ? create(address.path, noPort, noPort)
         : create(address.host, address.port, address.host.includes(":") ? 6 : 4);
-      handles.set(handle.fd, handle);
       try {
         await listenInChild(handle.fd);
       } catch {
@@ -60,6 +64,7 @@ export function nodeSockets(): SocketCalls {
         // Two sockets can be bound to one port if none of them listens. The second one cannot listen.
         throw new SocketError("EADDRINUSE", "listen");
       }
+      handles.set(handle.fd, handle);
       return handle.fd;
     },
     addressOf(descriptor) {

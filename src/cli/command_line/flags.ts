@@ -142,7 +142,6 @@ export const optionFlags: readonly Flag[] = [
     key: "check.failureThreshold",
     kind: "number",
     help: "consecutive failed checks before a restart (3)",
-    common: true,
   },
 ];
 

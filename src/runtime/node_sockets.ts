@@ -26,7 +26,7 @@ interface NetInternals {
   ): Handle | number;
 }
 
-/** Binds without listening, and with the descriptor alone. */
+/** Stands for the port and the address family of a Unix socket. */
 const noPort = -1;
 
 /** Returns the functions for sockets. Throws NOT_SUPPORTED if this version of Node has changed. */
@@ -69,7 +69,7 @@ export function nodeSockets(): SocketCalls {
     },
     addressOf(descriptor) {
       try {
-        const handle = create(null, noPort, noPort, descriptor);
+        const handle = handles.get(descriptor) ?? create(null, 0, 0, descriptor);
         handles.set(descriptor, handle);
         const found: { address?: string; port?: number } = {};
         if (handle.getsockname?.(found) !== 0 || found.address === undefined) return undefined;

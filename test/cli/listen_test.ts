@@ -87,6 +87,44 @@ commandTest(
   },
 );
 
+commandTest("a wrapper that does not pass sockets on is told", async (sam) => {
+  const [port] = await freePorts(1) as [number];
+  const run = sam(["run", "--listen", String(port), "npm", "--version"]);
+  await run.exited;
+  assertStringIncludes(run.stderr, "npm does not pass the sockets of --listen on");
+});
+
+commandTest(
+  "a server on Deno without --allow-ffi says that it needs the flag",
+  async (_sam, stage) => {
+    const [file, ...words] = samCommand();
+    const flags = words.map((word) => word === "-A" ? "--allow-all" : word)
+      .flatMap((word) =>
+        word === "--allow-all"
+          ? [
+            "--allow-read",
+            "--allow-write",
+            "--allow-net",
+            "--allow-env",
+            "--allow-run",
+            "--allow-sys",
+          ]
+          : [word]
+      );
+    const [port] = await freePorts(1) as [number];
+    const run = stage.runCommand(file, {
+      args: [...flags, "run", "--listen", String(port), "sleep", "60"],
+      env: { XDG_RUNTIME_DIR: stage.directory },
+    });
+    assertEquals((await run.exited).code, 69);
+    assertStringIncludes(
+      run.stderr(),
+      "cannot listen for the program: cannot call C libraries: run Deno with --allow-ffi",
+    );
+  },
+  { skip: runtimeName !== "deno" && "only Deno has permissions" },
+);
+
 commandTest("a program that listens on another port is told", async (sam, stage) => {
   const [held, own] = await freePorts(2) as [number, number];
   const run = sam(

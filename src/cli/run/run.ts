@@ -42,7 +42,10 @@ async function supervisePlan(
     const at = Date.now();
     if (detail) loggers.get(name)!({ type: "fallback", side: "server", detail, at, instanceId });
   };
-  for (const each of plan.programs) warn(each.name, unwatchedWarning(each));
+  for (const each of plan.programs) {
+    warn(each.name, unwatchedWarning(each));
+    warn(each.name, unlistenedWarning(each));
+  }
   /** The programs for which SAM has not yet looked for an unwatched child process. */
   const unchecked = new Set(plan.programs.filter(isPreloaded).map(({ name }) => name));
   let spawnError: SamError | undefined;
@@ -133,6 +136,14 @@ function unwatchedWarning({ program, options, advice }: FleetProgram): string | 
     `${
       advice ?? "run a JavaScript program directly (sam run server.js)"
     }, or add a health check (--check-http).`;
+}
+
+/** Returns a warning if a known wrapper keeps the sockets of the option `listen` from its program. */
+function unlistenedWarning({ program, options, advice }: FleetProgram): string | undefined {
+  if (advice === undefined || program.restarts || (options.listen ?? []).length === 0) {
+    return undefined;
+  }
+  return `${program.name} does not pass the sockets of --listen on to the program that it runs. To use them, ${advice}.`;
 }
 
 /** The delay of the search for child processes. Programs usually start the process that does the work within this time. */

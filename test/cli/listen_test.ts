@@ -1,7 +1,7 @@
 // `sam run --listen`: the messages of the command, the configuration file, and sockets that systemd hands on.
 import { assert, assertEquals, assertStringIncludes } from "@std/assert";
 import { spawn, spawnSync } from "node:child_process";
-import { readFileSync, writeFileSync } from "node:fs";
+import { readFileSync, symlinkSync, writeFileSync } from "node:fs";
 import { createServer } from "node:net";
 import { join } from "node:path";
 import { commandTest, page, runtimeName, samCommand } from "../support/command.ts";
@@ -87,9 +87,11 @@ commandTest(
   },
 );
 
-commandTest("a wrapper that does not pass sockets on is told", async (sam) => {
+commandTest("sam run warns of a wrapper that does not pass sockets on", async (sam, stage) => {
   const [port] = await freePorts(1) as [number];
-  const run = sam(["run", "--listen", String(port), "npm", "--version"]);
+  const npm = join(stage.directory, "npm");
+  symlinkSync("/bin/true", npm);
+  const run = sam(["run", "--listen", String(port), npm, "start"]);
   await run.exited;
   assertStringIncludes(run.stderr, "npm does not pass the sockets of --listen on");
 });

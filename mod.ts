@@ -21,7 +21,14 @@
  */
 export { SamError, type SamErrorCode } from "./src/errors.ts";
 export { initialize } from "./src/active/initialize.ts";
-export type { HealthCheck, Sam, SamData, SamState, StartOptions } from "./src/api/sam.ts";
+export type {
+  HealthCheck,
+  InheritedSocket,
+  Sam,
+  SamData,
+  SamState,
+  StartOptions,
+} from "./src/api/sam.ts";
 export { supervise } from "./src/supervisor/supervise.ts";
 export type { Supervisor } from "./src/api/supervisor.ts";
 export type {

@@ -10,8 +10,16 @@ import { decodeServer, encodeClient, maxNoteBytes } from "../core/wire.ts";
 import type { Signal } from "../core/signals.ts";
 import { SamError } from "../errors.ts";
 import type { CheckedOptions } from "../api/options.ts";
-import type { HealthCheck, Sam, SamData, SamState, StartOptions } from "../api/sam.ts";
-import { checkObject, checkSignal, invalid } from "../api/validate.ts";
+import type {
+  HealthCheck,
+  InheritedSocket,
+  Sam,
+  SamData,
+  SamState,
+  StartOptions,
+} from "../api/sam.ts";
+import { checkObject, checkSignal, invalid, isDetached } from "../api/validate.ts";
+import { launch } from "../runtime/launch.ts";
 import type { Runtime } from "../runtime/runtime.ts";
 
 // A link to the server, and the id of the last request on it. A preload may have made requests before the program.
@@ -42,6 +50,7 @@ const visibleState: Readonly<Record<ClientState, SamState>> = {
 
 export class ActiveProcess implements Sam {
   readonly data: SamData;
+  readonly sockets: readonly InheritedSocket[] = launch.sockets;
   /** Undefined in the first process of a program, which `register()` turns into the server. */
   readonly server: ServerAccess | undefined;
 
@@ -362,8 +371,7 @@ export class ActiveProcess implements Sam {
       this.#armedFor = Infinity;
       this.#feed({ type: "tick" });
     };
-    const delay = Math.max(0, due - this.#runtime.now());
-    this.#cancelTimer = this.#runtime.schedule(tick, delay, false);
+    this.#cancelTimer = this.#runtime.schedule(tick, Math.max(0, due - this.#runtime.now()), false);
   }
 }
 
@@ -379,16 +387,6 @@ function checkAbortSignal(options: unknown): AbortSignal | undefined {
 function interrupted(signal: AbortSignal): SamError {
   const message = "start() was aborted by its AbortSignal";
   return new SamError("INTERRUPT", message, { cause: signal.reason });
-}
-
-/** True if the buffer was transferred, for example to a worker. */
-function isDetached(bytes: Uint8Array): boolean {
-  try {
-    new Uint8Array(bytes.buffer, 0, 0);
-    return false;
-  } catch {
-    return true;
-  }
 }
 
 function describeThrown(error: unknown): string {

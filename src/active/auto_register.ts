@@ -15,9 +15,9 @@ const settledMs = 5000;
 
 /**
  * Registers this process, which a server has started, before its program runs. A program that calls `register()` itself takes
- * the link over.
+ * the link over. Resolves to the id of the instance, or to null if that failed.
  */
-export async function attach(): Promise<void> {
+export async function attach(): Promise<number | null> {
   try {
     const sam = await createActiveProcess({ timeInterval: 0, recoveryPolicy: "restart" }); // replaced by the server's options
     await sam.register();
@@ -29,10 +29,12 @@ export async function attach(): Promise<void> {
       take: () => sam.handOver(),
     });
     startOnceLoaded(sam, await loadRuntime());
+    return sam.instanceId;
   } catch (error) {
     console.error(
       `sam: the event loop of this program is not watched: ${(error as Error).message}`,
     );
+    return null;
   }
 }
 

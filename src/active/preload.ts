@@ -7,7 +7,14 @@
 import { launch, removePreloadFlag } from "../runtime/launch.ts";
 
 removePreloadFlag(import.meta.url);
+let instanceId: number | null = null;
+if (launch.sockets.length > 0) {
+  const { useInheritedSockets } = await import("../runtime/inherited_sockets.ts");
+  await useInheritedSockets(launch.sockets, (line) => {
+    if (instanceId === 1) console.error(`sam: ${line}`); // later instances would only repeat it
+  });
+}
 // If SAM_LINK could not be read, attach() reports the error.
 if (launch.link !== undefined || launch.linkError !== undefined) {
-  await (await import("./auto_register.ts")).attach();
+  instanceId = await (await import("./auto_register.ts")).attach();
 }

@@ -94,8 +94,10 @@ export interface CheckedProgram {
   readonly preload?: boolean;
   // True if the runtime restarts the program by itself (`--watch`). SAM does not connect to such a program.
   readonly restarts?: boolean;
-  // Returns the command line. `runtime` is that of this process.
-  command(runtime: ProgramRuntime): Promise<Command>;
+  // The runtime of the program, or "own" for that of this process; undefined for a command of no runtime.
+  readonly runtime?: RuntimeName | "own" | undefined;
+  // Returns the command line. `runtime` is that of this process. `hasSockets`: the program inherits listening sockets.
+  command(runtime: ProgramRuntime, hasSockets?: boolean): Promise<Command>;
 }
 
 const common = ["args", "cwd", "env", "stdio", "preload"];
@@ -127,8 +129,11 @@ export function checkProgram(program: unknown, captureStack = true): CheckedProg
       isCommand,
       preload,
       restarts,
-      async command() {
-        const line = preload ? await preloadedCommand(found!, args, captureStack) : [...args];
+      runtime: found?.runtime,
+      async command(_runtime, hasSockets) {
+        const line = preload
+          ? await preloadedCommand(found!, args, captureStack, hasSockets)
+          : [...args];
         return { file, flags: [], ...rest, args: line, restartsItself: restarts };
       },
     };
@@ -142,7 +147,8 @@ export function checkProgram(program: unknown, captureStack = true): CheckedProg
     isCommand: restarts,
     preload,
     restarts,
-    async command(runtime) {
+    runtime: choice.name ?? "own",
+    async command(runtime, hasSockets) {
       const name = choice.name ?? runtime.name;
       if (
         !isSpecifier(module) &&
@@ -159,7 +165,7 @@ export function checkProgram(program: unknown, captureStack = true): CheckedProg
         flags: [
           ...flags,
           ...captureStack && !restarts ? await inspectorFlags(name, flags, preload) : [],
-          ...preload ? preloadFlags(name) : [],
+          ...preload ? preloadFlags(name, { hasSockets }) : [],
         ],
         module,
         runtime: name,
@@ -266,7 +272,13 @@ async function inspectorFlags(
 }
 
 /** The flags that load the preload module. `isFile` is false for a program in the command line itself (`node -e`). */
-function preloadFlags(runtime: RuntimeName, isFile = true): readonly string[] {
+function preloadFlags(
+  runtime: RuntimeName,
+  { isFile = true, hasSockets = false }: {
+    readonly isFile?: boolean | undefined;
+    readonly hasSockets?: boolean | undefined;
+  } = {},
+): readonly string[] {
   if (!canPreload(runtime)) {
     throw new SamError(
       "NOT_SUPPORTED",
@@ -280,7 +292,8 @@ function preloadFlags(runtime: RuntimeName, isFile = true): readonly string[] {
         ? ["--require", decodeURIComponent(nodePreload.pathname)]
         : ["--import", preloadModule.href];
     case "deno":
-      return ["--preload", preloadModule.href];
+      // Deno.serve with `reusePort` needs the second flag.
+      return ["--preload", preloadModule.href, ...hasSockets ? ["--unstable-net"] : []];
     case "bun":
       return ["--preload", decodeURIComponent(preloadModule.pathname)];
   }
@@ -302,9 +315,10 @@ async function preloadedCommand(
   { runtime, flagsAt: at, flags, file }: CommandLine,
   args: readonly string[],
   captureStack: boolean,
+  hasSockets: boolean | undefined,
 ): Promise<readonly string[]> {
   const inspect = captureStack ? await inspectorFlags(runtime, flags, true) : [];
-  const more = [...inspect, ...preloadFlags(runtime, file !== undefined)];
+  const more = [...inspect, ...preloadFlags(runtime, { isFile: file !== undefined, hasSockets })];
   return [...args.slice(0, at), ...more, ...args.slice(at)];
 }
 

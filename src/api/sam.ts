@@ -1,5 +1,8 @@
 /** The type of `Sam`, with which a program registers, sends heartbeats and stores data. */
 import type { Signal } from "../core/signals.ts";
+import type { InheritedSocket } from "../runtime/launch.ts";
+
+export type { InheritedSocket } from "../runtime/launch.ts";
 
 /**
  * A function that SAM calls once per time interval to learn whether the program is healthy.
@@ -69,6 +72,11 @@ export interface Sam {
   readonly signal: AbortSignal;
   /** Bytes that the server stores for this instance and later ones. */
   readonly data: SamData;
+  /**
+   * Listening sockets that the server holds for the program (option `listen`), for `server.listen({ fd })`. Empty without the
+   * option, and in processes that the program starts.
+   */
+  readonly sockets: readonly InheritedSocket[];
   /**
    * Registers this process as an instance of the program, and resolves to the instance id.
    *

@@ -1,6 +1,7 @@
 /** The options of `supervise()`: those of a SAM server, and a health check by the server. */
 import { SamError } from "../errors.ts";
 import { type CheckedOptions, checkOptions, type SamOptions } from "./options.ts";
+import type { PassedSocket } from "../runtime/runtime.ts";
 import { type Check, checkParts, integer, invalid, type Rules } from "./validate.ts";
 
 /**
@@ -13,6 +14,12 @@ export type SuperviseOptions =
   & {
     /** Health check by the server. Default none. */
     readonly check?: CheckOptions;
+    /**
+     * Addresses on which the server listens for the program: `8080`, `"127.0.0.1:8080"`, `"[::1]:8080"`, `"unix:/run/web.sock"`,
+     * or an array of these. A port alone stands for all addresses of the machine. Each instance inherits the listening sockets,
+     * so connections wait while no instance runs. Default none.
+     */
+    readonly listen?: string | number | readonly (string | number)[];
   };
 
 /**
@@ -59,6 +66,30 @@ export interface CheckedCheck {
 /** The checked options of `supervise()`, with all defaults filled in. */
 export interface CheckedSuperviseOptions extends CheckedOptions {
   readonly check?: CheckedCheck | undefined;
+  /** The addresses on which the server listens for the program. */
+  readonly listen?: readonly ListenAddress[];
+  /** Sockets that this process has inherited, and hands on to the program. */
+  readonly sockets?: readonly PassedSocket[];
+}
+
+/** A checked address of the option `listen`: a port, or the path of a Unix socket. */
+export type ListenAddress = TcpAddress | UnixAddress;
+
+/** A port of one IP address, or of all addresses. */
+export interface TcpAddress {
+  /** The address as messages show it. */
+  readonly text: string;
+  /** The IP address; null for all addresses of the machine. */
+  readonly host: string | null;
+  readonly port: number;
+  readonly path?: undefined;
+}
+
+/** The path of a Unix socket. */
+export interface UnixAddress {
+  /** The address as messages show it. */
+  readonly text: string;
+  readonly path: string;
 }
 
 /**
@@ -73,9 +104,63 @@ export function checkSuperviseOptions(
   if (typeof options !== "object" || options === null || Array.isArray(options)) {
     return checkOptions(options); // throws
   }
-  const { check, ...rest } = options;
+  const { check, listen, ...rest } = options;
   const defaults = { log: "none", ...isCommand && { timeInterval: 0 } } as const;
-  return { ...checkOptions(rest, defaults, nameOf), check: checkCheck(check, nameOf) };
+  return {
+    ...checkOptions(rest, defaults, nameOf),
+    check: checkCheck(check, nameOf),
+    listen: checkListen(nameOf("listen"), listen),
+  };
+}
+
+/** Checks the option `listen`. Throws INVALID_PARAM for a wrong address, and for two equal ones. */
+function checkListen(name: string, value: unknown): readonly ListenAddress[] {
+  if (value === undefined) return [];
+  const given: readonly unknown[] = Array.isArray(value) ? value : [value];
+  const addresses = given.map((each) => checkAddress(name, each));
+  const texts = addresses.map(({ text }) => text);
+  const twice = texts.find((text, at) => texts.indexOf(text) !== at);
+  if (twice === undefined) return addresses;
+  throw new SamError("INVALID_PARAM", `${name} contains ${twice} twice: remove one of the two`);
+}
+
+/** The longest path of a Unix socket, in bytes. */
+const maxPathBytes = 107;
+
+function checkAddress(name: string, value: unknown): ListenAddress {
+  const text = typeof value === "number" ? String(value) : value;
+  const wrong = () =>
+    invalid(
+      name,
+      value,
+      "a port from 1 to 65535, HOST:PORT with an IP address or localhost, [IPv6]:PORT, or unix:/PATH",
+    );
+  if (typeof text !== "string") throw wrong();
+  if (text.startsWith("unix:/") && !text.includes("\0")) {
+    const path = text.slice("unix:".length);
+    const { length } = new TextEncoder().encode(path);
+    if (length <= maxPathBytes) return { text, path };
+    throw invalid(name, value, `a path of at most ${maxPathBytes} bytes`);
+  }
+  const [, written, digits] = /^(?:([^:[\]]+|\[[\da-fA-F:.]+\]):)?(\d{1,5})$/.exec(text) ?? [];
+  const port = Number(digits);
+  if (digits === undefined || port < 1 || port > 65_535) throw wrong();
+  if (written === undefined) return { text: String(port), host: null, port };
+  const host = written === "localhost" ? "127.0.0.1" : ipAddress(written);
+  if (host === undefined) throw wrong();
+  return { text: host.includes(":") ? `[${host}]:${port}` : `${host}:${port}`, host, port };
+}
+
+/** An IP address in its usual form, without brackets; undefined if `written` is none. */
+function ipAddress(written: string): string | undefined {
+  if (!written.startsWith("[")) {
+    const parts = written.split(".");
+    const isIp = parts.length === 4 &&
+      parts.every((part) => /^(0|[1-9]\d{0,2})$/.test(part) && Number(part) < 256);
+    return isIp ? written : undefined;
+  }
+  const url = `http://${written}`;
+  return URL.canParse(url) ? new URL(url).hostname.slice(1, -1) : undefined;
 }
 
 const checkTarget = (

@@ -165,3 +165,13 @@ function describe(value: unknown): string {
   }
   return String(value);
 }
+
+/** True if the buffer of `bytes` was transferred, for example to a worker. */
+export function isDetached(bytes: Uint8Array): boolean {
+  try {
+    new Uint8Array(bytes.buffer, 0, 0);
+    return false;
+  } catch {
+    return true;
+  }
+}

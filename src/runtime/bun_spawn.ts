@@ -1,7 +1,8 @@
 /** Starts processes on Bun, with `Bun.spawn`. Only servers load this module. */
 import type { Signal } from "../core/signals.ts";
 import { connectStream } from "./bun_stream.ts";
-import { environment, kill } from "./node_api.ts";
+import { environment, kill, nodeApi } from "./node_api.ts";
+import { passSockets } from "./passed_sockets.ts";
 import type { Child, Command, Exit } from "./runtime.ts";
 import { spawnError } from "./spawn_error.ts";
 import { webOutput } from "./web_output.ts";
@@ -28,20 +29,24 @@ export async function spawn(
   command: Command,
   link?: (descriptor: number) => Readonly<Record<string, string>>,
 ): Promise<Child> {
-  const descriptor = 3;
+  const { sockets = [] } = command;
+  const descriptor = 3 + sockets.length;
+  const env = environment({ ...command.env, ...link?.(descriptor) });
+  const line = passSockets(command, env, nodeApi.exists);
   let child: ReturnType<BunLike["spawn"]>;
   try {
     const words = [
-      command.file,
-      ...command.flags,
+      line.file,
+      ...line.flags,
       ...(command.module ? [command.module] : []),
       ...command.args,
     ];
     child = Bun.spawn(words, {
       ...(command.cwd !== undefined && { cwd: command.cwd }),
-      env: environment({ ...command.env, ...link?.(descriptor) }),
+      env: line.env,
       stdio: [
         ...command.stdio.map((stdio) => stdio === "tee" ? "pipe" : stdio),
+        ...sockets.map(({ descriptor }) => descriptor),
         ...(link ? ["pipe"] : []),
       ],
       detached: command.ownGroup === true,

@@ -1,13 +1,15 @@
 /** Starts processes on Deno, with `Deno.Command`. Only servers load this module. */
 import { SamError } from "../errors.ts";
 import type { Signal } from "../core/signals.ts";
-import { accessError, requirePermissions } from "./deno_permissions.ts";
+import { accessError, granted, requirePermissions } from "./deno_permissions.ts";
+import { passSockets } from "./passed_sockets.ts";
 import type { Child, Command, Exit, Stdio, Stream } from "./runtime.ts";
 import { spawnError } from "./spawn_error.ts";
 import { webOutput } from "./web_output.ts";
 
 interface DenoLike {
   readonly internal: symbol;
+  statSync(path: string): object;
   readonly Command: new (file: string, options: object) => { spawn(): DenoChild };
 }
 interface DenoChild {
@@ -31,38 +33,62 @@ interface DenoInternal {
 
 const Deno = (globalThis as unknown as { Deno: DenoLike }).Deno;
 
+/** True if a file exists, or if this process may not know. */
+function exists(path: string): boolean {
+  try {
+    return granted("read", path) ? Deno.statSync(path) !== undefined : true;
+  } catch (error) {
+    return (error as Error).name !== "NotFound";
+  }
+}
+
 /** Starts a process. */
 // deno-lint-ignore require-await
 export async function spawn(
   command: Command,
   link?: (descriptor: number) => Readonly<Record<string, string>>,
 ): Promise<Child> {
-  const descriptor = 3;
+  const { sockets = [] } = command;
+  const descriptor = 3 + sockets.length;
   const internal = (Deno as unknown as Record<symbol, DenoInternal>)[Deno.internal];
-  const extra = link && internal?.kExtraStdio;
-  if (link && !extra) {
+  const isExtended = link !== undefined || sockets.length > 0;
+  const extra = isExtended ? internal?.kExtraStdio : undefined;
+  if (isExtended && !extra) {
     throw new SamError(
       "NOT_SUPPORTED",
-      'this version of Deno cannot pass a file descriptor to a child process: use transport "unix"',
+      'this version of Deno cannot pass a file descriptor to a child process: use transport "unix", and leave out the option listen',
     );
   }
   requirePermissions(`start ${command.file}`, [["run", command.file, command.file]]);
   const name = (stdio: Stdio) => ({ inherit: "inherit", ignore: "null", tee: "piped" })[stdio];
   const outputs = ([1, 2] as const).filter((descriptor) => command.stdio[descriptor] === "tee");
+  const line = passSockets(
+    command,
+    { ...command.env, ...link?.(descriptor) },
+    exists,
+  );
+  if (line.file !== command.file) {
+    requirePermissions("hand listening sockets on", [["run", line.file, line.file]]);
+  }
+  const copies = sockets.map((socket) => socket.duplicate());
   let child: DenoChild;
   try {
-    child = new Deno.Command(command.file, {
-      args: [...command.flags, ...(command.module ? [command.module] : []), ...command.args],
+    child = new Deno.Command(line.file, {
+      args: [...line.flags, ...(command.module ? [command.module] : []), ...command.args],
       ...(command.cwd !== undefined && { cwd: command.cwd }),
-      env: { ...command.env, ...link?.(descriptor) },
+      env: line.env,
       stdin: name(command.stdio[0]),
       stdout: name(command.stdio[1]),
       stderr: name(command.stdio[2]),
       detached: command.ownGroup === true,
-      ...(extra && { [extra]: ["piped"] }),
+      ...(extra && {
+        [extra]: [...copies.map(({ descriptor }) => descriptor), ...(link ? ["piped"] : [])],
+      }),
     }).spawn();
   } catch (error) {
     throw spawnError(command, error);
+  } finally {
+    for (const copy of copies) copy.close();
   }
   let isGone = false; // Deno does not notice the end of a process whose status it cannot report
   return {
@@ -71,7 +97,9 @@ export async function spawn(
       ({ code, signal }): Exit => signal ? { code: null, signal } : { code, signal: null },
       exitByRealTimeSignal,
     ).finally(() => isGone = true),
-    stream: extra ? pipeStream(internal!, internal!.getExtraPipeRids!(child)[0]!) : null,
+    stream: link
+      ? pipeStream(internal!, internal!.getExtraPipeRids!(child)[sockets.length]!)
+      : null,
     outputs: outputs.map((each) => webOutput(each, each === 1 ? child.stdout : child.stderr)),
     kill(signal) {
       try {

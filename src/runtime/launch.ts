@@ -10,11 +10,25 @@
 
 /** The environment variable with the address of an active process's server. */
 export const linkVariable = "SAM_LINK";
+/** The environment variable that describes the inherited sockets: the id of the process, a space, and JSON. */
+export const socketsVariable = "SAM_SOCKETS";
 /** The Node flag that keeps the inspector from printing its port to standard error. */
 export const quietInspectorFlag = "--inspect-publish-uid=http";
 
+/** A listening socket that this process has inherited from its server. */
+export interface InheritedSocket {
+  /** Name of the socket, as in `LISTEN_FDNAMES`. */
+  readonly name: string;
+  /** Address of the socket: `8080`, `127.0.0.1:8080`, `[::1]:8080`, `unix:/run/web.sock`. */
+  readonly address: string;
+  /** File descriptor of the socket. */
+  readonly fd: number;
+}
+
 /** The state of this process when the library was imported. */
 interface Launch {
+  /** The listening sockets that this process has inherited from its server. */
+  readonly sockets: readonly InheritedSocket[];
   /** The value of SAM_LINK; undefined if this process is not supervised. */
   readonly link: string | undefined;
   /** The error if SAM_LINK could not be read; else undefined. */
@@ -29,6 +43,7 @@ interface Launch {
 }
 
 interface DenoGlobal {
+  readonly pid: number;
   readonly cwd: () => string;
   readonly env: { get(name: string): string | undefined; delete(name: string): void };
   readonly permissions: {
@@ -37,9 +52,16 @@ interface DenoGlobal {
   readTextFileSync(path: string): string;
 }
 interface ProcessGlobal {
+  readonly pid: number;
   readonly env: Record<string, string | undefined>;
   readonly execArgv: string[];
   cwd(): string;
+}
+
+/** Reads the description of the inherited sockets. A process that is not their receiver inherits the variable, too. */
+function readSockets(text: string | undefined, pid: number): readonly InheritedSocket[] {
+  const prefix = `${pid} `;
+  return text?.startsWith(prefix) ? attempt(() => JSON.parse(text.slice(prefix.length))) ?? [] : [];
 }
 
 function read(): Launch {
@@ -52,16 +74,20 @@ function read(): Launch {
     delete process.env[linkVariable];
     const flagAt = link === undefined ? -1 : process.execArgv.indexOf(quietInspectorFlag);
     if (flagAt >= 0) process.execArgv.splice(flagAt, 1); // the server's flag: child processes must not inherit it
-    return { link, linkError: undefined, cwd: attempt(() => process.cwd()) };
+    const sockets = readSockets(process.env[socketsVariable], process.pid);
+    return { link, linkError: undefined, cwd: attempt(() => process.cwd()), sockets };
   }
   const cwd = attempt(() => Deno.cwd());
+  const mayRead = (variable: string) =>
+    Deno.permissions.querySync({ name: "env", variable }).state === "granted";
   try {
     // Merely importing the library must not make Deno prompt for a permission on the terminal.
-    if (Deno.permissions.querySync({ name: "env", variable: linkVariable }).state !== "granted") {
+    if (!mayRead(linkVariable)) {
       return {
         link: undefined,
         linkError: new Error(`permission --allow-env=${linkVariable} is missing`),
         cwd,
+        sockets: [],
       };
     }
     const link = Deno.env.get(linkVariable);
@@ -69,9 +95,12 @@ function read(): Launch {
     const commandLine = link === undefined && isUnrestricted(Deno)
       ? attempt(() => Deno.readTextFileSync("/proc/self/cmdline"))
       : undefined;
-    return { link, linkError: undefined, cwd, commandLine };
+    const sockets = mayRead(socketsVariable)
+      ? readSockets(Deno.env.get(socketsVariable), Deno.pid)
+      : [];
+    return { link, linkError: undefined, cwd, commandLine, sockets };
   } catch (error) {
-    return { link: undefined, linkError: error, cwd };
+    return { link: undefined, linkError: error, cwd, sockets: [] };
   }
 }
 

@@ -7,6 +7,7 @@ import type * as Net from "node:net";
 import type { EndSignal, Signal } from "../core/signals.ts";
 import { environment, kill, nodeApi, process } from "./node_api.ts";
 import { socketStream } from "./node_stream.ts";
+import { passSockets } from "./passed_sockets.ts";
 import type { Child, Command, Exit, Output } from "./runtime.ts";
 import { spawnError } from "./spawn_error.ts";
 
@@ -37,27 +38,30 @@ export async function spawn(
   link?: (descriptor: number) => Readonly<Record<string, string>>,
 ): Promise<Child> {
   const forked = command.runtime === "node" && command.module !== undefined;
-  const descriptor = forked ? 4 : 3; // fork's own channel is 3
+  const { sockets = [] } = command;
+  const descriptor = 3 + sockets.length + (forked ? 1 : 0); // fork's own channel comes before the link
   const env = environment({ ...command.env, ...link?.(descriptor) });
+  const line = passSockets(command, env, nodeApi.exists);
   const stdio = [
     ...command.stdio.map((stdio) => stdio === "tee" ? "pipe" : stdio),
+    ...sockets.map(({ descriptor }) => descriptor),
     ...(forked ? ["ipc"] : []),
     ...(link ? ["pipe"] : []),
-  ] as ("pipe" | "ipc" | "ignore")[];
+  ] as ("pipe" | "ipc" | "ignore" | number)[];
   while (stdio.length < endDescriptor) stdio.push("ignore");
   const endAt = stdio.push("pipe") - 1;
-  const options = { cwd: command.cwd, env, stdio, detached: command.ownGroup === true };
+  const options = { cwd: command.cwd, env: line.env, stdio, detached: command.ownGroup === true };
   const children = process.getBuiltinModule("node:child_process") as typeof ChildProcesses;
   let child: ChildProcesses.ChildProcess;
   try {
     child = forked
       ? children.fork(command.module!, command.args, {
         ...options,
-        execPath: command.file,
-        execArgv: [...command.flags],
+        execPath: line.file,
+        execArgv: [...line.flags],
       })
-      : children.spawn(command.file, [
-        ...command.flags,
+      : children.spawn(line.file, [
+        ...line.flags,
         ...(command.module ? [command.module] : []),
         ...command.args,
       ], options);

@@ -41,6 +41,23 @@ export interface Command {
    * connect to the server: the address of the server admits one connection, and a file watcher starts many processes.
    */
   readonly restartsItself?: boolean;
+  /** The listening sockets that the process inherits: the first one as descriptor 3, the next as 4, and so on. */
+  readonly sockets?: readonly PassedSocket[];
+}
+
+/** A listening socket that this process holds open, and hands on to the processes of a program. */
+export interface PassedSocket {
+  /** The name of the socket, as in LISTEN_FDNAMES. */
+  readonly name: string;
+  /** The address of the socket: `8080`, `127.0.0.1:8080`, `[::1]:8080`, `unix:/run/web.sock`. */
+  readonly address: string;
+  /** The file descriptor in this process. It is not inherited by other processes. */
+  readonly descriptor: number;
+  /**
+   * Opens another file descriptor of the socket, with a number that no inherited descriptor has. Used where a runtime cannot hand
+   * on a descriptor under its own number.
+   */
+  duplicate(): { readonly descriptor: number; close(): void };
 }
 
 /** The end of a process: an exit code or a signal. Exactly one of the two is not null. */

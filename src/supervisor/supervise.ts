@@ -5,6 +5,7 @@ import type { Signal } from "../core/signals.ts";
 import type { Checker } from "./health_check.ts";
 import { SlackCounter } from "../core/server/slack.ts";
 import type { Driver } from "./driver.ts";
+import type { HeldSockets } from "./held_sockets.ts";
 import { EventLog } from "./event_log.ts";
 import { SamError } from "../errors.ts";
 import type {
@@ -26,7 +27,7 @@ import {
 } from "../api/supervise_options.ts";
 import { checkSignal } from "../api/validate.ts";
 import { checkPlatform, loadRuntime } from "../runtime/load.ts";
-import type { Runtime } from "../runtime/runtime.ts";
+import type { PassedSocket, Runtime } from "../runtime/runtime.ts";
 import type { ServerEvent } from "../core/server/types.ts";
 
 /**
@@ -93,6 +94,7 @@ export class Supervision implements Supervisor {
   readonly #onEvent: ((event: SupervisorEvent) => Promise<void> | void) | undefined;
   readonly #onDue: ((due: Due) => void) | undefined;
   #driver: Driver | null = null;
+  #held: HeldSockets | null = null;
   #checker: Checker | null = null;
   #status: ExitStatus | null = null;
   #settle!: (status: ExitStatus) => void;
@@ -130,6 +132,7 @@ export class Supervision implements Supervisor {
       loadTransport(this.#options.transport),
       check && import("./health_check.ts"),
     ]);
+    const sockets = await this.#hold(program, runtime);
     const heartbeatWindow = transport.coalesces ? Math.min(settings.timeInterval / 200, 1) : 0;
     this.#driver = new Driver({
       runtime,
@@ -149,7 +152,7 @@ export class Supervision implements Supervisor {
         asksBeforeStart: this.#onDue !== undefined,
         heartbeatWindow,
       },
-      command: () => program.command(runtime),
+      command: async () => ({ ...await program.command(runtime, sockets.length > 0), sockets }),
     }, {
       event: (event, instanceId) => this.#event(event, instanceId),
       askToStart: () => this.#onDue?.("process"),
@@ -174,10 +177,31 @@ export class Supervision implements Supervisor {
     if (runtime.pid === 1) await this.#reapOrphans(runtime);
   }
 
-  // Ends supervision because a module could not be loaded: no file descriptor is left, or the package is being replaced.
+  /** Opens the listening sockets of the program, before its first instance. */
+  async #hold(program: CheckedProgram, runtime: Runtime): Promise<readonly PassedSocket[]> {
+    const { listen = [], sockets = [] } = this.#options;
+    if (listen.length === 0) return sockets;
+    const [{ hold }, { inheritedSockets }] = await Promise.all([
+      import("./held_sockets.ts"),
+      import("./own_process/socket_activation.ts"),
+    ]);
+    // Bun.serve and Deno.serve open a socket of their own, which shares the port. A server that listened, too, would get some of
+    // the connections. Programs of node:http make the inherited socket listen themselves.
+    const name = program.runtime === "own" ? runtime.name : program.runtime;
+    const use = name === "bun" || name === "deno" ? "reserve" : "listen";
+    this.#held = await hold(runtime, listen, await inheritedSockets(runtime), use);
+    return this.#held.sockets;
+  }
+
+  /**
+   * Ends supervision because a socket could not be opened, or a module could not be loaded: no file descriptor is left, or the
+   * package is being replaced.
+   */
   #failToBegin(cause: unknown): void {
     const why = cause instanceof Error ? cause.message : String(cause);
-    const error = new SamError("LIBRARY", `cannot start supervision: ${why}`, { cause });
+    const error = cause instanceof SamError
+      ? cause
+      : new SamError("LIBRARY", `cannot start supervision: ${why}`, { cause });
     this.#finish({ code: 1, signal: null, reason: "spawn", error });
   }
 
@@ -311,6 +335,7 @@ export class Supervision implements Supervisor {
   #finish(status: ExitStatus): void {
     this.#status = status;
     this.#ready = false;
+    this.#held?.close();
     this.#checker?.end(); // a process that cannot be killed has no exit event
     const logged = this.#publish(this.#stamped({ type: "finish", status }));
     this.#log.close();

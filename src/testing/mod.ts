@@ -42,6 +42,7 @@ export type {
   Listener,
   Output,
   OwnProcess,
+  PassedSocket,
   Processes,
   RandomFile,
   Runtime,

@@ -129,6 +129,7 @@ test("every option of a server has a flag, a variable and a key", () => {
     bytes: ["1MiB", 1024 ** 2],
     number: ["1", 1],
     switch: ["", true],
+    list: ["8080", [{ text: "8080", host: null, port: 8080 }]],
   };
   const texts: Readonly<Record<string, string>> = {
     "check.http": "http://h/",

@@ -322,6 +322,9 @@ const scenes = {
       await shell.during(checked, folder(files), (running) => ready(running, "web"));
     },
   ],
+  "docs/how-to/zero-downtime.md": [
+    (line) => healed(line, folder({ "server.js": server })),
+  ],
   "docs/how-to/jobs.md": [
     async (line) => {
       const output = await shell.done(

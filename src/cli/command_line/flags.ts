@@ -95,6 +95,13 @@ export const optionFlags: readonly Flag[] = [
     help: "publish the state in Corosync's cluster map (off)",
   },
   {
+    key: "listen",
+    kind: "list",
+    value: "ADDRESS",
+    help: "hold a listening socket; may be repeated",
+    common: true,
+  },
+  {
     key: "restart.intensity",
     kind: "number",
     help: "restart limit: restarts per --restart-period (10)",
@@ -139,7 +146,6 @@ export const optionFlags: readonly Flag[] = [
     key: "check.failureThreshold",
     kind: "number",
     help: "consecutive failed checks before a restart (3)",
-    common: true,
   },
 ];
 

@@ -92,6 +92,7 @@ function checkTogether({ strategy, programs }: Pick<CheckedConfig, "strategy" | 
         `one_for_one, and not with ${strategy}. Remove one of the two.`,
     );
   }
+  checkAddresses(programs);
   const [one, another] = programs.filter(({ options }) => options.clusterMap);
   if (one && another) {
     throw new SamError(
@@ -100,6 +101,23 @@ function checkTogether({ strategy, programs }: Pick<CheckedConfig, "strategy" | 
         "the names of the keys in the cluster map contain the process id of sam. Run one of the programs with a separate " +
         "sam run.",
     );
+  }
+}
+
+/** Refuses an address that two programs name: connections would go to either of them. */
+function checkAddresses(programs: readonly FleetProgram[]): void {
+  const owners = new Map<string, string>();
+  for (const { name, options: { listen = [] } } of programs) {
+    for (const { text } of listen) {
+      const owner = owners.get(text);
+      if (owner !== undefined) {
+        throw new SamError(
+          "INVALID_PARAM",
+          `programs.${owner}.listen and programs.${name}.listen both contain ${text}. Give each program an address of its own.`,
+        );
+      }
+      owners.set(text, name);
+    }
   }
 }
 

@@ -49,6 +49,8 @@ export interface ProgramConfig
   readonly quorum?: SamOptions["quorum"] | boolean;
   /** The map in which the state of the program is published. `true` stands for the cluster map of Corosync. Default none. */
   readonly clusterMap?: SamOptions["clusterMap"] | boolean;
+  /** Addresses on which `sam` listens for the program, so that connections wait while no instance runs. Default none. */
+  readonly listen?: string | number | readonly (string | number)[];
   /** A health check that `sam` makes. Default none. */
   readonly check?: CheckOptions;
   /** The exits that lead to a restart, or an object that also has the restart limit and the backoff. Default `"on-failure"`. */

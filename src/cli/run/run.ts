@@ -6,6 +6,7 @@ import { loadRuntime } from "../../runtime/load.ts";
 import type { Runtime } from "../../runtime/runtime.ts";
 import * as host from "../host/host.ts";
 import { Lines, logger } from "../../supervisor/log.ts";
+import { inheritedSockets } from "../../supervisor/own_process/socket_activation.ts";
 import { notifierOf, onEnding } from "../../supervisor/own_process/serve_self.ts";
 import type { Address } from "../command_line/address.ts";
 import type { CheckedConfig } from "./check_config.ts";
@@ -41,7 +42,10 @@ async function supervisePlan(
     const at = Date.now();
     if (detail) loggers.get(name)!({ type: "fallback", side: "server", detail, at, instanceId });
   };
-  for (const each of plan.programs) warn(each.name, unwatchedWarning(each));
+  for (const each of plan.programs) {
+    warn(each.name, unwatchedWarning(each));
+    warn(each.name, unlistenedWarning(each));
+  }
   /** The programs for which SAM has not yet looked for an unwatched child process. */
   const unchecked = new Set(plan.programs.filter(isPreloaded).map(({ name }) => name));
   let spawnError: SamError | undefined;
@@ -61,7 +65,7 @@ async function supervisePlan(
       })),
     isReady: () => fleet.allReady,
   }, (error) => lines.write(`sam: cannot notify systemd: ${(error as Error).message}`));
-  const fleet = new Fleet(plan.programs, plan.strategy);
+  const fleet = new Fleet(await withInheritedSockets(plan.programs, runtime), plan.strategy);
   fleet.subscribe((name, event) => {
     notifier?.hear(name, event);
     if (event.type === "finish" && event.status.reason === "spawn") spawnError = event.status.error;
@@ -106,6 +110,17 @@ async function supervisePlan(
   return spawnError === undefined ? code : exitCodeOfSpawn(spawnError);
 }
 
+/** Hands the sockets that `sam` has inherited on to its only program, unless that program names its addresses itself. */
+async function withInheritedSockets(
+  programs: readonly FleetProgram[],
+  runtime: Runtime,
+): Promise<readonly FleetProgram[]> {
+  const sockets = await inheritedSockets(runtime);
+  const [only, another] = programs as [FleetProgram, FleetProgram?];
+  if (sockets.length === 0 || another || (only.options.listen ?? []).length > 0) return programs;
+  return [{ ...only, options: { ...only.options, sockets } }];
+}
+
 /** Returns a warning if SAM cannot watch the event loop of a program, but the user may expect it. */
 function unwatchedWarning({ program, options, advice }: FleetProgram): string | undefined {
   const { timeInterval } = options.settings;
@@ -121,6 +136,14 @@ function unwatchedWarning({ program, options, advice }: FleetProgram): string | 
     `${
       advice ?? "run a JavaScript program directly (sam run web.js)"
     }, or add a health check (--check-http).`;
+}
+
+/** Returns a warning if a known wrapper keeps the sockets of the option `listen` from its program. */
+function unlistenedWarning({ program, options, advice }: FleetProgram): string | undefined {
+  if (advice === undefined || program.restarts || (options.listen ?? []).length === 0) {
+    return undefined;
+  }
+  return `${program.name} does not pass the sockets of --listen on to the program that it runs. To use them, ${advice}.`;
 }
 
 /** The delay of the search for child processes. Programs usually start the process that does the work within this time. */

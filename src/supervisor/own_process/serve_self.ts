@@ -8,6 +8,7 @@ import { ignores } from "../../runtime/procfs.ts";
 import { inspectorFlags } from "../../runtime/inspector_flags.ts";
 import type { Clock, OwnProcess, Processes, SystemFiles } from "../../runtime/runtime.ts";
 import { Supervision } from "../supervise.ts";
+import { inheritedSockets } from "./socket_activation.ts";
 import type { Notifier, NotifierParts } from "./systemd_notifier.ts";
 
 type ServerRuntime = Clock & Processes & SystemFiles & OwnProcess;
@@ -41,12 +42,13 @@ export async function serve(runtime: ServerRuntime, options: CheckedOptions): Pr
     cancelFlush = null;
     unlogged.splice(0).forEach(log);
   };
+  const sockets = await inheritedSockets(runtime);
   const notifier = await notifierOf(runtime, {
     programs:
       () => [{ name: program.name, settings: options.settings, status: supervision.status }],
     isReady: () => supervision.ready,
   }, (error) => supervision.report(error, "cannot notify systemd"));
-  const supervision = new Supervision(program, options, (event) => {
+  const supervision = new Supervision(program, { ...options, sockets }, (event) => {
     notifier?.hear(program.name, event);
     if (event.type === "spawn" && cancel.length === 0) cancel = takeOver();
     if (event.type === "finish" && event.status.reason === "spawn") return; // register() rejects with it
@@ -83,8 +85,6 @@ export async function notifierOf(
   parts: NotifierParts,
   onProblem: (error: unknown) => void,
 ): Promise<Notifier | undefined> {
-  // A program does not inherit systemd's sockets. With these variables, it would take other file descriptors for them.
-  for (const name of ["FDS", "PID", "FDNAMES"]) runtime.takeVariable(`LISTEN_${name}`);
   const path = runtime.takeVariable("NOTIFY_SOCKET");
   if (path === undefined) return undefined;
   const { openNotifier } = await import("./systemd_notifier.ts");

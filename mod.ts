@@ -26,6 +26,7 @@ export type {
   DriverEvent,
   ExitStatus,
   LastRecovery,
+  ReloadEvent,
   SupervisorEvent,
   SupervisorEventDetail,
   SupervisorStatus,

@@ -87,11 +87,32 @@ export interface CheckEvent {
   readonly detail: string;
 }
 
+/** An event of `sam reload`, which replaces an instance by one that has proved itself. Only under `sam run`. */
+export type ReloadEvent =
+  /** A reload has begun: the replacement, or a spare of the new code, is being started. */
+  | { readonly type: "reload" }
+  /** The new process, with the process id `pid`, is the instance from now on. It has replaced the instance `replaced`. */
+  | { readonly type: "reloaded"; readonly pid: number | null; readonly replaced: number }
+  /** The new process failed or the reload was canceled. `pid` is that of the new process; null if there was none. */
+  | {
+    readonly type: "reloadFailed";
+    /** Why the reload failed, in words that follow "the replacement". */
+    readonly detail: string;
+    readonly pid: number | null;
+    /** True if the old instance has stayed. */
+    readonly kept: boolean;
+    /** The reason of the failure, as that of a recovery. Left out if the new process did not fail. */
+    readonly reason?: RecoveryReason;
+    /** Everything that is known about the failure. Left out if nothing is known. */
+    readonly evidence?: Evidence;
+  };
+
 /** The content of an event, by `type`. */
 export type SupervisorEventDetail =
   | ServerEvent
   | DriverEvent
   | CheckEvent
+  | ReloadEvent
   /** The first event of each reader of `events()`: the status at that moment. */
   | { readonly type: "status"; readonly status: SupervisorStatus }
   /** Only for a slow reader of `events()`: `count` events before this one are missing. */

@@ -91,7 +91,7 @@ export const instruments: readonly Instrument[] = [
     kind: "counter",
     unit: "{restart}",
     description:
-      "Restarts by reason of the recovery; requested: by sam restart, or together with another program.",
+      "Restarts by reason of the recovery; requested: by sam restart, sam reload, or together with another program.",
     read: ({ restarts }) => [...restarts].map(([reason, value]) => ({ labels: { reason }, value })),
   },
   {

@@ -1,6 +1,10 @@
 /** Checks the configuration file and builds its programs. */
-import type { FleetProgram, Strategy } from "../../supervisor/fleet.ts";
-import { sortByDependencies, strategies } from "../../supervisor/fleet.ts";
+import {
+  type FleetProgram,
+  sortByDependencies,
+  strategies,
+  type Strategy,
+} from "../../supervisor/fleet_program.ts";
 import {
   checkObject,
   checkTexts,

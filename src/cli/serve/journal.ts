@@ -1,5 +1,6 @@
 import type { SupervisorEvent } from "../../api/events.ts";
-import type { Fleet, Strategy } from "../../supervisor/fleet.ts";
+import type { Fleet } from "../../supervisor/fleet.ts";
+import type { Strategy } from "../../supervisor/fleet_program.ts";
 import * as host from "../host/host.ts";
 import type { OwnProcess } from "../../runtime/runtime.ts";
 import type { ServerStatus } from "../control/status.ts";
@@ -74,8 +75,10 @@ export class Journal {
       ...(url !== undefined && { url }),
       programs: this.#fleet.names.map((name) => {
         const status = this.#fleet.status(name);
+        const service = this.#fleet.serviceOf(name);
         return {
           name,
+          ...(service !== undefined && { service }),
           ...status,
           memory: (status.pid !== null && host.memoryOf(status.pid)) || null,
           uptime: status.spawnedAt === null ? null : Date.now() - status.spawnedAt,

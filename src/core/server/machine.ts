@@ -117,6 +117,9 @@ export class Server {
       case "tick":
         tick(program, now);
         break;
+      case "reserveIds":
+        program.reservedId = Math.max(program.reservedId, input.upTo);
+        break;
       case "linkData":
         program.data.replace(input.bytes);
         break;
@@ -181,6 +184,8 @@ const actions: Readonly<Record<ActionName, Action>> = {
   shutDownOnceEnded: ending.shutDownOnceEnded,
   restart: ending.restart,
   restartOnceEnded: ending.restartOnceEnded,
+  prepareSpare: (program, _input, now) => program.spare.prepare(now),
+  handOver: ending.handOver,
   halt: ending.halt,
   haltOnceEnded: ending.haltOnceEnded,
   spawn: (program, _input, now) => spawn(program, now),
@@ -376,6 +381,7 @@ function judge(program: ProgramRecord, now: number): void {
   if (verdict.next === "recover") return recover(program, verdict.reason, verdict.detail, now);
   if (verdict.next === "finish") return finish(program, verdict.status);
   program.restart.ran(instance.ranMs(now), instance.healthyMs(now));
+  if (verdict.next === "promote") return beginNext(program, now);
   return verdict.next === "spawn" ? spawn(program, now) : rest(program);
 }
 

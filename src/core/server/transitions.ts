@@ -6,7 +6,10 @@ import type { JudgedMessage, ServerInput, ServerState } from "./types.ts";
 
 /** The columns of the table: inputs, and the types of messages. Inputs that have the same effect in all states are not in it. */
 export type ServerEventName =
-  | Exclude<ServerInput["type"], "message" | "spare" | "tick" | "linkData" | "mapped">
+  | Exclude<
+    ServerInput["type"],
+    "message" | "spare" | "tick" | "linkData" | "mapped" | "reserveIds"
+  >
   | Exclude<JudgedMessage["type"], "stackAccess">;
 
 /** The actions of the table. */
@@ -50,6 +53,8 @@ export type ActionName =
   | "shutDownOnceEnded"
   | "restart"
   | "restartOnceEnded"
+  | "prepareSpare"
+  | "handOver"
   | "halt"
   | "haltOnceEnded"
   | "rest"
@@ -72,6 +77,8 @@ const withoutProcess: Row = {
   quorumFailed: "failQuorum",
   shutdown: "ignore",
   restart: "ignore",
+  prepareSpare: "ignore",
+  handOver: "ignore",
   halt: "ignore",
   unhealthy: "ignore",
   heartbeat: "ignore",
@@ -100,6 +107,8 @@ const alive: Row = {
   linkEnd: "endLink",
   shutdown: "shutDown",
   restart: "restart",
+  prepareSpare: "prepareSpare",
+  handOver: "handOver",
   halt: "halt",
   unhealthy: "recover",
   hello: "refuse",
@@ -134,6 +143,8 @@ const ending: Row = {
   shutdown: "shutDownOnceEnded",
   unhealthy: "ignore",
   restart: "restartOnceEnded",
+  prepareSpare: "ignore",
+  handOver: "ignore",
   halt: "haltOnceEnded",
 };
 

@@ -12,6 +12,8 @@ import type { Due } from "./supervise.ts";
 
 /** The status of a program of a fleet. */
 export interface FleetStatus extends ReplicaStatus {
+  /** The name of the program, for an instance side by side; left out for any other program. */
+  readonly service?: string;
   /** The programs that must end, or be ready, before the next instance starts; left out if no instance is due. */
   readonly waitsFor?: readonly string[];
 }
@@ -118,15 +120,15 @@ export class Fleet {
     return member.isDue ? this.#blockersOf(member) : undefined;
   }
 
-  /** The name of the program to which an instance side by side belongs; undefined for any other program. */
-  serviceOf(name: string): string | undefined {
-    return this.#member(name).service;
-  }
-
   /** The status of one program. */
   status(name: string): FleetStatus {
     const waitsFor = this.waitsFor(name);
-    return { ...this.supervisor(name).status, ...(waitsFor && { waitsFor }) };
+    const { replica, service } = this.#member(name);
+    return {
+      ...replica.status,
+      ...(service !== undefined && { service }),
+      ...(waitsFor && { waitsFor }),
+    };
   }
 
   /** The supervision of one program. */

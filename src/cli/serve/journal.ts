@@ -75,10 +75,8 @@ export class Journal {
       ...(url !== undefined && { url }),
       programs: this.#fleet.names.map((name) => {
         const status = this.#fleet.status(name);
-        const service = this.#fleet.serviceOf(name);
         return {
           name,
-          ...(service !== undefined && { service }),
           ...status,
           memory: (status.pid !== null && host.memoryOf(status.pid)) || null,
           uptime: status.spawnedAt === null ? null : Date.now() - status.spawnedAt,

@@ -166,9 +166,9 @@ export function endOf(reason: RecoveryReason, { exitCode, signal, detail }: Evid
 }
 
 function nextOf(event: SupervisorEvent & { readonly type: "recovery" }): string {
-  const { delay, waitsFor } = event;
+  const { delay, waitsFor, nextInstanceId: nextId = nextInstanceId(event.instanceId) } = event;
   if (delay === null) return "it is not restarted";
-  const next = `instance ${nextInstanceId(event.instanceId)}`;
+  const next = `instance ${nextId}`;
   const others = waitsFor?.join(", ");
   if (delay === 0) return others ? `${next} waits for ${others}` : `${next} starts now`;
   const start = `${next} starts in ${Math.round(delay)} ms`;

@@ -170,6 +170,28 @@ for (const value of ["0", "1.5", "many", "1001"]) {
   });
 }
 
+commandTest(
+  "a program with the name of an instance, and clusterMap with instances, are refused",
+  async (sam, { directory }) => {
+    const sleeper = { program: "sleep", args: ["60"] };
+    const wrong = [
+      [{ web: { ...sleeper, instances: 2 }, "web.2": sleeper }, "Rename one of the two."],
+      [
+        { web: { ...sleeper, instances: 2, clusterMap: true } },
+        "cannot be combined with clusterMap",
+      ],
+      [{ web: { ...sleeper, instances: "2" } }, 'it must be an integer from 1 to 1000, or "auto"'],
+      [{ web: { ...sleeper, minReady: -1 } }, "programs.web.minReady is -1"],
+    ] as const;
+    for (const [programs, message] of wrong) {
+      writeFileSync(`${directory}/sam.config.json`, JSON.stringify({ programs }));
+      const run = sam(["run"], {}, directory);
+      assertEquals(await run.exited, 78, run.stderr);
+      assertStringIncludes(run.stderr, message);
+    }
+  },
+);
+
 commandTest("--instances auto starts one instance per core", async (sam) => {
   const run = sam(["run", "--json", "--name", "web", "--instances", "auto", "sleep", "60"]);
   await run.event("spawn");

@@ -1,6 +1,6 @@
 // Reloads: a replacement proves itself beside the old instance. Programs with several instances side by side.
 import { assert, assertEquals, assertMatch, assertRejects } from "@std/assert";
-import { existsSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { existsSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { type CheckOptions, SamError, type SupervisorEvent } from "../../mod.ts";
 import { Fleet } from "../../src/supervisor/fleet.ts";
 import {
@@ -237,12 +237,14 @@ processTest(
   "the old instance may fail and recover while its replacement proves itself",
   async () => {
     const web = shell("web", { line: sleep, options: { restart: { on: "failure", maxDelay: 0 } } });
-    await withFleet([web], async ({ fleet, said, ready }) => {
+    await withFleet([web], async ({ fleet, events, said, ready }) => {
       const old = await ready("web");
       const reload = fleet.reloadProgram("web");
       await eventually("a replacement", () => fleet.status("web").replacement?.pid);
       killQuietly(old);
       await eventually("the recovery", () => said("spawn").includes("spawn web3"));
+      const { event: recovery } = events.find(({ event }) => event.type === "recovery")!;
+      assertMatch(report(recovery)[0]!, /; instance 3 starts now$/);
       assertEquals((await reload).failed, null);
       assertEquals(said("recovery", "reloaded"), ["recovery web1", "reloaded web2"]);
       assertEquals(fleet.isReady("web"), true);
@@ -274,6 +276,23 @@ processTest(
     );
   },
 );
+
+processTest("many reloads, each of them broken or not, leave no descriptor open", async (stage) => {
+  const { deploy, line, isUp } = deployable(stage);
+  await withFleet([{ ...shell("web", { line }), minReady: 50 }], async ({ fleet, said, ready }) => {
+    await ready("web");
+    await isUp();
+    const descriptors = () => readdirSync("/proc/self/fd").length;
+    let before = 0;
+    for (let reloads = 0; reloads < 40; reloads++) {
+      if (reloads === 10) before = descriptors();
+      deploy(reloads % 2 === 0 ? sleep : "exit 3");
+      await fleet.reloadProgram("web");
+    }
+    assertEquals([said("reloaded").length, said("reloadFailed").length], [20, 20]);
+    await eventually("the descriptors of before", () => descriptors() <= before);
+  });
+});
 
 // Several instances side by side.
 

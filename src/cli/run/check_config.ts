@@ -96,6 +96,19 @@ function checkTogether({ strategy, programs }: Pick<CheckedConfig, "strategy" | 
         `one_for_one, and not with ${strategy}. Remove one of the two.`,
     );
   }
+  for (const { name, instances = 1 } of programs) {
+    const taken = programs.find((each) =>
+      each.name.startsWith(`${name}.`) && /^[1-9]\d*$/.test(each.name.slice(name.length + 1)) &&
+      Number(each.name.slice(name.length + 1)) <= instances
+    );
+    if (taken && instances > 1) {
+      throw new SamError(
+        "INVALID_PARAM",
+        `programs.${taken.name} has the name of an instance of programs.${name}, which has ${instances} instances. ` +
+          "Rename one of the two.",
+      );
+    }
+  }
   const [one, another] = programs.filter(({ options }) => options.clusterMap);
   if (one && another) {
     throw new SamError(

@@ -24,6 +24,7 @@ import type { ClientMessage } from "../wire.ts";
 import type { EndSignal, Signal } from "../signals.ts";
 import * as calls from "./calls.ts";
 import * as ending from "./ending.ts";
+import { nextInstanceId } from "./instance_record.ts";
 import { type Action, type Input, type Message, ProgramRecord } from "./program_record.ts";
 import type { Slack } from "./slack.ts";
 import { type ActionName, type ServerEventName, table } from "./transitions.ts";
@@ -401,7 +402,10 @@ function recover(program: ProgramRecord, reason: RecoveryReason, detail: string,
     return finish(program, { code, signal, reason: reason === "failed" ? "failed" : "quit" });
   }
   const delay = program.restart.next(instance.ranMs(now), instance.healthyMs(now));
-  program.emit({ type: "recovery", reason, evidence, delay: delay ?? null });
+  const next = program.nextId === nextInstanceId(instance.id)
+    ? {}
+    : { nextInstanceId: program.nextId };
+  program.emit({ type: "recovery", reason, evidence, delay: delay ?? null, ...next });
   if (delay === undefined) {
     program.emit({ type: "failed", reason, evidence });
     return finish(program, { code: status || 1, signal, reason: "restart-limit" });

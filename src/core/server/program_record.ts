@@ -75,11 +75,16 @@ export class ProgramRecord {
     this.everRegistered = settings.firstInstanceId !== undefined;
   }
 
+  /** Number of the instance after the present one. */
+  get nextId(): number {
+    return nextInstanceId(Math.max(this.instance.id, this.reservedId));
+  }
+
   /** Replaces the record of the instance, so that nothing of the last instance applies to the next one. */
   beginInstance(now: number): void {
     let { id } = this.instance;
     if (this.#hasStarted) {
-      id = nextInstanceId(Math.max(id, this.reservedId));
+      id = this.nextId;
       this.restarts++;
     }
     this.#hasStarted = false;

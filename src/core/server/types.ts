@@ -288,6 +288,8 @@ export type ServerEvent =
     readonly reason: RecoveryReason;
     readonly evidence: Evidence;
     readonly delay: number | null;
+    /** Number of the next instance. Left out if it is the number of this instance + 1: a failed reload uses a number, too. */
+    readonly nextInstanceId?: number;
     /** Programs that must end or be ready before the next instance starts, under `sam run`. Left out if there are none. */
     readonly waitsFor?: readonly string[];
   }

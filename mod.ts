@@ -36,6 +36,7 @@ export type {
   DriverEvent,
   ExitStatus,
   LastRecovery,
+  ReloadEvent,
   SupervisorEvent,
   SupervisorEventDetail,
   SupervisorStatus,

@@ -100,10 +100,31 @@ export interface CheckEvent {
   readonly detail: string;
 }
 
+/** An event of `sam reload`, which replaces an instance by one that has proved itself. Only under `sam run`. */
+export type ReloadEvent =
+  /** A reload has begun: the replacement, or a spare of the new code, is being started. */
+  | { readonly type: "reload" }
+  /** The new process, with the process id `pid`, is the instance from now on. It has replaced the instance `replaced`. */
+  | { readonly type: "reloaded"; readonly pid: number | null; readonly replaced: number }
+  /** The new process failed or the reload was canceled. `pid` is that of the new process; null if there was none. */
+  | {
+    readonly type: "reloadFailed";
+    /** Why the reload failed, in words that follow "the replacement". */
+    readonly detail: string;
+    readonly pid: number | null;
+    /** True if the old instance has stayed. */
+    readonly kept: boolean;
+    /** The reason of the failure, as that of a recovery. Left out if the new process did not fail. */
+    readonly reason?: RecoveryReason;
+    /** Everything that is known about the failure. Left out if nothing is known. */
+    readonly evidence?: Evidence;
+  };
+
 /**
  * The content of a `SupervisorEvent`, without its time and instance.
  *
  * - `ServerEvent` has the events of the program, `CheckEvent` those of the server's health check, `DriverEvent` those of SAM.
+ * - `ReloadEvent` has the events of `sam reload`.
  * - `status`: the first event of each reader of `events()`: the status at that moment.
  * - `lost`: only for a slow reader of `events()`: `count` events before this one are missing.
  * - `finish`: the last event: supervision is over.
@@ -112,6 +133,7 @@ export type SupervisorEventDetail =
   | ServerEvent
   | DriverEvent
   | CheckEvent
+  | ReloadEvent
   | { readonly type: "status"; readonly status: SupervisorStatus }
   | { readonly type: "lost"; readonly count: number }
   | { readonly type: "finish"; readonly status: ExitStatus };

@@ -43,6 +43,7 @@ const commands: Readonly<Record<string, Command>> = {
   status: remote("status"),
   events: remote("events"),
   restart: remote("restart"),
+  reload: remote("reload"),
   stop: remote("stop"),
   signal: remote("signal"),
   completion: {

@@ -91,7 +91,7 @@ export const instruments: readonly Instrument[] = [
     kind: "counter",
     unit: "{restart}",
     description:
-      "Restarts for each reason; the reason 'requested' is sam restart, or a restart together with another program.",
+      "Restarts for each reason; 'requested' is sam restart, sam reload, or a restart together with another program.",
     read: ({ restarts }) => [...restarts].map(([reason, value]) => ({ labels: { reason }, value })),
   },
   {

@@ -26,6 +26,10 @@ class ProgramMeter {
   #runtime: SystemFiles | null = null;
   /** The time at which the present failure began, in milliseconds since 1970; null while there is no failure. */
   #downSince: number | null = null;
+  /** Number of the instance that the last reload has replaced. Its end is no failure. */
+  #replaced: number | null = null;
+  /** Number of the last instance that was counted. */
+  #instanceId: number;
   /** True while the program ends on request, so that its end is not a failure. */
   #orderly = false;
 
@@ -33,6 +37,7 @@ class ProgramMeter {
     this.#name = name;
     this.#supervisor = supervisor;
     this.#sink = sink;
+    this.#instanceId = supervisor.status.instanceId;
     this.#events = supervisor.events();
     void loadRuntime().then((runtime) => this.#runtime = runtime);
     void this.#follow();
@@ -60,6 +65,7 @@ class ProgramMeter {
   }
 
   #record(event: SupervisorEvent): void {
+    if (event.instanceId === this.#replaced) return;
     switch (event.type) {
       case "stopping":
         this.#orderly = true;
@@ -83,6 +89,15 @@ class ProgramMeter {
         if (event.type === "spare" && event.state !== "promoted") break;
         if (this.#orderly) this.#count("requested");
         this.#orderly = false;
+        this.#instanceId = event.instanceId;
+        this.#endFailure(event.at);
+        break;
+      case "reloaded":
+        this.#replaced = event.replaced;
+        this.#orderly = false;
+        // A promoted spare was counted already.
+        if (event.instanceId !== this.#instanceId) this.#count("requested");
+        this.#instanceId = event.instanceId;
         this.#endFailure(event.at);
         break;
       case "stopped":

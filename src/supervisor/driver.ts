@@ -126,6 +126,26 @@ export class Driver {
     this.#feed({ type: "restart" });
   }
 
+  /** Starts a spare of the new code at once. */
+  prepareSpare(): void {
+    this.#feed({ type: "prepareSpare" });
+  }
+
+  /** Ends the spare that `prepareSpare()` has started. */
+  endSpare(): void {
+    this.#feed({ type: "spare", input: { type: "end" } });
+  }
+
+  /** Gives no instance id up to `upTo` to a later instance. */
+  reserveIds(upTo: number): void {
+    this.#feed({ type: "reserveIds", upTo });
+  }
+
+  /** Ends the present instance, and then promotes the spare. */
+  handOver(): void {
+    this.#feed({ type: "handOver" });
+  }
+
   /** Ends the program until `restart()`. */
   halt(): void {
     this.#feed({ type: "halt" });

@@ -4,56 +4,36 @@
  */
 import type { Signal } from "../core/signals.ts";
 import { SamError } from "../errors.ts";
-import type { ExitStatus, SupervisorEvent, SupervisorStatus } from "../api/events.ts";
-import type { CheckedProgram } from "../api/program.ts";
-import type { CheckedSuperviseOptions } from "../api/supervise_options.ts";
-import { type Due, Supervision } from "./supervise.ts";
-
-/**
- * The programs that restart when one fails: only that one (`one_for_one`), all (`one_for_all`), or that one and those that
- * start after it (`rest_for_one`).
- */
-export type Strategy = "one_for_one" | "one_for_all" | "rest_for_one";
-
-/** All strategies. */
-export const strategies: readonly Strategy[] = ["one_for_one", "one_for_all", "rest_for_one"];
-
-/** A program of a fleet. */
-export interface FleetProgram {
-  readonly name: string;
-  readonly program: CheckedProgram;
-  readonly options: CheckedSuperviseOptions;
-  /** The names of the programs that must be ready before it is started. */
-  readonly after: readonly string[];
-  /** Advice for the user, if a known wrapper keeps SAM from watching the event loop: `leave out --watch`. */
-  readonly advice?: string | undefined;
-}
+import type { ExitStatus, SupervisorEvent } from "../api/events.ts";
+import type { FleetProgram, Strategy } from "./fleet_program.ts";
+import { type ReloadResult, Replica, type ReplicaStatus } from "./replica.ts";
+import { isAtRest, isReady, isRunning, isSibling, type Member } from "./fleet_member.ts";
+import type { Due } from "./supervise.ts";
 
 /** The status of a program of a fleet. */
-export interface FleetStatus extends SupervisorStatus {
+export interface FleetStatus extends ReplicaStatus {
+  /** The name of the program, for an instance side by side; left out for any other program. */
+  readonly service?: string;
   /** The programs that must end, or be ready, before the next instance starts; left out if no instance is due. */
   readonly waitsFor?: readonly string[];
 }
 
+/** The result of a reload. */
+export interface FleetReload {
+  /** The names of the programs and instances that were reloaded. */
+  readonly reloaded: readonly string[];
+  /** The first one that was not reloaded; null if all were. */
+  readonly failed: {
+    readonly name: string;
+    readonly event: NonNullable<ReloadResult["failed"]>;
+  } | null;
+}
+
+/** The events after which a restarted instance is no longer awaited. */
+const settlingEvents: ReadonlySet<string> = new Set(["recovery", "stopping", "stopped", "finish"]);
+
 /** Called for each event of each program. */
 export type FleetListener = (name: string, event: SupervisorEvent) => void;
-
-interface Member extends FleetProgram {
-  readonly supervision: Supervision;
-  /** The next instance is due. It starts when it need not wait for other programs. */
-  isDue: boolean;
-  /** A spare is due. It starts when it need not wait for other programs. */
-  isSpareDue: boolean;
-  /** The program has a process. */
-  hasProcess: boolean;
-  /** The program must end before any program starts, because another one failed. */
-  mustEnd: boolean;
-  /** The program was stopped, alone or with all. It does not start before `restartProgram()`. */
-  stopped: boolean;
-  /** The program has been ready at least once. */
-  wasReady: boolean;
-  status: ExitStatus | null;
-}
 
 /** The programs of one `sam run` under supervision. */
 export class Fleet {
@@ -64,6 +44,8 @@ export class Fleet {
   readonly #listeners = new Set<FleetListener>();
   /** The programs in the order of their start. */
   readonly #members: readonly Member[];
+  /** The programs that are being reloaded, or wait for their turn. */
+  readonly #reloading = new Set<Member>();
   /** The program that is being ended because another one failed. */
   #ending: Member | null = null;
   #stopping = false;
@@ -77,9 +59,8 @@ export class Fleet {
     for (const each of programs) {
       members.push({
         ...each,
-        supervision: new Supervision(
-          each.program,
-          each.options,
+        replica: new Replica(
+          each,
           (event) => this.#handle(this.#member(each.name), event),
           (due) => this.#markDue(this.#member(each.name), due),
         ),
@@ -93,13 +74,18 @@ export class Fleet {
       });
     }
     this.finished = Promise.all(members.map(async (member) => {
-      this.#end(member, await member.supervision.finished);
+      this.#end(member, await member.replica.finished);
     })).then(() => this.#code ?? 0);
   }
 
-  /** The names of the programs, in the order of their start. */
+  /** The names of the programs, and of instances side by side, in the order of their start. */
   get names(): readonly string[] {
     return this.#members.map(({ name }) => name);
+  }
+
+  /** The names of the programs, in the order of their start. A program with instances side by side counts once. */
+  get services(): readonly string[] {
+    return [...new Set(this.#members.map(({ name, service = name }) => service))];
   }
 
   /** Adds a listener for all later events; returns a function that removes it. There are no events during the constructor. */
@@ -137,12 +123,22 @@ export class Fleet {
   /** The status of one program. */
   status(name: string): FleetStatus {
     const waitsFor = this.waitsFor(name);
-    return { ...this.supervisor(name).status, ...(waitsFor && { waitsFor }) };
+    const { replica, service } = this.#member(name);
+    return {
+      ...replica.status,
+      ...(service !== undefined && { service }),
+      ...(waitsFor && { waitsFor }),
+    };
   }
 
   /** The supervision of one program. */
-  supervisor(name: string): Supervision {
-    return this.#member(name).supervision;
+  supervisor(name: string): Replica {
+    return this.#member(name).replica;
+  }
+
+  /** The names that a name selects: that of a program, or those of its instances side by side. */
+  select(name: string): readonly string[] {
+    return this.#selected(name).map((member) => member.name);
   }
 
   /**
@@ -158,37 +154,94 @@ export class Fleet {
 
   /** Ends one program until `restartProgram()`. If no other program runs, the fleet ends, too. */
   async stopProgram(name: string): Promise<void> {
-    const member = this.#member(name);
-    if (this.#members.every((each) => each === member || isAtRest(each))) {
+    const selected = this.#selected(name);
+    if (this.#members.every((each) => selected.includes(each) || isAtRest(each))) {
       this.stop(null);
-      await member.supervision.finished;
+      await Promise.all(selected.map(({ replica }) => replica.finished));
       return;
     }
-    member.stopped = true;
-    await member.supervision.halt();
+    for (const member of selected) member.stopped = true;
+    await Promise.all(selected.map(({ replica }) => replica.halt()));
   }
 
-  /** Ends the current instance of one program and starts the next. A stopped program starts again. */
+  /**
+   * Ends the current instance of one program and starts the next. A stopped program starts again. Instances side by side are
+   * restarted one after the other: each waits until the one before it is ready, or has failed.
+   */
   async restartProgram(name: string): Promise<void> {
-    if (this.#stopping) {
-      throw new SamError("INTERRUPT", `cannot restart ${name}: sam is stopping all programs`);
+    this.#refuseIfStopping("restart", name);
+    const selected = this.#selected(name);
+    const running = selected.filter(({ status }) => status === null);
+    // One instance that has failed for good must not prevent the restart of the others.
+    for (const member of running.length > 0 ? running : selected) {
+      member.stopped = false;
+      await member.replica.restart();
+      if (member.service !== undefined) await this.#untilSettled(member);
     }
-    const member = this.#member(name);
-    member.stopped = false;
-    await member.supervision.restart();
+  }
+
+  /**
+   * Replaces the instance of one program by one that has proved itself. Instances side by side are replaced one after the
+   * other. The first failure ends the reload. Rejects if there is nothing to reload now.
+   */
+  async reloadProgram(name: string): Promise<FleetReload> {
+    this.#refuseIfStopping("reload", name);
+    const selected = this.#selected(name);
+    if (selected.some((member) => this.#reloading.has(member))) {
+      throw new SamError(
+        "TRY_AGAIN",
+        `cannot reload ${name}: another reload of it is running. Wait until that has ended.`,
+      );
+    }
+    const running = selected.filter(({ status, stopped }) => status === null && !stopped);
+    const members = running.length > 0 ? running : selected;
+    const reloaded: string[] = [];
+    for (const member of members) this.#reloading.add(member);
+    try {
+      for (const member of members) {
+        const { failed } = await member.replica.reload();
+        if (failed) return { reloaded, failed: { name: member.name, event: failed } };
+        reloaded.push(member.name);
+      }
+    } finally {
+      for (const member of members) this.#reloading.delete(member);
+    }
+    return { reloaded, failed: null };
+  }
+
+  #refuseIfStopping(action: string, name: string): void {
+    if (!this.#stopping) return;
+    throw new SamError("INTERRUPT", `cannot ${action} ${name}: sam is stopping all programs`);
+  }
+
+  /** Resolves when an instance is ready, or has failed or ended. */
+  #untilSettled(member: Member): Promise<void> {
+    if (isReady(member)) return Promise.resolve();
+    return new Promise((resolve) => {
+      const cancel = this.subscribe((name, { type }) => {
+        if (name !== member.name) return;
+        if (!isReady(member) && !settlingEvents.has(type)) return;
+        cancel();
+        resolve();
+      });
+    });
   }
 
   async #stop(signal: Signal | null, delivered: boolean): Promise<void> {
     for (const member of [...this.#members].reverse()) {
       if (member.status !== null) continue;
       this.#shutdown(member, signal, delivered);
-      if (!delivered) await member.supervision.finished;
+      if (!delivered) await member.replica.finished;
     }
   }
 
   #shutdown(member: Member, signal: Signal | null, delivered?: boolean): void {
     member.stopped = true;
-    member.supervision.shutdown(signal, delivered);
+    member.replica.shutdown(signal, delivered);
+  }
+
+  #selected(name: string): readonly Member[] {
+    return this.#members.filter((member) => member.name === name || member.service === name);
   }
 
   #member(name: string): Member {
@@ -201,8 +254,13 @@ export class Fleet {
         member.hasProcess = true;
         break;
       case "exit":
+        if (event.instanceId !== member.replica.instanceId) break; // a reload has replaced this instance
         member.hasProcess = false;
         this.#ended(member);
+        break;
+      case "reloaded":
+        member.hasProcess = true;
+        member.isDue = member.isSpareDue = false; // those of the replaced instance
         break;
       case "recovery":
         if (event.delay === null) break;
@@ -227,7 +285,7 @@ export class Fleet {
     failed: Member,
   ): { readonly waitsFor?: readonly string[]; readonly delay?: null } {
     if (this.#stopping) return { delay: null };
-    const { state } = failed.supervision.status;
+    const { state } = failed.replica.status;
     if (state !== "pending" && state !== "backoff") return {};
     const waitsFor = this.#blockersOf(failed);
     return waitsFor.length > 0 ? { waitsFor } : {};
@@ -243,8 +301,9 @@ export class Fleet {
     member.hasProcess = false;
     this.#ended(member);
     const alone = this.#members.length === 1;
-    if (status.code !== 0 && (alone || status.reason !== "stopped")) {
-      this.#code ??= status.code;
+    const failed = this.#failureOf(member);
+    if (failed !== null && (alone || failed.reason !== "stopped")) {
+      this.#code ??= failed.code;
       // A program that SAM does not restart ends the others, too, so that the server ends with its status.
       if (!alone) this.stop(null);
     }
@@ -252,14 +311,32 @@ export class Fleet {
     this.#startDue();
   }
 
+  /**
+   * The status with which a program has failed; null if it has not failed. A program with instances side by side fails when none
+   * is left, and one of them has failed.
+   */
+  #failureOf(member: Member): ExitStatus | null {
+    const { status, service } = member;
+    if (service === undefined) return status?.code === 0 ? null : status;
+    const statuses = this.#selected(service).map((each) => each.status);
+    if (statuses.includes(null) || status?.reason === "stopped") return null;
+    return statuses.find((each) => each!.code !== 0 && each!.reason !== "stopped") ?? null;
+  }
+
+  /** True if other programs see no failure, because another instance of the same program is ready. */
+  #isCovered(member: Member): boolean {
+    return member.service !== undefined &&
+      this.#selected(member.service).some((each) => each !== member && isRunning(each));
+  }
+
   // Programs that restart together.
 
   /** Ends the programs that restart together with a failed one. */
   #endDependents(failed: Member): void {
-    if (this.#strategy === "one_for_one" || this.#stopping) return;
+    if (this.#strategy === "one_for_one" || this.#stopping || this.#isCovered(failed)) return;
     const first = this.#strategy === "one_for_all" ? 0 : this.#members.indexOf(failed) + 1;
     for (const member of this.#members.slice(first)) {
-      if (member !== failed && member.hasProcess) member.mustEnd = true;
+      if (!isSibling(member, failed) && member.hasProcess) member.mustEnd = true;
     }
     this.#endNext();
   }
@@ -268,7 +345,7 @@ export class Fleet {
     if (this.#ending) return;
     this.#ending = this.#members.findLast(({ mustEnd }) => mustEnd) ?? null;
     if (this.#ending?.stopped) return; // this program is being stopped already, and must not start again
-    this.#ending?.supervision.restart().catch(() => {}); // rejects if the program has ended for good meanwhile
+    this.#ending?.replica.restart().catch(() => {}); // rejects if the program has ended for good meanwhile
   }
 
   #ended(member: Member): void {
@@ -289,62 +366,24 @@ export class Fleet {
   /** Starts the instances and spares that are due and need not wait for other programs. */
   #startDue(): void {
     for (const member of this.#members) {
-      const { isDue, isSpareDue, supervision } = member;
+      const { isDue, isSpareDue, replica } = member;
       if (!(isDue || isSpareDue) || this.#stopping || this.#blockersOf(member).length > 0) continue;
       member.isDue = member.isSpareDue = false;
-      if (isDue) supervision.allowStart("process");
-      if (isSpareDue) supervision.allowStart("spare"); // ignored if the spare is no longer due
+      if (isDue) replica.allowStart("process");
+      if (isSpareDue) replica.allowStart("spare"); // ignored if the spare is no longer due
     }
   }
 
   /** The programs that must end, or be ready, before a program may start. A stopped one only has to have been ready once. */
   #blockersOf(member: Member): readonly string[] {
     const before = this.#strategy === "one_for_one"
-      ? member.after.map((each) => this.#member(each))
+      ? member.after.flatMap((each) => this.#selected(each))
       : this.#members.slice(0, this.#members.indexOf(member));
-    return this.#members.filter((each) =>
+    const blockers = this.#members.filter((each) =>
       each.mustEnd ||
-      (before.includes(each) && !(each.stopped ? each.wasReady : isReady(each)))
-    ).map(({ name }) => name);
+      (before.includes(each) && !isSibling(each, member) && !this.#isCovered(each) &&
+        !(each.stopped ? each.wasReady : isReady(each)))
+    );
+    return [...new Set(blockers.map(({ name, service = name }) => service))];
   }
-}
-
-function isReady({ supervision, status }: Member): boolean {
-  return status === null ? supervision.ready : true;
-}
-
-function isAtRest({ supervision, status }: Member): boolean {
-  return status !== null || supervision.status.state === "stopped";
-}
-
-/** Sorts programs: dependencies first, otherwise as given. Throws INVALID_PARAM for a circular or an unknown dependency. */
-export function sortByDependencies(programs: readonly FleetProgram[]): readonly FleetProgram[] {
-  const ordered = new Set<FleetProgram>();
-  const visit = (program: FleetProgram, above: readonly string[]) => {
-    if (ordered.has(program)) return;
-    const path = [...above, program.name];
-    if (above.includes(program.name)) {
-      throw new SamError(
-        "INVALID_PARAM",
-        `programs.${program.name}.after is circular (${
-          path.join(" after ")
-        }): remove one of these dependencies`,
-      );
-    }
-    for (const name of program.after) {
-      const other = programs.find((each) => each.name === name);
-      if (other === undefined) {
-        throw new SamError(
-          "INVALID_PARAM",
-          `programs.${program.name}.after names "${name}", which is not a program: use ${
-            programs.map((each) => each.name).join(", ")
-          }`,
-        );
-      }
-      visit(other, path);
-    }
-    ordered.add(program);
-  };
-  for (const program of programs) visit(program, []);
-  return [...ordered];
 }

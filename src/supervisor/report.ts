@@ -25,10 +25,13 @@ export function stateWord({ state, ready, check }: ShownStatus): string {
   }
 }
 
-/** The state of a program, and the programs that it waits for: `waiting for db`. */
-export function stateText(status: ShownStatus & { readonly waitsFor?: readonly string[] }): string {
-  const { waitsFor = [] } = status;
-  return stateWord(status) + (waitsFor.length > 0 ? ` for ${waitsFor.join(", ")}` : "");
+/** The state of a program, and what it waits for: `waiting for db`, `ready, reloading`. */
+export function stateText(
+  status: ShownStatus & { readonly waitsFor?: readonly string[]; readonly replacement?: object },
+): string {
+  const { waitsFor = [], replacement } = status;
+  return stateWord(status) + (waitsFor.length > 0 ? ` for ${waitsFor.join(", ")}` : "") +
+    (replacement ? ", reloading" : "");
 }
 
 /** The program that an event is about, as its log lines call it. */
@@ -48,8 +51,11 @@ export function report(event: SupervisorEvent, subject: Subject = {}): readonly 
 export function pidTracker(): (event: SupervisorEvent) => number | undefined {
   let known: { readonly pid: number | null; readonly instanceId: number } | undefined;
   return (event) => {
-    // The event of a spare has a state: its process is the instance only after the promotion.
-    if ("pid" in event && (!("state" in event) || event.state === "promoted")) known = event;
+    // The process of a spare is the instance only after the promotion, and that of a failed reload never.
+    const isOther = event.type === "spare"
+      ? event.state !== "promoted"
+      : event.type === "reloadFailed";
+    if ("pid" in event && !isOther) known = event;
     return known?.instanceId === event.instanceId ? known.pid ?? undefined : undefined;
   };
 }
@@ -90,6 +96,20 @@ function linesOf(event: SupervisorEvent, { name, pid }: Subject): readonly strin
         ...details(event.evidence),
       ];
     }
+    case "reload":
+      return [`${label} is being reloaded; it goes on until its replacement has proved itself`];
+    case "reloaded":
+      return [`${label} was reloaded: it has replaced instance ${event.replaced}`];
+    case "reloadFailed": {
+      const replacement = event.pid === null
+        ? "the replacement"
+        : `the replacement (pid ${event.pid})`;
+      const stays = event.kept ? `; instance ${instanceId} stays` : "";
+      return [
+        `${program} was not reloaded: ${replacement} ${firstLine(event.detail)}${stays}`,
+        ...(event.evidence ? details(event.evidence) : []),
+      ];
+    }
     case "stopped": {
       const command = name === undefined ? "sam restart" : `sam restart ${name}`;
       return [`${program} was stopped; ${command} starts it again`];
@@ -126,7 +146,7 @@ function failureOf(reason: RecoveryReason, detail: string, other = "is being end
 }
 
 /** Says how an instance ended, and after which failure. */
-function endOf(reason: RecoveryReason, { exitCode, signal, detail }: Evidence): string {
+export function endOf(reason: RecoveryReason, { exitCode, signal, detail }: Evidence): string {
   if (signal === null && exitCode === null) return `could not be started: ${firstLine(detail)}`;
   const how = signal === null ? `ended with exit code ${exitCode}` : `ended by ${signal}`;
   switch (reason) {
@@ -148,9 +168,9 @@ function endOf(reason: RecoveryReason, { exitCode, signal, detail }: Evidence): 
 }
 
 function nextOf(event: SupervisorEvent & { readonly type: "recovery" }): string {
-  const { delay, waitsFor } = event;
+  const { delay, waitsFor, nextInstanceId: nextId = nextInstanceId(event.instanceId) } = event;
   if (delay === null) return "it is not restarted";
-  const next = `instance ${nextInstanceId(event.instanceId)}`;
+  const next = `instance ${nextId}`;
   const others = waitsFor?.join(", ");
   if (delay === 0) return others ? `${next} waits for ${others}` : `${next} starts now`;
   const start = `${next} starts in ${Math.round(delay)} ms`;

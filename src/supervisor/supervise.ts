@@ -233,7 +233,7 @@ export class Supervision implements Supervisor {
       ready: this.#ready,
       check: this.#check,
       spawnedAt: this.#spawnedAt,
-      instanceId: server?.instanceId ?? 1,
+      instanceId: this.instanceId,
       restarts: server?.restarts ?? 0,
       lastRecovery: this.#lastRecovery,
       heartbeatAge: this.#driver?.heartbeatAge ?? null,
@@ -276,6 +276,21 @@ export class Supervision implements Supervisor {
       this.#haltEarly = false;
       this.#driver?.restart();
     });
+  }
+
+  /** The driver, for a reload; null until it is loaded. */
+  get driver(): Pick<Driver, "prepareSpare" | "endSpare" | "handOver" | "reserveIds"> | null {
+    return this.#driver;
+  }
+
+  /** Number of the current instance. */
+  get instanceId(): number {
+    return this.#driver?.server.instanceId ?? this.#options.settings.firstInstanceId ?? 1;
+  }
+
+  /** The result of supervision; null while it goes on. */
+  get result(): ExitStatus | null {
+    return this.#status;
   }
 
   // Ends the program until `restart()`. Resolves when its process is gone, or supervision is over.
@@ -369,7 +384,7 @@ export class Supervision implements Supervisor {
 
   #stamped(
     event: SupervisorEventDetail,
-    instanceId = this.#driver?.server.instanceId ?? 1,
+    instanceId = this.instanceId,
   ): SupervisorEvent {
     return { ...event, at: Date.now(), instanceId };
   }

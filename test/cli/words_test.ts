@@ -182,6 +182,7 @@ function build(
   return buildProgram({ name: "p", program, args, after: [] }, settings, {
     cwd: "/d",
     runtime: "node",
+    cores: 2,
     files,
   });
 }
@@ -382,6 +383,9 @@ test("docs/events.md lists every event, and which of them the log reports", () =
     stopping: true,
     stopped: true,
     spare: true,
+    reload: true,
+    reloaded: true,
+    reloadFailed: true,
     quorum: true,
     fallback: true,
     problem: true,
@@ -437,7 +441,7 @@ test("docs/cli.md lists every option and every exit code", () => {
 
 test("in a configuration, restart is a word, or an object with that word as policy", () => {
   const files = { exists: () => true, firstLine: () => "", mainOf: () => undefined };
-  const context = { cwd: "/d", runtime: "node", files } as const;
+  const context = { cwd: "/d", runtime: "node", files, cores: 2 } as const;
   const checked = (program: object, settings = new Settings()) => {
     const config = { programs: { a: { program: "true", ...program } } };
     const { programs } = checkConfig("f", config, [], () => settings, context);
@@ -492,7 +496,7 @@ test("TypeScript is refused if Node cannot load it and no loader is named", () =
       firstLine: () => "",
       mainOf: () => undefined,
     };
-    const context = { cwd: "/d", runtime, withoutTypes: true, files };
+    const context = { cwd: "/d", runtime, withoutTypes: true, files, cores: 2 };
     return buildProgram({ name: "p", program, args: [], after: [] }, settings, context).program
       .name;
   };

@@ -210,6 +210,8 @@ const inputs: readonly ServerInput[] = [
   { type: "shutdown", signal: "SIGINT", delivered: true },
   { type: "shutdown", signal: "SIGKILL" },
   { type: "restart" },
+  { type: "prepareSpare" },
+  { type: "handOver" },
   { type: "halt" },
   { type: "allowStart" },
   { type: "unhealthy", reason: "unhealthy", detail: "no answer" },
@@ -330,7 +332,7 @@ test("core server: an input that is ignored changes no deadline", () => {
       const event = input.type === "message" ? input.message.type : input.type;
       if (
         event === "tick" || event === "spare" || event === "linkData" || event === "mapped" ||
-        event === "stackAccess" ||
+        event === "stackAccess" || event === "reserveIds" ||
         table[state][event] !== "ignore"
       ) continue;
       const { bench } = arrive({ state, reach, ...(settings && { settings }) }, {});

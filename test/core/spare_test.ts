@@ -310,3 +310,42 @@ test("core spare: a promoted command has no startup timeout before it registers"
   bench.exit(1);
   assertEquals(bench.pass(10_000), []);
 });
+
+test("core spare: a reload prepares a spare at once, without standby, and promotes it when the instance has ended", () => {
+  const bench = new Bench({ timeInterval: 0 }).start();
+  bench.store(Uint8Array.of(1, 2, 3));
+  bench.feed({ type: "prepareSpare" });
+  assertEquals(bench.of("spawnSpare").length, 1);
+  bench.spare({ type: "spawned", pid: 8 });
+  bench.park();
+  bench.feed({ type: "handOver" });
+  assertEquals([bench.state, bench.server.spare?.state], ["stopping", "parked"]);
+  bench.exit("SIGTERM");
+  const [welcome] = bench.sent();
+  assert(welcome?.type === "welcome");
+  assertEquals([welcome.instanceId, welcome.dataSize], [2, 3]);
+  assertEquals([bench.state, bench.server.pid, bench.server.spare], ["registered", 8, null]);
+});
+
+test("core spare: a prepared spare that fails is not replaced without standby, and a hand-over starts a process", () => {
+  const bench = new Bench({ timeInterval: 0 }).start();
+  bench.feed({ type: "prepareSpare" });
+  bench.spare({ type: "spawned", pid: 8 });
+  bench.spare({ type: "exit" });
+  assertEquals(bench.pass(100_000), []);
+  assertEquals(bench.server.spare, null);
+  bench.feed({ type: "handOver" });
+  bench.exit("SIGTERM");
+  assertEquals([bench.state, bench.server.instanceId], ["spawning", 2]);
+});
+
+test("core spare: a prepared spare that is no longer wanted is ended, and standby provides another one", () => {
+  const bench = parked();
+  bench.feed({ type: "prepareSpare" });
+  assertEquals([bench.of("killSpare").length, bench.of("spawnSpare").length], [1, 1]);
+  bench.spare({ type: "spawned", pid: 9 });
+  bench.spare({ type: "end" });
+  assertEquals([bench.of("killSpare").length, bench.server.spare], [1, null]);
+  bench.pass(1000);
+  assertEquals(bench.of("spawnSpare").length, 1);
+});

@@ -84,7 +84,7 @@ test("sam accepts every configuration in docs and doc comments", async () => {
   for (const { name, file } of configurations) {
     const { default: config } = await import(fixture(`../generated/${name}`));
     const files = { exists: () => true, firstLine: () => "", mainOf: () => undefined };
-    const around = { cwd: "/d", runtime: "node", files } as const;
+    const around = { cwd: "/d", runtime: "node", files, cores: 2 } as const;
     const { programs } = checkConfig(file, config, [], () => new Settings(), around);
     assertGreater(programs.length, 0);
   }

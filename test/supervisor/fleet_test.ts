@@ -2,7 +2,8 @@
 import { assertEquals, assertRejects, assertThrows } from "@std/assert";
 import { existsSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { type CheckOptions, SamError, type SupervisorEvent } from "../../mod.ts";
-import { Fleet, sortByDependencies, type Strategy } from "../../src/supervisor/fleet.ts";
+import { Fleet } from "../../src/supervisor/fleet.ts";
+import { sortByDependencies, type Strategy } from "../../src/supervisor/fleet_program.ts";
 import { type CheckedProgram, checkProgram } from "../../src/api/program.ts";
 import { report } from "../../src/supervisor/report.ts";
 import { checkSuperviseOptions } from "../../src/api/supervise_options.ts";

@@ -1,10 +1,10 @@
-/** `sam status`, `events`, `restart`, `stop` and `signal`: send requests to the running servers over their control sockets. */
+/** `sam status`, `events`, `restart`, `reload`, `stop` and `signal`: send requests to the running servers over their control sockets. */
 import { isSignal } from "../../core/signals.ts";
 import type { SupervisorEvent } from "../../api/events.ts";
 import * as host from "../host/host.ts";
 import { loadRuntime } from "../../runtime/load.ts";
 import { printable, report, stateText } from "../../supervisor/report.ts";
-import type { Answer, Request } from "../control/protocol.ts";
+import type { Answer, ReloadAnswer, Request } from "../control/protocol.ts";
 import { CommandError } from "../command_line/exit.ts";
 import { parseText } from "../command_line/flags.ts";
 import type { ServerStatus } from "../control/status.ts";
@@ -71,7 +71,9 @@ function describeUnreachable(servers: readonly Unreachable[]): string {
 
 /** Returns the status of a server without the programs that are not selected. */
 function selectProgram({ server: { status }, program }: Target): ServerStatus {
-  const programs = status.programs.filter(({ name }) => (program ?? name) === name);
+  const programs = status.programs.filter(({ name, service }) =>
+    program === undefined || program === name || program === service
+  );
   return { ...status, programs };
 }
 
@@ -185,7 +187,7 @@ function readEvents(
       } else if (typeof event.at !== "number") {
         reject(unknownAnswer(status.name));
         lines.close();
-      } else if ((program ?? event.program) === event.program) show(event);
+      } else if (program === undefined || isOf(program, event.program, status)) show(event);
     }, () =>
       reject(
         new CommandError(
@@ -196,6 +198,12 @@ function readEvents(
       ));
     lines.send({ ask: "events", follow } satisfies Request);
   });
+}
+
+/** True if a name selects a program: it is the name of the program, or of the program to which this instance belongs. */
+function isOf(selected: string, name: string, { programs }: ServerStatus): boolean {
+  return selected === name ||
+    programs.some((each) => each.name === name && each.service === selected);
 }
 
 /** Returns a line for an event that the log does not report. */
@@ -260,6 +268,29 @@ export function restart(words: readonly string[]): Promise<number> {
   );
 }
 
+/** `sam reload NAME`. */
+export async function reload(words: readonly string[]): Promise<number> {
+  const { operands: [name] } = parseCommand("reload", words, 1);
+  if (name === undefined) {
+    throw new CommandError("usage", "the name is missing. Name a program, as in sam reload web.");
+  }
+  let code = 0;
+  await ask(
+    "reload",
+    name,
+    (program) => ({ ask: "reload", ...(program !== undefined && { program }) }),
+    ({ ok }) => {
+      const { reloaded, failure } = ok as ReloadAnswer;
+      if (failure === null) return;
+      code = 1;
+      const lines = failure.map((line) => `sam: ${printable(line)}\n`);
+      if (reloaded.length > 0) lines.push(`sam: reloaded before that: ${reloaded.join(", ")}\n`);
+      host.stderr.write(lines.join(""));
+    },
+  );
+  return code;
+}
+
 /** `sam stop NAME`. */
 export function stop(words: readonly string[]): Promise<number> {
   const { operands } = parseCommand("stop", words, 1);
@@ -292,6 +323,7 @@ async function ask(
   command: string,
   name: string | undefined,
   request: (program: string | undefined) => Request,
+  take: (answer: Answer) => void = () => {},
 ): Promise<number> {
   return await withServers(name, async (found) => {
     const [target, ...more] = requireTargets(found, name);
@@ -312,6 +344,7 @@ async function ask(
         { code: "LIBRARY" },
       );
     }
+    if (answer) take(answer);
     return 0;
   });
 }

@@ -133,7 +133,8 @@ export function targetsOf({ servers }: Found, name: string | undefined): readonl
     ? [undefined, name]
     : [name.slice(0, slash), name.slice(slash + 1)];
   const found = servers.filter(({ status }) =>
-    (first ?? status.name) === status.name && status.programs.some((each) => each.name === program)
+    (first ?? status.name) === status.name &&
+    status.programs.some((each) => each.name === program || each.service === program)
   );
   if (found.length <= 1) return found.map((server) => ({ server, program }));
   const names = found.map(({ status }) => `${status.name}/${program}`).join(", ");

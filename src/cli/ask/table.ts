@@ -30,8 +30,12 @@ export function table(servers: readonly ServerStatus[], output: Output): string 
   const several = servers.length > 1;
   const rows: Cell[][] = [head.map((text) => [text, "dim"])];
   for (const server of servers) {
-    for (const program of server.programs) {
-      rows.push([[nameOf(server, program, several)], ...cells(program)]);
+    for (const [at, program] of server.programs.entries()) {
+      const { service } = program;
+      const isFirst = service !== undefined && service !== server.programs[at - 1]?.service;
+      if (isFirst) rows.push([...summary(server, service, several)]);
+      const indent = service === undefined ? "" : "  ";
+      rows.push([[indent + nameOf(server, program, several)], ...cells(program)]);
     }
   }
   const room = output.isTerminal ? output.columns - 1 : Infinity;
@@ -44,6 +48,18 @@ export function table(servers: readonly ServerStatus[], output: Output): string 
   const colour = output.isTerminal && host.variable("NO_COLOR") === undefined &&
     host.variable("TERM") !== "dumb";
   return rows.map((row) => line(row, widths, room, colour)).join("");
+}
+
+/** The row of a program with instances side by side, which counts the ready ones. */
+function summary(server: ServerStatus, service: string, several: boolean): readonly Cell[] {
+  const all = server.programs.filter((program) => program.service === service);
+  const ready = all.filter(({ ready }) => ready).length;
+  const name = several && service !== server.name ? `${server.name}/${service}` : service;
+  const state: Cell = [
+    `${ready} of ${all.length} ready`,
+    ready === all.length ? "green" : "yellow",
+  ];
+  return [[printable(name)], state, ...head.slice(2).map((): Cell => [""])];
 }
 
 /** The name of a program, safe to show on a terminal. With several servers, the name of the server precedes it. */

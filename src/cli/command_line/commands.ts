@@ -14,7 +14,7 @@ export const runOptions: readonly Option[] = [
 
 /** The options of the commands that send a request to a running server. */
 export const remoteOptions: Readonly<
-  Record<"status" | "events" | "restart" | "stop" | "signal", readonly Option[]>
+  Record<"status" | "events" | "restart" | "reload" | "stop" | "signal", readonly Option[]>
 > = {
   status: [
     { flag: "--json", takesValue: false },
@@ -25,6 +25,7 @@ export const remoteOptions: Readonly<
     { flag: "--follow", short: "-f", takesValue: false },
   ],
   restart: [],
+  reload: [],
   stop: [],
   signal: [],
 };

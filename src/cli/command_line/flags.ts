@@ -10,6 +10,7 @@ export type Kind =
   | "ms"
   | "bytes"
   | "number"
+  | "count"
   | "text"
   | "switch"
   | "list"
@@ -188,6 +189,16 @@ export const programFlags: readonly Flag[] = [
     kind: ["inherit", "ignore", "tee"],
     help: "streams; tee: show output in reports (inherit)",
   },
+  {
+    key: "instances",
+    kind: "count",
+    help: "instances side by side: a number, or auto (1)",
+  },
+  {
+    key: "minReady",
+    kind: "ms",
+    help: "time that a reload's replacement stays ready (1s)",
+  },
 ];
 
 /** All options, in the order of the help. */
@@ -221,7 +232,7 @@ export function valueOf({ kind, value }: Pick<Flag, "kind" | "value">): string {
   if (kind === "switch") return "";
   return value ??
     (typeof kind === "string"
-      ? { ms: "TIME", bytes: "BYTES", number: "N" }[kind as "ms"] ?? "TEXT"
+      ? { ms: "TIME", bytes: "BYTES", number: "N", count: "N" }[kind as "ms"] ?? "TEXT"
       : kind.join("|"));
 }
 
@@ -251,6 +262,10 @@ export function parseText(source: string, kind: Kind, text: string): unknown {
       if (/^infinity$/i.test(text)) return Infinity;
       if (/^-?\d+(\.\d+)?$/.test(text)) return Number(text);
       throw invalid(source, text, "a number");
+    case "count":
+      if (text === "auto") return text;
+      if (/^-?\d+(\.\d+)?$/.test(text)) return Number(text);
+      throw invalid(source, text, 'a number or "auto"');
     case "ms":
     case "bytes": {
       const known: Readonly<Record<string, number>> = units[kind];

@@ -12,6 +12,7 @@ export const help = `sam runs programs, and restarts a program that crashes or h
   sam status [NAME] [--json] [--watch|-w]      show the state of each program
   sam events [NAME] [--json] [--follow|-f]     show past events (-f: also new)
   sam restart [NAME]                           restart, or start after sam stop
+  sam reload NAME                              replace it by a proven instance
   sam stop [NAME]                              stop a program, or all of them
   sam signal SIGNAL [NAME]                     send a signal to a program
   sam completion bash|zsh|fish                 print a completion script

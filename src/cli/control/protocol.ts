@@ -4,7 +4,7 @@ import type { SamErrorCode } from "../../errors.ts";
 export type Request =
   | { readonly ask: "status" }
   | { readonly ask: "events"; readonly follow: boolean }
-  | { readonly ask: "restart" | "stop"; readonly program?: string }
+  | { readonly ask: "restart" | "reload" | "stop"; readonly program?: string }
   | { readonly ask: "signal"; readonly program?: string; readonly signal: string };
 
 /**
@@ -14,4 +14,12 @@ export type Request =
 export interface Answer {
   readonly ok?: unknown;
   readonly error?: { readonly code: SamErrorCode; readonly message: string };
+}
+
+/** The answer to `reload`, in `ok`. */
+export interface ReloadAnswer {
+  /** The names of the programs and instances that were reloaded. */
+  readonly reloaded: readonly string[];
+  /** The report about the first one that was not reloaded; null if all were. */
+  readonly failure: readonly string[] | null;
 }

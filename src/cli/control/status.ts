@@ -4,6 +4,10 @@ import type { SupervisorStatus } from "../../api/events.ts";
 export interface ProgramStatus extends SupervisorStatus {
   /** The name of the program. */
   readonly name: string;
+  /** The name of the program, if this is one of its instances side by side: `web` for `web.1`. Absent for any other program. */
+  readonly service?: string;
+  /** The replacement of a reload, before it takes over. Absent without a reload. */
+  readonly replacement?: { readonly pid: number | null; readonly ready: boolean };
   /** The programs that must end or become ready before the next instance starts. Absent if no instance is about to start. */
   readonly waitsFor?: readonly string[];
   /** The resident memory of the process, in bytes. Null without a process, or if the system does not report it. */

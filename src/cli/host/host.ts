@@ -263,3 +263,8 @@ function restorePath(aside: string, path: string): void {
   }
   fs.unlinkSync(aside);
 }
+
+/** Returns the number of cores that this process may use. */
+export function cores(): number {
+  return os.availableParallelism();
+}

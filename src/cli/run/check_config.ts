@@ -1,6 +1,10 @@
 /** Checks the configuration file and builds its programs. */
-import type { FleetProgram, Strategy } from "../../supervisor/fleet.ts";
-import { sortByDependencies, strategies } from "../../supervisor/fleet.ts";
+import {
+  type FleetProgram,
+  sortByDependencies,
+  strategies,
+  type Strategy,
+} from "../../supervisor/fleet_program.ts";
 import {
   checkObject,
   checkTexts,
@@ -93,6 +97,19 @@ function checkTogether({ strategy, programs }: Pick<CheckedConfig, "strategy" | 
     );
   }
   checkAddresses(programs);
+  for (const { name, instances = 1 } of programs) {
+    const taken = programs.find((each) =>
+      each.name.startsWith(`${name}.`) && /^[1-9]\d*$/.test(each.name.slice(name.length + 1)) &&
+      Number(each.name.slice(name.length + 1)) <= instances
+    );
+    if (taken && instances > 1) {
+      throw new SamError(
+        "INVALID_PARAM",
+        `programs.${taken.name} has the name of an instance of programs.${name}, which has ${instances} instances. ` +
+          "Rename one of the two.",
+      );
+    }
+  }
   const [one, another] = programs.filter(({ options }) => options.clusterMap);
   if (one && another) {
     throw new SamError(

@@ -45,6 +45,13 @@ export interface ProgramConfig
   readonly env?: Readonly<Record<string, string>>;
   /** The standard streams. `"tee"` passes the output on, and stores its last lines as evidence. Default `"inherit"`. */
   readonly stdio?: "inherit" | "ignore" | "tee";
+  /**
+   * The number of instances that run side by side, or `"auto"` for one per available core. They are named `web.1`, `web.2` … for
+   * the program `web`. Each has its number in the variable `SAM_INSTANCE`. Default: one, named like the program.
+   */
+  readonly instances?: number | "auto";
+  /** Time for which a replacement must stay ready before `sam reload` ends the old instance. Default 1,000. */
+  readonly minReady?: number;
   /** Source of quorum: `start()` waits until the cluster is quorate. `true` stands for the quorum of Corosync. Default none. */
   readonly quorum?: SamOptions["quorum"] | boolean;
   /** The map in which the state of the program is published. `true` stands for the cluster map of Corosync. Default none. */

@@ -15,6 +15,7 @@ import {
 import { Settings } from "../command_line/settings.ts";
 import { parseWords } from "../command_line/words.ts";
 import * as host from "../host/host.ts";
+import { expandInstances } from "../../supervisor/fleet_program.ts";
 import { checkConfig, type CheckedConfig, checkName } from "./check_config.ts";
 import { absolute, type BuildContext, buildProgram } from "./programs.ts";
 
@@ -50,6 +51,7 @@ export async function readPlan(words: readonly string[]): Promise<CheckedConfig>
     runtime,
     withoutTypes: host.withoutTypes(),
     files: host,
+    cores: host.cores(),
   };
   const file = readFlag("--config", last("--config"), (_source, text) => text) ??
     (operands.length > 0 ? undefined : configFiles.find(host.exists));
@@ -61,7 +63,12 @@ export async function readPlan(words: readonly string[]): Promise<CheckedConfig>
       elsewhere: true,
     };
     const config = checkConfig(file, await loadConfig(file), operands, settings, fileContext);
-    return { ...config, name: name ?? config.name, metrics: metrics ?? config.metrics };
+    return {
+      ...config,
+      programs: expandInstances(config.programs),
+      name: name ?? config.name,
+      metrics: metrics ?? config.metrics,
+    };
   }
   const [program, ...args] = operands;
   if (program === undefined) {
@@ -78,13 +85,13 @@ export async function readPlan(words: readonly string[]): Promise<CheckedConfig>
     name,
     metrics,
     strategy: "one_for_one",
-    programs: [
+    programs: expandInstances([
       buildProgram(
         { name: name ?? (baseName || "program"), program, args, after: [] },
         settings(),
         context,
       ),
-    ],
+    ]),
   };
 }
 

@@ -1,7 +1,7 @@
 /** Builds the programs of a fleet from their settings. */
 import { corosyncClusterMap, corosyncQuorum } from "../../corosync/mod.ts";
 import { SamError } from "../../errors.ts";
-import type { FleetProgram } from "../../supervisor/fleet.ts";
+import type { FleetProgram } from "../../supervisor/fleet_program.ts";
 import { methodsOf, type SamOptions } from "../../api/options.ts";
 import {
   canPreload,
@@ -12,7 +12,7 @@ import {
 } from "../../api/program.ts";
 import type { RuntimeName } from "../../runtime/runtime.ts";
 import { checkSuperviseOptions, type SuperviseOptions } from "../../api/supervise_options.ts";
-import { checkMethods } from "../../api/validate.ts";
+import { checkMethods, integerFrom, invalid } from "../../api/validate.ts";
 import { CommandError } from "../command_line/exit.ts";
 import { flagOf, optionFlags } from "../command_line/flags.ts";
 import type { Settings } from "../command_line/settings.ts";
@@ -28,6 +28,8 @@ export interface BuildContext {
   /** True if the runtime is a version of Node that cannot load TypeScript. */
   readonly withoutTypes?: boolean;
   readonly files: Files;
+  /** The number of cores that this process may use. */
+  readonly cores: number;
 }
 
 const preloadTimeInterval = 5000;
@@ -87,7 +89,10 @@ export function buildProgram(
     settings.value("observe", false) !== true;
   const checked = checkProgram(program, capturesStack);
   const isPlain = !isModule && target === undefined;
+  const { instances, minReady } = checkBySource(() => scaleOf(settings, context.cores));
   return {
+    instances,
+    minReady,
     name: named.name,
     after: named.after,
     program: checked,
@@ -103,6 +108,38 @@ export function buildProgram(
         (key) => settings.source(key),
       )
     ),
+  };
+}
+
+/** The most instances of a program. More would be a mistake. */
+const maxInstances = 1000;
+
+/** The options of a program that concern instances side by side, and their reload. */
+function scaleOf(settings: Settings, cores: number): Pick<FleetProgram, "instances" | "minReady"> {
+  const instances = settings.value("instances");
+  const isCount = Number.isInteger(instances) && (instances as number) >= 1 &&
+    (instances as number) <= maxInstances;
+  if (instances !== undefined && instances !== "auto" && !isCount) {
+    throw invalid(
+      settings.source("instances"),
+      instances,
+      `an integer from 1 to ${maxInstances}, or "auto"`,
+    );
+  }
+  if (instances !== undefined && instances !== 1 && settings.value("clusterMap")) {
+    throw new SamError(
+      "INVALID_PARAM",
+      `${
+        settings.source("instances")
+      } cannot be combined with clusterMap: the keys of the cluster map contain the ` +
+        "process id of sam. Remove one of the two.",
+    );
+  }
+  const minReady = settings.value("minReady");
+  if (minReady !== undefined) integerFrom(0, settings.source("minReady"), minReady);
+  return {
+    instances: instances === "auto" ? cores : instances as number | undefined,
+    minReady: minReady as number | undefined,
   };
 }
 

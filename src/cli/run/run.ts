@@ -1,5 +1,6 @@
 /** `sam run`: supervises one program, or the programs of a configuration file, and exits with their exit code. */
-import { Fleet, type FleetProgram } from "../../supervisor/fleet.ts";
+import { Fleet } from "../../supervisor/fleet.ts";
+import type { FleetProgram } from "../../supervisor/fleet_program.ts";
 import type { SamError } from "../../errors.ts";
 import { childWithSameExecutable } from "../../runtime/procfs.ts";
 import { loadRuntime } from "../../runtime/load.ts";
@@ -42,14 +43,17 @@ async function supervisePlan(
     const at = Date.now();
     if (detail) loggers.get(name)!({ type: "fallback", side: "server", detail, at, instanceId });
   };
-  for (const each of plan.programs) {
-    warn(each.name, unwatchedWarning(each));
-    warn(each.name, unlistenedWarning(each));
+  const services = new Set(plan.programs.map(({ name, service = name }) => service));
+  for (const service of services) {
+    const first = plan.programs.find(({ name, service: own = name }) => own === service)!;
+    warn(first.name, unwatchedWarning(first));
+    warn(first.name, unlistenedWarning(first));
   }
   /** The programs for which SAM has not yet looked for an unwatched child process. */
   const unchecked = new Set(plan.programs.filter(isPreloaded).map(({ name }) => name));
   let spawnError: SamError | undefined;
-  const defaultName = plan.programs.length === 1 ? plan.programs[0]!.name : "sam";
+  const [only] = services;
+  const defaultName = services.size === 1 ? only! : "sam";
   const control = await openControl(runtime, plan.name, defaultName, lines.write);
   const http = plan.metrics &&
     await openEndpoints(plan.metrics, plan, lines.write).catch(async (error) => {

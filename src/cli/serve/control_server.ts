@@ -1,4 +1,4 @@
-/** The control socket of a running server: answers `sam status`, `events`, `restart`, `stop` and `signal`. */
+/** The control socket of a running server: answers `sam status`, `events`, `restart`, `reload`, `stop` and `signal`. */
 import { isSignal } from "../../core/signals.ts";
 import { SamError } from "../../errors.ts";
 import type { Fleet } from "../../supervisor/fleet.ts";
@@ -9,6 +9,7 @@ import { eventText } from "../../supervisor/log.ts";
 import type { Entry, Journal } from "./journal.ts";
 import { connect, JsonLineConnection, socketPath } from "../control/control_socket.ts";
 import type { Request } from "../control/protocol.ts";
+import { named, reload, restart } from "./requests.ts";
 
 /** The limit for bytes that a client has not read. The connection to a slower client is closed. */
 const maxUnsentBytes = 4 * 1024 * 1024;
@@ -168,32 +169,11 @@ export class Control {
           if (request.follow) this.#followers.set(client, client.unsent + maxUnsentBytes);
           else client.send({ ok: null });
           return;
-        case "restart": {
-          const { program } = request;
-          const waitsFor = program !== undefined && fleet.waitsFor(program);
-          if (waitsFor) {
-            throw new SamError(
-              "BAD_HANDLE",
-              `cannot restart ${program}: it is waiting for ${waitsFor.join(", ")}`,
-            );
-          }
-          // Without a name, a program that the user has stopped stays stopped.
-          const isSelected = (name: string) =>
-            program !== undefined || !(fleet.waitsFor(name) || fleet.isStopped(name));
-          await Promise.all(
-            named(fleet, program).filter(isSelected).map((name) =>
-              fleet.restartProgram(name).catch((error: SamError) => {
-                if (error.code !== "BAD_HANDLE") throw error;
-                if (program === undefined) return; // a finished program is not restarted
-                throw new SamError(
-                  "BAD_HANDLE",
-                  `${name} has finished. Start it again with a new sam run.`,
-                );
-              })
-            ),
-          );
+        case "restart":
+          await restart(fleet, request.program);
           return client.send({ ok: null });
-        }
+        case "reload":
+          return client.send({ ok: await reload(fleet, request.program) });
         case "signal": {
           const { signal, program } = request;
           if (!isSignal(signal)) throw new SamError("INVALID_PARAM", `${signal} is not a signal`);
@@ -209,9 +189,7 @@ export class Control {
         case "stop":
           if (request.program === undefined) fleet.stop(null); // the end of the connection is the answer
           else {
-            await Promise.all(
-              named(fleet, request.program).map((name) => fleet.stopProgram(name)),
-            );
+            await fleet.stopProgram(request.program);
             client.send({ ok: null });
           }
           return;
@@ -226,8 +204,4 @@ export class Control {
       client.send({ error: { code, message } });
     }
   }
-}
-
-function named(fleet: Fleet, program: string | undefined): readonly string[] {
-  return program === undefined ? fleet.names : fleet.names.filter((name) => name === program);
 }

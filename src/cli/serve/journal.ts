@@ -1,5 +1,6 @@
 import type { SupervisorEvent } from "../../api/events.ts";
-import type { Fleet, Strategy } from "../../supervisor/fleet.ts";
+import type { Fleet } from "../../supervisor/fleet.ts";
+import type { Strategy } from "../../supervisor/fleet_program.ts";
 import * as host from "../host/host.ts";
 import type { OwnProcess } from "../../runtime/runtime.ts";
 import type { ServerStatus } from "../control/status.ts";

@@ -161,6 +161,7 @@ function row({ program, problem, word, needsAttention }: View): string {
   const { name, uptime, memory, restarts, waitsFor = [] } = program;
   const shown = [
     waitsFor.length > 0 && `waits for ${escaped(waitsFor.join(", "))}`,
+    program.replacement && "reloading",
     restarts > 0 && counted(restarts, "restart"),
     uptime !== null && `up ${span(uptime)}`,
     memory !== null && `${(memory / 2 ** 20).toFixed(0)} MiB`,
@@ -177,13 +178,14 @@ function counted(count: number, noun: string): string {
 
 /** Renders the figures of a program, and its near misses. */
 function facts(program: ProgramStatus): string {
-  const { pid, instanceId, heartbeatAge, dataSize, spare, slack } = program;
+  const { pid, instanceId, heartbeatAge, dataSize, spare, slack, replacement } = program;
   return list([
     ["process", pid],
     ["instance", instanceId],
     ["last heartbeat", heartbeatAge === null ? null : `${Math.round(heartbeatAge)} ms ago`],
     ["stored data", dataSize === 0 ? null : `${dataSize} bytes`],
     ["spare", spare?.state ?? null],
+    ["replacement", replacement ? (replacement.ready ? "proves itself" : "starting") : null],
   ]) + nearMisses(slack);
 }
 
@@ -226,7 +228,9 @@ function historyOf(program: ProgramStatus, entries: readonly Entry[]): readonly 
   };
   const record = (event: SupervisorEvent) => {
     const { type, at, instanceId } = event;
-    if (type === "spawn" || (type === "spare" && event.state === "promoted")) {
+    if (
+      type === "spawn" || type === "reloaded" || (type === "spare" && event.state === "promoted")
+    ) {
       Object.assign(recordOf(instanceId), { pid: event.pid, from: at });
     } else if (type === "exit") {
       const history = recordOf(instanceId);

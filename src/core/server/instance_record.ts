@@ -22,12 +22,15 @@ export interface Failure {
   readonly at: number;
 }
 
-/** The goal of an orderly end: the end of supervision, the next instance, or no instance until a restart is requested. */
-export type Goal = "stop" | "restart" | "halt";
+/**
+ * The goal of an orderly end: the end of supervision, the next instance, the promotion of the spare, or no instance until a
+ * restart is requested.
+ */
+export type Goal = "stop" | "restart" | "handOver" | "halt";
 
 /** One instance of the program. */
 export class InstanceRecord {
-  /** Number of the instance: 1 for the first one, +1 for each later one. After 2^31-1, it starts again from 0. */
+  /** Number of the instance: usually 1 for the first one, +1 for each later one. After 2^31-1, it starts again from 0. */
   readonly id: number;
   /** The deadlines of this instance. */
   readonly watch: Watch;

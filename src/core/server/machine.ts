@@ -25,6 +25,7 @@ import type { ClientMessage } from "../wire.ts";
 import type { EndSignal, Signal } from "../signals.ts";
 import * as calls from "./calls.ts";
 import * as ending from "./ending.ts";
+import { nextInstanceId } from "./instance_record.ts";
 import { type Action, type Input, type Message, ProgramRecord } from "./program_record.ts";
 import type { Slack } from "./slack.ts";
 import { type ActionName, type ServerEventName, table } from "./transitions.ts";
@@ -118,6 +119,9 @@ export class Server {
       case "tick":
         tick(program, now);
         break;
+      case "reserveIds":
+        program.reservedId = Math.max(program.reservedId, input.upTo);
+        break;
       case "linkData":
         program.data.replace(input.bytes);
         break;
@@ -182,6 +186,8 @@ const actions: Readonly<Record<ActionName, Action>> = {
   shutDownOnceEnded: ending.shutDownOnceEnded,
   restart: ending.restart,
   restartOnceEnded: ending.restartOnceEnded,
+  prepareSpare: (program, _input, now) => program.spare.prepare(now),
+  handOver: ending.handOver,
   halt: ending.halt,
   haltOnceEnded: ending.haltOnceEnded,
   spawn: (program, _input, now) => spawn(program, now),
@@ -380,6 +386,7 @@ function judge(program: ProgramRecord, now: number): void {
   if (verdict.next === "recover") return recover(program, verdict.reason, verdict.detail, now);
   if (verdict.next === "finish") return finish(program, verdict.status);
   program.restart.addRunTime(instance.ranMs(now), instance.healthyMs(now));
+  if (verdict.next === "promote") return beginNext(program, now);
   return verdict.next === "spawn" ? spawn(program, now) : rest(program);
 }
 
@@ -400,7 +407,10 @@ function recover(program: ProgramRecord, reason: RecoveryReason, detail: string,
     return finish(program, { code, signal, reason: reason === "failed" ? "failed" : "quit" });
   }
   const delay = program.restart.nextDelay(instance.ranMs(now), instance.healthyMs(now));
-  program.emit({ type: "recovery", reason, evidence, delay: delay ?? null });
+  const next = program.nextId === nextInstanceId(instance.id)
+    ? {}
+    : { nextInstanceId: program.nextId };
+  program.emit({ type: "recovery", reason, evidence, delay: delay ?? null, ...next });
   if (delay === undefined) {
     program.emit({ type: "failed", reason, evidence });
     return finish(program, { code: status || 1, signal, reason: "restart-limit" });

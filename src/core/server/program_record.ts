@@ -45,13 +45,15 @@ export class ProgramRecord {
   instance: InstanceRecord;
   /** Number of instances after the first one. */
   restarts = 0;
+  /** Highest instance id that belongs to another process of the program, such as the replacement of a reload. */
+  reservedId = 0;
   policy: "quit" | "restart";
   warnSignal: Signal;
   isQuorate: boolean;
   /** The error of a quorum source that failed for good; null if it works. */
   quorumProblem: Problem | null = null;
   /** True if any instance has registered. */
-  everRegistered = false;
+  everRegistered: boolean;
   /** True if the current instance got a process. A program may be stopped before that. */
   #hasStarted = false;
   /** End of the last instance. If the next one cannot be started, supervision ends with this status. */
@@ -66,17 +68,23 @@ export class ProgramRecord {
     this.data = new StoredData(settings.maxDataSize);
     this.slack = new SlackCounter(settings.timeInterval);
     this.map = new MapWriter(settings, push);
-    this.instance = this.#newInstance(1, 0);
+    this.instance = this.#newInstance(settings.firstInstanceId ?? 1, 0);
     this.policy = settings.recoveryPolicy;
     this.warnSignal = settings.warnSignal;
     this.isQuorate = !settings.hasQuorum;
+    this.everRegistered = settings.firstInstanceId !== undefined;
+  }
+
+  /** Number of the instance after the present one. */
+  get nextId(): number {
+    return nextInstanceId(Math.max(this.instance.id, this.reservedId));
   }
 
   /** Replaces the record of the instance, so that nothing of the last instance applies to the next one. */
   beginInstance(now: number): void {
     let { id } = this.instance;
     if (this.#hasStarted) {
-      id = nextInstanceId(id);
+      id = this.nextId;
       this.restarts++;
     }
     this.#hasStarted = false;

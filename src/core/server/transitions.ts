@@ -6,7 +6,10 @@ import type { JudgedMessage, ServerInput, ServerState } from "./types.ts";
 
 /** The columns of the table: inputs, and the types of messages. Inputs that have the same effect in all states are not in it. */
 export type ServerEventName =
-  | Exclude<ServerInput["type"], "message" | "spare" | "tick" | "linkData" | "mapped">
+  | Exclude<
+    ServerInput["type"],
+    "message" | "spare" | "tick" | "linkData" | "mapped" | "reserveIds"
+  >
   | Exclude<JudgedMessage["type"], "stackAccess">;
 
 /**
@@ -53,6 +56,8 @@ export type ActionName =
   | "shutDownOnceEnded"
   | "restart"
   | "restartOnceEnded"
+  | "prepareSpare"
+  | "handOver"
   | "halt"
   | "haltOnceEnded"
   | "rest"
@@ -75,6 +80,8 @@ const withoutProcess: Row = {
   quorumFailed: "failQuorum",
   shutdown: "ignore",
   restart: "ignore",
+  prepareSpare: "ignore",
+  handOver: "ignore",
   halt: "ignore",
   unhealthy: "ignore",
   heartbeat: "ignore",
@@ -103,6 +110,8 @@ const alive: Row = {
   linkEnd: "endLink",
   shutdown: "shutDown",
   restart: "restart",
+  prepareSpare: "prepareSpare",
+  handOver: "handOver",
   halt: "halt",
   unhealthy: "recover",
   hello: "refuse",
@@ -137,6 +146,8 @@ const ending: Row = {
   shutdown: "shutDownOnceEnded",
   unhealthy: "ignore",
   restart: "restartOnceEnded",
+  prepareSpare: "ignore",
+  handOver: "ignore",
   halt: "haltOnceEnded",
 };
 

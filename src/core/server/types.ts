@@ -174,6 +174,8 @@ export interface ServerSettings {
   readonly asksBeforeStart?: boolean;
   readonly hasQuorum: boolean;
   readonly hasClusterMap: boolean;
+  // Number of the first instance, if another one ran before it. Default 1.
+  readonly firstInstanceId?: number;
   // Milliseconds within which the client may leave out a second heartbeat. Added to the deadline.
   readonly heartbeatWindow: number;
 }
@@ -217,6 +219,12 @@ export type ServerInput =
   // A stop was requested. `delivered` is true if the process already got this signal, for example from a terminal.
   | { readonly type: "shutdown"; readonly signal: Signal | null; readonly delivered?: boolean }
   | { readonly type: "restart" }
+  // Starts a spare of the new code at once, in place of a present one.
+  | { readonly type: "prepareSpare" }
+  // Ends the instance, and then promotes the spare.
+  | { readonly type: "handOver" }
+  // The instance ids up to `upTo` belong to other processes of the program: the next instance gets a higher one.
+  | { readonly type: "reserveIds"; readonly upTo: number }
   // The cluster map shows all keys, or cannot be reached.
   | { readonly type: "mapped" }
   // A stop until the next restart was requested.
@@ -237,7 +245,9 @@ export type SpareInput =
   | { readonly type: "spawnFailed" }
   | { readonly type: "hello"; readonly message: ClientMessage & { readonly type: "hello" } }
   | { readonly type: "linkEnd" }
-  | { readonly type: "exit" };
+  | { readonly type: "exit" }
+  /** Ends the spare. With the option `standby`, another one starts. */
+  | { readonly type: "end" };
 
 /** The status of a spare: a process that is parked in `register()` until it becomes the next instance. */
 export interface SpareStatus {
@@ -298,6 +308,8 @@ export type ServerEvent =
     readonly reason: RecoveryReason;
     readonly evidence: Evidence;
     readonly delay: number | null;
+    // Number of the next instance. Left out if it is the number of this instance + 1: a failed reload uses a number, too.
+    readonly nextInstanceId?: number;
     readonly waitsFor?: readonly string[];
   }
   | { readonly type: "failed"; readonly reason: RecoveryReason; readonly evidence: Evidence }

@@ -1,0 +1,84 @@
+/** The programs of a fleet as the user describes them: their dependencies, their order, and their instances side by side. */
+import { SamError } from "../errors.ts";
+import type { CheckedProgram } from "../api/program.ts";
+import type { CheckedSuperviseOptions } from "../api/supervise_options.ts";
+
+/**
+ * The programs that restart when one fails: only that one (`one_for_one`), all (`one_for_all`), or that one and those that
+ * start after it (`rest_for_one`).
+ */
+export type Strategy = "one_for_one" | "one_for_all" | "rest_for_one";
+
+/** All strategies. */
+export const strategies: readonly Strategy[] = ["one_for_one", "one_for_all", "rest_for_one"];
+
+/** A program of a fleet, or one of the instances that a program runs side by side. */
+export interface FleetProgram {
+  readonly name: string;
+  /** The name of the program, if this is one of its instances side by side: `web` for `web.1`. */
+  readonly service?: string;
+  /** The number of instances that the program runs side by side. Default: one, which has the name of the program. */
+  readonly instances?: number | undefined;
+  /** Time for which a replacement must stay ready before it takes over, in milliseconds. Default 1,000. */
+  readonly minReady?: number | undefined;
+  readonly program: CheckedProgram;
+  readonly options: CheckedSuperviseOptions;
+  /** The names of the programs that must be ready before it is started. */
+  readonly after: readonly string[];
+  /** Advice for the user, if a known wrapper keeps SAM from watching the event loop: `leave out --watch`. */
+  readonly advice?: string | undefined;
+}
+
+/** Sorts programs: dependencies first, otherwise as given. Throws INVALID_PARAM for a circular or an unknown dependency. */
+export function sortByDependencies(programs: readonly FleetProgram[]): readonly FleetProgram[] {
+  const ordered = new Set<FleetProgram>();
+  const visit = (program: FleetProgram, above: readonly string[]) => {
+    if (ordered.has(program)) return;
+    const path = [...above, program.name];
+    if (above.includes(program.name)) {
+      throw new SamError(
+        "INVALID_PARAM",
+        `programs.${program.name}.after is circular (${
+          path.join(" after ")
+        }): remove one of these dependencies`,
+      );
+    }
+    for (const name of program.after) {
+      const other = programs.find((each) => each.name === name);
+      if (other === undefined) {
+        throw new SamError(
+          "INVALID_PARAM",
+          `programs.${program.name}.after names "${name}", which is not a program: use ${
+            programs.map((each) => each.name).join(", ")
+          }`,
+        );
+      }
+      visit(other, path);
+    }
+    ordered.add(program);
+  };
+  for (const program of programs) visit(program, []);
+  return [...ordered];
+}
+
+/** The variable in the environment of an instance that has its number side by side: 1, 2, … */
+const numberVariable = "SAM_INSTANCE";
+
+/** Replaces each program that has the option `instances` by its instances: `web.1`, `web.2` … for `web`. */
+export function expandInstances(programs: readonly FleetProgram[]): readonly FleetProgram[] {
+  return programs.flatMap((each): readonly FleetProgram[] => {
+    const { name, instances, program } = each;
+    if (instances === undefined) return [each];
+    return Array.from({ length: instances }, (_, at) => ({
+      ...each,
+      ...(instances > 1 && { name: `${name}.${at + 1}`, service: name }),
+      program: {
+        ...program,
+        async command(runtime: Parameters<CheckedProgram["command"]>[0]) {
+          const command = await program.command(runtime);
+          return { ...command, env: { ...command.env, [numberVariable]: String(at + 1) } };
+        },
+      },
+    }));
+  });
+}

@@ -1,0 +1,200 @@
+/** Carries out one reload of one program: the shell of the state machine in core/server/reload.ts. */
+import type { SupervisorEvent } from "../api/events.ts";
+import { Reload, type ReloadFailure, type ReloadInput } from "../core/server/reload.ts";
+import type { Clock } from "../runtime/runtime.ts";
+import { endOf } from "./report.ts";
+import type { Supervision } from "./supervise.ts";
+
+/** The actions that a reload needs of its replica. */
+export interface ReloadHost {
+  /** The supervision of the present instance. */
+  readonly current: () => Supervision;
+  /** Starts a replacement, and passes its events to `hearReplacement()`. */
+  readonly startReplacement: () => Supervision;
+  /** Makes the replacement the instance. */
+  readonly takeOver: (replacement: Supervision) => void;
+  /** The spare has replaced the instance `replaced`. */
+  readonly promoted: (replaced: number) => void;
+  /** The reload is over. `kept` is true if the old instance has stayed. */
+  readonly settle: (failure: ReloadFailure | null, pid: number | null, kept: boolean) => void;
+}
+
+/** The status of a replacement, while it proves itself. */
+export interface ReplacementStatus {
+  readonly pid: number | null;
+  /** True if the replacement is ready, and has not yet been ready for long enough. */
+  readonly ready: boolean;
+}
+
+/** A reload that is going on. */
+export class ReloadRun {
+  readonly #machine: Reload;
+  readonly #sideBySide: boolean;
+  readonly #host: ReloadHost;
+  readonly #clock: Clock;
+  /** The supervision of the replacement; null for a spare. */
+  #replacement: Supervision | null = null;
+  /** The supervision of the old instance, once it was replaced; null before. */
+  #retired: Supervision | null = null;
+  /** Number of the old instance. */
+  #replaced: number;
+  #pid: number | null = null;
+  #cancelTimer = () => {};
+
+  constructor(
+    clock: Clock,
+    sideBySide: boolean,
+    minReady: number,
+    startupTimeout: number,
+    host: ReloadHost,
+  ) {
+    this.#clock = clock;
+    this.#host = host;
+    this.#sideBySide = sideBySide;
+    this.#machine = new Reload({ sideBySide, minReady, startupTimeout });
+    this.#replaced = host.current().instanceId;
+  }
+
+  begin(): void {
+    this.#feed({ type: "begin" });
+  }
+
+  /** The status of the replacement before it takes over; undefined if there is none. */
+  get status(): ReplacementStatus | undefined {
+    if (this.#machine.isCommitted || this.#machine.state === "over") return undefined;
+    return { pid: this.#pid, ready: this.#machine.state === "proving" };
+  }
+
+  /** True if events of this supervision are those of a replacement that has not taken over. */
+  isReplacement(supervision: Supervision): boolean {
+    return this.#retired === null && supervision === this.#replacement;
+  }
+
+  /** Ends the replacement, unless it has taken over. `detail` says why, in words that follow "the replacement". */
+  cancel(detail: string): void {
+    this.#feed({ type: "cancel", detail });
+  }
+
+  /** Kills the processes that are being ended. */
+  hasten(): void {
+    if (this.#retired) this.#retired.shutdown(null);
+    else this.#replacement?.shutdown(null);
+  }
+
+  /** Takes an event of the replacement before it takes over. */
+  hearReplacement(event: SupervisorEvent): void {
+    if (event.type === "spawn") this.#pid = event.pid;
+    this.#hearNew(event);
+    if (event.type === "finish") {
+      const { code, signal, error } = event.status;
+      const how = signal === null ? `ended with exit code ${code}` : `ended by ${signal}`;
+      this.#feed({ type: "ended", detail: error?.message ?? how });
+    } else if (this.#replacement?.ready) this.#feed({ type: "ready" });
+  }
+
+  /** Takes an event of the present instance. It matters for a reload by a spare. */
+  hearCurrent(event: SupervisorEvent): void {
+    if (this.#sideBySide) return;
+    const { state } = this.#machine;
+    if (state === "awaiting" || state === "proving") {
+      this.#hearNew(event);
+      if (event.type === "finish") this.#feed({ type: "failed", failure: { detail: "ended" } });
+      else if (this.#host.current().ready) this.#feed({ type: "ready" });
+    } else if (event.type === "spare" && event.state !== "promoted") {
+      this.#pid = event.pid;
+      if (event.state === "parked") this.#feed({ type: "parked" });
+      else if (event.state === "ended") {
+        this.#feed({ type: "ended", detail: "ended before it was ready" });
+      }
+    } else if (event.type === "exit" && state === "starting") {
+      this.#feed({ type: "ended", detail: "was not ready when the old instance ended" });
+    } else if (event.type === "spawn" || (event.type === "spare" && event.state === "promoted")) {
+      if (state !== "exchanging") return;
+      this.#pid = event.pid;
+      this.#host.promoted(this.#replaced);
+      this.#feed({ type: "replaced" });
+      if (this.#host.current().ready) this.#feed({ type: "ready" });
+    } else if (event.type === "finish") {
+      this.#feed({
+        type: "failed",
+        failure: { detail: "was not promoted: supervision has ended" },
+      });
+    }
+  }
+
+  /** Notes that the old instance has ended, after the replacement took over. */
+  noteRetired(): void {
+    this.#feed({ type: "replaced" });
+  }
+
+  #hearNew(event: SupervisorEvent): void {
+    switch (event.type) {
+      case "warn":
+      case "exit":
+        return this.#feed({ type: "failing" });
+      case "check":
+        if (!event.healthy) this.#feed({ type: "checkFailed", detail: event.detail });
+        return;
+      case "spawnFailed":
+        return this.#feed({ type: "failed", failure: { detail: event.error.message } });
+      case "recovery":
+      case "observed": {
+        const { reason, evidence } = event;
+        const detail = event.type === "recovery" ? endOf(reason, evidence) : evidence.detail;
+        return this.#feed({ type: "failed", failure: { reason, detail, evidence } });
+      }
+    }
+  }
+
+  #feed(input: ReloadInput): void {
+    if (this.#machine.state === "over") return;
+    for (const effect of this.#machine.step(input, this.#clock.now())) {
+      switch (effect.type) {
+        case "startReplacement":
+          this.#replacement = this.#host.startReplacement();
+          break;
+        case "prepareSpare":
+          this.#host.current().driver?.prepareSpare();
+          break;
+        case "takeOver":
+          this.#retired = this.#host.current();
+          this.#replaced = this.#retired.instanceId;
+          this.#host.takeOver(this.#replacement!);
+          break;
+        case "endOld":
+          this.#endOld();
+          break;
+        case "endReplacement":
+          this.#endReplacement();
+          break;
+        case "settle":
+          this.#host.settle(effect.failure, this.#pid, !this.#machine.isCommitted);
+      }
+    }
+    this.#arm();
+  }
+
+  #endOld(): void {
+    if (!this.#sideBySide) {
+      this.#replaced = this.#host.current().instanceId;
+      return this.#host.current().driver?.handOver();
+    }
+    if (this.#retired!.result) this.#feed({ type: "replaced" });
+    else this.#retired!.shutdown(null);
+  }
+
+  #endReplacement(): void {
+    if (this.#sideBySide) return this.#replacement!.shutdown(null);
+    this.#host.current().driver?.endSpare();
+    this.#feed({ type: "ended", detail: "" });
+  }
+
+  #arm(): void {
+    this.#cancelTimer();
+    this.#cancelTimer = () => {};
+    const { deadline } = this.#machine;
+    if (deadline === undefined) return;
+    const delay = Math.max(0, deadline - this.#clock.now());
+    this.#cancelTimer = this.#clock.schedule(() => this.#feed({ type: "tick" }), delay, true);
+  }
+}

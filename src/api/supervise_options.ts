@@ -68,7 +68,7 @@ export interface CheckedSuperviseOptions extends CheckedOptions {
   readonly check?: CheckedCheck | undefined;
   /** The addresses on which the server listens for the program. */
   readonly listen?: readonly ListenAddress[];
-  /** Sockets that this process has inherited, and hands on to the program. */
+  /** Sockets that are open already, and are handed on to the program. Default: those of `listen` are opened. */
   readonly sockets?: readonly PassedSocket[];
 }
 

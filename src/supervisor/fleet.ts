@@ -300,6 +300,8 @@ export class Fleet {
     member.status = status;
     member.hasProcess = false;
     this.#ended(member);
+    const siblings = this.#members.filter((each) => isSibling(each, member));
+    if (siblings.every((each) => each.status !== null)) member.held?.close();
     const alone = this.#members.length === 1;
     const failed = this.#failureOf(member);
     if (failed !== null && (alone || failed.reason !== "stopped")) {

@@ -2,6 +2,7 @@
 import { SamError } from "../errors.ts";
 import type { CheckedProgram } from "../api/program.ts";
 import type { CheckedSuperviseOptions } from "../api/supervise_options.ts";
+import type { HeldSockets } from "./held_sockets.ts";
 
 /**
  * The programs that restart when one fails: only that one (`one_for_one`), all (`one_for_all`), or that one and those that
@@ -23,6 +24,8 @@ export interface FleetProgram {
   readonly minReady?: number | undefined;
   readonly program: CheckedProgram;
   readonly options: CheckedSuperviseOptions;
+  /** The listening sockets of all instances of the program. They are closed when no instance is left. */
+  readonly held?: HeldSockets | undefined;
   /** The names of the programs that must be ready before it is started. */
   readonly after: readonly string[];
   /** Advice for the user, if a known wrapper keeps SAM from watching the event loop: `leave out --watch`. */

@@ -3,9 +3,10 @@
  * connections wait in the kernel, and the next instance serves them.
  */
 import { loadSocketCalls } from "../ffi/listening_sockets.ts";
+import type { CheckedProgram } from "../api/program.ts";
 import type { ListenAddress } from "../api/supervise_options.ts";
 import { SamError } from "../errors.ts";
-import type { Files, PassedSocket, Sockets } from "../runtime/runtime.ts";
+import type { PassedSocket, Runtime } from "../runtime/runtime.ts";
 import type {
   SocketAddress,
   SocketCalls,
@@ -13,21 +14,38 @@ import type {
   SocketUse,
 } from "../runtime/socket_calls.ts";
 
-type SocketsRuntime = Pick<Files, "temporaryFiles" | "remove"> & Pick<Sockets, "connect">;
+type SocketsRuntime = Pick<Runtime, "temporaryFiles" | "remove" | "connect">;
 
 /** The sockets of one program. */
 export interface HeldSockets {
   /** The sockets, in the order of the option. */
   readonly sockets: readonly PassedSocket[];
-  /** Closes the sockets that `hold()` has opened, and removes their files. */
+  /** Closes the sockets that were opened for the program, and removes their files. */
   close(): void;
 }
 
 /**
- * Opens the sockets for `addresses`. An address that one of the `inherited` sockets has uses that socket. Rejects with LIBRARY if
- * an address is in use, with ACCESS or with NOT_SUPPORTED.
+ * Opens the listening sockets of a program, before its first instance. An address that one of the `inherited` sockets has uses
+ * that socket. Rejects with LIBRARY if an address is in use, with ACCESS or with NOT_SUPPORTED.
  */
-export async function hold(
+export function hold(
+  runtime: SocketsRuntime & Pick<Runtime, "name">,
+  program: Pick<CheckedProgram, "runtime">,
+  addresses: readonly ListenAddress[],
+  inherited: readonly PassedSocket[],
+): Promise<HeldSockets> {
+  // Bun.serve and Deno.serve open a socket of their own, which shares the port. A server that listened, too, would get some of
+  // the connections. Programs of node:http make the inherited socket listen themselves.
+  const name = program.runtime === "own" ? runtime.name : program.runtime;
+  return openAll(
+    runtime,
+    addresses,
+    inherited,
+    name === "bun" || name === "deno" ? "reserve" : "listen",
+  );
+}
+
+async function openAll(
   runtime: SocketsRuntime,
   addresses: readonly ListenAddress[],
   inherited: readonly PassedSocket[],

@@ -177,19 +177,15 @@ export class Supervision implements Supervisor {
     if (runtime.pid === 1) await this.#reapOrphans(runtime);
   }
 
-  /** Opens the listening sockets of the program, before its first instance. */
+  /** Opens the listening sockets of the program, unless the owner of this supervision has opened them. */
   async #hold(program: CheckedProgram, runtime: Runtime): Promise<readonly PassedSocket[]> {
-    const { listen = [], sockets = [] } = this.#options;
-    if (listen.length === 0) return sockets;
+    const { listen = [], sockets } = this.#options;
+    if (sockets !== undefined || listen.length === 0) return sockets ?? [];
     const [{ hold }, { inheritedSockets }] = await Promise.all([
       import("./held_sockets.ts"),
       import("./own_process/socket_activation.ts"),
     ]);
-    // Bun.serve and Deno.serve open a socket of their own, which shares the port. A server that listened, too, would get some of
-    // the connections. Programs of node:http make the inherited socket listen themselves.
-    const name = program.runtime === "own" ? runtime.name : program.runtime;
-    const use = name === "bun" || name === "deno" ? "reserve" : "listen";
-    this.#held = await hold(runtime, listen, await inheritedSockets(runtime), use);
+    this.#held = await hold(runtime, program, listen, await inheritedSockets(runtime));
     return this.#held.sockets;
   }
 

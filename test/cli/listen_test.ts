@@ -1,7 +1,7 @@
 // `sam run --listen`: the messages of the command, the configuration file, and sockets that systemd hands on.
 import { assert, assertEquals, assertStringIncludes } from "@std/assert";
 import { spawn, spawnSync } from "node:child_process";
-import { readFileSync, symlinkSync, writeFileSync } from "node:fs";
+import { existsSync, readFileSync, symlinkSync, writeFileSync } from "node:fs";
 import { createServer } from "node:net";
 import { join } from "node:path";
 import { commandTest, page, runtimeName, samCommand } from "../support/command.ts";
@@ -185,4 +185,76 @@ commandTest(
     }
   },
   { skip: spawnSync("systemd-socket-activate", ["--version"]).status !== 0 },
+);
+
+commandTest(
+  "sam opens the sockets of all programs before it starts one",
+  async (sam, stage) => {
+    const other = createServer().listen(0, "127.0.0.1");
+    await new Promise((resolve) => other.once("listening", resolve));
+    const { port } = other.address() as { port: number };
+    const path = join(stage.directory, "first.sock");
+    const mark = join(stage.directory, "started");
+    const config = join(stage.directory, "sam.config.json");
+    const programs = {
+      first: { program: "touch", args: [mark], listen: `unix:${path}` },
+      second: { program: "touch", args: [mark], listen: `127.0.0.1:${port}` },
+    };
+    writeFileSync(config, JSON.stringify({ programs }));
+    try {
+      const run = sam(["run", "--config", config]);
+      assertEquals(await run.exited, 69);
+      assertStringIncludes(run.stderr, `cannot listen on 127.0.0.1:${port}:`);
+      assert(!existsSync(mark), "a program was started");
+      assert(!existsSync(path), "the first socket is left over");
+    } finally {
+      await new Promise((resolve) => other.close(resolve));
+    }
+  },
+);
+
+commandTest("instances side by side share the held sockets", async (sam, stage) => {
+  const [port] = await freePorts(1) as [number];
+  const run = sam(
+    [
+      ...["run", "--listen", String(port), "--instances", "2"],
+      ...program("supervisor/plain_server", String(port)),
+    ],
+    output(stage),
+  );
+  const pids = [await stage.line("listening"), await stage.line("listening", 2)].map(({ pid }) =>
+    pid
+  );
+  assert(pids[0] !== pids[1]);
+  assert(pids.includes(Number(await ask(port))));
+  assert(!run.stderr.includes("in use"), run.stderr);
+});
+
+commandTest(
+  "connections wait while a program is stopped, and are refused when it has finished",
+  async (sam, stage) => {
+    const [stopped, finished] = await freePorts(2) as [number, number];
+    const [, , file, ...args] = program("supervisor/plain_server", String(stopped));
+    const config = join(stage.directory, "sam.config.json");
+    const programs = {
+      web: { program: file, args, runtime: runtimeName, listen: stopped },
+      done: { program: "true", listen: finished },
+      other: { program: "sleep", args: ["60"] },
+    };
+    writeFileSync(config, JSON.stringify({ programs }));
+    const run = sam(["run", "--json", "--config", config], output(stage));
+    await run.event("finish", 1, "done");
+    assertEquals(
+      await eventually("a refusal", async () => await ask(finished) ?? "refused"),
+      "refused",
+    );
+    const first = await stage.line("listening");
+    assertEquals(await ask(stopped), String(first.pid));
+    assertEquals(await sam(["stop", "web"]).exited, 0);
+    const waiting = ask(stopped);
+    assertEquals(await sam(["restart", "web"]).exited, 0);
+    const next = await stage.line("listening", 2);
+    assertEquals(await waiting, String(next.pid));
+    assertEquals(await sam(["stop"]).exited, 0);
+  },
 );

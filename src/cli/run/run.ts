@@ -7,7 +7,6 @@ import { loadRuntime } from "../../runtime/load.ts";
 import type { Runtime } from "../../runtime/runtime.ts";
 import * as host from "../host/host.ts";
 import { Lines, logger } from "../../supervisor/log.ts";
-import { inheritedSockets } from "../../supervisor/own_process/socket_activation.ts";
 import { notifierOf, onEnding } from "../../supervisor/own_process/serve_self.ts";
 import type { Address } from "../command_line/address.ts";
 import type { CheckedConfig } from "./check_config.ts";
@@ -15,6 +14,7 @@ import { openControl } from "../serve/control_server.ts";
 import { exitCodeOfSpawn } from "../command_line/exit.ts";
 import { Journal } from "../serve/journal.ts";
 import { readPlan } from "./plan.ts";
+import { openSockets } from "./sockets.ts";
 
 /** Supervises the programs until all have ended. Resolves to the exit code of `sam`. */
 export async function run(words: readonly string[]): Promise<number> {
@@ -60,6 +60,11 @@ async function supervisePlan(
       await control?.close();
       throw error;
     });
+  const programs = await openSockets(plan.programs, runtime).catch(async (error) => {
+    await control?.close();
+    http?.close();
+    throw error;
+  });
   const notifier = await notifierOf(runtime, {
     programs: () =>
       plan.programs.map(({ name, options: { settings } }) => ({
@@ -69,7 +74,7 @@ async function supervisePlan(
       })),
     isReady: () => fleet.allReady,
   }, (error) => lines.write(`sam: cannot notify systemd: ${(error as Error).message}`));
-  const fleet = new Fleet(await withInheritedSockets(plan.programs, runtime), plan.strategy);
+  const fleet = new Fleet(programs, plan.strategy);
   fleet.subscribe((name, event) => {
     notifier?.hear(name, event);
     if (event.type === "finish" && event.status.reason === "spawn") spawnError = event.status.error;
@@ -112,17 +117,6 @@ async function supervisePlan(
   http?.close();
   await notifier?.close();
   return spawnError === undefined ? code : exitCodeOfSpawn(spawnError);
-}
-
-/** Hands the sockets that `sam` has inherited on to its only program, unless that program names its addresses itself. */
-async function withInheritedSockets(
-  programs: readonly FleetProgram[],
-  runtime: Runtime,
-): Promise<readonly FleetProgram[]> {
-  const sockets = await inheritedSockets(runtime);
-  const [only, another] = programs as [FleetProgram, FleetProgram?];
-  if (sockets.length === 0 || another || (only.options.listen ?? []).length > 0) return programs;
-  return [{ ...only, options: { ...only.options, sockets } }];
 }
 
 /** Returns a warning if SAM cannot watch the event loop of a program, but the user may expect it. */

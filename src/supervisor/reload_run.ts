@@ -26,6 +26,11 @@ export interface ReplacementStatus {
   readonly ready: boolean;
 }
 
+const dataMeanwhile: ReloadInput = {
+  type: "cancel",
+  detail: "was ended, because the old instance has stored data meanwhile: reload the program again",
+};
+
 /** A reload that is going on. */
 export class ReloadRun {
   readonly #machine: Reload;
@@ -146,8 +151,9 @@ export class ReloadRun {
     }
   }
 
-  #feed(input: ReloadInput): void {
+  #feed(given: ReloadInput): void {
     if (this.#machine.state === "over") return;
+    const input = this.#hasDataMeanwhile ? dataMeanwhile : given;
     for (const effect of this.#machine.step(input, this.#clock.now())) {
       switch (effect.type) {
         case "startReplacement":
@@ -172,6 +178,12 @@ export class ReloadRun {
       }
     }
     this.#arm();
+  }
+
+  /** True if the replacement must not take over, because it would lose data that the old instance has stored meanwhile. */
+  get #hasDataMeanwhile(): boolean {
+    if (!this.#sideBySide || this.#machine.isCommitted) return false;
+    return this.#machine.state === "proving" && this.#host.current().status.dataSize > 0;
   }
 
   #endOld(): void {

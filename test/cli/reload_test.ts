@@ -1,6 +1,6 @@
 // `sam run --instances` and `sam reload`, as their user sees them.
 import { assert, assertEquals, assertMatch, assertStringIncludes } from "@std/assert";
-import { readFileSync, writeFileSync } from "node:fs";
+import { existsSync, readFileSync, writeFileSync } from "node:fs";
 import { commandTest, page, runtimeName } from "../support/command.ts";
 import { freePorts } from "../support/ports.ts";
 import { eventually, lives } from "../support/processes.ts";
@@ -169,6 +169,45 @@ for (const value of ["0", "1.5", "many", "1001"]) {
     assertMatch(run.stderr, /^sam: --instances is .*; it must be /);
   });
 }
+
+commandTest(
+  "data that the old instance stores during a reload is not lost",
+  async (sam, { directory }) => {
+    const library = new URL("../../mod.ts", import.meta.url).href;
+    const program = `${directory}/counter.ts`;
+    const source = (storing: string) =>
+      `import { initialize } from ${JSON.stringify(library)};
+      import { existsSync, writeFileSync } from "node:fs";
+      const sam = await initialize({ timeInterval: 20_000, recoveryPolicy: "restart" });
+      await sam.register();
+      await sam.start();
+      setInterval(async () => {
+        if (!existsSync("${storing}") || existsSync("${storing}.done")) return;
+        await sam.data.store(new TextEncoder().encode("precious"));
+        writeFileSync("${storing}.done", "");
+      }, 20);`;
+    const storing = `${directory}/storing`;
+    writeFileSync(program, source(storing));
+    const words = ["run", "--json", "--runtime", runtimeName, "--no-preload", "--min-ready", "5s"];
+    const run = sam([...words, program]);
+    await run.event("start");
+    writeFileSync(program, source(`${directory}/never`));
+    const reload = sam(["reload", "counter"]);
+    await run.event("reload");
+    await eventually("the replacement proves itself", async () => {
+      const status = sam(["status", "--json"]);
+      await status.exited;
+      return /"replacement":\s*{[^}]*"ready":\s*true/.test(status.stdout);
+    });
+    writeFileSync(storing, "");
+    await eventually("the data is stored", () => existsSync(`${storing}.done`));
+    assertEquals(await reload.exited, 1);
+    assertStringIncludes(reload.stderr, "the old instance has stored data meanwhile");
+    assertEquals((await run.event("reloadFailed")).kept, true);
+    assertEquals(await sam(["stop"]).exited, 0);
+  },
+  { timeoutMs: 60_000 },
+);
 
 commandTest(
   "a program with the name of an instance, and clusterMap with instances, are refused",

@@ -325,6 +325,28 @@ const scenes = {
   "docs/how-to/zero-downtime.md": [
     (line) => healed(line, folder({ "server.js": server })),
   ],
+  "docs/how-to/deploy.md": [
+    async (line) => {
+      const [, [reload]] = blocks("docs/how-to/deploy.md", "sh").map(linesOf);
+      const version = (text) =>
+        serving.replace("require(", "process.getBuiltinModule(").replace("well", text);
+      const cwd = folder({ "web.js": version("one") });
+      await shell.during(line, cwd, async (running) => {
+        await ready(running, "web");
+        must(await answers(running, 8080) === "one", "it is not the first version");
+        writeFileSync(join(cwd, "web.js"), version("two"));
+        await shell.done(reload, cwd);
+        must(await answers(running, 8080) === "two", "it is not the second version");
+        writeFileSync(join(cwd, "web.js"), "process.exit(1)");
+        await shell.fails(reload, cwd);
+        must(
+          await answers(running, 8080) === "two",
+          "the broken version has replaced the second one",
+        );
+      });
+    },
+    undefined, // the reload: in the scene above
+  ],
   "docs/how-to/jobs.md": [
     async (line) => {
       const output = await shell.done(

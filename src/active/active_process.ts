@@ -6,7 +6,7 @@ import type { Link, TransportRuntime } from "../../transports/transport.ts";
 import { Client } from "../core/client/machine.ts";
 import { serverGone } from "../core/client/requests.ts";
 import type { ClientEffect, ClientInput, ClientState } from "../core/client/types.ts";
-import { decodeServer, encodeClient, maxNoteBytes } from "../core/wire.ts";
+import { type ClientMessage, decodeServer, encodeClient, maxNoteBytes } from "../core/wire.ts";
 import type { Signal } from "../core/signals.ts";
 import { SamError } from "../errors.ts";
 import type { CheckedOptions } from "../api/options.ts";
@@ -18,7 +18,7 @@ import type {
   SamState,
   StartOptions,
 } from "../api/sam.ts";
-import { checkObject, checkSignal, invalid, isDetached } from "../api/validate.ts";
+import { checkObject, checkSignal, describeThrown, invalid, isDetached } from "../api/validate.ts";
 import { launch } from "../runtime/launch.ts";
 import type { Runtime } from "../runtime/runtime.ts";
 
@@ -250,6 +250,14 @@ export class ActiveProcess implements Sam {
 
   // For a preload.
 
+  /** Called when this process is to finish its requests and then to send itself the signal. */
+  onDrain: ((signal: Signal) => void) | null = null;
+
+  /** Tells the server that the program listens on an address. */
+  reportListening(message: Omit<ClientMessage & { readonly type: "listens" }, "type">): void {
+    this.#link?.send(encodeClient({ type: "listens", ...message }));
+  }
+
   /** Sends an event-loop heartbeat. */
   confirm(): void {
     if (this.#link?.confirm) this.#link.confirm();
@@ -316,7 +324,9 @@ export class ActiveProcess implements Sam {
       case "reject":
         return this.#takeCall(effect.id)?.reject(new SamError(effect.code, effect.message));
       case "abort":
-        return this.#abort.abort(new SamError(effect.code, effect.message));
+        this.#abort.abort(new SamError(effect.code, effect.message));
+        if (effect.drain !== "") this.onDrain?.(effect.drain as Signal);
+        return;
       case "disconnect":
         return this.#disconnect();
       case "exit":
@@ -387,12 +397,4 @@ function checkAbortSignal(options: unknown): AbortSignal | undefined {
 function interrupted(signal: AbortSignal): SamError {
   const message = "start() was aborted by its AbortSignal";
   return new SamError("INTERRUPT", message, { cause: signal.reason });
-}
-
-function describeThrown(error: unknown): string {
-  try {
-    return error instanceof Error ? error.stack ?? error.message : String(error);
-  } catch {
-    return "a value that cannot be converted to text";
-  }
 }

@@ -1,5 +1,6 @@
 /** Registers the process of a program that does not call `initialize()`, so that SAM watches its event loop. */
 import type { ActiveProcess } from "./active_process.ts";
+import type { Listening } from "./listening.ts";
 import { loadRuntime } from "../runtime/load.ts";
 import type { Clock } from "../runtime/runtime.ts";
 import { createActiveProcess, offerLink } from "./initialize.ts";
@@ -15,12 +16,13 @@ const settledMs = 5000;
 
 /**
  * Registers this process, which a server has started, before its program runs. A program that calls `register()` itself takes
- * the link over. Resolves to the id of the instance, or to null if that failed.
+ * the link over. `listening` is null without sockets of the server. Resolves to the id of the instance, or to null if that failed.
  */
-export async function attach(): Promise<number | null> {
+export async function attach(listening: Listening | null): Promise<number | null> {
   try {
     const sam = await createActiveProcess({ timeInterval: 0, recoveryPolicy: "restart" }); // replaced by the server's options
     await sam.register();
+    listening?.report(sam);
     offerLink({
       transport: sam.server!.transport,
       get taken() {
@@ -28,7 +30,7 @@ export async function attach(): Promise<number | null> {
       },
       take: () => sam.handOver(),
     });
-    startOnceLoaded(sam, await loadRuntime());
+    startOnceLoaded(sam, await loadRuntime(), listening);
     return sam.instanceId;
   } catch (error) {
     console.error(
@@ -38,8 +40,8 @@ export async function attach(): Promise<number | null> {
   }
 }
 
-/** Starts the watch when the program is loaded. Until then, reports to the server that the event loop turns. */
-function startOnceLoaded(sam: ActiveProcess, runtime: Clock): void {
+/** Starts the watch when the program is loaded, and listens if it must. Until then, reports to the server that the event loop turns. */
+function startOnceLoaded(sam: ActiveProcess, runtime: Clock, listening: Listening | null): void {
   const { timeInterval } = sam;
   if (timeInterval > 0) sam.setHealthCheck(() => true); // otherwise, the server notices only the end of the process
   const freeMs = turnMs + Math.max(minLateMs, timeInterval / 4);
@@ -57,6 +59,7 @@ function startOnceLoaded(sam: ActiveProcess, runtime: Clock): void {
     free = turnedAfter <= freeMs ? free + 1 : 0;
     if (turnedAfter > blockedMs) blockedAt = now;
     if (free < freeTurns && now - blockedAt < settledMs) return schedule();
+    if (listening?.isDone === false) return schedule();
     sam.start().catch(({ code }) => {
       // All other errors are final: the server has ended, or the program called register().
       if (code === "TIMEOUT") schedule();

@@ -4,17 +4,24 @@
  * process that no server started, it does nothing.
  * @module
  */
+import type { Listening } from "./listening.ts";
 import { launch, removePreloadFlag } from "../runtime/launch.ts";
 
 removePreloadFlag(import.meta.url);
 let instanceId: number | null = null;
+let listening: Listening | null = null;
 if (launch.sockets.length > 0) {
+  const { Listening } = await import("./listening.ts");
   const { useInheritedSockets } = await import("../runtime/inherited_sockets.ts");
-  await useInheritedSockets(launch.sockets, (line) => {
-    if (instanceId === 1) console.error(`sam: ${line}`); // later instances would only repeat it
+  listening = new Listening(launch.mustListen);
+  await useInheritedSockets(launch.sockets, {
+    say(line) {
+      if (instanceId === 1) console.error(`sam: ${line}`); // later instances would only repeat it
+    },
+    listens: listening.note,
   });
 }
 // If SAM_LINK could not be read, attach() reports the error.
 if (launch.link !== undefined || launch.linkError !== undefined) {
-  instanceId = await (await import("./auto_register.ts")).attach();
+  instanceId = await (await import("./auto_register.ts")).attach(listening);
 }

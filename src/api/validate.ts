@@ -175,3 +175,12 @@ export function isDetached(bytes: Uint8Array): boolean {
     return true;
   }
 }
+
+/** Describes a value that the program has thrown. */
+export function describeThrown(error: unknown): string {
+  try {
+    return error instanceof Error ? error.stack ?? error.message : String(error);
+  } catch {
+    return "a value that cannot be converted to text";
+  }
+}

@@ -50,6 +50,9 @@ const clientSchema = {
   stackAccess: { how: "text" },
   // A note of the program: what it is about to do. The last note is part of the evidence.
   note: { text: "text" },
+  // The program listens on an address. `isHeld` is true if it uses a socket of the server. `drains` is true if the process can
+  // finish its requests and then end by itself: see `warn`.
+  listens: { address: "text", isHeld: "bool", drains: "bool" },
 } as const;
 
 /** The messages of the server. */
@@ -75,8 +78,9 @@ const serverSchema = {
   done: { id: "u32" },
   chunk: { id: "u32", bytes: "bytes" },
   refused: { id: "u32", code: "text", message: "text" },
-  // The instance is about to be ended. Sent together with the warn signal.
-  warn: { reason: "text", detail: "text" },
+  // The instance is about to be ended. The warn signal follows. Exception: if `drain` names a signal, the process first finishes
+  // its requests, and then sends itself that signal.
+  warn: { reason: "text", detail: "text", drain: "text" },
 } as const;
 
 /** A message of the active process to its server. */

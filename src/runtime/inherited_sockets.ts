@@ -5,11 +5,22 @@
  * - `Bun.serve` and `Deno.serve` cannot take a descriptor. They share the port with `reusePort`.
  */
 import type { InheritedSocket } from "./launch.ts";
+import { followNodeServer, type NodeHttpServer } from "./node_served.ts";
+import { noteSignalListeners, type ServedServer } from "./served_requests.ts";
+import { WebRequests, type WebServer } from "./web_served.ts";
 
 /** The program's own servers, as far as they are used here. */
-interface ServerLike {
+interface ServerLike extends NodeHttpServer {
   listen(...args: unknown[]): ServerLike;
-  once(event: symbol, listener: (error: { readonly code?: string }) => void): unknown;
+  close(): void;
+  once(
+    event: symbol | string,
+    listener: (error: { readonly code?: string }) => void,
+  ): unknown;
+  /** Only servers of HTTP have this function. */
+  closeIdleConnections?(): void;
+  /** Only servers of TLS have this function. */
+  setSecureContext?(): void;
 }
 interface ServerModule {
   readonly Server: { readonly prototype: ServerLike };
@@ -20,11 +31,19 @@ interface ServeOptions {
   readonly path?: unknown;
   readonly unix?: unknown;
 }
-type Serve = (first: unknown, ...rest: readonly unknown[]) => unknown;
+type Serve = (first: unknown, ...rest: readonly unknown[]) => WebServer;
 interface Globals {
-  readonly Deno?: { serve: Serve };
+  readonly Deno?: { serve: Serve; readonly pid: number };
   readonly Bun?: { serve: Serve };
-  readonly process: { getBuiltinModule(name: string): unknown };
+  readonly process: { readonly pid: number; getBuiltinModule(name: string): unknown };
+}
+
+/** Receives what the program does with the sockets. */
+export interface ListenSink {
+  /** Prints a line for people. */
+  say(line: string): void;
+  /** The program listens on an address. `isHeld`: on a socket of the server. `server` is null if it is no server of HTTP. */
+  listens(address: string, isHeld: boolean, server: ServedServer | null): void;
 }
 
 /** A place where a program listens. Without a host, it listens on all addresses. */
@@ -45,10 +64,10 @@ interface Held extends InheritedSocket {
   isUsed: boolean;
 }
 
-/** Replaces the functions with which a program listens. `say` prints a line; it is called when the program listens. */
+/** Replaces the functions with which a program listens. */
 export async function useInheritedSockets(
   sockets: readonly InheritedSocket[],
-  say: (line: string) => void,
+  sink: ListenSink,
 ): Promise<void> {
   const held = sockets.map((each): Held => ({
     ...each,
@@ -56,17 +75,20 @@ export async function useInheritedSockets(
     isUsed: false,
   }));
   const { Deno, Bun } = globalThis as unknown as Globals;
-  const watch = new ListenWatch(held, say);
+  const watch = new ListenWatch(held, sink);
+  noteSignalListeners();
   if (Bun) replaceServe(Bun, "Bun.serve", watch);
   if (Deno) replaceServe(Deno, "Deno.serve", watch);
   const load = async (name: string) =>
     Deno ? await import(name) : processOf().getBuiltinModule(name);
   const { errorMonitor } = await load("node:events") as { readonly errorMonitor: symbol };
   const names = Deno ? ["node:net", "node:http", "node:https"] : ["node:net"];
+  const { Server: { prototype: { close } } } = await load("node:net") as ServerModule;
   for (const name of names) {
     const { Server } = await load(name) as ServerModule;
-    replaceListen(Server.prototype, watch, errorMonitor);
+    replaceListen(Server.prototype, watch, errorMonitor, close);
   }
+  if (Bun) followListen((await load("node:http") as ServerModule).Server.prototype, watch);
 }
 
 /** Not read on Deno, where access to `process` loads the Node layer. */
@@ -81,15 +103,29 @@ function placeOf(address: string): Place {
   return { port: Number(port), host: host?.replace(/^\[(.*)\]$/, "$1") };
 }
 
+function ownPid(): number {
+  return (globalThis as unknown as Globals).Deno?.pid ?? processOf().pid;
+}
+
 /** Compares the places where the program listens with those that the server holds. */
 class ListenWatch {
   readonly #held: readonly Held[];
-  readonly #say: (line: string) => void;
+  readonly #sink: ListenSink;
   #isWaiting = false;
 
-  constructor(held: readonly Held[], say: (line: string) => void) {
+  constructor(held: readonly Held[], sink: ListenSink) {
     this.#held = held;
-    this.#say = say;
+    this.#sink = sink;
+  }
+
+  /** True if the server holds a socket for a place. */
+  holds(place: Place): boolean {
+    return this.#find(place) !== undefined;
+  }
+
+  /** Notes that the program listens on a place of which the server holds the socket. */
+  noteListening(place: Place, server: ServedServer | null): void {
+    this.#sink.listens(textOf(place), true, server);
   }
 
   /** The held socket for a place, if no server of this process has used it. */
@@ -115,7 +151,7 @@ class ListenWatch {
   tellInUse(place: Place): void {
     const near = this.#held.find((each) => each.place.port === place.port);
     if (near === undefined) return;
-    this.#say(
+    this.#sink.say(
       this.#find(place)
         ? `the program listens on ${near.address} a second time, but sam holds only one socket for the address. ` +
           "Let the program listen once, and keep its server open."
@@ -133,12 +169,12 @@ class ListenWatch {
     }
     found.isUsed = true;
     if (place.path !== undefined) {
-      this.#say(
+      this.#sink.say(
         `${name} cannot take over a Unix socket. Use node:http, or leave out --listen ${found.address}.`,
       );
       return undefined;
     }
-    this.#say(
+    this.#sink.say(
       `${name} cannot take over a listening socket, so connections to ${found.address} are refused while no instance runs. ` +
         "Use node:http in Node or Deno to avoid that.",
     );
@@ -146,13 +182,15 @@ class ListenWatch {
   }
 
   #tellElsewhere(place: Place): void {
-    if (place.port === 0 || this.#isWaiting) return;
+    if (place.port === 0) return;
+    this.#sink.listens(textOf(place), false, null);
+    if (this.#isWaiting) return;
     this.#isWaiting = true;
     // A program may listen at another address first, for example for metrics.
     const timer = setTimeout(() => {
       const unused = this.#held.filter((each) => !each.isUsed);
       if (unused.length < this.#held.length) return;
-      this.#say(
+      this.#sink.say(
         `the program listens on ${textOf(place)}, which --listen does not name (${
           unused.map(({ address }) => address).join(", ")
         })`,
@@ -178,7 +216,13 @@ function textOf({ port, host, path }: Place): string {
   return host!.includes(":") ? `[${host}]:${port}` : `${host}:${port}`;
 }
 
-function replaceListen(prototype: ServerLike, watch: ListenWatch, errorMonitor: symbol): void {
+/** `close` stops accepting. That of node:http would also close connections on which a request may arrive just now. */
+function replaceListen(
+  prototype: ServerLike,
+  watch: ListenWatch,
+  errorMonitor: symbol,
+  close: () => void,
+): void {
   const { listen } = prototype;
   prototype.listen = function (this: ServerLike, ...args: unknown[]): ServerLike {
     const place = placeOfListen(args);
@@ -196,10 +240,27 @@ function replaceListen(prototype: ServerLike, watch: ListenWatch, errorMonitor: 
     const options = typeof first === "object" ? first : {};
     const callback = args.findLast((each) => typeof each === "function");
     const { port: _port, host: _host, path: _path, ...rest } = options as Record<string, unknown>;
+    const server = this.closeIdleConnections === undefined
+      ? null
+      : followNodeServer(this, ownPid(), this.setSecureContext !== undefined, () => close.call(this));
+    this.once("listening", () => watch.noteListening(socket.place, server));
     return listen.apply(this, [
       { ...rest, fd: socket.fd },
       ...(callback === undefined ? [] : [callback]),
     ]);
+  };
+}
+
+/** Follows the requests of `node:http` on Bun, which opens its socket by `Bun.serve`. */
+function followListen(prototype: ServerLike, watch: ListenWatch): void {
+  const { listen } = prototype;
+  prototype.listen = function (this: ServerLike, ...args: unknown[]): ServerLike {
+    const place = placeOfListen(args);
+    if (place && watch.holds(place)) {
+      const server = followNodeServer(this, ownPid(), false, () => this.close());
+      this.once("listening", () => watch.noteListening(place, server));
+    }
+    return listen.apply(this, args);
   };
 }
 
@@ -231,11 +292,31 @@ function replaceServe(runtime: { serve: Serve }, name: string, watch: ListenWatc
       };
     const shared = watch.share(place, name);
     if (shared === undefined) return serve(first, ...rest);
+    const requests = new WebRequests(ownPid());
     const more = { reusePort: true, ...(shared.host !== undefined && { hostname: shared.host }) };
-    return typeof first === "function"
-      ? serve(more, first, ...rest)
-      : serve({ ...options, ...more }, ...rest);
+    // node:http of Bun opens its socket here: see followListen().
+    if ("onNodeHTTPRequest" in options) return serve({ ...options, ...more }, ...rest);
+    const [handler = first] = rest;
+    const server = typeof handler === "function"
+      ? serve(
+        typeof first === "function" ? more : { ...options, ...more },
+        requests.replaceHandler(handler as Parameters<WebRequests["replaceHandler"]>[0]),
+      )
+      : serve({ ...requests.replaceHandlers(options), ...more }, ...rest);
+    if (isBun) replaceReload(server as BunServer, requests);
+    watch.noteListening(place, requests.served(server));
+    return server;
   };
+}
+
+/** A server of `Bun.serve`, whose handlers can be replaced later. */
+interface BunServer extends WebServer {
+  reload(options: object): unknown;
+}
+
+function replaceReload(server: BunServer, requests: WebRequests): void {
+  const { reload } = server;
+  server.reload = (options) => reload.call(server, requests.replaceHandlers(options));
 }
 
 /** The port of `Deno.serve` without the option `port`. */

@@ -29,6 +29,8 @@ export interface InheritedSocket {
 interface Launch {
   /** The listening sockets that this process has inherited from its server. */
   readonly sockets: readonly InheritedSocket[];
+  /** True if the preload delays `start()` until the program listens on one of the sockets. */
+  readonly mustListen: boolean;
   /** The value of SAM_LINK; undefined if this process is not supervised. */
   readonly link: string | undefined;
   /** The error if SAM_LINK could not be read; else undefined. */
@@ -58,10 +60,17 @@ interface ProcessGlobal {
   cwd(): string;
 }
 
-/** Reads the description of the inherited sockets. A process that is not their receiver inherits the variable, too. */
-function readSockets(text: string | undefined, pid: number): readonly InheritedSocket[] {
+type SocketsLaunch = Pick<Launch, "sockets" | "mustListen">;
+const noSockets: SocketsLaunch = { sockets: [], mustListen: false };
+
+/** Reads the description of the inherited sockets. A process that is not their receiver may inherit the variable, too. */
+function readSockets(text: string | undefined, pid: number): SocketsLaunch {
   const prefix = `${pid} `;
-  return text?.startsWith(prefix) ? attempt(() => JSON.parse(text.slice(prefix.length))) ?? [] : [];
+  const given = globalThis as unknown as Record<symbol, SocketsLaunch | undefined>;
+  const key = Symbol.for("@x/sam/sockets");
+  if (!text?.startsWith(prefix)) return given[key] ?? noSockets;
+  // For the program's own copy of the library, because the caller removes the variable.
+  return given[key] = attempt(() => JSON.parse(text.slice(prefix.length))) ?? noSockets;
 }
 
 function read(): Launch {
@@ -75,7 +84,8 @@ function read(): Launch {
     const flagAt = link === undefined ? -1 : process.execArgv.indexOf(quietInspectorFlag);
     if (flagAt >= 0) process.execArgv.splice(flagAt, 1); // the server's flag: child processes must not inherit it
     const sockets = readSockets(process.env[socketsVariable], process.pid);
-    return { link, linkError: undefined, cwd: attempt(() => process.cwd()), sockets };
+    delete process.env[socketsVariable];
+    return { link, linkError: undefined, cwd: attempt(() => process.cwd()), ...sockets };
   }
   const cwd = attempt(() => Deno.cwd());
   const mayRead = (variable: string) =>
@@ -87,7 +97,7 @@ function read(): Launch {
         link: undefined,
         linkError: new Error(`permission --allow-env=${linkVariable} is missing`),
         cwd,
-        sockets: [],
+        ...noSockets,
       };
     }
     const link = Deno.env.get(linkVariable);
@@ -95,12 +105,12 @@ function read(): Launch {
     const commandLine = link === undefined && isUnrestricted(Deno)
       ? attempt(() => Deno.readTextFileSync("/proc/self/cmdline"))
       : undefined;
-    const sockets = mayRead(socketsVariable)
-      ? readSockets(Deno.env.get(socketsVariable), Deno.pid)
-      : [];
-    return { link, linkError: undefined, cwd, commandLine, sockets };
+    const text = mayRead(socketsVariable) ? Deno.env.get(socketsVariable) : undefined;
+    const sockets = readSockets(text, Deno.pid);
+    if (text !== undefined && !inWorker) Deno.env.delete(socketsVariable);
+    return { link, linkError: undefined, cwd, commandLine, ...sockets };
   } catch (error) {
-    return { link: undefined, linkError: error, cwd, sockets: [] };
+    return { link: undefined, linkError: error, cwd, ...noSockets };
   }
 }
 

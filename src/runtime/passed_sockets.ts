@@ -31,7 +31,7 @@ export function passSockets(
   env: Record<string, string>,
   exists: (path: string) => boolean,
 ): CommandStart {
-  const { file, flags, cwd, sockets = [] } = command;
+  const { file, flags, cwd, sockets = [], mustListen = false } = command;
   if (sockets.length === 0) return { file, flags, env };
   const directory = cwd ?? ".";
   const places = file.includes("/")
@@ -46,11 +46,14 @@ export function passSockets(
   return {
     file: "sh",
     flags: ["-c", script, ...words, file, ...flags],
-    env: { ...env, ...socketVariables(sockets) },
+    env: { ...env, ...socketVariables(sockets, mustListen) },
   };
 }
 
-function socketVariables(sockets: readonly PassedSocket[]): Record<string, string> {
+function socketVariables(
+  sockets: readonly PassedSocket[],
+  mustListen: boolean,
+): Record<string, string> {
   const described = sockets.map(({ name, address }, at) => ({
     name,
     address,
@@ -59,7 +62,7 @@ function socketVariables(sockets: readonly PassedSocket[]): Record<string, strin
   return {
     LISTEN_FDS: String(sockets.length),
     LISTEN_FDNAMES: sockets.map(({ name }) => name).join(":"),
-    [socketsVariable]: JSON.stringify(described),
+    [socketsVariable]: JSON.stringify({ sockets: described, mustListen }),
   };
 }
 

@@ -43,6 +43,8 @@ export interface Command {
   readonly restartsItself?: boolean;
   /** The listening sockets that the process inherits: the first one as descriptor 3, the next as 4, and so on. */
   readonly sockets?: readonly PassedSocket[];
+  /** True if the preload delays `start()` until the program listens on one of the sockets. Default false. */
+  readonly mustListen?: boolean;
 }
 
 /** A listening socket that this process holds open, and hands on to the processes of a program. */

@@ -1,6 +1,7 @@
 /** Health checks that the server makes of any program. The options have the names of Kubernetes probes. */
 import type { CheckedCheck } from "../api/supervise_options.ts";
 import type { Clock, Processes, Sockets } from "../runtime/runtime.ts";
+import { checkHeader, misdirected } from "../runtime/served_requests.ts";
 
 /** Resolves to undefined if the program is healthy, else to the failure. `over` aborts a late or unneeded check. */
 type Ask = (
@@ -8,18 +9,33 @@ type Ask = (
   runtime: Clock & Processes & Sockets,
   over: AbortSignal,
   timeoutMs: number,
+  pid: number,
 ) => Promise<string | undefined>;
 
+/** Milliseconds until the next request, if another process has answered. */
+const askAgainMs = 2;
+
 const ask: Readonly<Record<CheckedCheck["kind"], Ask>> = {
-  async http(url, _runtime, over) {
-    const response = await fetch(url, {
-      signal: over,
-      redirect: "manual", // a redirect is an answer of this program; its target may be another one
-      headers: { connection: "close" },
-    });
-    await response.body?.cancel();
-    const { status } = response;
-    return status >= 200 && status < 400 ? undefined : `${url} answered ${status}`;
+  async http(url, runtime, over, timeoutMs, pid) {
+    // Several processes may accept connections from one socket. The preload refuses a request for another process.
+    for (let others = false;; others = true) {
+      const response = await fetch(url, {
+        signal: over,
+        redirect: "manual", // a redirect is an answer of this program; its target may be another one
+        headers: { connection: "close", [checkHeader]: String(pid) },
+      }).catch((error) => {
+        if (!others || !over.aborted) throw error;
+      });
+      if (response === undefined) {
+        return `process ${pid} did not answer within ${timeoutMs} ms, but other instances did`;
+      }
+      await response.body?.cancel();
+      const { status, headers } = response;
+      if (status !== misdirected || !headers.has(checkHeader)) {
+        return status >= 200 && status < 400 ? undefined : `${url} answered ${status}`;
+      }
+      await new Promise<void>((resolve) => runtime.schedule(resolve, askAgainMs, false));
+    }
   },
   async tcp(target, runtime, over) {
     const colon = target.lastIndexOf(":");
@@ -80,6 +96,8 @@ export class Checker {
   readonly #sink: CheckSink;
   /** Changes with each instance: an answer about an earlier instance is ignored. */
   #round = 0;
+  /** The process id of the instance. */
+  #pid = 0;
   /** Ends the pause between two checks, or the running check. */
   #cancel: (() => void) | null = null;
 
@@ -95,9 +113,10 @@ export class Checker {
     this.#sink = sink;
   }
 
-  /** Begins to check a new instance. */
-  begin(): void {
+  /** Begins to check a new instance, whose process id is `pid`. */
+  begin(pid: number): void {
     this.end();
+    this.#pid = pid;
     void this.#run(this.#round, this.#runtime.now());
   }
 
@@ -151,7 +170,7 @@ export class Checker {
     let cancelEnd = () => {};
     this.#cancel = abort;
     try {
-      const asking = ask[kind](target, this.#runtime, over.signal, timeout);
+      const asking = ask[kind](target, this.#runtime, over.signal, timeout, this.#pid);
       const late = new Promise<string>((resolve) => {
         cancelEnd = this.#runtime.schedule(() => resolve(hangs), timeout + endMs, false);
       });

@@ -151,8 +151,15 @@ export class Supervision implements Supervisor {
         preloaded: program.preload ?? false,
         asksBeforeStart: this.#onDue !== undefined,
         heartbeatWindow,
+        ...(sockets.length > 0 && {
+          listensOn: sockets.map(({ address }) => address).join(" or "),
+        }),
       },
-      command: async () => ({ ...await program.command(runtime, sockets.length > 0), sockets }),
+      command: async () => ({
+        ...await program.command(runtime, sockets.length > 0),
+        sockets,
+        mustListen: this.instanceId === settings.firstInstanceId,
+      }),
     }, {
       event: (event, instanceId) => this.#event(event, instanceId),
       askToStart: () => this.#onDue?.("process"),
@@ -333,7 +340,7 @@ export class Supervision implements Supervisor {
     if (event.type === "spawn" || (event.type === "spare" && event.state === "promoted")) {
       this.#ready ||= this.#readyBy === "spawn";
       this.#spawnedAt = stamped.at;
-      this.#checker?.begin();
+      this.#checker?.begin(event.pid!);
       for (const { resolve } of this.#restarting.splice(0)) resolve();
     }
     if (event.type === "stopped") this.#interruptRestarts("the program was stopped");

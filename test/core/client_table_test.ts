@@ -48,7 +48,7 @@ test("core client: no input throws in any state, and every call is settled in th
       { type: "message", message: { type: "chunk", id, bytes: Uint8Array.of(1) } },
       { type: "message", message: { type: "refused", id, code: "NOPE", message: "" } },
     ]),
-    { type: "message", message: { type: "warn", reason: "stop", detail: "" } },
+    { type: "message", message: { type: "warn", reason: "stop", detail: "", drain: "" } },
   ];
   for (const [state, reach] of Object.entries(reaches)) {
     const fresh = () => {

@@ -322,7 +322,7 @@ test("core client: a warning aborts the signal, and every call still works", () 
   const bench = new ClientBench().start();
   bench.feed({
     type: "message",
-    message: { type: "warn", reason: "timeout", detail: "no heartbeat" },
+    message: { type: "warn", reason: "timeout", detail: "no heartbeat", drain: "" },
   });
   assertEquals(bench.abort()?.code, "INTERRUPT");
   assertMatch(bench.abort()!.message, /timeout: no heartbeat/);

@@ -43,6 +43,7 @@ const clientMessages = {
   checkEnd: record({ type: is("checkEnd"), healthy: bool, detail: text }),
   stackAccess: record({ type: is("stackAccess"), how: text }),
   note: record({ type: is("note"), text }),
+  listens: record({ type: is("listens"), address: text, isHeld: bool, drains: bool }),
 } satisfies { [T in ClientMessage["type"]]: fc.Arbitrary<ClientMessage & { type: T }> };
 
 const serverMessages = {
@@ -66,7 +67,7 @@ const serverMessages = {
   done: record({ type: is("done"), id: u32 }),
   chunk: record({ type: is("chunk"), id: u32, bytes }),
   refused: record({ type: is("refused"), id: u32, code: text, message: text }),
-  warn: record({ type: is("warn"), reason: text, detail: text }),
+  warn: record({ type: is("warn"), reason: text, detail: text, drain: text }),
 } satisfies { [T in ServerMessage["type"]]: fc.Arbitrary<ServerMessage & { type: T }> };
 
 const client: fc.Arbitrary<ClientMessage> = fc.oneof(...Object.values(clientMessages));
@@ -159,7 +160,7 @@ test("core frame: a stream may be cut at any place", () => {
 });
 
 test("core frame: byte by byte", () => {
-  const one = encodeServer({ type: "warn", reason: "timeout", detail: "x" });
+  const one = encodeServer({ type: "warn", reason: "timeout", detail: "x", drain: "" });
   const stream = join([heartbeatByte, envelope(one), heartbeatByte, heartbeatByte, envelope(one)]);
   const got = read(...[...stream].map((byte) => Uint8Array.of(byte)));
   assertEquals(got, ["heartbeat", one, "heartbeat", "heartbeat", one]);
@@ -241,7 +242,7 @@ test("core frame: the codec allocates no memory for an announced data size", () 
 test("core frame: text over 4 KiB is shortened, and remains valid UTF-8", () => {
   for (const letter of ["a", "ä", "€", "😀"]) {
     const detail = letter.repeat(5000);
-    const sent = encodeServer({ type: "warn", reason: "unhealthy", detail });
+    const sent = encodeServer({ type: "warn", reason: "unhealthy", detail, drain: "" });
     assert(sent.length < 4096 + 100);
     const got = decodeServer(sent);
     assert(got.type === "warn");
@@ -249,7 +250,7 @@ test("core frame: text over 4 KiB is shortened, and remains valid UTF-8", () => 
     assert(detail.startsWith(got.detail.replace(/\ufffd$/, "")));
   }
   const whole = "x".repeat(4096);
-  const got = decodeServer(encodeServer({ type: "warn", reason: whole, detail: "" }));
+  const got = decodeServer(encodeServer({ type: "warn", reason: whole, detail: "", drain: "" }));
   assert(got.type === "warn" && got.reason === whole);
 });
 

@@ -44,7 +44,7 @@ test("a check command that cannot be killed has failed, and no other check runs 
     changed: (isHealthy, detail) => void (isHealthy ? healthy++ : problems.push(detail)),
     failed: (reason, detail) => void failures.push(`${reason}: ${detail}`),
   });
-  checker.begin();
+  checker.begin(1);
   await eventually("a healthy answer", () => healthy > 0);
   hangs = true;
   await eventually("the failure", () => failures.length > 0);
@@ -55,14 +55,14 @@ test("a check command that cannot be killed has failed, and no other check runs 
   hangs = false;
   for (const end of ends) end({ code: null, signal: "SIGKILL" });
   const before = begun;
-  checker.begin();
+  checker.begin(1);
   await eventually("the next check", () => healthy > 1);
   assert(begun > before);
   hangs = true;
   await eventually("a check that does not end", () => ends.length > 1);
   await eventually("its failure", () => failures.length > 1);
   hangs = false;
-  checker.begin();
+  checker.begin(1);
   const found = problems.length;
   await eventually("a healthy answer of the next instance", () => healthy > 2);
   assertEquals(problems.length, found);

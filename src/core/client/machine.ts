@@ -238,7 +238,7 @@ export class Client {
       if (this.#requests.removeLimit(message.id)) this.#isParked = true;
     } else if (message.type === "warn") {
       const text = `${message.reason}: ${message.detail}`;
-      this.#abort("INTERRUPT", `SAM is about to end this instance (${text})`);
+      this.#abort("INTERRUPT", `SAM is about to end this instance (${text})`, message.drain);
     } else this.#requests.receive(message, now);
   }
 
@@ -494,7 +494,7 @@ export class Client {
     this.#effects.push({ type: "reject", id, code, message });
   }
 
-  #abort(code: SamErrorCode, message: string): void {
-    this.#effects.push({ type: "abort", code, message });
+  #abort(code: SamErrorCode, message: string, drain = ""): void {
+    this.#effects.push({ type: "abort", code, message, drain });
   }
 }

@@ -84,8 +84,16 @@ export type ClientEffect =
   | { readonly type: "confirm" }
   /** Call the health check. */
   | { readonly type: "check" }
-  /** Abort `Sam.signal`: the instance is about to be ended, or the server has ended. */
-  | { readonly type: "abort"; readonly code: SamErrorCode; readonly message: string }
+  /**
+   * Abort `Sam.signal`: the instance is about to be ended, or the server has ended. If `drain` names a signal, the process must
+   * finish its requests and then send itself that signal.
+   */
+  | {
+    readonly type: "abort";
+    readonly code: SamErrorCode;
+    readonly message: string;
+    readonly drain: string;
+  }
   | { readonly type: "disconnect" }
   /** End the process: the server has ended, and the process must not outlive it. */
   | { readonly type: "exit" };

@@ -166,6 +166,12 @@ export function failQuorum(
 
 // Other requests.
 
+/** The program listens on an address. */
+export function noteListening({ instance }: ProgramRecord, message: Message<"listens">): void {
+  instance.drains ||= message.drains;
+  if (!message.isHeld) instance.listensElsewhere = message.address;
+}
+
 /** Answers a request that changes nothing. */
 export function acknowledge(program: ProgramRecord, { id }: { readonly id: number }): void {
   program.send({ type: "done", id });

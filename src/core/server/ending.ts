@@ -116,7 +116,7 @@ function warn(program: ProgramRecord, reason: RecoveryReason, detail: string, no
   const { instance: { isLinked, watch }, warnSignal: signal } = program;
   sendWelcome(program);
   program.emit({ type: "warn", reason, detail, signal });
-  if (isLinked) program.send({ type: "warn", reason, detail });
+  if (isLinked) program.send({ type: "warn", reason, detail, drain: "" });
   if (signal === "SIGKILL") return kill(program);
   program.state = "warned";
   program.push({ type: "signal", signal });
@@ -179,16 +179,19 @@ export function beginEnd(
   sendWelcome(program);
   program.state = "stopping";
   const sent = signal ?? program.warnSignal;
+  // Without a handler, the signal would end the process at once, with its requests.
+  const drains = instance.drains && instance.isPreloaded && instance.isLinked && !delivered;
   program.map.show({ state: "stopped" }, now);
   program.emit({ type: "stopping", signal: sent });
   if (instance.isLinked) {
     const reason = goal === "handOver" ? "restart" : goal === "halt" ? "stop" : goal;
     const detail = `the SAM server was asked to ${reason}`;
-    program.send({ type: "warn", reason, detail });
+    program.send({ type: "warn", reason, detail, drain: drains ? sent : "" });
     interruptStart(program, detail);
   }
   if (sent === "SIGKILL") return kill(program);
-  program.push(delivered ? { type: "delivered" } : { type: "signal", signal: sent });
+  if (delivered) program.push({ type: "delivered" });
+  else if (!drains) program.push({ type: "signal", signal: sent });
   instance.watch.beginGrace(program.settings.stopTimeout, now);
 }
 

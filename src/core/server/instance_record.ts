@@ -53,6 +53,10 @@ export class InstanceRecord {
   hasStarted = false;
   /** True if the process was promoted from a spare and has sent no message since. It may not know of its promotion. */
   hasNotAnsweredPromotion = false;
+  /** True if the process can finish its requests and then end by itself. */
+  drains = false;
+  /** The address on which the program listens without a socket of the server; null if there is none. */
+  listensElsewhere: string | null = null;
   /** Request id of a `start()` that has no answer yet; null if there is none. */
   startRequest: number | null = null;
 

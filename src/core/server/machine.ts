@@ -138,6 +138,10 @@ export class Server {
           program.instance.stackAccess = message.how;
           return [];
         }
+        if (message.type === "listens") {
+          calls.noteListening(program, message);
+          return [];
+        }
         if (message.type !== "hello") program.instance.hasNotAnsweredPromotion = false;
         act(program, message.type, message, now);
         break;
@@ -320,12 +324,27 @@ function failSpawn(program: ProgramRecord, { error }: Input<"spawnFailed">, now:
  */
 function endStartup(program: ProgramRecord, now: number): void {
   const { isPreloaded, isLinked, watch } = program.instance;
+  if (isPreloaded && mustListen(program)) {
+    return ending.fail(program, "startup", notListening(program), now);
+  }
   if (!isPreloaded || !isLinked || !watch.hasRecentLoopHeartbeat(now)) {
     const detail = `the program did not start within ${program.settings.startupTimeout} ms`;
     return ending.fail(program, "startup", detail, now);
   }
   if (program.isQuorate) calls.watch(program, now);
   else watch.limitStartup(now);
+}
+
+/** True for a replacement. It must accept connections before it takes over. */
+function mustListen({ instance, settings }: ProgramRecord): boolean {
+  return settings.listensOn !== undefined && instance.id === settings.firstInstanceId;
+}
+
+/** Says that a replacement did not listen, and where it listens instead. */
+function notListening({ instance: { listensElsewhere }, settings }: ProgramRecord): string {
+  const { listensOn, startupTimeout } = settings;
+  const detail = `the program did not listen on ${listensOn} within ${startupTimeout} ms`;
+  return listensElsewhere === null ? detail : `${detail}; it listens on ${listensElsewhere}`;
 }
 
 // The instance is watched.

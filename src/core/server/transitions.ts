@@ -10,7 +10,7 @@ export type ServerEventName =
     ServerInput["type"],
     "message" | "spare" | "tick" | "linkData" | "mapped" | "reserveIds"
   >
-  | Exclude<JudgedMessage["type"], "stackAccess">;
+  | Exclude<JudgedMessage["type"], "stackAccess" | "listens">;
 
 /**
  * The actions of the table. `stop` is the call of `Sam.stop()`, `shutDown` that of `Supervisor.stop()`, and `halt` the command

@@ -174,6 +174,8 @@ export interface ServerSettings {
   readonly asksBeforeStart?: boolean;
   readonly hasQuorum: boolean;
   readonly hasClusterMap: boolean;
+  // The addresses on which a replacement must listen before it counts as started. Left out if it need not listen.
+  readonly listensOn?: string | undefined;
   // Number of the first instance, if another one ran before it. Default 1.
   readonly firstInstanceId?: number;
   // Milliseconds within which the client may leave out a second heartbeat. Added to the deadline.

@@ -1,0 +1,93 @@
+/** Follows the requests of `Bun.serve` and `Deno.serve` on a port that the program shares with the SAM server. */
+import {
+  checkHeader,
+  idleMs,
+  isMisdirected,
+  misdirected,
+  type ServedServer,
+} from "./served_requests.ts";
+
+type Handler = (request: Request, ...rest: unknown[]) => unknown;
+
+/** A running server: `shutdown()` is Deno's function, and `stop()` Bun's. Both finish the requests. */
+export interface WebServer {
+  shutdown?(): Promise<void>;
+  stop?(): Promise<void>;
+}
+
+/** The requests of one server. */
+export class WebRequests {
+  readonly #pid: number;
+  #isDraining = false;
+
+  constructor(pid: number) {
+    this.#pid = pid;
+  }
+
+  /** Returns the options of the server with its handlers replaced. */
+  replaceHandlers(options: object): Record<string, unknown> {
+    const replaced: Record<string, unknown> = { ...options };
+    for (const name of ["fetch", "handler"]) {
+      if (typeof replaced[name] === "function") {
+        replaced[name] = this.replaceHandler(replaced[name] as Handler);
+      }
+    }
+    const { routes } = replaced;
+    if (typeof routes === "object" && routes !== null) {
+      replaced["routes"] = Object.fromEntries(
+        Object.entries(routes).map(([path, route]) => [path, this.#replaceRoute(route)]),
+      );
+    }
+    return replaced;
+  }
+
+  /** A route of Bun: a function, functions by method, or a fixed response, which stays as it is. */
+  #replaceRoute(route: unknown): unknown {
+    if (typeof route === "function") return this.replaceHandler(route as Handler);
+    if (route === null || Object.getPrototypeOf(route) !== Object.prototype) return route;
+    return Object.fromEntries(
+      Object.entries(route as object).map(([method, each]) => [
+        method,
+        typeof each === "function" ? this.replaceHandler(each as Handler) : each,
+      ]),
+    );
+  }
+
+  /** Returns a handler that refuses misdirected health checks, and closes connections while the server drains. */
+  replaceHandler(handler: Handler): Handler {
+    // deno-lint-ignore no-this-alias
+    const requests = this;
+    return function (this: unknown, request: Request, ...rest: unknown[]): unknown {
+      if (isMisdirected(request.headers?.get(checkHeader), requests.#pid)) {
+        const headers = { [checkHeader]: String(requests.#pid), connection: "close" };
+        return new Response(null, { status: misdirected, headers });
+      }
+      const answer = Reflect.apply(handler, this, [request, ...rest]) as unknown;
+      if (answer instanceof Response) return requests.#finish(answer);
+      if (typeof (answer as PromiseLike<unknown> | undefined)?.then !== "function") return answer;
+      return (answer as PromiseLike<unknown>).then((later) => requests.#finish(later));
+    };
+  }
+
+  #finish(answer: unknown): unknown {
+    if (!this.#isDraining || !(answer instanceof Response)) return answer;
+    try {
+      answer.headers.set("connection", "close");
+    } catch {
+      // a response of fetch(): its headers cannot be changed
+    }
+    return answer;
+  }
+
+  /** The server that answers these requests. */
+  served(server: WebServer): ServedServer {
+    return {
+      drain: async () => {
+        this.#isDraining = true;
+        // The server closes idle connections as soon as it stops. Until then, their next request gets an answer.
+        await new Promise((resolve) => setTimeout(resolve, idleMs));
+        await (server.shutdown ?? server.stop)!.call(server);
+      },
+    };
+  }
+}

@@ -131,6 +131,11 @@ export class Driver {
     this.#feed({ type: "prepareSpare" });
   }
 
+  /** Takes over the stored data of an earlier supervision of the program. */
+  adopt(bytes: Uint8Array): void {
+    this.#feed({ type: "linkData", bytes });
+  }
+
   /** Ends the spare that `prepareSpare()` has started. */
   endSpare(): void {
     this.#feed({ type: "spare", input: { type: "end" } });

@@ -5,9 +5,21 @@
 import type { Signal } from "../core/signals.ts";
 import { SamError } from "../errors.ts";
 import type { ExitStatus, SupervisorEvent } from "../api/events.ts";
+import {
+  failureOf,
+  type FleetListener,
+  hasFailed,
+  isAtRest,
+  isReady,
+  isRunning,
+  isSibling,
+  type Member,
+  serviceOf,
+  untilSettled,
+} from "./fleet_member.ts";
 import type { FleetProgram, Strategy } from "./fleet_program.ts";
-import { type ReloadResult, Replica, type ReplicaStatus } from "./replica.ts";
-import { isAtRest, isReady, isRunning, isSibling, type Member } from "./fleet_member.ts";
+import { type FleetChange, type FleetReload, FleetReloads } from "./fleet_reloads.ts";
+import { Replica, type ReplicaStatus } from "./replica.ts";
 import type { Due } from "./supervise.ts";
 
 /** The status of a program of a fleet. */
@@ -18,22 +30,8 @@ export interface FleetStatus extends ReplicaStatus {
   readonly waitsFor?: readonly string[];
 }
 
-/** The result of a reload. */
-export interface FleetReload {
-  /** The names of the programs and instances that were reloaded. */
-  readonly reloaded: readonly string[];
-  /** The first one that was not reloaded; null if all were. */
-  readonly failed: {
-    readonly name: string;
-    readonly event: NonNullable<ReloadResult["failed"]>;
-  } | null;
-}
-
-/** The events after which a restarted instance is no longer awaited. */
-const settlingEvents: ReadonlySet<string> = new Set(["recovery", "stopping", "stopped", "finish"]);
-
-/** Called for each event of each program. */
-export type FleetListener = (name: string, event: SupervisorEvent) => void;
+/** Called when a program or an instance side by side is added or removed, and when its name changes. */
+export type MembershipListener = (name: string, isMember: boolean) => void;
 
 /** The programs of one `sam run` under supervision. */
 export class Fleet {
@@ -42,50 +40,75 @@ export class Fleet {
 
   readonly #strategy: Strategy;
   readonly #listeners = new Set<FleetListener>();
+  readonly #membershipListeners = new Set<MembershipListener>();
   /** The programs in the order of their start. */
-  readonly #members: readonly Member[];
-  /** The programs that are being reloaded, or wait for their turn. */
-  readonly #reloading = new Set<Member>();
+  readonly #members: Member[] = [];
+  readonly #reloads: FleetReloads;
   /** The program that is being ended because another one failed. */
   #ending: Member | null = null;
   #stopping = false;
   #code: number | null = null;
+  #settle!: (code: number) => void;
 
   /** Starts the programs, which must be in the order of their dependencies. */
   constructor(programs: readonly FleetProgram[], strategy: Strategy) {
     this.#strategy = strategy;
-    const members: Member[] = [];
-    this.#members = members;
-    for (const each of programs) {
-      members.push({
-        ...each,
-        replica: new Replica(
-          each,
-          (event) => this.#handle(this.#member(each.name), event),
-          (due) => this.#markDue(this.#member(each.name), due),
-        ),
-        isDue: false,
-        isSpareDue: false,
-        hasProcess: false,
-        mustEnd: false,
-        stopped: false,
-        wasReady: false,
-        status: null,
-      });
-    }
-    this.finished = Promise.all(members.map(async (member) => {
-      this.#end(member, await member.replica.finished);
-    })).then(() => this.#code ?? 0);
+    this.finished = new Promise((resolve) => this.#settle = resolve);
+    this.#reloads = new FleetReloads({
+      members: this.#members,
+      add: (config) => this.#add(config),
+      announce: (name, isMember) => {
+        for (const listener of this.#membershipListeners) listener(name, isMember);
+      },
+      isBlocked: (member) => this.#blockersOf(member).length > 0,
+      untilSettled: (member) => untilSettled(this, member),
+      closeUnused: (config) => this.#closeUnused(config),
+      refuseIfStopping: (action, name) => this.#refuseIfStopping(action, name),
+      over: () => {
+        this.#stopIfIdle();
+        this.#startDue();
+        this.#finishIfOver();
+      },
+    });
+    for (const each of programs) this.#add(each);
+  }
+
+  #add(config: FleetProgram): Member {
+    const member: Member = {
+      config,
+      replica: new Replica(
+        config,
+        (event) => this.#handle(member, event),
+        (due) => this.#markDue(member, due),
+      ),
+      isDue: false,
+      isSpareDue: false,
+      hasProcess: false,
+      mustEnd: false,
+      stopped: false,
+      isGone: false,
+      wasReady: false,
+      status: null,
+      ended: Promise.resolve(),
+    };
+    member.ended = member.replica.finished.then((status) => this.#end(member, status));
+    this.#members.push(member);
+    return member;
+  }
+
+  /** The programs as they are described, and the instances side by side, in the order of their start. */
+  get programs(): readonly FleetProgram[] {
+    return this.#members.map(({ config }) => config);
   }
 
   /** The names of the programs, and of instances side by side, in the order of their start. */
   get names(): readonly string[] {
-    return this.#members.map(({ name }) => name);
+    return this.#members.map(({ config }) => config.name);
   }
 
   /** The names of the programs, in the order of their start. A program with instances side by side counts once. */
   get services(): readonly string[] {
-    return [...new Set(this.#members.map(({ name, service = name }) => service))];
+    return [...new Set(this.#members.map(serviceOf))];
   }
 
   /** Adds a listener for all later events; returns a function that removes it. There are no events during the constructor. */
@@ -94,14 +117,22 @@ export class Fleet {
     return () => this.#listeners.delete(listener);
   }
 
-  /** True if a program is ready or has finished. */
-  isReady(name: string): boolean {
-    return isReady(this.#member(name));
+  /** Adds a listener for members that come and go later. */
+  watchMembers(listener: MembershipListener): void {
+    this.#membershipListeners.add(listener);
   }
 
-  /** True if each program is ready, has finished, or was stopped alone. */
+  /** True if a program is ready or has finished. An instance side by side that has failed for good is not ready. */
+  isReady(name: string): boolean {
+    const member = this.#member(name);
+    return isReady(member) && !hasFailed(member);
+  }
+
+  /** True if each program is ready, has finished, or was stopped alone. One ready instance side by side is enough. */
   get allReady(): boolean {
-    return !this.#stopping && this.#members.every((member) => member.stopped || isReady(member));
+    return !this.#stopping && this.#members.every((member) =>
+      this.#isCovered(member) || member.stopped || (isReady(member) && !hasFailed(member))
+    );
   }
 
   /** True once all programs are being stopped. */
@@ -123,7 +154,7 @@ export class Fleet {
   /** The status of one program. */
   status(name: string): FleetStatus {
     const waitsFor = this.waitsFor(name);
-    const { replica, service } = this.#member(name);
+    const { replica, config: { service } } = this.#member(name);
     return {
       ...replica.status,
       ...(service !== undefined && { service }),
@@ -138,7 +169,7 @@ export class Fleet {
 
   /** The names that a name selects: that of a program, or those of its instances side by side. */
   select(name: string): readonly string[] {
-    return this.#selected(name).map((member) => member.name);
+    return this.#selected(name).map(({ config }) => config.name);
   }
 
   /**
@@ -176,7 +207,7 @@ export class Fleet {
     for (const member of running.length > 0 ? running : selected) {
       member.stopped = false;
       await member.replica.restart();
-      if (member.service !== undefined) await this.#untilSettled(member);
+      if (member.config.service !== undefined) await untilSettled(this, member);
     }
   }
 
@@ -185,46 +216,17 @@ export class Fleet {
    * other. The first failure ends the reload. Rejects if there is nothing to reload now.
    */
   async reloadProgram(name: string): Promise<FleetReload> {
-    this.#refuseIfStopping("reload", name);
-    const selected = this.#selected(name);
-    if (selected.some((member) => this.#reloading.has(member))) {
-      throw new SamError(
-        "TRY_AGAIN",
-        `cannot reload ${name}: another reload of it is running. Wait until that has ended.`,
-      );
-    }
-    const running = selected.filter(({ status, stopped }) => status === null && !stopped);
-    const members = running.length > 0 ? running : selected;
-    const reloaded: string[] = [];
-    for (const member of members) this.#reloading.add(member);
-    try {
-      for (const member of members) {
-        const { failed } = await member.replica.reload();
-        if (failed) return { reloaded, failed: { name: member.name, event: failed } };
-        reloaded.push(member.name);
-      }
-    } finally {
-      for (const member of members) this.#reloading.delete(member);
-    }
-    return { reloaded, failed: null };
+    return await this.#reloads.reload(name, this.#selected(name));
+  }
+
+  /** Changes the programs to those of a configuration that was read again. */
+  async change(programs: readonly FleetProgram[]): Promise<FleetChange> {
+    return await this.#reloads.change(programs);
   }
 
   #refuseIfStopping(action: string, name: string): void {
     if (!this.#stopping) return;
     throw new SamError("INTERRUPT", `cannot ${action} ${name}: sam is stopping all programs`);
-  }
-
-  /** Resolves when an instance is ready, or has failed or ended. */
-  #untilSettled(member: Member): Promise<void> {
-    if (isReady(member)) return Promise.resolve();
-    return new Promise((resolve) => {
-      const cancel = this.subscribe((name, { type }) => {
-        if (name !== member.name) return;
-        if (!isReady(member) && !settlingEvents.has(type)) return;
-        cancel();
-        resolve();
-      });
-    });
   }
 
   async #stop(signal: Signal | null, delivered: boolean): Promise<void> {
@@ -241,11 +243,11 @@ export class Fleet {
   }
 
   #selected(name: string): readonly Member[] {
-    return this.#members.filter((member) => member.name === name || member.service === name);
+    return this.#members.filter(({ config }) => config.name === name || config.service === name);
   }
 
   #member(name: string): Member {
-    return this.#members.find((member) => member.name === name)!;
+    return this.#members.find(({ config }) => config.name === name)!;
   }
 
   #handle(member: Member, event: SupervisorEvent): void {
@@ -275,7 +277,7 @@ export class Fleet {
         member.status = event.status; // listeners may ask if the program is ready
     }
     member.wasReady ||= isReady(member);
-    for (const listener of this.#listeners) listener(member.name, event);
+    for (const listener of this.#listeners) listener(member.config.name, event);
     if (event.type === "stopped") this.#stopIfIdle();
     this.#startDue();
   }
@@ -293,17 +295,29 @@ export class Fleet {
 
   /** Ends the server when no program runs anymore. */
   #stopIfIdle(): void {
-    if (!this.#stopping && this.#members.every(isAtRest)) this.stop(null);
+    if (this.#stopping || this.#reloads.isChanging) return;
+    if (this.#members.every(isAtRest)) this.stop(null);
+  }
+
+  #finishIfOver(): void {
+    if (this.#reloads.isChanging || this.#members.some(({ status }) => status === null)) return;
+    this.#settle(this.#code ?? 0);
+  }
+
+  /** Closes the sockets of a program that no member uses any more. */
+  #closeUnused({ held }: FleetProgram): void {
+    const isUsed = this.#members.some((each) => each.status === null && each.config.held === held);
+    if (!isUsed) held?.close();
   }
 
   #end(member: Member, status: ExitStatus): void {
     member.status = status;
     member.hasProcess = false;
     this.#ended(member);
-    const siblings = this.#members.filter((each) => isSibling(each, member));
-    if (siblings.every((each) => each.status !== null)) member.held?.close();
+    this.#closeUnused(member.config);
     const alone = this.#members.length === 1;
-    const failed = this.#failureOf(member);
+    const siblings = this.#members.filter((each) => isSibling(each, member));
+    const failed = member.isGone ? null : failureOf(member, siblings);
     if (failed !== null && (alone || failed.reason !== "stopped")) {
       this.#code ??= failed.code;
       // A program that SAM does not restart ends the others, too, so that the server ends with its status.
@@ -311,24 +325,14 @@ export class Fleet {
     }
     this.#stopIfIdle();
     this.#startDue();
-  }
-
-  /**
-   * The status with which a program has failed; null if it has not failed. A program with instances side by side fails when none
-   * is left, and one of them has failed.
-   */
-  #failureOf(member: Member): ExitStatus | null {
-    const { status, service } = member;
-    if (service === undefined) return status?.code === 0 ? null : status;
-    const statuses = this.#selected(service).map((each) => each.status);
-    if (statuses.includes(null) || status?.reason === "stopped") return null;
-    return statuses.find((each) => each!.code !== 0 && each!.reason !== "stopped") ?? null;
+    this.#finishIfOver();
   }
 
   /** True if other programs see no failure, because another instance of the same program is ready. */
   #isCovered(member: Member): boolean {
-    return member.service !== undefined &&
-      this.#selected(member.service).some((each) => each !== member && isRunning(each));
+    return this.#members.some((each) =>
+      each !== member && isSibling(each, member) && isRunning(each)
+    );
   }
 
   // Programs that restart together.
@@ -379,13 +383,13 @@ export class Fleet {
   /** The programs that must end, or be ready, before a program may start. A stopped one only has to have been ready once. */
   #blockersOf(member: Member): readonly string[] {
     const before = this.#strategy === "one_for_one"
-      ? member.after.flatMap((each) => this.#selected(each))
+      ? member.config.after.flatMap((each) => this.#selected(each))
       : this.#members.slice(0, this.#members.indexOf(member));
     const blockers = this.#members.filter((each) =>
       each.mustEnd ||
       (before.includes(each) && !isSibling(each, member) && !this.#isCovered(each) &&
         !(each.stopped ? each.wasReady : isReady(each)))
     );
-    return [...new Set(blockers.map(({ name, service = name }) => service))];
+    return [...new Set(blockers.map(serviceOf))];
   }
 }

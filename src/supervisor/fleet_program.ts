@@ -1,6 +1,6 @@
 /** The programs of a fleet as the user describes them: their dependencies, their order, and their instances side by side. */
 import { SamError } from "../errors.ts";
-import type { CheckedProgram } from "../api/program.ts";
+import type { CheckedProgram, Program } from "../api/program.ts";
 import type { CheckedSuperviseOptions } from "../api/supervise_options.ts";
 import type { HeldSockets } from "./held_sockets.ts";
 
@@ -18,11 +18,15 @@ export interface FleetProgram {
   readonly name: string;
   /** The name of the program, if this is one of its instances side by side: `web` for `web.1`. */
   readonly service?: string;
+  /** The number of the instance side by side, from 1. Left out for a program without the option `instances`. */
+  readonly number?: number;
   /** The number of instances that the program runs side by side. Default: one, which has the name of the program. */
   readonly instances?: number | undefined;
   /** Time for which a replacement must stay ready before it takes over, in milliseconds. Default 1,000. */
   readonly minReady?: number | undefined;
   readonly program: CheckedProgram;
+  /** The description from which `program` was made. A reload of the configuration compares it. */
+  readonly given?: Program;
   readonly options: CheckedSuperviseOptions;
   /** The listening sockets of all instances of the program. They are closed when no instance is left. */
   readonly held?: HeldSockets | undefined;
@@ -74,6 +78,7 @@ export function expandInstances(programs: readonly FleetProgram[]): readonly Fle
     if (instances === undefined) return [each];
     return Array.from({ length: instances }, (_, at) => ({
       ...each,
+      number: at + 1,
       ...(instances > 1 && { name: `${name}.${at + 1}`, service: name }),
       program: {
         ...program,

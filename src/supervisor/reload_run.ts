@@ -3,17 +3,17 @@ import type { SupervisorEvent } from "../api/events.ts";
 import { Reload, type ReloadFailure, type ReloadInput } from "../core/server/reload.ts";
 import type { Clock } from "../runtime/runtime.ts";
 import { endOf } from "./report.ts";
-import type { Supervision } from "./supervise.ts";
+import type { Due, Supervision } from "./supervise.ts";
 
 /** The actions that a reload needs of its replica. */
 export interface ReloadHost {
   /** The supervision of the present instance. */
   readonly current: () => Supervision;
-  /** Starts a replacement, and passes its events to `hearReplacement()`. */
+  /** Starts a replacement or its spare, and passes its events to `hearReplacement()`. */
   readonly startReplacement: () => Supervision;
-  /** Makes the replacement the instance. */
+  /** Makes the supervision of the replacement the present one, and starts its instance if none runs. */
   readonly takeOver: (replacement: Supervision) => void;
-  /** The spare has replaced the instance `replaced`. */
+  /** The new instance, which was a spare, has replaced the instance `replaced`. */
   readonly promoted: (replaced: number) => void;
   /** The reload is over. `kept` is true if the old instance has stayed. */
   readonly settle: (failure: ReloadFailure | null, pid: number | null, kept: boolean) => void;
@@ -37,7 +37,7 @@ export class ReloadRun {
   readonly #sideBySide: boolean;
   readonly #host: ReloadHost;
   readonly #clock: Clock;
-  /** The supervision of the replacement; null for a spare. */
+  /** The supervision of the replacement. */
   #replacement: Supervision | null = null;
   /** The supervision of the old instance, once it was replaced; null before. */
   #retired: Supervision | null = null;
@@ -70,6 +70,16 @@ export class ReloadRun {
     return { pid: this.#pid, ready: this.#machine.state === "proving" };
   }
 
+  /** The process of the replacement that starts first. */
+  get firstDue(): Due {
+    return this.#sideBySide ? "process" : "spare";
+  }
+
+  /** True while the old instance is being ended for a parked spare. */
+  get isExchanging(): boolean {
+    return this.#machine.state === "exchanging" && this.#retired === null;
+  }
+
   /** True if events of this supervision are those of a replacement that has not taken over. */
   isReplacement(supervision: Supervision): boolean {
     return this.#retired === null && supervision === this.#replacement;
@@ -82,13 +92,18 @@ export class ReloadRun {
 
   /** Kills the processes that are being ended. */
   hasten(): void {
-    if (this.#retired) this.#retired.shutdown(null);
+    if (this.isExchanging) this.#host.current().shutdown(null);
+    else if (this.#retired) this.#retired.shutdown(null);
     else this.#replacement?.shutdown(null);
   }
 
   /** Takes an event of the replacement before it takes over. */
   hearReplacement(event: SupervisorEvent): void {
-    if (event.type === "spawn") this.#pid = event.pid;
+    if (event.type === "spawn" || event.type === "spare") this.#pid = event.pid;
+    if (event.type === "spare" && event.state === "parked") this.#feed({ type: "parked" });
+    if (event.type === "spare" && event.state === "ended") {
+      this.#feed({ type: "failed", failure: { detail: "ended before it was ready" } });
+    }
     this.#hearNew(event);
     if (event.type === "finish") {
       const { code, signal, error } = event.status;
@@ -101,29 +116,21 @@ export class ReloadRun {
   hearCurrent(event: SupervisorEvent): void {
     if (this.#sideBySide) return;
     const { state } = this.#machine;
-    if (state === "awaiting" || state === "proving") {
+    if (this.isExchanging) {
+      if (event.type === "finish") this.#exchange();
+    } else if (state === "awaiting" || state === "proving") {
       this.#hearNew(event);
       if (event.type === "finish") this.#feed({ type: "failed", failure: { detail: "ended" } });
       else if (this.#host.current().ready) this.#feed({ type: "ready" });
-    } else if (event.type === "spare" && event.state !== "promoted") {
-      this.#pid = event.pid;
-      if (event.state === "parked") this.#feed({ type: "parked" });
-      else if (event.state === "ended") {
-        this.#feed({ type: "ended", detail: "ended before it was ready" });
+    } else if (state === "exchanging") {
+      if (event.type === "spawn" || (event.type === "spare" && event.state === "promoted")) {
+        this.#pid = event.pid;
+        this.#host.promoted(this.#replaced);
+        this.#feed({ type: "replaced" });
+        if (this.#host.current().ready) this.#feed({ type: "ready" });
+      } else if (event.type === "finish") {
+        this.#feed({ type: "failed", failure: { detail: "could not be started" } });
       }
-    } else if (event.type === "exit" && state === "starting") {
-      this.#feed({ type: "ended", detail: "was not ready when the old instance ended" });
-    } else if (event.type === "spawn" || (event.type === "spare" && event.state === "promoted")) {
-      if (state !== "exchanging") return;
-      this.#pid = event.pid;
-      this.#host.promoted(this.#replaced);
-      this.#feed({ type: "replaced" });
-      if (this.#host.current().ready) this.#feed({ type: "ready" });
-    } else if (event.type === "finish") {
-      this.#feed({
-        type: "failed",
-        failure: { detail: "was not promoted: supervision has ended" },
-      });
     }
   }
 
@@ -157,10 +164,8 @@ export class ReloadRun {
     for (const effect of this.#machine.step(input, this.#clock.now())) {
       switch (effect.type) {
         case "startReplacement":
-          this.#replacement = this.#host.startReplacement();
-          break;
         case "prepareSpare":
-          this.#host.current().driver?.prepareSpare();
+          this.#replacement = this.#host.startReplacement();
           break;
         case "takeOver":
           this.#retired = this.#host.current();
@@ -171,7 +176,7 @@ export class ReloadRun {
           this.#endOld();
           break;
         case "endReplacement":
-          this.#endReplacement();
+          this.#replacement!.shutdown(null);
           break;
         case "settle":
           this.#host.settle(effect.failure, this.#pid, !this.#machine.isCommitted);
@@ -187,18 +192,17 @@ export class ReloadRun {
   }
 
   #endOld(): void {
-    if (!this.#sideBySide) {
-      this.#replaced = this.#host.current().instanceId;
-      return this.#host.current().driver?.handOver();
-    }
-    if (this.#retired!.result) this.#feed({ type: "replaced" });
-    else this.#retired!.shutdown(null);
+    const old = this.#retired ?? this.#host.current();
+    if (!old.result) return old.shutdown(null);
+    if (this.#sideBySide) this.#feed({ type: "replaced" });
+    else this.#exchange();
   }
 
-  #endReplacement(): void {
-    if (this.#sideBySide) return this.#replacement!.shutdown(null);
-    this.#host.current().driver?.endSpare();
-    this.#feed({ type: "ended", detail: "" });
+  /** The old instance has ended: its supervision gives way to that of the parked spare. */
+  #exchange(): void {
+    this.#retired = this.#host.current();
+    this.#replaced = this.#retired.instanceId;
+    this.#host.takeOver(this.#replacement!);
   }
 
   #arm(): void {

@@ -4,7 +4,6 @@
  */
 import type {
   ExitStatus,
-  LastRecovery,
   ReloadEvent,
   SupervisorEvent,
   SupervisorStatus,
@@ -13,12 +12,12 @@ import type { CheckedProgram } from "../api/program.ts";
 import type { CheckedSuperviseOptions } from "../api/supervise_options.ts";
 import { nextInstanceId } from "../core/server/instance_record.ts";
 import type { ReloadFailure } from "../core/server/reload.ts";
-import type { Slack } from "../core/server/slack.ts";
 import type { Signal } from "../core/signals.ts";
 import { SamError } from "../errors.ts";
 import { loadRuntime } from "../runtime/load.ts";
 import { EventLog } from "./event_log.ts";
 import { ReloadRun, type ReplacementStatus } from "./reload_run.ts";
+import { ReplicaHistory } from "./replica_history.ts";
 import { type Due, Supervision } from "./supervise.ts";
 
 /** A replica as its user describes it. */
@@ -44,21 +43,32 @@ export interface ReloadResult {
 
 const defaultMinReady = 1000;
 
+function withFirstId(parts: ReplicaParts, firstInstanceId: number): ReplicaParts {
+  const { options } = parts;
+  return { ...parts, options: { ...options, settings: { ...options.settings, firstInstanceId } } };
+}
+
 /** One replica of a program under supervision. */
 export class Replica {
   /** Resolves when supervision is over, and no process is left. */
   readonly finished: Promise<ExitStatus>;
 
-  readonly #parts: ReplicaParts;
+  #parts: ReplicaParts;
   readonly #onEvent: (event: SupervisorEvent) => void;
   readonly #onDue: (due: Due) => void;
   readonly #log = new EventLog();
   #current: Supervision;
   #run: ReloadRun | null = null;
   #isReloading = false;
+  /** The parts that the replacement has, and the program if it takes over. */
+  #nextParts: ReplicaParts;
+  /** The requests that wait until a parked spare has taken over. */
+  #postponed: (() => void)[] = [];
+  /** The data that the program had stored before `renew()`; null once the next supervision has it. */
+  #leftData: Uint8Array | null = null;
   /** Why the reload that is about to begin was canceled; null if it was not. */
   #canceled: string | null = null;
-  /** The replacement has got its process. It gets no other one before it takes over. */
+  /** The replacement has got its process or its spare. It gets no other one before it takes over. */
   #hasReplacementStarted = false;
   /** The highest number that an instance or a replacement has had, as far as it is needed for the next replacement. */
   #highestId = 0;
@@ -69,10 +79,7 @@ export class Replica {
   #isStopping = false;
   #settle!: (status: ExitStatus) => void;
   #endReload: (result: ReloadResult) => void = () => {};
-  // The history before the present supervision.
-  #earlierRestarts = 0;
-  #earlierHeartbeats: readonly number[] = [];
-  #earlierRecovery: LastRecovery | null = null;
+  readonly #history = new ReplicaHistory();
 
   /** `onDue` is called when a process is due; the process starts after `allowStart()`. */
   constructor(
@@ -80,16 +87,16 @@ export class Replica {
     onEvent: (event: SupervisorEvent) => void,
     onDue: (due: Due) => void,
   ) {
-    this.#parts = parts;
+    this.#parts = this.#nextParts = parts;
     this.#onEvent = onEvent;
     this.#onDue = onDue;
     this.finished = new Promise((resolve) => this.#settle = resolve);
-    this.#current = this.#supervise(parts.options);
+    this.#current = this.#supervise(parts);
   }
 
-  #supervise(options: CheckedSuperviseOptions): Supervision {
+  #supervise({ program, options }: ReplicaParts): Supervision {
     const supervision: Supervision = new Supervision(
-      this.#parts.program,
+      program,
       options,
       (event) => this.#hear(supervision, event),
       (due) => this.#noteDue(supervision, due),
@@ -108,15 +115,8 @@ export class Replica {
   }
 
   get status(): ReplicaStatus {
-    const status = this.#current.status;
     const replacement = this.#run?.status;
-    return {
-      ...status,
-      restarts: this.#earlierRestarts + status.restarts,
-      lastRecovery: status.lastRecovery ?? this.#earlierRecovery,
-      slack: this.#sum(status.slack),
-      ...(replacement && { replacement }),
-    };
+    return { ...this.#history.extend(this.#current.status), ...(replacement && { replacement }) };
   }
 
   events(): AsyncIterableIterator<SupervisorEvent> {
@@ -136,35 +136,54 @@ export class Replica {
   /** Ends all processes and supervision. A second call kills the processes. */
   shutdown(signal: Signal | null, delivered = false): void {
     if (this.#isStopping) this.#run?.hasten();
-    else this.#cancelReload("stopped");
+    const isFirst = !this.#isStopping;
     this.#isStopping = true;
-    this.#current.shutdown(signal, delivered);
+    this.#whenExchanged(() => {
+      if (isFirst) this.#cancelReload("stopped");
+      this.#current.shutdown(signal, delivered);
+    });
   }
 
   /** Ends the present instance and starts the next. */
   restart(): Promise<void> {
-    this.#cancelReload("restarted");
-    return this.#current.restart();
+    return new Promise((resolve, reject) =>
+      this.#whenExchanged(() => {
+        this.#cancelReload("restarted");
+        this.#current.restart().then(resolve, reject);
+      })
+    );
   }
 
   /** Ends the processes until `restart()`. */
-  async halt(): Promise<void> {
-    this.#cancelReload("stopped");
-    await this.#current.halt();
+  halt(): Promise<void> {
+    return new Promise((resolve) =>
+      this.#whenExchanged(() => {
+        this.#cancelReload("stopped");
+        void this.#current.halt().then(resolve);
+      })
+    );
+  }
+
+  /** Calls `action` at once, or after a parked spare has taken over: an old instance that is being ended cannot stay. */
+  #whenExchanged(action: () => void): void {
+    if (this.#run?.isExchanging) this.#postponed.push(action);
+    else action();
   }
 
   /**
-   * Replaces the present instance by one that has proved itself. Resolves when the old instance has ended, or the reload has
-   * failed. Rejects with BAD_HANDLE, TRY_AGAIN or NOT_SUPPORTED if there is nothing to reload now.
+   * Replaces the present instance by one that has proved itself, with other parts if `parts` is given. Resolves when the old
+   * instance has ended, or the reload has failed. Rejects with BAD_HANDLE, TRY_AGAIN or NOT_SUPPORTED if there is nothing to
+   * reload now.
    */
-  async reload(): Promise<ReloadResult> {
-    this.#checkReload();
+  async reload(parts: ReplicaParts = this.#parts): Promise<ReloadResult> {
+    this.#checkReload(parts);
     this.#isReloading = true;
+    this.#nextParts = parts;
     this.#canceled = null;
     const clock = await loadRuntime();
-    const { options: { settings }, minReady = defaultMinReady } = this.#parts;
+    const { options: { settings }, minReady = defaultMinReady } = parts;
     const ended = new Promise<ReloadResult>((resolve) => this.#endReload = resolve);
-    const run = new ReloadRun(clock, this.#mayOverlap, minReady, settings.startupTimeout, {
+    const run = new ReloadRun(clock, this.#mayOverlap(parts), minReady, settings.startupTimeout, {
       current: () => this.#current,
       startReplacement: () => this.#startReplacement(),
       takeOver: (replacement) => this.#takeOver(replacement),
@@ -178,15 +197,44 @@ export class Replica {
     return await ended;
   }
 
-  /** True if two processes of the program may run at the same time. */
-  get #mayOverlap(): boolean {
-    const { quorum, clusterMap } = this.#parts.options;
-    return !quorum && !clusterMap && this.#current.status.dataSize === 0;
+  /** Gives another name to the program. Its process goes on. */
+  describe({ name, minReady }: Pick<ReplicaParts, "name" | "minReady">): void {
+    this.#parts = { ...this.#parts, name, minReady };
+  }
+
+  /** Gives other parts to a program that has no process. It starts as before: when it is due, or after `restart()`. */
+  async renew(parts: ReplicaParts): Promise<null> {
+    this.#checkData(parts);
+    const { state, restarts } = this.#current.status;
+    const hasStarted = restarts > 0 || (state !== "pending" && state !== "idle");
+    const old = this.#current;
+    this.#isReloading = true;
+    this.#nextParts = parts;
+    old.shutdown(null);
+    await old.finished;
+    this.#isReloading = false;
+    if (this.#isStopping) {
+      this.#finishIfOver();
+      return null;
+    }
+    this.#leftData = old.driver?.server.storedData ?? null;
+    const firstInstanceId = hasStarted ? this.#takeId() : old.instanceId;
+    this.#follow(this.#supervise(withFirstId(parts, firstInstanceId)), hasStarted ? 1 : 0);
+    if (state === "stopped") await this.#current.halt();
+    return null;
+  }
+
+  /** True if two processes of the program may run at the same time, the later one with these parts. */
+  #mayOverlap({ options }: ReplicaParts): boolean {
+    const needsOne = ({ quorum, clusterMap }: CheckedSuperviseOptions) =>
+      quorum !== undefined || clusterMap !== undefined;
+    return !needsOne(options) && !needsOne(this.#parts.options) &&
+      this.#current.status.dataSize === 0;
   }
 
   /** Throws if the replica cannot be reloaded now. */
-  #checkReload(): void {
-    const { name, program: { isCommand, preload } } = this.#parts;
+  #checkReload(parts: ReplicaParts): void {
+    const { name, program: { isCommand, preload } } = parts;
     const refused = (code: "BAD_HANDLE" | "TRY_AGAIN" | "NOT_SUPPORTED", why: string) =>
       new SamError(code, `cannot reload ${name}: ${why}`);
     if (this.#isReloading) {
@@ -205,7 +253,8 @@ export class Replica {
       case "spawning":
         throw refused("TRY_AGAIN", "it has not started yet.");
     }
-    if (this.#mayOverlap) return;
+    this.#checkData(parts);
+    if (this.#mayOverlap(parts)) return;
     if (pid === null || state === "warned" || state === "killing") {
       throw refused("TRY_AGAIN", "it is being recovered.");
     }
@@ -217,6 +266,16 @@ export class Replica {
     }
   }
 
+  /** Throws if the stored data is too large for other parts. */
+  #checkData({ name, options: { settings: { maxDataSize } } }: ReplicaParts): void {
+    const { dataSize } = this.#current.status;
+    if (dataSize <= maxDataSize) return;
+    throw new SamError(
+      "TOO_BIG",
+      `cannot reload ${name}: it has stored ${dataSize} bytes, and the new maxDataSize is ${maxDataSize}. Raise maxDataSize.`,
+    );
+  }
+
   #cancelReload(why: string): void {
     const detail = `was ended, because the program is being ${why}`;
     this.#canceled ??= detail;
@@ -224,26 +283,41 @@ export class Replica {
   }
 
   #startReplacement(): Supervision {
-    const { options } = this.#parts;
-    const firstInstanceId = nextInstanceId(Math.max(this.#current.instanceId, this.#highestId));
-    this.#highestId = firstInstanceId;
-    this.#current.driver?.reserveIds(firstInstanceId);
+    const firstInstanceId = this.#takeId();
     this.#hasReplacementStarted = this.#isSpareHeld = false;
-    return this.#supervise({ ...options, settings: { ...options.settings, firstInstanceId } });
+    return this.#supervise(withFirstId(this.#nextParts, firstInstanceId));
   }
 
-  #takeOver(replacement: Supervision): void {
-    const { instanceId: replaced } = this.#current;
-    const { restarts, slack, lastRecovery } = this.status;
-    this.#earlierRestarts = restarts + 1;
-    this.#earlierHeartbeats = slack.buckets.map(({ total }) => total);
-    this.#earlierRecovery = lastRecovery;
-    this.#heldFinish = null;
-    this.#highestId = Math.max(this.#highestId, replaced);
-    replacement.driver?.reserveIds(this.#highestId);
-    this.#current = replacement;
-    this.#announce({ type: "reloaded", pid: replacement.status.pid, replaced });
+  /** The number of the next replacement. The present supervision does not use it. */
+  #takeId(): number {
+    this.#highestId = nextInstanceId(Math.max(this.#current.instanceId, this.#highestId));
+    this.#current.driver?.reserveIds(this.#highestId);
+    return this.#highestId;
+  }
+
+  /** Makes a supervision the present one. A parked spare becomes the instance now; any other replacement already runs. */
+  #takeOver(next: Supervision): void {
+    const replaced = this.#current;
+    const { driver } = next;
+    this.#follow(next, 1);
+    driver?.reserveIds(this.#highestId = Math.max(this.#highestId, replaced.instanceId));
+    if (next.status.pid === null) {
+      driver?.adopt(replaced.driver!.server.storedData);
+      for (const action of this.#postponed.splice(0)) action();
+      next.allowStart("process");
+    } else {
+      const { pid } = next.status;
+      this.#announce({ type: "reloaded", pid, replaced: replaced.instanceId });
+    }
     if (this.#isSpareHeld) this.#onDue("spare");
+  }
+
+  /** Replaces the present supervision, and adds its history to that of the program. */
+  #follow(next: Supervision, restarts: 0 | 1): void {
+    this.#history.close(this.status, restarts);
+    this.#heldFinish = null;
+    this.#parts = this.#nextParts;
+    this.#current = next;
   }
 
   #endRun(failure: ReloadFailure | null, pid: number | null, kept: boolean): void {
@@ -255,12 +329,18 @@ export class Replica {
   }
 
   #noteDue(supervision: Supervision, due: Due): void {
-    if (supervision === this.#current) return this.#onDue(due);
-    if (due === "spare") this.#isSpareHeld = true;
-    else if (!this.#hasReplacementStarted) {
+    const { driver } = supervision;
+    if (supervision === this.#current) {
+      if (this.#leftData) driver?.adopt(this.#leftData);
+      this.#leftData = null;
+      return this.#onDue(due);
+    }
+    const begins = due === this.#run?.firstDue && !this.#hasReplacementStarted;
+    if (begins) {
       this.#hasReplacementStarted = true;
       supervision.allowStart(due);
-    }
+    } else if (due === "spare") this.#isSpareHeld = true;
+    else if (!this.#hasReplacementStarted) driver?.prepareSpare();
   }
 
   #hear(supervision: Supervision, event: SupervisorEvent): void {
@@ -301,14 +381,5 @@ export class Replica {
   #publish(event: SupervisorEvent): void {
     this.#log.push(event);
     this.#onEvent(event);
-  }
-
-  /** Adds the heartbeats before the last reload to the totals. */
-  #sum(slack: Slack): Slack {
-    const buckets = slack.buckets.map((bucket, at) => ({
-      ...bucket,
-      total: bucket.total + (this.#earlierHeartbeats[at] ?? 0),
-    }));
-    return { ...slack, buckets };
   }
 }

@@ -282,7 +282,7 @@ export class Supervision implements Supervisor {
   }
 
   /** The driver, for a reload; null until it is loaded. */
-  get driver(): Pick<Driver, "prepareSpare" | "endSpare" | "handOver" | "reserveIds"> | null {
+  get driver(): Pick<Driver, "prepareSpare" | "adopt" | "reserveIds" | "server"> | null {
     return this.#driver;
   }
 

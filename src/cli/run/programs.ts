@@ -96,6 +96,7 @@ export function buildProgram(
     name: named.name,
     after: named.after,
     program: checked,
+    given: program,
     advice: checked.restarts
       ? watchAdvice
       : isPlain

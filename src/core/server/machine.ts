@@ -28,6 +28,7 @@ import * as ending from "./ending.ts";
 import { nextInstanceId } from "./instance_record.ts";
 import { type Action, type Input, type Message, ProgramRecord } from "./program_record.ts";
 import type { Slack } from "./slack.ts";
+import type { Promoted } from "./spare.ts";
 import { type ActionName, type ServerEventName, table } from "./transitions.ts";
 import type {
   ExitStatus,
@@ -87,6 +88,11 @@ export class Server {
   /** Number of bytes that the program has stored. */
   get dataSize(): number {
     return this.#program.data.size;
+  }
+
+  /** The bytes that the program has stored. */
+  get storedData(): Uint8Array {
+    return this.#program.data.part(0, Infinity);
   }
 
   get warnSignal(): Signal {
@@ -199,7 +205,7 @@ const actions: Readonly<Record<ActionName, Action>> = {
     program.spare.end(); // the restart must not use its old code
     spawn(program, now);
   },
-  startProcess,
+  begin: beginAllowed,
   launch,
   failSpawn,
   takeHeartbeat: (program, _input, now) => takeHeartbeat(program, now),
@@ -259,6 +265,17 @@ function beginNext(program: ProgramRecord, now: number): void {
   const promoted = program.spare.promote();
   if (!promoted) return spawn(program, now);
   program.beginInstance(now);
+  promote(program, promoted, now);
+}
+
+/** Begins the instance that has the permission to start. In a reload, a spare has loaded the new code before the first one. */
+function beginAllowed(program: ProgramRecord, _input: unknown, now: number): void {
+  const promoted = program.spare.promote();
+  if (promoted) promote(program, promoted, now);
+  else startProcess(program);
+}
+
+function promote(program: ProgramRecord, promoted: Promoted, now: number): void {
   program.noteProcessStart();
   program.push({ type: "promote" });
   program.instance.hasNotAnsweredPromotion = true;

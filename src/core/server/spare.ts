@@ -71,6 +71,7 @@ export class Spare {
 
   /** Starts a spare at once. It takes the place of a present one, which has loaded older code. */
   prepare(now: number): void {
+    if (this.#isAsking) return; // it has loaded no code yet
     const wanted = this.#wanted;
     this.end();
     this.#wanted = wanted;

@@ -22,7 +22,7 @@ export type ActionName =
   | "acknowledge"
   | "spawn"
   | "spawnAfresh"
-  | "startProcess"
+  | "begin"
   | "launch"
   | "failSpawn"
   | "answerRegister"
@@ -153,7 +153,13 @@ const ending: Row = {
 
 export const table: Readonly<Record<ServerState, Row>> = {
   idle: { ...withoutProcess, begin: "spawn", shutdown: "finish", halt: "rest" },
-  pending: { ...withoutProcess, allowStart: "startProcess", shutdown: "finish", halt: "rest" },
+  pending: {
+    ...withoutProcess,
+    allowStart: "begin",
+    prepareSpare: "prepareSpare",
+    shutdown: "finish",
+    halt: "rest",
+  },
   spawning: {
     ...withoutProcess,
     spawned: "launch",

@@ -3,7 +3,7 @@ import type { ActiveProcess } from "./active_process.ts";
 import type { Signal } from "../core/signals.ts";
 import type { ServedServer } from "../runtime/served_requests.ts";
 
-/** What a preload knows of the sockets of its program. */
+/** The sockets of a program, as far as its preload knows them. */
 export class Listening {
   readonly #servers: ServedServer[] = [];
   #mustListen: boolean;

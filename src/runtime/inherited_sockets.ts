@@ -242,7 +242,8 @@ function replaceListen(
     const { port: _port, host: _host, path: _path, ...rest } = options as Record<string, unknown>;
     const server = this.closeIdleConnections === undefined
       ? null
-      : followNodeServer(this, ownPid(), this.setSecureContext !== undefined, () => close.call(this));
+      : followNodeServer(this, ownPid(), this.setSecureContext !== undefined, () =>
+        close.call(this));
     this.once("listening", () => watch.noteListening(socket.place, server));
     return listen.apply(this, [
       { ...rest, fd: socket.fd },

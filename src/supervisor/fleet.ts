@@ -130,9 +130,10 @@ export class Fleet {
 
   /** True if each program is ready, has finished, or was stopped alone. One ready instance side by side is enough. */
   get allReady(): boolean {
-    return !this.#stopping && this.#members.every((member) =>
-      this.#isCovered(member) || member.stopped || (isReady(member) && !hasFailed(member))
-    );
+    return !this.#stopping &&
+      this.#members.every((member) =>
+        this.#isCovered(member) || member.stopped || (isReady(member) && !hasFailed(member))
+      );
   }
 
   /** True once all programs are being stopped. */

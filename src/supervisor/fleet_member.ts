@@ -62,7 +62,10 @@ export function isAtRest({ replica, status }: Member): boolean {
  * The status with which a program has failed; null if it has not failed. A program with instances side by side (`siblings`) fails
  * when none is left, and one of them has failed.
  */
-export function failureOf({ status, config }: Member, siblings: readonly Member[]): ExitStatus | null {
+export function failureOf(
+  { status, config }: Member,
+  siblings: readonly Member[],
+): ExitStatus | null {
   if (config.service === undefined) return status?.code === 0 ? null : status;
   if (siblings.some((each) => each.status === null) || status?.reason === "stopped") return null;
   return siblings.find(hasFailed)?.status ?? null;

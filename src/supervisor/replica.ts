@@ -2,12 +2,7 @@
  * A replica: one of the instances that a program runs side by side, as its user sees it. Most programs have one replica. Its
  * supervision is replaced when a reload succeeds.
  */
-import type {
-  ExitStatus,
-  ReloadEvent,
-  SupervisorEvent,
-  SupervisorStatus,
-} from "../api/events.ts";
+import type { ExitStatus, ReloadEvent, SupervisorEvent, SupervisorStatus } from "../api/events.ts";
 import type { CheckedProgram } from "../api/program.ts";
 import type { CheckedSuperviseOptions } from "../api/supervise_options.ts";
 import { nextInstanceId } from "../core/server/instance_record.ts";

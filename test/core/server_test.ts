@@ -219,7 +219,12 @@ test("core server: an unhealthy answer starts the recovery at once", () => {
   bench.now += 10;
   bench.say(unhealthy);
   assertEquals(bench.signals(), ["SIGTERM"]);
-  assertEquals(bench.sent(), [{ type: "warn", reason: "unhealthy", detail: "disk full", drain: "" }]);
+  assertEquals(bench.sent(), [{
+    type: "warn",
+    reason: "unhealthy",
+    detail: "disk full",
+    drain: "",
+  }]);
   assertEquals(bench.server.deadline, bench.now + T);
   bench.pass(T);
   assertEquals(bench.signals(), ["SIGKILL"]);

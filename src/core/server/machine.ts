@@ -277,6 +277,7 @@ function beginAllowed(program: ProgramRecord, _input: unknown, now: number): voi
 
 function promote(program: ProgramRecord, promoted: Promoted, now: number): void {
   program.noteProcessStart();
+  program.instance.spawnedAt = now; // the time that it waited for permission is no run time
   program.push({ type: "promote" });
   program.instance.hasNotAnsweredPromotion = true;
   enterLaunched(program, promoted.pid, now);

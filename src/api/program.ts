@@ -134,7 +134,8 @@ export function checkProgram(program: unknown, captureStack = true): CheckedProg
         const line = preload
           ? await preloadedCommand(found!, args, captureStack, hasSockets)
           : [...args];
-        return { file, flags: [], ...rest, args: line, restartsItself: restarts };
+        const runtime = found?.runtime;
+        return { file, flags: [], ...rest, args: line, runtime, restartsItself: restarts };
       },
     };
   }

@@ -45,8 +45,13 @@ const reusePort = 15;
 const acceptsConnections = 30;
 const ip6Level = 41;
 const ip6Only = 26;
+const duplicateDescriptor = 0;
 const duplicateClosedOnExec = 1030;
+/** Above the descriptors that a process inherits by the position of its streams. */
+const leastDuplicate = 10;
 const setDescriptorFlags = 2;
+const getStatusFlags = 3;
+const setStatusFlags = 4;
 const closeOnExec = 1;
 /** The size of `struct sockaddr_un`, the largest of the three. */
 const maxAddressBytes = 110;
@@ -102,7 +107,18 @@ function byC(native: Native): SocketCalls {
       return decode(bytes.subarray(0, new Uint32Array(size.buffer)[0]));
     },
     keep: (descriptor) => void c.fcntl(descriptor, setDescriptorFlags, closeOnExec),
-    duplicate: (descriptor) => check(c.fcntl(descriptor, duplicateClosedOnExec, 3), "fcntl"),
+    duplicate(descriptor, isInherited) {
+      const command = isInherited ? duplicateDescriptor : duplicateClosedOnExec;
+      const another = check(c.fcntl(descriptor, command, leastDuplicate), "fcntl");
+      const flags = c.fcntl(another, getStatusFlags, 0) as number;
+      return {
+        descriptor: another,
+        close() {
+          c.fcntl(another, setStatusFlags, flags);
+          c.close(another);
+        },
+      };
+    },
     close: (descriptor) => void c.close(descriptor),
     end,
   };

@@ -4,6 +4,7 @@ import type { Signal } from "../core/signals.ts";
 import { accessError, granted, requirePermissions } from "./deno_permissions.ts";
 import { passSockets } from "./passed_sockets.ts";
 import type { Child, Command, Exit, Stdio, Stream } from "./runtime.ts";
+import type { DuplicateSocket } from "./socket_calls.ts";
 import { spawnError } from "./spawn_error.ts";
 import { webOutput } from "./web_output.ts";
 
@@ -49,9 +50,13 @@ export async function spawn(
   link?: (descriptor: number) => Readonly<Record<string, string>>,
 ): Promise<Child> {
   const { sockets = [] } = command;
-  const descriptor = 3 + sockets.length;
+  // Deno makes each descriptor blocking that it hands on by its own option. An instance that already accepts connections would hang
+  // in its next accept(). So JavaScript programs get their sockets under other numbers, which SAM_SOCKETS tells them.
+  const isScript = command.runtime !== undefined;
+  const slots = isScript ? 0 : sockets.length;
+  const descriptor = 3 + slots;
   const internal = (Deno as unknown as Record<symbol, DenoInternal>)[Deno.internal];
-  const isExtended = link !== undefined || sockets.length > 0;
+  const isExtended = link !== undefined || slots > 0;
   const extra = isExtended ? internal?.kExtraStdio : undefined;
   if (isExtended && !extra) {
     throw new SamError(
@@ -62,17 +67,16 @@ export async function spawn(
   requirePermissions(`start ${command.file}`, [["run", command.file, command.file]]);
   const name = (stdio: Stdio) => ({ inherit: "inherit", ignore: "null", tee: "piped" })[stdio];
   const outputs = ([1, 2] as const).filter((descriptor) => command.stdio[descriptor] === "tee");
-  const line = passSockets(
-    command,
-    { ...command.env, ...link?.(descriptor) },
-    exists,
-  );
-  if (line.file !== command.file) {
-    requirePermissions("hand listening sockets on", [["run", line.file, line.file]]);
-  }
-  const copies = sockets.map((socket) => socket.duplicate());
+  const copies: DuplicateSocket[] = [];
   let child: DenoChild;
   try {
+    for (const socket of sockets) copies.push(socket.duplicate(isScript));
+    const numbers = copies.map(({ descriptor }) => descriptor);
+    const env = { ...command.env, ...link?.(descriptor) };
+    const line = passSockets(command, env, exists, isScript ? numbers : undefined);
+    if (line.file !== command.file) {
+      requirePermissions("hand listening sockets on", [["run", line.file, line.file]]);
+    }
     child = new Deno.Command(line.file, {
       args: [...line.flags, ...(command.module ? [command.module] : []), ...command.args],
       ...(command.cwd !== undefined && { cwd: command.cwd }),
@@ -82,11 +86,11 @@ export async function spawn(
       stderr: name(command.stdio[2]),
       detached: command.ownGroup === true,
       ...(extra && {
-        [extra]: [...copies.map(({ descriptor }) => descriptor), ...(link ? ["piped"] : [])],
+        [extra]: [...isScript ? [] : numbers, ...(link ? ["piped"] : [])],
       }),
     }).spawn();
   } catch (error) {
-    throw spawnError(command, error);
+    throw error instanceof SamError ? error : spawnError(command, error);
   } finally {
     for (const copy of copies) copy.close();
   }
@@ -97,9 +101,7 @@ export async function spawn(
       ({ code, signal }): Exit => signal ? { code: null, signal } : { code, signal: null },
       exitByRealTimeSignal,
     ).finally(() => isGone = true),
-    stream: link
-      ? pipeStream(internal!, internal!.getExtraPipeRids!(child)[sockets.length]!)
-      : null,
+    stream: link ? pipeStream(internal!, internal!.getExtraPipeRids!(child)[slots]!) : null,
     outputs: outputs.map((each) => webOutput(each, each === 1 ? child.stdout : child.stderr)),
     kill(signal) {
       try {

@@ -24,12 +24,14 @@ const shellName = /^[A-Za-z_]\w*$/;
 
 /**
  * Returns the start of a command line that hands the sockets of `command` on. Without sockets, it is the command's own start. Throws
- * an error of `spawn()` if the executable does not exist, because the shell would start anyway.
+ * an error of `spawn()` if the executable does not exist, because the shell would start anyway. `numbers` are the descriptors in
+ * the process, if they are not those of the protocol.
  */
 export function passSockets(
   command: Command,
   env: Record<string, string>,
   exists: (path: string) => boolean,
+  numbers?: readonly number[],
 ): CommandStart {
   const { file, flags, cwd, sockets = [], mustListen = false } = command;
   if (sockets.length === 0) return { file, flags, env };
@@ -46,22 +48,25 @@ export function passSockets(
   return {
     file: "sh",
     flags: ["-c", script, ...words, file, ...flags],
-    env: { ...env, ...socketVariables(sockets, mustListen) },
+    env: { ...env, ...socketVariables(sockets, mustListen, numbers) },
   };
 }
 
 function socketVariables(
   sockets: readonly PassedSocket[],
   mustListen: boolean,
+  numbers?: readonly number[],
 ): Record<string, string> {
   const described = sockets.map(({ name, address }, at) => ({
     name,
     address,
-    fd: firstDescriptor + at,
+    fd: numbers?.[at] ?? firstDescriptor + at,
   }));
   return {
-    LISTEN_FDS: String(sockets.length),
-    LISTEN_FDNAMES: sockets.map(({ name }) => name).join(":"),
+    ...(numbers === undefined && {
+      LISTEN_FDS: String(sockets.length),
+      LISTEN_FDNAMES: sockets.map(({ name }) => name).join(":"),
+    }),
     [socketsVariable]: JSON.stringify({ sockets: described, mustListen }),
   };
 }

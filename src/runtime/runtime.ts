@@ -56,10 +56,10 @@ export interface PassedSocket {
   /** The file descriptor in this process. It is not inherited by other processes. */
   readonly descriptor: number;
   /**
-   * Opens another file descriptor of the socket, with a number that no inherited descriptor has. Used where a runtime cannot hand
-   * on a descriptor under its own number.
+   * Opens another file descriptor of the socket, from number 10 on. The next process inherits it if `isInherited` is true. Used on
+   * Deno, which cannot hand on a descriptor under its own number.
    */
-  duplicate(): { readonly descriptor: number; close(): void };
+  duplicate(isInherited: boolean): { readonly descriptor: number; close(): void };
 }
 
 /** The end of a process: an exit code or a signal. Exactly one of the two is not null. */

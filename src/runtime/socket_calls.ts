@@ -8,6 +8,12 @@ export type SocketAddress =
 /** The use of a socket: it listens, or only reserves its port, which sockets with SO_REUSEPORT of the same user can share. */
 export type SocketUse = "listen" | "reserve";
 
+/** A second descriptor of a socket. */
+export interface DuplicateSocket {
+  readonly descriptor: number;
+  close(): void;
+}
+
 /** The functions for sockets. Failed calls throw a `SocketError`. */
 export interface SocketCalls {
   /** True if sockets can be opened for the use `"reserve"`. */
@@ -18,8 +24,11 @@ export interface SocketCalls {
   addressOf(descriptor: number): SocketAddress | undefined;
   /** Keeps other processes from inheriting a descriptor. */
   keep(descriptor: number): void;
-  /** Returns a new descriptor of the same socket, which other processes do not inherit. */
-  duplicate(descriptor: number): number;
+  /**
+   * Returns a new descriptor of the same socket, with a number from 10 on. `close()` gives the socket the mode back, blocking or
+   * not, that it had before. All processes that have the socket share this mode.
+   */
+  duplicate(descriptor: number, isInherited: boolean): DuplicateSocket;
   /** Closes a descriptor. */
   close(descriptor: number): void;
   /** Frees the functions. Call it when all descriptors are closed. */

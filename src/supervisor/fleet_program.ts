@@ -82,8 +82,8 @@ export function expandInstances(programs: readonly FleetProgram[]): readonly Fle
       ...(instances > 1 && { name: `${name}.${at + 1}`, service: name }),
       program: {
         ...program,
-        async command(runtime: Parameters<CheckedProgram["command"]>[0]) {
-          const command = await program.command(runtime);
+        async command(...given: Parameters<CheckedProgram["command"]>) {
+          const command = await program.command(...given);
           return { ...command, env: { ...command.env, [numberVariable]: String(at + 1) } };
         },
       },

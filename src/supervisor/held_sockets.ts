@@ -88,7 +88,7 @@ async function openAll(
 
 /** Makes the description of an open socket. */
 export function passedSocket(
-  calls: Pick<SocketCalls, "duplicate" | "close">,
+  calls: Pick<SocketCalls, "duplicate">,
   name: string,
   address: string,
   descriptor: number,
@@ -97,10 +97,7 @@ export function passedSocket(
     name,
     address,
     descriptor,
-    duplicate() {
-      const another = calls.duplicate(descriptor);
-      return { descriptor: another, close: () => calls.close(another) };
-    },
+    duplicate: (isInherited) => calls.duplicate(descriptor, isInherited),
   };
 }
 

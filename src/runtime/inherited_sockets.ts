@@ -242,8 +242,10 @@ function replaceListen(
     const { port: _port, host: _host, path: _path, ...rest } = options as Record<string, unknown>;
     const server = this.closeIdleConnections === undefined
       ? null
-      : followNodeServer(this, ownPid(), this.setSecureContext !== undefined, () =>
-        close.call(this));
+      : followNodeServer(this, ownPid(), {
+        isSecure: this.setSecureContext !== undefined,
+        closesIdle: false,
+      }, () => close.call(this));
     this.once("listening", () => watch.noteListening(socket.place, server));
     return listen.apply(this, [
       { ...rest, fd: socket.fd },
@@ -258,7 +260,12 @@ function followListen(prototype: ServerLike, watch: ListenWatch): void {
   prototype.listen = function (this: ServerLike, ...args: unknown[]): ServerLike {
     const place = placeOfListen(args);
     if (place && watch.holds(place)) {
-      const server = followNodeServer(this, ownPid(), false, () => this.close());
+      const server = followNodeServer(
+        this,
+        ownPid(),
+        { isSecure: false, closesIdle: true },
+        () => this.close(),
+      );
       this.once("listening", () => watch.noteListening(place, server));
     }
     return listen.apply(this, args);

@@ -41,11 +41,14 @@ interface ConnectionState {
   wasUsed: boolean;
 }
 
-/** Follows the requests of a server. `stopAccepting` keeps its connections open. */
+/**
+ * Follows the requests of a server. `stopAccepting` keeps its connections open. Where no function does that, `closesIdle` is true:
+ * then the server accepts connections until idle ones may be closed.
+ */
 export function followNodeServer(
   server: NodeHttpServer,
   pid: number,
-  isSecure: boolean,
+  { isSecure, closesIdle }: { readonly isSecure: boolean; readonly closesIdle: boolean },
   stopAccepting: () => void,
 ): ServedServer {
   const connections = new Map<Connection, ConnectionState>();
@@ -119,18 +122,24 @@ export function followNodeServer(
   return {
     async drain() {
       isDraining = true;
-      const empty = new Promise<void>((resolve) => onEmpty = resolve);
-      stopAccepting();
+      if (!closesIdle) stopAccepting();
       for (const { responses } of connections.values()) {
         for (const response of responses) response.shouldKeepAlive = false;
       }
       for (const session of sessions) session.close();
-      setTimeout(() => {
-        isIdleOver = true;
-        closeIdle(true);
-      }, idleMs);
+      const idleOver = new Promise<void>((resolve) =>
+        setTimeout(() => {
+          isIdleOver = true;
+          closeIdle(true);
+          if (closesIdle) stopAccepting();
+          resolve();
+        }, idleMs)
+      );
       setTimeout(() => closeIdle(false), newMs);
-      if (connections.size + sessions.size > 0) await empty;
+      if (closesIdle) await idleOver;
+      if (connections.size + sessions.size > 0) {
+        await new Promise<void>((resolve) => onEmpty = resolve);
+      }
     },
   };
 }

@@ -1,8 +1,9 @@
 /** Carries out one reload of one program: the shell of the state machine in core/server/reload.ts. */
 import type { SupervisorEvent } from "../api/events.ts";
+import type { Evidence, RecoveryReason } from "../core/server/types.ts";
 import { Reload, type ReloadFailure, type ReloadInput } from "../core/server/reload.ts";
 import type { Clock } from "../runtime/runtime.ts";
-import { endOf } from "./report.ts";
+import { endOf, firstLine } from "./report.ts";
 import type { Due, Supervision } from "./supervise.ts";
 
 /** The actions that a reload needs of its replica. */
@@ -152,7 +153,7 @@ export class ReloadRun {
       case "recovery":
       case "observed": {
         const { reason, evidence } = event;
-        const detail = event.type === "recovery" ? endOf(reason, evidence) : evidence.detail;
+        const detail = event.type === "recovery" ? describeEnd(reason, evidence) : evidence.detail;
         return this.#feed({ type: "failed", failure: { reason, detail, evidence } });
       }
     }
@@ -213,4 +214,11 @@ export class ReloadRun {
     const delay = Math.max(0, deadline - this.#clock.now());
     this.#cancelTimer = this.#clock.schedule(() => this.#feed({ type: "tick" }), delay, true);
   }
+}
+
+/** Says how a replacement ended, and why. Its warning was not reported before. */
+function describeEnd(reason: RecoveryReason, evidence: Evidence): string {
+  const end = endOf(reason, evidence);
+  const cause = firstLine(evidence.detail);
+  return cause === "" || end.includes(cause) ? end : `${end}: ${cause}`;
 }

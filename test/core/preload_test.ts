@@ -238,3 +238,43 @@ test("core server: an event loop that never turned has the short grace period to
   unlimited.pass(stopTimeout - 1);
   assertEquals(unlimited.state, "warned");
 });
+
+const listens = { type: "listens", address: "8080", isHeld: true, drains: true } as const;
+
+test("core server: a preload that can drain gets no signal at a requested end, and SIGKILL after the stop timeout", () => {
+  for (const input of [{ type: "restart" }, { type: "shutdown", signal: null }] as const) {
+    const bench = new Bench(preloaded);
+    bench.start().say(listens);
+    bench.feed(input);
+    const warnings = bench.log.flatMap((effect) =>
+      effect.type === "send" && effect.message.type === "warn" ? [effect.message.drain] : []
+    );
+    assertEquals([warnings, bench.signals()], [["SIGTERM"], []]);
+    bench.pass(stopTimeout);
+    assertEquals(bench.signals(), ["SIGKILL"]);
+  }
+});
+
+test("core server: a failed instance, and a program that has registered itself, get the signal at once", () => {
+  const failed = new Bench(preloaded);
+  failed.start().say(listens);
+  failed.pass(T);
+  assertEquals(failed.signals(), ["SIGTERM"]);
+  const own = new Bench(preloaded);
+  own.start().say(listens);
+  own.hello();
+  own.feed({ type: "restart" });
+  assertEquals(own.signals(), ["SIGTERM"]);
+});
+
+test("core server: a replacement that does not listen fails at its startup timeout", () => {
+  const startupTimeout = 10 * T;
+  const bench = new Bench({ ...preloaded, startupTimeout, listensOn: "8080", firstInstanceId: 7 });
+  bench.register().say({ ...listens, address: "8081", isHeld: false, drains: false });
+  bench.pass(startupTimeout);
+  const [warning] = bench.events("warn");
+  assertEquals(
+    [warning?.reason, warning?.detail],
+    ["startup", "the program did not listen on 8080 within 1000 ms; it listens on 8081"],
+  );
+});

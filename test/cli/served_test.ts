@@ -1,0 +1,149 @@
+// Unchanged web servers behind `--listen`: what their clients notice of restarts, reloads and failed checks.
+import { assert, assertEquals, assertMatch, assertStringIncludes } from "@std/assert";
+import { writeFileSync } from "node:fs";
+import { type Command, commandTest, page, runtimeName } from "../support/command.ts";
+import { load } from "../support/load.ts";
+import { freePorts } from "../support/ports.ts";
+import { eventually, type Stage } from "../support/processes.ts";
+import { quickFixture } from "../support/runtimes.ts";
+
+type Sam = (words: readonly string[], env?: Readonly<Record<string, string>>) => Command;
+
+/** The servers of the current runtime: node:http, and its own one. */
+const kinds = runtimeName === "node" ? ["node"] : ["node", "web"];
+
+/** Starts a web server under `sam run`, and waits until its instances are ready. */
+async function serve(
+  sam: Sam,
+  stage: Stage,
+  kind: string,
+  flags: readonly string[] = [],
+  instances = 1,
+): Promise<{ readonly port: number; readonly run: Command }> {
+  const [port] = await freePorts(1) as [number];
+  const run = sam([
+    "run",
+    "--json",
+    "--name=web",
+    `--listen=${port}`,
+    `--instances=${instances}`,
+    `--min-ready=100`,
+    ...flags.map((flag) => flag.replaceAll("PORT", String(port))),
+    `--runtime=${runtimeName}`,
+    quickFixture("supervisor/http_server"),
+    String(port),
+    kind,
+  ], stage.program("supervisor/http_server").env as Record<string, string>);
+  await run.event("start", instances);
+  await stage.line("listening", instances);
+  return { port, run };
+}
+
+for (const kind of kinds) {
+  for (const command of ["reload", "restart"]) {
+    commandTest(
+      `sam ${command} lets a server of ${kind} finish its requests, without a handler of SIGTERM`,
+      async (sam, stage) => {
+        const { port, run } = await serve(sam, stage, kind);
+        const { pid } = await run.event("spawn");
+        const slow = page(port, "/slow");
+        await stage.line("slow");
+        const stream = page(port, "/stream");
+        await stage.line("slow", 2);
+        assertEquals(await sam([command, "web"]).exited, 0);
+        assertEquals([await slow, await stream], [String(pid), `${pid} end`]);
+        const { code, signal } = await run.event("exit");
+        assertEquals([code, signal], [null, "SIGTERM"]);
+        const next = await stage.line("listening", 2);
+        assertEquals(await page(port, "/"), String(next.pid));
+        assertEquals(run.events().filter(({ type }) => type === "kill"), []);
+      },
+    );
+  }
+
+  commandTest(
+    `16 clients with keep-alive notice no restart and no reload of a server of ${kind}`,
+    async (sam, stage) => {
+      const { port, run } = await serve(sam, stage, kind, [], 2);
+      const end = [load(port, 16, { keepAlive: true, pauseMs: 2 })];
+      for (const command of ["reload", "restart"]) {
+        assertEquals(await sam([command, "web"]).exited, 0);
+      }
+      await run.event("start", 4);
+      for (const each of end) {
+        const { answered, raced, failed } = await each();
+        // A client may send a request while the server closes the connection: nodejs/node#60617.
+        assert(answered > 100 && raced <= 4, `${answered} answered, ${raced} raced`);
+        assertEquals(failed, {});
+      }
+    },
+    { timeoutMs: 60_000 },
+  );
+
+  commandTest(
+    `a check by HTTP reaches its instance of a server of ${kind}, and only that one is recovered`,
+    async (sam, stage) => {
+      const flags = [
+        "--check-http=http://127.0.0.1:PORT/healthz",
+        "--check-period=100",
+        "--startup-timeout=3000",
+      ];
+      const { run } = await serve(sam, stage, kind, flags, 2);
+      for (const name of ["web.1", "web.2"]) await run.event("check", 1, name);
+      const { pid } = await run.event("spawn", 1, "web.2");
+      stage.go(`ill-${pid}`);
+      const { reason, evidence } = await run.event("recovery", 1, "web.2");
+      assertEquals(reason, "unhealthy");
+      assertMatch(evidence.detail, /healthz answered 500, 3 times in a row$/);
+      await run.event("start", 2, "web.2");
+      const ill = run.events().filter(({ type, program }) =>
+        program === "web.1" && (type === "recovery" || type === "warn")
+      );
+      assertEquals(ill, []);
+
+      stage.go("ill");
+      const reload = sam(["reload", "web.1"]);
+      assertEquals(await reload.exited, 1);
+      assertStringIncludes(reload.stderr, "/healthz answered 500");
+      assertStringIncludes(reload.stderr, "instance 1 stays");
+      assertEquals(
+        run.events().filter(({ type, program }) => type === "exit" && program === "web.1"),
+        [],
+      );
+    },
+    { timeoutMs: 60_000 },
+  );
+}
+
+commandTest(
+  "a replacement that does not listen on the held address is not taken",
+  async (sam, { directory }) => {
+    const [held, other] = await freePorts(2) as [number, number];
+    const program = `${directory}/web.mjs`;
+    const source = (port: number | null) =>
+      `import { createServer } from "node:http";
+      setInterval(() => {}, 1000);
+      ${port === null ? "" : `createServer((_, response) => response.end("ok")).listen(${port});`}`;
+    writeFileSync(program, source(held));
+    const flags = [`--listen=${held}`, "--min-ready=100", "--startup-timeout=3000"];
+    const run = sam(["run", "--json", ...flags, `--runtime=${runtimeName}`, program]);
+    await run.event("start");
+    await eventually("an answer", async () => await page(held, "/") === "ok");
+    for (
+      const [port, told] of [
+        [null, `did not listen on ${held} within 3000 ms`],
+        [other, `did not listen on ${held} within 3000 ms; it listens on ${other}`],
+      ] as const
+    ) {
+      writeFileSync(program, source(port));
+      const reload = sam(["reload", "web"]);
+      assertEquals(await reload.exited, 1);
+      assertStringIncludes(reload.stderr, told);
+      assertEquals(await page(held, "/"), "ok");
+    }
+    writeFileSync(program, source(held));
+    assertEquals(await sam(["reload", "web"]).exited, 0);
+    assertEquals(await page(held, "/"), "ok");
+  },
+  { timeoutMs: 60_000 },
+);

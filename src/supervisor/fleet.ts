@@ -30,9 +30,6 @@ export interface FleetStatus extends ReplicaStatus {
   readonly waitsFor?: readonly string[];
 }
 
-/** Called when a program or an instance side by side is added or removed, and when its name changes. */
-export type MembershipListener = (name: string, isMember: boolean) => void;
-
 /** The programs of one `sam run` under supervision. */
 export class Fleet {
   /** Resolves to the exit code of the server when all programs have ended. */
@@ -40,7 +37,7 @@ export class Fleet {
 
   readonly #strategy: Strategy;
   readonly #listeners = new Set<FleetListener>();
-  readonly #membershipListeners = new Set<MembershipListener>();
+  readonly #memberListeners: ((name: string, isMember: boolean) => void)[] = [];
   /** The programs in the order of their start. */
   readonly #members: Member[] = [];
   readonly #reloads: FleetReloads;
@@ -58,17 +55,14 @@ export class Fleet {
       members: this.#members,
       add: (config) => this.#add(config),
       announce: (name, isMember) => {
-        for (const listener of this.#membershipListeners) listener(name, isMember);
+        for (const listener of this.#memberListeners) listener(name, isMember);
       },
+      isStopping: () => this.#stopping,
       isBlocked: (member) => this.#blockersOf(member).length > 0,
-      untilSettled: (member) => untilSettled(this, member),
+      subscribe: (listener) => this.subscribe(listener),
       closeUnused: (config) => this.#closeUnused(config),
       refuseIfStopping: (action, name) => this.#refuseIfStopping(action, name),
-      over: () => {
-        this.#stopIfIdle();
-        this.#startDue();
-        this.#finishIfOver();
-      },
+      over: () => this.#goOn(),
     });
     for (const each of programs) this.#add(each);
   }
@@ -87,6 +81,7 @@ export class Fleet {
       mustEnd: false,
       stopped: false,
       isGone: false,
+      isOnTrial: false,
       wasReady: false,
       status: null,
       ended: Promise.resolve(),
@@ -117,9 +112,9 @@ export class Fleet {
     return () => this.#listeners.delete(listener);
   }
 
-  /** Adds a listener for members that come and go later. */
-  watchMembers(listener: MembershipListener): void {
-    this.#membershipListeners.add(listener);
+  /** Adds a listener for members that come and go later. A new name counts as another member. */
+  watchMembers(listener: (name: string, isMember: boolean) => void): void {
+    this.#memberListeners.push(listener);
   }
 
   /** True if a program is ready or has finished. An instance side by side that has failed for good is not ready. */
@@ -144,6 +139,11 @@ export class Fleet {
   /** True if a program was stopped and not started again. */
   isStopped(name: string): boolean {
     return this.#member(name).stopped;
+  }
+
+  /** True if a reload of the configuration has added a program, which has not been ready yet. */
+  isOnTrial(name: string): boolean {
+    return this.#member(name).isOnTrial;
   }
 
   /** The programs that the next instance of a program waits for; undefined if no instance is due. */
@@ -266,7 +266,7 @@ export class Fleet {
         member.isDue = member.isSpareDue = false; // those of the replaced instance
         break;
       case "recovery":
-        if (event.delay === null) break;
+        if (event.delay === null || member.isOnTrial) break;
         this.#endDependents(member);
         event = { ...event, ...this.#fieldsOfRecovery(member) };
         break;
@@ -301,8 +301,8 @@ export class Fleet {
   }
 
   #finishIfOver(): void {
-    if (this.#reloads.isChanging || this.#members.some(({ status }) => status === null)) return;
-    this.#settle(this.#code ?? 0);
+    const isOver = this.#members.every(({ status }) => status !== null);
+    if (isOver && !this.#reloads.isChanging) this.#settle(this.#code ?? 0);
   }
 
   /** Closes the sockets of a program that no member uses any more. */
@@ -318,12 +318,17 @@ export class Fleet {
     this.#closeUnused(member.config);
     const alone = this.#members.length === 1;
     const siblings = this.#members.filter((each) => isSibling(each, member));
-    const failed = member.isGone ? null : failureOf(member, siblings);
+    const failed = member.isGone || member.isOnTrial ? null : failureOf(member, siblings);
     if (failed !== null && (alone || failed.reason !== "stopped")) {
       this.#code ??= failed.code;
       // A program that SAM does not restart ends the others, too, so that the server ends with its status.
       if (!alone) this.stop(null);
     }
+    this.#goOn();
+  }
+
+  /** A program has ended, or a change of the programs is over. */
+  #goOn(): void {
     this.#stopIfIdle();
     this.#startDue();
     this.#finishIfOver();

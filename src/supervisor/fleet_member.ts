@@ -20,6 +20,8 @@ export interface Member {
   stopped: boolean;
   /** The configuration contains the program no longer. It is being stopped. */
   isGone: boolean;
+  /** A reload of the configuration has added the program, and removes it again if it fails before it is ready. */
+  isOnTrial: boolean;
   /** The program has been ready at least once. */
   wasReady: boolean;
   status: ExitStatus | null;

@@ -1,9 +1,11 @@
 /** The reloads of a fleet: of one program, and of the configuration, in which programs come, go and change. */
 import { SamError } from "../errors.ts";
+import { loadRuntime } from "../runtime/load.ts";
 import { runsAlike, slotOf } from "./fleet_change.ts";
-import { isReady, type Member } from "./fleet_member.ts";
+import type { FleetListener, Member } from "./fleet_member.ts";
 import type { FleetProgram } from "./fleet_program.ts";
 import type { ReloadResult } from "./replica.ts";
+import { beginTrial } from "./trial.ts";
 
 /** The result of a reload. */
 export interface FleetReload {
@@ -22,8 +24,8 @@ export interface FleetChange extends FleetReload {
   readonly started: readonly string[];
   /** The names of the programs and instances that were removed. */
   readonly stopped: readonly string[];
-  /** The first program that was added and is not ready; null if all are. */
-  readonly notReady: string | null;
+  /** The first program that was added and failed before it was ready; null if none did. `detail` follows "it". */
+  readonly notStarted: { readonly name: string; readonly detail: string } | null;
 }
 
 /** The parts of a fleet that its reloads need. */
@@ -33,10 +35,10 @@ export interface ReloadableFleet {
   add(config: FleetProgram): Member;
   /** Says that a name is that of a member from now on, or no longer. */
   announce(name: string, isMember: boolean): void;
+  isStopping(): boolean;
   /** True if the next instance of a member waits for other programs. */
   isBlocked(member: Member): boolean;
-  /** Resolves when an instance is ready, or has failed or ended. */
-  untilSettled(member: Member): Promise<void>;
+  subscribe(listener: FleetListener): () => void;
   /** Closes the sockets of a program that no member uses any more. */
   closeUnused(config: FleetProgram): void;
   /** Throws INTERRUPT if all programs are being stopped. */
@@ -91,16 +93,19 @@ export class FleetReloads {
    * that changed are reloaded, in the order of their start. The first failure ends the change.
    */
   async change(programs: readonly FleetProgram[]): Promise<FleetChange> {
-    this.#fleet.refuseIfStopping("reload", configuration);
-    if (this.#isChanging) throw isRunning(configuration, "another reload of it");
-    if (this.#reloading.size > 0) throw isRunning(configuration, "a reload of a program");
-    this.#isChanging = true;
     try {
-      return await this.#change(programs);
+      this.#fleet.refuseIfStopping("reload", configuration);
+      if (this.#isChanging) throw isRunning(configuration, "another reload of it");
+      if (this.#reloading.size > 0) throw isRunning(configuration, "a reload of a program");
+      this.#isChanging = true;
+      try {
+        return await this.#change(programs);
+      } finally {
+        this.#isChanging = false;
+        this.#fleet.over();
+      }
     } finally {
-      this.#isChanging = false;
       for (const each of programs) this.#fleet.closeUnused(each);
-      this.#fleet.over();
     }
   }
 
@@ -123,28 +128,45 @@ export class FleetReloads {
     }
     const gone = members.filter((member) => [...unclaimed.values()].includes(member));
     const stopped = await this.#removeAll(gone);
-    const fresh = new Set(added.map((config) => this.#add(config)));
+    const clock = await loadRuntime();
+    const trials = new Map(added.map((config) => {
+      const member = this.#add(config);
+      return [member, beginTrial(this.#fleet, clock, member)];
+    }));
     const order = programs.map(slotOf);
     members.sort((one, another) =>
       order.indexOf(slotOf(one.config)) - order.indexOf(slotOf(another.config))
     );
-    const result = { started: [...fresh].map(({ config }) => config.name), stopped };
+    const started: string[] = [];
     const reloaded: string[] = [];
-    for (const member of [...members]) {
-      const next = changed.get(member);
-      if (fresh.has(member) && !await this.#isStarted(member)) {
-        return { ...result, reloaded, failed: null, notReady: member.config.name };
-      }
-      if (next === undefined) continue;
-      const failed = await this.#replace(member, next);
-      this.#fleet.refuseIfStopping("reload", configuration);
-      if (failed) {
+    const result = { stopped, started, reloaded, failed: null, notStarted: null };
+    try {
+      for (const member of [...members]) {
         const { name } = member.config;
-        return { ...result, reloaded, failed: { name, event: failed }, notReady: null };
+        const trial = trials.get(member);
+        if (trial) {
+          // A program that waits for others may have to wait for long.
+          const detail = this.#fleet.isBlocked(member) ? null : await trial.failure;
+          this.#fleet.refuseIfStopping("reload", configuration);
+          if (detail !== null) return { ...result, notStarted: { name, detail } };
+          trial.end();
+          trials.delete(member);
+          member.isOnTrial = false;
+          started.push(name);
+        }
+        const next = changed.get(member);
+        if (next === undefined) continue;
+        const failed = await this.#replace(member, next);
+        this.#fleet.refuseIfStopping("reload", configuration);
+        if (failed) return { ...result, failed: { name, event: failed } };
+        reloaded.push(name);
       }
-      reloaded.push(member.config.name);
+    } finally {
+      // Programs after the first failure are started by the next reload.
+      for (const trial of trials.values()) trial.end();
+      if (!this.#fleet.isStopping()) await this.#removeAll([...trials.keys()]);
     }
-    return { ...result, reloaded, failed: null, notReady: null };
+    return result;
   }
 
   /** Applies the parts of a description that concern no running process. */
@@ -165,6 +187,7 @@ export class FleetReloads {
 
   #add(config: FleetProgram): Member {
     const member = this.#fleet.add(config);
+    member.isOnTrial = true;
     this.#fleet.announce(config.name, true);
     return member;
   }
@@ -183,14 +206,6 @@ export class FleetReloads {
       this.#fleet.announce(member.config.name, false);
     }
     return gone.map(({ config }) => config.name);
-  }
-
-  /** Waits until a new program is ready, unless it waits for other programs. Resolves to false if it failed before that. */
-  async #isStarted(member: Member): Promise<boolean> {
-    if (this.#fleet.isBlocked(member)) return true;
-    await this.#fleet.untilSettled(member);
-    this.#fleet.refuseIfStopping("reload", configuration);
-    return isReady(member) || member.stopped;
   }
 
   /** Gives new options to a program. Resolves to the event if its reload failed. */

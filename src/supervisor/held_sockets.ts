@@ -34,15 +34,18 @@ export function hold(
   addresses: readonly ListenAddress[],
   inherited: readonly PassedSocket[],
 ): Promise<HeldSockets> {
+  return openAll(runtime, addresses, inherited, useOf(runtime, program));
+}
+
+/** The use of the sockets of a program. */
+export function useOf(
+  runtime: Pick<Runtime, "name">,
+  program: Pick<CheckedProgram, "runtime">,
+): SocketUse {
   // Bun.serve and Deno.serve open a socket of their own, which shares the port. A server that listened, too, would get some of
   // the connections. Programs of node:http make the inherited socket listen themselves.
   const name = program.runtime === "own" ? runtime.name : program.runtime;
-  return openAll(
-    runtime,
-    addresses,
-    inherited,
-    name === "bun" || name === "deno" ? "reserve" : "listen",
-  );
+  return name === "bun" || name === "deno" ? "reserve" : "listen";
 }
 
 async function openAll(

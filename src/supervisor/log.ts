@@ -70,8 +70,8 @@ export function eventText(program: string, event: SupervisorEvent): string {
 export interface LogNames {
   /** The name before `(pid 4711)`. Without it, the lines say `instance 2`. */
   readonly name?: string;
-  /** The text before a message that does not name the program. */
-  readonly prefix?: string;
+  /** The text before a message that does not name the program, or a function that returns it. */
+  readonly prefix?: string | (() => string);
 }
 
 /** Returns a function that logs the events of one program, as the option `log` asks. `program` is the name in JSON. */
@@ -97,7 +97,8 @@ export function logger(
     };
   }
   return (event) => {
-    const before = messages.has(event.type) ? printable(prefix) : "";
+    const text = typeof prefix === "string" ? prefix : prefix();
+    const before = messages.has(event.type) ? printable(text) : "";
     for (const line of linesOf(event)) write(`sam: ${before}${line}`);
   };
 }

@@ -36,7 +36,8 @@ export interface ReloadResult {
   readonly failed: (SupervisorEvent & { readonly type: "reloadFailed" }) | null;
 }
 
-const defaultMinReady = 1000;
+/** Time for which a new instance must stay ready, in milliseconds. */
+export const defaultMinReady = 1000;
 
 function withFirstId(parts: ReplicaParts, firstInstanceId: number): ReplicaParts {
   const { options } = parts;

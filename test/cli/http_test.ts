@@ -231,6 +231,7 @@ test(
     const fleet = {
       names: ["p"],
       subscribe: (listener: typeof hear) => hear = listener,
+      watchMembers: () => {},
       status: () => programAs("p", { pid: null }),
     };
     const identity = { name: "shop", strategy: "one_for_one" } as const;

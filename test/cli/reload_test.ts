@@ -64,8 +64,6 @@ commandTest(
     );
     assertStringIncludes(metrics!, 'sam_program_ready{program="web.1"} 1\n');
 
-    const nameless = sam(["reload"]);
-    assertEquals([await nameless.exited, nameless.stderr.includes("sam reload web")], [64, true]);
     const unknown = sam(["reload", "nobody"]);
     assertEquals(await unknown.exited, 69);
     writeFileSync(program, version("three"));

@@ -268,27 +268,42 @@ export function restart(words: readonly string[]): Promise<number> {
   );
 }
 
-/** `sam reload NAME`. */
+/** `sam reload`. */
 export async function reload(words: readonly string[]): Promise<number> {
-  const { operands: [name] } = parseCommand("reload", words, 1);
-  if (name === undefined) {
-    throw new CommandError("usage", "the name is missing. Name a program, as in sam reload web.");
-  }
+  const { operands } = parseCommand("reload", words, 1);
   let code = 0;
   await ask(
     "reload",
-    name,
+    operands[0],
     (program) => ({ ask: "reload", ...(program !== undefined && { program }) }),
     ({ ok }) => {
-      const { reloaded, failure } = ok as ReloadAnswer;
-      if (failure === null) return;
+      const { reloaded, failure, changes } = ok as ReloadAnswer;
+      const done = describeChanges(reloaded, changes);
+      if (failure === null) {
+        if (changes) host.stdout.write(`${done || unchanged(changes.file)}\n`);
+        return;
+      }
       code = 1;
       const lines = failure.map((line) => `sam: ${printable(line)}\n`);
-      if (reloaded.length > 0) lines.push(`sam: reloaded before that: ${reloaded.join(", ")}\n`);
+      if (done !== "") lines.push(`sam: before that: ${done}\n`);
       host.stderr.write(lines.join(""));
     },
   );
   return code;
+}
+
+/** Says what a reload has changed; empty if nothing. */
+function describeChanges(
+  reloaded: readonly string[],
+  { started = [], stopped = [] }: Partial<NonNullable<ReloadAnswer["changes"]>> = {},
+): string {
+  return ([["stopped", stopped], ["started", started], ["reloaded", reloaded]] as const)
+    .filter(([, names]) => names.length > 0)
+    .map(([what, names]) => `${what} ${names.join(", ")}`).join("; ");
+}
+
+function unchanged(file: string): string {
+  return `${file} has not changed. To reload the code of a program, name it, as in sam reload web.`;
 }
 
 /** `sam stop NAME`. */
@@ -336,7 +351,10 @@ async function ask(
         `several SAM servers are running: ${names}. Name one of them, as in sam ${command} NAME.`,
       );
     }
-    const answer = await server.ask(request(program));
+    // A reload of a program is not that of the configuration, so the name of a program counts before that of its server.
+    const isProgram = command === "reload" &&
+      server.status.programs.some((each) => (each.service ?? each.name) === name);
+    const answer = await server.ask(request(isProgram ? name : program));
     if (answer === undefined && command !== "stop") {
       throw new CommandError(
         "unavailable",

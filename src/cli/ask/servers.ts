@@ -3,7 +3,7 @@ import { SamError } from "../../errors.ts";
 import { loadRuntime } from "../../runtime/load.ts";
 import type { Clock, Sockets } from "../../runtime/runtime.ts";
 import type { Answer, Request } from "../control/protocol.ts";
-import { CommandError } from "../command_line/exit.ts";
+import { CommandError, exitCodes } from "../command_line/exit.ts";
 import type { ServerStatus } from "../control/status.ts";
 import { connect, type JsonLineConnection, serverNames } from "../control/control_socket.ts";
 
@@ -102,7 +102,7 @@ async function greet(name: string, lines: JsonLineConnection): Promise<Server | 
       lines.receive((value) => {
         if (typeof value !== "object" || value === null) return reject(unknownAnswer(name));
         const { error } = value as Answer;
-        if (error) reject(new SamError(error.code, error.message));
+        if (error) reject(errorOf(error));
         else resolve(value);
       }, () => resolve(undefined));
       lines.send(request);
@@ -112,6 +112,12 @@ async function greet(name: string, lines: JsonLineConnection): Promise<Server | 
   const status = answer.ok as ServerStatus | null | undefined;
   if (!Array.isArray(status?.programs)) throw unknownAnswer(name);
   return { status: { ...status, name }, lines, ask };
+}
+
+/** The error that a server has answered, with the exit code that the server chose. */
+function errorOf({ code, message, reason }: NonNullable<Answer["error"]>): SamError {
+  if (reason === undefined || !Object.hasOwn(exitCodes, reason)) return new SamError(code, message);
+  return new CommandError(reason, message, { code });
 }
 
 /** Returns the error for an answer that this version of sam does not know. */

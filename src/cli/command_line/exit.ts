@@ -15,16 +15,21 @@ export const exitCodes = {
   notFound: [127, "the command was not found"],
 } as const;
 
+/** The name of an exit code. */
+export type ExitReason = keyof typeof exitCodes;
+
 /** An error that ends the `sam` command with a given exit code. */
 export class CommandError extends SamError {
+  readonly reason: ExitReason;
   readonly exitCode: number;
 
   constructor(
-    reason: keyof typeof exitCodes,
+    reason: ExitReason,
     message: string,
     options?: { readonly cause?: unknown; readonly code?: SamErrorCode },
   ) {
     super(options?.code ?? "INVALID_PARAM", message, options);
+    this.reason = reason;
     this.exitCode = exitCodes[reason][0];
   }
 }

@@ -1,5 +1,6 @@
 /** The requests and answers on a control socket. Each is one line of JSON. */
 import type { SamErrorCode } from "../../errors.ts";
+import type { ExitReason } from "../command_line/exit.ts";
 
 export type Request =
   | { readonly ask: "status" }
@@ -13,7 +14,12 @@ export type Request =
  */
 export interface Answer {
   readonly ok?: unknown;
-  readonly error?: { readonly code: SamErrorCode; readonly message: string };
+  readonly error?: {
+    readonly code: SamErrorCode;
+    readonly message: string;
+    /** The exit code of the command. Left out if it follows from `code`. */
+    readonly reason?: ExitReason;
+  };
 }
 
 /** The answer to `reload`, in `ok`. */
@@ -22,4 +28,11 @@ export interface ReloadAnswer {
   readonly reloaded: readonly string[];
   /** The report about the first one that was not reloaded; null if all were. */
   readonly failure: readonly string[] | null;
+  /** The changes of the programs, if the configuration was read again. */
+  readonly changes?: {
+    /** The configuration file. */
+    readonly file: string;
+    readonly started: readonly string[];
+    readonly stopped: readonly string[];
+  };
 }

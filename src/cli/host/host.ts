@@ -102,8 +102,16 @@ export function memoryOf(pid: number): number | undefined {
   }
 }
 
-export function loadModule(path: string): Promise<{ readonly default?: unknown }> {
-  return import(pathToFileURL(path).href);
+/** The number of modules that were loaded again. */
+let reloads = 0;
+
+/** Loads a module. `again`: its file may have changed since it was loaded. The modules that it imports are not loaded again. */
+export function loadModule(path: string, again: boolean): Promise<{ readonly default?: unknown }> {
+  const { href } = pathToFileURL(path);
+  if (!again) return import(href);
+  const file = fs.realpathSync(path);
+  delete createRequire(file).cache?.[file]; // a CommonJS module
+  return import(`${href}?reload=${++reloads}`);
 }
 
 /** Standard output or standard error. */

@@ -25,6 +25,8 @@ export interface CheckedConfig {
   readonly metrics: Address | undefined;
   readonly strategy: Strategy;
   readonly programs: readonly FleetProgram[];
+  /** The configuration file. Left out for a program that the command line names. */
+  readonly file?: string;
 }
 
 const programName = /^[\w.-]{1,64}$/;

@@ -25,8 +25,11 @@ const configFiles = ["sam.config.ts", "sam.config.js", "sam.config.mjs", "sam.co
 /** The flags that are short for a value of `--log`. */
 const logFlags: Readonly<Record<string, string>> = { "--json": "json", "--quiet": "none" };
 
-/** Reads the plan from the words of the command line, the environment and the configuration file. */
-export async function readPlan(words: readonly string[]): Promise<CheckedConfig> {
+/**
+ * Reads the plan from the words of the command line, the environment and the configuration file. `again` is the configuration
+ * file if it was read before.
+ */
+export async function readPlan(words: readonly string[], again?: string): Promise<CheckedConfig> {
   const { given, operands } = parseWords(words, runOptions, true);
   const last = (flag: string) => given.findLast(([name]) => name === flag)?.[1];
   const name = readFlag("--name", last("--name"), checkName);
@@ -53,7 +56,7 @@ export async function readPlan(words: readonly string[]): Promise<CheckedConfig>
     files: host,
     cores: host.cores(),
   };
-  const file = readFlag("--config", last("--config"), (_source, text) => text) ??
+  const file = again ?? readFlag("--config", last("--config"), (_source, text) => text) ??
     (operands.length > 0 ? undefined : configFiles.find(host.exists));
   if (file !== undefined) {
     const slash = file.lastIndexOf("/");
@@ -62,9 +65,11 @@ export async function readPlan(words: readonly string[]): Promise<CheckedConfig>
       cwd: absolute(file.slice(0, slash) || "/", host.workingDirectory()),
       elsewhere: true,
     };
-    const config = checkConfig(file, await loadConfig(file), operands, settings, fileContext);
+    const content = await loadConfig(file, again !== undefined);
+    const config = checkConfig(file, content, operands, settings, fileContext);
     return {
       ...config,
+      file,
       programs: expandInstances(config.programs),
       name: name ?? config.name,
       metrics: metrics ?? config.metrics,
@@ -130,14 +135,14 @@ async function defaultRuntime(): Promise<RuntimeName> {
 }
 
 /** Loads the default export of a configuration file. */
-async function loadConfig(file: string): Promise<unknown> {
+async function loadConfig(file: string, again: boolean): Promise<unknown> {
   const path = absolute(file, host.workingDirectory());
   if (!host.exists(path)) {
     throw new CommandError("noInput", `the configuration file ${file} does not exist`);
   }
   try {
     if (path.endsWith(".json")) return JSON.parse(host.readText(path));
-    const module = await host.loadModule(path);
+    const module = await host.loadModule(path, again);
     if ("default" in module) return module.default;
   } catch (cause) {
     const { code, message } = (cause ?? {}) as { code?: string; message?: string };

@@ -1,34 +1,93 @@
-/** Opens the listening sockets of all programs of `sam run`, before any program starts. */
-import { type HeldSockets, hold } from "../../supervisor/held_sockets.ts";
+/** The listening sockets of all programs of `sam run`. They are opened before any program starts or changes. */
 import type { FleetProgram } from "../../supervisor/fleet_program.ts";
+import { type HeldSockets, hold, useOf } from "../../supervisor/held_sockets.ts";
 import { inheritedSockets } from "../../supervisor/own_process/socket_activation.ts";
+import type { SocketUse } from "../../runtime/socket_calls.ts";
 import type { Runtime } from "../../runtime/runtime.ts";
+import { CommandError } from "../command_line/exit.ts";
 
-/**
- * Opens the sockets of the option `listen`. All instances of a program share them. The only program gets the sockets that `sam`
- * has inherited, if it has no option `listen`. Rejects if an address cannot be used; then no socket stays open.
- */
-export async function openSockets(
-  programs: readonly FleetProgram[],
-  runtime: Runtime,
-): Promise<readonly FleetProgram[]> {
-  const inherited = await inheritedSockets(runtime);
-  const services = new Set(programs.map(({ name, service = name }) => service));
-  const opened = new Map<string, HeldSockets>();
-  try {
-    for (const service of services) {
-      const { program, options: { listen = [] } } = firstOf(programs, service);
-      if (listen.length > 0) opened.set(service, await hold(runtime, program, listen, inherited));
-    }
-  } catch (error) {
-    for (const held of opened.values()) held.close();
-    throw error;
+/** An open address. */
+interface OpenAddress {
+  readonly held: HeldSockets;
+  readonly use: SocketUse;
+  /** The number of programs that use the address. During a reload, these may be two versions of one program. */
+  users: number;
+}
+
+/** The open addresses of one `sam run`. */
+export class ListeningSockets {
+  readonly #runtime: Runtime;
+  readonly #open = new Map<string, OpenAddress>();
+
+  constructor(runtime: Runtime) {
+    this.#runtime = runtime;
   }
-  return programs.map((each) => {
-    const held = opened.get(each.service ?? each.name);
-    const sockets = held?.sockets ?? (services.size === 1 ? inherited : []);
-    return { ...each, held, options: { ...each.options, sockets } };
-  });
+
+  /**
+   * Opens the addresses of the option `listen` that are not open yet. All instances of a program share its sockets, and `held`
+   * closes those that no other program uses. The only program gets the sockets that `sam` has inherited, if it has no option
+   * `listen`. Rejects if an address cannot be used; then no further socket stays open.
+   */
+  async addTo(programs: readonly FleetProgram[]): Promise<readonly FleetProgram[]> {
+    const inherited = await inheritedSockets(this.#runtime);
+    const services = new Set(programs.map(({ name, service = name }) => service));
+    const opened = new Map<string, HeldSockets>();
+    try {
+      for (const service of services) {
+        const first = firstOf(programs, service);
+        if ((first.options.listen ?? []).length > 0) opened.set(service, await this.#hold(first));
+      }
+    } catch (error) {
+      for (const held of opened.values()) held.close();
+      throw error;
+    }
+    return programs.map((each) => {
+      const held = opened.get(each.service ?? each.name);
+      const sockets = held?.sockets ?? (services.size === 1 ? inherited : []);
+      return { ...each, held, options: { ...each.options, sockets } };
+    });
+  }
+
+  /** Opens the addresses of one program, or shares those that are open. */
+  async #hold({ name, program, options: { listen = [] } }: FleetProgram): Promise<HeldSockets> {
+    const use = useOf(this.#runtime, program);
+    const used: (readonly [string, OpenAddress])[] = [];
+    const close = () => {
+      for (const [text, address] of used.splice(0)) {
+        if (--address.users > 0) continue;
+        this.#open.delete(text);
+        address.held.close();
+      }
+    };
+    try {
+      for (const { text, ...rest } of listen) {
+        let address = this.#open.get(text);
+        if (address === undefined) {
+          const given = [{ text, ...rest } as typeof listen[number]];
+          const held = await hold(
+            this.#runtime,
+            program,
+            given,
+            await inheritedSockets(this.#runtime),
+          );
+          address = { held, use, users: 0 };
+          this.#open.set(text, address);
+        }
+        address.users++;
+        used.push([text, address]);
+        if (address.use === use) continue;
+        throw new CommandError(
+          "config",
+          `programs.${name}.listen: sam holds ${text} for another runtime, and cannot change that while it runs. ` +
+            "Choose another address, or start sam again.",
+        );
+      }
+    } catch (error) {
+      close();
+      throw error;
+    }
+    return { sockets: used.flatMap(([, { held }]) => held.sockets), close };
+  }
 }
 
 /** The first instance of a program. */

@@ -9,7 +9,7 @@ import { eventText } from "../../supervisor/log.ts";
 import type { Entry, Journal } from "./journal.ts";
 import { connect, JsonLineConnection, socketPath } from "../control/control_socket.ts";
 import type { Request } from "../control/protocol.ts";
-import { named, reload, restart } from "./requests.ts";
+import { type ConfigSource, named, reload, restart } from "./requests.ts";
 
 /** The limit for bytes that a client has not read. The connection to a slower client is closed. */
 const maxUnsentBytes = 4 * 1024 * 1024;
@@ -75,6 +75,7 @@ export class Control {
   #identity: string | undefined;
   #fleet: Fleet | null = null;
   #journal!: Journal;
+  #config: ConfigSource | undefined;
   #onLastReader: () => void = () => {};
 
   private constructor(runtime: Clock & Sockets, name: string) {
@@ -113,9 +114,10 @@ export class Control {
   }
 
   /** Starts to answer requests. */
-  serve(fleet: Fleet, journal: Journal): void {
+  serve(fleet: Fleet, journal: Journal, config?: ConfigSource): void {
     this.#fleet = fleet;
     this.#journal = journal;
+    this.#config = config;
     journal.follow((entry) => this.#sendToFollowers(entry));
     for (const client of this.#clients) this.#serve(client, fleet);
   }
@@ -173,7 +175,7 @@ export class Control {
           await restart(fleet, request.program);
           return client.send({ ok: null });
         case "reload":
-          return client.send({ ok: await reload(fleet, request.program) });
+          return client.send({ ok: await reload(fleet, request.program, this.#config) });
         case "signal": {
           const { signal, program } = request;
           if (!isSignal(signal)) throw new SamError("INVALID_PARAM", `${signal} is not a signal`);
@@ -200,8 +202,8 @@ export class Control {
           );
       }
     } catch (error) {
-      const { code, message } = error as SamError;
-      client.send({ error: { code, message } });
+      const { code, message, reason } = error as SamError & Partial<CommandError>;
+      client.send({ error: { code, message, reason } });
     }
   }
 }

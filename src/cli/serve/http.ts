@@ -59,7 +59,17 @@ export class Endpoints {
     this.#machine = runtime.systemText("/proc/sys/kernel/hostname")?.trim().toLowerCase();
     const live = new PageUpdates(runtime, journal);
     const metrics = new PrometheusText();
-    for (const name of fleet.names) metrics.meters.add(name, fleet.supervisor(name));
+    const removals = new Map<string, () => void>();
+    const measure = (name: string) => {
+      removals.set(name, metrics.meters.add(name, fleet.supervisor(name)));
+    };
+    fleet.names.forEach(measure);
+    fleet.watchMembers((name, isMember) => {
+      if (isMember) return measure(name);
+      removals.get(name)?.();
+      removals.delete(name);
+      metrics.forget(name);
+    });
     const pages: Readonly<Record<string, () => HttpAnswer>> = {
       "/metrics": () => ({ status: 200, type: prometheusType, body: metrics.text }),
       "/livez": () => ({ status: 200, type: text, body: "ok\n" }),

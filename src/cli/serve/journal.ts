@@ -35,6 +35,9 @@ export class Journal {
     this.#fleet = fleet;
     this.#identity = identity;
     fleet.subscribe((program, event) => this.#add({ program, event }));
+    fleet.watchMembers((name, isMember) => {
+      if (!isMember) this.#stacks.delete(name);
+    });
   }
 
   get name(): string {

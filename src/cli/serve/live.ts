@@ -56,7 +56,9 @@ export class PageUpdates {
   #sendChanges(): void {
     this.#cancelTimer?.();
     this.#due = Infinity;
-    for (const [id, html] of pieces(this.#journal.status, this.#journal.entries)) {
+    const present = pieces(this.#journal.status, this.#journal.entries);
+    for (const id of this.#sent.keys()) if (!present.has(id)) this.#sent.delete(id);
+    for (const [id, html] of present) {
       if (this.#sent.get(id) === html) continue;
       this.#sent.set(id, html);
       for (const stream of this.#streams) stream.write(messageOf(id, html));

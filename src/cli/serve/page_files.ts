@@ -33,7 +33,9 @@ function connect() {
     timer = setTimeout(lose, silenceLimitMs);
     document.body.className = get("lost").textContent = "";
     const place = get(id);
-    if (!place || (id === "server" && place.innerHTML !== html)) location.reload();
+    const isOther = id === "server" && place?.innerHTML !== html;
+    const count = id === "programs" && html.split(" ").length;
+    if (!place || isOther || (count && count !== place.childElementCount)) location.reload();
     else put(place, html);
   };
   source.onerror = () => {

@@ -1,6 +1,7 @@
 /** Requests on the control socket that need several steps: restarts and reloads. */
 import { SamError } from "../../errors.ts";
 import type { Fleet } from "../../supervisor/fleet.ts";
+import type { FleetChange } from "../../supervisor/fleet_reloads.ts";
 import { report } from "../../supervisor/report.ts";
 import type { ReloadAnswer } from "../control/protocol.ts";
 
@@ -40,8 +41,13 @@ export async function restart(fleet: Fleet, program: string | undefined): Promis
   });
 }
 
-/** Reloads a program, or all programs that run, one after the other. The first failure ends the reload. */
-export async function reload(fleet: Fleet, program: string | undefined): Promise<ReloadAnswer> {
+/** Reloads a program, or the configuration. Without a configuration file, reloads all programs that run. */
+export async function reload(
+  fleet: Fleet,
+  program: string | undefined,
+  config: ConfigSource | undefined,
+): Promise<ReloadAnswer> {
+  if (program === undefined && config !== undefined) return await reloadConfig(config);
   const isRunning = (name: string) =>
     fleet.select(name).some((each) =>
       !fleet.isStopped(each) && fleet.supervisor(each).status.state !== "finished"
@@ -56,4 +62,19 @@ export async function reload(fleet: Fleet, program: string | undefined): Promise
     }
   }
   return { reloaded, failure: null };
+}
+
+/** The configuration of a server, which can be read again. */
+export interface ConfigSource {
+  /** The configuration file. */
+  readonly file: string;
+  run(): Promise<FleetChange>;
+}
+
+async function reloadConfig(config: ConfigSource): Promise<ReloadAnswer> {
+  const { started, stopped, reloaded, failed, notStarted } = await config.run();
+  const failure = failed
+    ? report(failed.event, { name: failed.name })
+    : notStarted && [`${notStarted.name} was not started: it ${notStarted.detail}`];
+  return { reloaded, failure, changes: { file: config.file, started, stopped } };
 }

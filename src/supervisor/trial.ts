@@ -53,5 +53,6 @@ export function beginTrial(
 
 function failureOf({ status }: SupervisorEvent & { readonly type: "finish" }): string {
   const { error, code, signal } = status;
-  return error?.message ?? (signal === null ? `ended with exit code ${code}` : `ended by ${signal}`);
+  return error?.message ??
+    (signal === null ? `ended with exit code ${code}` : `ended by ${signal}`);
 }

@@ -31,7 +31,10 @@ class Scene {
   write(config: object): void {
     const text = JSON.stringify(config);
     const isJson = this.#file.endsWith(".json");
-    writeFileSync(`${this.#stage.directory}/${this.#file}`, isJson ? text : `export default ${text}`);
+    writeFileSync(
+      `${this.#stage.directory}/${this.#file}`,
+      isJson ? text : `export default ${text}`,
+    );
   }
 
   /** Writes a configuration and reloads it. Resolves to the exit code and the output of `sam reload`. */
@@ -57,9 +60,13 @@ class Scene {
   }
 }
 
-const sleeper = (more: object = {}) => ({ program: "sleep", args: ["600"], minReady: 100, ...more });
-const sleepers = (...names: string[]) =>
-  Object.fromEntries(names.map((name) => [name, sleeper()]));
+const sleeper = (more: object = {}) => ({
+  program: "sleep",
+  args: ["600"],
+  minReady: 100,
+  ...more,
+});
+const sleepers = (...names: string[]) => Object.fromEntries(names.map((name) => [name, sleeper()]));
 
 for (const file of ["sam.config.json", "sam.config.mjs"]) {
   commandTest(
@@ -135,13 +142,23 @@ const mistakes = [
   ["instances 1.5", { programs: { web: sleeper({ instances: 1.5 }) } }, 78, "instances is 1.5"],
   ["instances -1", { programs: { web: sleeper({ instances: -1 }) } }, 78, "instances is -1"],
   ['instances "x"', { programs: { web: sleeper({ instances: "x" }) } }, 78, 'instances is "x"'],
-  ["the name of an instance", {
-    programs: { web: sleeper({ instances: 2 }), "web.1": sleeper() },
-  }, 78, "Rename one of the two"],
+  [
+    "the name of an instance",
+    {
+      programs: { web: sleeper({ instances: 2 }), "web.1": sleeper() },
+    },
+    78,
+    "Rename one of the two",
+  ],
   ["no program", { programs: {} }, 78, "programs"],
-  ["a circle", {
-    programs: { web: sleeper({ after: ["b"] }), b: sleeper({ after: ["web"] }) },
-  }, 78, "circular"],
+  [
+    "a circle",
+    {
+      programs: { web: sleeper({ after: ["b"] }), b: sleeper({ after: ["web"] }) },
+    },
+    78,
+    "circular",
+  ],
   ["a missing module", { programs: { web: { program: "./none.mjs" } } }, 66, "does not exist"],
   ["another strategy", { ...ok, strategy: "one_for_all" }, 78, "strategy was one_for_one"],
   ["another name", { ...ok, name: "shop" }, 78, "name was not set"],
@@ -264,7 +281,11 @@ commandTest(
     }
     assertEquals((await long)[0], 0);
     assertEquals((await scene.pids())["idle"], null as unknown as number);
-    assertEquals(scene.run.events().filter(({ type, program }) => type === "spawn" && program === "job").length, 2);
+    assertEquals(
+      scene.run.events().filter(({ type, program }) => type === "spawn" && program === "job")
+        .length,
+      2,
+    );
     assertEquals(await sam(["restart", "idle"]).exited, 0);
     const { idle } = await scene.pids();
     assertStringIncludes(readFileSync(`/proc/${idle}/environ`, "utf8"), "\0A=1\0");

@@ -240,3 +240,31 @@ commandTest("--instances auto starts one instance per core", async (sam) => {
   await sam(["stop"]).exited;
   await run.exited;
 });
+
+commandTest(
+  "/readyz is ready while one instance is; an instance at its restart limit is not ready",
+  async (sam, { directory }) => {
+    const [port] = await freePorts(1);
+    const down = (number: string) => `${directory}/down${number}`;
+    const line = `while [ ! -e ${directory}/down$SAM_INSTANCE ]; do sleep 0.05; done; exit 1`;
+    const limit = ["--restart-intensity", "1", "--restart-initial-delay", "3s"];
+    const words = ["--json", "--instances", "2", "--metrics", String(port)];
+    const run = sam(["run", ...words, ...limit, "sh", "-c", line]);
+    const ready = async () => {
+      const answer = await fetch(`http://127.0.0.1:${port}/readyz`);
+      return [answer.status, await answer.text()];
+    };
+    for (const name of ["sh.1", "sh.2"]) await run.event("spawn", 1, name);
+    assertEquals(await ready(), [200, "ready: sh.1 (launched)\nready: sh.2 (launched)\n"]);
+    writeFileSync(down("1"), "");
+    await run.event("finish", 1, "sh.1");
+    assertEquals(await ready(), [200, "not ready: sh.1 (finished)\nready: sh.2 (launched)\n"]);
+    const shown = sam(["status"]);
+    await shown.exited;
+    assertMatch(shown.stdout, /\nsh +1 of 2 ready\n {2}sh\.1 +finished [^]*\n {2}sh\.2 +ready /);
+    writeFileSync(down("2"), "");
+    await run.event("recovery", 1, "sh.2");
+    assertEquals(await ready(), [503, "not ready: sh.1 (finished)\nnot ready: sh.2 (backoff)\n"]);
+    assertEquals(await run.exited, 1);
+  },
+);

@@ -54,9 +54,7 @@ export class Fleet {
     this.#reloads = new FleetReloads({
       members: this.#members,
       add: (config) => this.#add(config),
-      announce: (name, isMember) => {
-        for (const listener of this.#memberListeners) listener(name, isMember);
-      },
+      announce: (...change) => this.#memberListeners.forEach((listener) => listener(...change)),
       isStopping: () => this.#stopping,
       isBlocked: (member) => this.#blockersOf(member).length > 0,
       subscribe: (listener) => this.subscribe(listener),
@@ -296,13 +294,13 @@ export class Fleet {
 
   /** Ends the server when no program runs anymore. */
   #stopIfIdle(): void {
-    if (this.#stopping || this.#reloads.isChanging) return;
-    if (this.#members.every(isAtRest)) this.stop(null);
+    const isKept = this.#stopping || this.#reloads.isChanging;
+    if (!isKept && this.#members.every(isAtRest)) this.stop(null);
   }
 
   #finishIfOver(): void {
-    const isOver = this.#members.every(({ status }) => status !== null);
-    if (isOver && !this.#reloads.isChanging) this.#settle(this.#code ?? 0);
+    if (this.#reloads.isChanging || this.#members.some(({ status }) => !status)) return;
+    this.#settle(this.#code ?? 0);
   }
 
   /** Closes the sockets of a program that no member uses any more. */

@@ -100,6 +100,8 @@ export class ReloadRun {
 
   /** Takes an event of the replacement before it takes over. */
   hearReplacement(event: SupervisorEvent): void {
+    // Nothing can keep the old instance now. If the spare has ended, a process of the new code is started in its place.
+    if (this.isExchanging) return;
     if (event.type === "spawn" || event.type === "spare") this.#pid = event.pid;
     if (event.type === "spare" && event.state === "parked") this.#feed({ type: "parked" });
     if (event.type === "spare" && event.state === "ended") {

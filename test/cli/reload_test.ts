@@ -3,7 +3,7 @@ import { assert, assertEquals, assertMatch, assertStringIncludes } from "@std/as
 import { existsSync, readFileSync, writeFileSync } from "node:fs";
 import { commandTest, page, runtimeName } from "../support/command.ts";
 import { freePorts } from "../support/ports.ts";
-import { eventually, lives } from "../support/processes.ts";
+import { eventually } from "../support/processes.ts";
 
 /** A module that is watched, and says its version and number. */
 const version = (text: string) =>
@@ -124,41 +124,6 @@ commandTest(
   },
   { timeoutMs: 60_000 },
 );
-
-for (const killed of ["replacement", "old instance", "sam"]) {
-  commandTest(
-    `kill -9 of the ${killed} in a reload leaves nothing over`,
-    async (sam, { directory }) => {
-      const program = `${directory}/web.mjs`;
-      writeFileSync(program, "setInterval(() => {}, 1000);");
-      const options = ["--json", "--runtime", runtimeName, "--min-ready", "3000"];
-      const run = sam(["run", ...options, program]);
-      const { pid: old } = await run.event("spawn");
-      await run.event("start");
-      const reload = sam(["reload", "web"]);
-      const replacement = await eventually("a replacement", async () => {
-        const shown = sam(["status", "web", "--json"]);
-        await shown.exited;
-        const { replacement } = JSON.parse(shown.stdout)[0].programs[0];
-        return replacement?.ready === true && replacement.pid as number;
-      });
-      assert(lives(old) && lives(replacement) && old !== replacement);
-      process.kill({ replacement, "old instance": old, sam: run.child.pid! }[killed]!, "SIGKILL");
-      if (killed === "sam") {
-        assertEquals(await reload.exited, 69);
-        await eventually("the end of both", () => !lives(old) && !lives(replacement));
-        return;
-      }
-      assertEquals(await reload.exited, killed === "replacement" ? 1 : 0, reload.stderr);
-      assertEquals([lives(old), lives(replacement)], [
-        killed === "replacement",
-        killed === "old instance",
-      ]);
-      await sam(["stop"]).exited;
-      await run.exited;
-    },
-  );
-}
 
 for (const value of ["0", "1.5", "many", "1001"]) {
   commandTest(`--instances ${value} is refused`, async (sam) => {

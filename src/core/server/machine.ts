@@ -328,7 +328,7 @@ function failSpawn(program: ProgramRecord, { error }: Input<"spawnFailed">, now:
   if (instance.goal === "stop") return finishWithoutProcess(program, instance.goalSignal);
   if (instance.goal === "halt") return rest(program);
   if (instance.goal === "restart") return spawn(program, now);
-  if (program.restarts === 0) {
+  if (!program.isProven) {
     return finish(program, { code: 1, signal: null, reason: "spawn", error });
   }
   program.lastExit ??= { code: 1, signal: null };
@@ -417,7 +417,7 @@ function conclude(program: ProgramRecord, input: Input<"concluded">, now: number
 
 function judge(program: ProgramRecord, now: number): void {
   const { instance } = program;
-  const verdict = judgeEnd(instance, program.state, program.restarts > 0, program.settings);
+  const verdict = judgeEnd(instance, program.state, program.isProven, program.settings);
   cleanUp(program);
   program.lastExit = instance.exit;
   if (verdict.next === "recover") return recover(program, verdict.reason, verdict.detail, now);

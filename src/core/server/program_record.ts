@@ -75,6 +75,11 @@ export class ProgramRecord {
     this.everRegistered = settings.firstInstanceId !== undefined;
   }
 
+  /** True if the program has had an instance before the present one, also under an earlier supervision. */
+  get isProven(): boolean {
+    return this.restarts > 0 || this.settings.firstInstanceId !== undefined;
+  }
+
   /** Number of the instance after the present one. */
   get nextId(): number {
     return nextInstanceId(Math.max(this.instance.id, this.reservedId));

@@ -76,7 +76,9 @@ for (const [phase, killed, code] of cases) {
         writeFileSync(program, source(directory, version, phase));
       const pidOf = (sign: string) =>
         eventually(sign, () => {
-          const log = existsSync(`${directory}/log`) ? readFileSync(`${directory}/log`, "utf8") : "";
+          const log = existsSync(`${directory}/log`)
+            ? readFileSync(`${directory}/log`, "utf8")
+            : "";
           return Number(new RegExp(`^${sign} (\\d+)$`, "m").exec(log)?.[1]) || undefined;
         });
       deploy("one");
@@ -89,11 +91,15 @@ for (const [phase, killed, code] of cases) {
       deploy("two");
       const reload = sam(["reload", "web"]);
       const sign = signs[phase];
-      if (sign === null) await eventually("a replacement", () => isProving(sam(["status", "--json"])));
-      else await pidOf(sign);
+      if (sign === null) {
+        await eventually("a replacement", () => isProving(sam(["status", "--json"])));
+      } else await pidOf(sign);
       const fresh = await pidOf("two loaded");
       assert(lives(fresh) && lives(old) === (phase !== "awaiting"));
-      process.kill({ "new process": fresh, "old instance": old, sam: run.child.pid! }[killed], "SIGKILL");
+      process.kill(
+        { "new process": fresh, "old instance": old, sam: run.child.pid! }[killed],
+        "SIGKILL",
+      );
       if (killed === "sam") {
         assertEquals(await reload.exited, 69, reload.stderr);
         writeFileSync(`${directory}/go`, "");

@@ -31,7 +31,9 @@ async function withFleet(
   const order: string[] = [];
   const fleet = new Fleet([program], "one_for_one");
   fleet.subscribe((_name, { type, instanceId }) => {
-    if (["start", "exit", "reloaded", "waiting"].includes(type)) order.push(`${type} ${instanceId}`);
+    if (["start", "exit", "reloaded", "waiting"].includes(type)) {
+      order.push(`${type} ${instanceId}`);
+    }
   });
   try {
     await eventually("the first instance", () => fleet.status("web").state === "started");
@@ -78,8 +80,7 @@ for (const changes of [false, true]) {
     }leaves the keys of the new instance in the map`,
     async (stage) => {
       const clusterMap = memoryClusterMap();
-      const state = () =>
-        [...clusterMap.entries].find(([key]) => key.endsWith(".state"))?.[1];
+      const state = () => [...clusterMap.entries].find(([key]) => key.endsWith(".state"))?.[1];
       await withFleet(clustered(stage, { clusterMap }, "1"), async (fleet, order) => {
         await eventually("the first state", () => state() === "running");
         const keys = [...clusterMap.entries.keys()].sort();

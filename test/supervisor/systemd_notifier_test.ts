@@ -67,6 +67,8 @@ test("systemd gets each change, and the time limit of what has begun", async () 
   assertEquals(happens({ type: "spawn" }, { state: "launched", restarts: 1, lastRecovery }), [
     "STATUS=ready, 1 restart (last reason: timeout)",
   ]);
+  assertEquals(happens({ type: "reload" }), ["EXTEND_TIMEOUT_USEC=65000000"]);
+  assertEquals(happens({ type: "reloaded" }), ["EXTEND_TIMEOUT_USEC=15000000"]);
   notifier.stopping();
   notifier.stopping();
   assertEquals(sent.splice(0), [["STOPPING=1"]]);

@@ -36,6 +36,8 @@ reach StatusText '*1 restart*'
 reach StatusText 'ready*'
 echo "hang: $(show ActiveState), $(show StatusText), restarts by systemd: $(show NRestarts)"
 [ "$(show MainPID)" = "$first" ] && echo "the same server"
+systemctl --user reload web && echo "reload: $(show ActiveState), $(show StatusText), result: $(show ReloadResult)"
+[ "$(show MainPID)" = "$first" ] && echo "the same server"
 kill -STOP "$first"
 reach NRestarts 1
 reach SubState running
@@ -65,6 +67,7 @@ function unit(directory: string): string {
     ...[quickFixture("supervisor/systemd"), `${directory}/hang`],
   ];
   return text!.replace(/^ExecStart=.*/m, `ExecStart=${words.join(" ")}`)
+    .replace(/^ExecReload=.*/m, `ExecReload=${samCommand().join(" ")} reload systemd`)
     .replaceAll("/srv/web", directory)
     .replaceAll("/run/web", "/run/user/0/web")
     .replace(/^User=.*\n/m, "")
@@ -89,6 +92,8 @@ processTest(
     assertEquals(said.trim().split("\n"), [
       "start: active, ready, restarts by systemd: 0",
       "hang: active, ready, 1 restart (last reason: timeout), restarts by systemd: 0",
+      "the same server",
+      "reload: active, ready, 2 restarts (last reason: timeout), result: success",
       "the same server",
       "hung server: active, ready",
       "killed server: active, ready",

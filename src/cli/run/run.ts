@@ -55,8 +55,9 @@ async function supervisePlan(
   });
   const notifier = await notifierOf(runtime, {
     programs: () =>
-      fleet.programs.map(({ name, options: { settings } }) => ({
+      fleet.programs.map(({ name, minReady, options: { settings } }) => ({
         name,
+        minReady,
         settings,
         status: fleet.status(name),
       })),

@@ -117,6 +117,8 @@ export function sender(
 export interface NotifiedProgram {
   readonly name: string;
   readonly settings: Pick<ServerSettings, "timeInterval" | "startupTimeout" | "stopTimeout">;
+  /** Time for which a replacement must stay ready, in milliseconds. */
+  readonly minReady?: number | undefined;
   readonly status: SupervisorStatus & { readonly waitsFor?: readonly string[] };
 }
 
@@ -124,6 +126,9 @@ export interface NotifiedProgram {
 const marginMs = 5000;
 /** With a driver this late, supervision counts as failed, and systemd gets no watchdog message. */
 const lateMs = 1000;
+
+/** The events of a reload after which systemd should wait longer. */
+const reloadEvents: ReadonlySet<string> = new Set(["reload", "reloaded"]);
 
 /** The source of the notifications. */
 export interface NotifierParts {
@@ -185,7 +190,9 @@ export class Notifier implements Sleeper {
   /** Sends what an event of a program changes. */
   hear(name: string, event: SupervisorEvent): void {
     const lines: string[] = [];
-    const extension = this.#ready && !this.#ending ? 0 : this.#limitOf(name, event);
+    // In a reload, systemd waits for the command of ExecReload=.
+    const isAwaited = !this.#ready || this.#ending || reloadEvents.has(event.type);
+    const extension = isAwaited ? this.#limitOf(name, event) : 0;
     if (extension > 0) lines.push(`EXTEND_TIMEOUT_USEC=${Math.ceil(extension + marginMs) * 1000}`);
     if (!this.#ready && this.#parts.isReady()) {
       this.#ready = true;
@@ -201,8 +208,13 @@ export class Notifier implements Sleeper {
 
   /** The time limit of what an event begins, in milliseconds; 0 for none. */
   #limitOf(name: string, event: SupervisorEvent): number {
-    const { settings } = this.#parts.programs().find((program) => program.name === name)!;
+    const program = this.#parts.programs().find((program) => program.name === name)!;
+    const { settings, minReady = 0 } = program;
     switch (event.type) {
+      case "reload":
+        return settings.startupTimeout + minReady;
+      case "reloaded":
+        return settings.stopTimeout;
       case "spawn":
         return settings.startupTimeout;
       case "recovery":

@@ -112,6 +112,8 @@ class ListenWatch {
   readonly #held: readonly Held[];
   readonly #sink: ListenSink;
   #isWaiting = false;
+  /** A line has told where the program listens. */
+  #isTold = false;
 
   constructor(held: readonly Held[], sink: ListenSink) {
     this.#held = held;
@@ -137,6 +139,11 @@ class ListenWatch {
     return found;
   }
 
+  /** A held socket of the same port. */
+  #near({ port }: Place): Held | undefined {
+    return this.#held.find(({ place }) => port !== undefined && place.port === port);
+  }
+
   /**
    * The held socket for a place. A program that listens on all addresses gets the socket of one address, too: `--listen` may
    * narrow what a program exposes, but never widens it.
@@ -149,7 +156,7 @@ class ListenWatch {
 
   /** Tells why the program cannot listen at a place. */
   tellInUse(place: Place): void {
-    const near = this.#held.find((each) => each.place.port === place.port);
+    const near = this.#near(place);
     if (near === undefined) return;
     this.#sink.say(
       this.#find(place)
@@ -157,6 +164,17 @@ class ListenWatch {
           "Let the program listen once, and keep its server open."
         : `the program cannot listen on ${textOf(place)}, because sam holds ${near.address}. ` +
           `Use --listen ${textOf(place)}, or let the program listen on ${near.address}.`,
+    );
+  }
+
+  /** Tells that the program listens at another address of a held port. */
+  tellBeside(place: Place): void {
+    const near = this.#near(place);
+    if (near === undefined || this.#find(place)) return;
+    this.#isTold = true;
+    this.#sink.say(
+      `the program listens on ${textOf(place)}, but sam holds only ${near.address}, so connections to ${textOf(place)} ` +
+        `are refused while no instance runs. Add --listen ${textOf(place)}.`,
     );
   }
 
@@ -189,7 +207,7 @@ class ListenWatch {
     // A program may listen at another address first, for example for metrics.
     const timer = setTimeout(() => {
       const unused = this.#held.filter((each) => !each.isUsed);
-      if (unused.length < this.#held.length) return;
+      if (this.#isTold || unused.length < this.#held.length) return;
       this.#sink.say(
         `the program listens on ${textOf(place)}, which --listen does not name (${
           unused.map(({ address }) => address).join(", ")
@@ -233,6 +251,7 @@ function replaceListen(
         this.once(errorMonitor, ({ code }) => {
           if (code === "EADDRINUSE") watch.tellInUse(place);
         });
+        this.once("listening", () => watch.tellBeside(place));
       }
       return listen.apply(this, args);
     }

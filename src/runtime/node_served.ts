@@ -119,13 +119,20 @@ export function followNodeServer(
       if (state.wasUsed === wasUsed && state.responses.size === 0) connection.destroy();
     }
   };
+  const keepNone = () => {
+    isDraining = true;
+    for (const { responses } of connections.values()) {
+      for (const response of responses) response.shouldKeepAlive = false;
+    }
+  };
   return {
+    async closeKept() {
+      keepNone();
+      if (connections.size > 0) await new Promise((resolve) => setTimeout(resolve, idleMs));
+    },
     async drain() {
-      isDraining = true;
       if (!closesIdle) stopAccepting();
-      for (const { responses } of connections.values()) {
-        for (const response of responses) response.shouldKeepAlive = false;
-      }
+      keepNone();
       for (const session of sessions) session.close();
       const idleOver = new Promise<void>((resolve) =>
         setTimeout(() => {

@@ -16,6 +16,11 @@ export const newMs = 1000;
 
 /** A server of the program. */
 export interface ServedServer {
+  /**
+   * From now on, each answer closes its connection. Resolves when clients that send requests again and again have got such an
+   * answer. The server goes on.
+   */
+  closeKept(): Promise<void>;
   /** Stops accepting connections. Resolves when no request is left. */
   drain(): Promise<void>;
 }
@@ -65,13 +70,15 @@ function isHandled(signal: Signal): boolean {
 
 /**
  * Ends this process by a signal. If the program does not handle the signal, its servers first finish their requests, because the
- * signal would end the process at once.
+ * signal would end the process at once. If the program does, its handler usually calls `server.close()`. That would wait for
+ * connections on which clients go on to send requests, so these are closed first.
  */
 export async function endBySignal(
   signal: Signal,
   servers: readonly ServedServer[],
 ): Promise<void> {
-  if (!isHandled(signal)) await Promise.allSettled(servers.map((server) => server.drain()));
+  const isOwn = isHandled(signal);
+  await Promise.allSettled(servers.map((server) => isOwn ? server.closeKept() : server.drain()));
   if (Deno === undefined) {
     const { pid } = ownProcess();
     return ownProcess().kill(pid, signal);

@@ -81,11 +81,15 @@ export class WebRequests {
 
   /** The server that answers these requests. */
   served(server: WebServer): ServedServer {
+    const closeKept = async () => {
+      this.#isDraining = true;
+      await new Promise((resolve) => setTimeout(resolve, idleMs));
+    };
     return {
+      closeKept,
       drain: async () => {
-        this.#isDraining = true;
         // The server closes idle connections as soon as it stops. Until then, their next request gets an answer.
-        await new Promise((resolve) => setTimeout(resolve, idleMs));
+        await closeKept();
         await (server.shutdown ?? server.stop)!.call(server);
       },
     };

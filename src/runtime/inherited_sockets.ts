@@ -173,7 +173,9 @@ class ListenWatch {
     if (near === undefined || this.#find(place)) return;
     this.#isTold = true;
     this.#sink.say(
-      `the program listens on ${textOf(place)}, but sam holds only ${near.address}, so connections to ${textOf(place)} ` +
+      `the program listens on ${
+        textOf(place)
+      }, but sam holds only ${near.address}, so connections to ${textOf(place)} ` +
         `are refused while no instance runs. Add --listen ${textOf(place)}.`,
     );
   }

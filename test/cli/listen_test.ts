@@ -162,23 +162,26 @@ commandTest(
   },
 );
 
-commandTest("a program that listens on a second address of a held port is told", async (sam, stage) => {
-  const [port] = await freePorts(1) as [number];
-  const run = sam(
-    [
-      ...["run", "--listen", `127.0.0.1:${port}`],
-      ...program("supervisor/plain_server", String(port), "127.0.0.2"),
-    ],
-    output(stage),
-  );
-  await stage.line("listening");
-  await run.text(
-    new RegExp(
-      `listens on 127.0.0.2:${port}, but sam holds only 127.0.0.1:${port}.* Add --listen 127.0.0.2:${port}`,
-    ),
-    "stderr",
-  );
-});
+commandTest(
+  "a program that listens on a second address of a held port is told",
+  async (sam, stage) => {
+    const [port] = await freePorts(1) as [number];
+    const run = sam(
+      [
+        ...["run", "--listen", `127.0.0.1:${port}`],
+        ...program("supervisor/plain_server", String(port), "127.0.0.2"),
+      ],
+      output(stage),
+    );
+    await stage.line("listening");
+    await run.text(
+      new RegExp(
+        `listens on 127.0.0.2:${port}, but sam holds only 127.0.0.1:${port}.* Add --listen 127.0.0.2:${port}`,
+      ),
+      "stderr",
+    );
+  },
+);
 
 commandTest(
   "sockets of systemd reach the program",

@@ -339,6 +339,17 @@ test("core spare: a prepared spare that fails is not replaced without standby, a
   assertEquals([bench.state, bench.server.instanceId], ["spawning", 2]);
 });
 
+test("core spare: a prepared spare that has no process when the instance fails is ended", () => {
+  const bench = new Bench({ timeInterval: 0 }).start();
+  bench.feed({ type: "prepareSpare" });
+  bench.exit("SIGSEGV");
+  assertEquals([bench.of("killSpare").length, bench.server.spare], [1, null]);
+  assertEquals([bench.state, bench.server.instanceId], ["spawning", 2]);
+  const withStandby = starting();
+  withStandby.exit("SIGSEGV");
+  assertEquals(withStandby.of("killSpare").length, 0, "it becomes the spare of the next instance");
+});
+
 test("core spare: a prepared spare that is no longer wanted is ended, and standby provides another one", () => {
   const bench = parked();
   bench.feed({ type: "prepareSpare" });

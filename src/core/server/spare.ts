@@ -95,7 +95,9 @@ export class Spare {
   promote(): Promoted | undefined {
     this.#wanted = false;
     this.deadline = undefined;
-    if (this.#isAsking) this.end(); // it would compete with the instance, which needs permission too
+    // A spare that asks would compete with the instance, which needs permission too. One that was prepared for a reload, and has no
+    // process yet, comes too late: the instance loads the new code itself.
+    if (this.#isAsking || (this.#pid === null && this.#settings.standby === 0)) this.end();
     if (this.#pid === null) return undefined;
     const promoted = { pid: this.#pid, hello: this.#hello };
     this.#forget();

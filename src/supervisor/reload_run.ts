@@ -191,7 +191,9 @@ export class ReloadRun {
   /** True if the replacement must not take over, because it would lose data that the old instance has stored meanwhile. */
   get #hasDataMeanwhile(): boolean {
     if (!this.#sideBySide || this.#machine.isCommitted) return false;
-    return this.#machine.state === "proving" && this.#host.current().status.dataSize > 0;
+    // With the setting minReady 0, the replacement takes over while the state is still "starting".
+    const mayTakeOver = this.#machine.state === "starting" || this.#machine.state === "proving";
+    return mayTakeOver && this.#host.current().status.dataSize > 0;
   }
 
   #endOld(): void {

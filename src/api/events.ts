@@ -100,10 +100,16 @@ export interface CheckEvent {
   readonly detail: string;
 }
 
-/** An event of `sam reload`, which replaces an instance by one that has proved itself. Only under `sam run`. */
+/** An event of a reload, which replaces an instance by one that has proved itself. Only under `sam run`. */
 export type ReloadEvent =
   /** A reload has begun: the replacement, or a spare of the new code, is being started. */
-  | { readonly type: "reload" }
+  | {
+    readonly type: "reload";
+    /** `"requested"` for `sam reload`; otherwise the limit that the instance exceeds: `maxMemory` or `maxAge`. */
+    readonly reason: "requested" | "memory" | "age";
+    /** The figures, in words that follow the name of the instance: `uses 530 MiB, more than 512 MiB`. Empty if requested. */
+    readonly detail: string;
+  }
   /** The new process, with the process id `pid`, is the instance from now on. It has replaced the instance `replaced`. */
   | { readonly type: "reloaded"; readonly pid: number | null; readonly replaced: number }
   /** The new process failed or the reload was canceled. `pid` is that of the new process; null if there was none. */
@@ -124,7 +130,7 @@ export type ReloadEvent =
  * The content of a `SupervisorEvent`, without its time and instance.
  *
  * - `ServerEvent` has the events of the program, `CheckEvent` those of the server's health check, `DriverEvent` those of SAM.
- * - `ReloadEvent` has the events of `sam reload`.
+ * - `ReloadEvent` has the events of `sam reload`, and of replacements by `maxMemory` and `maxAge`.
  * - `status`: the first event of each reader of `events()`: the status at that moment.
  * - `lost`: only for a slow reader of `events()`: `count` events before this one are missing.
  * - `finish`: the last event: supervision is over.

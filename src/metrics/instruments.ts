@@ -91,7 +91,7 @@ export const instruments: readonly Instrument[] = [
     kind: "counter",
     unit: "{restart}",
     description:
-      "Restarts for each reason; 'requested' is sam restart, sam reload, or a restart together with another program.",
+      "Restarts for each reason; 'requested' is sam restart, sam reload, or a restart together with another program; 'memory' and 'age' are the limits.",
     read: ({ restarts }) => [...restarts].map(([reason, value]) => ({ labels: { reason }, value })),
   },
   {

@@ -32,6 +32,8 @@ class ProgramMeter {
   #instanceId: number;
   /** True while the program ends on request, so that its end is not a failure. */
   #orderly = false;
+  /** The reason for the restart that has been requested. */
+  #cause: "requested" | "memory" | "age" = "requested";
 
   constructor(name: string, supervisor: Measured, sink: DurationSink) {
     this.#name = name;
@@ -87,16 +89,23 @@ class ProgramMeter {
       case "spawn":
       case "spare":
         if (event.type === "spare" && event.state !== "promoted") break;
-        if (this.#orderly) this.#count("requested");
+        if (this.#orderly) this.#count(this.#cause);
         this.#orderly = false;
         this.#instanceId = event.instanceId;
         this.#endFailure(event.at);
         break;
+      case "reload":
+        this.#cause = event.reason;
+        break;
+      case "reloadFailed":
+        this.#cause = "requested";
+        break;
       case "reloaded":
         this.#replaced = event.replaced;
         this.#orderly = false;
-        // A promoted spare was counted already.
-        if (event.instanceId !== this.#instanceId) this.#count("requested");
+        // A promoted spare, and the next instance after a restart, were counted already.
+        if (event.instanceId !== this.#instanceId) this.#count(this.#cause);
+        this.#cause = "requested";
         this.#instanceId = event.instanceId;
         this.#endFailure(event.at);
         break;

@@ -39,12 +39,11 @@ function fieldsOf(stat: string | undefined): readonly string[] | undefined {
 export function processState(runtime: SystemFiles, pid: number): ProcessState | undefined {
   const stat = statOf(runtime, pid);
   if (!stat) return undefined;
-  const resident = /^VmRSS:\s+(\d+) kB$/m.exec(runtime.systemText(`/proc/${pid}/status`) ?? "");
   return {
     state: states[stat[0]!] ?? "unknown",
     waitsIn: waitingIn(runtime, pid),
     cpuMs: (Number(stat[11]) + Number(stat[12])) * 1000 / ticksPerSecond,
-    memoryBytes: Number(resident?.[1] ?? 0) * 1024,
+    memoryBytes: residentBytes(runtime, pid) ?? 0,
     threads: Number(stat[17]),
   };
 }
@@ -132,6 +131,29 @@ export function childrenOf(runtime: SystemFiles, pid: number): readonly number[]
   return known.flatMap((children) => children.split(" ").map(Number).filter((child) => child > 0));
 }
 
+/** A process and all processes below it. */
+function treeOf(runtime: SystemFiles, pid: number): readonly number[] {
+  const tree = [pid];
+  for (const each of tree) tree.push(...childrenOf(runtime, each) ?? []);
+  return tree;
+}
+
+/**
+ * Resident memory of a process and of all processes below it, in bytes; undefined if unknown. A page that several processes share
+ * counts once for each.
+ */
+export function treeMemory(runtime: SystemFiles, pid: number): number | undefined {
+  const sizes = treeOf(runtime, pid).flatMap((each) => residentBytes(runtime, each) ?? []);
+  return sizes.length === 0 ? undefined : sizes.reduce((sum, size) => sum + size, 0);
+}
+
+/** Resident memory of a process in bytes; undefined if unknown, or if the process has ended. */
+function residentBytes(runtime: SystemFiles, pid: number): number | undefined {
+  const status = runtime.systemText(`/proc/${pid}/status`) ?? "";
+  const [, kilobytes] = /^VmRSS:\s+(\d+) kB$/m.exec(status) ?? [];
+  return kilobytes === undefined ? undefined : Number(kilobytes) * 1024;
+}
+
 /** The number of times that the main thread of a process got a CPU, as the kernel's text; undefined if unknown. */
 export function timeslicesOf(runtime: SystemFiles, pid: number): string | undefined {
   return runtime.systemText(`/proc/${pid}/task/${pid}/schedstat`)?.split(" ")[2];
@@ -192,10 +214,70 @@ export function loopbackPorts(runtime: SystemFiles, pid: number): ReadonlySet<nu
   const table = runtime.systemText(`/proc/${pid}/net/tcp`);
   if (table === undefined) return undefined;
   const own = new Set(descriptorsOf(runtime, pid));
-  const ports = new Set<number>();
-  for (const line of table.split("\n")) {
-    const listening = /^\s*\d+: 0100007F:([0-9A-F]{4}) \S+ 0A (?:\S+\s+){5}(\d+) /.exec(line);
-    if (listening && own.has(`socket:[${listening[2]}]`)) ports.add(parseInt(listening[1]!, 16));
-  }
-  return ports;
+  const isOwn = ({ host, target }: TcpListener) => own.has(target) && host === loopbackHosts[0];
+  return new Set(tcpListeners(table).filter(isOwn).map(({ port }) => port));
+}
+
+/** A listening socket. */
+export interface ListeningSocket {
+  /** The socket as the target of a file descriptor: `socket:[1234]`. */
+  readonly target: string;
+  /** The TCP port. Left out for a Unix socket. */
+  readonly port?: number;
+  /** The path of a Unix socket; empty if it has no name. */
+  readonly path?: string;
+  /** True if the socket has a TCP port that the kernel has probably chosen, for connections from this machine only. */
+  readonly isChosenByKernel: boolean;
+}
+
+/** The listening sockets of a process and of all processes below it; undefined if unknown. */
+export function listeningSockets(
+  runtime: SystemFiles,
+  pid: number,
+): readonly ListeningSocket[] | undefined {
+  const tables = ["tcp", "tcp6", "unix"].map((name) =>
+    runtime.systemText(`/proc/${pid}/net/${name}`)
+  );
+  const [tcp, tcp6 = "", unix] = tables;
+  const descriptors = treeOf(runtime, pid).map((each) => descriptorsOf(runtime, each));
+  const isUnknown = tcp === undefined || unix === undefined ||
+    descriptors.some(({ length }) => length === 0);
+  if (isUnknown) return undefined;
+  const range = runtime.systemText("/proc/sys/net/ipv4/ip_local_port_range") ?? "";
+  const [least, most] = range.split(/\s+/).map(Number);
+  const own = new Set(descriptors.flat());
+  return [
+    ...tcpListeners(tcp + tcp6).map(({ host, port, target }) => ({
+      target,
+      port,
+      isChosenByKernel: loopbackHosts.includes(host) && port >= least! && port <= most!,
+    })),
+    ...unix.split("\n").flatMap((line) => {
+      // The flags of a listening socket, then type, state, inode and path.
+      const [, inode, path] = /^\S+ \S+ \S+ 00010000 \S+ \S+ +(\d+) ?(.*)$/.exec(line) ?? [];
+      return inode === undefined
+        ? []
+        : [{ target: `socket:[${inode}]`, path: path!, isChosenByKernel: false }];
+    }),
+  ].filter(({ target }) => own.has(target));
+}
+
+/** 127.0.0.1 and ::1 in the tables of the kernel. */
+const loopbackHosts: readonly string[] = ["0100007F", "00000000000000000000000001000000"];
+
+interface TcpListener {
+  readonly host: string;
+  readonly port: number;
+  readonly target: string;
+}
+
+/** The listening sockets in a text of /proc/PID/net/tcp or tcp6. */
+function tcpListeners(table: string): readonly TcpListener[] {
+  return table.split("\n").flatMap((line) => {
+    const [, host, port, inode] =
+      /^\s*\d+: ([0-9A-F]+):([0-9A-F]{4}) \S+ 0A (?:\S+\s+){5}(\d+) /.exec(line) ?? [];
+    return inode === undefined
+      ? []
+      : [{ host: host!, port: parseInt(port!, 16), target: `socket:[${inode}]` }];
+  });
 }

@@ -19,7 +19,7 @@ import {
 } from "./fleet_member.ts";
 import type { FleetProgram, Strategy } from "./fleet_program.ts";
 import { type FleetChange, type FleetReload, FleetReloads } from "./fleet_reloads.ts";
-import { Replica, type ReplicaStatus } from "./replica.ts";
+import { type ReloadCause, Replica, type ReplicaStatus } from "./replica.ts";
 import type { Due } from "./supervise.ts";
 
 /** The status of a program of a fleet. */
@@ -214,8 +214,8 @@ export class Fleet {
    * Replaces the instance of one program by one that has proved itself. Instances side by side are replaced one after the
    * other. The first failure ends the reload. Rejects if there is nothing to reload now.
    */
-  async reloadProgram(name: string): Promise<FleetReload> {
-    return await this.#reloads.reload(name, this.#selected(name));
+  async reloadProgram(name: string, cause?: ReloadCause): Promise<FleetReload> {
+    return await this.#reloads.reload(name, this.#selected(name), cause);
   }
 
   /** Changes the programs to those of a configuration that was read again. */

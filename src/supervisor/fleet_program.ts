@@ -2,6 +2,7 @@
 import { SamError } from "../errors.ts";
 import type { CheckedProgram, Program } from "../api/program.ts";
 import type { CheckedSuperviseOptions } from "../api/supervise_options.ts";
+import type { ReplacementLimits } from "../core/server/replacements.ts";
 import type { HeldSockets } from "./held_sockets.ts";
 
 /**
@@ -24,6 +25,8 @@ export interface FleetProgram {
   readonly instances?: number | undefined;
   /** Time for which a replacement must stay ready before it takes over, in milliseconds. Default 1,000. */
   readonly minReady?: number | undefined;
+  /** The limits of memory and age at which an instance is replaced. Default none. */
+  readonly limits?: ReplacementLimits | undefined;
   readonly program: CheckedProgram;
   /** The description from which `program` was made. A reload of the configuration compares it. */
   readonly given?: Program;

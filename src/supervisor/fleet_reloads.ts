@@ -4,7 +4,7 @@ import { loadRuntime } from "../runtime/load.ts";
 import { runsAlike, slotOf } from "./fleet_change.ts";
 import type { FleetListener, Member } from "./fleet_member.ts";
 import type { FleetProgram } from "./fleet_program.ts";
-import type { ReloadResult } from "./replica.ts";
+import type { ReloadCause, ReloadResult } from "./replica.ts";
 import { beginTrial } from "./trial.ts";
 
 /** The result of a reload. */
@@ -65,8 +65,15 @@ export class FleetReloads {
     return this.#isChanging;
   }
 
-  /** Reloads one program. Its instances side by side are reloaded in turn. The first failure ends the reload. */
-  async reload(name: string, selected: readonly Member[]): Promise<FleetReload> {
+  /**
+   * Reloads one program. Its instances side by side are reloaded in turn. The first failure ends the reload. `cause`: the limit
+   * that an instance exceeds; left out if the reload was requested.
+   */
+  async reload(
+    name: string,
+    selected: readonly Member[],
+    cause?: ReloadCause,
+  ): Promise<FleetReload> {
     this.#fleet.refuseIfStopping("reload", name);
     if (this.#isChanging) throw isRunning(name, `a reload of ${configuration}`);
     if (selected.some((member) => this.#reloading.has(member))) {
@@ -78,7 +85,7 @@ export class FleetReloads {
     for (const member of members) this.#reloading.add(member);
     try {
       for (const member of members) {
-        const { failed } = await member.replica.reload();
+        const { failed } = await member.replica.reload(undefined, cause);
         if (failed) return { reloaded, failed: { name: member.config.name, event: failed } };
         reloaded.push(member.config.name);
       }
@@ -172,12 +179,12 @@ export class FleetReloads {
   /** Applies the parts of a description that concern no running process. */
   #describe(member: Member, next: FleetProgram): void {
     const { name: before } = member.config;
-    const { name, service, instances, minReady, after, advice } = next;
+    const { name, service, instances, minReady, limits, after, advice } = next;
     const { service: _, ...rest } = member.config;
     member.config = {
       ...rest,
       ...(service !== undefined && { service }),
-      ...{ name, instances, minReady, after, advice },
+      ...{ name, instances, minReady, limits, after, advice },
     };
     member.replica.describe({ name, minReady });
     if (name === before) return;

@@ -1,7 +1,12 @@
 /** Carries out one reload of one program: the shell of the state machine in core/server/reload.ts. */
 import type { SupervisorEvent } from "../api/events.ts";
 import type { Evidence, RecoveryReason } from "../core/server/types.ts";
-import { Reload, type ReloadFailure, type ReloadInput } from "../core/server/reload.ts";
+import {
+  Reload,
+  type ReloadFailure,
+  type ReloadInput,
+  type ReloadWay,
+} from "../core/server/reload.ts";
 import type { Clock } from "../runtime/runtime.ts";
 import { endOf, firstLine } from "./report.ts";
 import type { Due, Supervision } from "./supervise.ts";
@@ -14,8 +19,8 @@ export interface ReloadHost {
   readonly startReplacement: () => Supervision;
   /** Makes the supervision of the replacement the present one, and starts its instance if none runs. */
   readonly takeOver: (replacement: Supervision) => void;
-  /** The new instance, which was a spare, has replaced the instance `replaced`. */
-  readonly promoted: (replaced: number) => void;
+  /** The new instance, which was a spare or was started by a restart, has replaced the instance `replaced`. */
+  readonly exchanged: (replaced: number) => void;
   /** The reload is over. `kept` is true if the old instance has stayed. */
   readonly settle: (failure: ReloadFailure | null, pid: number | null, kept: boolean) => void;
 }
@@ -35,10 +40,10 @@ const dataMeanwhile: ReloadInput = {
 /** A reload that is going on. */
 export class ReloadRun {
   readonly #machine: Reload;
-  readonly #sideBySide: boolean;
+  readonly #way: ReloadWay;
   readonly #host: ReloadHost;
   readonly #clock: Clock;
-  /** The supervision of the replacement. */
+  /** The supervision of the replacement; null for a restart. */
   #replacement: Supervision | null = null;
   /** The supervision of the old instance, once it was replaced; null before. */
   #retired: Supervision | null = null;
@@ -49,15 +54,15 @@ export class ReloadRun {
 
   constructor(
     clock: Clock,
-    sideBySide: boolean,
+    way: ReloadWay,
     minReady: number,
     startupTimeout: number,
     host: ReloadHost,
   ) {
     this.#clock = clock;
     this.#host = host;
-    this.#sideBySide = sideBySide;
-    this.#machine = new Reload({ sideBySide, minReady, startupTimeout });
+    this.#way = way;
+    this.#machine = new Reload({ way, minReady, startupTimeout });
     this.#replaced = host.current().instanceId;
   }
 
@@ -73,12 +78,12 @@ export class ReloadRun {
 
   /** The process of the replacement that starts first. */
   get firstDue(): Due {
-    return this.#sideBySide ? "process" : "spare";
+    return this.#way === "spare" ? "spare" : "process";
   }
 
   /** True while the old instance is being ended for a parked spare. */
   get isExchanging(): boolean {
-    return this.#machine.state === "exchanging" && this.#retired === null;
+    return this.#way === "spare" && this.#machine.state === "exchanging" && this.#retired === null;
   }
 
   /** True if events of this supervision are those of a replacement that has not taken over. */
@@ -115,9 +120,9 @@ export class ReloadRun {
     } else if (this.#replacement?.ready) this.#feed({ type: "ready" });
   }
 
-  /** Takes an event of the present instance. It matters for a reload by a spare. */
+  /** Takes an event of the present instance. It matters for a reload by a spare or by a restart. */
   hearCurrent(event: SupervisorEvent): void {
-    if (this.#sideBySide) return;
+    if (this.#way === "side by side") return;
     const { state } = this.#machine;
     if (this.isExchanging) {
       if (event.type === "finish") this.#exchange();
@@ -128,7 +133,7 @@ export class ReloadRun {
     } else if (state === "exchanging") {
       if (event.type === "spawn" || (event.type === "spare" && event.state === "promoted")) {
         this.#pid = event.pid;
-        this.#host.promoted(this.#replaced);
+        this.#host.exchanged(this.#replaced);
         this.#feed({ type: "replaced" });
         if (this.#host.current().ready) this.#feed({ type: "ready" });
       } else if (event.type === "finish") {
@@ -190,7 +195,7 @@ export class ReloadRun {
 
   /** True if the replacement must not take over, because it would lose data that the old instance has stored meanwhile. */
   get #hasDataMeanwhile(): boolean {
-    if (!this.#sideBySide || this.#machine.isCommitted) return false;
+    if (this.#way !== "side by side" || this.#machine.isCommitted) return false;
     // With the setting minReady 0, the replacement takes over while the state is still "starting".
     const mayTakeOver = this.#machine.state === "starting" || this.#machine.state === "proving";
     return mayTakeOver && this.#host.current().status.dataSize > 0;
@@ -198,8 +203,12 @@ export class ReloadRun {
 
   #endOld(): void {
     const old = this.#retired ?? this.#host.current();
+    if (this.#way === "restart") {
+      this.#replaced = old.instanceId;
+      return void old.restart().catch(() => {}); // the events say why it was interrupted
+    }
     if (!old.result) return old.shutdown(null);
-    if (this.#sideBySide) this.#feed({ type: "replaced" });
+    if (this.#way === "side by side") this.#feed({ type: "replaced" });
     else this.#exchange();
   }
 

@@ -2,17 +2,25 @@
  * A replica: one of the instances that a program runs side by side, as its user sees it. Most programs have one replica. Its
  * supervision is replaced when a reload succeeds.
  */
-import type { ExitStatus, ReloadEvent, SupervisorEvent, SupervisorStatus } from "../api/events.ts";
+import type {
+  DriverEvent,
+  ExitStatus,
+  ReloadEvent,
+  SupervisorEvent,
+  SupervisorStatus,
+} from "../api/events.ts";
 import type { CheckedProgram } from "../api/program.ts";
 import type { CheckedSuperviseOptions } from "../api/supervise_options.ts";
 import { nextInstanceId } from "../core/server/instance_record.ts";
 import type { ReloadFailure } from "../core/server/reload.ts";
+import type { Replacement } from "../core/server/replacements.ts";
 import type { Signal } from "../core/signals.ts";
 import { SamError } from "../errors.ts";
 import { loadRuntime } from "../runtime/load.ts";
 import { EventLog } from "./event_log.ts";
 import { ReloadRun, type ReplacementStatus } from "./reload_run.ts";
-import { ReplicaHistory } from "./replica_history.ts";
+import { reloadWay } from "./reload_way.ts";
+import { type LastReplacement, ReplicaHistory } from "./replica_history.ts";
 import { type Due, Supervision } from "./supervise.ts";
 
 /** A replica as its user describes it. */
@@ -28,6 +36,14 @@ export interface ReplicaParts {
 export interface ReplicaStatus extends SupervisorStatus {
   /** The replacement, while it starts and proves itself. Left out without a reload. */
   readonly replacement?: ReplacementStatus;
+  /** The last replacement of an instance that exceeded a limit; left out if there was none. */
+  readonly lastReplacement?: LastReplacement;
+}
+
+/** The cause of a reload that the user has not requested. */
+export interface ReloadCause extends Omit<Replacement, "name"> {
+  /** True if two processes of the program may run at the same time, as far as their sockets are concerned. */
+  readonly mayOverlap: boolean;
 }
 
 /** The result of a reload. */
@@ -62,6 +78,8 @@ export class Replica {
   #postponed: (() => void)[] = [];
   /** The data that the program had stored before `renew()`; null once the next supervision has it. */
   #leftData: Uint8Array | null = null;
+  /** The cause of the present reload; null if it was requested. */
+  #cause: ReloadCause | null = null;
   /** Why the reload that is about to begin was canceled; null if it was not. */
   #canceled: string | null = null;
   /** The replacement has got its process or its spare. It gets no other one before it takes over. */
@@ -169,25 +187,33 @@ export class Replica {
   /**
    * Replaces the present instance by one that has proved itself, with other parts if `parts` is given. Resolves when the old
    * instance has ended, or the reload has failed. Rejects with BAD_HANDLE, TRY_AGAIN or NOT_SUPPORTED if there is nothing to
-   * reload now.
+   * reload now. With a `cause`, a program that must not run twice and cannot have a spare is restarted.
    */
-  async reload(parts: ReplicaParts = this.#parts): Promise<ReloadResult> {
-    this.#checkReload(parts);
+  async reload(parts: ReplicaParts = this.#parts, cause?: ReloadCause): Promise<ReloadResult> {
+    const way = reloadWay(parts, {
+      ...this.#current.status,
+      isReloading: this.#isReloading,
+      mayOverlap: this.#mayOverlap(parts) && cause?.mayOverlap !== false,
+      mayRestart: cause !== undefined,
+    });
+    this.#checkData(parts);
     this.#isReloading = true;
     this.#nextParts = parts;
     this.#canceled = null;
     const clock = await loadRuntime();
     const { options: { settings }, minReady = defaultMinReady } = parts;
     const ended = new Promise<ReloadResult>((resolve) => this.#endReload = resolve);
-    const run = new ReloadRun(clock, this.#mayOverlap(parts), minReady, settings.startupTimeout, {
+    const run = new ReloadRun(clock, way, minReady, settings.startupTimeout, {
       current: () => this.#current,
       startReplacement: () => this.#startReplacement(),
       takeOver: (replacement) => this.#takeOver(replacement),
-      promoted: (replaced) => this.#announce({ type: "reloaded", pid: this.status.pid, replaced }),
+      exchanged: (replaced) => this.#announceReloaded(replaced),
       settle: (failure, pid, kept) => this.#endRun(failure, pid, kept),
     });
     this.#run = run;
-    this.#announce({ type: "reload" });
+    this.#cause = cause ?? null;
+    const { reason, detail } = cause ?? { reason: "requested", detail: "" };
+    this.#announce({ type: "reload", reason, detail });
     if (this.#canceled === null) run.begin();
     else this.#endRun({ detail: this.#canceled }, null, true);
     return await ended;
@@ -228,40 +254,6 @@ export class Replica {
       this.#current.status.dataSize === 0;
   }
 
-  /** Throws if the replica cannot be reloaded now. */
-  #checkReload(parts: ReplicaParts): void {
-    const { name, program: { isCommand, preload } } = parts;
-    const refused = (code: "BAD_HANDLE" | "TRY_AGAIN" | "NOT_SUPPORTED", why: string) =>
-      new SamError(code, `cannot reload ${name}: ${why}`);
-    if (this.#isReloading) {
-      throw refused("TRY_AGAIN", "another reload of it is running. Wait until that has ended.");
-    }
-    const { state, pid } = this.#current.status;
-    switch (state) {
-      case "finished":
-        throw refused("BAD_HANDLE", "it has finished. Start it again with a new sam run.");
-      case "stopped":
-        throw refused("BAD_HANDLE", `it is stopped. Start it with sam restart ${name}.`);
-      case "stopping":
-        throw refused("TRY_AGAIN", "it is being stopped or restarted.");
-      case "idle":
-      case "pending":
-      case "spawning":
-        throw refused("TRY_AGAIN", "it has not started yet.");
-    }
-    this.#checkData(parts);
-    if (this.#mayOverlap(parts)) return;
-    if (pid === null || state === "warned" || state === "killing") {
-      throw refused("TRY_AGAIN", "it is being recovered.");
-    }
-    if (isCommand && !preload && state === "launched") {
-      throw refused(
-        "NOT_SUPPORTED",
-        `it must not run twice, and does not call register(). Use sam restart ${name}.`,
-      );
-    }
-  }
-
   /** Throws if the stored data is too large for other parts. */
   #checkData({ name, options: { settings: { maxDataSize } } }: ReplicaParts): void {
     const { dataSize } = this.#current.status;
@@ -270,6 +262,11 @@ export class Replica {
       "TOO_BIG",
       `cannot reload ${name}: it has stored ${dataSize} bytes, and the new maxDataSize is ${maxDataSize}. Raise maxDataSize.`,
     );
+  }
+
+  /** Publishes that the present instance exceeds a limit, and why it is not replaced. */
+  refuseReplacement(detail: string): void {
+    this.#announce({ type: "fallback", side: "program", detail });
   }
 
   #cancelReload(why: string): void {
@@ -302,10 +299,15 @@ export class Replica {
       for (const action of this.#postponed.splice(0)) action();
       next.allowStart("process");
     } else {
-      const { pid } = next.status;
-      this.#announce({ type: "reloaded", pid, replaced: replaced.instanceId });
+      this.#announceReloaded(replaced.instanceId);
     }
     if (this.#isSpareHeld) this.#onDue("spare");
+  }
+
+  #announceReloaded(replaced: number): void {
+    const { pid } = this.#current.status;
+    const { at } = this.#announce({ type: "reloaded", pid, replaced });
+    if (this.#cause) this.#history.noteReplacement(this.#cause, at, replaced);
   }
 
   /** Replaces the present supervision, and adds its history to that of the program. */
@@ -364,7 +366,7 @@ export class Replica {
     this.#settle(event.status);
   }
 
-  #announce<T extends ReloadEvent>(event: T): SupervisorEvent & T {
+  #announce<T extends ReloadEvent | DriverEvent>(event: T): SupervisorEvent & T {
     const stamped = { ...event, at: Date.now(), instanceId: this.instanceId };
     try {
       this.#publish(stamped as SupervisorEvent);

@@ -97,6 +97,7 @@ function linesOf(event: SupervisorEvent, { name, pid }: Subject): readonly strin
       ];
     }
     case "reload":
+      if (event.reason !== "requested") return [`${label} ${event.detail}; replacing it`];
       return [`${label} is being reloaded; it goes on until its replacement has proved itself`];
     case "reloaded":
       return [`${label} was reloaded: it has replaced instance ${event.replaced}`];

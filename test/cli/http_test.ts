@@ -18,6 +18,7 @@ import { test } from "../support/harness.ts";
 import { type HttpStream, serveHttp } from "../../src/cli/host/http.ts";
 import { loadRuntime } from "../../src/runtime/load.ts";
 import { eventually } from "../support/processes.ts";
+import { emptyRuntime } from "../support/empty_runtime.ts";
 import { currentRuntime } from "../support/runtimes.ts";
 import { parsePrometheus } from "../support/prometheus.ts";
 
@@ -235,11 +236,7 @@ test(
       status: () => programAs("p", { pid: null }),
     };
     const identity = { name: "shop", strategy: "one_for_one" } as const;
-    const journal = new Journal(
-      { pid: 1 },
-      fleet as unknown as Fleet,
-      identity,
-    );
+    const journal = new Journal(emptyRuntime, fleet as unknown as Fleet, identity);
     const tell = ({ program, event }: Entry) => hear(program, event);
     tell(failure("p", 1, 9000, "at old (/srv/a.js:1:1)"));
     tell(failure("p", 2, 8000, "at slow (/srv/a.js:2:1)"));

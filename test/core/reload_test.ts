@@ -6,13 +6,15 @@ import {
   type ReloadEffect,
   type ReloadInput,
   type ReloadSettings,
+  type ReloadWay,
 } from "../../src/core/server/reload.ts";
 import { test } from "../support/harness.ts";
 import { runs } from "../support/property.ts";
 
 const minReady = 1000;
-const beside: ReloadSettings = { sideBySide: true, minReady, startupTimeout: 60_000 };
-const bySpare: ReloadSettings = { ...beside, sideBySide: false };
+const beside: ReloadSettings = { way: "side by side", minReady, startupTimeout: 60_000 };
+const bySpare: ReloadSettings = { ...beside, way: "spare" };
+const byRestart: ReloadSettings = { ...beside, way: "restart" };
 
 /** A reload in virtual time, and the types of its effects. */
 class ReloadBench {
@@ -161,6 +163,20 @@ test("core reload by a spare: a failure after the old instance has ended fails t
   assertEquals(bench.failure, exitFailure);
 });
 
+test("core reload by a restart: the old instance is ended at once, and the next one must stay ready", () => {
+  const bench = new ReloadBench(byRestart);
+  assertEquals(bench.effects.map(({ type }) => type), ["endOld"]);
+  assertEquals([bench.pass(100_000), bench.reload.isCommitted], [[], true]);
+  assertEquals(bench.feed({ type: "replaced" }), []);
+  assertEquals(bench.feed({ type: "ready" }), []);
+  assertEquals(bench.pass(minReady), ["settle"]);
+  assertEquals(bench.failure, null);
+  const failed = new ReloadBench(byRestart);
+  failed.feed({ type: "replaced" });
+  assertEquals(failed.feed({ type: "failed", failure: exitFailure }), ["settle"]);
+  assertEquals(failed.failure, exitFailure);
+});
+
 const happening: fc.Arbitrary<ReloadInput | number> = fc.oneof(
   fc.constantFrom<ReloadInput>(
     { type: "begin" },
@@ -178,8 +194,9 @@ const happening: fc.Arbitrary<ReloadInput | number> = fc.oneof(
 );
 
 test("core reload: no order of inputs ends the old instance before the new one has proved itself", () => {
-  runs(3000, fc.boolean(), fc.array(happening, { maxLength: 30 }), (sideBySide, happenings) => {
-    const bench = new ReloadBench({ ...beside, sideBySide });
+  const ways = fc.constantFrom<ReloadWay>("side by side", "spare", "restart");
+  runs(3000, ways, fc.array(happening, { maxLength: 30 }), (way, happenings) => {
+    const bench = new ReloadBench({ ...beside, way });
     /** Time since which the replacement has been ready without a failure; null while it is not. */
     let readySince: number | null = null;
     let isParked = false;
@@ -197,8 +214,11 @@ test("core reload: no order of inputs ends the old instance before the new one h
     }
     if (count("endOld") > 0) {
       assertEquals(count("endReplacement"), 0, "both are ended");
-      assert(sideBySide ? readySince !== null && bench.now - readySince >= minReady : isParked);
-      if (sideBySide) assertEquals(types.indexOf("endOld"), types.indexOf("takeOver") + 1);
+      const isProved = readySince !== null && bench.now - readySince >= minReady;
+      assert(way === "restart" || (way === "spare" ? isParked : isProved));
+      if (way === "side by side") {
+        assertEquals(types.indexOf("endOld"), types.indexOf("takeOver") + 1);
+      }
     }
     assert(!types.includes("settle") || types.at(-1) === "settle", "an effect after the end");
     if (bench.reload.state === "over") assertEquals(bench.reload.deadline, undefined);

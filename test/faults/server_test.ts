@@ -2,7 +2,8 @@
 // cases; SAM must not.
 import { setTimeout as sleep } from "node:timers/promises";
 import { assert, assertEquals } from "@std/assert";
-import { memoryOf } from "../../src/cli/host/host.ts";
+import { loadRuntime } from "../../src/runtime/load.ts";
+import { processState } from "../../src/runtime/procfs.ts";
 import { eventually, killQuietly, lives, processTest, transports } from "../support/processes.ts";
 
 for (const transport of transports) {
@@ -120,10 +121,12 @@ processTest(
   async (stage) => {
     const program = stage.run("faults/sends");
     await stage.line("started");
-    const before = memoryOf(program.pid)!;
+    const runtime = await loadRuntime();
+    const memory = () => processState(runtime, program.pid)!.memoryBytes;
+    const before = memory();
     stage.go("send");
     await stage.line("sent");
-    const grown = memoryOf(program.pid)! - before;
+    const grown = memory() - before;
     stage.go("end");
     assertEquals((await program.exited).code, 0);
     assert(grown < 100e6, `${grown} bytes more, of 200,000,000 that were sent`);

@@ -89,7 +89,7 @@ function line(
 }
 
 function cells(program: ProgramStatus): Cell[] {
-  const { pid, uptime, restarts, heartbeatAge, slack, memory, lastRecovery } = program;
+  const { pid, uptime, restarts, heartbeatAge, slack, memory } = program;
   const word = stateWord(program);
   return [
     [
@@ -102,8 +102,15 @@ function cells(program: ProgramStatus): Cell[] {
     [heartbeatAge === null ? "-" : `${Math.round(heartbeatAge)} ms`],
     [slack.min === null ? "-" : `${Math.round(slack.min)} ms`],
     [memory === null ? "-" : `${(memory / 2 ** 20).toFixed(0)} MiB`],
-    lastRecovery === null
-      ? ["-"]
-      : [`${lastRecovery.reason}, ${span(Date.now() - lastRecovery.at)} ago`, "red"],
+    lastCell(program),
   ] as Cell[];
+}
+
+/** The last recovery or replacement. Only a recovery is a failure. */
+function lastCell({ lastRecovery, lastReplacement }: ProgramStatus): Cell {
+  const isRecovery = (lastRecovery?.at ?? 0) >= (lastReplacement?.at ?? 0);
+  const last = isRecovery ? lastRecovery : lastReplacement;
+  if (!last) return ["-"];
+  const text = `${last.reason}, ${span(Date.now() - last.at)} ago`;
+  return isRecovery ? [text, "red"] : [text];
 }

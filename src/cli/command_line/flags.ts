@@ -199,6 +199,16 @@ export const programFlags: readonly Flag[] = [
     kind: "ms",
     help: "time that a reload's replacement stays ready (1s)",
   },
+  {
+    key: "maxMemory",
+    kind: "bytes",
+    help: "replace an instance that uses more memory (no limit)",
+  },
+  {
+    key: "maxAge",
+    kind: "ms",
+    help: "replace an instance after TIME ± 10 % (no limit)",
+  },
 ];
 
 /** All options, in the order of the help. */

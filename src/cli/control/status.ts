@@ -8,9 +8,19 @@ export interface ProgramStatus extends SupervisorStatus {
   readonly service?: string;
   /** The replacement of a reload, before it takes over. Absent without a reload. */
   readonly replacement?: { readonly pid: number | null; readonly ready: boolean };
+  /** The last replacement of an instance that exceeded `maxMemory` or `maxAge`. Absent if there was none. */
+  readonly lastReplacement?: {
+    readonly reason: "memory" | "age";
+    /** The figures, in words that follow the name of the instance. */
+    readonly detail: string;
+    /** Time of the replacement, in milliseconds since 1970. */
+    readonly at: number;
+    /** Number of the instance that exceeded its limit. */
+    readonly instanceId: number;
+  };
   /** The programs that must end or become ready before the next instance starts. Absent if no instance is about to start. */
   readonly waitsFor?: readonly string[];
-  /** The resident memory of the process, in bytes. Null without a process, or if the system does not report it. */
+  /** The resident memory of the process and of those below it, in bytes. Null without a process, or if the system does not report it. */
   readonly memory: number | null;
   /** Milliseconds since the process started. Null without a process. */
   readonly uptime: number | null;

@@ -90,18 +90,6 @@ export function withoutTypes(): boolean {
   return runtimeName() === "node" && !typescript && variable("NODE_OPTIONS") === undefined;
 }
 
-/** Returns the resident memory of a process in bytes. Undefined if the system does not report it. */
-export function memoryOf(pid: number): number | undefined {
-  try {
-    const [, kilobytes] = /^VmRSS:\s+(\d+) kB$/m.exec(
-      fs.readFileSync(`/proc/${pid}/status`, "utf8"),
-    ) ?? [];
-    return kilobytes === undefined ? undefined : Number(kilobytes) * 1024;
-  } catch {
-    return undefined;
-  }
-}
-
 /** The number of modules that were loaded again. */
 let reloads = 0;
 

@@ -52,6 +52,16 @@ export interface ProgramConfig
   readonly instances?: number | "auto";
   /** Time for which a replacement must stay ready before `sam reload` ends the old instance. Default 1,000. */
   readonly minReady?: number;
+  /**
+   * The most resident memory of an instance, in bytes. An instance that uses more is replaced, as by `sam reload`. The memory of
+   * the processes that the instance has started counts, too. Default: no limit.
+   */
+  readonly maxMemory?: number;
+  /**
+   * The longest time that an instance runs, in milliseconds, varied at random by up to 10 %. After that it is replaced, as by
+   * `sam reload`. Default: no limit.
+   */
+  readonly maxAge?: number;
   /** Source of quorum: `start()` waits until the cluster is quorate. `true` stands for the quorum of Corosync. Default none. */
   readonly quorum?: SamOptions["quorum"] | boolean;
   /** The map in which the state of the program is published. `true` stands for the cluster map of Corosync. Default none. */

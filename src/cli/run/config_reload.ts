@@ -2,6 +2,8 @@
 import { SamError } from "../../errors.ts";
 import type { Fleet } from "../../supervisor/fleet.ts";
 import type { FleetChange } from "../../supervisor/fleet_reloads.ts";
+import { checkLimits } from "../../supervisor/replacer.ts";
+import { loadRuntime } from "../../runtime/load.ts";
 import { CommandError } from "../command_line/exit.ts";
 import type { CheckedConfig } from "./check_config.ts";
 import { readPlan } from "./plan.ts";
@@ -60,6 +62,7 @@ export class ConfigReload {
     try {
       const next = await readPlan(this.#words, this.file);
       this.#checkFixed(next);
+      checkLimits(next.programs, await loadRuntime());
       return next;
     } catch (error) {
       // The command line of `sam run` was right. So a flag that does not fit any more is a mistake of the file.

@@ -90,9 +90,11 @@ export function buildProgram(
   const checked = checkProgram(program, capturesStack);
   const isPlain = !isModule && target === undefined;
   const { instances, minReady } = checkBySource(() => scaleOf(settings, context.cores));
+  const limits = checkBySource(() => limitsOf(settings));
   return {
     instances,
     minReady,
+    limits,
     name: named.name,
     after: named.after,
     program: checked,
@@ -142,6 +144,18 @@ function scaleOf(settings: Settings, cores: number): Pick<FleetProgram, "instanc
     instances: instances === "auto" ? cores : instances as number | undefined,
     minReady: minReady as number | undefined,
   };
+}
+
+/** The limits of memory and age of a program; undefined for none. */
+function limitsOf(settings: Settings): FleetProgram["limits"] {
+  const limit = (key: string, unit: string) => {
+    const value = settings.value(key) as number | undefined;
+    if (value === undefined || (Number.isSafeInteger(value) && value > 0)) return value;
+    throw invalid(settings.source(key), value, `an integer of at least 1 (${unit})`);
+  };
+  const maxMemory = limit("maxMemory", "bytes");
+  const maxAge = limit("maxAge", "milliseconds");
+  return maxMemory === undefined && maxAge === undefined ? undefined : { maxMemory, maxAge };
 }
 
 /** Checks that a module exists. `isDetected` is true if its name or first line shows that it is a module, not only `--runtime`. */

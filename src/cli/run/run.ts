@@ -5,6 +5,7 @@ import { loadRuntime } from "../../runtime/load.ts";
 import type { Runtime } from "../../runtime/runtime.ts";
 import * as host from "../host/host.ts";
 import { Lines } from "../../supervisor/log.ts";
+import { checkLimits, Replacer } from "../../supervisor/replacer.ts";
 import { notifierOf, onEnding } from "../../supervisor/own_process/serve_self.ts";
 import type { Address } from "../command_line/address.ts";
 import type { CheckedConfig } from "./check_config.ts";
@@ -35,6 +36,7 @@ async function supervisePlan(
   runtime: Runtime,
   lines: Lines,
 ): Promise<number> {
+  checkLimits(plan.programs, runtime);
   const logs = new ProgramLogs(runtime, lines.write);
   logs.programs = plan.programs;
   const services = new Set(plan.programs.map(({ name, service = name }) => service));
@@ -86,6 +88,8 @@ async function supervisePlan(
     lines.write("sam: npm, which started sam, has ended; stopping all programs");
     fleet.stop("SIGTERM");
   });
+  const replacer = new Replacer(runtime, fleet);
+  replacer.begin();
   const { strategy } = plan;
   const journal = new Journal(runtime, fleet, {
     name: control?.name ?? defaultName,
@@ -98,6 +102,7 @@ async function supervisePlan(
     : new ConfigReload(plan.file, words, plan, { fleet, logs, sockets });
   control?.serve(fleet, journal, config);
   const code = await fleet.finished;
+  replacer.end();
   await control?.close();
   http?.close();
   await notifier?.close();

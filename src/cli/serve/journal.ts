@@ -1,8 +1,8 @@
 import type { SupervisorEvent } from "../../api/events.ts";
 import type { Fleet } from "../../supervisor/fleet.ts";
 import type { Strategy } from "../../supervisor/fleet_program.ts";
-import * as host from "../host/host.ts";
-import type { OwnProcess } from "../../runtime/runtime.ts";
+import { treeMemory } from "../../runtime/procfs.ts";
+import type { OwnProcess, SystemFiles } from "../../runtime/runtime.ts";
 import type { ServerStatus } from "../control/status.ts";
 
 export interface Identity {
@@ -22,7 +22,7 @@ const maxEntries = 1000;
 
 /** The state and the last events of the programs of one server, for the control socket, the status page and the probes. */
 export class Journal {
-  readonly #runtime: Pick<OwnProcess, "pid">;
+  readonly #runtime: SystemFiles & Pick<OwnProcess, "pid">;
   readonly #fleet: Fleet;
   readonly #identity: Identity;
   readonly #entries: Entry[] = [];
@@ -30,7 +30,7 @@ export class Journal {
   readonly #stacks = new Map<string, Entry>();
   readonly #followers = new Set<(entry: Entry) => void>();
 
-  constructor(runtime: Pick<OwnProcess, "pid">, fleet: Fleet, identity: Identity) {
+  constructor(runtime: SystemFiles & Pick<OwnProcess, "pid">, fleet: Fleet, identity: Identity) {
     this.#runtime = runtime;
     this.#fleet = fleet;
     this.#identity = identity;
@@ -81,7 +81,7 @@ export class Journal {
         return {
           name,
           ...status,
-          memory: (status.pid !== null && host.memoryOf(status.pid)) || null,
+          memory: (status.pid !== null && treeMemory(this.#runtime, status.pid)) || null,
           uptime: status.spawnedAt === null ? null : Date.now() - status.spawnedAt,
         };
       }),

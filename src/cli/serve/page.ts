@@ -236,7 +236,10 @@ function historyOf(program: ProgramStatus, entries: readonly Entry[]): readonly 
       const history = recordOf(instanceId);
       history.to = at;
       history.end ||= event.signal ?? `exit code ${event.code}`;
-    } else if (type === "stopping") recordOf(instanceId).end = "stopped";
+    } else if (type === "reload" && event.reason !== "requested") {
+      recordOf(instanceId).end = event.reason;
+    } else if (type === "reloadFailed") recordOf(instanceId).end = "";
+    else if (type === "stopping") recordOf(instanceId).end ||= "stopped";
     else if (isFailure(event)) {
       const history = recordOf(instanceId);
       history.failure = event;

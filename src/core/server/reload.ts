@@ -2,22 +2,25 @@
  * The reload of one program: the state machine that decides when a replacement takes over from the running instance. It takes
  * inputs, returns effects, and gets the time as an argument, as machine.ts does.
  *
- * Theory of operation. There are two ways:
+ * Theory of operation. There are three ways:
  *
  * - Side by side: a replacement starts beside the old instance. When it is ready, and has stayed so for `minReady`, it takes
  *   over, and only then is the old instance stopped. If anything goes wrong before that, the replacement is ended, and the old
  *   instance stays.
  * - By a spare, for a program that must not run twice: a spare loads the new code and parks. Then the old instance is stopped,
  *   and the spare becomes the next instance. Only a failure before that leaves the old instance in place.
+ * - By a restart, for a program that can do neither: the old instance is stopped, and the next one starts.
  *
  * Replica in src/supervisor carries out the effects.
  */
 import type { Evidence, RecoveryReason } from "./types.ts";
 
+/** The way in which a new process replaces the old instance. */
+export type ReloadWay = "side by side" | "spare" | "restart";
+
 /** The settings of a reload. */
 export interface ReloadSettings {
-  /** True if the replacement may run beside the old instance. False: a spare of the new code is prepared. */
-  readonly sideBySide: boolean;
+  readonly way: ReloadWay;
   /** Time for which the new instance must stay ready, in milliseconds. */
   readonly minReady: number;
   /** Time limit for a spare to park, in milliseconds; 0: no limit. The replacement has the startup timeout of an instance. */
@@ -49,7 +52,7 @@ export type ReloadInput =
   | { readonly type: "failed"; readonly failure: ReloadFailure }
   /** Nothing is left of the new process. */
   | { readonly type: "ended"; readonly detail: string }
-  /** The old instance has ended. By a spare: the spare is the instance now. */
+  /** The old instance has ended. Unless side by side, the new process is the instance now. */
   | { readonly type: "replaced" }
   /** The program is being stopped or restarted. */
   | { readonly type: "cancel"; readonly detail: string }
@@ -61,7 +64,7 @@ export type ReloadEffect =
   | { readonly type: "prepareSpare" }
   /** The replacement is the instance from now on. */
   | { readonly type: "takeOver" }
-  /** Stop the old instance. By a spare: promote the spare after that. */
+  /** Stop the old instance. By a spare: promote the spare after that. By a restart: start the next instance. */
   | { readonly type: "endOld" }
   /** End the replacement or the spare. */
   | { readonly type: "endReplacement" }
@@ -73,8 +76,8 @@ export type ReloadEffect =
  *
  * - `idle`: the reload has not begun.
  * - `starting`: the replacement starts, or the spare loads the new code.
- * - `exchanging`: the old instance is being ended, and then the spare becomes the instance.
- * - `awaiting`: the promoted spare is the instance, and is not ready yet.
+ * - `exchanging`: the old instance is being ended. Then the spare becomes the instance, or the next one starts.
+ * - `awaiting`: the new process is the instance, and is not ready yet.
  * - `proving`: the new process is ready, and must stay so.
  * - `failing`: the replacement failed, and its evidence is being collected.
  * - `ending`: the replacement is being ended.
@@ -127,7 +130,7 @@ export class Reload {
         if (this.#state === "idle") this.#begin(now);
         break;
       case "parked":
-        if (this.#state === "starting" && !this.#settings.sideBySide) this.#exchange();
+        if (this.#state === "starting" && this.#settings.way === "spare") this.#exchange();
         break;
       case "ready":
         this.#noteReady(now);
@@ -148,7 +151,7 @@ export class Reload {
         this.#noteReplaced();
         break;
       case "cancel":
-        if (this.#isOnTrial || !this.#settings.sideBySide) this.#fail({ detail: input.detail });
+        if (this.#isOnTrial || !this.#isSideBySide) this.#fail({ detail: input.detail });
         break;
       case "tick":
         if (this.#deadline !== undefined && now >= this.#deadline) this.#passDeadline();
@@ -163,16 +166,22 @@ export class Reload {
     return !this.#isCommitted && ["starting", "proving", "failing"].includes(this.#state);
   }
 
+  get #isSideBySide(): boolean {
+    return this.#settings.way === "side by side";
+  }
+
   #enter(state: ReloadState, deadline?: number): void {
     this.#state = state;
     this.#deadline = deadline;
   }
 
   #begin(now: number): void {
-    const { sideBySide, startupTimeout } = this.#settings;
-    this.#effects.push({ type: sideBySide ? "startReplacement" : "prepareSpare" });
+    const { way, startupTimeout } = this.#settings;
+    if (way === "restart") return this.#exchange();
+    this.#effects.push({ type: way === "spare" ? "prepareSpare" : "startReplacement" });
     // A replacement has deadlines of its own. A spare has none until it becomes the instance.
-    this.#enter("starting", sideBySide || startupTimeout === 0 ? undefined : now + startupTimeout);
+    const isLimited = way === "spare" && startupTimeout > 0;
+    this.#enter("starting", isLimited ? now + startupTimeout : undefined);
   }
 
   #exchange(): void {
@@ -182,7 +191,7 @@ export class Reload {
   }
 
   #noteReady(now: number): void {
-    const isStarted = this.#state === "starting" && this.#settings.sideBySide;
+    const isStarted = this.#state === "starting" && this.#isSideBySide;
     if (!isStarted && this.#state !== "awaiting") return;
     this.#enter("proving", now + this.#settings.minReady);
     if (this.#settings.minReady === 0) this.#passDeadline();

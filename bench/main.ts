@@ -22,7 +22,18 @@ const { values, positionals } = parseArgs({
 });
 
 /** The files in bench/figures, in the order of the appendix. */
-const all = ["heartbeat", "cpu", "hang", "crash", "data", "startup", "many", "memory", "quorum"];
+const all = [
+  "continuity",
+  "heartbeat",
+  "cpu",
+  "hang",
+  "crash",
+  "data",
+  "startup",
+  "many",
+  "memory",
+  "quorum",
+];
 const unknown = positionals.filter((name) => !all.includes(name));
 if (unknown.length > 0) {
   throw new Error(`no figure is called ${unknown.join(", ")}. The figures are: ${all.join(", ")}.`);

@@ -1,9 +1,11 @@
 // The alternative for a program on Node: node:cluster, with a new fork() on each 'exit' event.
 //
 //   node cluster.mjs crash COUNT RESIDENT_MIB [MODULE]
+//   node cluster.mjs serve PROGRAM SETTINGS
 //
-// The last line on standard output is a JSON array: the milliseconds from SIGKILL until the next worker is ready. A worker is
-// ready when it has imported MODULE, if it is given, and filled RESIDENT_MIB of memory.
+// With `crash`, the last line on standard output is a JSON array: the milliseconds from SIGKILL until the next worker is ready. A
+// worker is ready when it has imported MODULE, if it is given, and filled RESIDENT_MIB of memory. With `serve`, two workers run
+// PROGRAM until SIGTERM.
 
 import cluster from "node:cluster";
 import { once } from "node:events";
@@ -21,12 +23,25 @@ if (cluster.isWorker) {
   process.send(now());
   setInterval(() => memory.length, 2 ** 30); // keeps the memory in use and the process running
 } else {
-  const [, , mode, count, mib] = process.argv;
-  if (mode !== "crash" || !(Number(count) > 0) || !(Number(mib) >= 0)) {
-    console.error("usage: cluster.mjs crash COUNT RESIDENT_MIB [MODULE]");
+  const [, , mode, first, second] = process.argv;
+  if (mode === "serve" && second !== undefined) serve(first, second);
+  else if (mode === "crash" && Number(first) > 0 && Number(second) >= 0) await crash(Number(first));
+  else {
+    console.error(
+      "usage: cluster.mjs crash COUNT RESIDENT_MIB [MODULE], or serve PROGRAM SETTINGS",
+    );
     process.exit(2);
   }
-  await crash(Number(count));
+}
+
+function serve(program, settings) {
+  cluster.setupPrimary({ exec: program, args: [settings] });
+  cluster.on("exit", () => cluster.fork());
+  for (let worker = 0; worker < 2; worker++) cluster.fork();
+  process.on("SIGTERM", () => {
+    for (const worker of Object.values(cluster.workers)) worker.process.kill("SIGKILL");
+    process.exit();
+  });
 }
 
 async function crash(count) {

@@ -1,10 +1,14 @@
 // The alternative PM2: a daemon that starts a program again when it has ended.
 //
 //   node pm2.mjs crash COUNT
+//   node pm2.mjs serve PROGRAM SETTINGS
 //
-// The last line on standard output is a JSON array: the milliseconds from SIGKILL until the first line of the program in the next
-// process. PM2 has its default settings, but no delay, no backoff and no restart limit, because these are not part of the
-// figure.
+// With `crash`, the last line on standard output is a JSON array: the milliseconds from SIGKILL until the first line of the program
+// in the next process. PM2 has its default settings, but no delay, no backoff and no restart limit, because these are not part of
+// the figure.
+//
+// With `serve`, two workers run PROGRAM with PM2's default settings. Each line on standard input is a command of PM2, `reload` or
+// `restart`. The answer is a line of JSON. The end of standard input, or SIGTERM, ends everything.
 
 import { once } from "node:events";
 import { mkdtempSync, readFileSync, rmSync } from "node:fs";
@@ -12,13 +16,14 @@ import { createRequire } from "node:module";
 import { createServer } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { createInterface } from "node:readline";
 import { setTimeout as sleep } from "node:timers/promises";
 import { promisify } from "node:util";
 import { install } from "../../test/support/setup.mjs";
 
-const [, , mode, count] = process.argv;
-if (mode !== "crash" || !(Number(count) > 0)) {
-  console.error("usage: pm2.mjs crash COUNT");
+const [, , mode, first, second] = process.argv;
+if (!(mode === "crash" && Number(first) > 0) && !(mode === "serve" && second !== undefined)) {
+  console.error("usage: pm2.mjs crash COUNT, or serve PROGRAM SETTINGS");
   process.exit(2);
 }
 await install(import.meta.dirname);
@@ -32,8 +37,10 @@ const pids = new Set();
 const programs = createServer();
 let pm2;
 try {
-  const samples = await crash(Number(count));
-  console.log(JSON.stringify(samples));
+  if (mode === "serve") await serve(first, second);
+  else console.log(JSON.stringify(await crash(Number(first))));
+} catch (error) {
+  if (mode !== "serve" || !stop.signal.aborted) throw error;
 } finally {
   await tearDown();
 }
@@ -66,6 +73,37 @@ async function crash(count) {
     samples.push(message.time - killed);
   }
   return samples;
+}
+
+async function serve(script, settings) {
+  await connect();
+  await call("start", {
+    name: "web",
+    script,
+    args: [settings],
+    interpreter: process.execPath,
+    instances: 2,
+    exec_mode: "cluster",
+    cwd: home,
+    vizion: false,
+  });
+  console.log(JSON.stringify({ event: "serving" }));
+  const lines = createInterface({ input: process.stdin, signal: stop.signal });
+  for await (const command of lines) {
+    const failed = await call(command, "web").then(() => false, () => true);
+    console.log(JSON.stringify({ event: "done", command, failed }));
+  }
+}
+
+/** Kills the workers and then the daemon, which would wait for a worker that hangs. */
+async function killAll() {
+  const workers = await call("list");
+  for (const { pid } of workers) pids.add(pid);
+  for (const pid of [daemonPid(), ...pids]) signal(pid, "SIGKILL");
+}
+
+function daemonPid() {
+  return Number(readFileSync(join(home, "pm2.pid"), "utf8"));
 }
 
 /** The message of the next process. */
@@ -108,12 +146,13 @@ function call(method, ...args) {
 /** Removes all processes and files, even after a failure and if PM2 does not answer. */
 async function tearDown() {
   try {
-    pids.add(Number(readFileSync(join(home, "pm2.pid"), "utf8")));
+    pids.add(daemonPid());
   } catch {
     // The daemon did not start.
   }
   const limit = sleep(5000, undefined, { ref: false });
-  if (pm2 !== undefined) await Promise.race([call("killDaemon").catch(() => {}), limit]);
+  const end = mode === "serve" ? killAll : () => call("killDaemon");
+  if (pm2 !== undefined) await Promise.race([end().catch(() => {}), limit]);
   for (const pid of pids) signal(pid, "SIGKILL");
   programs.close(); // a program that is just starting cannot connect, and ends
   for (let tries = 0; tries < 100 && [...pids].some((pid) => signal(pid, 0)); tries++) {

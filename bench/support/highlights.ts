@@ -1,12 +1,13 @@
-// The ten figures of docs/performance.md: for each one, a line of the overview and a chart.
+// The figures of docs/performance.md: for each one, a line of the overview and a chart.
 import type { Bar, BarKind, Group } from "./chart.ts";
+import { continuityHighlight } from "./continuity_highlight.ts";
 import { figure, isBare, peer, runtimeNames } from "./names.ts";
 import { type Peer, peersOf, type Row } from "./rows.ts";
 import { figuresOf } from "./statistics.ts";
 
 type Rows = readonly Row[];
 
-/** One of the ten figures. */
+/** One of the figures. */
 export interface Highlight {
   /** The name of the chart in docs/performance, without its extension. */
   readonly file: string;
@@ -20,6 +21,7 @@ export interface Highlight {
 }
 
 export const highlights: readonly Highlight[] = [
+  continuityHighlight,
   {
     file: "heartbeat",
     heading: "One heartbeat",

@@ -63,7 +63,7 @@ export interface Line {
   readonly [name: string]: any;
 }
 
-/** A running program. Its lines include those of its child processes. It ends if this process is killed. */
+/** A running program. Its lines include those of its child processes. It gets `endSignal` if this process is killed. */
 export class Running {
   readonly lines: Line[] = [];
   readonly ended: Promise<number | null>;
@@ -76,8 +76,9 @@ export class Running {
     file: string,
     words: readonly string[],
     env: Readonly<Record<string, string>> = {},
+    endSignal: "KILL" | "TERM" = "KILL",
   ) {
-    this.#child = spawn("setpriv", ["--pdeathsig=KILL", file, ...words], {
+    this.#child = spawn("setpriv", [`--pdeathsig=${endSignal}`, file, ...words], {
       stdio: ["pipe", "pipe", "pipe"],
       env: { ...process.env, ...env },
     });

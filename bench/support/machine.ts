@@ -38,6 +38,17 @@ export function thisMachine(): Machine {
       ...Object.fromEntries(numbered),
       libsam: version("dpkg-query", "-W", "-f", "${Version}", "libsam4"),
       ...dependencies,
+      ...systemdVersion(),
     },
   };
+}
+
+/** The version of systemd-socket-activate, if it is installed. */
+function systemdVersion(): Readonly<Record<string, string>> {
+  try {
+    const text = execFileSync("systemd-socket-activate", ["--version"], { encoding: "utf8" });
+    return { systemd: text.split(" ")[1]! };
+  } catch {
+    return {};
+  }
 }

@@ -22,6 +22,18 @@ export const figure = {
   quorum: "quorum lost → warning",
 } as const;
 
+/** Names of the figures about continuity, by the kind of the clients. */
+export const continuity = {
+  failed: {
+    new: "failed requests on new connections",
+    kept: "failed requests of 16 keep-alive clients",
+  },
+  wait: {
+    new: "longest wait on a new connection",
+    kept: "longest wait of 16 keep-alive clients",
+  },
+} as const;
+
 /** Names of peers. A name with "bare runtime" is a floor. */
 export const peer = {
   hcSend: "sam_hc_send()",
@@ -53,6 +65,17 @@ export const peer = {
   privateMemory: "private memory of this server",
   barePrivate: "private memory of the bare runtime",
   corosync: "C program notified by Corosync",
+  withoutListen: "@x/sam without listen",
+  pm2Workers: "PM2, 2 workers",
+  clusterWorkers: "node:cluster, 2 workers",
+  socketActivated: "systemd-socket-activate and a shell loop",
+  shellLoop: "bare runtime in a shell loop",
+  boot: "bare runtime, spawn → first answer",
+  requests: "requests, answered or not",
+  refused: "of the failed: refused",
+  races: "not counted: races with the close of an idle connection",
+  accepted: "connections of the failed instance",
+  beyond: "failed, beyond the connections of the failed instance",
 } as const;
 
 /** The name of the floor for a server that looks for heartbeats every `ms` milliseconds. */

@@ -29,7 +29,7 @@ function table(head: readonly string[], lines: readonly (readonly string[])[]): 
   return [line(head), line(head.map(() => "---")), ...lines.map(line)].join("\n");
 }
 
-/** The ten figures of docs/performance.md, with links to their sections. */
+/** The figures of docs/performance.md, with links to their sections. */
 export function overview({ rows }: Run): string {
   const lines = highlights.map(({ heading, cells }) => [
     `[${heading}](#${anchor(heading)})`,
@@ -95,7 +95,7 @@ export function targetTable(run: Run): string {
 
 function verdict(targets: readonly Target[]): string {
   if (targets.length === 0) return "";
-  const part = ({ value, limit }: Target) => Math.max(0, value / limit);
+  const part = ({ value, limit }: Target) => limit === 0 ? value : Math.max(0, value / limit);
   const worst = Number(Math.max(...targets.map(part)).toPrecision(3));
   const missed = targets.filter(({ isMet }) => !isMet).length;
   if (missed === 0) return `✓ ${worst}`;
@@ -186,9 +186,13 @@ function caseLines(rows: readonly Row[]): string[][] {
   return [[rows[0]!.case, ...first], ...rest];
 }
 
-function cell({ n, p50, p90, p99 }: Figures): string {
-  return n === 1 ? `${p50}` : `${p50} (${p90}, ${p99})`;
+function cell({ n, p50, p90, p99, min, max }: Figures): string {
+  if (min === max) return `${p50}`;
+  return n < fewest ? `${p50} (${min} to ${max})` : `${p50} (${p90}, ${p99})`;
 }
+
+/** A 99th percentile of fewer samples says nothing. */
+const fewest = 5;
 
 /** A row for the terminal. */
 export function terminalLine(row: Row): string {

@@ -1,4 +1,5 @@
 // The targets. They are computed from the published rows, so that a verdict and its figures cannot contradict each other.
+import { continuityGoals } from "./continuity_targets.ts";
 import { figure, peer, timerEvery } from "./names.ts";
 import { figuresOfPeer, type Row } from "./rows.ts";
 import { round } from "./statistics.ts";
@@ -137,6 +138,7 @@ function isHang(row: Row, busy: boolean, isOverShm: boolean): boolean {
 
 /** All targets, in the order of the appendix. */
 export const goals: readonly Goal[] = [
+  ...continuityGoals,
   {
     text: "`heartbeat()` over `shm`: ≤ 1/20 of libsam's",
     limitText: "1/20 of libsam's",

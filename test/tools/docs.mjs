@@ -378,7 +378,7 @@ const scenes = {
   ],
   // test/cluster/examples_test.ts
   "docs/how-to/cluster.md": [undefined],
-  // Of the benchmarks (20 minutes), those of 3 minutes, and in the long form only.
+  // Of the benchmarks (25 minutes), those of 3 minutes, and in the long form only.
   "docs/performance.md": [
     async (apt, bench, quick, part, check) => {
       const { scripts } = JSON.parse(page("package.json"));

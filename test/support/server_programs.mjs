@@ -14,7 +14,7 @@ export const faults = {
   },
   "hangs at start": {
     code: "for (;;);",
-    report: /the replacement \(pid \d+\) (failed to start|stopped responding)/,
+    report: /\(pid \d+\) ended by SIG\w+ (while it was starting|after it stopped responding)/,
   },
   "exits after 0.5 s": {
     code: "setTimeout(() => process.exit(1), 500);",

@@ -50,6 +50,7 @@ const paths = {
 const home = join(root, ".build/servers");
 /** All that a server, `sam` or a runtime leaves behind is in here. */
 const directory = mkdtempSync(join(tmpdir(), "sam-servers-"));
+process.on("exit", () => rmSync(directory, { recursive: true, force: true }));
 for (const name of ["tmp", "run", "deno"]) mkdirSync(join(directory, name), { mode: 0o700 });
 const env = Object.fromEntries(
   Object.entries(process.env).filter(([name]) =>
@@ -174,6 +175,7 @@ class Service {
   /** Resolves to the process ids of the instances, when all are ready. */
   ready() {
     return until(() => `instances that are ready:\n${this.#output}`, async () => {
+      must(this.#child.exitCode === null, `sam ended:\n${this.#output}`);
       const instances = await this.instances();
       return instances.length > 0 && instances.every(({ ready }) => ready) &&
         instances.map(({ pid }) => pid);
@@ -466,7 +468,7 @@ if (isWanted("next")) {
   const write = (release) => writeFileSync(join(cwd, "release"), next.release(release));
   for (const instances of counts) {
     // Next.js compiles for more than 500 ms on a busy machine.
-    const times = { timeInterval: "2s", startupTimeout: "15s" };
+    const times = { timeInterval: "2s", startupTimeout: "8s" };
     const words = ["node", script, "start"];
     await scenes("next", { words, cwd, write, instances, ...times, serves: true, broken: all });
   }
@@ -483,5 +485,4 @@ for (
   const flags = ["--runtime", runtime];
   for (const instances of counts) await fileServer(name, { instances, flags, shares, broken });
 }
-rmSync(directory, { recursive: true, force: true });
 conclude();

@@ -57,12 +57,21 @@ processTest(
         env: { "link.with-dot": "kept" },
       });
       const line = await stage.line("listening", at + 1);
-      assertEquals(line["sockets"], [
-        { name: listen[0]!.replaceAll(":", "_"), address: listen[0], fd: 3 },
-        { name: listen[1]!.replaceAll(":", "_"), address: listen[1], fd: 4 },
-      ]);
-      const names = line["sockets"].map(({ name }: { name: string }) => name).join(":");
-      assertEquals(line["variables"], ["2", String(line.pid), names, "kept"]);
+      const sockets = line["sockets"] as { name: string; address: string; fd: number }[];
+      const names = listen.map((each) => each.replaceAll(":", "_"));
+      assertEquals(
+        sockets.map(({ name, address }) => [name, address]),
+        listen.map((address, at) => [names[at], address]),
+      );
+      const { variables } = line;
+      // A server on Deno hands sockets on under other numbers than those of the protocol of systemd.
+      if (currentRuntime === "deno") {
+        assert(sockets.every(({ fd }) => fd >= 10));
+        assertEquals([variables[0], variables[2], variables[3]], [null, null, "kept"]);
+      } else {
+        assertEquals(sockets.map(({ fd }) => fd), [3, 4]);
+        assertEquals(variables, ["2", String(line.pid), names.join(":"), "kept"]);
+      }
       assertEquals(await ask(ports[0]!), String(line.pid));
       await watched.supervisor.stop();
     }

@@ -2,6 +2,7 @@
  * The listening sockets that systemd, or another SAM server, has handed on to this process: sd_listen_fds(3). The server hands them
  * on to its programs.
  */
+import { launch } from "../../runtime/launch.ts";
 import type { OwnProcess, PassedSocket } from "../../runtime/runtime.ts";
 
 type ActivationRuntime = Pick<OwnProcess, "pid" | "takeVariable">;
@@ -26,10 +27,18 @@ export function inheritedSockets(
 async function take(runtime: ActivationRuntime): Promise<readonly PassedSocket[]> {
   const [pid, count, names] = ["PID", "FDS", "FDNAMES"]
     .map((name) => runtime.takeVariable(`LISTEN_${name}`));
-  if (Number(pid) !== runtime.pid || !/^[1-9]\d{0,3}$/.test(count ?? "")) return [];
+  const isActivated = Number(pid) === runtime.pid && /^[1-9]\d{0,3}$/.test(count ?? "");
+  if (!isActivated && launch.sockets.length === 0) return [];
   const { loadSocketCalls } = await import("../../ffi/listening_sockets.ts");
   const { passedSocket, textOf } = await import("../held_sockets.ts");
   const calls = await loadSocketCalls();
+  // A SAM server on Deno hands sockets on under other numbers.
+  if (!isActivated) {
+    return launch.sockets.map(({ name, address, fd }) => {
+      calls.keep(fd);
+      return passedSocket(calls, name, address, fd);
+    });
+  }
   const named = names?.split(":") ?? [];
   return Array.from({ length: Number(count) }, (_, at) => {
     const descriptor = firstDescriptor + at;

@@ -360,3 +360,20 @@ test("core spare: a prepared spare that is no longer wanted is ended, and standb
   bench.pass(1000);
   assertEquals(bench.of("spawnSpare").length, 1);
 });
+
+test("core spare: in the server of a reload, a spare that ends soon after its promotion is replaced", () => {
+  const some = { timeInterval: 0, firstInstanceId: 2, asksBeforeStart: true } as const;
+  const bench = new Bench(some);
+  for (const type of ["begin", "prepareSpare"] as const) bench.feed({ type });
+  bench.spare({ type: "allowStart" });
+  bench.spare({ type: "spawned", pid: 8 });
+  bench.park();
+  bench.feed({ type: "allowStart" });
+  assertEquals([bench.server.pid, bench.server.instanceId], [8, 2]);
+  bench.exit("SIGSEGV");
+  assertEquals([bench.state, bench.server.instanceId], ["pending", 3]);
+  const unlucky = new Bench({ timeInterval: 0, firstInstanceId: 2 });
+  unlucky.feed({ type: "begin" });
+  unlucky.feed({ type: "spawnFailed", error: { code: "LIBRARY", message: "no process" } });
+  assertEquals([unlucky.state, unlucky.server.instanceId], ["spawning", 3]);
+});

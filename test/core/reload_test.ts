@@ -177,6 +177,18 @@ test("core reload by a restart: the old instance is ended at once, and the next 
   assertEquals(failed.failure, exitFailure);
 });
 
+test("core reload by a spare: a new instance that fails proves nothing while it is being ended", () => {
+  const bench = new ReloadBench(bySpare);
+  bench.feed({ type: "parked" });
+  bench.feed({ type: "replaced" });
+  bench.feed({ type: "ready" });
+  bench.pass(minReady - 1);
+  assertEquals(bench.feed({ type: "failing" }), []);
+  assertEquals(bench.pass(100_000), []);
+  assertEquals(bench.feed({ type: "failed", failure: exitFailure }), ["settle"]);
+  assertEquals(bench.failure, exitFailure);
+});
+
 const happening: fc.Arbitrary<ReloadInput | number> = fc.oneof(
   fc.constantFrom<ReloadInput>(
     { type: "begin" },

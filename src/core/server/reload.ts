@@ -77,7 +77,7 @@ export type ReloadEffect =
  * - `idle`: the reload has not begun.
  * - `starting`: the replacement starts, or the spare loads the new code.
  * - `exchanging`: the old instance is being ended. Then the spare becomes the instance, or the next one starts.
- * - `awaiting`: the new process is the instance, and is not ready yet.
+ * - `awaiting`: the new process is the instance, and is not ready yet, or has failed.
  * - `proving`: the new process is ready, and must stay so.
  * - `failing`: the replacement failed, and its evidence is being collected.
  * - `ending`: the replacement is being ended.
@@ -140,6 +140,7 @@ export class Reload {
         break;
       case "failing":
         if (this.#isOnTrial) this.#enter("failing");
+        else if (this.#state === "proving") this.#enter("awaiting");
         break;
       case "failed":
         this.#fail(input.failure);

@@ -85,6 +85,7 @@ export class FleetReloads {
     for (const member of members) this.#reloading.add(member);
     try {
       for (const member of members) {
+        this.#fleet.refuseIfStopping("reload", name);
         const { failed } = await member.replica.reload(undefined, cause);
         if (failed) return { reloaded, failed: { name: member.config.name, event: failed } };
         reloaded.push(member.config.name);

@@ -19,7 +19,7 @@ export interface ReloadHost {
   readonly startReplacement: () => Supervision;
   /** Makes the supervision of the replacement the present one, and starts its instance if none runs. */
   readonly takeOver: (replacement: Supervision) => void;
-  /** The new instance, which was a spare or was started by a restart, has replaced the instance `replaced`. */
+  /** The new instance, which was a spare or was started by a restart, has replaced the instance `replaced`, and has proved itself. */
   readonly exchanged: (replaced: number) => void;
   /** The reload is over. `kept` is true if the old instance has stayed. */
   readonly settle: (failure: ReloadFailure | null, pid: number | null, kept: boolean) => void;
@@ -133,7 +133,6 @@ export class ReloadRun {
     } else if (state === "exchanging") {
       if (event.type === "spawn" || (event.type === "spare" && event.state === "promoted")) {
         this.#pid = event.pid;
-        this.#host.exchanged(this.#replaced);
         this.#feed({ type: "replaced" });
         if (this.#host.current().ready) this.#feed({ type: "ready" });
       } else if (event.type === "finish") {
@@ -187,6 +186,9 @@ export class ReloadRun {
           this.#replacement!.shutdown(null);
           break;
         case "settle":
+          if (this.#way !== "side by side" && !effect.failure) {
+            this.#host.exchanged(this.#replaced);
+          }
           this.#host.settle(effect.failure, this.#pid, !this.#machine.isCommitted);
       }
     }

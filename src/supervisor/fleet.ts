@@ -20,7 +20,7 @@ import {
 import type { FleetProgram, Strategy } from "./fleet_program.ts";
 import { type FleetChange, type FleetReload, FleetReloads } from "./fleet_reloads.ts";
 import { type ReloadCause, Replica, type ReplicaStatus } from "./replica.ts";
-import type { Due } from "./supervise.ts";
+import type { Due, LoadParts } from "./supervise.ts";
 
 /** The status of a program of a fleet. */
 export interface FleetStatus extends ReplicaStatus {
@@ -34,7 +34,6 @@ export interface FleetStatus extends ReplicaStatus {
 export class Fleet {
   /** Resolves to the exit code of the server when all programs have ended. */
   readonly finished: Promise<number>;
-
   readonly #strategy: Strategy;
   readonly #listeners = new Set<FleetListener>();
   readonly #memberListeners: ((name: string, isMember: boolean) => void)[] = [];
@@ -47,13 +46,13 @@ export class Fleet {
   #code: number | null = null;
   #settle!: (code: number) => void;
 
-  /** Starts the programs, which must be in the order of their dependencies. */
-  constructor(programs: readonly FleetProgram[], strategy: Strategy) {
+  /** Starts the programs, which must be in the order of their dependencies. `load` loads the parts of their SAM servers. */
+  constructor(programs: readonly FleetProgram[], strategy: Strategy, load?: LoadParts) {
     this.#strategy = strategy;
     this.finished = new Promise((resolve) => this.#settle = resolve);
     this.#reloads = new FleetReloads({
       members: this.#members,
-      add: (config) => this.#add(config),
+      add: (config) => this.#add(config, load),
       announce: (...change) => this.#memberListeners.forEach((listener) => listener(...change)),
       isStopping: () => this.#stopping,
       isBlocked: (member) => this.#blockersOf(member).length > 0,
@@ -62,16 +61,17 @@ export class Fleet {
       refuseIfStopping: (action, name) => this.#refuseIfStopping(action, name),
       over: () => this.#goOn(),
     });
-    for (const each of programs) this.#add(each);
+    for (const each of programs) this.#add(each, load);
   }
 
-  #add(config: FleetProgram): Member {
+  #add(config: FleetProgram, load: LoadParts | undefined): Member {
     const member: Member = {
       config,
       replica: new Replica(
         config,
         (event) => this.#handle(member, event),
         (due) => this.#markDue(member, due),
+        load,
       ),
       isDue: false,
       isSpareDue: false,
@@ -252,7 +252,8 @@ export class Fleet {
   #handle(member: Member, event: SupervisorEvent): void {
     switch (event.type) {
       case "spawn":
-        member.hasProcess = true;
+      case "spare":
+        member.hasProcess ||= event.type === "spawn" || event.state === "promoted";
         break;
       case "exit":
         if (event.instanceId !== member.replica.instanceId) break; // a reload has replaced this instance
@@ -261,7 +262,7 @@ export class Fleet {
         break;
       case "reloaded":
         member.hasProcess = true;
-        member.isDue = member.isSpareDue = false; // those of the replaced instance
+        member.isDue = false; // that of the replaced instance
         break;
       case "recovery":
         if (event.delay === null || member.isOnTrial) break;

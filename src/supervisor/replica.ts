@@ -16,12 +16,11 @@ import type { ReloadFailure } from "../core/server/reload.ts";
 import type { Replacement } from "../core/server/replacements.ts";
 import type { Signal } from "../core/signals.ts";
 import { SamError } from "../errors.ts";
-import { loadRuntime } from "../runtime/load.ts";
 import { EventLog } from "./event_log.ts";
 import { ReloadRun, type ReplacementStatus } from "./reload_run.ts";
 import { reloadWay } from "./reload_way.ts";
 import { type LastReplacement, ReplicaHistory } from "./replica_history.ts";
-import { type Due, Supervision } from "./supervise.ts";
+import { type Due, type LoadParts, loadParts, Supervision } from "./supervise.ts";
 
 /** A replica as its user describes it. */
 export interface ReplicaParts {
@@ -68,6 +67,7 @@ export class Replica {
   #parts: ReplicaParts;
   readonly #onEvent: (event: SupervisorEvent) => void;
   readonly #onDue: (due: Due) => void;
+  readonly #load: LoadParts;
   readonly #log = new EventLog();
   #current: Supervision;
   #run: ReloadRun | null = null;
@@ -100,8 +100,10 @@ export class Replica {
     parts: ReplicaParts,
     onEvent: (event: SupervisorEvent) => void,
     onDue: (due: Due) => void,
+    load: LoadParts = loadParts,
   ) {
     this.#parts = this.#nextParts = parts;
+    this.#load = load;
     this.#onEvent = onEvent;
     this.#onDue = onDue;
     this.finished = new Promise((resolve) => this.#settle = resolve);
@@ -114,6 +116,7 @@ export class Replica {
       options,
       (event) => this.#hear(supervision, event),
       (due) => this.#noteDue(supervision, due),
+      this.#load,
     );
     return supervision;
   }
@@ -200,7 +203,7 @@ export class Replica {
     this.#isReloading = true;
     this.#nextParts = parts;
     this.#canceled = null;
-    const clock = await loadRuntime();
+    const [clock] = await this.#load(parts.options);
     const { options: { settings }, minReady = defaultMinReady } = parts;
     const ended = new Promise<ReloadResult>((resolve) => this.#endReload = resolve);
     const run = new ReloadRun(clock, way, minReady, settings.startupTimeout, {

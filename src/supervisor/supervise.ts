@@ -80,13 +80,25 @@ function loadLogger(log: Log, { name }: CheckedProgram): (event: SupervisorEvent
   return (event) => loading.then((write) => write(event));
 }
 
+/** A function that loads the parts of a SAM server. The simulation has one of its own. */
+export type LoadParts = (options: CheckedSuperviseOptions) => Promise<
+  [Runtime, typeof import("./driver.ts"), Transport, typeof import("./health_check.ts") | undefined]
+>;
+/** Loads the parts of a SAM server. Static imports would load them in each instance, too, which imports this module. */
+export const loadParts: LoadParts = ({ transport, check }) =>
+  Promise.all([
+    loadRuntime(),
+    import("./driver.ts"),
+    loadTransport(transport),
+    check && import("./health_check.ts"),
+  ]);
+
 /** A process that may be due to start: the next instance of a program, or a spare. */
 export type Due = "process" | "spare";
 
 /** One program under supervision. */
 export class Supervision implements Supervisor {
   readonly finished: Promise<ExitStatus>;
-
   readonly #options: CheckedSuperviseOptions;
   // The type of the event after which an instance is ready.
   readonly #readyBy: "check" | "start" | "spawn";
@@ -113,6 +125,7 @@ export class Supervision implements Supervisor {
     options: CheckedSuperviseOptions,
     onEvent?: (event: SupervisorEvent) => Promise<void> | void,
     onDue?: (due: Due) => void,
+    load: LoadParts = loadParts,
   ) {
     this.#options = options;
     this.#onEvent = onEvent;
@@ -120,18 +133,12 @@ export class Supervision implements Supervisor {
     const atSpawn = program.isCommand && !program.preload;
     this.#readyBy = options.check ? "check" : atSpawn ? "spawn" : "start";
     this.finished = new Promise((resolve) => this.#settle = resolve);
-    this.#begin(program).catch((cause) => this.#failToBegin(cause));
+    this.#begin(program, load).catch((cause) => this.#failToBegin(cause));
   }
 
-  async #begin(program: CheckedProgram): Promise<void> {
+  async #begin(program: CheckedProgram, load: LoadParts): Promise<void> {
     const { settings, killMode, quorum, clusterMap, check } = this.#options;
-    // Static imports would load the code of a server in each instance, too, which imports this module.
-    const [runtime, { Driver, guardOf }, transport, checks] = await Promise.all([
-      loadRuntime(),
-      import("./driver.ts"),
-      loadTransport(this.#options.transport),
-      check && import("./health_check.ts"),
-    ]);
+    const [runtime, { Driver, guardOf }, transport, checks] = await load(this.#options);
     const sockets = await this.#hold(program, runtime);
     const heartbeatWindow = transport.coalesces ? Math.min(settings.timeInterval / 200, 1) : 0;
     this.#driver = new Driver({
@@ -196,10 +203,7 @@ export class Supervision implements Supervisor {
     return this.#held.sockets;
   }
 
-  /**
-   * Ends supervision because a socket could not be opened, or a module could not be loaded: no file descriptor is left, or the
-   * package is being replaced.
-   */
+  /** Ends supervision because a socket or a module could not be opened, for example because no file descriptor is left. */
   #failToBegin(cause: unknown): void {
     const why = cause instanceof Error ? cause.message : String(cause);
     const error = cause instanceof SamError
@@ -385,10 +389,7 @@ export class Supervision implements Supervisor {
     }
   }
 
-  #stamped(
-    event: SupervisorEventDetail,
-    instanceId = this.instanceId,
-  ): SupervisorEvent {
+  #stamped(event: SupervisorEventDetail, instanceId = this.instanceId): SupervisorEvent {
     return { ...event, at: Date.now(), instanceId };
   }
 }

@@ -5,7 +5,15 @@ import type { RuntimeName } from "./runtimes.ts";
 /** The report that test/fixtures/faults/soak.ts prints. */
 export interface Soak {
   readonly seconds: number;
-  readonly early: { readonly heap: number; readonly rss: number; readonly descriptors: number };
+  readonly early: {
+    readonly heap: number;
+    readonly rss: number;
+    readonly descriptors: number;
+    // Only of a soak of reloads:
+    readonly processes?: number;
+    readonly timers?: number;
+    readonly listeners?: number;
+  };
   readonly late: Soak["early"];
 }
 
@@ -19,12 +27,17 @@ const descriptorSlack = 2;
 
 /** Whatever has grown between a tenth of a soak and its end. */
 export function growth({ early, late }: Soak): string[] {
-  const grown = (what: "heap" | "rss" | "descriptors", slack: number) =>
-    late[what] - early[what] > slack ? [`${what}: ${early[what]} → ${late[what]}`] : [];
+  const grown = (what: keyof Soak["early"], slack = 0) => {
+    const [from = 0, to = 0] = [early[what], late[what]];
+    return to - from > slack ? [`${what}: ${from} → ${to}`] : [];
+  };
   return [
     ...grown("heap", heapSlack),
     ...grown("rss", rssSlack),
     ...grown("descriptors", descriptorSlack),
+    ...grown("processes"),
+    ...grown("timers"),
+    ...grown("listeners"),
   ];
 }
 

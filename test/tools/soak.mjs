@@ -3,9 +3,11 @@
 //   npm run test:soak                          Node 26, Deno and Bun: about ten minutes each on a quiet machine
 //   npm run test:soak -- --only node20,bun     some runtimes
 //   npm run test:soak -- --part 100            a hundredth of it
+//   npm run test:soak -- --soak commands       only the soaks with this word
 //
 // The driver handles 100,000 recoveries and 10^8 heartbeats over the memory transport, then decodes a million malformed
-// frames. Real processes are restarted 2,000 times over each transport that leaves files.
+// frames. Real processes are restarted 2,000 times over each transport that leaves files. Three
+// programs are reloaded 1,000 times; every fourth version is broken.
 
 import { spawn } from "node:child_process";
 import { mkdtempSync, readFileSync, rmSync } from "node:fs";
@@ -18,6 +20,7 @@ const { values: options } = parseArgs({
   options: {
     only: { type: "string", default: "node26,deno,bun" },
     part: { type: "string", default: "1" },
+    soak: { type: "string", default: "" },
   },
 });
 await install(root);
@@ -36,6 +39,9 @@ const soaks = [
   ["frames", of(1_000_000)],
   ["processes", of(2000), "unix"],
   ["processes", of(2000), "shm"],
+  ["reloads", of(1000), "commands", "47113"],
+  ["reloads", of(1000), "modules", "47113"],
+  ["reloads", of(1000), "spare"],
 ];
 
 /** Runs one soak. Resolves to its report. */
@@ -44,7 +50,9 @@ async function soak(runtime, args) {
   const output = join(directory, "lines");
   const child = spawn(
     runtimePath(runtime),
-    [...soakFlags(runtime), fixtureFor(runtime, "faults/soak"), ...args],
+    args[0] === "reloads"
+      ? [...soakFlags(runtime), fixtureFor(runtime, "faults/soak_reloads"), ...args.slice(1)]
+      : [...soakFlags(runtime), fixtureFor(runtime, "faults/soak"), ...args],
     { env: { ...process.env, SAM_TEST_OUTPUT: output }, stdio: ["ignore", "ignore", "inherit"] },
   );
   try {
@@ -60,10 +68,10 @@ async function soak(runtime, args) {
 const mib = (bytes) => (bytes / 2 ** 20).toFixed(1);
 let failed = 0;
 console.log(
-  "| runtime | soak | s | heap, MiB | resident, MiB | descriptors |\n| --- | --- | --- | --- | --- | --- |",
+  "| runtime | soak | s | heap, MiB | resident, MiB | descriptors | processes, timers, listeners |\n| --- | --- | --- | --- | --- | --- | --- |",
 );
 for (const runtime of options.only.split(",")) {
-  for (const args of soaks) {
+  for (const args of soaks.filter((each) => each.join(" ").includes(options.soak))) {
     const done = await soak(runtime, args);
     const { early, late, seconds } = done;
     const grown = growth(done);
@@ -75,6 +83,9 @@ for (const runtime of options.only.split(",")) {
       `${mib(early.heap)} → ${mib(late.heap)}`,
       `${mib(early.rss)} → ${mib(late.rss)}`,
       `${early.descriptors} → ${late.descriptors}`,
+      ["processes", "timers", "listeners"].map((what) =>
+        what in early ? `${early[what]} → ${late[what]}` : ""
+      ).join(", "),
     ];
     console.log(`| ${cells.join(" | ")} |${grown.length > 0 ? ` GROWN: ${grown.join("; ")}` : ""}`);
   }

@@ -27,12 +27,15 @@ export interface Start {
   killable: boolean;
 }
 
+const requests: ReadonlySet<string> = new Set(["shutdown", "restart", "halt", "handOver"]);
+
 /** Tolerance for rounding, for timers that are late or early, and for the delivery of a signal. */
 const slackMs = 8;
 
 export class Judge {
+  readonly settings: ServerSettings;
   readonly #world: World;
-  readonly #settings: ServerSettings;
+  readonly #server: Server;
   readonly #scripts: readonly Script[];
   /** All starts of processes. */
   readonly starts: Start[] = [];
@@ -40,16 +43,20 @@ export class Judge {
   readonly #due: Start[] = [];
   active: Start | null = null;
   spare: Start | null = null;
-  /** Total time for which the server was stalled. */
-  stalledMs = 0;
   finished: ExitStatus | null = null;
   instances = 0;
+  readonly instanceIds: number[] = [];
   readonly spares = { promoted: 0, bornDead: 0, failed: 0 };
 
-  #expectedId = 1;
+  /** The number of the instance, from the moment at which it is due. */
+  #id: number;
+  /** The highest number that the server must leave to another server of the program. */
+  #reservedId = 0;
   #sign: number | null = null;
   #check: number | null = null;
   #unhealthy = false;
+  /** True if the server's own check has not passed in time. */
+  #isLate = false;
   /** Extra time that the instance got because it had no CPU time: in total, and since its last heartbeat. */
   #excused = { ms: 0, sinceSign: 0 };
   #warned: { at: number; reason: string } | null = null;
@@ -67,16 +74,26 @@ export class Judge {
   #sparelessSince: number | null = null;
   /** True if the end of this instance was requested. */
   #asked = false;
+  /** True if a reload wanted a spare of this instance. */
+  #isPrepared = false;
   #firstRegistered: Start | null = null;
+  #hasAdopted = false;
   /** Stores in the order of their calls, with their acknowledgement. */
   readonly #stores: { bytes: Uint8Array; acknowledged: boolean }[] = [
     { bytes: new Uint8Array(0), acknowledged: true },
   ];
 
-  constructor(world: World, settings: ServerSettings) {
+  constructor(
+    world: World,
+    settings: ServerSettings,
+    server: Server,
+    scripts: readonly Script[] = world.plan.scripts,
+  ) {
+    this.settings = settings;
     this.#world = world;
-    this.#settings = settings;
-    this.#scripts = world.plan.scripts;
+    this.#server = server;
+    this.#scripts = scripts;
+    this.#id = settings.firstInstanceId ?? 1;
     this.quorate = !settings.hasQuorum;
   }
 
@@ -84,15 +101,23 @@ export class Judge {
     return this.#world.now;
   }
 
-  get #server(): Server {
-    return this.#world.driver.server;
+  /** True once the server has decided to end supervision. */
+  get isEnding(): boolean {
+    return this.#server.state === "finished";
   }
 
   // Decisions of the core.
 
   /** Judges one step of the core. */
   decided(input: ServerInput, effects: readonly ServerEffect[]): void {
-    if (input.type === "shutdown" || input.type === "restart") this.#asked = true;
+    if (requests.has(input.type)) this.#asked = true;
+    if (input.type === "prepareSpare") this.#isPrepared = true;
+    if (this.#server.instanceId !== this.#id) {
+      const expected = Math.max(this.#id, this.#reservedId) + 1;
+      assertEquals(this.#server.instanceId, expected, "instance ids rise by one");
+      this.#id = expected;
+    }
+    if (input.type === "reserveIds") this.#reservedId = Math.max(this.#reservedId, input.upTo);
     if (input.type === "starved") this.#excuse(input.waitMs);
     if (input.type === "examined" && input.isBlocked && this.#server.state === "warned") {
       this.#blockedAt ??= this.#now;
@@ -107,7 +132,7 @@ export class Judge {
         this.active = this.#start("active");
         return;
       case "promote": {
-        this.#beginInstance(this.#expectedId);
+        this.#beginInstance(this.#server.instanceId);
         const promoted = this.active = this.spare!;
         this.spare = null;
         promoted.role = "active";
@@ -118,17 +143,23 @@ export class Judge {
         return;
       }
       case "spawnSpare": {
-        const { standby, recoveryPolicy } = this.#settings;
-        assert(standby === 1 && recoveryPolicy === "restart", "a spare that nobody wants");
-        assert(this.#startedOnce, "a spare in competition with the new active process");
+        const { standby, recoveryPolicy } = this.settings;
+        const isWanted = standby === 1 && recoveryPolicy === "restart";
+        assert(isWanted || this.#isPrepared, "a spare that nobody wants");
+        assert(
+          this.#startedOnce || this.#isPrepared,
+          "a spare in competition with the new active process",
+        );
         this.spare = this.#start("spare");
         this.#sparelessSince = null;
         return;
       }
       case "killSpare": {
-        const failed = input.type === "spare";
+        const failed = input.type === "spare" || input.type === "prepareSpare";
+        // A spare of a reload came too late for the next instance.
+        const isLate = this.settings.standby === 0 && this.active === null;
         assert(
-          failed || this.#asked || this.#server.state === "finished" ||
+          failed || isLate || this.#asked || this.#server.state === "finished" ||
             this.#server.state === "finalized",
           "a spare is killed without a reason",
         );
@@ -154,7 +185,8 @@ export class Judge {
    */
   #lookAtGrace(): void {
     if (!this.#warned || this.#warned.at === this.#now) return; // the warn signal is SIGKILL
-    const { timeInterval, stopTimeout, preloaded } = this.#settings;
+    if (!this.active?.process?.alive) return; // its last heartbeat may have been lost with its link
+    const { timeInterval, stopTimeout, preloaded } = this.settings;
     const whole = timeInterval || stopTimeout;
     const mayBeBlocked = preloaded && this.#blockedAt !== null;
     // What arrives at the last moment may come too late.
@@ -173,7 +205,9 @@ export class Judge {
 
   #beginInstance(instanceId: number): void {
     this.#onlyOne();
-    assertEquals(instanceId, this.#expectedId++, "instance ids rise by one");
+    assertEquals(instanceId, this.#id);
+    assert(!this.instanceIds.includes(instanceId), "two instances with one id");
+    this.instanceIds.push(instanceId);
     this.instances++;
     this.#sign =
       this.#check =
@@ -187,6 +221,8 @@ export class Judge {
       this.#startedOnce =
       this.#bornDead =
       this.#asked =
+      this.#isPrepared =
+      this.#isLate =
         false;
   }
 
@@ -195,7 +231,7 @@ export class Judge {
     this.#excused.ms += ms;
     this.#excused.sinceSign += ms;
     assert(
-      this.#excused.sinceSign <= this.#settings.timeInterval / 2 + 2 * this.stalledMs,
+      this.#excused.sinceSign <= this.settings.timeInterval / 2 + 2 * this.#world.stalledMs,
       "it could run, and was excused all the same",
     );
   }
@@ -205,7 +241,7 @@ export class Judge {
    * cannot be seen.
    */
   get #isStarved(): boolean {
-    const half = this.#settings.timeInterval / 2;
+    const half = this.settings.timeInterval / 2;
     const process = this.active?.process;
     return half >= 40 && process?.ranMs === 1 && !process.stat.includes("T") &&
       this.#world.stalledSince(this.#now - half, "program") > half - 1;
@@ -224,7 +260,7 @@ export class Judge {
   }
 
   #event(event: { readonly type: string }): void {
-    const { timeInterval, heartbeatWindow, startupTimeout, restart } = this.#settings;
+    const { timeInterval, heartbeatWindow, startupTimeout, restart } = this.settings;
     const { type, reason, delay, state } = event as {
       type: string;
       reason: string;
@@ -273,9 +309,10 @@ export class Judge {
           assert(this.#unhealthy || !this.#isStarved, "given no processor, yet warned");
           assert(this.#unhealthy || since(this.#check) >= timeInterval, "an answer in time");
         } else if (reason === "startup") {
+          if (this.#isLate) return;
           assert(since(this.#launched) >= startupTimeout && !this.#startedOnce, "started");
           const turns = this.#sign !== null && since(this.#sign) < (timeInterval || Infinity);
-          const isWatched = this.#settings.preloaded && this.#isLinked() && turns;
+          const isWatched = this.settings.preloaded && this.#isLinked() && turns;
           assert(!isWatched, "its loop turns, yet it has not started");
         } else if (reason === "quorum") assert(!this.quorate, "quorate");
         else assertEquals(reason, "exit");
@@ -320,15 +357,17 @@ export class Judge {
     for (const start of this.starts) assert(!start.process?.alive, `a ${start.role} is left`);
     assert(!(this.#bornDead && status.reason === "exit"), "ended by what died as a spare");
     if (status.reason === "spawn" || (status.reason === "stopped" && !this.#lastEnd)) return;
+    // The server of a reload may never have got a process.
+    if (this.settings.firstInstanceId !== undefined && !this.#lastEnd) return;
     const { code, signal } = this.#lastEnd!;
     const truth = signal === null ? code! : 128 + signalNumber(signal);
     const betweenInstances = status.reason === "stopped" && [0, 130, 143].includes(status.code);
     const limit = status.reason === "restart-limit" && truth === 0;
     // Where exit code 0 is the end of the work, it is no answer to a warning, for a program that does not register
     // itself.
-    const judgesItself = this.#registeredOnce && !this.#settings.preloaded;
+    const judgesItself = this.#registeredOnce && !this.settings.preloaded;
     const noSuccess = truth === 0 && ["quit", "failed"].includes(status.reason) && !judgesItself &&
-      this.#settings.restart.on !== "started";
+      this.settings.restart.on !== "started";
     if (!betweenInstances) assertEquals(status.code, limit || noSuccess ? 1 : truth, status.reason);
   }
 
@@ -363,9 +402,21 @@ export class Judge {
     if (sign === "mark failed") active.killable = true;
   }
 
-  /** The server's own check finds the active process unhealthy. */
-  foundUnhealthy(): void {
-    this.#unhealthy = true;
+  /** The server's own check finds the active process unhealthy, or has not passed in time. */
+  foundUnhealthy(reason: "unhealthy" | "startup" = "unhealthy"): void {
+    if (reason === "unhealthy") this.#unhealthy = true;
+    else this.#isLate = true;
+  }
+
+  /** The server takes over the data of a server whose program was reloaded. */
+  adopt(old: Judge): void {
+    this.#stores.splice(0, this.#stores.length, ...old.#stores);
+    this.#hasAdopted = true;
+  }
+
+  /** True if the server has acknowledged data of the program. */
+  get hasData(): boolean {
+    return this.#stores.some(({ acknowledged, bytes }) => acknowledged && bytes.length > 0);
   }
 
   registering(process: Process, bytes: Uint8Array): void {
@@ -378,7 +429,7 @@ export class Judge {
     const start = this.starts.find((each) => each.process === process)!;
     assertEquals(start.role, "active", "a welcome to a spare");
     this.#onlyOne(start);
-    if (this.#firstRegistered === start) return this.#handedOver(bytes);
+    if (this.#firstRegistered === start && !this.#hasAdopted) return this.#handedOver(bytes);
     // A later instance gets the last acknowledged data, or the data that was under way when its predecessor ended.
     const data = process.client.data.slice();
     const last = this.#stores.findLastIndex(({ acknowledged }) => acknowledged);
@@ -415,9 +466,9 @@ export class Judge {
   }
 
   #lookForSilence(): void {
-    const { timeInterval, heartbeatWindow, stopTimeout, preloaded } = this.#settings;
+    const { timeInterval, heartbeatWindow, stopTimeout, preloaded } = this.settings;
     const sampleMs = this.#world.plan.sampled ? Math.max(1, timeInterval / 16) + 1 : 0;
-    const slack = 2 * this.stalledMs + slackMs + sampleMs;
+    const slack = 2 * this.#world.stalledMs + slackMs + sampleMs;
     const { state } = this.#server;
     const now = this.#now;
     const process = this.active?.process;
@@ -441,14 +492,14 @@ export class Judge {
 
   /** If a spare is wanted, it exists, or the next one is due within the backoff. */
   #lookForSpare(): void {
-    const { standby, recoveryPolicy, restart } = this.#settings;
-    const without = standby === 1 && recoveryPolicy === "restart" &&
+    const { standby, recoveryPolicy, restart } = this.settings;
+    const without = standby === 1 && recoveryPolicy === "restart" && !this.#asked &&
       this.#server.state === "started" && this.#server.spare === null;
     if (!without) this.#sparelessSince = null;
     else {
       const since = this.#sparelessSince ??= this.#now;
       const limit = 250 + Math.max(restart.initialDelay, restart.maxDelay) +
-        2 * this.stalledMs + slackMs;
+        2 * this.#world.stalledMs + slackMs;
       assert(this.#now - since <= limit, "no spare, and none due");
     }
   }

@@ -2,10 +2,12 @@
 
 import { callable, Client } from "../../src/core/client/machine.ts";
 import type { ClientEffect, ClientInput } from "../../src/core/client/types.ts";
+import { linkVariable } from "../../src/runtime/launch.ts";
 import { decodeServer, encodeClient } from "../../src/core/wire.ts";
 import type { Signal } from "../../src/core/signals.ts";
 import type { Exit } from "../../src/runtime/runtime.ts";
 import type { Link } from "../../transports/transport.ts";
+import type { Judge } from "./sim_judge.ts";
 import type { Act, Script } from "./sim_plan.ts";
 import type { World } from "./sim_world.ts";
 
@@ -15,6 +17,8 @@ export class Process {
   readonly pid: number;
   readonly script: Script;
   readonly client: Client;
+  readonly judge: Judge;
+  readonly env: Readonly<Record<string, string>>;
   readonly #world: World;
   readonly #bornAt: number;
   readonly #address: string;
@@ -38,16 +42,19 @@ export class Process {
 
   constructor(
     world: World,
+    judge: Judge,
     script: Script,
     pid: number,
-    address: string,
+    env: Readonly<Record<string, string>>,
     onExit: (exit: Exit) => void,
   ) {
     this.#world = world;
+    this.judge = judge;
     this.#bornAt = world.now;
     this.script = script;
     this.pid = pid;
-    this.#address = address;
+    this.env = env;
+    this.#address = env[linkVariable]!.replace("memory:", "");
     this.#onExit = onExit;
     this.client = new Client({ timeInterval: 100, maxDataSize: 1e6 });
     this.#follow(0);
@@ -173,7 +180,7 @@ export class Process {
       if (!this.alive) return link.close();
       this.#linked(link);
       const data = this.client.data.slice();
-      this.#world.judge.registering(this, data);
+      this.judge.registering(this, data);
       this.#call((id) => ({
         type: "register",
         id,
@@ -182,7 +189,7 @@ export class Process {
         linkStoresData: link.storeData !== undefined,
       }), (how) => {
         if (how === "reject") return;
-        this.#world.judge.registered(this, data);
+        this.judge.registered(this, data);
         then();
       });
     }, () => this.end({ code: 1, signal: null }));
@@ -209,7 +216,7 @@ export class Process {
     if (!callable["data.store"].includes(state) || state === "registering") return;
     const bytes = new Uint8Array(n % 5 === 0 ? 40_000 : n % 50 + 3);
     bytes.set([this.pid, this.#lastCall, n & 255]);
-    const acknowledge = state === "initialized" ? () => {} : this.#world.judge.storing(bytes);
+    const acknowledge = state === "initialized" ? () => {} : this.judge.storing(bytes);
     this.#call((id) => ({ type: "store", id, bytes }), (how) => {
       if (how === "resolve") acknowledge();
       if (crashes && state !== "initialized") this.end({ code: null, signal: "SIGSEGV" });
@@ -221,7 +228,7 @@ export class Process {
     const { state } = this.client;
     // A preload reports each turn of the loop before the program is started.
     const tells = state === "started" ||
-      (state === "registered" && this.#world.plan.settings.preloaded);
+      (state === "registered" && this.judge.settings.preloaded);
     if (tells && !this.#closed) this.#heartbeat();
     this.#loop(this.#world.now + this.#beatMs, () => this.#beat());
   }
@@ -287,6 +294,16 @@ export class Process {
     if (this.alive) this.feed({ type: "linkEnd", detail: "closed" });
   }
 
+  /** A check from outside asks the process whether it is healthy. Its event loop answers. */
+  probe(answer: (isHealthy: boolean) => void): void {
+    this.#loop(this.#world.now + this.script.checkMs, () => answer(this.#healthy));
+  }
+
+  /** The event loop is blocked from now on. */
+  hang(): void {
+    this.#do({ waitMs: 0, does: "hang", n: Infinity });
+  }
+
   // The end.
 
   /** A signal is under way. */
@@ -315,9 +332,9 @@ export class Process {
     const { linkHeld, eofMs, exitMs } = this.script;
     if (!linkHeld) this.#close(world.dice.number() * eofMs);
     this.#closed = true;
-    world.judge.ended(this);
+    this.judge.ended(this);
     world.answer(world.now + world.dice.number() * exitMs, () => {
-      world.judge.reaped(this, exit);
+      this.judge.reaped(this, exit);
       this.#onExit(exit);
     });
   }

@@ -32,10 +32,12 @@ export function simulatedRuntime(world: World, timers: Set<object>): InstanceRun
       return new Promise((resolve) => world.answer(at, resolve, "settled"));
     },
     spawn(command) {
-      const start = world.judge.starts[Number(command.args[0])]!;
-      world.attempt(() => world.judge.spawning(start));
+      const [server, number] = command.args.map(Number) as [number, number];
+      const judge = world.judges[server]!;
+      const start = judge.starts[number]!;
+      world.attempt(() => judge.spawning(start));
       const { script } = start;
-      const address = start.address = command.env[linkVariable]!.replace("memory:", "");
+      start.address = command.env[linkVariable]!.replace("memory:", "");
       const at = clock.now + script.spawnMs;
       if (script.spawnFails) {
         return new Promise((_, reject) => {
@@ -47,12 +49,13 @@ export function simulatedRuntime(world: World, timers: Set<object>): InstanceRun
       let exit!: (how: Exit) => void;
       const exited = new Promise<Exit>((resolve) => exit = resolve);
       clock.at(clock.now + script.spawnMs * script.born, () => {
-        process = start.process = new Process(world, script, pid, address, (how) => {
+        if (world.isServerDead) return;
+        process = start.process = new Process(world, judge, script, pid, command.env, (how) => {
           world.processes.delete(pid);
           exit(how);
         });
         world.processes.set(pid, process);
-        world.judge.born(start);
+        judge.born(start);
       });
       return new Promise((resolve) => {
         world.answer(at, () =>
@@ -62,7 +65,7 @@ export function simulatedRuntime(world: World, timers: Set<object>): InstanceRun
             stream: null,
             outputs: [],
             kill(signal) {
-              world.attempt(() => world.judge.signalled(start, signal));
+              world.attempt(() => judge.signalled(start, signal));
               process!.signal(signal);
             },
             release() {},

@@ -39,7 +39,7 @@ class Wire {
     const sign = this.#sign;
     if (sign === "heartbeat") this.#unread++;
     clock.at(at, () => {
-      this.#world.judge.arrived(this.id, sign);
+      this.#world.arrived(this.id, sign);
       this.#toServer.push(() => {
         if (sign === "heartbeat") this.#unread--;
         deliver();
@@ -50,7 +50,7 @@ class Wire {
 
   /** The active side's end. */
   active(link: Link): Link {
-    const { plan, judge } = this.#world;
+    const { plan } = this.#world;
     const up = (sign: Sign, act: () => void) => {
       [this.#up, this.#sign] = [true, sign];
       act();
@@ -63,7 +63,7 @@ class Wire {
       heartbeat: () => {
         if (!plan.sampled) return beat();
         this.#heartbeats++;
-        judge.arrived(this.id, "heartbeat");
+        this.#world.arrived(this.id, "heartbeat");
       },
       confirm: beat,
       send: (frame) => up(signOf(frame), () => link.send(frame)),
@@ -80,6 +80,10 @@ class Wire {
       act();
     };
     transport.links.add(this.id);
+    transport.closers.push(() => {
+      link.receive(null); // nothing reaches the server any more
+      down(() => link.close());
+    });
     return {
       ...bound(link),
       receive: (sink) =>
@@ -141,6 +145,8 @@ export class SimulatedTransport implements Transport {
   /** The endpoints that the server has not closed. */
   readonly endpoints: Set<number> = new Set();
   readonly links: Set<number> = new Set();
+  /** Functions that close the server's ends of all links, as the kernel does. */
+  readonly closers: (() => void)[] = [];
   readonly #world: World;
   readonly #ends: {
     readonly wire: Wire;
@@ -155,7 +161,7 @@ export class SimulatedTransport implements Transport {
   }
 
   async open(): Promise<Endpoint> {
-    const { dice, judge, plan } = this.#world;
+    const { dice, plan } = this.#world;
     if (dice.number() < plan.openFails) throw new Error("no endpoint");
     const wire = new Wire(this.#world, this.#wires++);
     const memory = memoryTransport({
@@ -165,11 +171,12 @@ export class SimulatedTransport implements Transport {
     const endpoint = await memory.open();
     this.#ends[wire.id] = { wire, memory, address: endpoint.address as string };
     this.endpoints.add(wire.id);
+    this.closers.push(() => endpoint.close());
     return {
       address: String(wire.id),
       accept: (child, onLink) => {
         if (dice.number() < plan.acceptFails) {
-          judge.notAccepted(wire.id);
+          this.#world.notAccepted(wire.id);
           throw new Error("not accepted");
         }
         endpoint.accept(child, (link) => onLink(wire.server(link)));

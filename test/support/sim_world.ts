@@ -1,23 +1,21 @@
-// A world for the driver: a runtime and a transport in virtual time, an operator, a cluster and the judge. Everything
-// that goes wrong in it is in the plan, which comes from a seed. So a run that fails can be repeated.
+// A world for SAM servers: a runtime and a transport in virtual time, and the judges. Everything that goes wrong in it is in
+// the plan, which comes from a seed. So a run that fails can be repeated.
 
 import { deepStrictEqual as assertEquals, ok as assert } from "node:assert/strict";
-import { memoryClusterMap, memoryQuorum } from "../../src/testing/memory_cluster.ts";
-import type { ClusterMap } from "../../src/api/cluster.ts";
-import type { ServerEffect, ServerSettings } from "../../src/core/server/types.ts";
-import { Driver } from "../../src/supervisor/driver.ts";
+import type { Server } from "../../src/core/server/machine.ts";
+import type { ServerEffect } from "../../src/core/server/types.ts";
 import type { InstanceRuntime } from "../../src/supervisor/instance/instance.ts";
-import { Judge } from "./sim_judge.ts";
-import { Dice, horizon, type Operation, type Plan } from "./sim_plan.ts";
+import type { Judge } from "./sim_judge.ts";
+import { Dice, type Plan } from "./sim_plan.ts";
 import type { Process } from "./sim_process.ts";
 import { simulatedRuntime } from "./sim_runtime.ts";
-import { SimulatedTransport } from "./sim_transport.ts";
+import { type Sign, SimulatedTransport } from "./sim_transport.ts";
 import { StepRules } from "./step_rules.ts";
 import { VirtualClock } from "./virtual_clock.ts";
 
 /** The largest number of steps of a run. */
 const maxSteps = 100_000;
-/** The largest length of a chain of promises in the driver. Chains after a timer or `settle()` are short. */
+/** The largest length of a chain of promises in the server's process. Chains after a timer or `settle()` are short. */
 const microtasks = { long: 80, short: 8, last: 5000 };
 /** Effects that the driver carries out with promises. */
 const awaited: ReadonlySet<ServerEffect["type"]> = new Set([
@@ -34,24 +32,25 @@ const hairMs = 1e-6;
 const wakeMs = 5;
 
 /** A world. */
-export class World {
+export abstract class World {
   readonly plan: Plan;
   readonly clock: VirtualClock = new VirtualClock();
   readonly dice: Dice;
-  readonly judge: Judge;
+  /** One judge for each SAM server. */
+  readonly judges: Judge[] = [];
   readonly runtime: InstanceRuntime;
   readonly transport: SimulatedTransport;
-  readonly driver: Driver;
   /** Processes that have not been reaped, by process id. */
   readonly processes: Map<number, Process> = new Map();
   /** A record of what happened, printed with a failure. */
   readonly trace: string[] = [];
   /** The events by type, and recoveries by reason. */
   readonly events: string[] = [];
-  readonly #settings: ServerSettings;
+  /** Total time for which the server was stalled. */
+  stalledMs = 0;
+  /** True once the server's process was killed: nothing reaches it any more. */
+  isServerDead = false;
   readonly #timers = new Set<object>();
-  readonly #quorum = memoryQuorum(false);
-  #watchers = 0;
   #pids = 1;
   #failure: unknown;
   /** Number of microtasks that must run before the next thing happens. */
@@ -60,53 +59,21 @@ export class World {
   constructor(plan: Plan) {
     this.plan = plan;
     this.dice = new Dice(plan.seed + 1);
-    this.#settings = plan.settings;
-    this.judge = new Judge(this, this.#settings);
     this.runtime = simulatedRuntime(this, this.#timers);
     this.transport = new SimulatedTransport(this);
-    const { hasQuorum, hasClusterMap } = this.#settings;
-    this.driver = new Driver({
-      runtime: this.runtime,
-      transport: this.transport,
-      settings: this.#settings,
-      seed: plan.seed,
-      // deno-lint-ignore require-await
-      command: async () => ({
-        file: "program",
-        flags: [],
-        args: [String(this.judge.asked())],
-        env: {},
-        stdio: ["ignore", "ignore", "ignore"],
-      }),
-      quorum: hasQuorum
-        ? {
-          watch: (onChange) => {
-            if (plan.cluster === "fails" && this.dice.once(2)) throw new Error("no quorum source");
-            const end = this.#quorum.watch(onChange) as () => void;
-            this.#watchers++;
-            return () => {
-              this.#watchers--;
-              end();
-            };
-          },
-        }
-        : undefined,
-      clusterMap: hasClusterMap ? this.#clusterMap() : undefined,
-    }, {
-      event: (event, instanceId) => {
-        this.trace.push(`${this.now.toFixed(2)} ${instanceId} ${JSON.stringify(event, plain)}`);
-        this.events.push(event.type === "recovery" ? `recovery: ${event.reason}` : event.type);
-        this.attempt(() => assert(this.judge.finished === null, `${event.type} after the end`));
-      },
-      askToStart: () => {
-        const at = this.now + this.dice.oneOf(0, 1, 200);
-        this.toServer(at, () => this.attempt(() => this.driver.allowStart()));
-      },
-      askToStartSpare: () => this.attempt(() => this.driver.allowSpare()),
-      finish: (status) => this.attempt(() => this.#end(status)),
-    });
-    this.#watch();
   }
+
+  /** Begins supervision, and plans what happens to it. */
+  abstract begin(): void;
+
+  /** True once supervision has ended. */
+  abstract readonly isOver: boolean;
+
+  /** Time has passed: checks what must be true at any time. */
+  abstract look(): void;
+
+  /** The state of the programs, for the message about a world without an end. */
+  abstract readonly summary: string;
 
   get now(): number {
     return this.clock.now;
@@ -116,9 +83,20 @@ export class World {
     return ++this.#pids;
   }
 
+  /** Something has reached the server's end of a link. */
+  arrived(wire: number, sign: Sign): void {
+    for (const judge of this.judges) judge.arrived(wire, sign);
+  }
+
+  /** The transport does not accept a process, so the process is useless. */
+  notAccepted(wire: number): void {
+    for (const judge of this.judges) judge.notAccepted(wire);
+  }
+
   /** Delivers something to the server's process, which may be stalled. */
   toServer(time: number, run: () => void, what: "input" | "timer" | "settled" = "input"): void {
     this.clock.at(time, () => {
+      if (this.isServerDead) return;
       const awake = this.#awake();
       if (awake <= this.now) return run();
       const order = what === "settled" ? 2 : (what === "timer") === this.plan.timersFirst ? 0 : 1;
@@ -159,10 +137,15 @@ export class World {
   /** Answers the driver, which waits for it. */
   answer(time: number, run: () => void, what?: "timer" | "settled"): void {
     this.toServer(time, () => {
-      const short = what !== undefined && this.driver.server.state !== "finished";
+      const short = what !== undefined && !this.judges.some(({ isEnding }) => isEnding);
       this.#owe(short ? microtasks.short : microtasks.long);
       run();
     }, what);
+  }
+
+  /** Lets a chain of promises go on before the next thing happens. */
+  protected oweChain(): void {
+    this.#owe(microtasks.long);
   }
 
   #owe(count: number): void {
@@ -171,43 +154,35 @@ export class World {
 
   /** Runs the world to its end. */
   async run(): Promise<void> {
-    const { operator, stalls } = this.plan;
-    this.driver.begin();
-    for (const { at, does } of operator) this.toServer(at, () => this.#operate(does));
-    for (const { at, ms } of stalls) this.clock.at(at, () => this.judge.stalledMs += ms);
-    for (const at of [horizon, horizon + 20_000]) {
-      this.toServer(at, () => this.driver.shutdown("SIGTERM"));
-    }
+    this.begin();
+    for (const { at, ms } of this.plan.stalls) this.clock.at(at, () => this.stalledMs += ms);
     let idle = false;
     for (let steps = 0;; steps++) {
       this.#owe(1);
       while (this.#owed-- > 0) await null;
       this.#owed = 0;
       if (!this.clock.next()) {
-        if (this.judge.finished) break;
-        assert(!idle, `no end: ${this.driver.server.state}`);
+        if (this.isOver) break;
+        assert(!idle, `no end: ${this.summary}`);
         idle = true;
         this.#owe(microtasks.last);
       }
-      this.attempt(() => this.judge.look());
+      this.attempt(() => this.look());
       if (this.#failure !== undefined) throw this.#failure;
-      assert(steps < maxSteps, "it goes on for ever");
+      if (steps === maxSteps) throw new Error(`it goes on for ever: ${this.summary}`);
     }
   }
 
   /** The judge sees every step of the core, which must follow the rules. */
-  #watch(): void {
-    const { server } = this.driver;
+  protected watch(server: Server, judge: Judge): void {
     const rules = new StepRules(server);
     server.step = (input, now) => {
       let effects: ReturnType<typeof rules.step> = [];
       this.attempt(() => {
         effects = rules.step(input, now);
         const concludes = input.type === "linkEnd" || input.type === "exit"; // carried out together
-        if (concludes || effects.some(({ type }) => awaited.has(type))) {
-          this.#owe(microtasks.long);
-        }
-        this.judge.decided(input, effects);
+        if (concludes || effects.some(({ type }) => awaited.has(type))) this.oweChain();
+        judge.decided(input, effects);
       });
       return effects;
     };
@@ -222,52 +197,19 @@ export class World {
     }
   }
 
-  #operate(does: Operation): void {
-    this.trace.push(`${this.now.toFixed(2)} operator: ${does}`);
-    const { active, spare } = this.judge;
-    switch (does) {
-      case "restart":
-        return this.driver.restart();
-      case "stop":
-        return this.driver.shutdown(null);
-      case "SIGINT":
-        return this.driver.shutdown("SIGINT");
-      case "unhealthy":
-        this.judge.foundUnhealthy();
-        return this.driver.unhealthy("unhealthy", "somebody says so");
-      case "quorate":
-      case "not quorate":
-        this.judge.quorate = does === "quorate";
-        this.#quorum.quorate = this.judge.quorate;
-        return;
-      case "kill the active process":
-        return active?.process?.end({ code: null, signal: "SIGKILL" });
-      case "kill the spare":
-        return spare?.process?.end({ code: null, signal: "SIGKILL" });
-    }
-  }
-
-  #clusterMap(): ClusterMap {
-    const { cluster } = this.plan;
-    if (cluster === "sound") return memoryClusterMap();
-    const answer = () =>
-      new Promise<void>((_, reject) => {
-        if (cluster === "fails") reject(new Error("no map"));
-        if (cluster === "fails late") {
-          this.answer(this.now + 1500, () => reject(new Error("no map")));
-        }
-      });
-    return { set: answer, delete: answer };
+  /** Notes an event in the trace. */
+  protected note(event: { readonly type: string }, who: string | number): void {
+    this.trace.push(`${this.now.toFixed(2)} ${who} ${JSON.stringify(event, plain)}`);
+    this.events.push(
+      event.type === "recovery" && "reason" in event ? `recovery: ${event.reason}` : event.type,
+    );
   }
 
   /** Supervision has ended, so nothing may be left. */
-  #end(status: Parameters<Judge["end"]>[0]): void {
-    this.trace.push(`${this.now.toFixed(2)} finished: ${JSON.stringify(status)}`);
-    this.judge.end(status);
+  protected checkRest(): void {
     assertEquals([...this.transport.endpoints], [], "endpoints are left");
     assertEquals([...this.transport.links], [], "links are left");
     assertEquals(this.#timers.size, 0, "timers are left");
-    assertEquals(this.#watchers, 0, "the quorum is still watched");
   }
 }
 

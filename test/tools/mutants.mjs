@@ -11,9 +11,9 @@ import { cpSync, mkdirSync, readFileSync, rmSync, writeFileSync } from "node:fs"
 import { join } from "node:path";
 import { root } from "../support/setup.mjs";
 
-/** Number of worlds in which a mutant must be found: a fifth of the number that the suite runs. */
-const worlds = 20_000;
-const limitMs = 120_000;
+/** Number of worlds in which a mutant must be found: of one program, a fifth of the number that the suite runs. */
+const worlds = { runWorlds: 20_000, runFleets: 6_000 };
+const limitMs = 240_000;
 
 const mutants = [
   {
@@ -140,6 +140,178 @@ const mutants = [
     from: "program.restart.addRunTime(instance.ranMs(now), instance.healthyMs(now));",
     to: "program.beginInstance(now);",
   },
+
+  // Reloads: the worlds have several programs.
+  {
+    name: "a replacement takes over as soon as it is ready (reload)",
+    file: "src/core/server/reload.ts",
+    from: 'this.#enter("proving", now + this.#settings.minReady);',
+    to: 'this.#enter("proving", now);',
+  },
+  {
+    name: "a replacement that fails goes on proving itself (reload)",
+    file: "src/core/server/reload.ts",
+    from: 'if (this.#isOnTrial) this.#enter("failing");',
+    to: "if (this.#isOnTrial) break;",
+  },
+  {
+    name: "a promoted spare that fails goes on proving itself (reload)",
+    file: "src/core/server/reload.ts",
+    from: 'else if (this.#state === "proving") this.#enter("awaiting");',
+    to: "",
+  },
+  {
+    name: "the old instance is not ended (reload)",
+    file: "src/core/server/reload.ts",
+    from: 'this.#effects.push({ type: "takeOver" }, { type: "endOld" });',
+    to: 'this.#effects.push({ type: "takeOver" });',
+  },
+  {
+    name: "the old instance is ended while its spare is not parked (reload)",
+    file: "src/core/server/reload.ts",
+    from: 'this.#effects.push({ type: way === "spare" ? "prepareSpare" : "startReplacement" });',
+    to:
+      'this.#effects.push({ type: way === "spare" ? "prepareSpare" : "startReplacement" });\n    if (way === "spare") return this.#exchange();',
+  },
+  {
+    name: "a reload goes on although its program is stopped (reload)",
+    file: "src/core/server/reload.ts",
+    from: "if (this.#isOnTrial || !this.#isSideBySide) this.#fail(",
+    to: "if (!this.#isSideBySide) this.#fail(",
+  },
+  {
+    name: "a reload does not end when its replacement has ended (reload)",
+    file: "src/core/server/reload.ts",
+    from: "    this.#failure ??= { detail };\n    this.#settle();",
+    to: "    this.#failure ??= { detail };",
+  },
+  {
+    name: "a replacement takes over from an instance that has stored data (reload)",
+    file: "src/supervisor/reload_run.ts",
+    from: "const input = this.#hasDataMeanwhile ? dataMeanwhile : given;",
+    to: "const input = given;",
+  },
+  {
+    name: "a replacement counts as ready when it begins (reload)",
+    file: "src/supervisor/reload_run.ts",
+    from: "else if (this.#replacement?.ready) this",
+    to: "else this",
+  },
+  {
+    name: "the old instance is never asked to end (reload)",
+    file: "src/supervisor/reload_run.ts",
+    from: "if (!old.result) return old.shutdown(null);",
+    to: "if (!old.result) return;",
+  },
+  {
+    name: "a failed replacement is not ended (reload)",
+    file: "src/supervisor/reload_run.ts",
+    from: "this.#replacement!.shutdown(null);\n          break;",
+    to: 'return this.#feed({ type: "ended", detail: "" });',
+  },
+  {
+    name: "the timer of a reload outlives it (reload)",
+    file: "src/supervisor/reload_run.ts",
+    from: "    this.#cancelTimer();\n",
+    to: "",
+  },
+  {
+    name: "a replacement gets the number of a later instance (reload)",
+    file: "src/supervisor/replica.ts",
+    from: "nextInstanceId(Math.max(this.#current.instanceId, this.#highestId))",
+    to: "nextInstanceId(this.#current.instanceId)",
+  },
+  {
+    name: "the old instance may get the number of its replacement (reload)",
+    file: "src/supervisor/replica.ts",
+    from: "this.#current.driver?.reserveIds(this.#highestId);",
+    to: "",
+  },
+  {
+    name: "a replacement may get a number that the old instance has used (reload)",
+    file: "src/supervisor/replica.ts",
+    from: "driver?.reserveIds(this.#highestId = Math.max(this.#highestId, replaced.instanceId));",
+    to: "",
+  },
+  {
+    name: "a program with stored data runs twice (reload)",
+    file: "src/supervisor/replica.ts",
+    from: "this.#current.status.dataSize === 0;",
+    to: "true;",
+  },
+  {
+    name: "a program with a quorum runs twice (reload)",
+    file: "src/supervisor/replica.ts",
+    from: "quorum !== undefined || clusterMap !== undefined;",
+    to: "clusterMap !== undefined;",
+  },
+  {
+    name: "a program that ends during its reload has finished (reload)",
+    file: "src/supervisor/replica.ts",
+    from: "if (event === null || this.#isReloading) return;",
+    to: "if (event === null) return;",
+  },
+  {
+    name: "the end of a replaced instance is taken for that of the program (reload)",
+    file: "src/supervisor/replica.ts",
+    from: "    this.#heldFinish = null;\n    this.#parts = this.#nextParts;",
+    to: "    this.#parts = this.#nextParts;",
+  },
+  {
+    name: "the spare of a replacement never starts (reload)",
+    file: "src/supervisor/replica.ts",
+    from: 'if (this.#isSpareHeld) this.#onDue("spare");',
+    to: "",
+  },
+  {
+    name: "a replaced instance that ends is taken for the present one (reload)",
+    file: "src/supervisor/fleet.ts",
+    from: "if (event.instanceId !== member.replica.instanceId) break;",
+    to: "",
+  },
+  {
+    name: "a program that runs as a promoted spare does not restart with the others (reload)",
+    file: "src/supervisor/fleet.ts",
+    from: 'event.type === "spawn" || event.state === "promoted";',
+    to: 'event.type === "spawn";',
+  },
+  {
+    name:
+      "the end of a parked spare ends the reload while the old instance is being ended (reload)",
+    file: "src/supervisor/reload_run.ts",
+    from: "if (this.isExchanging) return;",
+    to: "",
+  },
+  {
+    name: "the first process of a replacement is taken for that of the program (reload)",
+    file: "src/core/server/machine.ts",
+    from: "judgeEnd(instance, program.state, program.isProven, program.settings)",
+    to: "judgeEnd(instance, program.state, program.restarts > 0, program.settings)",
+  },
+  {
+    name: "the spare of a reload does not get the stored data (reload)",
+    file: "src/supervisor/replica.ts",
+    from: "driver?.adopt(replaced.driver!.server.storedData);",
+    to: "driver?.adopt(new Uint8Array(0));",
+  },
+  {
+    name: "a program can be reloaded only once (reload)",
+    file: "src/supervisor/fleet_reloads.ts",
+    from: "this.#reloading.delete(member);",
+    to: "continue;",
+  },
+  {
+    name: "a reload goes on after its first failure (reload)",
+    file: "src/supervisor/fleet_reloads.ts",
+    from: "if (failed) return { reloaded,",
+    to: "if (failed && !members.includes(member)) return { reloaded,",
+  },
+  {
+    name: "a reload goes on while all programs are stopped (reload)",
+    file: "src/supervisor/fleet_reloads.ts",
+    from: '        this.#fleet.refuseIfStopping("reload", name);\n        const',
+    to: "        const",
+  },
 ];
 
 const copy = join(root, ".build/mutants");
@@ -152,10 +324,13 @@ function fresh() {
   }
 }
 
+/** The worlds in which a mutant is looked for. */
+const kindOf = ({ name }) => /\(reload\)$/.test(name) ? "runFleets" : "runWorlds";
+
 /** Runs the simulation on the copy. Resolves to the failure that it finds, or undefined. */
-function simulate() {
+function simulate(kind) {
   const node = join(root, "test/runtimes/node_modules/node-26/bin/node");
-  const script = `await (await import("./test/support/sim_run.ts")).runWorlds(0, ${worlds})`;
+  const script = `await (await import("./test/support/sim_run.ts")).${kind}(0, ${worlds[kind]})`;
   const args = ["--input-type=module", "--no-warnings", "-e", script];
   return new Promise((resolve) => {
     const child = spawn(node, args, { cwd: copy, stdio: ["ignore", "ignore", "pipe"] });
@@ -167,7 +342,7 @@ function simulate() {
       if (code === 0) return resolve(undefined);
       if (code === null) return resolve("it went on for ever");
       resolve(
-        /Error: (.*?)[:(]* ?\(seed (\d+)/s.exec(stderr)?.slice(1, 3).join(", seed ") ?? stderr,
+        /Error: (.*?)[:(]* ?\(seed ([\w ]+)/s.exec(stderr)?.slice(1, 3).join(", seed ") ?? stderr,
       );
     });
   });
@@ -190,15 +365,17 @@ if (process.argv[2] === "--texts") {
   }
   process.exit();
 }
+const [word = ""] = process.argv.slice(2);
+const chosen = mutants.filter(({ name }) => name.includes(word));
 fresh();
-const complaint = await simulate();
-if (complaint !== undefined) {
+for (const kind of new Set(chosen.map(kindOf))) {
+  const complaint = await simulate(kind);
+  if (complaint === undefined) continue;
   console.log(`The simulation fails without a mutant: ${complaint}`);
   process.exit(1);
 }
-const [word = ""] = process.argv.slice(2);
 let [found, missed] = [0, 0];
-for (const mutant of mutants.filter(({ name }) => name.includes(word))) {
+for (const mutant of chosen) {
   fresh();
   const { name, file, from, to } = mutant;
   const why = outdated(mutant);
@@ -209,7 +386,7 @@ for (const mutant of mutants.filter(({ name }) => name.includes(word))) {
   }
   const source = readFileSync(join(root, file), "utf8");
   writeFileSync(join(copy, file), source.replace(from, () => to));
-  const finding = await simulate();
+  const finding = await simulate(kindOf(mutant));
   if (finding === undefined) missed++;
   else found++;
   console.log(`${finding === undefined ? "NOT FOUND" : "found"}  ${name}: ${finding ?? ""}`);

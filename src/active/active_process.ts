@@ -2,7 +2,7 @@
  * The implementation of `Sam`, around the state machine in `core/client`. It feeds the machine with calls, messages
  * and ticks, and carries out its effects. It checks the arguments of calls; all other decisions are made by the machine.
  */
-import type { Link, TransportRuntime } from "../../transports/transport.ts";
+import type { Link } from "../../transports/transport.ts";
 import { Client } from "../core/client/machine.ts";
 import { serverGone } from "../core/client/requests.ts";
 import type { ClientEffect, ClientInput, ClientState } from "../core/client/types.ts";
@@ -21,16 +21,7 @@ import type {
 import { checkObject, checkSignal, describeThrown, invalid, isDetached } from "../api/validate.ts";
 import { launch } from "../runtime/launch.ts";
 import type { Runtime } from "../runtime/runtime.ts";
-
-// A link to the server, and the id of the last request on it. A preload may have made requests before the program.
-export type Connection = { readonly link: Link; readonly lastId: number };
-
-// Access to the server that started this process.
-export interface ServerAccess {
-  // Name of the server's transport.
-  readonly transport: string;
-  connect(runtime: TransportRuntime): Connection | Promise<Connection>;
-}
+import type { Connection, ServerAccess } from "./server_access.ts";
 
 type WaitingCall = { resolve: () => void; reject: (error: SamError) => void };
 
@@ -252,6 +243,8 @@ export class ActiveProcess implements Sam {
 
   /** Called when this process is to finish its requests and then to send itself the signal. */
   onDrain: ((signal: Signal) => void) | null = null;
+  /** Called when this process is a replacement that takes over, and is to accept connections. */
+  onAccept: (() => void) | null = null;
 
   /** Tells the server that the program listens on an address. */
   reportListening(message: Omit<ClientMessage & { readonly type: "listens" }, "type">): void {
@@ -327,6 +320,8 @@ export class ActiveProcess implements Sam {
         this.#abort.abort(new SamError(effect.code, effect.message));
         if (effect.drain !== "") this.onDrain?.(effect.drain as Signal);
         return;
+      case "accept":
+        return this.onAccept?.();
       case "disconnect":
         return this.#disconnect();
       case "exit":

@@ -28,11 +28,15 @@ export async function attach(listening: Listening | null): Promise<number | null
       get taken() {
         return sam.state === "finalized";
       },
-      take: () => sam.handOver(),
+      take() {
+        listening?.accept(); // the server's later messages reach only the program
+        return sam.handOver();
+      },
     });
     startOnceLoaded(sam, await loadRuntime(), listening);
     return sam.instanceId;
   } catch (error) {
+    listening?.accept();
     console.error(
       `sam: the event loop of this program is not watched: ${(error as Error).message}`,
     );

@@ -6,7 +6,8 @@ import type { Sam } from "../api/sam.ts";
 import { SamError, type SamErrorCode } from "../errors.ts";
 import { launch, linkVariable } from "../runtime/launch.ts";
 import { checkPlatform, loadRuntime } from "../runtime/load.ts";
-import { ActiveProcess, type Connection, type ServerAccess } from "./active_process.ts";
+import { ActiveProcess } from "./active_process.ts";
+import type { Connection, ServerAccess } from "./server_access.ts";
 
 /** The link with which a preload has registered this process. The program's own `register()` takes it over. */
 interface OpenedLink {

@@ -6,6 +6,7 @@
  */
 import type { Listening } from "./listening.ts";
 import { launch, removePreloadFlag } from "../runtime/launch.ts";
+import { runtimeName } from "../runtime/load.ts";
 
 removePreloadFlag(import.meta.url);
 let instanceId: number | null = null;
@@ -13,8 +14,12 @@ let listening: Listening | null = null;
 if (launch.sockets.length > 0) {
   const { Listening } = await import("./listening.ts");
   const { useInheritedSockets } = await import("../runtime/inherited_sockets.ts");
-  listening = new Listening(launch.mustListen);
-  await useInheritedSockets(launch.sockets, {
+  const isDeferred = launch.mustListen && runtimeName() === "node";
+  const deferred = isDeferred
+    ? new (await import("../runtime/deferred_accept.ts")).DeferredAccept()
+    : null;
+  listening = new Listening(launch.mustListen, deferred);
+  await useInheritedSockets(launch.sockets, deferred, {
     say(line) {
       if (instanceId === 1) console.error(`sam: ${line}`); // later instances would only repeat it
     },

@@ -51,8 +51,9 @@ const clientSchema = {
   // A note of the program: what it is about to do. The last note is part of the evidence.
   note: { text: "text" },
   // The program listens on an address. `isHeld` is true if it uses a socket of the server. `drains` is true if the process can
-  // finish its requests and then end by itself: see `warn`.
-  listens: { address: "text", isHeld: "bool", drains: "bool" },
+  // finish its requests and then end by itself: see `warn`. `checkPort` is not 0 if the process accepts no connections at the
+  // address before the message `accept`. Until then, it answers health checks at this port of 127.0.0.1.
+  listens: { address: "text", isHeld: "bool", drains: "bool", checkPort: "u32" },
 } as const;
 
 /** The messages of the server. */
@@ -81,6 +82,8 @@ const serverSchema = {
   // The instance is about to be ended. The warn signal follows. Exception: if `drain` names a signal, the process first finishes
   // its requests, and then sends itself that signal.
   warn: { reason: "text", detail: "text", drain: "text" },
+  // The replacement takes over: from now on, it accepts connections.
+  accept: {},
 } as const;
 
 /** A message of the active process to its server. */

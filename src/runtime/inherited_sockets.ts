@@ -4,13 +4,14 @@
  * - `server.listen()` of `node:net` and `node:http` takes the inherited descriptor.
  * - `Bun.serve` and `Deno.serve` cannot take a descriptor. They share the port with `reusePort`.
  */
+import type { DeferrableServer, DeferredAccept } from "./deferred_accept.ts";
 import type { InheritedSocket } from "./launch.ts";
 import { followNodeServer, type NodeHttpServer } from "./node_served.ts";
 import { noteSignalListeners, type ServedServer } from "./served_requests.ts";
 import { WebRequests, type WebServer } from "./web_served.ts";
 
 /** The program's own servers, as far as they are used here. */
-interface ServerLike extends NodeHttpServer {
+interface ServerLike extends NodeHttpServer, DeferrableServer {
   listen(...args: unknown[]): ServerLike;
   close(): void;
   once(
@@ -24,6 +25,7 @@ interface ServerLike extends NodeHttpServer {
 }
 interface ServerModule {
   readonly Server: { readonly prototype: ServerLike };
+  createServer(options: object, listener: (connection: unknown) => void): DeferrableServer;
 }
 interface ServeOptions {
   readonly port?: unknown;
@@ -42,8 +44,11 @@ interface Globals {
 export interface ListenSink {
   /** Prints a line for people. */
   say(line: string): void;
-  /** The program listens on an address. `isHeld`: on a socket of the server. `server` is null if it is no server of HTTP. */
-  listens(address: string, isHeld: boolean, server: ServedServer | null): void;
+  /**
+   * The program listens on an address. `isHeld`: on a socket of the server. `server` is null if it is no server of HTTP. While the
+   * program does not accept connections, it answers health checks at `checkPort`; else 0.
+   */
+  listens(address: string, isHeld: boolean, server: ServedServer | null, checkPort: number): void;
 }
 
 /** A place where a program listens. Without a host, it listens on all addresses. */
@@ -64,9 +69,10 @@ interface Held extends InheritedSocket {
   isUsed: boolean;
 }
 
-/** Replaces the functions with which a program listens. */
+/** Replaces the functions with which a program listens. `deferred`: the program does not accept connections yet. */
 export async function useInheritedSockets(
   sockets: readonly InheritedSocket[],
+  deferred: DeferredAccept | null,
   sink: ListenSink,
 ): Promise<void> {
   const held = sockets.map((each): Held => ({
@@ -83,10 +89,11 @@ export async function useInheritedSockets(
     Deno ? await import(name) : processOf().getBuiltinModule(name);
   const { errorMonitor } = await load("node:events") as { readonly errorMonitor: symbol };
   const names = Deno ? ["node:net", "node:http", "node:https"] : ["node:net"];
-  const { Server: { prototype: { close } } } = await load("node:net") as ServerModule;
+  const net = await load("node:net") as ServerModule;
+  const { close } = net.Server.prototype;
   for (const name of names) {
     const { Server } = await load(name) as ServerModule;
-    replaceListen(Server.prototype, watch, errorMonitor, close);
+    replaceListen(Server.prototype, watch, errorMonitor, close, deferred && { deferred, net });
   }
   if (Bun) followListen((await load("node:http") as ServerModule).Server.prototype, watch);
 }
@@ -126,8 +133,8 @@ class ListenWatch {
   }
 
   /** Notes that the program listens on a place of which the server holds the socket. */
-  noteListening(place: Place, server: ServedServer | null): void {
-    this.#sink.listens(textOf(place), true, server);
+  noteListening(place: Place, server: ServedServer | null, checkPort = 0): void {
+    this.#sink.listens(textOf(place), true, server, checkPort);
   }
 
   /** The held socket for a place, if no server of this process has used it. */
@@ -203,7 +210,7 @@ class ListenWatch {
 
   #tellElsewhere(place: Place): void {
     if (place.port === 0) return;
-    this.#sink.listens(textOf(place), false, null);
+    this.#sink.listens(textOf(place), false, null, 0);
     if (this.#isWaiting) return;
     this.#isWaiting = true;
     // A program may listen at another address first, for example for metrics.
@@ -242,6 +249,7 @@ function replaceListen(
   watch: ListenWatch,
   errorMonitor: symbol,
   close: () => void,
+  deferral: { readonly deferred: DeferredAccept; readonly net: ServerModule } | null,
 ): void {
   const { listen } = prototype;
   prototype.listen = function (this: ServerLike, ...args: unknown[]): ServerLike {
@@ -267,11 +275,15 @@ function replaceListen(
         isSecure: this.setSecureContext !== undefined,
         closesIdle: false,
       }, () => close.call(this));
-    this.once("listening", () => watch.noteListening(socket.place, server));
-    return listen.apply(this, [
-      { ...rest, fd: socket.fd },
-      ...(callback === undefined ? [] : [callback]),
-    ]);
+    const held = [{ ...rest, fd: socket.fd }, ...(callback === undefined ? [] : [callback])];
+    const note = (checkPort: number) => watch.noteListening(socket.place, server, checkPort);
+    // A health check by HTTPS could not verify the name of another port.
+    if (deferral && this.setSecureContext === undefined) {
+      deferral.deferred.listen(deferral.net, this, listen, held, note);
+      return this;
+    }
+    this.once("listening", () => note(0));
+    return listen.apply(this, held);
   };
 }
 

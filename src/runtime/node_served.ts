@@ -1,6 +1,7 @@
 /** Follows the requests of a server of `node:http` or `node:https` on a socket of the SAM server. */
 import {
   checkHeader,
+  checkHostHeader,
   idleMs,
   isMisdirected,
   misdirected,
@@ -14,7 +15,7 @@ interface Connection {
   destroy(): void;
 }
 interface IncomingRequest {
-  readonly headers: Readonly<Record<string, string | string[] | undefined>>;
+  readonly headers: Record<string, string | string[] | undefined>;
   readonly socket: Connection;
 }
 interface OutgoingResponse {
@@ -95,6 +96,8 @@ export function followNodeServer(
             .end();
           return true;
         }
+        const host = request.headers[checkHostHeader];
+        if (host !== undefined) request.headers["host"] = host;
         begin(request.socket, response);
         break;
       }

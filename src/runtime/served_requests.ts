@@ -6,6 +6,8 @@ import type { Signal } from "../core/signals.ts";
 
 /** The header of a health check: the id of the process that must answer. */
 export const checkHeader = "sam-check";
+/** The header of a health check at another port than that of its URL: the host and port of the URL. `fetch` sets Host itself. */
+export const checkHostHeader = "sam-check-host";
 /** The status of the answer of any other process: the request was misdirected. */
 export const misdirected = 421;
 

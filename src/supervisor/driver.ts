@@ -146,6 +146,11 @@ export class Driver {
     this.#feed({ type: "reserveIds", upTo });
   }
 
+  /** Lets a replacement that takes over accept connections. */
+  accept(): void {
+    this.#feed({ type: "accept" });
+  }
+
   /** Ends the present instance, and then promotes the spare. */
   handOver(): void {
     this.#feed({ type: "handOver" });

@@ -1,7 +1,10 @@
 /** Health checks that the server makes of any program. The options have the names of Kubernetes probes. */
 import type { CheckedCheck } from "../api/supervise_options.ts";
 import type { Clock, Processes, Sockets } from "../runtime/runtime.ts";
-import { checkHeader, misdirected } from "../runtime/served_requests.ts";
+import { checkHeader, checkHostHeader, misdirected } from "../runtime/served_requests.ts";
+
+/** Returns the port of 127.0.0.1 at which the process answers checks of `port`; undefined if it accepts connections at `port`. */
+type CheckPortOf = (port: number) => number | undefined;
 
 /** Resolves to undefined if the program is healthy, else to the failure. `over` aborts a late or unneeded check. */
 type Ask = (
@@ -10,19 +13,21 @@ type Ask = (
   over: AbortSignal,
   timeoutMs: number,
   pid: number,
+  checkPortOf: CheckPortOf,
 ) => Promise<string | undefined>;
 
 /** Milliseconds until the next request, if another process has answered. */
 const askAgainMs = 2;
 
 const ask: Readonly<Record<CheckedCheck["kind"], Ask>> = {
-  async http(url, runtime, over, timeoutMs, pid) {
+  async http(url, runtime, over, timeoutMs, pid, checkPortOf) {
     // Several processes may accept connections from one socket. The preload refuses a request for another process.
     for (let others = false;; others = true) {
-      const response = await fetch(url, {
+      const { target, headers } = requestOf(url, checkPortOf);
+      const response = await fetch(target, {
         signal: over,
         redirect: "manual", // a redirect is an answer of this program; its target may be another one
-        headers: { connection: "close", [checkHeader]: String(pid) },
+        headers: { ...headers, connection: "close", [checkHeader]: String(pid) },
       }).catch((error) => {
         if (!others || !over.aborted) throw error;
       });
@@ -30,17 +35,19 @@ const ask: Readonly<Record<CheckedCheck["kind"], Ask>> = {
         return `process ${pid} did not answer within ${timeoutMs} ms, but other instances did`;
       }
       await response.body?.cancel();
-      const { status, headers } = response;
-      if (status !== misdirected || !headers.has(checkHeader)) {
+      const { status } = response;
+      if (status !== misdirected || !response.headers.has(checkHeader)) {
         return status >= 200 && status < 400 ? undefined : `${url} answered ${status}`;
       }
       await new Promise<void>((resolve) => runtime.schedule(resolve, askAgainMs, false));
     }
   },
-  async tcp(target, runtime, over) {
+  async tcp(target, runtime, over, _timeoutMs, _pid, checkPortOf) {
     const colon = target.lastIndexOf(":");
     const host = target.slice(0, colon).replace(/^\[(.*)\]$/, "$1"); // IPv6
-    await runtime.probePort(host, Number(target.slice(colon + 1)), over);
+    const port = Number(target.slice(colon + 1));
+    const own = checkPortOf(port);
+    await runtime.probePort(own === undefined ? host : loopback, own ?? port, over);
     return undefined;
   },
   async command(line, runtime, over, timeoutMs) {
@@ -71,6 +78,21 @@ const ask: Readonly<Record<CheckedCheck["kind"], Ask>> = {
   },
 };
 
+const loopback = "127.0.0.1";
+
+/** The request of a health check. A replacement answers at a port of its own before it takes over. */
+function requestOf(url: string, checkPortOf: CheckPortOf) {
+  const { host, protocol, port, pathname, search } = new URL(url);
+  const own = protocol === "http:" ? checkPortOf(Number(port || httpPort)) : undefined;
+  return own === undefined ? { target: url, headers: {} } : {
+    target: `http://${loopback}:${own}${pathname}${search}`,
+    headers: { [checkHostHeader]: host },
+  };
+}
+
+/** The port of a URL that names none. */
+const httpPort = 80;
+
 /** Receives the results of the checks. */
 export interface CheckSink {
   /** The program has become healthy, or a check has failed after the first one that passed. */
@@ -98,6 +120,7 @@ export class Checker {
   #round = 0;
   /** The process id of the instance. */
   #pid = 0;
+  #checkPortOf: CheckPortOf = () => undefined;
   /** Ends the pause between two checks, or the running check. */
   #cancel: (() => void) | null = null;
 
@@ -114,9 +137,10 @@ export class Checker {
   }
 
   /** Begins to check a new instance, whose process id is `pid`. */
-  begin(pid: number): void {
+  begin(pid: number, checkPortOf: CheckPortOf = () => undefined): void {
     this.end();
     this.#pid = pid;
+    this.#checkPortOf = checkPortOf;
     void this.#run(this.#round, this.#runtime.now());
   }
 
@@ -170,7 +194,14 @@ export class Checker {
     let cancelEnd = () => {};
     this.#cancel = abort;
     try {
-      const asking = ask[kind](target, this.#runtime, over.signal, timeout, this.#pid);
+      const asking = ask[kind](
+        target,
+        this.#runtime,
+        over.signal,
+        timeout,
+        this.#pid,
+        this.#checkPortOf,
+      );
       const late = new Promise<string>((resolve) => {
         cancelEnd = this.#runtime.schedule(() => resolve(hangs), timeout + endMs, false);
       });

@@ -297,6 +297,7 @@ export class Replica {
     const { driver } = next;
     this.#follow(next, 1);
     driver?.reserveIds(this.#highestId = Math.max(this.#highestId, replaced.instanceId));
+    driver?.accept();
     if (next.status.pid === null) {
       driver?.adopt(replaced.driver!.server.storedData);
       for (const action of this.#postponed.splice(0)) action();

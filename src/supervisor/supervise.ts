@@ -286,7 +286,7 @@ export class Supervision implements Supervisor {
   }
 
   /** The driver, for a reload; null until it is loaded. */
-  get driver(): Pick<Driver, "prepareSpare" | "adopt" | "reserveIds" | "server"> | null {
+  get driver(): Pick<Driver, "prepareSpare" | "adopt" | "reserveIds" | "accept" | "server"> | null {
     return this.#driver;
   }
 
@@ -344,7 +344,7 @@ export class Supervision implements Supervisor {
     if (event.type === "spawn" || (event.type === "spare" && event.state === "promoted")) {
       this.#ready ||= this.#readyBy === "spawn";
       this.#spawnedAt = stamped.at;
-      this.#checker?.begin(event.pid!);
+      this.#checker?.begin(event.pid!, (port) => this.#driver!.server.checkPortOf(port));
       for (const { resolve } of this.#restarting.splice(0)) resolve();
     }
     if (event.type === "stopped") this.#interruptRestarts("the program was stopped");

@@ -1,6 +1,6 @@
 // Unchanged web servers behind `--listen`: what their clients notice of restarts, reloads and failed checks.
 import { assert, assertEquals, assertMatch, assertStringIncludes } from "@std/assert";
-import { writeFileSync } from "node:fs";
+import { readFileSync, writeFileSync } from "node:fs";
 import { type Command, commandTest, page, runtimeName } from "../support/command.ts";
 import { load } from "../support/load.ts";
 import { freePorts } from "../support/ports.ts";
@@ -148,4 +148,52 @@ commandTest(
     assertEquals(await page(held, "/"), "ok");
   },
   { timeoutMs: 60_000 },
+);
+
+/** A web server that answers with its version, and writes the header Host of a health check to a file. */
+const versioned = (directory: string, port: number, text: string, more = "") =>
+  `import { appendFileSync } from "node:fs";
+  import { createServer } from "node:http";
+  const server = createServer(({ url, headers }, response) => {
+    if (url === "/healthz") appendFileSync("${directory}/checks-${text}", headers.host + "\\n");
+    response.end("${text} " + own);
+  }).listen(${port}, () => { own = server.address().port; ${more} });
+  let own;`;
+
+commandTest(
+  "a replacement answers its health checks, but accepts no connection before it takes over",
+  async (sam, { directory }) => {
+    const [port] = await freePorts(1) as [number];
+    const program = `${directory}/web.mjs`;
+    writeFileSync(program, versioned(directory, port, "one"));
+    const url = `http://127.0.0.1:${port}/healthz`;
+    const flags = [`--listen=${port}`, "--min-ready=1500", `--check-http=${url}`];
+    const run = sam(["run", "--json", ...flags, "--check-period=50", program]);
+    await run.event("start");
+    const end = load(port, 3, { keepAlive: false });
+    try {
+      writeFileSync(
+        program,
+        versioned(directory, port, "bad", "setTimeout(process.exit, 800, 3);"),
+      );
+      const bad = sam(["reload", "web"]);
+      assertEquals(await bad.exited, 1);
+      assertStringIncludes(bad.stderr, "; instance 1 stays");
+
+      writeFileSync(program, versioned(directory, port, "two"));
+      assertEquals(await sam(["reload", "web"]).exited, 0);
+      assertEquals(await page(port, "/"), `two ${port}`);
+      const hosts = readFileSync(`${directory}/checks-two`, "utf8").split("\n").slice(0, -1);
+      assertEquals([...new Set(hosts)], [`127.0.0.1:${port}`]);
+    } finally {
+      const { bodies, failed } = await end();
+      assertEquals([Object.keys(bodies).sort(), failed], [[`one ${port}`, `two ${port}`], {}]);
+    }
+    // The next instance of the same supervision accepts connections at once.
+    assertEquals(await sam(["restart", "web"]).exited, 0);
+    await run.event("start", 2);
+    assertEquals(await page(port, "/"), `two ${port}`);
+    assertEquals(await sam(["stop"]).exited, 0);
+  },
+  { timeoutMs: 60_000, skip: runtimeName !== "node" && "only Node can delay accepting" },
 );

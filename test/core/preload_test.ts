@@ -239,7 +239,13 @@ test("core server: an event loop that never turned has the short grace period to
   assertEquals(unlimited.state, "warned");
 });
 
-const listens = { type: "listens", address: "8080", isHeld: true, drains: true } as const;
+const listens = {
+  type: "listens",
+  address: "8080",
+  isHeld: true,
+  drains: true,
+  checkPort: 0,
+} as const;
 
 test("core server: a preload that can drain gets no signal at a requested end, and SIGKILL after the stop timeout", () => {
   for (const input of [{ type: "restart" }, { type: "shutdown", signal: null }] as const) {
@@ -277,4 +283,20 @@ test("core server: a replacement that does not listen fails at its startup timeo
     [warning?.reason, warning?.detail],
     ["startup", "the program did not listen on 8080 within 1000 ms; it listens on 8081"],
   );
+});
+
+test("core server: a replacement accepts connections when it takes over, or at once if it has taken over", () => {
+  const accepts = (bench: Bench) =>
+    bench.log.filter((effect) => effect.type === "send" && effect.message.type === "accept").length;
+  const deferred = { ...listens, checkPort: 40_001 };
+  const bench = new Bench({ ...preloaded, listensOn: "8080", firstInstanceId: 7 });
+  bench.register().say(deferred);
+  assertEquals([bench.server.checkPortOf(8080), accepts(bench)], [40_001, 0]);
+  bench.feed({ type: "accept" });
+  bench.feed({ type: "accept" });
+  assertEquals([bench.server.checkPortOf(8080), accepts(bench)], [undefined, 1]);
+  const late = new Bench({ ...preloaded, listensOn: "8080", firstInstanceId: 7 });
+  late.feed({ type: "accept" });
+  late.register().say(deferred);
+  assertEquals([late.server.checkPortOf(8080), accepts(late)], [undefined, 1]);
 });

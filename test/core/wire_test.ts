@@ -43,7 +43,13 @@ const clientMessages = {
   checkEnd: record({ type: is("checkEnd"), healthy: bool, detail: text }),
   stackAccess: record({ type: is("stackAccess"), how: text }),
   note: record({ type: is("note"), text }),
-  listens: record({ type: is("listens"), address: text, isHeld: bool, drains: bool }),
+  listens: record({
+    type: is("listens"),
+    address: text,
+    isHeld: bool,
+    drains: bool,
+    checkPort: u32,
+  }),
 } satisfies { [T in ClientMessage["type"]]: fc.Arbitrary<ClientMessage & { type: T }> };
 
 const serverMessages = {
@@ -68,6 +74,7 @@ const serverMessages = {
   chunk: record({ type: is("chunk"), id: u32, bytes }),
   refused: record({ type: is("refused"), id: u32, code: text, message: text }),
   warn: record({ type: is("warn"), reason: text, detail: text, drain: text }),
+  accept: record({ type: is("accept") }),
 } satisfies { [T in ServerMessage["type"]]: fc.Arbitrary<ServerMessage & { type: T }> };
 
 const client: fc.Arbitrary<ClientMessage> = fc.oneof(...Object.values(clientMessages));

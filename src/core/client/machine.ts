@@ -234,9 +234,9 @@ export class Client {
   }
 
   #receive(message: ServerMessage, now: number): void {
-    if (message.type === "parked") {
-      if (this.#requests.removeLimit(message.id)) this.#isParked = true;
-    } else if (message.type === "warn") {
+    if (message.type === "parked") this.#isParked ||= this.#requests.removeLimit(message.id);
+    else if (message.type === "accept") this.#effects.push(message);
+    else if (message.type === "warn") {
       const text = `${message.reason}: ${message.detail}`;
       this.#abort("INTERRUPT", `SAM is about to end this instance (${text})`, message.drain);
     } else this.#requests.receive(message, now);

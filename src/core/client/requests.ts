@@ -96,7 +96,10 @@ export class Requests {
   }
 
   /** Takes the answer to a request. An answer after the deadline is ignored. */
-  receive(answer: Exclude<ServerMessage, { type: "warn" | "parked" }>, now: number): void {
+  receive(
+    answer: Exclude<ServerMessage, { type: "warn" | "parked" | "accept" }>,
+    now: number,
+  ): void {
     const request = this.#pending.get(answer.id);
     if (!request) return;
     this.#pending.delete(answer.id);

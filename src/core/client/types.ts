@@ -94,6 +94,8 @@ export type ClientEffect =
     readonly message: string;
     readonly drain: string;
   }
+  /** Accept connections: this replacement takes over. */
+  | { readonly type: "accept" }
   | { readonly type: "disconnect" }
   /** End the process: the server has ended, and the process must not outlive it. */
   | { readonly type: "exit" };

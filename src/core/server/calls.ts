@@ -167,9 +167,39 @@ export function failQuorum(
 // Other requests.
 
 /** The program listens on an address. */
-export function noteListening({ instance }: ProgramRecord, message: Message<"listens">): void {
-  instance.drains ||= message.drains;
-  if (!message.isHeld) instance.listensElsewhere = message.address;
+export function noteListening(program: ProgramRecord, message: Message<"listens">): void {
+  const { instance } = program;
+  const { address, isHeld, drains, checkPort } = message;
+  instance.drains ||= drains;
+  if (!isHeld) instance.listensElsewhere = address;
+  if (checkPort === 0) return;
+  instance.checkPorts.set(portOf(address), checkPort);
+  if (program.mayAccept) accept(program);
+}
+
+/** The replacement takes over: its process accepts connections from now on. */
+export function accept(program: ProgramRecord): void {
+  program.mayAccept = true;
+  const { instance: { checkPorts, isLinked } } = program;
+  if (checkPorts.size > 0 && isLinked) program.send({ type: "accept" });
+  checkPorts.clear();
+}
+
+/** The port of an address such as `127.0.0.1:8080` or `8080`. */
+function portOf(address: string): number {
+  return Number(address.slice(address.lastIndexOf(":") + 1));
+}
+
+/** True for a replacement. It must listen before it takes over. */
+export function mustListen({ instance, settings }: ProgramRecord): boolean {
+  return settings.listensOn !== undefined && instance.id === settings.firstInstanceId;
+}
+
+/** Says that a replacement did not listen, and where it listens instead. */
+export function notListening({ instance: { listensElsewhere }, settings }: ProgramRecord): string {
+  const { listensOn, startupTimeout } = settings;
+  const detail = `the program did not listen on ${listensOn} within ${startupTimeout} ms`;
+  return listensElsewhere === null ? detail : `${detail}; it listens on ${listensElsewhere}`;
 }
 
 /** Answers a request that changes nothing. */

@@ -57,6 +57,11 @@ export class InstanceRecord {
   drains = false;
   /** The address on which the program listens without a socket of the server; null if there is none. */
   listensElsewhere: string | null = null;
+  /**
+   * The ports at which the process does not accept connections yet, and those of 127.0.0.1 at which it answers health checks
+   * until then.
+   */
+  readonly checkPorts: Map<number, number> = new Map();
   /** Request id of a `start()` that has no answer yet; null if there is none. */
   startRequest: number | null = null;
 

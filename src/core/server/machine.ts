@@ -90,6 +90,11 @@ export class Server {
     return this.#program.data.size;
   }
 
+  /** The port at which the process answers a health check of `port`, if it does not accept connections there yet. */
+  checkPortOf(port: number): number | undefined {
+    return this.#program.instance.checkPorts.get(port);
+  }
+
   /** The bytes that the program has stored. */
   get storedData(): Uint8Array {
     return this.#program.data.part(0, Infinity);
@@ -128,6 +133,9 @@ export class Server {
       case "reserveIds":
         program.reservedId = Math.max(program.reservedId, input.upTo);
         break;
+      case "accept":
+        calls.accept(program);
+        break;
       case "linkData":
         program.data.replace(input.bytes);
         break;
@@ -146,7 +154,7 @@ export class Server {
         }
         if (message.type === "listens") {
           calls.noteListening(program, message);
-          return [];
+          return program.takeEffects();
         }
         if (message.type !== "hello") program.instance.hasNotAnsweredPromotion = false;
         act(program, message.type, message, now);
@@ -342,8 +350,8 @@ function failSpawn(program: ProgramRecord, { error }: Input<"spawnFailed">, now:
  */
 function endStartup(program: ProgramRecord, now: number): void {
   const { isPreloaded, isLinked, watch } = program.instance;
-  if (isPreloaded && mustListen(program)) {
-    return ending.fail(program, "startup", notListening(program), now);
+  if (isPreloaded && calls.mustListen(program)) {
+    return ending.fail(program, "startup", calls.notListening(program), now);
   }
   if (!isPreloaded || !isLinked || !watch.hasRecentLoopHeartbeat(now)) {
     const detail = `the program did not start within ${program.settings.startupTimeout} ms`;
@@ -351,18 +359,6 @@ function endStartup(program: ProgramRecord, now: number): void {
   }
   if (program.isQuorate) calls.watch(program, now);
   else watch.limitStartup(now);
-}
-
-/** True for a replacement. It must accept connections before it takes over. */
-function mustListen({ instance, settings }: ProgramRecord): boolean {
-  return settings.listensOn !== undefined && instance.id === settings.firstInstanceId;
-}
-
-/** Says that a replacement did not listen, and where it listens instead. */
-function notListening({ instance: { listensElsewhere }, settings }: ProgramRecord): string {
-  const { listensOn, startupTimeout } = settings;
-  const detail = `the program did not listen on ${listensOn} within ${startupTimeout} ms`;
-  return listensElsewhere === null ? detail : `${detail}; it listens on ${listensElsewhere}`;
 }
 
 // The instance is watched.

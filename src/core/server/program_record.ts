@@ -48,6 +48,8 @@ export class ProgramRecord {
   /** Highest instance id that belongs to another process of the program, such as the replacement of a reload. */
   reservedId = 0;
   policy: "quit" | "restart";
+  /** False while the process is a replacement that has not taken over. Then it accepts no connections. */
+  mayAccept = false;
   warnSignal: Signal;
   isQuorate: boolean;
   /** The error of a quorum source that failed for good; null if it works. */

@@ -8,7 +8,7 @@ import type { JudgedMessage, ServerInput, ServerState } from "./types.ts";
 export type ServerEventName =
   | Exclude<
     ServerInput["type"],
-    "message" | "spare" | "tick" | "linkData" | "mapped" | "reserveIds"
+    "message" | "spare" | "tick" | "linkData" | "mapped" | "reserveIds" | "accept"
   >
   | Exclude<JudgedMessage["type"], "stackAccess" | "listens">;
 

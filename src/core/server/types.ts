@@ -227,6 +227,8 @@ export type ServerInput =
   | { readonly type: "handOver" }
   // The instance ids up to `upTo` belong to other processes of the program: the next instance gets a higher one.
   | { readonly type: "reserveIds"; readonly upTo: number }
+  // The replacement takes over: the process may accept connections.
+  | { readonly type: "accept" }
   // The cluster map shows all keys, or cannot be reached.
   | { readonly type: "mapped" }
   // A stop until the next restart was requested.

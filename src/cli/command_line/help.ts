@@ -12,7 +12,7 @@ export const help = `sam runs programs, and restarts a program that crashes or h
   sam status [NAME] [--json] [--watch|-w]      show the state of each program
   sam events [NAME] [--json] [--follow|-f]     show past events (-f: also new)
   sam restart [NAME]                           restart, or start after sam stop
-  sam reload [NAME]                            replace it, or read the file again
+  sam reload [NAME]                            put a new version into service
   sam stop [NAME]                              stop a program, or all of them
   sam signal SIGNAL [NAME]                     send a signal to a program
   sam completion bash|zsh|fish                 print a completion script
@@ -22,9 +22,8 @@ NAME is a program, a SAM server (a "sam run" process; --name names it), or
 SERVER/PROGRAM. Without NAME, a command applies to all programs. With several
 SAM servers, restart, reload, stop and signal need a NAME.
 
-Examples:
-  npx @x/sam run web.js
-  sam run --check-http http://127.0.0.1:8080/ python3 -m http.server 8080
+Examples: npx @x/sam run web.js
+          sam run --check-http http://127.0.0.1:8080/ python3 -m http.server 8080
 Documentation: https://github.com/x/sam/tree/main/docs
 `;
 

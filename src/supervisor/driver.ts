@@ -126,7 +126,7 @@ export class Driver {
     this.#feed({ type: "restart" });
   }
 
-  /** Starts a spare of the new code at once. */
+  /** Starts a spare of the new code before the first instance starts. */
   prepareSpare(): void {
     this.#feed({ type: "prepareSpare" });
   }
@@ -134,11 +134,6 @@ export class Driver {
   /** Takes over the stored data of an earlier supervision of the program. */
   adopt(bytes: Uint8Array): void {
     this.#feed({ type: "linkData", bytes });
-  }
-
-  /** Ends the spare that `prepareSpare()` has started. */
-  endSpare(): void {
-    this.#feed({ type: "spare", input: { type: "end" } });
   }
 
   /** Gives no instance id up to `upTo` to a later instance. */
@@ -149,11 +144,6 @@ export class Driver {
   /** Lets a replacement that takes over accept connections. */
   accept(): void {
     this.#feed({ type: "accept" });
-  }
-
-  /** Ends the present instance, and then promotes the spare. */
-  handOver(): void {
-    this.#feed({ type: "handOver" });
   }
 
   /** Ends the program until `restart()`. */

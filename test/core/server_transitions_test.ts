@@ -211,7 +211,6 @@ const inputs: readonly ServerInput[] = [
   { type: "shutdown", signal: "SIGKILL" },
   { type: "restart" },
   { type: "prepareSpare" },
-  { type: "handOver" },
   { type: "halt" },
   { type: "allowStart" },
   { type: "unhealthy", reason: "unhealthy", detail: "no answer" },

@@ -311,60 +311,46 @@ test("core spare: a promoted command has no startup timeout before it registers"
   assertEquals(bench.pass(10_000), []);
 });
 
-test("core spare: a reload prepares a spare at once, without standby, and promotes it when the instance has ended", () => {
-  const bench = new Bench({ timeInterval: 0 }).start();
-  bench.store(Uint8Array.of(1, 2, 3));
-  bench.feed({ type: "prepareSpare" });
+/** The server of a reload by a spare, which waits for permission to start the spare. */
+function preparing(): Bench {
+  const bench = new Bench({ timeInterval: 0, firstInstanceId: 2, asksBeforeStart: true });
+  for (const type of ["begin", "prepareSpare"] as const) bench.feed({ type });
+  return bench;
+}
+
+test("core spare: in the server of a reload, the spare starts before the first instance, and becomes it with the stored data", () => {
+  const bench = preparing();
+  assertEquals(bench.pass(100_000), [], "no process before the permission");
+  bench.spare({ type: "allowStart" });
   assertEquals(bench.of("spawnSpare").length, 1);
   bench.spare({ type: "spawned", pid: 8 });
   bench.park();
-  bench.feed({ type: "handOver" });
-  assertEquals([bench.state, bench.server.spare?.state], ["stopping", "parked"]);
-  bench.exit("SIGTERM");
+  bench.feed({ type: "linkData", bytes: Uint8Array.of(1, 2, 3) });
+  bench.feed({ type: "allowStart" });
   const [welcome] = bench.sent();
   assert(welcome?.type === "welcome");
   assertEquals([welcome.instanceId, welcome.dataSize], [2, 3]);
   assertEquals([bench.state, bench.server.pid, bench.server.spare], ["registered", 8, null]);
 });
 
-test("core spare: a prepared spare that fails is not replaced without standby, and a hand-over starts a process", () => {
-  const bench = new Bench({ timeInterval: 0 }).start();
-  bench.feed({ type: "prepareSpare" });
-  bench.spare({ type: "spawned", pid: 8 });
-  bench.spare({ type: "exit" });
-  assertEquals(bench.pass(100_000), []);
-  assertEquals(bench.server.spare, null);
-  bench.feed({ type: "handOver" });
-  bench.exit("SIGTERM");
-  assertEquals([bench.state, bench.server.instanceId], ["spawning", 2]);
-});
-
-test("core spare: a prepared spare that has no process when the instance fails is ended", () => {
-  const bench = new Bench({ timeInterval: 0 }).start();
-  bench.feed({ type: "prepareSpare" });
-  bench.exit("SIGSEGV");
-  assertEquals([bench.of("killSpare").length, bench.server.spare], [1, null]);
-  assertEquals([bench.state, bench.server.instanceId], ["spawning", 2]);
-  const withStandby = starting();
-  withStandby.exit("SIGSEGV");
-  assertEquals(withStandby.of("killSpare").length, 0, "it becomes the spare of the next instance");
-});
-
-test("core spare: a prepared spare that is no longer wanted is ended, and standby provides another one", () => {
-  const bench = parked();
-  bench.feed({ type: "prepareSpare" });
-  assertEquals([bench.of("killSpare").length, bench.of("spawnSpare").length], [1, 1]);
-  bench.spare({ type: "spawned", pid: 9 });
-  bench.spare({ type: "end" });
-  assertEquals([bench.of("killSpare").length, bench.server.spare], [1, null]);
-  bench.pass(1000);
-  assertEquals(bench.of("spawnSpare").length, 1);
+test("core spare: in the server of a reload, a spare that has failed or comes too late gives way to a process", () => {
+  const failed = preparing();
+  failed.spare({ type: "allowStart" });
+  failed.spare({ type: "spawned", pid: 8 });
+  failed.spare({ type: "exit" });
+  assertEquals(failed.pass(100_000), [], "no other spare follows");
+  assertEquals(failed.server.spare, null);
+  failed.feed({ type: "allowStart" });
+  assertEquals([failed.state, failed.server.instanceId], ["spawning", 2]);
+  const late = preparing();
+  late.spare({ type: "allowStart" });
+  late.feed({ type: "allowStart" });
+  assertEquals([late.of("killSpare").length, late.server.spare], [1, null]);
+  assertEquals([late.state, late.server.instanceId], ["spawning", 2]);
 });
 
 test("core spare: in the server of a reload, a spare that ends soon after its promotion is replaced", () => {
-  const some = { timeInterval: 0, firstInstanceId: 2, asksBeforeStart: true } as const;
-  const bench = new Bench(some);
-  for (const type of ["begin", "prepareSpare"] as const) bench.feed({ type });
+  const bench = preparing();
   bench.spare({ type: "allowStart" });
   bench.spare({ type: "spawned", pid: 8 });
   bench.park();

@@ -27,7 +27,7 @@ export interface Start {
   killable: boolean;
 }
 
-const requests: ReadonlySet<string> = new Set(["shutdown", "restart", "halt", "handOver"]);
+const requests: ReadonlySet<string> = new Set(["shutdown", "restart", "halt"]);
 
 /** Tolerance for rounding, for timers that are late or early, and for the delivery of a signal. */
 const slackMs = 8;
@@ -155,7 +155,7 @@ export class Judge {
         return;
       }
       case "killSpare": {
-        const failed = input.type === "spare" || input.type === "prepareSpare";
+        const failed = input.type === "spare";
         // A spare of a reload came too late for the next instance.
         const isLate = this.settings.standby === 0 && this.active === null;
         assert(

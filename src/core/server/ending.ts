@@ -152,11 +152,6 @@ export function restart(program: ProgramRecord, _input: unknown, now: number): v
   beginEnd(program, "restart", null, now);
 }
 
-/** Ends the instance, and then promotes the spare, which has loaded the new code. */
-export function handOver(program: ProgramRecord, _input: unknown, now: number): void {
-  beginEnd(program, "handOver", null, now);
-}
-
 /** Ends the instance, and starts no other until a restart is requested. */
 export function halt(program: ProgramRecord, _input: unknown, now: number): void {
   beginEnd(program, "halt", null, now);
@@ -174,7 +169,7 @@ export function beginEnd(
   instance.goal = goal;
   instance.goalSignal = signal;
   // A stop does not need the spare, and a restart must not use its old code.
-  if (goal !== "handOver") program.spare.end();
+  program.spare.end();
   if (instance.exit) return; // judged when everything it wrote has arrived
   sendWelcome(program);
   program.state = "stopping";
@@ -184,7 +179,7 @@ export function beginEnd(
   program.map.show({ state: "stopped" }, now);
   program.emit({ type: "stopping", signal: sent });
   if (instance.isLinked) {
-    const reason = goal === "handOver" ? "restart" : goal === "halt" ? "stop" : goal;
+    const reason = goal === "halt" ? "stop" : goal;
     const detail = `the SAM server was asked to ${reason}`;
     program.send({ type: "warn", reason, detail, drain: drains ? sent : "" });
     interruptStart(program, detail);
@@ -227,7 +222,5 @@ export function restartOnceEnded(program: ProgramRecord): void {
   const { instance } = program;
   if (program.state !== "spawning") program.spare.end(); // the restart must not use its old code
   const isOrphan = instance.orphanedIn !== null && instance.goal === null;
-  if (instance.goal === "halt" || instance.goal === "handOver" || isOrphan) {
-    instance.goal = "restart";
-  }
+  if (instance.goal === "halt" || isOrphan) instance.goal = "restart";
 }

@@ -26,7 +26,7 @@ export interface Failure {
  * The goal of an orderly end: the end of supervision, the next instance, the promotion of the spare, or no instance until a
  * restart is requested.
  */
-export type Goal = "stop" | "restart" | "handOver" | "halt";
+export type Goal = "stop" | "restart" | "halt";
 
 /** One instance of the program. */
 export class InstanceRecord {

@@ -205,7 +205,6 @@ const actions: Readonly<Record<ActionName, Action>> = {
   restart: ending.restart,
   restartOnceEnded: ending.restartOnceEnded,
   prepareSpare: (program, _input, now) => program.spare.prepare(now),
-  handOver: ending.handOver,
   halt: ending.halt,
   haltOnceEnded: ending.haltOnceEnded,
   spawn: (program, _input, now) => spawn(program, now),
@@ -419,7 +418,6 @@ function judge(program: ProgramRecord, now: number): void {
   if (verdict.next === "recover") return recover(program, verdict.reason, verdict.detail, now);
   if (verdict.next === "finish") return finish(program, verdict.status);
   program.restart.addRunTime(instance.ranMs(now), instance.healthyMs(now));
-  if (verdict.next === "promote") return beginNext(program, now);
   return verdict.next === "spawn" ? spawn(program, now) : rest(program);
 }
 

@@ -69,12 +69,9 @@ export class Spare {
     if (this.#state === "none") this.deadline ??= Math.max(now + startDelayMs, this.#earliest);
   }
 
-  /** Starts a spare at once. It takes the place of a present one, which has loaded older code. */
+  /** Starts a spare at once, before the first instance. */
   prepare(now: number): void {
-    if (this.#isAsking) return; // it has loaded no code yet
-    const wanted = this.#wanted;
-    this.end();
-    this.#wanted = wanted;
+    if (this.#state !== "none") return;
     this.deadline = now;
     this.tick(now);
   }
@@ -116,7 +113,6 @@ export class Spare {
 
   /** Takes one input about the spare. */
   step(input: SpareInput, now: number): void {
-    if (input.type === "end") return this.#endPrepared(now);
     if (this.#state === "none") return; // a late input: the spare was ended or promoted
     // While the spare waits for permission, only the permission counts; afterwards, no permission counts. Any other input is
     // about an earlier spare.
@@ -141,13 +137,6 @@ export class Spare {
       case "spawnFailed":
         return this.#fail(now);
     }
-  }
-
-  /** Ends a spare that was prepared for a reload. With the option `standby`, another one follows. */
-  #endPrepared(now: number): void {
-    const wanted = this.#wanted;
-    this.end();
-    if (wanted) this.scheduleSoon(now);
   }
 
   /** The spare failed: the next one starts after the backoff. */

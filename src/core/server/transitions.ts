@@ -57,7 +57,6 @@ export type ActionName =
   | "restart"
   | "restartOnceEnded"
   | "prepareSpare"
-  | "handOver"
   | "halt"
   | "haltOnceEnded"
   | "rest"
@@ -81,7 +80,6 @@ const withoutProcess: Row = {
   shutdown: "ignore",
   restart: "ignore",
   prepareSpare: "ignore",
-  handOver: "ignore",
   halt: "ignore",
   unhealthy: "ignore",
   heartbeat: "ignore",
@@ -110,8 +108,6 @@ const alive: Row = {
   linkEnd: "endLink",
   shutdown: "shutDown",
   restart: "restart",
-  prepareSpare: "prepareSpare",
-  handOver: "handOver",
   halt: "halt",
   unhealthy: "recover",
   hello: "refuse",
@@ -146,8 +142,6 @@ const ending: Row = {
   shutdown: "shutDownOnceEnded",
   unhealthy: "ignore",
   restart: "restartOnceEnded",
-  prepareSpare: "ignore",
-  handOver: "ignore",
   halt: "haltOnceEnded",
 };
 

@@ -221,10 +221,8 @@ export type ServerInput =
   // A stop was requested. `delivered` is true if the process already got this signal, for example from a terminal.
   | { readonly type: "shutdown"; readonly signal: Signal | null; readonly delivered?: boolean }
   | { readonly type: "restart" }
-  // Starts a spare of the new code at once, in place of a present one.
+  // Starts a spare of the new code before the first instance, which waits for permission.
   | { readonly type: "prepareSpare" }
-  // Ends the instance, and then promotes the spare.
-  | { readonly type: "handOver" }
   // The instance ids up to `upTo` belong to other processes of the program: the next instance gets a higher one.
   | { readonly type: "reserveIds"; readonly upTo: number }
   // The replacement takes over: the process may accept connections.
@@ -249,9 +247,7 @@ export type SpareInput =
   | { readonly type: "spawnFailed" }
   | { readonly type: "hello"; readonly message: ClientMessage & { readonly type: "hello" } }
   | { readonly type: "linkEnd" }
-  | { readonly type: "exit" }
-  /** Ends the spare. With the option `standby`, another one starts. */
-  | { readonly type: "end" };
+  | { readonly type: "exit" };
 
 /** The status of a spare: a process that is parked in `register()` until it becomes the next instance. */
 export interface SpareStatus {

@@ -11,8 +11,6 @@ export type Verdict =
   | { readonly next: "finish"; readonly status: ExitStatus }
   /** A restart was requested: the next instance starts. */
   | { readonly next: "spawn" }
-  /** A reload was requested: the spare becomes the next instance. */
-  | { readonly next: "promote" }
   /** A stop until the next restart was requested. */
   | { readonly next: "rest" };
 
@@ -27,7 +25,6 @@ export function judgeEnd(
   // A program that called markFailed() is not started again, even if a restart was requested meanwhile.
   if (failure?.reason === "failed") return recover("failed", failure.detail);
   if (goal === "stop") return finish(instance.exit!, "stopped");
-  if (goal === "handOver") return { next: "promote" };
   if (goal !== null) return { next: goal === "halt" ? "rest" : "spawn" };
   if (failure) return recover(failure.reason, failure.detail);
   return judgeUnplanned(instance, instance.orphanedIn ?? state, isReplacement, settings);

@@ -8,11 +8,11 @@ import type { ExitStatus, SupervisorEvent } from "../api/events.ts";
 import {
   failureOf,
   type FleetListener,
-  hasFailed,
   isAtRest,
   isReady,
   isRunning,
   isSibling,
+  isWell,
   type Member,
   serviceOf,
   untilSettled,
@@ -117,16 +117,13 @@ export class Fleet {
 
   /** True if a program is ready or has finished. An instance side by side that has failed for good is not ready. */
   isReady(name: string): boolean {
-    const member = this.#member(name);
-    return isReady(member) && !hasFailed(member);
+    return isWell(this.#member(name));
   }
 
   /** True if each program is ready, has finished, or was stopped alone. One ready instance side by side is enough. */
   get allReady(): boolean {
     return !this.#stopping &&
-      this.#members.every((member) =>
-        this.#isCovered(member) || member.stopped || (isReady(member) && !hasFailed(member))
-      );
+      this.#members.every((each) => this.#isCovered(each) || each.stopped || isWell(each));
   }
 
   /** True once all programs are being stopped. */
@@ -203,8 +200,10 @@ export class Fleet {
     const selected = this.#selected(name);
     const running = selected.filter(({ status }) => status === null);
     // One instance that has failed for good must not prevent the restart of the others.
+    for (const member of running) member.stopped = false;
     for (const member of running.length > 0 ? running : selected) {
-      member.stopped = false;
+      // It was stopped, or has failed for good, while the instances before it restarted.
+      if (running.length > 0 && (member.stopped || member.status !== null)) continue;
       await member.replica.restart();
       if (member.config.service !== undefined) await untilSettled(this, member);
     }

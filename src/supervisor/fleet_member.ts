@@ -55,6 +55,11 @@ export function hasFailed({ status }: Member): boolean {
   return status !== null && status.code !== 0 && status.reason !== "stopped";
 }
 
+/** True if a member is ready, or has ended without a failure. */
+export function isWell(member: Member): boolean {
+  return isReady(member) && !hasFailed(member);
+}
+
 /** True if a member has ended, or was stopped until a restart. */
 export function isAtRest({ replica, status }: Member): boolean {
   return status !== null || replica.status.state === "stopped";

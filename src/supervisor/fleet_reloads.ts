@@ -86,6 +86,8 @@ export class FleetReloads {
     try {
       for (const member of members) {
         this.#fleet.refuseIfStopping("reload", name);
+        // It was stopped, or has failed for good, while the instances before it were reloaded.
+        if (member !== members[0] && (member.stopped || member.status !== null)) continue;
         const { failed } = await member.replica.reload(undefined, cause);
         if (failed) return { reloaded, failed: { name: member.config.name, event: failed } };
         reloaded.push(member.config.name);

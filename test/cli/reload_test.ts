@@ -1,6 +1,6 @@
 // `sam run --instances` and `sam reload`, as their user sees them.
 import { assert, assertEquals, assertMatch, assertStringIncludes } from "@std/assert";
-import { existsSync, readFileSync, writeFileSync } from "node:fs";
+import { existsSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { commandTest, page, runtimeName } from "../support/command.ts";
 import { freePorts } from "../support/ports.ts";
 import { eventually } from "../support/processes.ts";
@@ -74,6 +74,52 @@ commandTest(
     assertEquals([await stopped.exited, stopped.stderr], [
       69,
       "sam: cannot reload web.1: it is stopped. Start it with sam restart web.1.\n",
+    ]);
+    assertEquals(await sam(["stop"]).exited, 0);
+    assertEquals(await run.exited, 0);
+  },
+  { timeoutMs: 60_000 },
+);
+
+commandTest(
+  "instances that are stopped while others restart or are reloaded stay stopped",
+  async (sam, { directory }) => {
+    const slow = `${directory}/slow`;
+    const programs = {
+      web: {
+        program: "sleep",
+        args: ["600"],
+        instances: 3,
+        minReady: 100,
+        check: { command: `[ ! -e ${slow} ]`, period: 50, failureThreshold: 10_000 },
+      },
+      other: { program: "sleep", args: ["600"] },
+    };
+    writeFileSync(`${directory}/sam.config.json`, JSON.stringify({ programs }));
+    const run = sam(["run", "--json"], {}, directory);
+    for (const name of ["web.1", "web.2", "web.3"]) await run.event("check", 1, name);
+    writeFileSync(slow, "");
+    const reload = sam(["reload", "web"]);
+    await run.event("reload", 1, "web.1");
+    assertEquals(await sam(["stop", "web.2"]).exited, 0);
+    rmSync(slow);
+    assertEquals([await reload.exited, reload.stderr], [0, ""]);
+    const reloads = run.events().filter(({ type }) => type === "reload");
+    assertEquals(reloads.map(({ program }) => program), ["web.1", "web.3"]);
+
+    writeFileSync(slow, "");
+    const restart = sam(["restart", "web"]);
+    await run.event("spawn", 2, "web.1");
+    assertEquals(await sam(["stop", "web"]).exited, 0);
+    await restart.exited;
+    rmSync(slow);
+    const status = sam(["status", "web", "--json"]);
+    await status.exited;
+    const [{ programs: states }] = JSON.parse(status.stdout);
+    assertEquals(states.map(({ state }: { state: string }) => state), [
+      "stopped",
+      "stopped",
+      "stopped",
     ]);
     assertEquals(await sam(["stop"]).exited, 0);
     assertEquals(await run.exited, 0);

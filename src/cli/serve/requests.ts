@@ -14,9 +14,11 @@ export function named(fleet: Fleet, program: string | undefined): readonly strin
 export async function restart(fleet: Fleet, program: string | undefined): Promise<void> {
   if (program === undefined) {
     // A program that the user has stopped stays stopped.
-    const isSelected = (name: string) => !(fleet.waitsFor(name) || fleet.isStopped(name));
+    const isSelected = (name: string) =>
+      fleet.names.includes(name) && !(fleet.waitsFor(name) || fleet.isStopped(name));
     await Promise.all(fleet.services.map(async (service) => {
-      for (const name of fleet.select(service).filter(isSelected)) {
+      for (const name of fleet.select(service)) {
+        if (!isSelected(name)) continue;
         await fleet.restartProgram(name).catch((error: SamError) => {
           if (error.code !== "BAD_HANDLE") throw error; // a finished program is not restarted
         });

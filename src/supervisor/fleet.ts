@@ -230,7 +230,8 @@ export class Fleet {
   async #stop(signal: Signal | null, delivered: boolean): Promise<void> {
     for (const member of [...this.#members].reverse()) {
       if (member.status !== null) continue;
-      this.#shutdown(member, signal, delivered);
+      // A reload of the configuration may have begun to stop this program. A second request would kill it.
+      if (!member.replica.isStopping) this.#shutdown(member, signal, delivered);
       if (!delivered) await member.replica.finished;
     }
   }

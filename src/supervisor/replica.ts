@@ -126,6 +126,11 @@ export class Replica {
     return this.#current.ready;
   }
 
+  /** True once `shutdown()` was called. A second call kills the processes. */
+  get isStopping(): boolean {
+    return this.#isStopping;
+  }
+
   /** Number of the present instance. */
   get instanceId(): number {
     return this.#current.instanceId;

@@ -2,7 +2,7 @@
 import { SamError } from "../errors.ts";
 import { loadRuntime } from "../runtime/load.ts";
 import { runsAlike, slotOf } from "./fleet_change.ts";
-import type { FleetListener, Member } from "./fleet_member.ts";
+import { type FleetListener, hasFailed, type Member } from "./fleet_member.ts";
 import type { FleetProgram } from "./fleet_program.ts";
 import type { ReloadCause, ReloadResult } from "./replica.ts";
 import { beginTrial } from "./trial.ts";
@@ -121,6 +121,7 @@ export class FleetReloads {
 
   async #change(programs: readonly FleetProgram[]): Promise<FleetChange> {
     const { members } = this.#fleet;
+    const kept = new Map<Member, FleetProgram>();
     const changed = new Map<Member, FleetProgram>();
     const added: FleetProgram[] = [];
     const unclaimed = new Map(members.map((member) => [slotOf(member.config), member]));
@@ -128,16 +129,18 @@ export class FleetReloads {
       const slot = slotOf(next);
       const member = unclaimed.get(slot);
       const isAlike = member !== undefined && runsAlike(member.config, next);
-      if (member === undefined || (member.status !== null && !isAlike)) {
+      if (member === undefined || mustStartAgain(member, isAlike)) {
         added.push(next);
         continue;
       }
       unclaimed.delete(slot);
-      this.#describe(member, next);
+      kept.set(member, next);
       if (!isAlike) changed.set(member, next);
     }
     const gone = members.filter((member) => [...unclaimed.values()].includes(member));
     const stopped = await this.#removeAll(gone);
+    // A new name may be that of a program that is gone.
+    for (const [member, next] of kept) this.#describe(member, next);
     const clock = await loadRuntime();
     const trials = new Map(added.map((config) => {
       const member = this.#add(config);
@@ -202,8 +205,9 @@ export class FleetReloads {
     return member;
   }
 
-  /** Stops members, the last started first. Resolves to their names. */
+  /** Removes members, the last started first. Resolves to the names of those that had not ended before. */
   async #removeAll(gone: readonly Member[]): Promise<readonly string[]> {
+    const running = gone.filter(({ status }) => status === null);
     for (const member of gone) member.isGone = true;
     for (const member of [...gone].reverse()) {
       if (member.status === null) {
@@ -215,7 +219,7 @@ export class FleetReloads {
       this.#fleet.members.splice(this.#fleet.members.indexOf(member), 1);
       this.#fleet.announce(member.config.name, false);
     }
-    return gone.map(({ config }) => config.name);
+    return running.map(({ config }) => config.name);
   }
 
   /** Gives new options to a program. Resolves to the event if its reload failed. */
@@ -233,6 +237,12 @@ export class FleetReloads {
     this.#fleet.closeUnused(before);
     return failed;
   }
+}
+
+/** True for a finished program whose options changed, and for an instance side by side that has failed for good. */
+function mustStartAgain(member: Member, isAlike: boolean): boolean {
+  if (member.status === null) return false;
+  return !isAlike || (member.config.service !== undefined && hasFailed(member));
 }
 
 function isRunning(name: string, what: string): SamError {

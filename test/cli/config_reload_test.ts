@@ -1,10 +1,10 @@
 // `sam reload` without the name of a program: the configuration is read again, and only what changed is touched.
 import { assert, assertEquals, assertMatch, assertStringIncludes } from "@std/assert";
-import { readFileSync, writeFileSync } from "node:fs";
+import { existsSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { createServer } from "node:net";
 import { type Command, commandTest, page, runtimeName } from "../support/command.ts";
 import { freePorts } from "../support/ports.ts";
-import { lives, type Stage } from "../support/processes.ts";
+import { eventually, killQuietly, lives, type Stage } from "../support/processes.ts";
 import { quickFixture } from "../support/runtimes.ts";
 
 type Sam = Parameters<Parameters<typeof commandTest>[1]>[0];
@@ -131,6 +131,84 @@ commandTest(
     assertEquals(await scene.reload(config()), [0, "reloaded web\n"]);
     assertEquals((await scene.reload(config(2)))[1], "started web.2; reloaded web.1\n");
     await scene.stop();
+  },
+  { timeoutMs: 60_000 },
+);
+
+commandTest(
+  "a program gets the name of a program that is gone",
+  async (sam, stage) => {
+    const [metrics] = await freePorts(1);
+    const scene = new Scene(sam, stage, { metrics, programs: sleepers("web", "web.1") });
+    for (const name of ["web", "web.1"]) await scene.run.event("spawn", 1, name);
+    const several = { metrics, programs: { web: sleeper({ instances: 2 }) } };
+    assertEquals(await scene.reload(several), [
+      0,
+      "stopped web.1; started web.2; reloaded web.1\n",
+    ]);
+    const text = await page(metrics!, "/metrics");
+    for (const name of ["web.1", "web.2"]) {
+      assertStringIncludes(text!, `sam_program_ready{program="${name}"} 1\n`);
+    }
+    await scene.stop();
+  },
+  { timeoutMs: 60_000 },
+);
+
+commandTest(
+  "an instance that has failed for good starts again, and does not end the service when it alone is left",
+  async (sam, stage) => {
+    const broken = `${stage.directory}/broken`;
+    const line = `if [ "$SAM_INSTANCE" = 1 ] && [ -e ${broken} ]; then exit 3; fi; exec sleep 600`;
+    writeFileSync(broken, "");
+    const config = (instances: number) => ({
+      programs: {
+        web: sleeper({ program: "sh", args: ["-c", line], restart: "never", instances }),
+      },
+    });
+    const scene = new Scene(sam, stage, config(2));
+    await scene.run.event("spawn", 1, "web.2");
+    await scene.run.event("finish", 1, "web.1");
+    assertEquals(await scene.reload(config(2)), [
+      1,
+      "sam: web.1 was not started: it ended with exit code 3\n",
+    ]);
+    rmSync(broken);
+    assertEquals(await scene.reload(config(2)), [0, "started web.1\n"]);
+    writeFileSync(broken, "");
+    killQuietly((await scene.pids())["web.1"]!);
+    await scene.run.event("finish", 3, "web.1");
+    rmSync(broken);
+    assertEquals(await scene.reload(config(1)), [0, "stopped web.2; started web\n"]);
+    await scene.stop();
+  },
+  { timeoutMs: 60_000 },
+);
+
+commandTest(
+  "a stop of all programs during a reload leaves a program that is gone its time to end",
+  async (sam, stage) => {
+    const [up, go] = [`${stage.directory}/up`, `${stage.directory}/go`];
+    const wait = `while [ ! -e ${go} ]; do sleep 0.02; done`;
+    const slow = sleeper({
+      program: "sh",
+      args: ["-c", `trap "${wait}; exit 0" TERM; : >${up}; ${wait}`],
+      stopTimeout: 30_000,
+    });
+    const scene = new Scene(sam, stage, { programs: { ...sleepers("web"), slow } });
+    await scene.run.event("spawn", 1, "web");
+    await eventually("the handler", () => existsSync(up));
+    const reload = scene.reload({ programs: sleepers("web") });
+    await scene.run.event("stopping", 1, "slow");
+    scene.run.kill("SIGTERM");
+    await scene.pids(); // sam has got the signal before this request
+    writeFileSync(go, "");
+    assertEquals(await reload, [
+      69,
+      "sam: cannot reload the configuration: sam is stopping all programs\n",
+    ]);
+    assertEquals(await scene.run.exited, 0);
+    assertEquals(scene.run.events().filter(({ type }) => type === "kill"), []);
   },
   { timeoutMs: 60_000 },
 );

@@ -208,7 +208,7 @@ export class Replica {
     this.#isReloading = true;
     this.#nextParts = parts;
     this.#canceled = null;
-    const [clock] = await this.#load(parts.options);
+    const [clock] = await this.#load(this.#parts.options); // loaded before, so that this cannot fail
     const { options: { settings }, minReady = defaultMinReady } = parts;
     const ended = new Promise<ReloadResult>((resolve) => this.#endReload = resolve);
     const run = new ReloadRun(clock, way, minReady, settings.startupTimeout, {

@@ -49,14 +49,19 @@ export function report(event: SupervisorEvent, subject: Subject = {}): readonly 
 
 /** Returns a function that takes each event of a program in turn, and returns the process id of its instance, if known. */
 export function pidTracker(): (event: SupervisorEvent) => number | undefined {
-  let known: { readonly pid: number | null; readonly instanceId: number } | undefined;
+  type Known = { readonly pid: number | null; readonly instanceId: number };
+  let known: Known | undefined;
+  let before: Known | undefined; // after a reload, the old instance has events, too
   return (event) => {
     // The process of a spare is the instance only after the promotion, and that of a failed reload never.
     const isOther = event.type === "spare"
       ? event.state !== "promoted"
       : event.type === "reloadFailed";
-    if ("pid" in event && !isOther) known = event;
-    return known?.instanceId === event.instanceId ? known.pid ?? undefined : undefined;
+    if ("pid" in event && !isOther) {
+      if (known?.instanceId !== event.instanceId) before = known;
+      known = event;
+    }
+    return [known, before].find((each) => each?.instanceId === event.instanceId)?.pid ?? undefined;
   };
 }
 

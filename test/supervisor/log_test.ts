@@ -299,3 +299,21 @@ for (const kind of ["pipe", "socket"] as const) {
     );
   }
 }
+
+test("log: after a reload, the lines about the old instance have its process id", () => {
+  const lines: string[] = [];
+  const write = logger("text", "web", { name: "web" }, (line) => lines.push(line));
+  const events = [
+    { type: "spawn", pid: 11, instanceId: 1 },
+    { type: "reload", reason: "requested", detail: "", instanceId: 1 },
+    { type: "reloaded", pid: 12, replaced: 1, instanceId: 2 },
+    { type: "kill", instanceId: 1 },
+    { type: "register", pid: 12, instanceId: 2 },
+    { type: "kill", instanceId: 2 },
+  ] as const;
+  for (const event of events) write({ ...event, at: 0 });
+  assertEquals(lines.filter((line) => line.includes("SIGKILL")), [
+    "sam: web (pid 11) was sent SIGKILL",
+    "sam: web (pid 12) was sent SIGKILL",
+  ]);
+});

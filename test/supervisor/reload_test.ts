@@ -97,22 +97,25 @@ function facts(fleet: Fleet, name: string) {
   return { pid, instanceId, restarts, isReloading: "replacement" in fleet.status(name) };
 }
 
-processTest("a reload that cannot load the parts of the new options fails, and the program can end", async () => {
-  const program = shell("web", { line: sleep });
-  const load: LoadParts = (options) =>
-    options.check === undefined ? loadParts(options) : Promise.reject(new Error("EMFILE"));
-  const next = shell("web", { line: sleep, check: { command: "true" } });
-  const fleet = new Fleet([program], "one_for_one", load);
-  await eventually("web is ready", () => fleet.status("web").ready);
-  const { failed } = await fleet.change([next]);
-  assertEquals(
-    [failed?.event.kept, failed?.event.detail],
-    [true, "cannot start supervision: EMFILE"],
-  );
-  assertEquals((await fleet.change([program])).failed, null);
-  fleet.stop(null);
-  assertEquals(await fleet.finished, 143);
-});
+processTest(
+  "a reload that cannot load the parts of the new options fails, and the program can end",
+  async () => {
+    const program = shell("web", { line: sleep });
+    const load: LoadParts = (options) =>
+      options.check === undefined ? loadParts(options) : Promise.reject(new Error("EMFILE"));
+    const next = shell("web", { line: sleep, check: { command: "true" } });
+    const fleet = new Fleet([program], "one_for_one", load);
+    await eventually("web is ready", () => fleet.status("web").ready);
+    const { failed } = await fleet.change([next]);
+    assertEquals(
+      [failed?.event.kept, failed?.event.detail],
+      [true, "cannot start supervision: EMFILE"],
+    );
+    assertEquals((await fleet.change([program])).failed, null);
+    fleet.stop(null);
+    assertEquals(await fleet.finished, 143);
+  },
+);
 
 processTest("a reload replaces the instance, and the numbers of the instances go on", async () => {
   await withFleet([shell("web", { line: sleep })], async ({ fleet, said, ready }) => {

@@ -309,8 +309,8 @@ const mutants = [
   {
     name: "a reload goes on while all programs are stopped (reload)",
     file: "src/supervisor/fleet_reloads.ts",
-    from: '        this.#fleet.refuseIfStopping("reload", name);\n        const',
-    to: "        const",
+    from: '        this.#fleet.refuseIfStopping("reload", name);\n        // It was',
+    to: "        // It was",
   },
 ];
 

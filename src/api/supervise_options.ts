@@ -113,15 +113,34 @@ export function checkSuperviseOptions(
   };
 }
 
-/** Checks the option `listen`. Throws INVALID_PARAM for a wrong address, and for two equal ones. */
+/** Checks the option `listen`. Throws INVALID_PARAM for a wrong address, and for two that contain each other. */
 function checkListen(name: string, value: unknown): readonly ListenAddress[] {
   if (value === undefined) return [];
   const given: readonly unknown[] = Array.isArray(value) ? value : [value];
   const addresses = given.map((each) => checkAddress(name, each));
   const texts = addresses.map(({ text }) => text);
   const twice = texts.find((text, at) => texts.indexOf(text) !== at);
-  if (twice === undefined) return addresses;
-  throw new SamError("INVALID_PARAM", `${name} contains ${twice} twice: remove one of the two`);
+  if (twice !== undefined) {
+    throw new SamError("INVALID_PARAM", `${name} contains ${twice} twice: remove one of the two`);
+  }
+  for (const one of addresses) {
+    const part = addresses.find((another) => another !== one && includesAddress(one, another));
+    if (part === undefined) continue;
+    throw new SamError(
+      "INVALID_PARAM",
+      `${name} contains ${one.text} and ${part.text}, but ${one.text} includes ${part.text}: remove one of the two`,
+    );
+  }
+  return addresses;
+}
+
+/** True if a socket on one address also accepts the connections to another. */
+export function includesAddress(one: ListenAddress, another: ListenAddress): boolean {
+  if (one.path !== undefined || another.path !== undefined) return one.text === another.text;
+  if (one.port !== another.port) return false;
+  const { host } = one;
+  return host === another.host || host === null || host === "::" ||
+    (host === "0.0.0.0" && another.host?.includes(":") === false);
 }
 
 /** The longest path of a Unix socket, in bytes. */

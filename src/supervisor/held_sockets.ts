@@ -195,10 +195,17 @@ async function makeRoom(runtime: SocketsRuntime, path: string): Promise<void> {
       `cannot listen on unix:${path}: the file exists and is not a socket. Remove it, or choose another path.`,
     );
   }
-  const connection = await runtime.connect(path).catch(() => undefined);
-  if (connection) {
-    connection.close();
-    throw inUse(`unix:${path}`, path);
-  }
+  if (await isInUse(runtime, path)) throw inUse(`unix:${path}`, path);
   runtime.remove(path);
+}
+
+/** True unless the system refuses a connection. It also fails, with another error, if the backlog of a socket in use is full. */
+async function isInUse(runtime: SocketsRuntime, path: string): Promise<boolean> {
+  try {
+    (await runtime.connect(path)).close();
+    return true;
+  } catch (error) {
+    const { code, cause } = error as { readonly code?: string; readonly cause?: { code?: string } };
+    return (cause?.code ?? code) !== "ECONNREFUSED";
+  }
 }

@@ -44,6 +44,21 @@ commandTest(
     const run = sam(["run", "--config", config]);
     assertEquals(await run.exited, 78);
     assertStringIncludes(run.stderr, "programs.a.listen and programs.b.listen both contain 8080");
+
+    const part = { a: { program: "true", listen: "127.0.0.1:80" }, b: { ...both.a, listen: 80 } };
+    writeFileSync(config, JSON.stringify({ programs: part }));
+    const second = sam(["run", "--config", config]);
+    assertEquals(await second.exited, 78);
+    assertStringIncludes(
+      second.stderr,
+      "programs.b.listen contains 80, which includes 127.0.0.1:80 of programs.a.listen",
+    );
+
+    for (const all of ["80", "[::]:80", "0.0.0.0:80"]) {
+      const third = sam(["run", "--listen", "127.0.0.1:80", "--listen", all, "true"]);
+      assertEquals(await third.exited, 64, all);
+      assertStringIncludes(third.stderr, `--listen contains ${all} and 127.0.0.1:80`);
+    }
   },
 );
 

@@ -8,7 +8,7 @@ import {
   readlinkSync,
   writeFileSync,
 } from "node:fs";
-import { createServer } from "node:net";
+import { connect, createServer, type Socket } from "node:net";
 import { join } from "node:path";
 import type { SuperviseOptions } from "../../mod.ts";
 import { ask } from "../support/ask.ts";
@@ -229,6 +229,24 @@ processTest(
     assert(lstatSync(path).isFile());
   },
 );
+
+processTest("a Unix socket with a full backlog is in use", async (stage) => {
+  if (currentRuntime === "bun") return; // Bun reports a full backlog as a refused connection
+  const path = join(stage.directory, "web.sock");
+  const listen = `unix:${path}`;
+  stage.supervise({ command: "sleep", args: ["60"] }, { ...restart, listen });
+  const waiting: Socket[] = [];
+  let isFull = false;
+  await eventually("a full backlog", () => {
+    for (let at = 0; at < 50 && existsSync(path); at++) {
+      waiting.push(connect(path).on("error", () => isFull = true));
+    }
+    return isFull;
+  });
+  const two = stage.supervise("supervisor/held", { ...restart, listen });
+  assertStringIncludes((await two.finished()).error!.message, "another process uses the socket");
+  for (const each of waiting) each.destroy();
+});
 
 processTest(
   "a server that has inherited its sockets hands them on, and its end refuses nobody",

@@ -5,6 +5,7 @@ import {
   strategies,
   type Strategy,
 } from "../../supervisor/fleet_program.ts";
+import { includesAddress } from "../../api/supervise_options.ts";
 import {
   checkObject,
   checkTexts,
@@ -125,18 +126,22 @@ function checkTogether({ strategy, programs }: Pick<CheckedConfig, "strategy" | 
 
 /** Refuses an address that two programs name: connections would go to either of them. */
 function checkAddresses(programs: readonly FleetProgram[]): void {
-  const owners = new Map<string, string>();
-  for (const { name, options: { listen = [] } } of programs) {
-    for (const { text } of listen) {
-      const owner = owners.get(text);
-      if (owner !== undefined) {
-        throw new SamError(
-          "INVALID_PARAM",
-          `programs.${owner}.listen and programs.${name}.listen both contain ${text}. Give each program an address of its own.`,
-        );
-      }
-      owners.set(text, name);
-    }
+  const known = programs.flatMap(({ name, options: { listen = [] } }) =>
+    listen.map((address) => ({ name, address }))
+  );
+  for (const one of known) {
+    const another = known.find(({ name, address }) =>
+      name !== one.name && includesAddress(one.address, address)
+    );
+    if (another === undefined) continue;
+    const [{ name, address: { text } }, { name: other, address: part }] = [one, another];
+    throw new SamError(
+      "INVALID_PARAM",
+      text === part.text
+        ? `programs.${name}.listen and programs.${other}.listen both contain ${text}. Give each program an address of its own.`
+        : `programs.${name}.listen contains ${text}, which includes ${part.text} of programs.${other}.listen. ` +
+          "Give each program an address of its own.",
+    );
   }
 }
 

@@ -343,7 +343,7 @@ function replaceServe(runtime: { serve: Serve }, name: string, watch: ListenWatc
         typeof first === "function" ? more : { ...options, ...more },
         requests.replaceHandler(handler as Parameters<WebRequests["replaceHandler"]>[0]),
       )
-      : serve({ ...requests.replaceHandlers(options), ...more }, ...rest);
+      : serve(Object.assign(requests.replaceHandlers(options), more), ...rest);
     if (isBun) replaceReload(server as BunServer, requests);
     watch.noteListening(place, requests.served(server));
     return server;

@@ -26,14 +26,19 @@ export class WebRequests {
 
   /** Returns the options of the server with its handlers replaced. */
   replaceHandlers(options: object): Record<string, unknown> {
-    const replaced: Record<string, unknown> = { ...options };
+    // The options can be an object of a class, whose functions are not its own properties: export default new App().
+    const replaced = Object.assign(
+      Object.create(Object.getPrototypeOf(options)),
+      options,
+    ) as Record<string, unknown>;
     for (const name of ["fetch", "handler"]) {
       if (typeof replaced[name] === "function") {
         replaced[name] = this.replaceHandler(replaced[name] as Handler);
       }
     }
     const { routes } = replaced;
-    if (typeof routes === "object" && routes !== null) {
+    // Bun ignores an array. An application of Hono has one.
+    if (typeof routes === "object" && routes !== null && !Array.isArray(routes)) {
       replaced["routes"] = Object.fromEntries(
         Object.entries(routes).map(([path, route]) => [path, this.#replaceRoute(route)]),
       );

@@ -297,3 +297,21 @@ commandTest(
     assertEquals(await sam(["stop"]).exited, 0);
   },
 );
+
+commandTest(
+  "a program of Bun can export an application as a web server",
+  async (sam, stage) => {
+    const [port] = await freePorts(1) as [number];
+    const file = join(stage.directory, "application.ts");
+    // In the manner of Hono: `routes` is an array, which Bun ignores. The function is not an own property of the object.
+    writeFileSync(
+      file,
+      `class App { port = ${port}; routes = [{ path: "/" }]; fetch() { return new Response("application"); } }
+      export default new App();`,
+    );
+    const run = sam(["run", "--json", "--listen", String(port), "--runtime", "bun", file]);
+    await run.event("start");
+    assertEquals(await page(port, "/"), "application");
+  },
+  { skip: runtimeName !== "bun" && "only Bun serves what a program exports" },
+);

@@ -5,7 +5,7 @@
  * - `Bun.serve` and `Deno.serve` cannot take a descriptor. They share the port with `reusePort`.
  */
 import type { DeferrableServer, DeferredAccept } from "./deferred_accept.ts";
-import type { InheritedSocket } from "./launch.ts";
+import { type InheritedSocket, launch } from "./launch.ts";
 import { followNodeServer, type NodeHttpServer } from "./node_served.ts";
 import { noteSignalListeners, type ServedServer } from "./served_requests.ts";
 import { WebRequests, type WebServer } from "./web_served.ts";
@@ -26,6 +26,9 @@ interface ServerLike extends NodeHttpServer, DeferrableServer {
 interface ServerModule {
   readonly Server: { readonly prototype: ServerLike };
   createServer(options: object, listener: (connection: unknown) => void): DeferrableServer;
+}
+interface Files {
+  existsSync(path: string): boolean;
 }
 interface ServeOptions {
   readonly port?: unknown;
@@ -81,12 +84,14 @@ export async function useInheritedSockets(
     isUsed: false,
   }));
   const { Deno, Bun } = globalThis as unknown as Globals;
-  const watch = new ListenWatch(held, sink);
+  const load = async (name: string) =>
+    Deno ? await import(name) : processOf().getBuiltinModule(name);
+  // Deno could ask for a permission.
+  const { existsSync } = Deno ? { existsSync: () => true } : await load("node:fs") as Files;
+  const watch = new ListenWatch(held, sink, existsSync);
   noteSignalListeners();
   if (Bun) replaceServe(Bun, "Bun.serve", watch);
   if (Deno) replaceServe(Deno, "Deno.serve", watch);
-  const load = async (name: string) =>
-    Deno ? await import(name) : processOf().getBuiltinModule(name);
   const { errorMonitor } = await load("node:events") as { readonly errorMonitor: symbol };
   const names = Deno ? ["node:net", "node:http", "node:https"] : ["node:net"];
   const net = await load("node:net") as ServerModule;
@@ -118,13 +123,15 @@ function ownPid(): number {
 class ListenWatch {
   readonly #held: readonly Held[];
   readonly #sink: ListenSink;
+  readonly #exists: (path: string) => boolean;
   #isWaiting = false;
   /** A line has told where the program listens. */
   #isTold = false;
 
-  constructor(held: readonly Held[], sink: ListenSink) {
+  constructor(held: readonly Held[], sink: ListenSink, exists: (path: string) => boolean) {
     this.#held = held;
     this.#sink = sink;
+    this.#exists = exists;
   }
 
   /** True if the server holds a socket for a place. */
@@ -143,6 +150,15 @@ class ListenWatch {
     if (found?.isUsed) return undefined;
     if (found === undefined) this.#tellElsewhere(place);
     else found.isUsed = true;
+    if (found?.place.path !== undefined && !this.#exists(found.place.path)) {
+      // Clients could not connect to the held socket. So the program opens its own.
+      this.#sink.say(
+        `the program removed the file of ${found.address} before it listened, so connections are refused while no instance runs. ` +
+          "Let the program keep the file.",
+      );
+      this.#sink.listens(found.address, false, null, 0);
+      return undefined;
+    }
     return found;
   }
 
@@ -310,14 +326,20 @@ function placeOfListen([first, second]: readonly unknown[]): Place | undefined {
   if (typeof first === "object" && first !== null) {
     const { port, host, path, fd, _handle } = first as Record<string, unknown>;
     if (fd !== undefined || _handle !== undefined) return undefined;
-    if (typeof path === "string" && port === undefined) return { path };
+    if (typeof path === "string" && port === undefined) return { path: absolute(path) };
     return port === undefined
       ? undefined
       : { port: Number(port), host: host as string | undefined };
   }
-  if (typeof first === "string" && !/^\d+$/.test(first)) return { path: first };
+  if (typeof first === "string" && !/^\d+$/.test(first)) return { path: absolute(first) };
   if (typeof first !== "number" && typeof first !== "string") return undefined;
   return { port: Number(first), host: typeof second === "string" ? second : undefined };
+}
+
+/** The absolute path of a Unix socket. */
+function absolute(path: string): string {
+  if (/^[/\0]/.test(path) || launch.cwd === undefined) return path;
+  return `${launch.cwd}/${path.replace(/^(\.\/+)+/, "")}`;
 }
 
 function replaceServe(runtime: { serve: Serve }, name: string, watch: ListenWatch): void {

@@ -315,3 +315,45 @@ commandTest(
   },
   { skip: runtimeName !== "bun" && "only Bun serves what a program exports" },
 );
+
+commandTest(
+  "a program that removes the file of its held socket opens its own, and a line tells it",
+  async (sam, stage) => {
+    const path = join(stage.directory, "web.sock");
+    const file = join(stage.directory, "removes.cjs");
+    writeFileSync(
+      file,
+      `require("node:fs").rmSync(process.argv[2], { force: true });
+      require("node:net").createServer((socket) => socket.end("own")).listen(process.argv[2]);`,
+    );
+    const run = sam([
+      "run",
+      "--json",
+      "--listen",
+      `unix:${path}`,
+      "--runtime",
+      runtimeName,
+      file,
+      path,
+    ]);
+    await run.event("start");
+    assertEquals(await ask(path), "own");
+    assertStringIncludes(
+      run.stderr,
+      `the program removed the file of unix:${path} before it listened`,
+    );
+  },
+  { skip: runtimeName === "deno" && "on Deno, the preload does not look for the file" },
+);
+
+commandTest("a relative path of a Unix socket is that of a held socket", async (sam, stage) => {
+  const path = join(stage.directory, "web.sock");
+  const words = program("supervisor/plain_server", "./web.sock");
+  const run = sam(
+    ["run", "--json", "--listen", `unix:${path}`, "--cwd", stage.directory, ...words],
+    output(stage),
+  );
+  await run.event("start");
+  const { pid } = await stage.line("listening");
+  assertEquals(await ask(path), String(pid));
+});

@@ -6,8 +6,8 @@ import type * as ChildProcesses from "node:child_process";
 import type * as Net from "node:net";
 import type * as Util from "node:util";
 import { SamError } from "../errors.ts";
-import { process } from "./node_api.ts";
-import { type SocketCalls, SocketError } from "./socket_calls.ts";
+import { nodeApi, process } from "./node_api.ts";
+import { type SocketAddress, type SocketCalls, SocketError } from "./socket_calls.ts";
 
 /** Node's own handle of a socket. */
 interface Handle {
@@ -72,7 +72,8 @@ export function nodeSockets(): SocketCalls {
         const handle = handles.get(descriptor) ?? create(null, 0, 0, descriptor);
         handles.set(descriptor, handle);
         const found: { address?: string; port?: number } = {};
-        if (handle.getsockname?.(found) !== 0 || found.address === undefined) return undefined;
+        if (handle.getsockname === undefined) return unixAddress(descriptor);
+        if (handle.getsockname(found) !== 0 || found.address === undefined) return undefined;
         return { host: found.address, port: found.port! };
       } catch {
         return undefined;
@@ -88,6 +89,15 @@ export function nodeSockets(): SocketCalls {
     },
     end() {},
   };
+}
+
+/** The address of a Unix socket that listens on a path: /proc/net/unix lists them by inode, with the path last. */
+function unixAddress(descriptor: number): SocketAddress | undefined {
+  const [, inode] = /^socket:\[(\d+)\]$/.exec(nodeApi.systemLink(`/proc/self/fd/${descriptor}`) ?? "") ?? [];
+  const listed = nodeApi.systemText("/proc/net/unix");
+  const [, path] = new RegExp(`^\\S+ \\S+ \\S+ 00010000 0001 01 +${inode} (/.*)$`, "m")
+    .exec(listed ?? "") ?? [];
+  return path === undefined ? undefined : { path };
 }
 
 /** Ends in the turn of the event loop in which it listens, so it accepts no connection. */

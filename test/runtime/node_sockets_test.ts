@@ -29,6 +29,7 @@ processTest("Node opens a socket that listens and does not accept", async (stage
   const path = join(stage.directory, "socket");
   const descriptor = await calls.open({ path }, "listen");
   assertEquals(existsSync(path), true);
+  assertEquals((await load()).addressOf(descriptor), { path }); // as a socket that this process has inherited
   const waiting = ask(path);
   calls.close(descriptor);
   await waiting;

@@ -323,7 +323,7 @@ const scenes = {
     },
   ],
   "docs/how-to/zero-downtime.md": [
-    (line) => healed(line, folder({ "server.js": server })),
+    (line) => healed(line, folder({ "web.js": server })),
   ],
   "docs/how-to/deploy.md": [
     async (line) => {

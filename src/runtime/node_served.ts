@@ -92,12 +92,16 @@ export function followNodeServer(
         const [request, response] = args as [IncomingRequest, OutgoingResponse];
         const check = request.headers[checkHeader] as string | undefined;
         if (isMisdirected(check, pid)) {
-          response.writeHead(misdirected, { [checkHeader]: String(pid), connection: "close" })
+          response.writeHead(misdirected, { [checkHeader]: "misdirected", connection: "close" })
             .end();
           return true;
         }
         const host = request.headers[checkHostHeader];
-        if (host !== undefined) request.headers["host"] = host;
+        // Without the process id, any client could replace the host that a reverse proxy has set.
+        if (check !== undefined && host !== undefined) request.headers["host"] = host;
+        // A proxy would pass the headers on, and its target would refuse the request.
+        delete request.headers[checkHeader];
+        delete request.headers[checkHostHeader];
         begin(request.socket, response);
         break;
       }

@@ -93,7 +93,8 @@ export function nodeSockets(): SocketCalls {
 
 /** The address of a Unix socket that listens on a path: /proc/net/unix lists them by inode, with the path last. */
 function unixAddress(descriptor: number): SocketAddress | undefined {
-  const [, inode] = /^socket:\[(\d+)\]$/.exec(nodeApi.systemLink(`/proc/self/fd/${descriptor}`) ?? "") ?? [];
+  const [, inode] =
+    /^socket:\[(\d+)\]$/.exec(nodeApi.systemLink(`/proc/self/fd/${descriptor}`) ?? "") ?? [];
   const listed = nodeApi.systemText("/proc/net/unix");
   const [, path] = new RegExp(`^\\S+ \\S+ \\S+ 00010000 0001 01 +${inode} (/.*)$`, "m")
     .exec(listed ?? "") ?? [];

@@ -63,11 +63,13 @@ export class WebRequests {
     // deno-lint-ignore no-this-alias
     const requests = this;
     return function (this: unknown, request: Request, ...rest: unknown[]): unknown {
-      if (isMisdirected(request.headers?.get(checkHeader), requests.#pid)) {
-        const headers = { [checkHeader]: String(requests.#pid), connection: "close" };
+      const check = request.headers?.get(checkHeader);
+      if (isMisdirected(check, requests.#pid)) {
+        const headers = { [checkHeader]: "misdirected", connection: "close" };
         return new Response(null, { status: misdirected, headers });
       }
-      const answer = Reflect.apply(handler, this, [request, ...rest]) as unknown;
+      const given = typeof check === "string" ? withoutCheck(request) : request;
+      const answer = Reflect.apply(handler, this, [given, ...rest]) as unknown;
       if (answer instanceof Response) return requests.#finish(answer);
       if (typeof (answer as PromiseLike<unknown> | undefined)?.then !== "function") return answer;
       return (answer as PromiseLike<unknown>).then((later) => requests.#finish(later));
@@ -98,5 +100,18 @@ export class WebRequests {
         await (server.shutdown ?? server.stop)!.call(server);
       },
     };
+  }
+}
+
+/** Returns a request without the header of a health check. A proxy would pass the header on, and its target would refuse it. */
+function withoutCheck(request: Request): Request {
+  try {
+    request.headers.delete(checkHeader);
+    return request;
+  } catch {
+    // The headers of Deno cannot be changed.
+    const headers = new Headers(request.headers);
+    headers.delete(checkHeader);
+    return new Request(request, { headers });
   }
 }

@@ -117,6 +117,26 @@ for (const kind of kinds) {
   );
 }
 
+for (const kind of kinds) {
+  commandTest(
+    `a server of ${kind} does not see the header of a health check, and its answer to others shows no process id`,
+    async (sam, stage) => {
+      const { port, run } = await serve(sam, stage, kind);
+      const { pid } = await run.event("spawn");
+      const check = (id: number) =>
+        fetch(`http://127.0.0.1:${port}/headers`, {
+          headers: { "sam-check": String(id), connection: "close" },
+        });
+      const own = await check(pid);
+      assertEquals([own.status, await own.text()], [200, "none"]);
+      const other = await check(pid + 1);
+      assertEquals([other.status, await other.text()], [421, ""]);
+      assertEquals(other.headers.get("sam-check"), "misdirected");
+    },
+    { skip: kind === "web" && runtimeName === "node" && "Node has no other server" },
+  );
+}
+
 commandTest(
   "a replacement that does not listen on the held address is not taken",
   async (sam, { directory }) => {

@@ -11,6 +11,8 @@ import {
 
 /** A connection to the server, of `node:net` or `node:tls`. */
 interface Connection {
+  /** Only connections of TLS have this property. */
+  readonly alpnProtocol?: string | false | null;
   once(event: "close", listener: () => void): unknown;
   destroy(): void;
 }
@@ -32,6 +34,8 @@ interface Session {
 /** A server of `node:http`, as far as it is used here. */
 export interface NodeHttpServer {
   emit(event: string, ...args: unknown[]): boolean;
+  /** Only servers of HTTP have this function. */
+  closeIdleConnections?(): void;
 }
 
 /** The state of a connection. */
@@ -40,6 +44,8 @@ interface ConnectionState {
   readonly responses: Set<OutgoingResponse>;
   /** True once a request has arrived. */
   wasUsed: boolean;
+  /** Closes the connection. */
+  timer?: ReturnType<typeof setTimeout> | undefined;
 }
 
 /**
@@ -55,36 +61,48 @@ export function followNodeServer(
   const connections = new Map<Connection, ConnectionState>();
   const sessions = new Set<Session>();
   let isDraining = false;
-  let isIdleOver = false;
   let onEmpty = () => {};
 
   const forget = (connection: Connection) => {
+    clearTimeout(connections.get(connection)?.timer);
     connections.delete(connection);
     if (connections.size + sessions.size === 0) onEmpty();
   };
   const follow = (connection: Connection): ConnectionState => {
     const known = connections.get(connection);
     if (known) return known;
-    const state = { responses: new Set<OutgoingResponse>(), wasUsed: false };
+    const state: ConnectionState = { responses: new Set(), wasUsed: false };
     connections.set(connection, state);
     connection.once("close", () => forget(connection));
     return state;
   };
+  /** Closes a connection after a time. If a request arrives on it before, the answer closes it. */
+  const closeLater = (connection: Connection, ms: number) => {
+    const state = connections.get(connection);
+    if (state && state.responses.size === 0) {
+      state.timer ??= setTimeout(() => connection.destroy(), ms);
+    }
+  };
   const begin = (connection: Connection, response: OutgoingResponse) => {
     const state = follow(connection);
+    clearTimeout(state.timer);
+    state.timer = undefined;
     state.wasUsed = true;
     state.responses.add(response);
-    if (isDraining) response.shouldKeepAlive = false;
+    const isLast = isDraining;
+    if (isLast) response.shouldKeepAlive = false;
     response.once("close", () => {
       state.responses.delete(response);
-      if (isIdleOver && state.responses.size === 0) connection.destroy();
+      // If the headers were sent before, the client does not know yet that the connection ends.
+      if (isDraining) closeLater(connection, isLast ? 0 : idleMs);
     });
   };
   const { emit } = server;
   server.emit = function (this: NodeHttpServer, event: string, ...args: unknown[]): boolean {
     switch (event) {
       case isSecure ? "secureConnection" : "connection":
-        follow(args[0] as Connection);
+        // A connection of HTTP/2 carries a session instead.
+        if ((args[0] as Connection).alpnProtocol !== "h2") follow(args[0] as Connection);
         break;
       case "request":
       case "checkContinue":
@@ -121,9 +139,10 @@ export function followNodeServer(
     return Reflect.apply(emit, this, [event, ...args]) as boolean;
   };
 
-  const closeIdle = (wasUsed: boolean) => {
-    for (const [connection, state] of connections) {
-      if (state.wasUsed === wasUsed && state.responses.size === 0) connection.destroy();
+  /** Closes idle connections: kept ones after `keptMs`, and new ones after the time for their first request. */
+  const closeIdle = (keptMs: number) => {
+    for (const [connection, { wasUsed }] of connections) {
+      closeLater(connection, wasUsed ? keptMs : newMs);
     }
   };
   const keepNone = () => {
@@ -132,25 +151,24 @@ export function followNodeServer(
       for (const response of responses) response.shouldKeepAlive = false;
     }
   };
+  const idleOver = () => new Promise((resolve) => setTimeout(resolve, idleMs));
   return {
     async closeKept() {
       keepNone();
-      if (connections.size > 0) await new Promise((resolve) => setTimeout(resolve, idleMs));
+      // `close()` calls this function. That of Node 26 also closes connections on which the first request is just arriving.
+      if (!closesIdle) server.closeIdleConnections = () => closeIdle(0);
+      if (connections.size > 0) await idleOver();
     },
     async drain() {
       if (!closesIdle) stopAccepting();
       keepNone();
       for (const session of sessions) session.close();
-      const idleOver = new Promise<void>((resolve) =>
-        setTimeout(() => {
-          isIdleOver = true;
-          closeIdle(true);
-          if (closesIdle) stopAccepting();
-          resolve();
-        }, idleMs)
-      );
-      setTimeout(() => closeIdle(false), newMs);
-      if (closesIdle) await idleOver;
+      closeIdle(idleMs);
+      if (closesIdle) {
+        await idleOver();
+        stopAccepting();
+        closeIdle(0);
+      }
       if (connections.size + sessions.size > 0) {
         await new Promise<void>((resolve) => onEmpty = resolve);
       }

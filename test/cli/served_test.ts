@@ -138,6 +138,32 @@ for (const kind of kinds) {
 }
 
 commandTest(
+  "no client notices the reload of a server that closes idle connections in its handler of SIGTERM",
+  async (sam, stage) => {
+    const { port, run } = await serve(sam, stage, "graceful", [], 2);
+    const end = [
+      load(port, 16, { keepAlive: true, pauseMs: 2 }),
+      load(port, 4, { keepAlive: false, pauseMs: 2 }),
+      load(port, 16, { keepAlive: false, connectedMs: 100 }),
+    ];
+    for (let nth = 0; nth < 3; nth++) assertEquals(await sam(["reload", "web"]).exited, 0);
+    const results = await Promise.all(end.map((each) => each()));
+    assertEquals(results.map(({ failed }) => failed), [{}, {}, {}]);
+    for (const { answered, raced } of results) {
+      assert(answered > 100 && raced <= 6, `${answered} answered, ${raced} raced`);
+    }
+    await run.event("exit", 6);
+    const exits = run.events().filter(({ type }) => type === "exit") as { code?: number }[];
+    assertEquals(exits.map(({ code }) => code), [0, 0, 0, 0, 0, 0]);
+    assertEquals(run.events().filter(({ type }) => type === "kill"), []);
+  },
+  {
+    timeoutMs: 60_000,
+    skip: runtimeName === "bun" && "a server of Bun closes new connections when it stops accepting",
+  },
+);
+
+commandTest(
   "a replacement that does not listen on the held address is not taken",
   async (sam, { directory }) => {
     const [held, other] = await freePorts(2) as [number, number];

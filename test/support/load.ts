@@ -1,5 +1,6 @@
 // Clients that ask a web server again and again, and count the requests that fail.
 import { Agent, get } from "node:http";
+import { connect } from "node:net";
 
 /** The results of a load. */
 export interface LoadResult {
@@ -12,18 +13,25 @@ export interface LoadResult {
   readonly bodies: Record<string, number>;
 }
 
-/** Starts clients. Each sends its next request when the last one is answered. Call the result to end them. */
+/**
+ * Starts clients. Each sends its next request when the last one is answered. With `connectedMs`, each client connects anew, and
+ * sends its request after that time. Call the result to end them.
+ */
 export function load(
   port: number,
   clients: number,
-  { keepAlive, pauseMs = 0 }: { readonly keepAlive: boolean; readonly pauseMs?: number },
+  { keepAlive, pauseMs = 0, connectedMs = 0 }: {
+    readonly keepAlive: boolean;
+    readonly pauseMs?: number;
+    readonly connectedMs?: number;
+  },
 ): () => Promise<LoadResult> {
   const result: LoadResult = { answered: 0, raced: 0, failed: {}, bodies: {} };
   let isOver = false;
   const client = async () => {
     const agent = keepAlive ? new Agent({ keepAlive: true, maxSockets: 1 }) : false;
     while (!isOver) {
-      await ask(port, agent, result);
+      await (connectedMs > 0 ? askLate(port, connectedMs, result) : ask(port, agent, result));
       await new Promise((resolve) => setTimeout(resolve, pauseMs));
     }
     if (agent) agent.destroy();
@@ -52,5 +60,25 @@ function ask(port: number, agent: Agent | false, result: LoadResult): Promise<vo
       resolve();
     };
     request.on("error", fail);
+  });
+}
+
+/** Connects, and sends a request after a time. */
+function askLate(port: number, afterMs: number, result: LoadResult): Promise<void> {
+  return new Promise((resolve) => {
+    let text = "";
+    let error = "no answer";
+    const socket = connect(port, "127.0.0.1");
+    socket.on("connect", () =>
+      setTimeout(() => {
+        socket.write("GET / HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n");
+      }, afterMs));
+    socket.setEncoding("utf8").on("data", (part) => text += part);
+    socket.on("error", ({ code = "unknown" }: NodeJS.ErrnoException) => error = code);
+    socket.on("close", () => {
+      if (text.startsWith("HTTP/1.1 200")) result.answered++;
+      else result.failed[error] = (result.failed[error] ?? 0) + 1;
+      resolve();
+    });
   });
 }

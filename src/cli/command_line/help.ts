@@ -23,7 +23,7 @@ SERVER/PROGRAM. Without NAME, a command applies to all programs. With several
 SAM servers, restart, reload, stop and signal need a NAME.
 
 Examples: npx @x/sam run web.js
-          sam run --check-http http://127.0.0.1:8080/ python3 -m http.server 8080
+  sam run --check-http http://127.0.0.1:8080/ python3 -m http.server 8080
 Documentation: https://github.com/x/sam/tree/main/docs
 `;
 

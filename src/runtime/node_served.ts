@@ -38,6 +38,37 @@ export interface NodeHttpServer {
   closeIdleConnections?(): void;
 }
 
+/** A listening socket, as far as servers of Node and Deno use it. */
+interface Handle {
+  close(): void;
+  ref?(): void;
+  unref?(): void;
+  getsockname?(address: object): number;
+}
+
+/**
+ * Stops accepting connections. Unlike after `close()`, the server still counts as listening, so that the program's handler can
+ * close it, and the process does not end before.
+ */
+function closeSocket(server: NodeHttpServer): void {
+  const inner = server as NodeHttpServer & { _handle?: Handle | null };
+  const { _handle: handle } = inner;
+  if (!handle) return;
+  const address = {};
+  const error = handle.getsockname?.(address) ?? 0;
+  const listening = setInterval(() => {}, 2 ** 30);
+  inner._handle = {
+    close: () => clearInterval(listening),
+    ref() {},
+    unref() {},
+    getsockname(copy) {
+      Object.assign(copy, address);
+      return error;
+    },
+  };
+  handle.close();
+}
+
 /** The state of a connection. */
 interface ConnectionState {
   /** The responses that are not finished. */
@@ -154,6 +185,7 @@ export function followNodeServer(
   const idleOver = () => new Promise((resolve) => setTimeout(resolve, idleMs));
   return {
     async closeKept() {
+      if (!closesIdle) closeSocket(server);
       keepNone();
       // `close()` calls this function. That of Node 26 also closes connections on which the first request is just arriving.
       if (!closesIdle) server.closeIdleConnections = () => closeIdle(0);

@@ -1,5 +1,5 @@
 // The announced end of a server of node:http on a held socket: which connections it closes, and when.
-import { assert, assertEquals, assertMatch } from "@std/assert";
+import { assert, assertEquals, assertMatch, assertRejects } from "@std/assert";
 import { EventEmitter } from "node:events";
 import { createServer, type RequestListener, type Server } from "node:http";
 import { type AddressInfo, connect, Server as NetServer, type Socket } from "node:net";
@@ -71,8 +71,11 @@ function servedTest(
     const { port } = server.address() as AddressInfo;
     const sockets: Socket[] = [];
     const client = async () => {
-      const accepted = new Promise((resolve) => server.once("connection", resolve));
       const socket = connect(port, "127.0.0.1");
+      const accepted = new Promise((resolve, reject) => {
+        server.once("connection", resolve);
+        socket.once("error", reject);
+      });
       sockets.push(socket);
       await accepted;
       return new Client(socket);
@@ -92,6 +95,8 @@ servedTest("close() leaves a new connection time for its first request", async (
   const [late, silent] = clients;
   await served.closeKept();
   assertEquals([kept, late, silent].map(({ isClosed }) => isClosed), [false, false, false]);
+  assertEquals([server.listening, (server.address() as AddressInfo).port > 0], [true, true]);
+  await assertRejects(scene.client);
 
   const began = Date.now();
   const closed = new Promise<unknown>((resolve) => server.close(resolve));

@@ -2,6 +2,7 @@
  * Keeps a replacement from accepting connections before it takes over. The program does not notice: its servers listen on the
  * sockets of the SAM server as usual. Only on Node.
  */
+import { checkConnections } from "./served_requests.ts";
 
 /** A server of `node:net`, as far as it is used here. */
 export interface DeferrableServer {
@@ -17,7 +18,7 @@ interface Handle {
   listen(backlog: number): number;
 }
 interface NetModule {
-  createServer(options: object, listener: (connection: unknown) => void): DeferrableServer;
+  createServer(options: object, listener: (connection: object) => void): DeferrableServer;
 }
 
 /** The longest delay of a timer. */
@@ -50,7 +51,10 @@ export class DeferredAccept {
       const timer = setInterval(() => {}, longestMs);
       const checks = net.createServer(
         { allowHalfOpen: true },
-        (connection) => server.emit("connection", connection),
+        (connection) => {
+          checkConnections.add(connection);
+          server.emit("connection", connection);
+        },
       );
       const end = () => {
         clearInterval(timer);

@@ -25,7 +25,7 @@ interface ServerLike extends NodeHttpServer, DeferrableServer {
 }
 interface ServerModule {
   readonly Server: { readonly prototype: ServerLike };
-  createServer(options: object, listener: (connection: unknown) => void): DeferrableServer;
+  createServer(options: object, listener: (connection: object) => void): DeferrableServer;
 }
 interface Files {
   existsSync(path: string): boolean;

@@ -1,5 +1,6 @@
 /** Follows the requests of a server of `node:http` or `node:https` on a socket of the SAM server. */
 import {
+  checkConnections,
   checkHeader,
   checkHostHeader,
   idleMs,
@@ -146,8 +147,9 @@ export function followNodeServer(
           return true;
         }
         const host = request.headers[checkHostHeader];
-        // Without the process id, any client could replace the host that a reverse proxy has set.
-        if (check !== undefined && host !== undefined) request.headers["host"] = host;
+        if (checkConnections.has(request.socket) && host !== undefined) {
+          request.headers["host"] = host;
+        }
         // A proxy would pass the headers on, and its target would refuse the request.
         delete request.headers[checkHeader];
         delete request.headers[checkHostHeader];

@@ -3,9 +3,6 @@ import type { CheckedCheck } from "../api/supervise_options.ts";
 import type { Clock, Processes, Sockets } from "../runtime/runtime.ts";
 import { checkHeader, checkHostHeader, misdirected } from "../runtime/served_requests.ts";
 
-/** Returns the port of 127.0.0.1 at which the process answers checks of `port`; undefined if it accepts connections at `port`. */
-type CheckPortOf = (port: number) => number | undefined;
-
 /** Resolves to undefined if the program is healthy, else to the failure. `over` aborts a late or unneeded check. */
 type Ask = (
   target: string,
@@ -13,21 +10,25 @@ type Ask = (
   over: AbortSignal,
   timeoutMs: number,
   pid: number,
-  checkPortOf: CheckPortOf,
+  sockets: CheckedSockets,
 ) => Promise<string | undefined>;
 
 /** Milliseconds until the next request, if another process has answered. */
 const askAgainMs = 2;
 
 const ask: Readonly<Record<CheckedCheck["kind"], Ask>> = {
-  async http(url, runtime, over, timeoutMs, pid, checkPortOf) {
+  async http(url, runtime, over, timeoutMs, pid, sockets) {
     // Several processes may accept connections from one socket. The preload refuses a request for another process.
     for (let others = false;; others = true) {
-      const { target, headers } = requestOf(url, checkPortOf);
+      const { target, headers } = requestOf(url, sockets);
       const response = await fetch(target, {
         signal: over,
         redirect: "manual", // a redirect is an answer of this program; its target may be another one
-        headers: { ...headers, connection: "close", [checkHeader]: String(pid) },
+        headers: {
+          ...headers,
+          connection: "close",
+          ...(sockets.sharesSockets && { [checkHeader]: String(pid) }),
+        },
       }).catch((error) => {
         if (!others || !over.aborted) throw error;
       });
@@ -42,11 +43,11 @@ const ask: Readonly<Record<CheckedCheck["kind"], Ask>> = {
       await new Promise<void>((resolve) => runtime.schedule(resolve, askAgainMs, false));
     }
   },
-  async tcp(target, runtime, over, _timeoutMs, _pid, checkPortOf) {
+  async tcp(target, runtime, over, _timeoutMs, _pid, sockets) {
     const colon = target.lastIndexOf(":");
     const host = target.slice(0, colon).replace(/^\[(.*)\]$/, "$1"); // IPv6
     const port = Number(target.slice(colon + 1));
-    const own = checkPortOf(port);
+    const own = sockets.checkPortOf(port);
     await runtime.probePort(own === undefined ? host : loopback, own ?? port, over);
     return undefined;
   },
@@ -81,9 +82,9 @@ const ask: Readonly<Record<CheckedCheck["kind"], Ask>> = {
 const loopback = "127.0.0.1";
 
 /** The request of a health check. A replacement answers at a port of its own before it takes over. */
-function requestOf(url: string, checkPortOf: CheckPortOf) {
+function requestOf(url: string, sockets: CheckedSockets) {
   const { host, protocol, port, pathname, search } = new URL(url);
-  const own = protocol === "http:" ? checkPortOf(Number(port || httpPort)) : undefined;
+  const own = protocol === "http:" ? sockets.checkPortOf(Number(port || httpPort)) : undefined;
   return own === undefined ? { target: url, headers: {} } : {
     target: `http://${loopback}:${own}${pathname}${search}`,
     headers: { [checkHostHeader]: host },
@@ -110,6 +111,19 @@ interface CheckState {
   hangs: boolean;
 }
 
+/** The sockets of an instance. */
+export interface CheckedSockets {
+  /**
+   * True if other processes may answer a check. Only then does the request name the process: a program that is a proxy would pass
+   * the name on to a server that refuses it.
+   */
+  readonly sharesSockets: boolean;
+  /** The port of 127.0.0.1 at which the process answers checks of `port`; undefined if it accepts connections at `port`. */
+  checkPortOf(port: number): number | undefined;
+}
+
+const noSockets: CheckedSockets = { sharesSockets: false, checkPortOf: () => undefined };
+
 /** Checks the instances of a program, one after the other. */
 export class Checker {
   readonly #runtime: Clock & Processes & Sockets;
@@ -120,7 +134,7 @@ export class Checker {
   #round = 0;
   /** The process id of the instance. */
   #pid = 0;
-  #checkPortOf: CheckPortOf = () => undefined;
+  #sockets = noSockets;
   /** Ends the pause between two checks, or the running check. */
   #cancel: (() => void) | null = null;
 
@@ -137,10 +151,10 @@ export class Checker {
   }
 
   /** Begins to check a new instance, whose process id is `pid`. */
-  begin(pid: number, checkPortOf: CheckPortOf = () => undefined): void {
+  begin(pid: number, sockets: CheckedSockets = noSockets): void {
     this.end();
     this.#pid = pid;
-    this.#checkPortOf = checkPortOf;
+    this.#sockets = sockets;
     void this.#run(this.#round, this.#runtime.now());
   }
 
@@ -200,7 +214,7 @@ export class Checker {
         over.signal,
         timeout,
         this.#pid,
-        this.#checkPortOf,
+        this.#sockets,
       );
       const late = new Promise<string>((resolve) => {
         cancelEnd = this.#runtime.schedule(() => resolve(hangs), timeout + endMs, false);

@@ -344,7 +344,7 @@ export class Supervision implements Supervisor {
     if (event.type === "spawn" || (event.type === "spare" && event.state === "promoted")) {
       this.#ready ||= this.#readyBy === "spawn";
       this.#spawnedAt = stamped.at;
-      this.#checker?.begin(event.pid!, (port) => this.#driver!.server.checkPortOf(port));
+      this.#checker?.begin(event.pid!, this.#driver!.server);
       for (const { resolve } of this.#restarting.splice(0)) resolve();
     }
     if (event.type === "stopped") this.#interruptRestarts("the program was stopped");

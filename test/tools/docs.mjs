@@ -325,6 +325,10 @@ const scenes = {
   "docs/how-to/zero-downtime.md": [
     (line) => healed(line, folder({ "web.js": server })),
   ],
+  "docs/how-to/memory.md": [
+    (line) => healed(line, folder({ "web.js": server })),
+    (line) => healed(line, folder({ "web.js": server })),
+  ],
   "docs/how-to/deploy.md": [
     async (line) => {
       const [, [reload]] = blocks("docs/how-to/deploy.md", "sh").map(linesOf);

@@ -202,7 +202,7 @@ export const programFlags: readonly Flag[] = [
   {
     key: "maxMemory",
     kind: "bytes",
-    help: "replace an instance that uses more memory (no limit)",
+    help: "replace an instance that uses more (no limit)",
   },
   {
     key: "maxAge",

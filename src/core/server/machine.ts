@@ -90,6 +90,11 @@ export class Server {
     return this.#program.data.size;
   }
 
+  /** True if the process shares its listening sockets with other processes of the program. */
+  get sharesSockets(): boolean {
+    return this.#program.settings.listensOn !== undefined;
+  }
+
   /** The port at which the process answers a health check of `port`, if it does not accept connections there yet. */
   checkPortOf(port: number): number | undefined {
     return this.#program.instance.checkPorts.get(port);

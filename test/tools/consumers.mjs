@@ -14,7 +14,7 @@ import { install, root, run, runtimesDir } from "../support/setup.mjs";
 import { must, Shell } from "../support/shell.mjs";
 
 /** The present size, rounded up. Raise it only with a reason in the commit. */
-const maxUnpackedBytes = 790_000;
+const maxUnpackedBytes = 850_000;
 
 await install(root);
 await install(runtimesDir);

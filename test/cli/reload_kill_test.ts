@@ -1,10 +1,12 @@
 // `kill -9` in each phase of a reload: of the new process, of the old instance, and of `sam`.
 import { assert, assertEquals } from "@std/assert";
 import { existsSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
+import { pathToFileURL } from "node:url";
 import { type Command, commandTest, runtimeName } from "../support/command.ts";
 import { eventually, lives } from "../support/processes.ts";
+import { quickFixture } from "../support/runtimes.ts";
 
-const library = new URL("../../mod.ts", import.meta.url).href;
+const library = pathToFileURL(quickFixture("../../mod")).href;
 
 type Phase = "starting" | "proving" | "retiring" | "preparing" | "exchanging" | "awaiting";
 

@@ -1,9 +1,11 @@
 // `sam run --instances` and `sam reload`, as their user sees them.
 import { assert, assertEquals, assertMatch, assertStringIncludes } from "@std/assert";
 import { existsSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { pathToFileURL } from "node:url";
 import { commandTest, page, runtimeName } from "../support/command.ts";
 import { freePorts } from "../support/ports.ts";
 import { eventually } from "../support/processes.ts";
+import { quickFixture } from "../support/runtimes.ts";
 
 /** A module that is watched, and says its version and number. */
 const version = (text: string) =>
@@ -130,7 +132,7 @@ commandTest(
 commandTest(
   "a program that has stored data never runs twice: a reload promotes a spare of the new version",
   async (sam, { directory }) => {
-    const library = new URL("../../mod.ts", import.meta.url).href;
+    const library = pathToFileURL(quickFixture("../../mod")).href;
     const program = `${directory}/counter.ts`;
     const source = (text: string) =>
       `import { initialize } from ${JSON.stringify(library)};
@@ -182,7 +184,7 @@ for (const value of ["0", "1.5", "many", "1001"]) {
 commandTest(
   "data that the old instance stores during a reload is not lost",
   async (sam, { directory }) => {
-    const library = new URL("../../mod.ts", import.meta.url).href;
+    const library = pathToFileURL(quickFixture("../../mod")).href;
     const program = `${directory}/counter.ts`;
     const source = (storing: string) =>
       `import { initialize } from ${JSON.stringify(library)};

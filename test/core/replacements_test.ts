@@ -155,8 +155,8 @@ test("limits: a limit below what the program needs is not tried more often than 
   assertEquals(endless.length, 60);
   const bench = new Bench();
   assertEquals(bench.look({ ...web, ...fat, intensity: 0 }), [
-    "refused web uses 530 MiB, more than 512 MiB; it is not replaced again, because the program exceeds this limit within a " +
-    "minute of its start, and the restart limit of 0 is reached. Raise --max-memory.",
+    "refused web uses 530 MiB, more than 512 MiB; it goes on running. Each new instance exceeds this limit within a minute " +
+    "of its start, and replacing it 0 times in a row did not help. Raise --max-memory.",
   ]);
 });
 

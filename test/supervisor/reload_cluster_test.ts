@@ -65,7 +65,7 @@ for (const changes of [false, true]) {
         quorum.quorate = true;
         const { reloaded, failed } = await reload;
         assertEquals([reloaded, failed], [["web"], null]);
-        assertEquals(order, ["start 1", "exit 1", "reloaded 2", "waiting 2", "start 2"]);
+        assertEquals(order, ["start 1", "exit 1", "waiting 2", "start 2", "reloaded 2"]);
         assertEquals((await stage.line("registered", 2)).data, [1]);
         quorum.quorate = false; // the new supervision watches quorum
         await eventually("a recovery", () => order.includes("exit 2"));
@@ -87,7 +87,7 @@ for (const changes of [false, true]) {
         const { failed } = changes
           ? await fleet.change([clustered(stage, { clusterMap }, "2")])
           : await fleet.reloadProgram("web");
-        assertEquals([failed, order], [null, ["start 1", "exit 1", "reloaded 2", "start 2"]]);
+        assertEquals([failed, order], [null, ["start 1", "exit 1", "start 2", "reloaded 2"]]);
         await eventually("the state of the new instance", () => state() === "running");
         assertEquals([...clusterMap.entries.keys()].sort(), keys);
       });

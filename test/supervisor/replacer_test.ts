@@ -163,7 +163,7 @@ commandTest(
     const { detail, instanceId } = await run.event("fallback");
     assertMatch(
       detail,
-      /^sleep uses \d\.\d MiB, more than 0\.1 MiB; it is not replaced again, because .* restart limit of 1 is reached\. Raise --max-memory\.$/,
+      /^sleep uses \d\.\d MiB, more than 0\.1 MiB; it goes on running\. .* replacing it 1 times in a row did not help\. Raise --max-memory\.$/,
     );
     assertEquals([instanceId, history(run)], [2, [
       "spawn 1",

@@ -99,7 +99,7 @@ export const optionFlags: readonly Flag[] = [
     key: "listen",
     kind: "list",
     value: "ADDRESS",
-    help: "hold a listening socket; may be repeated",
+    help: "keep the port open; may be repeated",
     common: true,
   },
   {

@@ -19,8 +19,8 @@ export const help = `sam runs programs, and restarts a program that crashes or h
   sam --version                                print the version
 
 NAME is a program, a SAM server (a "sam run" process; --name names it), or
-SERVER/PROGRAM. Without NAME, a command applies to all programs. With several
-SAM servers, restart, reload, stop and signal need a NAME.
+SERVER/PROGRAM. Without NAME, a command applies to all programs; reload then
+reads FILE again. With several SAM servers, restart … signal need a NAME.
 
 Examples: npx @x/sam run web.js
   sam run --check-http http://127.0.0.1:8080/ python3 -m http.server 8080

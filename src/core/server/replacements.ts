@@ -180,8 +180,8 @@ export class Replacements {
   #refusalOf({ program, isEarly }: Excess, { isObserved, intensity }: Look): string | undefined {
     if (isObserved) return "it is not replaced, because the option observe is on";
     if (!isEarly || this.#paceOf(program).early < intensity) return undefined;
-    return "it is not replaced again, because the program exceeds this limit within a minute of its start, and the restart limit " +
-      `of ${intensity} is reached. Raise --max-memory.`;
+    return "it goes on running. Each new instance exceeds this limit within a minute of its start, and replacing it " +
+      `${intensity} times in a row did not help. Raise --max-memory.`;
   }
 
   #paceOf(program: string): ProgramPace {

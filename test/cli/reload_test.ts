@@ -133,12 +133,12 @@ commandTest(
   "a program that has stored data never runs twice: a reload promotes a spare of the new version",
   async (sam, { directory }) => {
     const library = pathToFileURL(quickFixture("../../mod")).href;
-    const program = `${directory}/counter.ts`;
+    const program = `${directory}/counter.mjs`;
     const source = (text: string) =>
       `import { initialize } from ${JSON.stringify(library)};
       import { appendFileSync } from "node:fs";
       const sam = await initialize({ timeInterval: 20_000, recoveryPolicy: "restart" });
-      const say = (text: string) => appendFileSync("${directory}/log", text + "\\n");
+      const say = (text) => appendFileSync("${directory}/log", text + "\\n");
       say("loaded ${text}");
       const instance = await sam.register();
       say("registered ${text} " + instance + " " + new TextDecoder().decode(sam.data.restore()));
@@ -185,7 +185,7 @@ commandTest(
   "data that the old instance stores during a reload is not lost",
   async (sam, { directory }) => {
     const library = pathToFileURL(quickFixture("../../mod")).href;
-    const program = `${directory}/counter.ts`;
+    const program = `${directory}/counter.mjs`;
     const source = (storing: string) =>
       `import { initialize } from ${JSON.stringify(library)};
       import { existsSync, writeFileSync } from "node:fs";

@@ -10,6 +10,7 @@
  *   first minute are counted. Once as many in a row as the restart limit allows were replaced, the program keeps the next one. An
  *   instance that stays within the limit for a minute ends the row.
  */
+import { Random } from "./random.ts";
 
 /** The limits of one program. */
 export interface ReplacementLimits {
@@ -106,13 +107,13 @@ interface Excess extends Replacement {
 
 /** The replacements of one server. */
 export class Replacements {
-  #seed: number;
+  readonly #random: Random;
   readonly #instances = new Map<string, InstanceAge>();
   readonly #programs = new Map<string, ProgramPace>();
   #running: Excess | null = null;
 
   constructor(seed: number) {
-    this.#seed = seed >>> 0;
+    this.#random = new Random(seed);
   }
 
   /** Takes the state of all instances. */
@@ -163,7 +164,7 @@ export class Replacements {
       instance = {
         instanceId,
         since: now,
-        ageFactor: 1 + ageJitter * (2 * this.#uniform() - 1),
+        ageFactor: this.#random.vary(ageJitter),
         exceededAt: null,
         isRefused: false,
       };
@@ -196,12 +197,6 @@ export class Replacements {
     const programs = new Set(looks.map(({ program }) => program));
     for (const name of this.#instances.keys()) if (!names.has(name)) this.#instances.delete(name);
     for (const name of this.#programs.keys()) if (!programs.has(name)) this.#programs.delete(name);
-  }
-
-  /** A uniform number in [0, 1). A linear congruential generator is good enough to spread the ages. */
-  #uniform(): number {
-    this.#seed = (Math.imul(this.#seed, 1664525) + 1013904223) >>> 0;
-    return this.#seed / 2 ** 32;
   }
 }
 

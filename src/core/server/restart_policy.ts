@@ -2,6 +2,7 @@
  * The restart limit and the backoff: how many recoveries are allowed, and how long each one waits. The words intensity and
  * period come from OTP. libsam has no limit and no backoff.
  */
+import { Random } from "./random.ts";
 
 /** Options for restarts: which ends are failures, how many recoveries are allowed, and how long each waits. */
 export interface RestartOptions {
@@ -39,7 +40,7 @@ const jitter = 0.2;
 /** Decides after each failure of an instance whether and when the next one may start. */
 export class RestartPolicy {
   readonly #options: Required<RestartOptions>;
-  #seed: number;
+  readonly #random: Random;
   /** The last delay of the backoff, before it varied at random; null if the next restart is the first one. */
   #lastDelay: number | null = null;
   /** The run time of all instances so far, in milliseconds: a clock that ticks only while an instance runs. */
@@ -49,7 +50,7 @@ export class RestartPolicy {
 
   constructor(options: Required<RestartOptions>, seed: number) {
     this.#options = options;
-    this.#seed = seed >>> 0;
+    this.#random = new Random(seed);
   }
 
   /** Counts the run time of an instance that has ended. Call it if the instance did not fail; else `nextDelay()` does it. */
@@ -72,12 +73,6 @@ export class RestartPolicy {
     const delay = Math.min(maxDelay, last === null ? initialDelay : Math.max(leastMs, 2 * last));
     this.#lastDelay = delay;
     if (last === null) return delay;
-    return Math.min(maxDelay, delay * (1 + jitter * (2 * this.#uniform() - 1)));
-  }
-
-  /** A uniform number in [0, 1). A linear congruential generator is good enough to spread restarts. */
-  #uniform(): number {
-    this.#seed = (Math.imul(this.#seed, 1664525) + 1013904223) >>> 0;
-    return this.#seed / 2 ** 32;
+    return Math.min(maxDelay, delay * this.#random.vary(jitter));
   }
 }

@@ -8,7 +8,7 @@ import {
   type ReloadWay,
 } from "../core/server/reload.ts";
 import type { Clock } from "../runtime/runtime.ts";
-import { endOf, firstLine } from "./report.ts";
+import { endingOf, endOf, firstLine } from "./report.ts";
 import type { Due, Supervision } from "./supervise.ts";
 
 /** The actions that a reload needs of its replica. */
@@ -115,8 +115,7 @@ export class ReloadRun {
     this.#hearNew(event);
     if (event.type === "finish") {
       const { code, signal, error } = event.status;
-      const how = signal === null ? `ended with exit code ${code}` : `ended by ${signal}`;
-      this.#feed({ type: "ended", detail: error?.message ?? how });
+      this.#feed({ type: "ended", detail: error?.message ?? endingOf(code, signal) });
     } else if (this.#replacement?.ready) this.#feed({ type: "ready" });
   }
 

@@ -151,10 +151,15 @@ function failureOf(reason: RecoveryReason, detail: string, other = "is being end
   return (failures[reason] ?? other) + (cause && `: ${cause}`);
 }
 
+/** Says how a process ended: `ended by SIGKILL`. */
+export function endingOf(code: number | null, signal: string | null): string {
+  return signal === null ? `ended with exit code ${code}` : `ended by ${signal}`;
+}
+
 /** Says how an instance ended, and after which failure. */
 export function endOf(reason: RecoveryReason, { exitCode, signal, detail }: Evidence): string {
   if (signal === null && exitCode === null) return `could not be started: ${firstLine(detail)}`;
-  const how = signal === null ? `ended with exit code ${exitCode}` : `ended by ${signal}`;
+  const how = endingOf(exitCode, signal);
   switch (reason) {
     case "timeout":
       return `${how} after it stopped responding`;

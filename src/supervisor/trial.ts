@@ -3,7 +3,7 @@ import type { SupervisorEvent } from "../api/events.ts";
 import type { Clock } from "../runtime/runtime.ts";
 import { type FleetListener, hasFailed, isReady, type Member } from "./fleet_member.ts";
 import { defaultMinReady } from "./replica.ts";
-import { endOf } from "./report.ts";
+import { endingOf, endOf } from "./report.ts";
 
 /** A trial that is going on. */
 export interface Trial {
@@ -53,6 +53,5 @@ export function beginTrial(
 
 function failureOf({ status }: SupervisorEvent & { readonly type: "finish" }): string {
   const { error, code, signal } = status;
-  return error?.message ??
-    (signal === null ? `ended with exit code ${code}` : `ended by ${signal}`);
+  return error?.message ?? endingOf(code, signal);
 }

@@ -1,5 +1,7 @@
 // Health checks of the server: a check process that SIGKILL does not end, which needs a fake runtime, and an early stop.
 import { assert, assertEquals } from "@std/assert";
+import { createServer } from "node:http";
+import type { AddressInfo } from "node:net";
 import { supervise } from "../../mod.ts";
 import { Checker } from "../../src/supervisor/health_check.ts";
 import type { CheckedCheck } from "../../src/api/supervise_options.ts";
@@ -97,3 +99,28 @@ processTest(
     }
   },
 );
+
+test("a check by HTTP names its process only where other processes share the socket", async () => {
+  const seen: unknown[] = [];
+  const server = createServer(({ headers }, response) => {
+    seen.push(headers["sam-check"]);
+    response.end();
+  }).listen(0, "127.0.0.1");
+  await eventually("the port", () => server.address() !== null);
+  const { port } = server.address() as AddressInfo;
+  const check: CheckedCheck = {
+    kind: "http",
+    target: `http://127.0.0.1:${port}/`,
+    period: 60_000,
+    timeout: 10_000,
+    failureThreshold: 3,
+  };
+  const checker = new Checker(await loadRuntime(), check, 0, { changed() {}, failed() {} });
+  checker.begin(4711);
+  await eventually("the first check", () => seen.length === 1);
+  checker.begin(4711, { sharesSockets: true, checkPortOf: () => undefined });
+  await eventually("the second check", () => seen.length === 2);
+  checker.end();
+  assertEquals(seen, [undefined, "4711"]);
+  await new Promise((resolve) => server.close(resolve));
+});

@@ -106,21 +106,24 @@ test("a check by HTTP names its process only where other processes share the soc
     seen.push(headers["sam-check"]);
     response.end();
   }).listen(0, "127.0.0.1");
-  await eventually("the port", () => server.address() !== null);
-  const { port } = server.address() as AddressInfo;
-  const check: CheckedCheck = {
-    kind: "http",
-    target: `http://127.0.0.1:${port}/`,
-    period: 60_000,
-    timeout: 10_000,
-    failureThreshold: 3,
-  };
-  const checker = new Checker(await loadRuntime(), check, 0, { changed() {}, failed() {} });
-  checker.begin(4711);
-  await eventually("the first check", () => seen.length === 1);
-  checker.begin(4711, { sharesSockets: true, checkPortOf: () => undefined });
-  await eventually("the second check", () => seen.length === 2);
-  checker.end();
-  assertEquals(seen, [undefined, "4711"]);
-  await new Promise((resolve) => server.close(resolve));
+  try {
+    await eventually("the port", () => server.address() !== null);
+    const { port } = server.address() as AddressInfo;
+    const check: CheckedCheck = {
+      kind: "http",
+      target: `http://127.0.0.1:${port}/`,
+      period: 60_000,
+      timeout: 10_000,
+      failureThreshold: 3,
+    };
+    const checker = new Checker(await loadRuntime(), check, 0, { changed() {}, failed() {} });
+    checker.begin(4711);
+    await eventually("the first check", () => seen.length === 1);
+    checker.begin(4711, { sharesSockets: true, checkPortOf: () => undefined });
+    await eventually("the second check", () => seen.length === 2);
+    checker.end();
+    assertEquals(seen, [undefined, "4711"]);
+  } finally {
+    server.close();
+  }
 });

@@ -29,13 +29,14 @@ const { crash, hang, restart, reload, exits, neverReady, fails, memory } = scena
 
 /** A program without a handler for signals. */
 const onNode: Program = { runtime: "node26", server: "node:http", drains: false };
+const allScenarios = Object.values(scenarios);
 /** The programs, and the scenarios in which they are measured. */
 const programs: ReadonlyMap<Program, readonly Scenario[]> = new Map([
-  [onNode, Object.values(scenarios)],
+  [onNode, allScenarios],
   [{ ...onNode, drains: true }, [restart, reload]],
-  [{ ...onNode, runtime: "deno" }, [crash, hang, restart, reload, exits]],
-  [{ ...onNode, runtime: "deno", server: "serve" }, [crash, hang, restart, reload, exits]],
-  [{ ...onNode, runtime: "bun", server: "serve" }, [crash, hang, restart, reload, exits]],
+  [{ ...onNode, runtime: "deno" }, allScenarios],
+  [{ ...onNode, runtime: "deno", server: "serve" }, allScenarios],
+  [{ ...onNode, runtime: "bun", server: "serve" }, allScenarios],
   [{ ...onNode, runtime: "bun" }, [crash, reload]],
   [{ ...onNode, runtime: "bun", server: "node:net" }, [crash, reload]],
 ]);
@@ -107,12 +108,12 @@ async function rowsOf(program: Program, scenario: Scenario, depth: Depth): Promi
   });
   const others = isFull && program === onNode ? alternatives(scenario) : [];
   const { expects: _expects, ...unchecked } = scenario;
-  const all = [...own, ...others].map((keeper) => ({ ...keeper, outcomes: [] as Outcome[] }));
+  const keepers = [...own, ...others].map((keeper) => ({ ...keeper, outcomes: [] as Outcome[] }));
   const boots: number[] = [];
   // In each round, each keeper has a turn, so that a change of the machine affects all of them.
   for (let round = 0; round < (isFull && program.runtime === "node26" ? 3 : 1); round++) {
     boots.push(await bootMs(program));
-    for (const { name, instances, starter, outcomes } of all) {
+    for (const { name, instances, starter, outcomes } of keepers) {
       const isOwn = name === "";
       const load = isOwn ? loadOf(depth, program, scenario) : { everyMs: 10, least: 0 };
       const which = isOwn ? scenario : unchecked;
@@ -122,8 +123,8 @@ async function rowsOf(program: Program, scenario: Scenario, depth: Depth): Promi
     }
   }
   const boot: Peer = { name: peer.boot, figures: figuresOf(boots) };
-  return all.slice(0, 2).flatMap((own): Row[] => {
-    const beside = all.slice(2).filter(({ instances }) => instances === own.instances);
+  return keepers.slice(0, 2).flatMap((own): Row[] => {
+    const beside = keepers.slice(2).filter(({ instances }) => instances === own.instances);
     const instances = own.instances === 1 ? "1 instance" : "2 instances";
     const common = { case: caseOf(program, scenario, instances), runtime: program.runtime };
     return (["new", "kept"] as const).flatMap((kind): Row[] => [

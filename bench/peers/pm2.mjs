@@ -98,7 +98,8 @@ async function serve(script, settings) {
 /** Kills the workers and then the daemon, which would wait for a worker that hangs. */
 async function killAll() {
   const workers = await call("list");
-  for (const { pid } of workers) pids.add(pid);
+  // PM2 gives a worker that has ended for good the process id 0, which stands for the process group of this process.
+  for (const { pid } of workers) if (pid > 0) pids.add(pid);
   for (const pid of [daemonPid(), ...pids]) signal(pid, "SIGKILL");
 }
 

@@ -105,7 +105,9 @@ function linesOf(event: SupervisorEvent, { name, pid }: Subject): readonly strin
       if (event.reason !== "requested") return [`${label} ${event.detail}; replacing it`];
       return [`${label} is being reloaded; it goes on until its replacement has proved itself`];
     case "reloaded":
-      return [`${label} was reloaded: it has replaced instance ${event.replaced}`];
+      return [
+        `${program} was reloaded: the new process (pid ${event.pid}) has replaced instance ${event.replaced}`,
+      ];
     case "reloadFailed": {
       const replacement = event.pid === null
         ? "the replacement"

@@ -312,6 +312,16 @@ commandTest(
     assertEquals(code, 69, text);
     assertStringIncludes(text, `cannot listen on ${taken}: another process uses the port`);
     assertEquals([inode(), listening(second)], [before, undefined]);
+    const part = `127.0.0.1:${first}`;
+    const narrow = await scene.reload({
+      programs: { web: { ...server("web", first).web, listen: part } },
+    });
+    assertEquals(narrow[0], 78, narrow[1]);
+    assertStringIncludes(
+      narrow[1],
+      `sam has opened ${first}, which has the same port as ${part}, and cannot change that while it runs`,
+    );
+    assertEquals(inode(), before);
     other.close();
     // Another program takes the address over: its socket is the same.
     const both = { ...server("www", first), ...server("web", second) };

@@ -1,10 +1,16 @@
 // The announced end of a server of node:http on a held socket: which connections it closes, and when.
-import { assert, assertEquals, assertMatch, assertRejects } from "@std/assert";
+import {
+  assert,
+  assertEquals,
+  assertMatch,
+  assertRejects,
+  assertStringIncludes,
+} from "@std/assert";
 import { EventEmitter } from "node:events";
 import { createServer, type RequestListener, type Server } from "node:http";
 import { type AddressInfo, connect, Server as NetServer, type Socket } from "node:net";
 import { followNodeServer, type NodeHttpServer } from "../../src/runtime/node_served.ts";
-import type { ServedServer } from "../../src/runtime/served_requests.ts";
+import { checkConnections, type ServedServer } from "../../src/runtime/served_requests.ts";
 import { test, type TestOptions } from "../support/harness.ts";
 import { eventually } from "../support/processes.ts";
 import { currentRuntime } from "../support/runtimes.ts";
@@ -31,8 +37,9 @@ class Client {
   }
 
   /** Sends a request. */
-  ask(path = "/"): void {
-    this.#socket.write(`GET ${path} HTTP/1.1\r\nhost: localhost\r\n\r\n`);
+  ask(path = "/", ...headers: string[]): void {
+    const lines = [`GET ${path} HTTP/1.1`, "host: localhost", ...headers, "", ""];
+    this.#socket.write(lines.join("\r\n"));
   }
 
   /** Waits for the end of an answer. */
@@ -202,3 +209,19 @@ test("a connection of HTTP/2 ends with its session, and not as a new connection"
   await drained;
   assertEquals(ended, ["session", "http/1.1"]);
 });
+
+servedTest(
+  "the program sees no header of a health check, whose host counts only at the port for checks",
+  async ({ server, client }) => {
+    const headers = ["sam-check: 1", "sam-check-host: web.example"]; // 1 is the process id of the server
+    const ordinary = await client();
+    ordinary.ask("/", ...headers);
+    assertStringIncludes(await ordinary.answer(), '{"host":"localhost"}');
+    server.prependOnceListener("connection", (connection) => checkConnections.add(connection));
+    const check = await client();
+    check.ask("/", ...headers);
+    assertStringIncludes(await check.answer(), '{"host":"web.example"}');
+  },
+  {},
+  ({ headers }, response) => response.end(JSON.stringify(headers)),
+);

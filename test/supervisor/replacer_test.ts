@@ -134,7 +134,10 @@ commandTest("an instance is replaced at its age, and the commands show it", asyn
     /^sam: job \(pid \d+\) has run for \d+ s \(limit 1 s ± 10 %\); replacing it$/m,
     "stderr",
   );
-  await run.text(/^sam: job \(pid \d+\) was reloaded: it has replaced instance 1$/m, "stderr");
+  await run.text(
+    /^sam: job was reloaded: the new process \(pid \d+\) has replaced instance 1$/m,
+    "stderr",
+  );
   const status = sam(["status"]);
   assertEquals(await status.exited, 0);
   assertMatch(status.stdout, /\njob +ready .* 1 .* age, \d+ s ago\n$/);

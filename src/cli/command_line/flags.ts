@@ -197,7 +197,7 @@ export const programFlags: readonly Flag[] = [
   {
     key: "minReady",
     kind: "ms",
-    help: "time that a reload's replacement stays ready (1s)",
+    help: "replacement takes over when ready for TIME (1s)",
   },
   {
     key: "maxMemory",

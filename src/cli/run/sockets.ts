@@ -4,10 +4,12 @@ import { type HeldSockets, hold, useOf } from "../../supervisor/held_sockets.ts"
 import { inheritedSockets } from "../../supervisor/own_process/socket_activation.ts";
 import type { SocketUse } from "../../runtime/socket_calls.ts";
 import type { Runtime } from "../../runtime/runtime.ts";
+import { includesAddress, type ListenAddress } from "../../api/supervise_options.ts";
 import { CommandError } from "../command_line/exit.ts";
 
 /** An open address. */
 interface OpenAddress {
+  readonly address: ListenAddress;
   readonly held: HeldSockets;
   readonly use: SocketUse;
   /** The number of programs that use the address. During a reload, these may be two versions of one program. */
@@ -53,40 +55,51 @@ export class ListeningSockets {
     const use = useOf(this.#runtime, program);
     const used: (readonly [string, OpenAddress])[] = [];
     const close = () => {
-      for (const [text, address] of used.splice(0)) {
-        if (--address.users > 0) continue;
+      for (const [text, open] of used.splice(0)) {
+        if (--open.users > 0) continue;
         this.#open.delete(text);
-        address.held.close();
+        open.held.close();
       }
     };
     try {
-      for (const { text, ...rest } of listen) {
-        let address = this.#open.get(text);
-        if (address === undefined) {
-          const given = [{ text, ...rest } as typeof listen[number]];
-          const held = await hold(
-            this.#runtime,
-            program,
-            given,
-            await inheritedSockets(this.#runtime),
+      for (const address of listen) {
+        const { text } = address;
+        const obstacle = this.#obstacleOf(address, use);
+        if (obstacle !== undefined) {
+          throw new CommandError(
+            "config",
+            `programs.${name}.listen: ${obstacle}, and cannot change that while it runs. ` +
+              "Choose another address, or start sam again.",
           );
-          address = { held, use, users: 0 };
-          this.#open.set(text, address);
         }
-        address.users++;
-        used.push([text, address]);
-        if (address.use === use) continue;
-        throw new CommandError(
-          "config",
-          `programs.${name}.listen: sam holds ${text} for another runtime, and cannot change that while it runs. ` +
-            "Choose another address, or start sam again.",
-        );
+        let open = this.#open.get(text);
+        if (open === undefined) {
+          const inherited = await inheritedSockets(this.#runtime);
+          const held = await hold(this.#runtime, program, [address], inherited);
+          open = { address, held, use, users: 0 };
+          this.#open.set(text, open);
+        }
+        open.users++;
+        used.push([text, open]);
       }
     } catch (error) {
       close();
       throw error;
     }
     return { sockets: used.flatMap(([, { held }]) => held.sockets), close };
+  }
+
+  /** What an address has in its way: it is open for another use, or a part of it is. Undefined if nothing. */
+  #obstacleOf(address: ListenAddress, use: SocketUse): string | undefined {
+    const { text } = address;
+    const open = this.#open.get(text);
+    if (open !== undefined) {
+      return open.use === use ? undefined : `sam has opened ${text} for another runtime`;
+    }
+    const other = [...this.#open.values()].find(({ address: other }) =>
+      includesAddress(other, address) || includesAddress(address, other)
+    );
+    return other && `sam has opened ${other.address.text}, which has the same port as ${text}`;
   }
 }
 

@@ -30,12 +30,13 @@ export default {
     corosync_thread: `${built}/src/corosync/daemon/corosync_thread.js`,
     cli: `${built}/src/cli/main.js`,
     preload: `${built}/src/active/preload.js`,
+    auto_register: `${built}/src/active/auto_register.js`,
   },
   external: /^node:/,
   plugins: [
     { name: "dependencies", resolveId: findDependency },
     { name: "sources", load: withMap, generateBundle: linesOnly },
-    { name: "CommonJS", buildEnd: emitNodePreload },
+    { name: "CommonJS", buildEnd: emitPreloads },
     { name: "public types", writeBundle: removeInnerTypes },
   ],
   output: {
@@ -63,12 +64,13 @@ export default {
   },
 };
 
-/** Adds the preload of Node, which `--require` loads, as tsc compiled it. */
-function emitNodePreload() {
-  const fileName = "preload_node.cjs";
-  const source = readFileSync(`${built}/src/active/${fileName}`, "utf8")
-    .replace(/^\/\/# source.*/m, "");
-  this.emitFile({ type: "asset", fileName, source });
+/** Adds the preload files that `--require` loads, as tsc compiled them. */
+function emitPreloads() {
+  for (const fileName of ["preload_node.cjs", "preload_wrapped.cjs"]) {
+    const source = readFileSync(`${built}/src/active/${fileName}`, "utf8")
+      .replace(/^\/\/# source.*/m, "");
+    this.emitFile({ type: "asset", fileName, source });
+  }
 }
 
 /** Bundles the library that reads source maps, with its dependencies. */

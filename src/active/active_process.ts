@@ -251,6 +251,11 @@ export class ActiveProcess implements Sam {
     this.#link?.send(encodeClient({ type: "listens", ...message }));
   }
 
+  /** Tells the server that a preload below a wrapper has registered this process. */
+  reportWrapper(): void {
+    this.#link?.send(encodeClient({ type: "belowWrapper" }));
+  }
+
   /** Sends an event-loop heartbeat. */
   confirm(): void {
     if (this.#link?.confirm) this.#link.confirm();

@@ -3,6 +3,7 @@ import type { ActiveProcess } from "./active_process.ts";
 import type { Listening } from "./listening.ts";
 import { loadRuntime } from "../runtime/load.ts";
 import type { Clock } from "../runtime/runtime.ts";
+import type { SamError } from "../errors.ts";
 import { createActiveProcess, offerLink } from "./initialize.ts";
 
 /** Milliseconds between two checks of the event loop. */
@@ -16,12 +17,17 @@ const settledMs = 5000;
 
 /**
  * Registers this process, which a server has started, before its program runs. A program that calls `register()` itself takes
- * the link over. `listening` is null without sockets of the server. Resolves to the id of the instance, or to null if that failed.
+ * the link over. `listening` is null without sockets of the server. Below a wrapper, another process may have registered before
+ * this one. Resolves to the id of the instance, or to null if that failed.
  */
-export async function attach(listening: Listening | null): Promise<number | null> {
+export async function attach(
+  listening: Listening | null,
+  isBelowWrapper = false,
+): Promise<number | null> {
   try {
     const sam = await createActiveProcess({ timeInterval: 0, recoveryPolicy: "restart" }); // replaced by the server's options
     await sam.register();
+    if (isBelowWrapper) sam.reportWrapper();
     listening?.report(sam);
     offerLink({
       transport: sam.server!.transport,
@@ -37,9 +43,10 @@ export async function attach(listening: Listening | null): Promise<number | null
     return sam.instanceId;
   } catch (error) {
     listening?.accept();
-    console.error(
-      `sam: the event loop of this program is not watched: ${(error as Error).message}`,
-    );
+    const { code, message } = error as SamError;
+    if (!isBelowWrapper || code !== "LIBRARY") {
+      console.error(`sam: the event loop of this program is not watched: ${message}`);
+    }
     return null;
   }
 }

@@ -8,6 +8,7 @@ import {
   oneOf,
   withDefault,
 } from "./validate.ts";
+import { type CommandLine, commandLine, restartsItself } from "./command_line.ts";
 import type { Command, Files, OwnProcess, RuntimeName, Stdio } from "../runtime/runtime.ts";
 import { SamError } from "../errors.ts";
 
@@ -45,11 +46,13 @@ export interface ProgramOptions {
    */
   readonly stdio?: Stdio | readonly [Stdio, Stdio, Stdio];
   /**
-   * Set to true to watch the event loop of a program that does not use SAM. Default false. Works for modules, and for the
-   * commands `node`, `deno` and `bun`.
+   * Set to true to watch the event loop of a program that does not use SAM. Default false.
    *
    * A preload module (`--require`, `--import` or `--preload`) registers the process. SAM watches it once the program is loaded.
    * If the program calls `register()` itself, the preload module ends its watch, and the program's own calls count.
+   *
+   * A command other than `node`, `deno` and `bun` counts as a wrapper, such as `npm start`: NODE_OPTIONS and BUN_OPTIONS load the
+   * module into the processes below it. The first of these that listens is watched; if none listens, one that has run for 30 s.
    */
   readonly preload?: boolean;
 }
@@ -92,6 +95,8 @@ export interface CheckedProgram {
   readonly isCommand: boolean;
   // True if a preload module registers the process.
   readonly preload?: boolean;
+  // True if a preload module registers a process below the command, which is a wrapper.
+  readonly wrapper?: boolean;
   // True if the runtime restarts the program by itself (`--watch`). SAM does not connect to such a program.
   readonly restarts?: boolean;
   // The runtime of the program, or "own" for that of this process; undefined for a command of no runtime.
@@ -123,19 +128,24 @@ export function checkProgram(program: unknown, captureStack = true): CheckedProg
     const file = checkText("program.command", given["command"]);
     const found = commandLine(file, args);
     const restarts = found !== undefined && restartsItself(found.flags);
-    if (preload) checkPreload(file, found);
+    const wrapper = preload && found === undefined;
+    if (preload) checkPreload(found);
     return {
       name: file,
       isCommand,
-      preload,
+      preload: preload && !wrapper,
+      wrapper,
       restarts,
       runtime: found?.runtime,
       async command(_runtime, hasSockets) {
-        const line = preload
-          ? await preloadedCommand(found!, args, captureStack, hasSockets)
+        const line = preload && found
+          ? await preloadedCommand(found, args, captureStack, hasSockets)
           : [...args];
         const runtime = found?.runtime;
-        return { file, flags: [], ...rest, args: line, runtime, restartsItself: restarts };
+        const { env } = rest;
+        const more = wrapper ? await wrappedEnvironment(env, captureStack) : {};
+        const all = { ...rest, env: { ...env, ...more } };
+        return { file, flags: [], ...all, args: line, runtime, restartsItself: restarts };
       },
     };
   }
@@ -182,83 +192,10 @@ const scriptExtension = import.meta.url.endsWith(".ts") ? "ts" : "js";
 const preloadModule = new URL(`../active/preload.${scriptExtension}`, import.meta.url);
 /** The CommonJS file with which Node loads that module. */
 const nodePreload = new URL(`../active/preload_node.c${scriptExtension}`, import.meta.url);
-
-/** The command line of a JavaScript runtime. */
-interface CommandLine {
-  readonly runtime: RuntimeName;
-  /** Index among the arguments at which further flags can be inserted. */
-  readonly flagsAt: number;
-  /** Flags of the runtime. */
-  readonly flags: readonly string[];
-  /** File of the program; undefined if the program is not in a file. */
-  readonly file: string | undefined;
-}
-
-/** The runtime that a command starts, if it can load a preload module; otherwise undefined. */
-export function runtimeOf(command: string, args: readonly string[]): RuntimeName | undefined {
-  const found = commandLine(command, args);
-  return found && !restartsItself(found.flags) ? found.runtime : undefined;
-}
-
-function commandLine(command: string, args: readonly string[]): CommandLine | undefined {
-  const runtime = command.slice(command.lastIndexOf("/") + 1);
-  let flagsAt = 0;
-  let at: number;
-  if (runtime === "node") {
-    at = firstWord(args, 0, nodeValued, isNodeScript);
-    if (isNodeScript.test(args[at] ?? "")) return undefined;
-  } else if (runtime === "deno") {
-    if (args[0] !== "run") return undefined;
-    flagsAt = 1;
-    at = firstWord(args, 1, denoValued, /^$/);
-  } else if (runtime === "bun") {
-    at = firstWord(args, 0, bunValued, isCode);
-    if (args[at] === "run") {
-      flagsAt = at + 1;
-      at = firstWord(args, flagsAt, bunValued, isCode);
-    }
-    const program = args[at] ?? "";
-    if (!isFile.test(program) && !isCode.test(program)) return undefined;
-  } else return undefined;
-  const flags = args.slice(0, at);
-  const isText = args[at] === "-" || flags.some((flag) => isCode.test(flag));
-  return { runtime, flagsAt, flags, file: isText ? undefined : args[at] };
-}
-
-/** True if one of the runtime's flags restarts the program when a file changes. */
-export function restartsItself(flags: readonly string[]): boolean {
-  return flags.some((flag) => /^--(watch|hot)(=|-path|-hmr|$)/.test(flag));
-}
-
-function watchError(): SamError {
-  return invalid("program.preload", true, "false with the flag --watch or --hot");
-}
-
-/** Any other word is a command of Bun, or a script of package.json, which runs in another process. */
-const isFile = /^\.|\/|\.[cm]?[jt]sx?$/;
-const isCode = /^(-[ep]+|--eval|--print)(=|$)/;
-/** Flags of Bun whose value may be the next word. */
-const bunValued =
-  /^(-[rdlF]|--(preload|require|import|cwd|port|env-file|define|loader|filter|shell|install|tsconfig-override))$/;
-/** A script of package.json runs in another process, which does not get the flags. */
-const isNodeScript = /^--run(=|$)/;
-/** Flags of Node whose value may be the next word. */
-const nodeValued =
-  /^(-[rC]|--(require|import|conditions|(experimental-)?loader|title|(inspect|debug)-port|disable-warning|watch-(path|kill-signal)|test-(name-pattern|reporter(-destination)?)|(report|diagnostic|cpu-prof|heap-prof)-(dir(ectory)?|filename|name|signal)|stack-trace-limit|env-file(-if-exists)?))$/;
-/** Flags of `deno run` whose value may be the next word. */
-const denoValued =
-  /^(-[cL]|--(config|import-map|cert|lock|location|seed|preload|import|require|conditions|ext|log-level|inspect-publish-uid))$/;
-
-/**
- * Index of the first argument from `at` on that is neither a flag nor the value of a flag. Flags that match `counts` are returned
- * as well. `valued` matches the flags whose value may be the next argument.
- */
-function firstWord(args: readonly string[], at: number, valued: RegExp, counts: RegExp): number {
-  while (args[at]?.startsWith("-") && !counts.test(args[at]!)) {
-    at += valued.test(args[at]!) ? 2 : 1;
-  }
-  return at;
-}
+/** The CommonJS file that Node and Bun load below a wrapper. */
+const wrappedPreload = new URL(`../active/preload_wrapped.c${scriptExtension}`, import.meta.url);
+/** The environment variable with the settings of that file. */
+const wrapperVariable = "SAM_WRAPPED";
 
 /** True if a runtime can load the preload module. Node and Bun cannot load modules from the network. */
 export function canPreload(runtime: RuntimeName): boolean {
@@ -300,15 +237,54 @@ function preloadFlags(
   }
 }
 
-function checkPreload(command: string, line: CommandLine | undefined): void {
-  if (line === undefined) {
-    throw new SamError(
-      "INVALID_PARAM",
-      `program.preload does not work with the command ${command}, only with "node", "deno run" and "bun FILE": leave it out`,
-    );
+function watchError(): SamError {
+  return invalid("program.preload", true, "false with the flag --watch or --hot");
+}
+
+function checkPreload(line: CommandLine | undefined): void {
+  if (line !== undefined && restartsItself(line.flags)) throw watchError();
+  preloadFlags(line?.runtime ?? "node");
+}
+
+/**
+ * The variables that load the preload module into each process of Node and Bun below a wrapper, in addition to the user's options.
+ * The module removes them again.
+ */
+async function wrappedEnvironment(
+  own: Readonly<Record<string, string>>,
+  captureStack: boolean,
+): Promise<Readonly<Record<string, string>>> {
+  const { noProgram } = await import("./wrappers.ts");
+  const quoted = `"${decodeURIComponent(wrappedPreload.pathname).replace(/["\\]/g, "\\$&")}"`;
+  const options = ["--require", quoted];
+  const given = (name: string) => own[name] ?? ownVariable(name) ?? "";
+  const flags = captureStack
+    ? await inspectorFlags("node", given("NODE_OPTIONS").split(/\s+/), false)
+    : [];
+  const texts: Record<string, string> = {
+    NODE_OPTIONS: [...options, ...flags].join(" "),
+    BUN_OPTIONS: `--preload=${decodeURIComponent(wrappedPreload.pathname)}`,
+  };
+  const variables = Object.entries(texts).map(([name, text]) =>
+    [name, `${given(name)} ${text}`.trim()] as const
+  );
+  return {
+    ...Object.fromEntries(variables),
+    [wrapperVariable]: JSON.stringify({ skip: noProgram, texts }),
+  };
+}
+
+/** A variable in the environment of this process. */
+function ownVariable(name: string): string | undefined {
+  const { Deno, process } = globalThis as unknown as {
+    readonly Deno?: { readonly env: { get(name: string): string | undefined } };
+    readonly process: { readonly env: Readonly<Record<string, string | undefined>> };
+  };
+  try {
+    return Deno === undefined ? process.env[name] : Deno.env.get(name);
+  } catch {
+    return undefined; // Deno without --allow-env
   }
-  if (restartsItself(line.flags)) throw watchError();
-  preloadFlags(line.runtime);
 }
 
 /** The arguments of a runtime's command line, with the flags of the preload module. */

@@ -131,6 +131,18 @@ export function childrenOf(runtime: SystemFiles, pid: number): readonly number[]
   return known.flatMap((children) => children.split(" ").map(Number).filter((child) => child > 0));
 }
 
+/** The longest command line that is shown, in characters. */
+const maxCommandLine = 200;
+
+/** The command line of a process, with the name of the executable without its directory; undefined if unknown. */
+export function commandLineOf(runtime: SystemFiles, pid: number): string | undefined {
+  const [file, ...words] = runtime.systemText(`/proc/${pid}/cmdline`)?.replace(/\0$/, "").split("\0") ??
+    [];
+  if (!file) return undefined;
+  const line = [file.slice(file.lastIndexOf("/") + 1), ...words].join(" ");
+  return line.length > maxCommandLine ? `${line.slice(0, maxCommandLine)} …` : line;
+}
+
 /** A process and all processes below it. */
 function treeOf(runtime: SystemFiles, pid: number): readonly number[] {
   const tree = [pid];

@@ -19,6 +19,7 @@ import type { Slack } from "../core/server/slack.ts";
 import { SamError } from "../errors.ts";
 import type { Guard } from "./instance/guard.ts";
 import { Instance, type InstanceRuntime } from "./instance/instance.ts";
+import { commandLineOf } from "../runtime/procfs.ts";
 import type { Command } from "../runtime/runtime.ts";
 import { Timekeeper } from "./timekeeper.ts";
 
@@ -274,11 +275,21 @@ export class Driver {
         this.#cluster!.unmap();
         break;
       case "emit":
-        this.#sink.event(effect.event, effect.instanceId);
+        this.#sink.event(this.#completed(effect.event), effect.instanceId);
         break;
       case "finish":
         this.#finish(effect.status);
     }
+  }
+
+  /** Adds to the registration of a program below a wrapper what the program is. */
+  #completed(event: ServerEvent): ServerEvent {
+    const pid = this.#instance?.pid;
+    if (event.type !== "register" || pid === undefined || pid === this.server.pid) return event;
+    const { runtime, settings } = this.#parts;
+    const command = commandLineOf(runtime, pid);
+    const startedBy = settings.program.slice(settings.program.lastIndexOf("/") + 1);
+    return command === undefined ? event : { ...event, command, startedBy };
   }
 
   #start(): Instance {

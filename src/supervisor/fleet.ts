@@ -20,7 +20,8 @@ import {
 import type { FleetProgram, Strategy } from "./fleet_program.ts";
 import { type FleetChange, type FleetReload, FleetReloads } from "./fleet_reloads.ts";
 import { type ReloadCause, Replica, type ReplicaStatus } from "./replica.ts";
-import type { Due, LoadParts } from "./supervise.ts";
+import type { LoadParts } from "./load_parts.ts";
+import type { Due } from "./supervise.ts";
 
 /** The status of a program of a fleet. */
 export interface FleetStatus extends ReplicaStatus {

@@ -20,7 +20,8 @@ import { EventLog } from "./event_log.ts";
 import { ReloadRun, type ReplacementStatus } from "./reload_run.ts";
 import { reloadWay } from "./reload_way.ts";
 import { type LastReplacement, ReplicaHistory } from "./replica_history.ts";
-import { type Due, type LoadParts, loadParts, Supervision } from "./supervise.ts";
+import { type LoadParts, loadParts } from "./load_parts.ts";
+import { type Due, Supervision } from "./supervise.ts";
 
 /** A replica as its user describes it. */
 export interface ReplicaParts {

@@ -80,6 +80,12 @@ function linesOf(event: SupervisorEvent, { name, pid }: Subject): readonly strin
   const program = name ?? "the program";
   const label = pid === undefined ? instance : `${instance} (pid ${pid})`;
   switch (event.type) {
+    case "register": {
+      const { command, pid, startedBy } = event;
+      return command === undefined
+        ? []
+        : [`watching ${command} (pid ${pid}), started by ${startedBy}`];
+    }
     case "warn": {
       // A warning by SIGKILL is a kill, which has a line of its own.
       const sent = event.signal === "SIGKILL" ? "" : `; sent ${event.signal}`;

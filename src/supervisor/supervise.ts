@@ -17,8 +17,8 @@ import type {
   SupervisorEventDetail,
   SupervisorStatus,
 } from "../api/events.ts";
+import { loadLogger, loadParts, type LoadParts } from "./load_parts.ts";
 import type { Supervisor } from "../api/supervisor.ts";
-import type { Log } from "../api/options.ts";
 import { type CheckedProgram, checkProgram, type Program } from "../api/program.ts";
 import {
   type CheckedSuperviseOptions,
@@ -26,7 +26,7 @@ import {
   type SuperviseOptions,
 } from "../api/supervise_options.ts";
 import { checkSignal } from "../api/validate.ts";
-import { checkPlatform, loadRuntime } from "../runtime/load.ts";
+import { checkPlatform } from "../runtime/load.ts";
 import type { PassedSocket, Runtime } from "../runtime/runtime.ts";
 import type { ServerEvent } from "../core/server/types.ts";
 
@@ -61,38 +61,6 @@ export function supervise(program: Program, options: SuperviseOptions): Supervis
   );
 }
 
-/** Loads the logger. A static import would load it in each instance, too, which does not need it. */
-function loadLogger(log: Log, { name }: CheckedProgram): (event: SupervisorEvent) => Promise<void> {
-  const loading = Promise.all([import("./log.ts"), loadRuntime()])
-    .then(([{ Lines, logger }, runtime]) => {
-      const lines = new Lines(runtime);
-      const write = logger(log, name, { name, prefix: `${name}: ` }, lines.write);
-      return (event: SupervisorEvent) => {
-        write(event);
-        return event.type === "finish" ? lines.written() : undefined;
-      };
-    })
-    .catch((error) => {
-      // For example, no file descriptor was left to open the module.
-      console.error(`sam: cannot log the events of ${name}: ${error.message}`);
-      return () => {};
-    });
-  return (event) => loading.then((write) => write(event));
-}
-
-/** A function that loads the parts of a SAM server. The simulation has one of its own. */
-export type LoadParts = (options: CheckedSuperviseOptions) => Promise<
-  [Runtime, typeof import("./driver.ts"), Transport, typeof import("./health_check.ts") | undefined]
->;
-/** Loads the parts of a SAM server. Static imports would load them in each instance, too, which imports this module. */
-export const loadParts: LoadParts = ({ transport, check }) =>
-  Promise.all([
-    loadRuntime(),
-    import("./driver.ts"),
-    loadTransport(transport),
-    check && import("./health_check.ts"),
-  ]);
-
 /** A process that may be due to start: the next instance of a program, or a spare. */
 export type Due = "process" | "spare";
 
@@ -114,6 +82,7 @@ export class Supervision implements Supervisor {
   #ready = false;
   #check: SupervisorStatus["check"] = null;
   #spawnedAt: number | null = null;
+  #watched: SupervisorStatus["watched"] = null;
   #stopEarly: { signal: Signal | null } | null = null;
   #haltEarly = false;
   #halting: (() => void)[] = [];
@@ -246,6 +215,7 @@ export class Supervision implements Supervisor {
       heartbeatAge: this.#driver?.heartbeatAge ?? null,
       slack: this.#driver?.slack ?? new SlackCounter(0).snapshot,
       dataSize: this.#driver?.dataSize ?? 0,
+      watched: this.#watched,
       spare: server?.spare ?? null,
       transport: typeof transport === "string" ? transport : transport.name,
     };
@@ -338,7 +308,10 @@ export class Supervision implements Supervisor {
       this.#ready = false;
       this.#checker?.end();
     }
-    if (event.type === "exit") this.#spawnedAt = this.#check = null;
+    if (event.type === "exit") this.#spawnedAt = this.#check = this.#watched = null;
+    if (event.type === "register" && event.command !== undefined) {
+      this.#watched = { pid: event.pid, command: event.command };
+    }
     if (event.type === "check") this.#check = event.healthy ? "passing" : "failing";
     if (event.type === this.#readyBy) this.#ready = event.type !== "check" || event.healthy;
     if (event.type === "spawn" || (event.type === "spare" && event.state === "promoted")) {

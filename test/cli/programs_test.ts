@@ -2,8 +2,8 @@
 import { assert, assertEquals, assertMatch, assertStringIncludes } from "@std/assert";
 import { spawn, spawnSync } from "node:child_process";
 import { mkdirSync, writeFileSync } from "node:fs";
-import { wrapperAdvice } from "../../src/cli/run/wrappers.ts";
-import { restartsItself } from "../../src/api/program.ts";
+import { restartsItself } from "../../src/api/command_line.ts";
+import { noProgram, wrapperOf } from "../../src/api/wrappers.ts";
 import { type Command, commandTest, page, runtimeName, samCommand } from "../support/command.ts";
 import { test } from "../support/harness.ts";
 import { eventually } from "../support/processes.ts";
@@ -115,14 +115,14 @@ commandTest(
   "a warning with advice names a known wrapper, also without a time interval",
   async (sam, { directory }) => {
     writeFileSync(`${directory}/npm`, "#!/bin/sh\nexit 0\n", { mode: 0o755 });
-    const script = sam(["run", `${directory}/npm`, "start"]);
+    const script = sam(["run", "--no-preload", `${directory}/npm`, "start"]);
     assertEquals(await script.exited, 0);
     assertMatch(
       script.stderr,
       /^sam: cannot detect a hang of the program that .*npm runs, only its exit\. .* \(sam run web\.js\), or add a health check \(--check-http\)\.\n$/,
     );
     const check = ["--check-command", "true"];
-    const checked = sam(["run", ...check, `${directory}/npm`, "start"]);
+    const checked = sam(["run", "--no-preload", ...check, `${directory}/npm`, "start"]);
     assertEquals([await checked.exited, checked.stderr], [0, ""]);
   },
 );
@@ -135,16 +135,44 @@ test("the list of wrappers contains npm, npx and similar commands, and no others
   ];
   for (const line of known) {
     const [command, ...words] = line.split(" ");
-    assert(wrapperAdvice(command!, words) !== undefined, line);
+    assert(wrapperOf(command!, words, "")?.advice !== undefined, line);
   }
-  for (const line of ["redis-server", "sh -c npm", "deno test", "bun test", "true", "./server"]) {
+  for (const line of ["sh -c npm", "/bin/bash ./start", "nice -n 5 npm start", "env A=1 node a.js"]) {
     const [command, ...words] = line.split(" ");
-    assertEquals(wrapperAdvice(command!, words), undefined, line);
+    assertEquals(wrapperOf(command!, words, ""), { advice: undefined }, line);
   }
+  for (const line of ["redis-server", "deno test", "bun test", "true", "./server", "bash"]) {
+    const [command, ...words] = line.split(" ");
+    assertEquals(wrapperOf(command!, words, ""), undefined, line);
+  }
+  for (const line of ["#!/bin/sh", "#!/bin/bash -e", "#!/usr/bin/env bash"]) {
+    assertEquals(wrapperOf("./start", [], line), {}, line);
+  }
+  assertEquals(wrapperOf("./start", [], "#!/usr/bin/python3"), undefined);
   for (const flag of ["--watch", "--watch=a,b", "--watch-path", "--watch-path=.", "--hot"]) {
     assert(restartsItself(["--smol", flag]), flag);
   }
   assert(!restartsItself(["--watchdog", "--hotter", "watch"]));
+}, { leg: "node24" });
+
+test("wrappers and builds are no programs; other scripts are", () => {
+  const skipped = new RegExp(noProgram);
+  const modules = "/srv/web/node_modules";
+  const wrappers = [
+    ...["/usr/lib/node_modules/npm/bin/npm-cli.js start", `${modules}/npm/bin/npx-cli.js next`],
+    ...["/usr/lib/node_modules/corepack/dist/pnpm.js start", "/home/a/.cache/yarn.cjs"],
+    ...["/srv/web/.yarn/releases/yarn-4.9.1.cjs start", `${modules}/tsx/dist/cli.mjs web.ts`],
+    ...[`${modules}/nodemon/bin/nodemon.js web.js`, `${modules}/concurrently/dist/bin/index.js a`],
+    ...[`${modules}/typescript/bin/tsc -p .`, `${modules}/next/dist/bin/next build`],
+    ...[`${modules}/.pnpm/vite@7.0.0/node_modules/vite/bin/vite.js build`],
+  ];
+  for (const line of wrappers) assert(skipped.test(line), line);
+  const programs = [
+    ...["/srv/web/web.js", "/srv/npm/web.js start", "/srv/web/build/server.js", "", "/srv/a.js build"],
+    ...[`${modules}/next/dist/bin/next start`, `${modules}/vite/bin/vite.js preview`],
+    ...[`${modules}/ts-node/dist/bin.js web.ts`, "/srv/pnpm/server.js", "/srv/yarn.config.js"],
+  ];
+  for (const line of programs) assert(!skipped.test(line), line);
 }, { leg: "node24" });
 
 commandTest(

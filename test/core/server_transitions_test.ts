@@ -331,8 +331,8 @@ test("core server: an input that is ignored changes no deadline", () => {
       const event = input.type === "message" ? input.message.type : input.type;
       if (
         event === "tick" || event === "spare" || event === "linkData" || event === "mapped" ||
-        event === "stackAccess" || event === "listens" || event === "reserveIds" ||
-        event === "accept" ||
+        event === "stackAccess" || event === "listens" || event === "belowWrapper" ||
+        event === "reserveIds" || event === "accept" ||
         table[state][event] !== "ignore"
       ) continue;
       const { bench } = arrive({ state, reach, ...(settings && { settings }) }, {});

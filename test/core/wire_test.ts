@@ -50,6 +50,7 @@ const clientMessages = {
     drains: bool,
     checkPort: u32,
   }),
+  belowWrapper: record({ type: is("belowWrapper") }),
 } satisfies { [T in ClientMessage["type"]]: fc.Arbitrary<ClientMessage & { type: T }> };
 
 const serverMessages = {

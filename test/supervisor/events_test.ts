@@ -204,6 +204,7 @@ processTest("the status follows the program through its life", async (stage) => 
     heartbeatAge: null,
     dataSize: 0,
     slack: supervisor.status.slack,
+    watched: null,
     spare: null,
     transport: "pipe",
   });
@@ -219,6 +220,7 @@ processTest("the status follows the program through its life", async (stage) => 
     restarts: 0,
     lastRecovery: null,
     dataSize: 3,
+    watched: null,
     spare: null,
     transport: "pipe",
   });

@@ -8,7 +8,7 @@ import {
   type FleetProgram,
   type Strategy,
 } from "../../src/supervisor/fleet_program.ts";
-import { type LoadParts, loadParts } from "../../src/supervisor/supervise.ts";
+import { type LoadParts, loadParts } from "../../src/supervisor/load_parts.ts";
 import { report } from "../../src/supervisor/report.ts";
 import { checkProgram } from "../../src/api/program.ts";
 import { checkSuperviseOptions, type SuperviseOptions } from "../../src/api/supervise_options.ts";

@@ -11,7 +11,7 @@ import { Fleet } from "../../src/supervisor/fleet.ts";
 import { expandInstances, type FleetProgram } from "../../src/supervisor/fleet_program.ts";
 import { Checker, type CheckSink } from "../../src/supervisor/health_check.ts";
 import type { Guard, Ward } from "../../src/supervisor/instance/guard.ts";
-import type { LoadParts } from "../../src/supervisor/supervise.ts";
+import type { LoadParts } from "../../src/supervisor/load_parts.ts";
 import { memoryClusterMap, memoryQuorum } from "../../src/testing/memory_cluster.ts";
 import { FleetJudge, type Supervised } from "./sim_fleet_judge.ts";
 import type { FleetOrder, FleetPlan, ProgramPlan } from "./sim_fleet_plan.ts";

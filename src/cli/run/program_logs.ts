@@ -15,6 +15,9 @@ interface ProgramLog {
 /** The delay of the search for child processes. Programs usually start the process that does the work within this time. */
 const childrenAfterMs = 1500;
 
+/** The delay of the warning that no process below a wrapper is watched. It is longer than the time after which one is. */
+const unwatchedAfterMs = 40_000;
+
 /** Writes the log lines of the programs. They may come, go and change. */
 export class ProgramLogs {
   readonly #runtime: Clock & SystemFiles;
@@ -22,6 +25,8 @@ export class ProgramLogs {
   readonly #logs = new Map<string, ProgramLog>();
   /** The programs in which SAM has not yet looked for an unwatched child process. */
   readonly #unchecked = new Set<string>();
+  /** The wrappers whose first process has not started yet. */
+  readonly #wrappers = new Set<string>();
   #programs: readonly FleetProgram[] = [];
 
   constructor(runtime: Clock & SystemFiles, writeLine: (line: string) => void) {
@@ -36,6 +41,7 @@ export class ProgramLogs {
     for (const each of programs) {
       const service = serviceOf(each);
       if (isPreloaded(each) && !this.#logs.has(each.name)) this.#unchecked.add(each.name);
+      if (each.program.wrapper && !this.#logs.has(each.name)) this.#wrappers.add(each.name);
       if (known.has(service)) continue;
       known.add(service);
       this.#warn(each.name, unwatchedWarning(each));
@@ -46,6 +52,9 @@ export class ProgramLogs {
   /** Writes the lines of an event. */
   hear(fleet: Fleet, name: string, event: SupervisorEvent): void {
     this.#write(name, event);
+    if (event.type === "spawn" && this.#wrappers.delete(name)) {
+      this.#runtime.schedule(() => this.#warnOfWrapper(fleet, name), unwatchedAfterMs, false);
+    }
     if (event.type !== "start" || !this.#unchecked.delete(name)) return;
     this.#runtime.schedule(
       () => {
@@ -59,6 +68,16 @@ export class ProgramLogs {
       childrenAfterMs,
       false,
     );
+  }
+
+  /** Warns that SAM watches only a wrapper, because no process below it has proved to be a program of JavaScript. */
+  #warnOfWrapper(fleet: Fleet, name: string): void {
+    const program = this.#programs.find((each) => each.name === name);
+    if (program === undefined || !fleet.names.includes(name)) return;
+    const { state, instanceId } = fleet.supervisor(name).status;
+    if (state === "launched" && program.advice !== undefined) {
+      this.#warn(name, cannotDetect(program), instanceId);
+    }
   }
 
   #warn(name: string, detail: string | undefined, instanceId = 1): void {
@@ -85,10 +104,20 @@ function serviceOf({ name, service = name }: FleetProgram): string {
 
 /** Returns a warning if SAM cannot watch the event loop of a program, but the user may expect it. */
 function unwatchedWarning({ program, options, advice }: FleetProgram): string | undefined {
+  const { isCommand, preload, wrapper } = program;
+  if (!isCommand || preload || wrapper || options.check !== undefined) return undefined;
   const { timeInterval } = options.settings;
-  const { name, isCommand, preload, restarts } = program;
-  if (!isCommand || preload || options.check !== undefined) return undefined;
-  if (timeInterval === 0 && advice === undefined) return undefined;
+  return timeInterval === 0 && advice === undefined
+    ? undefined
+    : cannotDetect({ program, options, advice });
+}
+
+/** The warning that SAM cannot detect a hang. */
+function cannotDetect(
+  { program, options, advice }: Pick<FleetProgram, "program" | "options" | "advice">,
+): string {
+  const { timeInterval } = options.settings;
+  const { name, restarts } = program;
   const target = advice === undefined ? name : `the program that ${name} runs`;
   const unless = restarts ? "" : " unless the program calls register()";
   const interval = timeInterval > 0

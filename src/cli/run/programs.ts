@@ -3,21 +3,16 @@ import { corosyncClusterMap, corosyncQuorum } from "../../corosync/mod.ts";
 import { SamError } from "../../errors.ts";
 import type { FleetProgram } from "../../supervisor/fleet_program.ts";
 import { methodsOf, type SamOptions } from "../../api/options.ts";
-import {
-  canPreload,
-  checkProgram,
-  type Program,
-  restartsItself,
-  runtimeOf,
-} from "../../api/program.ts";
+import { restartsItself, runtimeOf } from "../../api/command_line.ts";
+import { canPreload, type CheckedProgram, checkProgram, type Program } from "../../api/program.ts";
 import type { RuntimeName } from "../../runtime/runtime.ts";
 import { checkSuperviseOptions, type SuperviseOptions } from "../../api/supervise_options.ts";
 import { checkMethods, integerFrom, invalid } from "../../api/validate.ts";
+import { watchAdvice, wrapperOf } from "../../api/wrappers.ts";
 import { CommandError } from "../command_line/exit.ts";
 import { flagOf, optionFlags } from "../command_line/flags.ts";
 import type { Settings } from "../command_line/settings.ts";
 import { detectProgram, type Files } from "./detect_program.ts";
-import { watchAdvice, wrapperAdvice } from "./wrappers.ts";
 
 export interface BuildContext {
   /** The directory at which relative paths start. */
@@ -62,16 +57,20 @@ export function buildProgram(
   const hasFlags = settings.has("runtimeFlags") || found.flags !== undefined;
   if (context.withoutTypes && isTyped && !hasFlags) throw withoutTypes(named);
   const flags = settings.value("runtimeFlags", found.flags) as readonly string[] | undefined;
-  const restarts = isModule && restartsItself(flags ?? []);
-  const target = !isModule ? runtimeOf(named.program, named.args) : restarts ? undefined : runtime;
-  const preload = settings.value("preload", target !== undefined && canPreload(target)) as boolean;
-  if (preload && target === undefined) {
+  const target = isModule
+    ? { runtime, restarts: restartsItself(flags ?? []) }
+    : runtimeOf(named.program, named.args);
+  const restarts = target?.restarts ?? false;
+  const wrapper = target
+    ? undefined
+    : wrapperOf(named.program, named.args, context.files.firstLine(pathOf(named, directory)));
+  const canWatch = target ? !restarts && canPreload(target.runtime) : wrapper && canPreload("node");
+  const preload = settings.value("preload", canWatch ?? false) as boolean;
+  if (preload && restarts) {
+    const source = settings.source("preload");
     throw mistake(
-      `${
-        settings.source("preload")
-      }: cannot watch the event loop of ${named.program}: this works only for a module, ` +
-        "node, deno run or bun FILE, and not with --watch or --hot",
-      settings.source("preload"),
+      `${source}: cannot watch the event loop of ${named.program} with --watch or --hot`,
+      source,
     );
   }
   const common = {
@@ -88,7 +87,6 @@ export function buildProgram(
   const capturesStack = settings.value("captureStack", true) === true &&
     settings.value("observe", false) !== true;
   const checked = checkProgram(program, capturesStack);
-  const isPlain = !isModule && target === undefined;
   const { instances, minReady } = checkBySource(() => scaleOf(settings, context.cores));
   const limits = checkBySource(() => limitsOf(settings));
   return {
@@ -99,14 +97,10 @@ export function buildProgram(
     after: named.after,
     program: checked,
     given: program,
-    advice: checked.restarts
-      ? watchAdvice
-      : isPlain
-      ? wrapperAdvice(named.program, named.args)
-      : undefined,
+    advice: checked.restarts ? watchAdvice : wrapper?.advice,
     options: checkBySource(() =>
       checkSuperviseOptions(
-        optionsOf(settings, preload, isModule && !restarts),
+        optionsOf(settings, checked, isModule && !restarts),
         checked,
         (key) => settings.source(key),
       )
@@ -197,13 +191,22 @@ function fileOf({ program, source = "" }: ProgramSource, directory: string, file
   return main ?? program;
 }
 
+/** The path of a command that is not looked up on PATH; otherwise empty. */
+function pathOf({ program }: ProgramSource, directory: string): string {
+  return program.includes("/") ? absolute(program, directory) : "";
+}
+
 /** Makes a path absolute. */
 export function absolute(path: string, directory: string): string {
   return path.startsWith("/") ? path : `${directory}/${path}`;
 }
 
 /** The options of a program, completed with the defaults of the command line. */
-function optionsOf(settings: Settings, preload: boolean, isModule: boolean): SuperviseOptions {
+function optionsOf(
+  settings: Settings,
+  { preload = false, wrapper = false }: CheckedProgram,
+  isModule: boolean,
+): SuperviseOptions {
   const options: Record<string, unknown> = {};
   for (const key of settings.keys()) {
     if (!optionKeys.includes(key)) continue;
@@ -212,7 +215,7 @@ function optionsOf(settings: Settings, preload: boolean, isModule: boolean): Sup
     options[outer] = inner === undefined ? value : { ...options[outer] as object, [inner]: value };
   }
   const restart = settings.value("restart", "on-failure");
-  const watched = preload || isModule;
+  const watched = preload || wrapper || isModule;
   return {
     timeInterval: watched ? preloadTimeInterval : 0,
     recoveryPolicy: restart === "never" ? "quit" : "restart",

@@ -2,7 +2,7 @@
 import { isSignal } from "../signals.ts";
 import { chunkBytes, protocolVersion } from "../wire.ts";
 import type { Input, Message, ProgramRecord } from "./program_record.ts";
-import type { Problem } from "./types.ts";
+import type { Fact, JudgedMessage, Problem } from "./types.ts";
 
 // Registration.
 
@@ -71,6 +71,38 @@ function takeOver(program: ProgramRecord, now: number): void {
   instance.startRequest = null;
   unwatch(program, now);
   program.emit({ type: "stop" });
+}
+
+/** Takes a message that tells a fact about the process. Returns false for every other message. */
+export function takeFact(program: ProgramRecord, message: JudgedMessage): message is Fact {
+  const { instance } = program;
+  switch (message.type) {
+    case "stackAccess":
+      instance.stackAccess = message.how;
+      return true;
+    case "listens":
+      noteListening(program, message);
+      return true;
+    case "belowWrapper":
+      instance.isPreloaded = instance.isBelowWrapper = true;
+      return true;
+    default:
+      return false;
+  }
+}
+
+/**
+ * A program below a wrapper has ended. The wrapper may go on: a script may start a build first, and then a server. From now on,
+ * only the end of the wrapper counts.
+ */
+export function leaveToWrapper(program: ProgramRecord, now: number): void {
+  const { instance, state } = program;
+  if (state !== "registered" && state !== "waiting" && state !== "started") return;
+  if (state !== "registered") program.emit({ type: "stop" });
+  instance.startRequest = null;
+  instance.isRegistered = instance.isPreloaded = instance.isBelowWrapper = false;
+  unwatch(program, now);
+  program.state = "launched";
 }
 
 // Start and stop.
@@ -167,7 +199,7 @@ export function failQuorum(
 // Other requests.
 
 /** The program listens on an address. */
-export function noteListening(program: ProgramRecord, message: Message<"listens">): void {
+function noteListening(program: ProgramRecord, message: Message<"listens">): void {
   const { instance } = program;
   const { address, isHeld, drains, checkPort } = message;
   instance.drains ||= drains;

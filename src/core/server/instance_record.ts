@@ -45,6 +45,8 @@ export class InstanceRecord {
   isRegistered = false;
   /** True if only the preload has registered the process, not the program itself. */
   isPreloaded = false;
+  /** True if a preload has registered a process below the one that the server started, which is a wrapper. */
+  isBelowWrapper = false;
   /** True if no instance registered before this one. */
   isFirst = false;
   /** True while the link to the process is open. */

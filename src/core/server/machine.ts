@@ -153,14 +153,7 @@ export class Server {
         break;
       case "message": {
         const { message } = input;
-        if (message.type === "stackAccess") {
-          program.instance.stackAccess = message.how;
-          return [];
-        }
-        if (message.type === "listens") {
-          calls.noteListening(program, message);
-          return program.takeEffects();
-        }
+        if (calls.takeFact(program, message)) return program.takeEffects();
         if (message.type !== "hello") program.instance.hasNotAnsweredPromotion = false;
         act(program, message.type, message, now);
         break;
@@ -394,6 +387,7 @@ function endLink(program: ProgramRecord, _input: unknown, now: number): void {
   if (!instance.isLinked) return;
   instance.isLinked = false;
   if (instance.exit) return;
+  if (instance.isPreloaded && instance.isBelowWrapper) return calls.leaveToWrapper(program, now);
   if (state === "started" || state === "waiting") instance.watch.awaitExit(now);
 }
 

@@ -2,7 +2,7 @@
  * The transition table of the SAM server: `table[state][event]` names an action of machine.ts, calls.ts or ending.ts. An input
  * without a meaning in a state is ignored. A request that is not allowed is refused with an answer, if there is a process.
  */
-import type { JudgedMessage, ServerInput, ServerState } from "./types.ts";
+import type { Fact, JudgedMessage, ServerInput, ServerState } from "./types.ts";
 
 /** The columns of the table: inputs, and the types of messages. Inputs that have the same effect in all states are not in it. */
 export type ServerEventName =
@@ -10,7 +10,7 @@ export type ServerEventName =
     ServerInput["type"],
     "message" | "spare" | "tick" | "linkData" | "mapped" | "reserveIds" | "accept"
   >
-  | Exclude<JudgedMessage["type"], "stackAccess" | "listens">;
+  | Exclude<JudgedMessage["type"], Fact["type"]>;
 
 /**
  * The actions of the table. `stop` is the call of `Sam.stop()`, `shutDown` that of `Supervisor.stop()`, and `halt` the command

@@ -185,6 +185,8 @@ export interface ServerSettings {
 // Notes are not for the state machine: the driver keeps them as evidence.
 /** A message of the active process for the state machine. */
 export type JudgedMessage = Exclude<ClientMessage, { readonly type: "note" }>;
+/** A message that tells a fact about the process. It has the same meaning in all states. */
+export type Fact = JudgedMessage & { readonly type: "stackAccess" | "listens" | "belowWrapper" };
 
 /** An input of the server. */
 export type ServerInput =
@@ -263,7 +265,7 @@ export interface SpareStatus {
  * - `spawn`: a process was started.
  * - `spawnFailed`: a process could not be started.
  * - `register`: the program or its preload called `register()`. If a wrapper, such as `sh` or `npm`, has started the
- *   program, `pid` differs from `pid` of `spawn`.
+ *   program, `pid` differs from `pid` of `spawn`. `command` is then its command line, and `startedBy` the wrapper.
  * - `waiting`: `start()` waits for quorum.
  * - `start`: SAM watches the program from now on.
  * - `stop`: SAM does not watch the program until the next `start`.
@@ -287,7 +289,12 @@ export interface SpareStatus {
 export type ServerEvent =
   | { readonly type: "spawn"; readonly pid: number }
   | { readonly type: "spawnFailed"; readonly error: Problem }
-  | { readonly type: "register"; readonly pid: number }
+  | {
+    readonly type: "register";
+    readonly pid: number;
+    readonly command?: string;
+    readonly startedBy?: string;
+  }
   | { readonly type: "waiting" }
   | { readonly type: "start" }
   | { readonly type: "stop" }

@@ -17,7 +17,10 @@ interface SpawnOptions {
   readonly envPairs?: string[];
 }
 interface ServerPrototype {
-  listen(this: { once(event: "listening", listener: () => void): void }, ...args: unknown[]): unknown;
+  listen(
+    this: { once(event: "listening", listener: () => void): void },
+    ...args: unknown[]
+  ): unknown;
 }
 interface ChildPrototype {
   spawn(this: { once(event: "exit", listener: () => void): void }, options: SpawnOptions): unknown;
@@ -25,6 +28,7 @@ interface ChildPrototype {
 interface Globals {
   readonly process: {
     readonly argv: readonly string[];
+    readonly execArgv: string[];
     readonly env: Record<string, string | undefined>;
   };
   readonly Bun?: { serve(...args: unknown[]): unknown };
@@ -36,7 +40,7 @@ const patienceMs = 30_000;
 /** The commands that may start a program of JavaScript. */
 const starters = /(^|\/)(node|bun|npm|npx|pnpm|yarn|(ba|da|z)?sh)$/;
 
-const { process: { argv, env }, Bun } = globalThis as unknown as Globals;
+const { process: { argv, execArgv, env }, Bun } = globalThis as unknown as Globals;
 const link = env["SAM_LINK"];
 const text = env["SAM_WRAPPED"];
 if (link !== undefined && text !== undefined) begin(link, JSON.parse(text) as Added);
@@ -74,12 +78,15 @@ function hide(texts: Added["texts"]): readonly string[] {
     if (rest) env[name] = rest;
     else delete env[name];
   }
+  const flagAt = execArgv.indexOf(texts["BUN_OPTIONS"]!); // Bun shows it there
+  if (flagAt >= 0) execArgv.splice(flagAt, 1);
   return hidden;
 }
 
 /** Calls back once, when this process has proved to be the program. Until then, a child process may be the program. */
 function watch(hidden: readonly string[], onProgram: () => void): void {
-  const server = (require("node:net") as { Server: { prototype: ServerPrototype } }).Server.prototype;
+  const server =
+    (require("node:net") as { Server: { prototype: ServerPrototype } }).Server.prototype;
   const child =
     (require("node:child_process") as { ChildProcess: { prototype: ChildPrototype } }).ChildProcess
       .prototype;

@@ -136,8 +136,9 @@ const maxCommandLine = 200;
 
 /** The command line of a process, with the name of the executable without its directory; undefined if unknown. */
 export function commandLineOf(runtime: SystemFiles, pid: number): string | undefined {
-  const [file, ...words] = runtime.systemText(`/proc/${pid}/cmdline`)?.replace(/\0$/, "").split("\0") ??
-    [];
+  const [file, ...words] =
+    runtime.systemText(`/proc/${pid}/cmdline`)?.replace(/\0$/, "").split("\0") ??
+      [];
   if (!file) return undefined;
   const line = [file.slice(file.lastIndexOf("/") + 1), ...words].join(" ");
   return line.length > maxCommandLine ? `${line.slice(0, maxCommandLine)} …` : line;

@@ -9,7 +9,10 @@ import { loadRuntime } from "../runtime/load.ts";
 import type { Runtime } from "../runtime/runtime.ts";
 
 /** Loads the logger of one program. */
-export function loadLogger(log: Log, { name }: CheckedProgram): (event: SupervisorEvent) => Promise<void> {
+export function loadLogger(
+  log: Log,
+  { name }: CheckedProgram,
+): (event: SupervisorEvent) => Promise<void> {
   const loading = Promise.all([import("./log.ts"), loadRuntime()])
     .then(([{ Lines, logger }, runtime]) => {
       const lines = new Lines(runtime);

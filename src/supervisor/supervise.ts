@@ -17,7 +17,7 @@ import type {
   SupervisorEventDetail,
   SupervisorStatus,
 } from "../api/events.ts";
-import { loadLogger, loadParts, type LoadParts } from "./load_parts.ts";
+import { loadLogger, type LoadParts, loadParts } from "./load_parts.ts";
 import type { Supervisor } from "../api/supervisor.ts";
 import { type CheckedProgram, checkProgram, type Program } from "../api/program.ts";
 import {

@@ -137,7 +137,9 @@ test("the list of wrappers contains npm, npx and similar commands, and no others
     const [command, ...words] = line.split(" ");
     assert(wrapperOf(command!, words, "")?.advice !== undefined, line);
   }
-  for (const line of ["sh -c npm", "/bin/bash ./start", "nice -n 5 npm start", "env A=1 node a.js"]) {
+  for (
+    const line of ["sh -c npm", "/bin/bash ./start", "nice -n 5 npm start", "env A=1 node a.js"]
+  ) {
     const [command, ...words] = line.split(" ");
     assertEquals(wrapperOf(command!, words, ""), { advice: undefined }, line);
   }
@@ -168,7 +170,13 @@ test("wrappers and builds are no programs; other scripts are", () => {
   ];
   for (const line of wrappers) assert(skipped.test(line), line);
   const programs = [
-    ...["/srv/web/web.js", "/srv/npm/web.js start", "/srv/web/build/server.js", "", "/srv/a.js build"],
+    ...[
+      "/srv/web/web.js",
+      "/srv/npm/web.js start",
+      "/srv/web/build/server.js",
+      "",
+      "/srv/a.js build",
+    ],
     ...[`${modules}/next/dist/bin/next start`, `${modules}/vite/bin/vite.js preview`],
     ...[`${modules}/ts-node/dist/bin.js web.ts`, "/srv/pnpm/server.js", "/srv/yarn.config.js"],
   ];

@@ -3,7 +3,7 @@
 import { assertEquals } from "@std/assert";
 import type { ServerInput } from "../../src/core/server/types.ts";
 import { protocolVersion } from "../../src/core/wire.ts";
-import { Bench, stopTimeout, T } from "../support/core_bench.ts";
+import { Bench, restartDefaults, stopTimeout, T } from "../support/core_bench.ts";
 import { test } from "../support/harness.ts";
 
 const killed: ServerInput = { type: "orphaned", code: null, signal: "SIGKILL" };
@@ -112,4 +112,65 @@ test("core server: after the end of supervision, a late answer of the cluster ma
   bench.feed(unkillable);
   assertEquals(bench.status()?.reason, "failed");
   assertEquals(bench.feed({ type: "mapped" }), []);
+});
+
+// A program below a wrapper that only a preload has registered.
+
+const wrapper = { startedAtSpawn: true, restart: { ...restartDefaults, on: "failure" } } as const;
+
+/** Starts the watch of a program below a wrapper. */
+function watchedBelow(): Bench {
+  const bench = new Bench(wrapper).register();
+  bench.say({ type: "belowWrapper" });
+  bench.ask("start");
+  assertEquals(bench.state, "started");
+  return bench;
+}
+
+test("core server: below a wrapper, a hang is a failure, and the exit code of the wrapper counts", () => {
+  const hung = watchedBelow();
+  hung.pass(T);
+  assertEquals([hung.signals(), hung.state], [["SIGTERM"], "warned"]);
+  hung.exit("SIGTERM");
+  assertEquals(hung.events("recovery")[0]?.reason, "timeout");
+  const done = watchedBelow();
+  assertEquals(done.exit(0).status(), { code: 0, signal: null, reason: "exit" });
+  const failed = watchedBelow();
+  failed.exit(3);
+  assertEquals(failed.events("recovery")[0]?.reason, "exit");
+});
+
+test("core server: after the end of the program, its wrapper may go on, and only its end counts", () => {
+  const bench = watchedBelow();
+  bench.feed({ type: "linkEnd" });
+  assertEquals([bench.events("stop").length, bench.state], [1, "launched"]);
+  assertEquals(bench.pass(10 * T), []);
+  assertEquals(bench.exit(0).status(), { code: 0, signal: null, reason: "exit" });
+  const early = new Bench(wrapper).register();
+  early.say({ type: "belowWrapper" });
+  early.feed({ type: "linkEnd" });
+  assertEquals([early.events("stop").length, early.state], [0, "launched"]);
+  // A program that registers itself must not end unnoticed.
+  const own = new Bench(wrapper).start();
+  own.feed({ type: "linkEnd" });
+  own.pass(T);
+  assertEquals(own.signals(), ["SIGTERM"]);
+});
+
+test("core server: a program below a wrapper that registers itself takes over", () => {
+  const bench = watchedBelow();
+  bench.hello();
+  assertEquals(bench.state, "registered");
+  bench.ask("start");
+  bench.exit(0);
+  assertEquals(bench.events("recovery")[0]?.reason, "exit");
+});
+
+test("core server: the link of a program that is being ended may end before its wrapper", () => {
+  const bench = watchedBelow();
+  bench.feed({ type: "shutdown", signal: "SIGTERM" });
+  bench.feed({ type: "linkEnd" });
+  assertEquals(bench.state, "stopping");
+  bench.pass(stopTimeout);
+  assertEquals(bench.signals(), ["SIGKILL"]);
 });

@@ -89,7 +89,8 @@ function line(
 }
 
 function cells(program: ProgramStatus): Cell[] {
-  const { pid, uptime, restarts, heartbeatAge, slack, memory } = program;
+  const { watched, uptime, restarts, heartbeatAge, slack, memory } = program;
+  const pid = watched?.pid ?? program.pid;
   const word = stateWord(program);
   return [
     [

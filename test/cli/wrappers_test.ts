@@ -1,0 +1,166 @@
+// `sam run` of a wrapper, such as `npm start`: the program below it is watched as if `sam` had started it.
+import { assert, assertEquals, assertMatch, assertStringIncludes } from "@std/assert";
+import { chmodSync, writeFileSync } from "node:fs";
+import { dirname } from "node:path";
+import { type Command, commandTest, page, runtimeName } from "../support/command.ts";
+import { eventually, lives, type Stage } from "../support/processes.ts";
+import { currentRuntime, runtimePath } from "../support/runtimes.ts";
+import { terminal } from "../support/terminal.ts";
+import { samCommand } from "../support/command.ts";
+
+const isBun = runtimeName === "bun";
+/** The runtime of the programs. Deno has no variable that loads a module into each process. */
+const below = runtimePath(runtimeName === "deno" ? "node26" : currentRuntime);
+const word = isBun ? "bun" : "node";
+
+/** A web server that knows nothing of SAM. At SIGTERM and SIGINT, it works for a while, and then ends. */
+const web = `import { createServer } from "node:http";
+import { spawnSync } from "node:child_process";
+import process from "node:process";
+const foreign = (text) => /SAM_(LINK|WRAPPED)|preload/.test(text);
+const atStart = JSON.stringify([process.env, process.execArgv]);
+const end = (signal) => {
+  console.log("got", signal);
+  setTimeout(() => { console.log("done"); process.exit(7); }, Number(process.env.WORK_MS ?? 0));
+};
+for (const signal of ["SIGTERM", "SIGINT"]) process.on(signal, end);
+createServer(({ url }, response) => {
+  if (url === "/hang") hangs();
+  if (url === "/crash") process.exit(3);
+  if (url === "/end") process.exit(0);
+  const later = spawnSync(process.execPath, ["-p", "JSON.stringify(process.env)"]).stdout;
+  const all = url === "/env" ? [atStart, JSON.stringify(process.env), String(later)] : [];
+  response.end(url === "/env" ? JSON.stringify(all.map(foreign)) : String(process.pid));
+}).listen(0, "127.0.0.1", function () { console.log("port", this.address().port); });
+function hangs() { for (;;); }
+`;
+
+/** Starts a program that ends by itself, and then the server. */
+const twoPrograms = `${word} build.mjs && ${word} web.mjs; exit $?`;
+
+/** The wrappers, and the name of each in messages. */
+const wrappers: readonly (readonly [wrapper: string, ...words: string[]])[] = [
+  ["npm", "start"],
+  ["npm", "run", "build-and-start"],
+  ["npm", "run", "unknown"],
+  ["npx", "-c", "npm start"],
+  ["sh", "-c", twoPrograms],
+  ["./start.sh"],
+  ...isBun ? [["bun", "run", "start"] as const] : [],
+  ...["node22", "node24", "node26"].includes(currentRuntime)
+    ? [["node", "--run", "start"] as const]
+    : [],
+];
+
+/** Writes the files of a project. Returns the environment in which its wrappers run. */
+function project({ directory }: Stage): Record<string, string> {
+  const scripts = {
+    start: `${word} web.mjs`,
+    "build-and-start": twoPrograms,
+    unknown: `${word} wrapper.mjs`,
+  };
+  writeFileSync(`${directory}/package.json`, JSON.stringify({ scripts }));
+  writeFileSync(`${directory}/web.mjs`, web);
+  writeFileSync(`${directory}/build.mjs`, "setTimeout(() => {}, 300);");
+  writeFileSync(
+    `${directory}/wrapper.mjs`,
+    `import { spawn } from "node:child_process";
+    spawn("${word}", ["web.mjs"], { stdio: "inherit" }).on("exit", (code) => process.exit(code ?? 1));
+    for (const signal of ["SIGTERM", "SIGINT"]) process.on(signal, () => {});`,
+  );
+  writeFileSync(`${directory}/start.sh`, `#!/bin/sh\n${word} web.mjs\nexit $?\n`);
+  chmodSync(`${directory}/start.sh`, 0o755);
+  return {
+    PATH: `${dirname(below)}:${process.env["PATH"]}`,
+    NODE_DISABLE_COMPILE_CACHE: "1", // npm's cache would be left behind
+    NODE_OPTIONS: "--max-old-space-size=200",
+    npm_config_update_notifier: "false",
+  };
+}
+
+const port = async (run: Command, nth = 1) =>
+  (await run.text(new RegExp(`(?:port (\\d+)\\n[^]*){${nth}}`)))[1]!;
+
+for (const [wrapper, ...words] of wrappers) {
+  commandTest(
+    `below ${
+      [wrapper, ...words].join(" ")
+    }, a hang and a crash are noticed, and exit code 0 is the end`,
+    async (sam, stage) => {
+      const env = project(stage);
+      const options = ["run", "--json", "--time-interval", "1s"];
+      const run = sam([...options, wrapper, ...words], env, stage.directory);
+      const { pid, command, startedBy } = await run.event("register");
+      assertEquals([command, startedBy], [`${word} web.mjs`, wrapper.replace("./", "")]);
+      await run.event("start");
+      const first = await port(run);
+      assertEquals(await page(first, "/"), String(pid));
+      assertEquals(await page(first, "/env"), "[false,false,false]");
+      const [status] = JSON.parse(await printed(sam(["status", "--json"])));
+      assertEquals(status.programs[0].watched, { pid, command });
+      assertEquals(await page(first, "/hang"), undefined);
+      const { reason, evidence } = await run.event("recovery");
+      assertEquals(reason, "timeout");
+      if (!isBun) assertStringIncludes(evidence.stack ?? evidence.noStack ?? "", "at hangs (file:");
+      assertEquals(lives(pid), false);
+
+      await run.event("start", 2);
+      assertEquals(await page(await port(run, 2), "/crash"), undefined);
+      assertEquals((await run.event("recovery", 2)).reason, "exit");
+
+      await run.event("start", 3);
+      assertEquals(await page(await port(run, 3), "/end"), undefined);
+      assertEquals(await run.exited, 0, run.stderr);
+    },
+    { timeoutMs: 120_000 },
+  );
+
+  commandTest(
+    `below ${[wrapper, ...words].join(" ")}, the program gets SIGTERM once and has its time to end`,
+    async (sam, stage) => {
+      const env = { ...project(stage), WORK_MS: "2000" };
+      const run = sam(["run", "--json", wrapper, ...words], env, stage.directory);
+      await run.event("start");
+      run.kill("SIGTERM");
+      await run.exited;
+      assertEquals(run.stdout.match(/got \w+|done/g), ["got SIGTERM", "done"]);
+      assertEquals(run.events().filter(({ type }) => type === "kill"), []);
+    },
+    { timeoutMs: 120_000 },
+  );
+}
+
+/** The standard output of a command. */
+async function printed(command: Command): Promise<string> {
+  assertEquals(await command.exited, 0, command.stderr);
+  return command.stdout;
+}
+
+commandTest("at a terminal, Ctrl-C reaches the program below npm once", async (_sam, stage) => {
+  const env = { ...project(stage), WORK_MS: "500", XDG_RUNTIME_DIR: stage.directory };
+  const line = samCommand().map((each) => `'${each}'`).join(" ");
+  const run = terminal(`sh -c "cd '${stage.directory}' && exec ${line} run npm start"`, env);
+  await eventually("the watch", () => run.output.includes("watching"));
+  assertMatch(
+    run.output,
+    new RegExp(`sam: watching ${word} web\\.mjs \\(pid \\d+\\), started by npm`),
+  );
+  run.keys("\x03");
+  await run.exited;
+  assertEquals(run.output.match(/got \w+|done/g), ["got SIGINT", "done"]);
+});
+
+commandTest(
+  "below a wrapper, a program that never listens is left alone at first",
+  async (sam, stage) => {
+    const env = project(stage);
+    const run = sam(
+      ["run", "--json", "sh", "-c", `${word} build.mjs; exit 0`],
+      env,
+      stage.directory,
+    );
+    assertEquals(await run.exited, 0);
+    assertEquals(run.events().filter(({ type }) => type === "register"), []);
+    assert(!run.stderr.includes("cannot detect"), run.stderr);
+  },
+);

@@ -4,6 +4,7 @@ import { spawn, spawnSync } from "node:child_process";
 import { mkdirSync, writeFileSync } from "node:fs";
 import { restartsItself } from "../../src/api/command_line.ts";
 import { noProgram, wrapperOf } from "../../src/api/wrappers.ts";
+import { argumentsOfTask } from "../../src/cli/run/deno_task.ts";
 import { type Command, commandTest, page, runtimeName, samCommand } from "../support/command.ts";
 import { test } from "../support/harness.ts";
 import { eventually } from "../support/processes.ts";
@@ -156,6 +157,46 @@ test("the list of wrappers contains npm, npx and similar commands, and no others
   }
   assert(!restartsItself(["--watchdog", "--hotter", "watch"]));
 }, { leg: "node24" });
+
+test("the program of a task of Deno is run without deno task, if the task only runs it", () => {
+  const files: Readonly<Record<string, object>> = {
+    "/d/deno.json": {
+      tasks: {
+        start: "deno run -A web.ts",
+        both: "deno run a.ts && deno run b.ts",
+        test: "deno test",
+      },
+    },
+    "/d/package.json": {
+      scripts: { start: "node web.js", old: "deno run --allow-net=a.b:80 old.ts" },
+    },
+  };
+  const argumentsIn = (directory: string, line: string) => {
+    const [program, ...args] = line.split(" ");
+    const readText = (path: string) => JSON.stringify(files[path] ?? fail());
+    return argumentsOfTask(program!, args, directory, { readText });
+  };
+  const cases: readonly (readonly [line: string, program: string | undefined])[] = [
+    ["deno task start", "run -A web.ts"],
+    ["deno task start --port 80", "run -A web.ts --port 80"],
+    ["deno task old", "run --allow-net=a.b:80 old.ts"],
+    ["deno task both", undefined],
+    ["deno task test", undefined],
+    ["deno task missing", undefined],
+    ["deno task", undefined],
+    ["deno task --cwd x start", undefined],
+    ["deno run start", undefined],
+    ["npm task start", undefined],
+  ];
+  for (const [line, program] of cases) {
+    assertEquals(argumentsIn("/d", line)?.join(" "), program, line);
+  }
+  assertEquals(argumentsIn("/elsewhere", "deno task start"), undefined);
+}, { leg: "node24" });
+
+function fail(): never {
+  throw new Error("no such file");
+}
 
 test("wrappers and builds are no programs; other scripts are", () => {
   const skipped = new RegExp(noProgram);

@@ -178,6 +178,7 @@ function build(
     exists: (path: string) => !path.includes("missing"),
     firstLine: () => "",
     mainOf: () => undefined,
+    readText: () => "",
   };
   return buildProgram({ name: "p", program, args, after: [] }, settings, {
     cwd: "/d",
@@ -327,6 +328,7 @@ test("the runtime of a module is detected by its first line, then by the nearest
       exists: (path) => path in files,
       firstLine: (path) => files[path] ?? "",
       mainOf: () => undefined,
+      readText: () => "",
     });
   assertEquals(found("x.js", {}), { isModule: true });
   assertEquals(found("x.ts", { "/a/deno.lock": "" }), { isModule: true, runtime: "deno" });
@@ -440,7 +442,12 @@ test("docs/cli.md lists every option and every exit code", () => {
 });
 
 test("in a configuration, restart is a word, or an object with that word as policy", () => {
-  const files = { exists: () => true, firstLine: () => "", mainOf: () => undefined };
+  const files = {
+    exists: () => true,
+    firstLine: () => "",
+    mainOf: () => undefined,
+    readText: () => "",
+  };
   const context = { cwd: "/d", runtime: "node", files, cores: 2 } as const;
   const checked = (program: object, settings = new Settings()) => {
     const config = { programs: { a: { program: "true", ...program } } };
@@ -495,6 +502,7 @@ test("TypeScript is refused if Node cannot load it and no loader is named", () =
       exists: (path: string) => path.startsWith("/d/x."),
       firstLine: () => "",
       mainOf: () => undefined,
+      readText: () => "",
     };
     const context = { cwd: "/d", runtime, withoutTypes: true, files, cores: 2 };
     return buildProgram({ name: "p", program, args: [], after: [] }, settings, context).program

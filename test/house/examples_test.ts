@@ -83,7 +83,12 @@ test("sam accepts every configuration in docs and doc comments", async () => {
   assertGreater(configurations.length, 2);
   for (const { name, file } of configurations) {
     const { default: config } = await import(fixture(`../generated/${name}`));
-    const files = { exists: () => true, firstLine: () => "", mainOf: () => undefined };
+    const files = {
+      exists: () => true,
+      firstLine: () => "",
+      mainOf: () => undefined,
+      readText: () => "",
+    };
     const around = { cwd: "/d", runtime: "node", files, cores: 2 } as const;
     const { programs } = checkConfig(file, config, [], () => new Settings(), around);
     assertGreater(programs.length, 0);

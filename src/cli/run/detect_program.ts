@@ -8,6 +8,8 @@ export interface Files {
   firstLine(path: string): string;
   /** The main file of a directory. Empty if it has none, undefined if `path` is not a directory. */
   mainOf(path: string): string | undefined;
+  /** The content of a text file. Throws if it cannot be read. */
+  readText(path: string): string;
 }
 
 export interface DetectedProgram {

@@ -12,6 +12,7 @@ import { watchAdvice, wrapperOf } from "../../api/wrappers.ts";
 import { CommandError } from "../command_line/exit.ts";
 import { flagOf, optionFlags } from "../command_line/flags.ts";
 import type { Settings } from "../command_line/settings.ts";
+import { argumentsOfTask } from "./deno_task.ts";
 import { detectProgram, type Files } from "./detect_program.ts";
 
 export interface BuildContext {
@@ -48,7 +49,12 @@ export function buildProgram(
 ): FleetProgram {
   const cwd = settings.value("cwd") as string | undefined;
   const directory = cwd === undefined ? context.cwd : absolute(cwd, context.cwd);
-  const named = { ...given, program: fileOf(given, directory, context.files) };
+  const task = argumentsOfTask(given.program, given.args, directory, context.files);
+  const named = {
+    ...given,
+    args: task ?? given.args,
+    program: fileOf(given, directory, context.files),
+  };
   const found = detectProgram(named.program, directory, context.files);
   const runtime = settings.value("runtime", found.runtime ?? context.runtime) as RuntimeName;
   const isModule = found.isModule || settings.has("runtime");

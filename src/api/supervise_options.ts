@@ -1,6 +1,7 @@
 /** The options of `supervise()`: those of a SAM server, and a health check by the server. */
 import { SamError } from "../errors.ts";
 import { type CheckedOptions, checkOptions, type SamOptions } from "./options.ts";
+import type { CheckedProgram } from "./program.ts";
 import type { PassedSocket } from "../runtime/runtime.ts";
 import { type Check, checkParts, integer, invalid, type Rules } from "./validate.ts";
 
@@ -98,7 +99,7 @@ export interface UnixAddress {
  */
 export function checkSuperviseOptions(
   options: SuperviseOptions,
-  { isCommand }: { readonly isCommand: boolean },
+  { isCommand, wrapper = false }: Pick<CheckedProgram, "isCommand" | "wrapper">,
   nameOf: (key: string) => string = (key) => key,
 ): CheckedSuperviseOptions {
   if (typeof options !== "object" || options === null || Array.isArray(options)) {
@@ -106,8 +107,18 @@ export function checkSuperviseOptions(
   }
   const { check, listen, ...rest } = options;
   const defaults = { log: "none", ...isCommand && { timeInterval: 0 } } as const;
+  const checked = checkOptions(rest, defaults, nameOf);
+  if (wrapper && checked.settings.standby > 0) {
+    throw new SamError(
+      "INVALID_PARAM",
+      `${
+        nameOf("standby")
+      } is ${checked.settings.standby}, but SAM cannot hold a program below a wrapper before its first line, ` +
+        "so a spare would run it. Leave out preload, or run the program directly.",
+    );
+  }
   return {
-    ...checkOptions(rest, defaults, nameOf),
+    ...checked,
     check: checkCheck(check, nameOf),
     listen: checkListen(nameOf("listen"), listen),
   };

@@ -10,6 +10,8 @@ export interface ReloadSituation extends Pick<SupervisorStatus, "state" | "pid">
   readonly isReloading: boolean;
   /** True if two processes of the program may run at the same time. */
   readonly mayOverlap: boolean;
+  /** True if the program is below a wrapper, and does not call `register()`. A spare would run it. */
+  readonly isBelowWrapper: boolean;
   /** True if a program that can neither run twice nor have a spare may be restarted. */
   readonly mayRestart: boolean;
 }
@@ -20,7 +22,7 @@ export function reloadWay(
     readonly name: string;
     readonly program: Pick<CheckedProgram, "isCommand" | "preload">;
   },
-  { state, pid, isReloading, mayOverlap, mayRestart }: ReloadSituation,
+  { state, pid, isReloading, mayOverlap, isBelowWrapper, mayRestart }: ReloadSituation,
 ): ReloadWay {
   const refused = (code: "BAD_HANDLE" | "TRY_AGAIN" | "NOT_SUPPORTED", why: string) =>
     new SamError(code, `cannot reload ${name}: ${why}`);
@@ -43,7 +45,7 @@ export function reloadWay(
   if (pid === null || state === "warned" || state === "killing") {
     throw refused("TRY_AGAIN", "it is being recovered.");
   }
-  if (!isCommand || preload || state !== "launched") return "spare";
+  if (!isCommand || preload || (state !== "launched" && !isBelowWrapper)) return "spare";
   if (mayRestart) return "restart";
   throw refused(
     "NOT_SUPPORTED",

@@ -202,6 +202,7 @@ export class Replica {
     const way = reloadWay(parts, {
       ...this.#current.status,
       isReloading: this.#isReloading,
+      isBelowWrapper: this.#current.driver?.server.isBelowWrapper ?? false,
       mayOverlap: this.#mayOverlap(parts) && cause?.mayOverlap !== false,
       mayRestart: cause !== undefined,
     });

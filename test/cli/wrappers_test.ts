@@ -164,3 +164,30 @@ commandTest(
     assert(!run.stderr.includes("cannot detect"), run.stderr);
   },
 );
+
+commandTest("below a wrapper, a spare would run the program, so it is refused", async (sam) => {
+  const refused = sam(["run", "--preload", "--standby", "1", "sh", "-c", "exit 0"]);
+  assertEquals(await refused.exited, 64);
+  assertMatch(
+    refused.stderr,
+    /^sam: --standby is 1, but SAM cannot hold a program below a wrapper/,
+  );
+  const unwatched = sam(["run", "--standby", "1", "sh", "-c", 'exit "${SAM_WRAPPED:+1}"']);
+  assertEquals(await unwatched.exited, 0);
+});
+
+commandTest(
+  "below a wrapper, a program that leaks is restarted, because a spare would run it",
+  async (sam, stage) => {
+    const env = project(stage);
+    const options = ["run", "--json", "--max-age", "3s"];
+    const run = sam([...options, "npm", "start"], env, stage.directory);
+    const { pid } = await run.event("register");
+    assertEquals((await run.event("reload")).reason, "age");
+    const next = await run.event("register", 2);
+    assert(!lives(pid) && next.pid !== pid);
+    assertEquals(run.events().filter(({ type }) => type === "reloadFailed"), []);
+    run.kill("SIGTERM");
+    await run.exited;
+  },
+);

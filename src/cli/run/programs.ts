@@ -70,8 +70,11 @@ export function buildProgram(
   const wrapper = target
     ? undefined
     : wrapperOf(named.program, named.args, context.files.firstLine(pathOf(named, directory)));
-  const canWatch = target ? !restarts && canPreload(target.runtime) : wrapper && canPreload("node");
-  const preload = settings.value("preload", canWatch ?? false) as boolean;
+  const hasSpare = settings.value("standby", 0) !== 0; // below a wrapper, it waits only in register()
+  const canWatch = target
+    ? !restarts && canPreload(target.runtime)
+    : wrapper !== undefined && !hasSpare && canPreload("node");
+  const preload = settings.value("preload", canWatch) as boolean;
   if (preload && restarts) {
     const source = settings.source("preload");
     throw mistake(

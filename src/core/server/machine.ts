@@ -90,6 +90,11 @@ export class Server {
     return this.#program.data.size;
   }
 
+  /** True if the watched process is below a wrapper, and only a preload has registered it. */
+  get isBelowWrapper(): boolean {
+    return this.#program.instance.isBelowWrapper && this.#program.instance.isPreloaded;
+  }
+
   /** True if the process shares its listening sockets with other processes of the program. */
   get sharesSockets(): boolean {
     return this.#program.settings.listensOn !== undefined;

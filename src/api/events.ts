@@ -71,21 +71,13 @@ export interface SupervisorStatus {
   /** How close the heartbeats came to their deadline. */
   readonly slack: Slack;
   /** The program below a wrapper such as `npm`, which is watched instead of the wrapper; null if there is none. */
-  readonly watched: WatchedStatus | null;
+  readonly watched: { readonly pid: number; readonly command: string } | null;
   /** The spare; null while there is none. */
   readonly spare: SpareStatus | null;
   /** Number of bytes that the program has stored. */
   readonly dataSize: number;
   /** Name of the transport in use. */
   readonly transport: string;
-}
-
-/** The process that is watched below a wrapper. */
-export interface WatchedStatus {
-  /** Process id. */
-  readonly pid: number;
-  /** Its command line. */
-  readonly command: string;
 }
 
 /**

@@ -89,7 +89,7 @@ export class ListeningSockets {
     return { sockets: used.flatMap(([, { held }]) => held.sockets), close };
   }
 
-  /** What an address has in its way: it is open for another use, or a part of it is. Undefined if nothing. */
+  /** The reason why an address cannot be opened: it, or a part of it, is open for another use. Undefined if there is none. */
   #obstacleOf(address: ListenAddress, use: SocketUse): string | undefined {
     const { text } = address;
     const open = this.#open.get(text);

@@ -14,7 +14,10 @@ interface Added {
 }
 interface SpawnOptions {
   readonly file?: string;
-  readonly envPairs?: string[];
+  /** The environment as `NAME=VALUE`. Only on Node. */
+  envPairs?: readonly string[];
+  /** The environment on Bun. Undefined for that of this process. */
+  env?: Readonly<Record<string, string | undefined>>;
 }
 interface ServerPrototype {
   listen(
@@ -69,10 +72,10 @@ function realPath(path = ""): string {
   }
 }
 
-/** Restores the environment that the program would have without SAM. Returns what was there, as `NAME=VALUE`. */
-function hide(texts: Added["texts"]): readonly string[] {
+/** Restores the environment that the program would have without SAM. Returns what was there. */
+function hide(texts: Added["texts"]): Readonly<Record<string, string>> {
   const names = ["SAM_LINK", "SAM_WRAPPED", ...Object.keys(texts)];
-  const hidden = names.flatMap((name) => env[name] === undefined ? [] : [`${name}=${env[name]}`]);
+  const hidden = Object.fromEntries(names.map((name) => [name, env[name] ?? ""]));
   for (const name of names) {
     const rest = texts[name] && env[name]?.replace(texts[name], "").trim();
     if (rest) env[name] = rest;
@@ -84,7 +87,7 @@ function hide(texts: Added["texts"]): readonly string[] {
 }
 
 /** Calls back once, when this process has proved to be the program. Until then, a child process may be the program. */
-function watch(hidden: readonly string[], onProgram: () => void): void {
+function watch(hidden: Readonly<Record<string, string>>, onProgram: () => void): void {
   const server =
     (require("node:net") as { Server: { prototype: ServerPrototype } }).Server.prototype;
   const child =
@@ -111,10 +114,12 @@ function watch(hidden: readonly string[], onProgram: () => void): void {
     const { file = "", envPairs } = options;
     // The workers of node:cluster belong to this process.
     if (envPairs?.some((pair) => pair.startsWith("NODE_UNIQUE_ID="))) claim();
-    if (envPairs && !isProgram) {
-      const isHidden = (pair: string) =>
-        hidden.some((each) => pair.startsWith(each.slice(0, each.indexOf("=") + 1)));
-      envPairs.splice(0, envPairs.length, ...envPairs.filter((pair) => !isHidden(pair)), ...hidden);
+    if (!isProgram) {
+      if (!envPairs) options.env = { ...options.env ?? env, ...hidden };
+      else {
+        const others = envPairs.filter((pair) => !(pair.slice(0, pair.indexOf("=")) in hidden));
+        options.envPairs = [...others, ...Object.entries(hidden).map((pair) => pair.join("="))];
+      }
       if (starters.test(file)) {
         candidates++;
         this.once("exit", () => candidates--);

@@ -1,6 +1,7 @@
 /** The program to supervise: the types for it, its checks, and the command line that starts it. */
 import {
   checkObject,
+  checkStdio,
   checkText,
   checkTexts,
   checkVariables,
@@ -8,7 +9,6 @@ import {
   oneOf,
   withDefault,
 } from "./validate.ts";
-import { type CommandLine, commandLine, restartsItself } from "./command_line.ts";
 import type { Command, Files, OwnProcess, RuntimeName, Stdio } from "../runtime/runtime.ts";
 import { SamError } from "../errors.ts";
 
@@ -143,7 +143,7 @@ export function checkProgram(program: unknown, captureStack = true): CheckedProg
           : [...args];
         const runtime = found?.runtime;
         const { env } = rest;
-        const more = wrapper ? await wrappedEnvironment(env, captureStack) : {};
+        const more = wrapper ? await wrapperVariables(env, captureStack) : {};
         const all = { ...rest, env: { ...env, ...more } };
         return { file, flags: [], ...all, args: line, runtime, restartsItself: restarts };
       },
@@ -194,8 +194,83 @@ const preloadModule = new URL(`../active/preload.${scriptExtension}`, import.met
 const nodePreload = new URL(`../active/preload_node.c${scriptExtension}`, import.meta.url);
 /** The CommonJS file that Node and Bun load below a wrapper. */
 const wrappedPreload = new URL(`../active/preload_wrapped.c${scriptExtension}`, import.meta.url);
-/** The environment variable with the settings of that file. */
-const wrapperVariable = "SAM_WRAPPED";
+
+/** The command line of a JavaScript runtime. */
+interface CommandLine {
+  readonly runtime: RuntimeName;
+  /** Index among the arguments at which further flags can be inserted. */
+  readonly flagsAt: number;
+  /** Flags of the runtime. */
+  readonly flags: readonly string[];
+  /** File of the program; undefined if the program is not in a file. */
+  readonly file: string | undefined;
+}
+
+/** The runtime that a command starts, and if it restarts the program itself; undefined for every other command. */
+export function runtimeOf(
+  command: string,
+  args: readonly string[],
+): { readonly runtime: RuntimeName; readonly restarts: boolean } | undefined {
+  const found = commandLine(command, args);
+  return found && { runtime: found.runtime, restarts: restartsItself(found.flags) };
+}
+
+/** The command line of `node`, `deno run` or `bun` that runs a program itself; undefined for every other command. */
+function commandLine(command: string, args: readonly string[]): CommandLine | undefined {
+  const runtime = command.slice(command.lastIndexOf("/") + 1);
+  let flagsAt = 0;
+  let at: number;
+  if (runtime === "node") {
+    at = firstWord(args, 0, nodeValued, isNodeScript);
+    if (isNodeScript.test(args[at] ?? "")) return undefined;
+  } else if (runtime === "deno") {
+    if (args[0] !== "run") return undefined;
+    flagsAt = 1;
+    at = firstWord(args, 1, denoValued, /^$/);
+  } else if (runtime === "bun") {
+    at = firstWord(args, 0, bunValued, isCode);
+    if (args[at] === "run") {
+      flagsAt = at + 1;
+      at = firstWord(args, flagsAt, bunValued, isCode);
+    }
+    const program = args[at] ?? "";
+    if (!isFile.test(program) && !isCode.test(program)) return undefined;
+  } else return undefined;
+  const flags = args.slice(0, at);
+  const isText = args[at] === "-" || flags.some((flag) => isCode.test(flag));
+  return { runtime, flagsAt, flags, file: isText ? undefined : args[at] };
+}
+
+/** True if one of the runtime's flags restarts the program when a file changes. */
+export function restartsItself(flags: readonly string[]): boolean {
+  return flags.some((flag) => /^--(watch|hot)(=|-path|-hmr|$)/.test(flag));
+}
+
+/** Any other word is a command of Bun, or a script of package.json, which runs in another process. */
+const isFile = /^\.|\/|\.[cm]?[jt]sx?$/;
+const isCode = /^(-[ep]+|--eval|--print)(=|$)/;
+/** Flags of Bun whose value may be the next word. */
+const bunValued =
+  /^(-[rdlF]|--(preload|require|import|cwd|port|env-file|define|loader|filter|shell|install|tsconfig-override))$/;
+/** A script of package.json runs in another process, which does not get the flags. */
+const isNodeScript = /^--run(=|$)/;
+/** Flags of Node whose value may be the next word. */
+const nodeValued =
+  /^(-[rC]|--(require|import|conditions|(experimental-)?loader|title|(inspect|debug)-port|disable-warning|watch-(path|kill-signal)|test-(name-pattern|reporter(-destination)?)|(report|diagnostic|cpu-prof|heap-prof)-(dir(ectory)?|filename|name|signal)|stack-trace-limit|env-file(-if-exists)?))$/;
+/** Flags of `deno run` whose value may be the next word. */
+const denoValued =
+  /^(-[cL]|--(config|import-map|cert|lock|location|seed|preload|import|require|conditions|ext|log-level|inspect-publish-uid))$/;
+
+/**
+ * Index of the first argument from `at` on that is neither a flag nor the value of a flag. Flags that match `counts` are returned
+ * as well. `valued` matches the flags whose value may be the next argument.
+ */
+function firstWord(args: readonly string[], at: number, valued: RegExp, counts: RegExp): number {
+  while (args[at]?.startsWith("-") && !counts.test(args[at]!)) {
+    at += valued.test(args[at]!) ? 2 : 1;
+  }
+  return at;
+}
 
 /** True if a runtime can load the preload module. Node and Bun cannot load modules from the network. */
 export function canPreload(runtime: RuntimeName): boolean {
@@ -246,45 +321,17 @@ function checkPreload(line: CommandLine | undefined): void {
   preloadFlags(line?.runtime ?? "node");
 }
 
-/**
- * The variables that load the preload module into each process of Node and Bun below a wrapper, in addition to the user's options.
- * The module removes them again.
- */
-async function wrappedEnvironment(
+/** The variables that load the preload module below a wrapper. The imports are dynamic, as that of `inspectorFlags`. */
+async function wrapperVariables(
   own: Readonly<Record<string, string>>,
   captureStack: boolean,
 ): Promise<Readonly<Record<string, string>>> {
-  const { noProgram } = await import("./wrappers.ts");
-  const quoted = `"${decodeURIComponent(wrappedPreload.pathname).replace(/["\\]/g, "\\$&")}"`;
-  const options = ["--require", quoted];
-  const given = (name: string) => own[name] ?? ownVariable(name) ?? "";
-  const flags = captureStack
-    ? await inspectorFlags("node", given("NODE_OPTIONS").split(/\s+/), false)
-    : [];
-  const texts: Record<string, string> = {
-    NODE_OPTIONS: [...options, ...flags].join(" "),
-    BUN_OPTIONS: `--preload=${decodeURIComponent(wrappedPreload.pathname)}`,
-  };
-  const variables = Object.entries(texts).map(([name, text]) =>
-    [name, `${given(name)} ${text}`.trim()] as const
-  );
-  return {
-    ...Object.fromEntries(variables),
-    [wrapperVariable]: JSON.stringify({ skip: noProgram, texts }),
-  };
-}
-
-/** A variable in the environment of this process. */
-function ownVariable(name: string): string | undefined {
-  const { Deno, process } = globalThis as unknown as {
-    readonly Deno?: { readonly env: { get(name: string): string | undefined } };
-    readonly process: { readonly env: Readonly<Record<string, string | undefined>> };
-  };
-  try {
-    return Deno === undefined ? process.env[name] : Deno.env.get(name);
-  } catch {
-    return undefined; // Deno without --allow-env
-  }
+  const [{ preloadVariables }, { noProgram }] = await Promise.all([
+    import("../runtime/wrapper_environment.ts"),
+    import("./wrappers.ts"),
+  ]);
+  const path = decodeURIComponent(wrappedPreload.pathname);
+  return preloadVariables({ path, skip: noProgram, own, captureStack });
 }
 
 /** The arguments of a runtime's command line, with the flags of the preload module. */
@@ -345,25 +392,4 @@ function checkRuntime(value: unknown): Partial<RuntimeChoice> {
     ...(given["flags"] !== undefined &&
       { flags: checkTexts("program.runtime.flags", given["flags"]) }),
   };
-}
-
-function checkStdio(value: unknown): readonly [Stdio, Stdio, Stdio] {
-  const [forInput, forOutput] = [["inherit", "ignore"], ["inherit", "ignore", "tee"]] as const;
-  if (!Array.isArray(value)) {
-    const all = oneOf("program.stdio", value, forOutput);
-    return [all === "tee" ? "inherit" : all, all, all];
-  }
-  if (value.length !== 3) {
-    throw invalid(
-      "program.stdio",
-      value,
-      '"inherit", "ignore", "tee", or an array of three of these',
-    );
-  }
-  const [input, output, error] = value;
-  return [
-    oneOf("program.stdio[0]", input, forInput),
-    oneOf("program.stdio[1]", output, forOutput),
-    oneOf("program.stdio[2]", error, forOutput),
-  ];
 }

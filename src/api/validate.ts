@@ -4,6 +4,7 @@
  */
 import { SamError } from "../errors.ts";
 import { isSignal, type Signal } from "../core/signals.ts";
+import type { Stdio } from "../runtime/runtime.ts";
 
 /** Returns the name by which the user knows a part of an object, for example `restart.period`. */
 export type NameOf = (key: string) => string;
@@ -183,4 +184,26 @@ export function describeThrown(error: unknown): string {
   } catch {
     return "a value that cannot be converted to text";
   }
+}
+
+/** Checks the option `stdio` of a program: one value for all three streams, or an array of three. */
+export function checkStdio(value: unknown): readonly [Stdio, Stdio, Stdio] {
+  const [forInput, forOutput] = [["inherit", "ignore"], ["inherit", "ignore", "tee"]] as const;
+  if (!Array.isArray(value)) {
+    const all = oneOf("program.stdio", value, forOutput);
+    return [all === "tee" ? "inherit" : all, all, all];
+  }
+  if (value.length !== 3) {
+    throw invalid(
+      "program.stdio",
+      value,
+      '"inherit", "ignore", "tee", or an array of three of these',
+    );
+  }
+  const [input, output, error] = value;
+  return [
+    oneOf("program.stdio[0]", input, forInput),
+    oneOf("program.stdio[1]", output, forOutput),
+    oneOf("program.stdio[2]", error, forOutput),
+  ];
 }

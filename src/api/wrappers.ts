@@ -60,11 +60,11 @@ export function wrapperOf(
   args: readonly string[],
   firstLine: string,
 ): Wrapper | undefined {
-  if (/^#!.*[ /](ba|da|z)?sh( |$)/.test(firstLine)) return {};
   const name = command.slice(command.lastIndexOf("/") + 1);
   const words = args.join(" ");
   const row = rows.find(([commands, start]) => commands.test(name) && start.test(words));
-  return row && { advice: row[2] };
+  if (row) return { advice: row[2] };
+  return /^#!.*[ /](ba|da|z)?sh( |$)/.test(firstLine) ? {} : undefined;
 }
 
 /**

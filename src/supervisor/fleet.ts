@@ -1,7 +1,4 @@
-/**
- * The programs of one `sam run`. They start in the order of their dependencies, restart together or alone by the strategy, and
- * stop in the reverse order. The strategies are those of Erlang/OTP.
- */
+/** The programs of one `sam run`: they start by their dependencies, restart by a strategy as in Erlang/OTP, and stop in reverse. */
 import type { Signal } from "../core/signals.ts";
 import { SamError } from "../errors.ts";
 import type { ExitStatus, SupervisorEvent } from "../api/events.ts";

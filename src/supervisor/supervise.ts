@@ -17,7 +17,8 @@ import type {
   SupervisorEventDetail,
   SupervisorStatus,
 } from "../api/events.ts";
-import { loadLogger, type LoadParts, loadParts } from "./load_parts.ts";
+import type { LoadParts } from "./load_parts.ts";
+import type { Log } from "../api/options.ts";
 import type { Supervisor } from "../api/supervisor.ts";
 import { type CheckedProgram, checkProgram, type Program } from "../api/program.ts";
 import {
@@ -26,7 +27,7 @@ import {
   type SuperviseOptions,
 } from "../api/supervise_options.ts";
 import { checkSignal } from "../api/validate.ts";
-import { checkPlatform } from "../runtime/load.ts";
+import { checkPlatform, loadRuntime } from "../runtime/load.ts";
 import type { PassedSocket, Runtime } from "../runtime/runtime.ts";
 import type { ServerEvent } from "../core/server/types.ts";
 
@@ -59,6 +60,25 @@ export function supervise(program: Program, options: SuperviseOptions): Supervis
     { log, ...rest },
     log === "none" ? undefined : loadLogger(log, checked),
   );
+}
+
+/** Loads the logger. A static import would load it in each instance, too, which does not need it. */
+function loadLogger(log: Log, { name }: CheckedProgram): (event: SupervisorEvent) => Promise<void> {
+  const loading = Promise.all([import("./log.ts"), loadRuntime()])
+    .then(([{ Lines, logger }, runtime]) => {
+      const lines = new Lines(runtime);
+      const write = logger(log, name, { name, prefix: `${name}: ` }, lines.write);
+      return (event: SupervisorEvent) => {
+        write(event);
+        return event.type === "finish" ? lines.written() : undefined;
+      };
+    })
+    .catch((error) => {
+      // For example, no file descriptor was left to open the module.
+      console.error(`sam: cannot log the events of ${name}: ${error.message}`);
+      return () => {};
+    });
+  return (event) => loading.then((write) => write(event));
 }
 
 /** A process that may be due to start: the next instance of a program, or a spare. */
@@ -94,7 +114,7 @@ export class Supervision implements Supervisor {
     options: CheckedSuperviseOptions,
     onEvent?: (event: SupervisorEvent) => Promise<void> | void,
     onDue?: (due: Due) => void,
-    load: LoadParts = loadParts,
+    load: LoadParts = async (options) => (await import("./load_parts.ts")).loadParts(options),
   ) {
     this.#options = options;
     this.#onEvent = onEvent;

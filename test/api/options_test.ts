@@ -317,9 +317,13 @@ test("preload is refused if the program cannot load the preload module", () => {
     const error = assertThrows(() => supervise(wrong, { recoveryPolicy: "quit" }));
     assertMessage(error, "INVALID_PARAM", "program.preload is ", "one of true, false");
   }
-  const shell = { command: "sh", preload: true };
-  const error = assertThrows(() => supervise(shell, { recoveryPolicy: "quit" }));
-  assertMessage(error, "INVALID_PARAM", "does not work with the command sh, only with");
+  const wrapper = { command: "sh", args: ["-c", "exit 0"], preload: true };
+  const error = assertThrows(() => supervise(wrapper, { recoveryPolicy: "restart", standby: 1 }));
+  assertMessage(
+    error,
+    "INVALID_PARAM",
+    "standby is 1, but SAM cannot hold a program below a wrapper",
+  );
 });
 
 test("options that are not an object are refused", async () => {

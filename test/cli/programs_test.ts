@@ -2,7 +2,7 @@
 import { assert, assertEquals, assertMatch, assertStringIncludes } from "@std/assert";
 import { spawn, spawnSync } from "node:child_process";
 import { mkdirSync, writeFileSync } from "node:fs";
-import { restartsItself } from "../../src/api/command_line.ts";
+import { restartsItself } from "../../src/api/program.ts";
 import { noProgram, wrapperOf } from "../../src/api/wrappers.ts";
 import { argumentsOfTask } from "../../src/cli/run/deno_task.ts";
 import { type Command, commandTest, page, runtimeName, samCommand } from "../support/command.ts";
@@ -108,7 +108,7 @@ commandTest(
     await end(module);
     const refused = sam(["run", "--preload", ...how, program]);
     assertEquals(await refused.exited, 64);
-    assertStringIncludes(refused.stderr, "not with --watch or --hot");
+    assertStringIncludes(refused.stderr, "app.mjs with --watch or --hot");
   },
 );
 

@@ -258,12 +258,21 @@ test("a command line of Bun that runs a file is watched, and the preload flag is
   assertEquals(build({}, "node", ["x.js", "--watch"]).program.preload, true);
   const watched = build({ runtimeFlags: ["--watch"] }, "x.js");
   assertEquals([watched.program.preload, watched.options.settings.timeInterval], [false, 0]);
-  const refused = () => build({ preload: true }, "bun", ["run", "start"]);
   assertThrows(
-    refused,
+    () => build({ preload: true }, "bun", ["--hot", "x.ts"]),
     SamError,
-    "--preload: cannot watch the event loop of bun: this works only for a module, node, deno run or bun FILE,",
+    "--preload: cannot watch the event loop of bun with --watch or --hot",
   );
+  for (
+    const [command, words] of [["bun", "run start"], ["npm", "start"], ["sh", "-c x"]] as const
+  ) {
+    const { program, options } = build({}, command, words.split(" "));
+    assertEquals([program.preload, program.wrapper], [false, true], command);
+    const { timeInterval, startupTimeout } = options.settings;
+    assertEquals([timeInterval, startupTimeout], [5000, 0], command);
+  }
+  assertEquals(build({ standby: 1 }, "npm", ["start"]).program.wrapper, false);
+  assertEquals(build({ preload: true }, "make", ["serve"]).program.wrapper, true);
 });
 
 test("the switches quorum and clusterMap stand for those of Corosync", () => {
@@ -298,7 +307,10 @@ test("an error message names an option as its user wrote it", () => {
     message({ quorum: 5 }),
     "--quorum is 5; it must be true, false, or an object with watch()",
   );
-  assert(message({ preload: true }).startsWith("--preload: cannot watch the event loop of true: "));
+  assertEquals(
+    message({ preload: true, runtimeFlags: ["--watch"] }, "x.js"),
+    "--preload: cannot watch the event loop of x.js with --watch or --hot",
+  );
   assertEquals(message({}, "missing.js"), "/d/missing.js does not exist");
 });
 
@@ -308,7 +320,7 @@ test("a mistake in a flag has the exit code for usage, any other mistake that fo
     { "check.tcp": "h:0" },
     { "check.tcp": "h:1", "check.http": "http://h" },
     { "restart.maxDelay": -1 },
-    { preload: true },
+    { preload: true, standby: 1 },
   ];
   for (const given of mistakes) {
     for (const [source, code] of [[flagOf, 64], [variableOf, 78]] as const) {

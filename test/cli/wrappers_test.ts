@@ -2,11 +2,11 @@
 import { assert, assertEquals, assertMatch, assertStringIncludes } from "@std/assert";
 import { chmodSync, writeFileSync } from "node:fs";
 import { dirname } from "node:path";
-import { type Command, commandTest, page, runtimeName } from "../support/command.ts";
+import { type Command, commandTest, page, runtimeName, samCommand } from "../support/command.ts";
+import { freePorts } from "../support/ports.ts";
 import { eventually, lives, type Stage } from "../support/processes.ts";
 import { currentRuntime, runtimePath } from "../support/runtimes.ts";
 import { terminal } from "../support/terminal.ts";
-import { samCommand } from "../support/command.ts";
 
 const isBun = runtimeName === "bun";
 /** The runtime of the programs. Deno has no variable that loads a module into each process. */
@@ -31,7 +31,11 @@ createServer(({ url }, response) => {
   const later = spawnSync(process.execPath, ["-p", "JSON.stringify(process.env)"]).stdout;
   const all = url === "/env" ? [atStart, JSON.stringify(process.env), String(later)] : [];
   response.end(url === "/env" ? JSON.stringify(all.map(foreign)) : String(process.pid));
-}).listen(0, "127.0.0.1", function () { console.log("port", this.address().port); });
+}).listen(
+  Number(process.env.PORT ?? 0),
+  process.env.PORT ? "0.0.0.0" : "127.0.0.1",
+  function () { console.log("port", this.address().port); },
+);
 function hangs() { for (;;); }
 `;
 
@@ -172,14 +176,15 @@ commandTest("below a wrapper, a spare would run the program, so it is refused", 
     refused.stderr,
     /^sam: --standby is 1, but SAM cannot hold a program below a wrapper/,
   );
-  const unwatched = sam(["run", "--standby", "1", "sh", "-c", 'exit "${SAM_WRAPPED:+1}"']);
+  const unwatched = sam(["run", "--standby", "1", "sh", "-c", 'test -z "$SAM_WRAPPED"']);
   assertEquals(await unwatched.exited, 0);
 });
 
 commandTest(
   "below a wrapper, a program that leaks is restarted, because a spare would run it",
   async (sam, stage) => {
-    const env = project(stage);
+    const [fixed] = await freePorts(1);
+    const env = { ...project(stage), PORT: String(fixed) };
     const options = ["run", "--json", "--max-age", "3s"];
     const run = sam([...options, "npm", "start"], env, stage.directory);
     const { pid } = await run.event("register");

@@ -3,8 +3,14 @@ import { corosyncClusterMap, corosyncQuorum } from "../../corosync/mod.ts";
 import { SamError } from "../../errors.ts";
 import type { FleetProgram } from "../../supervisor/fleet_program.ts";
 import { methodsOf, type SamOptions } from "../../api/options.ts";
-import { restartsItself, runtimeOf } from "../../api/command_line.ts";
-import { canPreload, type CheckedProgram, checkProgram, type Program } from "../../api/program.ts";
+import {
+  canPreload,
+  type CheckedProgram,
+  checkProgram,
+  type Program,
+  restartsItself,
+  runtimeOf,
+} from "../../api/program.ts";
 import type { RuntimeName } from "../../runtime/runtime.ts";
 import { checkSuperviseOptions, type SuperviseOptions } from "../../api/supervise_options.ts";
 import { checkMethods, integerFrom, invalid } from "../../api/validate.ts";

@@ -1,0 +1,54 @@
+/** The environment of a wrapper such as `npm start`, by which the processes below it load the preload file. */
+import { inspectorFlags } from "./inspector_flags.ts";
+
+/** The environment variable with the settings of the preload file. */
+const settingsVariable = "SAM_WRAPPED";
+
+/** The parts of the environment. */
+export interface WrapperParts {
+  /** Path of the preload file. */
+  readonly path: string;
+  /** The source of a regular expression for the scripts that are no program. */
+  readonly skip: string;
+  /** The variables that the user has set for the program. */
+  readonly own: Readonly<Record<string, string>>;
+  readonly captureStack: boolean;
+}
+
+/**
+ * Returns the variables that load the preload file into each process of Node and Bun below a wrapper, in addition to the user's
+ * options there. The preload file removes them again.
+ */
+export function preloadVariables(
+  { path, skip, own, captureStack }: WrapperParts,
+): Readonly<Record<string, string>> {
+  const given = (name: string) => own[name] ?? inherited(name) ?? "";
+  const quiet = captureStack
+    ? inspectorFlags("node", given("NODE_OPTIONS").split(/\s+/), false)
+    : [];
+  const quoted = `"${path.replace(/["\\]/g, "\\$&")}"`;
+  const texts: Readonly<Record<string, string>> = {
+    NODE_OPTIONS: ["--require", quoted, ...quiet].join(" "),
+    BUN_OPTIONS: `--preload=${path}`,
+  };
+  const variables = Object.entries(texts).map(([name, text]) =>
+    [name, `${given(name)} ${text}`.trim()] as const
+  );
+  return {
+    ...Object.fromEntries(variables),
+    [settingsVariable]: JSON.stringify({ skip, texts }),
+  };
+}
+
+/** A variable in the environment of this process. */
+function inherited(name: string): string | undefined {
+  const { Deno, process } = globalThis as unknown as {
+    readonly Deno?: { readonly env: { get(name: string): string | undefined } };
+    readonly process: { readonly env: Readonly<Record<string, string | undefined>> };
+  };
+  try {
+    return Deno === undefined ? process.env[name] : Deno.env.get(name);
+  } catch {
+    return undefined; // Deno without --allow-env
+  }
+}

@@ -16,8 +16,8 @@ interface SpawnOptions {
   readonly file?: string;
   /** The environment as `NAME=VALUE`. Only on Node. */
   envPairs?: readonly string[];
-  /** The environment on Bun. Undefined for that of this process. */
-  env?: Readonly<Record<string, string | undefined>>;
+  /** The environment on Bun, by a symbol of Bun's own. */
+  readonly [name: symbol]: unknown;
 }
 interface ServerPrototype {
   listen(
@@ -115,8 +115,11 @@ function watch(hidden: Readonly<Record<string, string>>, onProgram: () => void):
     // The workers of node:cluster belong to this process.
     if (envPairs?.some((pair) => pair.startsWith("NODE_UNIQUE_ID="))) claim();
     if (!isProgram) {
-      if (!envPairs) options.env = { ...options.env ?? env, ...hidden };
-      else {
+      const ofBun = Object.getOwnPropertySymbols(options).find((symbol) =>
+        symbol.description === "bunEnv"
+      );
+      if (ofBun) Object.assign(options[ofBun] as object, hidden);
+      if (envPairs) {
         const others = envPairs.filter((pair) => !(pair.slice(0, pair.indexOf("=")) in hidden));
         options.envPairs = [...others, ...Object.entries(hidden).map((pair) => pair.join("="))];
       }

@@ -72,7 +72,7 @@ async function openAll(
         ends.push(calls.end);
       }
       const isReserved = use === "reserve" && address.path === undefined;
-      if (isReserved && !calls.canReserve) continue;
+      if (isReserved && !calls.canReserve) throw cannotReserve(address);
       if (address.path !== undefined) await makeRoom(runtime, address.path);
       const descriptor = await open(calls, address, isReserved ? "reserve" : "listen");
       const { close } = calls;
@@ -136,6 +136,14 @@ async function open(calls: SocketCalls, address: ListenAddress, use: SocketUse):
   } catch (error) {
     throw listenError(address, error as SocketError);
   }
+}
+
+function cannotReserve({ text }: ListenAddress): SamError {
+  return new SamError(
+    "NOT_SUPPORTED",
+    `cannot hold ${text} for a program on Deno or Bun: this version of Node needs the package koffi. ` +
+      "Run npm install koffi, use Node 26, or leave out listen.",
+  );
 }
 
 function listenError({ text, path }: ListenAddress, cause: SocketError): SamError {

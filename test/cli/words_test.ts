@@ -269,7 +269,7 @@ test("a command line of Bun that runs a file is watched, and the preload flag is
     const { program, options } = build({}, command, words.split(" "));
     assertEquals([program.preload, program.wrapper], [false, true], command);
     const { timeInterval, startupTimeout } = options.settings;
-    assertEquals([timeInterval, startupTimeout], [5000, 0], command);
+    assertEquals([timeInterval, startupTimeout], [5000, 60_000], command);
   }
   assertEquals(build({ standby: 1 }, "npm", ["start"]).program.wrapper, false);
   assertEquals(build({ preload: true }, "make", ["serve"]).program.wrapper, true);

@@ -14,7 +14,7 @@ import { install, root, run, runtimesDir } from "../support/setup.mjs";
 import { must, Shell } from "../support/shell.mjs";
 
 /** The present size, rounded up. Raise it only with a reason in the commit. */
-const maxUnpackedBytes = 850_000;
+const maxUnpackedBytes = 900_000;
 
 await install(root);
 await install(runtimesDir);
@@ -201,9 +201,14 @@ const server = app.listen(0, "127.0.0.1", () => {
   console.log(deno ? "deno" : bun ? "bun" : "node", "port", server.address().port);
 });
 `;
-const express = folder("express", {
+const express = folder("express app", {
   "web.js": server,
-  "package.json": JSON.stringify({ name: "app", type: "module", private: true }),
+  "package.json": JSON.stringify({
+    name: "app",
+    type: "module",
+    private: true,
+    scripts: { start: "node web.js" },
+  }),
 });
 const hangingLine = 1 + server.split("\n").indexOf("  for (;;);");
 const cli = "node_modules/@x/sam/dist/cli.js";
@@ -214,7 +219,7 @@ async function healsExpress(runtime, line) {
     const [, first] = await running.said(RegExp(`^${runtime} port (\\d+)\n`, "m"));
     await running.until("server that is ready", async () => {
       const { output } = await run(paths.node26, [cli, "status", "--json"], { cwd: express, env });
-      return /"ready": ?true/.test(output);
+      return /"state": ?"started"/.test(output);
     });
     await fetch(`http://127.0.0.1:${first}/api/hang`).catch(() => {}); // the instance is killed
     const [, second] = await running.said(/port \d+\n[^]*port (\d+)\n/);
@@ -222,7 +227,8 @@ async function healsExpress(runtime, line) {
     must(response.headers.get("x-seen") === "yes" && await response.text() === "hello", "no hello");
   });
   must(
-    /\(pid \d+\) ended by SIG\w+ after it stopped responding; instance 2 starts now\n/.test(output),
+    /\(pid \d+\) ended (by SIG\w+|with exit code 143) after it stopped responding; instance 2 starts now\n/
+      .test(output),
     output,
   );
   const isTold = output.includes(`web.js:${hangingLine}`);
@@ -240,9 +246,18 @@ for (
     ["deno", `npx --offline @x/sam ${words} --runtime deno web.js`],
     ["deno", `deno run -A --no-prompt ${cli} ${words} --runtime deno web.js`],
     ["bun", `bun ${cli} ${words} --runtime bun web.js`], // Bun cannot find the line
+    ["node", `npx --offline @x/sam ${words} npm start`],
   ]
 ) {
   await check(`Express recovers from a hang: ${line}`, () => healsExpress(runtime, line));
 }
+await check(
+  "without koffi, Node 24 cannot hold a port for a program on Bun, and says so",
+  async () => {
+    const words = [cli, "run", "--listen", "18017", "--runtime", "bun", "web.js"];
+    const { code, output } = await run(paths.node24, words, { cwd: express, env });
+    must(code === 69 && output.includes("this version of Node needs the package koffi"), output);
+  },
+);
 rmSync(directory, { recursive: true, force: true });
 conclude();

@@ -109,13 +109,16 @@ const get = async (port, at = "/", host = "127.0.0.1") => {
 };
 const answers = (running, ...where) =>
   running.until(`answer from ${where.join()}`, () => get(...where));
+/** The programs in `sam status`; none if no server answers. */
+async function programsInStatus() {
+  const line = "sam status --json 2>/dev/null";
+  const { code, output } = await run("sh", ["-c", line], { cwd: home, env });
+  return code === 0 ? JSON.parse(output).flatMap(({ programs }) => programs) : [];
+}
 /** Waits until `sam status` shows all these programs as ready. */
 const ready = (running, ...names) =>
   running.until(`${names} that is ready in sam status`, async () => {
-    const line = "sam status --json 2>/dev/null";
-    const { code, output } = await run("sh", ["-c", line], { cwd: home, env });
-    if (code !== 0) return false;
-    const programs = JSON.parse(output).flatMap(({ programs }) => programs);
+    const programs = await programsInStatus();
     return names.every((name) => programs.some((each) => each.name === name && each.ready));
   });
 
@@ -324,6 +327,26 @@ const scenes = {
   ],
   "docs/how-to/zero-downtime.md": [
     (line) => healed(line, folder({ "web.js": server })),
+  ],
+  "docs/how-to/wrappers.md": [
+    async (line) => {
+      const scripts = JSON.stringify({ scripts: { start: "node web.js" } });
+      await shell.during(
+        line,
+        folder({ "web.js": server, "package.json": scripts }),
+        async (running) => {
+          const before = await answers(running, 8080);
+          await running.said(/sam: watching node web\.js \(pid \d+\), started by npm/);
+          await running.until("started program in sam status", async () => {
+            const [{ programs }] = JSON.parse(await shell.done("sam status --json", home));
+            return programs[0].state === "started";
+          });
+          await get(8080, "/report");
+          await running.said(/sam: npm \(pid \d+\) ended with exit code 143/);
+          must(await answers(running, 8080) !== before, "it is the same process");
+        },
+      );
+    },
   ],
   "docs/how-to/memory.md": [
     (line) => healed(line, folder({ "web.js": server })),

@@ -235,7 +235,7 @@ function optionsOf(
     timeInterval: watched ? preloadTimeInterval : 0,
     recoveryPolicy: restart === "never" ? "quit" : "restart",
     log: "text",
-    startupTimeout: preload || options["check"] ? preloadStartupTimeout : 0,
+    startupTimeout: preload || wrapper || options["check"] ? preloadStartupTimeout : 0,
     ...options as Partial<SamOptions>,
     restart: { on: restart === "always" ? "always" : "failure", ...options["restart"] as object },
   };

@@ -338,8 +338,7 @@ const scenes = {
           const before = await answers(running, 8080);
           await running.said(/sam: watching node web\.js \(pid \d+\), started by npm/);
           await running.until("started program in sam status", async () => {
-            const [{ programs }] = JSON.parse(await shell.done("sam status --json", home));
-            return programs[0].state === "started";
+            return (await programsInStatus()).some(({ state }) => state === "started");
           });
           await get(8080, "/report");
           await running.said(/sam: npm \(pid \d+\) ended with exit code 143/);

@@ -111,6 +111,8 @@ export class ActiveProcess implements Sam {
       },
     });
     link.hold(false);
+    // Sent first, because the process may end at any moment: the server must not take it for a program that registers itself.
+    if (this.isBelowWrapper) link.send(encodeClient({ type: "belowWrapper" }));
     await this.#call((id) => ({
       type: "register",
       id,
@@ -241,6 +243,8 @@ export class ActiveProcess implements Sam {
 
   // For a preload.
 
+  /** True if a preload below a wrapper registers this process. */
+  isBelowWrapper = false;
   /** Called when this process is to finish its requests and then to send itself the signal. */
   onDrain: ((signal: Signal) => void) | null = null;
   /** Called when this process is a replacement that takes over, and is to accept connections. */
@@ -249,11 +253,6 @@ export class ActiveProcess implements Sam {
   /** Tells the server that the program listens on an address. */
   reportListening(message: Omit<ClientMessage & { readonly type: "listens" }, "type">): void {
     this.#link?.send(encodeClient({ type: "listens", ...message }));
-  }
-
-  /** Tells the server that a preload below a wrapper has registered this process. */
-  reportWrapper(): void {
-    this.#link?.send(encodeClient({ type: "belowWrapper" }));
   }
 
   /** Sends an event-loop heartbeat. */

@@ -26,8 +26,8 @@ export async function attach(
 ): Promise<number | null> {
   try {
     const sam = await createActiveProcess({ timeInterval: 0, recoveryPolicy: "restart" }); // replaced by the server's options
+    sam.isBelowWrapper = isBelowWrapper;
     await sam.register();
-    if (isBelowWrapper) sam.reportWrapper();
     listening?.report(sam);
     offerLink({
       transport: sam.server!.transport,

@@ -54,7 +54,7 @@ const clientSchema = {
   // finish its requests and then end by itself: see `warn`. `checkPort` is not 0 if the process accepts no connections at the
   // address before the message `accept`. Until then, it answers health checks at this port of 127.0.0.1.
   listens: { address: "text", isHeld: "bool", drains: "bool", checkPort: "u32" },
-  // A preload below a wrapper has registered this process. The program itself knows nothing of the server.
+  // Sent before the hello of a preload below a wrapper. The program itself knows nothing of the server.
   belowWrapper: {},
 } as const;
 

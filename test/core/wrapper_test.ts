@@ -120,8 +120,10 @@ const wrapper = { startedAtSpawn: true, restart: { ...restartDefaults, on: "fail
 
 /** Starts the watch of a program below a wrapper. */
 function watchedBelow(): Bench {
-  const bench = new Bench(wrapper).register();
-  bench.say({ type: "belowWrapper" });
+  const bench = new Bench(wrapper).launch();
+  bench.say({ type: "belowWrapper" }); // before the hello: the process may end right after it
+  bench.hello();
+  assertEquals([bench.state, bench.server.isBelowWrapper], ["registered", true]);
   bench.ask("start");
   assertEquals(bench.state, "started");
   return bench;
@@ -146,8 +148,9 @@ test("core server: after the end of the program, its wrapper may go on, and only
   assertEquals([bench.events("stop").length, bench.state], [1, "launched"]);
   assertEquals(bench.pass(10 * T), []);
   assertEquals(bench.exit(0).status(), { code: 0, signal: null, reason: "exit" });
-  const early = new Bench(wrapper).register();
+  const early = new Bench(wrapper).launch();
   early.say({ type: "belowWrapper" });
+  early.hello();
   early.feed({ type: "linkEnd" });
   assertEquals([early.events("stop").length, early.state], [0, "launched"]);
   // A program that registers itself must not end unnoticed.

@@ -20,11 +20,11 @@ export function answerRegister(
     );
   }
   const { settings, instance, map } = program;
-  if (instance.isPreloaded) takeOver(program, now);
+  if (instance.isPreloaded && instance.isRegistered) takeOver(program, now);
   else if (instance.isRegistered) {
     return program.refuse(message.id, "BAD_HANDLE", "this instance has already registered");
   } else {
-    instance.isPreloaded = settings.preloaded ?? false;
+    instance.isPreloaded = instance.isBelowWrapper || (settings.preloaded ?? false);
     instance.isFirst = !program.everRegistered;
   }
   instance.healthySince = null;

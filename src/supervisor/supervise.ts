@@ -235,7 +235,7 @@ export class Supervision implements Supervisor {
       heartbeatAge: this.#driver?.heartbeatAge ?? null,
       slack: this.#driver?.slack ?? new SlackCounter(0).snapshot,
       dataSize: this.#driver?.dataSize ?? 0,
-      watched: this.#watched,
+      watched: server?.state === "launched" ? null : this.#watched, // it has ended, and its wrapper goes on
       spare: server?.spare ?? null,
       transport: typeof transport === "string" ? transport : transport.name,
     };

@@ -16,8 +16,10 @@ export function argumentsOfTask(
 ): readonly string[] | undefined {
   const [task, name, ...more] = args;
   if (program !== "deno" || task !== "task" || !name || name.startsWith("-")) return undefined;
-  for (const [file, key] of [["deno.json", "tasks"], ["package.json", "scripts"]] as const) {
-    const command = tasksIn(`${directory}/${file}`, key, files)[name];
+  for (const [file, key] of taskFiles) {
+    const tasks = tasksIn(`${directory}/${file}`, key, files);
+    if (tasks === "unreadable") return undefined;
+    const command = tasks[name];
     if (command === undefined) continue;
     return typeof command === "string" && plain.test(command)
       ? [...command.trim().split(/\s+/).slice(1), ...more]
@@ -26,14 +28,28 @@ export function argumentsOfTask(
   return undefined;
 }
 
+/** The files in which Deno looks for a task, in that order. */
+const taskFiles = [
+  ["deno.json", "tasks"],
+  ["deno.jsonc", "tasks"],
+  ["package.json", "scripts"],
+] as const;
+
+/** The tasks in a file; none if there is no such file. */
 function tasksIn(
   path: string,
   key: string,
   files: Pick<Files, "readText">,
-): Readonly<Record<string, unknown>> {
+): Readonly<Record<string, unknown>> | "unreadable" {
+  let text: string;
   try {
-    return JSON.parse(files.readText(path))[key] ?? {};
+    text = files.readText(path);
   } catch {
-    return {}; // there is no such file, or it has comments
+    return {};
+  }
+  try {
+    return JSON.parse(text)[key] ?? {};
+  } catch {
+    return "unreadable"; // it has comments, and may have the task
   }
 }

@@ -30,6 +30,13 @@ export function offerLink(opened: OpenedLink): void {
 let initialized = false;
 
 /**
+ * Global properties for a preload below a wrapper, which may register this process at any time. The first is true once a copy of the
+ * library registers by itself; the preload then does not. The second is a promise that settles when the preload has registered.
+ */
+const initializedProperty = Symbol.for("@x/sam/initialized");
+const attachingProperty = Symbol.for("@x/sam/attaching");
+
+/**
  * Checks the options and returns a `Sam`, with which the program registers. Call its `register()` next. A process may call
  * `initialize()` once.
  *
@@ -51,11 +58,13 @@ export async function initialize(options: SamOptions): Promise<Sam> {
   if (initialized) {
     throw new SamError("BAD_HANDLE", "initialize() was already called: a process may call it once");
   }
-  initialized = true;
+  const shared = globalThis as unknown as Record<symbol, unknown>;
+  initialized = shared[initializedProperty] = true;
   try {
+    await shared[attachingProperty];
     return await createActiveProcess(options);
   } catch (error) {
-    initialized = false;
+    initialized = shared[initializedProperty] = false;
     throw error;
   }
 }

@@ -1,19 +1,25 @@
 /**
  * The preload file for programs below a wrapper such as `npm start`. NODE_OPTIONS and BUN_OPTIONS load it into each process of Node
- * and Bun there. In a wrapper, it does nothing. In any other process, it hides what SAM has added to the environment, and waits
- * until the process has proved to be the program. Then it registers the process, so that SAM watches its event loop.
+ * and Bun there. In a wrapper, it does nothing. In any other process, it hides what SAM has added to the environment. It ends there
+ * in a build. Otherwise, it waits until the process has proved to be the program. Then it registers the process, so that SAM watches
+ * its event loop.
  *
  * The first process that listens is the program. A process that does not listen is the program once it has run for a while, unless
  * it waits for another process of JavaScript. The server admits one process; no other is watched.
+ *
+ * The versions of Node below a wrapper may be older than those that SAM supports, so this file has syntax of Node 14 only.
  */
 interface Added {
-  /** Matches the path and the arguments of a script that is no program, but a wrapper or a build. */
-  readonly skip: string;
+  /** Matches the path and the arguments of a script that is a wrapper. */
+  readonly wrappers: string;
+  /** Matches the path and the arguments of a script that is a build. The processes below it belong to the build. */
+  readonly builds: string;
   /** The text that the server has added to each variable. */
   readonly texts: Readonly<Record<string, string>>;
 }
 interface SpawnOptions {
   readonly file?: string;
+  readonly detached?: boolean;
   /** The environment as `NAME=VALUE`. Only on Node. */
   envPairs?: readonly string[];
   /** The environment on Bun, by a symbol of Bun's own. */
@@ -26,7 +32,10 @@ interface ServerPrototype {
   ): unknown;
 }
 interface ChildPrototype {
-  spawn(this: { once(event: "exit", listener: () => void): void }, options: SpawnOptions): unknown;
+  spawn(
+    this: { once(event: "exit" | "error", listener: () => void): void },
+    options: SpawnOptions,
+  ): unknown;
 }
 interface Globals {
   readonly process: {
@@ -48,18 +57,26 @@ const link = env["SAM_LINK"];
 const text = env["SAM_WRAPPED"];
 if (link !== undefined && text !== undefined) begin(link, JSON.parse(text) as Added);
 
-function begin(address: string, { skip, texts }: Added): void {
-  if (new RegExp(skip).test([realPath(argv[1]), ...argv.slice(2)].join(" "))) return;
+function begin(address: string, added: Added): void {
+  const line = [realPath(argv[1]), ...argv.slice(2)].join(" ");
+  if (new RegExp(added.wrappers).test(line)) return;
   const { isMainThread } = require("node:worker_threads") as { readonly isMainThread: boolean };
   if (!isMainThread) return;
-  const hidden = hide(texts);
-  // Also for a program that registers itself, with another copy of the library.
-  const shared = globalThis as unknown as Record<symbol, string | undefined>;
+  hide(added.texts);
+  if (new RegExp(added.builds).test(line)) return;
+  const shared = globalThis as unknown as Record<symbol, unknown>;
   const key = Symbol.for("@x/sam/address");
+  // Also for a program that registers itself, with another copy of the library.
   shared[key] = address;
-  watch(hidden, () => {
-    shared[key] ??= address;
-    void import("./auto_register.ts").then(({ attach }) => attach(null, true));
+  // Wrappers seldom pass a descriptor on. When the process proves to be the program, its number may be that of another file.
+  if (address.startsWith("pipe:")) return;
+  watch({ ...added.texts, SAM_LINK: address, SAM_WRAPPED: text! }, () => {
+    if (shared[Symbol.for("@x/sam/initialized")]) return; // the program registers itself
+    if (shared[key] === undefined) shared[key] = address;
+    // It fails if the program may not read the file, or if another version of SAM has replaced it. The program must not notice.
+    shared[Symbol.for("@x/sam/attaching")] = import("./auto_register.ts")
+      .then(({ attach }) => attach(null, true))
+      .catch(() => {});
   });
 }
 
@@ -72,18 +89,26 @@ function realPath(path = ""): string {
   }
 }
 
-/** Restores the environment that the program would have without SAM. Returns what was there. */
-function hide(texts: Added["texts"]): Readonly<Record<string, string>> {
-  const names = ["SAM_LINK", "SAM_WRAPPED", ...Object.keys(texts)];
-  const hidden = Object.fromEntries(names.map((name) => [name, env[name] ?? ""]));
-  for (const name of names) {
+/** Restores the environment that the program would have without SAM. */
+function hide(texts: Added["texts"]): void {
+  for (const name of ["SAM_LINK", "SAM_WRAPPED", ...Object.keys(texts)]) {
     const rest = texts[name] && env[name]?.replace(texts[name], "").trim();
     if (rest) env[name] = rest;
     else delete env[name];
   }
-  const flagAt = execArgv.indexOf(texts["BUN_OPTIONS"]!); // Bun shows it there
+  const flagAt = execArgv.indexOf(texts["BUN_OPTIONS"]!.replace(/^"|"$/g, "")); // Bun shows it there
   if (flagAt >= 0) execArgv.splice(flagAt, 1);
-  return hidden;
+}
+
+/** Adds to the environment of a child process what `hide` has removed. The options that the program gives its child stay. */
+function restore(
+  child: Record<string, string | undefined>,
+  hidden: Readonly<Record<string, string>>,
+) {
+  if (child["SAM_LINK"] !== undefined) return; // another server starts a program of its own
+  for (const [name, text] of Object.entries(hidden)) {
+    child[name] = child[name] ? `${child[name]} ${text}` : text;
+  }
 }
 
 /** Calls back once, when this process has proved to be the program. Until then, a child process may be the program. */
@@ -96,7 +121,8 @@ function watch(hidden: Readonly<Record<string, string>>, onProgram: () => void):
   const { listen } = server;
   const { spawn } = child;
   const serve = Bun?.serve;
-  let candidates = 0; // child processes that may be the program
+  const candidates = new Set<unknown>(); // child processes that may be the program
+  const heard = new WeakSet<object>(); // servers that may listen again after an error
   let isProgram = false;
   const claim = () => {
     if (isProgram) return;
@@ -104,28 +130,38 @@ function watch(hidden: Readonly<Record<string, string>>, onProgram: () => void):
     clearInterval(timer);
     onProgram();
   };
-  const timer = setInterval(() => candidates === 0 && claim(), patienceMs);
+  const timer = setInterval(() => candidates.size === 0 && claim(), patienceMs);
   (timer as unknown as { unref(): void }).unref();
   server.listen = function (...args) {
-    if (!isProgram) this.once("listening", claim);
+    if (!isProgram && !heard.has(this)) {
+      heard.add(this);
+      this.once("listening", claim);
+    }
     return Reflect.apply(listen, this, args);
   };
   child.spawn = function (options) {
-    const { file = "", envPairs } = options;
+    const { file = "", envPairs, detached } = options;
     // The workers of node:cluster belong to this process.
     if (envPairs?.some((pair) => pair.startsWith("NODE_UNIQUE_ID="))) claim();
-    if (!isProgram) {
+    // A detached process, such as a daemon, may outlive the program.
+    if (!isProgram && !detached) {
       const ofBun = Object.getOwnPropertySymbols(options).find((symbol) =>
         symbol.description === "bunEnv"
       );
-      if (ofBun) Object.assign(options[ofBun] as object, hidden);
+      if (ofBun) restore(options[ofBun] as Record<string, string>, hidden);
       if (envPairs) {
-        const others = envPairs.filter((pair) => !(pair.slice(0, pair.indexOf("=")) in hidden));
-        options.envPairs = [...others, ...Object.entries(hidden).map((pair) => pair.join("="))];
+        const child = Object.fromEntries(envPairs.map((pair) => {
+          const at = pair.indexOf("=", 1);
+          return [pair.slice(0, at), pair.slice(at + 1)];
+        }));
+        restore(child, hidden);
+        options.envPairs = Object.entries(child).map((pair) => pair.join("="));
       }
       if (starters.test(file)) {
-        candidates++;
-        this.once("exit", () => candidates--);
+        candidates.add(this);
+        const end = () => void candidates.delete(this);
+        this.once("exit", end);
+        this.once("error", end);
       }
     }
     return Reflect.apply(spawn, this, [options]);

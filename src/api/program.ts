@@ -326,12 +326,12 @@ async function wrapperVariables(
   own: Readonly<Record<string, string>>,
   captureStack: boolean,
 ): Promise<Readonly<Record<string, string>>> {
-  const [{ preloadVariables }, { noProgram }] = await Promise.all([
+  const [{ preloadVariables }, { scripts }] = await Promise.all([
     import("../runtime/wrapper_environment.ts"),
     import("./wrappers.ts"),
   ]);
   const path = decodeURIComponent(wrappedPreload.pathname);
-  return preloadVariables({ path, skip: noProgram, own, captureStack });
+  return preloadVariables({ path, scripts, own, captureStack });
 }
 
 /** The arguments of a runtime's command line, with the flags of the preload module. */

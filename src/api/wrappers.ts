@@ -67,17 +67,23 @@ export function wrapperOf(
   return /^#!.*[ /](ba|da|z)?sh( |$)/.test(firstLine) ? {} : undefined;
 }
 
-/**
- * Scripts that are no program, as the path of the script and its arguments: wrappers that themselves run on JavaScript, and builds,
- * which end by themselves. All other scripts may be the program.
- */
-const noPrograms: readonly RegExp[] = [
+/** Scripts that are wrappers themselves, as the path of the script and its arguments. */
+const wrappers: readonly RegExp[] = [
   /^\S*\/(npm|npx|pnpm|pnpx|yarn|yarnpkg|corepack)(-cli)?(-[\d.]+)?\.[cm]?js( |$)/,
   /\/node_modules\/(corepack|nodemon|pm2|forever|concurrently|cross-env|dotenv-cli|env-cmd|npm-run-all2?|turbo|nx|lerna)\/\S+( |$)/,
   /\/node_modules\/tsx\/dist\/cli\.[cm]?js( |$)/,
+];
+
+/** Builds, which end by themselves. The processes that a build starts belong to it. */
+const builds: readonly RegExp[] = [
   /\/node_modules\/(typescript|webpack|rollup|esbuild|tsup|prisma|eslint)\/\S+( |$)/,
   /\/node_modules\/\S+ build( |$)/,
 ];
 
-/** The source of a regular expression for the scripts that are no program. */
-export const noProgram: string = noPrograms.map(({ source }) => `(?:${source})`).join("|");
+const sourceOf = (all: readonly RegExp[]) => all.map(({ source }) => `(?:${source})`).join("|");
+
+/** The sources of regular expressions for the scripts that are no program. All other scripts may be the program. */
+export const scripts: { readonly wrappers: string; readonly builds: string } = {
+  wrappers: sourceOf(wrappers),
+  builds: sourceOf(builds),
+};

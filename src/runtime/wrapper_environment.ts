@@ -8,8 +8,8 @@ const settingsVariable = "SAM_WRAPPED";
 export interface WrapperParts {
   /** Path of the preload file. */
   readonly path: string;
-  /** The source of a regular expression for the scripts that are no program. */
-  readonly skip: string;
+  /** The sources of regular expressions for the scripts that are no program. */
+  readonly scripts: { readonly wrappers: string; readonly builds: string };
   /** The variables that the user has set for the program. */
   readonly own: Readonly<Record<string, string>>;
   readonly captureStack: boolean;
@@ -20,35 +20,40 @@ export interface WrapperParts {
  * options there. The preload file removes them again.
  */
 export function preloadVariables(
-  { path, skip, own, captureStack }: WrapperParts,
+  { path, scripts, own, captureStack }: WrapperParts,
 ): Readonly<Record<string, string>> {
   const given = (name: string) => own[name] ?? inherited(name) ?? "";
   const quiet = captureStack
     ? inspectorFlags("node", given("NODE_OPTIONS").split(/\s+/), false)
     : [];
   const quoted = `"${path.replace(/["\\]/g, "\\$&")}"`;
+  const flag = `--preload=${path}`;
   const texts: Readonly<Record<string, string>> = {
     NODE_OPTIONS: ["--require", quoted, ...quiet].join(" "),
-    BUN_OPTIONS: `--preload=${path}`,
+    BUN_OPTIONS: /[\s'"]/.test(path) ? `"${flag.replace(/"/g, '\\"')}"` : flag, // in Bun, quotes enclose the whole flag
   };
   const variables = Object.entries(texts).map(([name, text]) =>
     [name, `${given(name)} ${text}`.trim()] as const
   );
   return {
     ...Object.fromEntries(variables),
-    [settingsVariable]: JSON.stringify({ skip, texts }),
+    [settingsVariable]: JSON.stringify({ ...scripts, texts }),
   };
 }
 
 /** A variable in the environment of this process. */
 function inherited(name: string): string | undefined {
   const { Deno, process } = globalThis as unknown as {
-    readonly Deno?: { readonly env: { get(name: string): string | undefined } };
+    readonly Deno?: {
+      readonly env: { get(name: string): string | undefined };
+      readonly permissions: {
+        querySync(what: { name: "env"; variable: string }): { readonly state: string };
+      };
+    };
     readonly process: { readonly env: Readonly<Record<string, string | undefined>> };
   };
-  try {
-    return Deno === undefined ? process.env[name] : Deno.env.get(name);
-  } catch {
-    return undefined; // Deno without --allow-env
-  }
+  if (Deno === undefined) return process.env[name];
+  // Without the permission, Deno would prompt for it on the terminal.
+  const { state } = Deno.permissions.querySync({ name: "env", variable: name });
+  return state === "granted" ? Deno.env.get(name) : undefined;
 }

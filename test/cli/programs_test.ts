@@ -3,7 +3,7 @@ import { assert, assertEquals, assertMatch, assertStringIncludes } from "@std/as
 import { spawn, spawnSync } from "node:child_process";
 import { mkdirSync, writeFileSync } from "node:fs";
 import { restartsItself } from "../../src/api/program.ts";
-import { noProgram, wrapperOf } from "../../src/api/wrappers.ts";
+import { scripts, wrapperOf } from "../../src/api/wrappers.ts";
 import { argumentsOfTask } from "../../src/cli/run/deno_task.ts";
 import { type Command, commandTest, page, runtimeName, samCommand } from "../support/command.ts";
 import { test } from "../support/harness.ts";
@@ -159,7 +159,11 @@ test("the list of wrappers contains npm, npx and similar commands, and no others
 }, { leg: "node24" });
 
 test("the program of a task of Deno is run without deno task, if the task only runs it", () => {
-  const files: Readonly<Record<string, object>> = {
+  const files: Readonly<Record<string, object | string>> = {
+    "/c/deno.jsonc": '{ "tasks": { "start": "deno run -A c.ts" } }',
+    "/c/package.json": { scripts: { start: "deno run -A other.ts" } },
+    "/e/deno.json": '{ "tasks": { "start": "deno run -A c.ts", } } // a comment',
+    "/e/package.json": { scripts: { start: "deno run -A other.ts" } },
     "/d/deno.json": {
       tasks: {
         start: "deno run -A web.ts",
@@ -173,7 +177,10 @@ test("the program of a task of Deno is run without deno task, if the task only r
   };
   const argumentsIn = (directory: string, line: string) => {
     const [program, ...args] = line.split(" ");
-    const readText = (path: string) => JSON.stringify(files[path] ?? fail());
+    const readText = (path: string) => {
+      const content = files[path] ?? fail();
+      return typeof content === "string" ? content : JSON.stringify(content);
+    };
     return argumentsOfTask(program!, args, directory, { readText });
   };
   const cases: readonly (readonly [line: string, program: string | undefined])[] = [
@@ -192,6 +199,8 @@ test("the program of a task of Deno is run without deno task, if the task only r
     assertEquals(argumentsIn("/d", line)?.join(" "), program, line);
   }
   assertEquals(argumentsIn("/elsewhere", "deno task start"), undefined);
+  assertEquals(argumentsIn("/c", "deno task start")?.join(" "), "run -A c.ts");
+  assertEquals(argumentsIn("/e", "deno task start"), undefined);
 }, { leg: "node24" });
 
 function fail(): never {
@@ -199,17 +208,25 @@ function fail(): never {
 }
 
 test("wrappers and builds are no programs; other scripts are", () => {
-  const skipped = new RegExp(noProgram);
   const modules = "/srv/web/node_modules";
   const wrappers = [
     ...["/usr/lib/node_modules/npm/bin/npm-cli.js start", `${modules}/npm/bin/npx-cli.js next`],
     ...["/usr/lib/node_modules/corepack/dist/pnpm.js start", "/home/a/.cache/yarn.cjs"],
     ...["/srv/web/.yarn/releases/yarn-4.9.1.cjs start", `${modules}/tsx/dist/cli.mjs web.ts`],
     ...[`${modules}/nodemon/bin/nodemon.js web.js`, `${modules}/concurrently/dist/bin/index.js a`],
+  ];
+  const builds = [
     ...[`${modules}/typescript/bin/tsc -p .`, `${modules}/next/dist/bin/next build`],
     ...[`${modules}/.pnpm/vite@7.0.0/node_modules/vite/bin/vite.js build`],
   ];
-  for (const line of wrappers) assert(skipped.test(line), line);
+  const kindOf = (line: string) =>
+    new RegExp(scripts.wrappers).test(line)
+      ? "wrapper"
+      : new RegExp(scripts.builds).test(line)
+      ? "build"
+      : "program";
+  for (const line of wrappers) assertEquals(kindOf(line), "wrapper", line);
+  for (const line of builds) assertEquals(kindOf(line), "build", line);
   const programs = [
     ...[
       "/srv/web/web.js",
@@ -221,7 +238,7 @@ test("wrappers and builds are no programs; other scripts are", () => {
     ...[`${modules}/next/dist/bin/next start`, `${modules}/vite/bin/vite.js preview`],
     ...[`${modules}/ts-node/dist/bin.js web.ts`, "/srv/pnpm/server.js", "/srv/yarn.config.js"],
   ];
-  for (const line of programs) assert(!skipped.test(line), line);
+  for (const line of programs) assertEquals(kindOf(line), "program", line);
 }, { leg: "node24" });
 
 commandTest(

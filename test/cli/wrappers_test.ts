@@ -1,11 +1,12 @@
 // `sam run` of a wrapper, such as `npm start`: the program below it is watched as if `sam` had started it.
 import { assert, assertEquals, assertMatch, assertStringIncludes } from "@std/assert";
-import { chmodSync, writeFileSync } from "node:fs";
+import { chmodSync, mkdirSync, writeFileSync } from "node:fs";
 import { dirname } from "node:path";
+import { pathToFileURL } from "node:url";
 import { type Command, commandTest, page, runtimeName, samCommand } from "../support/command.ts";
 import { freePorts } from "../support/ports.ts";
 import { eventually, lives, type Stage } from "../support/processes.ts";
-import { currentRuntime, runtimePath } from "../support/runtimes.ts";
+import { currentRuntime, quickFixture, runtimePath } from "../support/runtimes.ts";
 import { terminal } from "../support/terminal.ts";
 
 const isBun = runtimeName === "bun";
@@ -192,6 +193,143 @@ commandTest(
     const next = await run.event("register", 2);
     assert(!lives(pid) && next.pid !== pid);
     assertEquals(run.events().filter(({ type }) => type === "reloadFailed"), []);
+    run.kill("SIGTERM");
+    await run.exited;
+  },
+);
+
+for (const order of ["before", "while", "after"]) {
+  commandTest(
+    `below a wrapper, a program that initializes ${order} it listens registers itself`,
+    async (sam, stage) => {
+      const env = project(stage);
+      writeFileSync(
+        `${stage.directory}/own.mjs`,
+        `import { initialize } from "${pathToFileURL(quickFixture("../../mod"))}";
+        import { createServer } from "node:http";
+        const start = () => initialize({ timeInterval: 2000, recoveryPolicy: "restart" });
+        const pause = (ms) => new Promise((resolve) => setTimeout(resolve, ms));
+        const early = ${order === "before"} ? await start() : undefined;
+        createServer().listen(0, async () => {
+          if (${order !== "while"}) await pause(300);
+          const own = early ?? await start();
+          await own.register();
+          await own.start();
+          console.log("has started");
+        });`,
+      );
+      const run = sam(
+        ["run", "--json", "sh", "-c", `${word} own.mjs; exit $?`],
+        env,
+        stage.directory,
+      );
+      await run.text(/has started/);
+      run.kill("SIGTERM");
+      await run.exited;
+      assertEquals(run.events().filter(({ type }) => type === "recovery"), []);
+    },
+  );
+}
+
+commandTest(
+  "below a wrapper, a child process keeps the options that its parent gives it, and is watched",
+  async (sam, stage) => {
+    const env = project(stage);
+    const given = {
+      NODE_OPTIONS: "--max-old-space-size=333",
+      BUN_OPTIONS: "--smol",
+      PATH: env.PATH,
+    };
+    writeFileSync(
+      `${stage.directory}/parent.mjs`,
+      `import { spawn } from "node:child_process";
+      import process from "node:process";
+      const other = "process.exit(process.env.NODE_OPTIONS || process.env.SAM_LINK ? 1 : 0)";
+      const bare = spawn(process.execPath, ["-e", other], { env: {} });
+      const linked = { SAM_LINK: "other", SAM_WRAPPED: "", NODE_OPTIONS: "", BUN_OPTIONS: "" };
+      const test = 'test "$SAM_LINK$SAM_WRAPPED$NODE_OPTIONS$BUN_OPTIONS" = other';
+      const inner = spawn("sh", ["-c", test], { env: linked });
+      for (const each of [bare, inner]) each.on("exit", (code) => console.log("checked", code));
+      spawn("node_that_does_not_exist").on("error", () => {});
+      spawn(process.execPath, ["child.mjs"], { stdio: "inherit", env: ${JSON.stringify(given)} })
+        .on("exit", (code) => process.exit(code));`,
+    );
+    writeFileSync(
+      `${stage.directory}/child.mjs`,
+      `import { createServer } from "node:http";
+      import process from "node:process";
+      const { NODE_OPTIONS, BUN_OPTIONS, SAM_LINK, SAM_WRAPPED } = process.env;
+      console.log("child", JSON.stringify([NODE_OPTIONS, BUN_OPTIONS, SAM_LINK, SAM_WRAPPED]));
+      createServer().listen(0);`,
+    );
+    const run = sam(
+      ["run", "--json", "sh", "-c", `${word} parent.mjs; exit $?`],
+      env,
+      stage.directory,
+    );
+    assertEquals(
+      (await run.event("register")).command,
+      `${runtimeName === "bun" ? "bun" : "node"} child.mjs`,
+    );
+    await run.text(/(checked 0[^]*){2}/);
+    const [, line] = await run.text(/child (.*)\n/);
+    assertEquals(JSON.parse(line!), [given.NODE_OPTIONS, given.BUN_OPTIONS, null, null]);
+    run.kill("SIGTERM");
+    await run.exited;
+  },
+);
+
+commandTest(
+  "below a wrapper, the processes that a build starts, and detached ones, are not watched",
+  async (sam, stage) => {
+    const env = project(stage);
+    const listens = `import { createServer } from "node:http";
+      const server = createServer().listen(0, () => setTimeout(() => server.close(), 300));`;
+    const parent = (detached: boolean) =>
+      `const { spawn } = require("node:child_process");
+      spawn(process.execPath, ["listens.mjs"], { stdio: "inherit", detached: ${detached} });`;
+    mkdirSync(`${stage.directory}/node_modules/tool`, { recursive: true });
+    writeFileSync(`${stage.directory}/node_modules/tool/cli.js`, parent(false));
+    writeFileSync(`${stage.directory}/daemon.cjs`, parent(true));
+    writeFileSync(`${stage.directory}/listens.mjs`, listens);
+    const line =
+      `${word} node_modules/tool/cli.js build; ${word} daemon.cjs; ${word} web.mjs; exit $?`;
+    const run = sam(["run", "--json", "sh", "-c", line], env, stage.directory);
+    assertEquals((await run.event("register")).command, `${word} web.mjs`);
+    run.kill("SIGTERM");
+    await run.exited;
+  },
+);
+
+commandTest(
+  "below a wrapper, a program that may not read the files of SAM is left alone",
+  async (sam, stage) => {
+    const env = project(stage);
+    const line = `node --permission --allow-fs-read=${stage.directory} web.mjs; exit $?`;
+    const run = sam(["run", "--json", "sh", "-c", line], env, stage.directory);
+    const first = await port(run);
+    await page(first, "/end");
+    assertEquals(await run.exited, 0, run.stderr);
+    assertEquals(run.events().filter(({ type }) => type === "register"), []);
+  },
+  {
+    skip: currentRuntime === "node24"
+      ? false
+      : "Node 26 has more permissions, and older versions fewer",
+  },
+);
+
+commandTest(
+  "when the program has ended and its wrapper goes on, no process is watched",
+  async (sam, stage) => {
+    const env = project(stage);
+    const line = `${word} web.mjs; echo over; sleep 30`;
+    const run = sam(["run", "--json", "sh", "-c", line], env, stage.directory);
+    await run.event("start");
+    await page(await port(run), "/end");
+    await run.event("stop");
+    const [status] = JSON.parse(await printed(sam(["status", "--json"])));
+    assertEquals([status.programs[0].state, status.programs[0].watched], ["launched", null]);
     run.kill("SIGTERM");
     await run.exited;
   },

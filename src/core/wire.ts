@@ -56,6 +56,9 @@ const clientSchema = {
   listens: { address: "text", isHeld: "bool", drains: "bool", checkPort: "u32" },
   // Sent before the hello of a preload below a wrapper. The program itself knows nothing of the server.
   belowWrapper: {},
+  // With `healthy` false, HTTP requests wait, and none has finished for the time `progressLimit` of `welcome`. `detail` describes
+  // them. With `healthy` true, one has finished again, or none waits any more.
+  progress: { healthy: "bool", detail: "text" },
 } as const;
 
 /** The messages of the server. */
@@ -75,6 +78,8 @@ const serverSchema = {
     captureStack: "bool",
     hasQuorum: "bool",
     hasClusterMap: "bool",
+    // Milliseconds without a finished HTTP request after which the process sends `progress`. With 0, it counts no requests.
+    progressLimit: "u32",
   },
   // The process is a spare. Its `welcome` follows when it is promoted.
   parked: { id: "u32" },

@@ -45,6 +45,8 @@ export interface DriverParts {
 /** Receives the events and the end. */
 export interface DriverSink {
   event(event: ServerEvent | DriverEvent, instanceId: number): void;
+  /** HTTP requests wait and none finishes, or one has finished again. Called only with the setting `progressLimit`. */
+  progress?(healthy: boolean, detail: string): void;
   /** The next instance is due, and `allowStart()` starts it. Called only if the setting `asksBeforeStart` is on. */
   askToStart?(): void;
   /** A spare is due, and `allowSpare()` starts it. */
@@ -261,6 +263,9 @@ export class Driver {
         break;
       case "send":
         this.#instance?.send(effect.message);
+        break;
+      case "progress":
+        this.#sink.progress?.(effect.healthy, effect.detail);
         break;
       case "sendSpare":
         this.#spare?.send(effect.message);

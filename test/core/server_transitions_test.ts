@@ -332,6 +332,7 @@ test("core server: an input that is ignored changes no deadline", () => {
       if (
         event === "tick" || event === "spare" || event === "linkData" || event === "mapped" ||
         event === "stackAccess" || event === "listens" || event === "belowWrapper" ||
+        event === "progress" ||
         event === "reserveIds" || event === "accept" ||
         table[state][event] !== "ignore"
       ) continue;

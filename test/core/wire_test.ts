@@ -51,6 +51,7 @@ const clientMessages = {
     checkPort: u32,
   }),
   belowWrapper: record({ type: is("belowWrapper") }),
+  progress: record({ type: is("progress"), healthy: bool, detail: text }),
 } satisfies { [T in ClientMessage["type"]]: fc.Arbitrary<ClientMessage & { type: T }> };
 
 const serverMessages = {
@@ -69,6 +70,7 @@ const serverMessages = {
     captureStack: bool,
     hasQuorum: bool,
     hasClusterMap: bool,
+    progressLimit: u32,
   }),
   parked: record({ type: is("parked"), id: u32 }),
   done: record({ type: is("done"), id: u32 }),

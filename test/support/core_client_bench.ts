@@ -34,6 +34,7 @@ export const welcome: Welcome = {
   hasQuorum: false,
   captureStack: true,
   hasClusterMap: false,
+  progressLimit: 0,
 };
 
 /** A client, its clock and the results of its calls. */

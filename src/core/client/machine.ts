@@ -85,6 +85,7 @@ export class Client {
       captureStack: false,
       hasQuorum: false,
       hasClusterMap: false,
+      progressLimit: 0,
     };
     const push = (effect: ClientEffect) => void this.#effects.push(effect);
     this.#requests = new Requests(push);
@@ -212,8 +213,7 @@ export class Client {
       case "notStoredInLink":
         return this.#data.sendByMessage(input.id, now);
       case "note":
-        if (this.#requests.isOpen) this.#notes.note(input.text, now);
-        return;
+        return this.#requests.isOpen ? this.#notes.note(input.text, now) : undefined;
       case "markFailed":
         return this.#ask(input.id, (id) => ({ type: "markFailed", id }), now);
       case "stop":

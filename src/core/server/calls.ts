@@ -49,6 +49,7 @@ export function answerRegister(
     captureStack: settings.captureStack,
     hasQuorum: settings.hasQuorum,
     hasClusterMap: settings.hasClusterMap,
+    progressLimit: settings.progressLimit ?? 0,
   });
   if (map.mustAwaitMap) instance.watch.awaitMap(now);
   else sendWelcome(program);
@@ -86,6 +87,9 @@ export function takeFact(program: ProgramRecord, message: JudgedMessage): messag
     case "belowWrapper":
       instance.isPreloaded = instance.isBelowWrapper = true;
       return true;
+    case "progress":
+      noteProgress(program, message.healthy, message.detail);
+      return true;
     default:
       return false;
   }
@@ -101,6 +105,7 @@ export function leaveToWrapper(program: ProgramRecord, now: number): void {
   if (state !== "registered") program.emit({ type: "stop" });
   instance.startRequest = null;
   instance.isRegistered = instance.isPreloaded = instance.isBelowWrapper = false;
+  noteProgress(program, true, ""); // the process with the requests has ended
   unwatch(program, now);
   program.state = "launched";
 }
@@ -232,6 +237,14 @@ export function notListening({ instance: { listensElsewhere }, settings }: Progr
   const { listensOn, startupTimeout } = settings;
   const detail = `the program did not listen on ${listensOn} within ${startupTimeout} ms`;
   return listensElsewhere === null ? detail : `${detail}; it listens on ${listensElsewhere}`;
+}
+
+/** The process has reported that its HTTP requests wait and none finishes, or that one has finished again. */
+function noteProgress(program: ProgramRecord, healthy: boolean, detail: string): void {
+  const { instance, settings } = program;
+  if (!settings.progressLimit || instance.exit || instance.hasProgress === healthy) return;
+  instance.hasProgress = healthy;
+  program.push({ type: "progress", healthy, detail });
 }
 
 /** Answers a request that changes nothing. */

@@ -57,6 +57,8 @@ export class InstanceRecord {
   hasNotAnsweredPromotion = false;
   /** True if the process can finish its requests and then end by itself. */
   drains = false;
+  /** False while HTTP requests wait, and none has finished for too long. */
+  hasProgress = true;
   /** The address on which the program listens without a socket of the server; null if there is none. */
   listensElsewhere: string | null = null;
   /**

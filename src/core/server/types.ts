@@ -174,6 +174,8 @@ export interface ServerSettings {
   readonly asksBeforeStart?: boolean;
   readonly hasQuorum: boolean;
   readonly hasClusterMap: boolean;
+  // Milliseconds without a finished HTTP request after which the program is unhealthy. Left out or 0: requests are not counted.
+  readonly progressLimit?: number | undefined;
   // The addresses on which a replacement must listen before it counts as started. Left out if it need not listen.
   readonly listensOn?: string | undefined;
   // Number of the first instance, if another one ran before it. Default 1.
@@ -186,7 +188,9 @@ export interface ServerSettings {
 /** A message of the active process for the state machine. */
 export type JudgedMessage = Exclude<ClientMessage, { readonly type: "note" }>;
 /** A message that tells a fact about the process. It has the same meaning in all states. */
-export type Fact = JudgedMessage & { readonly type: "stackAccess" | "listens" | "belowWrapper" };
+export type Fact = JudgedMessage & {
+  readonly type: "stackAccess" | "listens" | "belowWrapper" | "progress";
+};
 
 /** An input of the server. */
 export type ServerInput =
@@ -350,6 +354,8 @@ export type ServerEffect =
   // The process has finalized: it and its child processes go on when supervision ends.
   | { readonly type: "letGo" }
   | { readonly type: "send"; readonly message: ServerMessage }
+  // HTTP requests wait and none finishes, or one has finished again.
+  | { readonly type: "progress"; readonly healthy: boolean; readonly detail: string }
   // The next spare is due. It starts after its `allowStart`.
   | { readonly type: "askToStartSpare" }
   | { readonly type: "spawnSpare" }

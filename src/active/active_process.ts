@@ -121,6 +121,11 @@ export class ActiveProcess implements Sam {
       linkStoresData: link.storeData !== undefined,
       lastId,
     }));
+    const { progressLimit } = this.#client.options;
+    if (progressLimit > 0) {
+      const { watchProgress } = await import("./progress.ts");
+      await watchProgress(this.#runtime, progressLimit, (fact) => this.report(fact));
+    }
     return this.#client.instanceId!;
   }
 
@@ -250,9 +255,9 @@ export class ActiveProcess implements Sam {
   /** Called when this process is a replacement that takes over, and is to accept connections. */
   onAccept: (() => void) | null = null;
 
-  /** Tells the server that the program listens on an address. */
-  reportListening(message: Omit<ClientMessage & { readonly type: "listens" }, "type">): void {
-    this.#link?.send(encodeClient({ type: "listens", ...message }));
+  /** Tells the server a fact about this process. */
+  report(fact: ClientMessage & { readonly type: "listens" | "progress" }): void {
+    this.#link?.send(encodeClient(fact));
   }
 
   /** Sends an event-loop heartbeat. */

@@ -42,7 +42,13 @@ export class Listening {
   readonly note: ListenSink["listens"] = (address, isHeld, server, checkPort) => {
     if (isHeld) this.#mustListen = false;
     if (server !== null) this.#servers.push(server);
-    this.#sam?.reportListening({ address, isHeld, drains: server !== null, checkPort });
+    this.#sam?.report({
+      type: "listens",
+      address,
+      isHeld,
+      drains: server !== null,
+      checkPort,
+    });
   };
 
   async #drain(signal: Signal): Promise<void> {

@@ -167,8 +167,15 @@ function watch(hidden: Readonly<Record<string, string>>, onProgram: () => void):
     return Reflect.apply(spawn, this, [options]);
   };
   if (!Bun) return;
+  // Their handlers are replaced later if the server asks for counts of the requests.
+  const opened: { readonly server: unknown; readonly options: unknown }[] = [];
+  Object.assign(globalThis, { [Symbol.for("@x/sam/opened")]: opened });
   Bun.serve = (...args) => {
     claim();
-    return Reflect.apply(serve!, Bun, args);
+    const server = Reflect.apply(serve!, Bun, args);
+    // node:http of Bun opens its socket here.
+    const isOfNode = Object.hasOwn(args[0] as object, "onNodeHTTPRequest");
+    if (!isOfNode) opened.push({ server, options: args[0] });
+    return server;
   };
 }

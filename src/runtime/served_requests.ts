@@ -8,6 +8,8 @@ import type { Signal } from "../core/signals.ts";
 export const checkHeader = "sam-check";
 /** The header of a health check at another port than that of its URL: the host and port of the URL. `fetch` sets Host itself. */
 export const checkHostHeader = "sam-check-host";
+/** The header User-Agent of a health check of a program that counts its requests: this one does not count. */
+export const checkAgent = "sam-check";
 /** The connections at the port of a replacement for health checks. Only there does `checkHostHeader` count. */
 export const checkConnections: WeakSet<object> = new WeakSet();
 /** The status of the answer of any other process: the request was misdirected. */

@@ -7,12 +7,48 @@ import {
   type ServedServer,
 } from "./served_requests.ts";
 
-type Handler = (request: Request, ...rest: unknown[]) => unknown;
+/** A handler of `Deno.serve` or `Bun.serve`. */
+export type Handler = (request: Request, ...rest: unknown[]) => unknown;
 
 /** A running server: `shutdown()` is Deno's function, and `stop()` Bun's. Both finish the requests. */
 export interface WebServer {
   shutdown?(): Promise<void>;
   stop?(): Promise<void>;
+}
+
+/** Returns the options of a server with its handlers replaced. */
+export function replaceHandlers(
+  options: object,
+  replace: (handler: Handler) => Handler,
+): Record<string, unknown> {
+  // The options can be an object of a class, whose functions are not its own properties: export default new App().
+  const replaced = Object.assign(
+    Object.create(Object.getPrototypeOf(options)),
+    options,
+  ) as Record<string, unknown>;
+  for (const name of ["fetch", "handler"]) {
+    if (typeof replaced[name] === "function") replaced[name] = replace(replaced[name] as Handler);
+  }
+  const { routes } = replaced;
+  // Bun ignores an array. An application of Hono has one.
+  if (typeof routes === "object" && routes !== null && !Array.isArray(routes)) {
+    replaced["routes"] = Object.fromEntries(
+      Object.entries(routes).map(([path, route]) => [path, replaceRoute(route, replace)]),
+    );
+  }
+  return replaced;
+}
+
+/** A route of Bun: a function, functions by method, or a fixed response, which stays as it is. */
+function replaceRoute(route: unknown, replace: (handler: Handler) => Handler): unknown {
+  if (typeof route === "function") return replace(route as Handler);
+  if (route === null || Object.getPrototypeOf(route) !== Object.prototype) return route;
+  return Object.fromEntries(
+    Object.entries(route as object).map(([method, each]) => [
+      method,
+      typeof each === "function" ? replace(each as Handler) : each,
+    ]),
+  );
 }
 
 /** The requests of one server. */
@@ -26,36 +62,7 @@ export class WebRequests {
 
   /** Returns the options of the server with its handlers replaced. */
   replaceHandlers(options: object): Record<string, unknown> {
-    // The options can be an object of a class, whose functions are not its own properties: export default new App().
-    const replaced = Object.assign(
-      Object.create(Object.getPrototypeOf(options)),
-      options,
-    ) as Record<string, unknown>;
-    for (const name of ["fetch", "handler"]) {
-      if (typeof replaced[name] === "function") {
-        replaced[name] = this.replaceHandler(replaced[name] as Handler);
-      }
-    }
-    const { routes } = replaced;
-    // Bun ignores an array. An application of Hono has one.
-    if (typeof routes === "object" && routes !== null && !Array.isArray(routes)) {
-      replaced["routes"] = Object.fromEntries(
-        Object.entries(routes).map(([path, route]) => [path, this.#replaceRoute(route)]),
-      );
-    }
-    return replaced;
-  }
-
-  /** A route of Bun: a function, functions by method, or a fixed response, which stays as it is. */
-  #replaceRoute(route: unknown): unknown {
-    if (typeof route === "function") return this.replaceHandler(route as Handler);
-    if (route === null || Object.getPrototypeOf(route) !== Object.prototype) return route;
-    return Object.fromEntries(
-      Object.entries(route as object).map(([method, each]) => [
-        method,
-        typeof each === "function" ? this.replaceHandler(each as Handler) : each,
-      ]),
-    );
+    return replaceHandlers(options, (handler) => this.replaceHandler(handler));
   }
 
   /** Returns a handler that refuses misdirected health checks, and closes connections while the server drains. */

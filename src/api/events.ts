@@ -52,11 +52,15 @@ export interface SupervisorStatus {
    * True if the instance is ready, false once it is being ended.
    *
    * - With the option `check`, it is ready while the check passes.
-   * - Without a check, a program that uses SAM or has `preload` is ready after `start()`.
+   * - Without a check, or with `progress` alone, a program that uses SAM or has `preload` is ready after `start()`.
    * - Any other command is ready while it has a process.
+   * - With the option `check.progress`, it is never ready while HTTP requests wait and none finishes.
    */
   readonly ready: boolean;
-  /** Result of the server's last health check. Null without a check, and before the instance first passes it. */
+  /**
+   * Result of the last health check. Null without a check, and before the instance first passes it. With `check.progress` alone,
+   * null or `"failing"`.
+   */
   readonly check: "passing" | "failing" | null;
   /** Time when the process was started, or promoted from a spare, in milliseconds since 1970. Null without a process. */
   readonly spawnedAt: number | null;
@@ -92,7 +96,10 @@ export type DriverEvent =
   | { readonly type: "fallback"; readonly side: "server" | "program"; readonly detail: string }
   | { readonly type: "problem"; readonly error: SamError };
 
-/** An event of the server's health check: the program became healthy, or a check failed after the first one that passed. */
+/**
+ * An event of a health check: the program became healthy, or a check failed after the first one that passed. The check
+ * `progress` has an event only when its result changes.
+ */
 export interface CheckEvent {
   /** The type of the event. */
   readonly type: "check";
@@ -100,6 +107,8 @@ export interface CheckEvent {
   readonly healthy: boolean;
   /** Why the check failed; empty if it passed. */
   readonly detail: string;
+  /** Only for the check `progress`: the option `progressAction`. */
+  readonly action?: "report" | "restart";
 }
 
 /** An event of a reload, which replaces an instance by one that has proved itself. Only under `sam run`. */

@@ -3,7 +3,15 @@ import { SamError } from "../errors.ts";
 import { type CheckedOptions, checkOptions, type SamOptions } from "./options.ts";
 import type { CheckedProgram } from "./program.ts";
 import type { PassedSocket } from "../runtime/runtime.ts";
-import { type Check, checkParts, integer, invalid, type Rules } from "./validate.ts";
+import {
+  among,
+  type Check,
+  checkParts,
+  integer,
+  integerFrom,
+  invalid,
+  type Rules,
+} from "./validate.ts";
 
 /**
  * The options of `supervise()`. For a command, `timeInterval` is optional: default 0. For a module, it is required: without it,
@@ -24,8 +32,8 @@ export type SuperviseOptions =
   };
 
 /**
- * A health check by the server. Exactly one of `http`, `tcp` and `command` is required; otherwise `supervise()` throws
- * INVALID_PARAM. Times are integer milliseconds from 1 to 2^31-1.
+ * A health check by the server. One of `http`, `tcp` and `command` is required, or `progress`, which can be combined with one of
+ * them. Otherwise, `supervise()` throws INVALID_PARAM. Times are integer milliseconds from 1 to 2^31-1.
  *
  * Until the first check passes, the program is starting. The option `startupTimeout` limits that time; its default is no limit.
  * After that, `failureThreshold` consecutive failures start a recovery with the reason `unhealthy`.
@@ -53,6 +61,13 @@ export interface CheckOptions {
   readonly timeout?: number;
   /** Consecutive failed checks before a recovery. Default 3. */
   readonly failureThreshold?: number;
+  /**
+   * Milliseconds, from 1,000. The program is not ready while HTTP requests wait, and the response to none has begun for this
+   * time. Default: no limit. Needs a module, or a command with `preload`.
+   */
+  readonly progress?: number;
+  /** `"restart"`: a failed check `progress` starts a recovery with the reason `unhealthy`. Default `"report"`. */
+  readonly progressAction?: "report" | "restart";
 }
 
 /** The checked option `check`, with all defaults filled in. */
@@ -62,11 +77,15 @@ export interface CheckedCheck {
   readonly period: number;
   readonly timeout: number;
   readonly failureThreshold: number;
+  /** True if the request of the check says that it is one, so that the program does not count it. */
+  readonly isMarked?: boolean;
 }
 
 /** The checked options of `supervise()`, with all defaults filled in. */
 export interface CheckedSuperviseOptions extends CheckedOptions {
   readonly check?: CheckedCheck | undefined;
+  /** The reaction to a failed check `progress`. Left out if that check is off. */
+  readonly progressAction?: "report" | "restart" | undefined;
   /** The addresses on which the server listens for the program. */
   readonly listen?: readonly ListenAddress[];
   /** Sockets that are open already, and are handed on to the program. Default: those of `listen` are opened. */
@@ -93,13 +112,16 @@ export interface UnixAddress {
   readonly path: string;
 }
 
+/** The properties of a program that decide which options it can have. */
+type ProgramKind = Pick<CheckedProgram, "name" | "isCommand" | "preload" | "wrapper">;
+
 /**
  * Checks the options of `supervise()`. Throws INVALID_PARAM or NOT_SUPPORTED. `isCommand` is true for a program whose event loop
  * SAM does not watch. `nameOf` returns the name of an option in messages.
  */
 export function checkSuperviseOptions(
   options: SuperviseOptions,
-  { isCommand, wrapper = false }: Pick<CheckedProgram, "isCommand" | "wrapper">,
+  { name, isCommand, preload, wrapper = false }: ProgramKind,
   nameOf: (key: string) => string = (key) => key,
 ): CheckedSuperviseOptions {
   if (typeof options !== "object" || options === null || Array.isArray(options)) {
@@ -107,6 +129,16 @@ export function checkSuperviseOptions(
   }
   const { check, listen, ...rest } = options;
   const defaults = { log: "none", ...isCommand && { timeInterval: 0 } } as const;
+  const { progress, progressAction, ...checks } = checkCheck(check, nameOf);
+  if (progress !== undefined && isCommand && !preload && !wrapper) {
+    throw new SamError(
+      "INVALID_PARAM",
+      `${
+        nameOf("check.progress")
+      } has no effect, because SAM cannot count the requests of ${name}: ` +
+        "remove it, or run a JavaScript program that SAM watches",
+    );
+  }
   const checked = checkOptions(rest, defaults, nameOf);
   if (wrapper && checked.settings.standby > 0) {
     throw new SamError(
@@ -119,7 +151,9 @@ export function checkSuperviseOptions(
   }
   return {
     ...checked,
-    check: checkCheck(check, nameOf),
+    settings: { ...checked.settings, progressLimit: progress },
+    progressAction: progress === undefined ? undefined : progressAction,
+    check: checks.check,
     listen: checkListen(nameOf("listen"), listen),
   };
 }
@@ -206,7 +240,13 @@ const isUrl = (target: string) => /^https?:\/\/[^\s/]/.test(target) && URL.canPa
 const checkUrl = checkTarget("a URL that begins with http:// or https://", isUrl);
 const checkMs = integer("milliseconds", 1);
 
-interface CompleteCheck extends Omit<CheckedCheck, "kind" | "target"> {
+interface CheckedProgress {
+  /** Undefined if the check is off. */
+  readonly progress: number | undefined;
+  readonly progressAction: "report" | "restart";
+}
+interface CompleteCheck
+  extends Omit<CheckedCheck, "kind" | "target" | "isMarked">, CheckedProgress {
   readonly http: string | undefined;
   readonly tcp: string | undefined;
   readonly command: string | undefined;
@@ -231,6 +271,8 @@ const rules: Rules<CompleteCheck> = {
   period: [checkMs, 1000],
   timeout: [checkMs, 1000],
   failureThreshold: [integer("failures", 1), 3],
+  progress: [(name, value) => value === undefined ? undefined : integerFrom(1000, name, value)],
+  progressAction: [among("report", "restart"), "report"],
 };
 
 /** The names of the properties of `check`. */
@@ -240,17 +282,34 @@ export const checkNames: readonly string[] = Object.keys(rules);
 export function checkCheck(
   value: unknown,
   nameOf: (key: string) => string = (key) => key,
-): CheckedCheck | undefined {
-  if (value === undefined) return undefined;
+): CheckedProgress & { readonly check: CheckedCheck | undefined } {
+  if (value === undefined) {
+    return { check: undefined, progress: undefined, progressAction: "report" };
+  }
   const name = nameOf("check");
   const parts = checkParts(name, value, rules, (key) => nameOf(`check.${key}`));
-  const { period, timeout, failureThreshold, ...targets } = parts;
+  const { period, timeout, failureThreshold, progress, progressAction, ...targets } = parts;
   const given = (["http", "tcp", "command"] as const).filter((kind) => targets[kind] !== undefined);
   const [kind, another] = given;
-  if (kind === undefined || another !== undefined) {
-    throw invalid(name, value, 'an object with one of "http", "tcp", "command"');
+  if (another !== undefined || (kind === undefined && progress === undefined)) {
+    throw invalid(
+      name,
+      value,
+      'an object with one of "http", "tcp", "command", or with "progress"',
+    );
   }
-  return { kind, target: targets[kind]!, period, timeout, failureThreshold };
+  return {
+    progress,
+    progressAction,
+    check: kind && {
+      kind,
+      target: targets[kind]!,
+      period,
+      timeout,
+      failureThreshold,
+      ...(progress !== undefined && { isMarked: true }),
+    },
+  };
 }
 
 /** The ports that `fetch()` refuses: https://fetch.spec.whatwg.org/#bad-port. */

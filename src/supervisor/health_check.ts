@@ -1,7 +1,12 @@
 /** Health checks that the server makes of any program. The options have the names of Kubernetes probes. */
 import type { CheckedCheck } from "../api/supervise_options.ts";
 import type { Clock, Processes, Sockets } from "../runtime/runtime.ts";
-import { checkHeader, checkHostHeader, misdirected } from "../runtime/served_requests.ts";
+import {
+  checkAgent,
+  checkHeader,
+  checkHostHeader,
+  misdirected,
+} from "../runtime/served_requests.ts";
 
 /** Resolves to undefined if the program is healthy, else to the failure. `over` aborts a late or unneeded check. */
 type Ask = (
@@ -11,13 +16,14 @@ type Ask = (
   timeoutMs: number,
   pid: number,
   sockets: CheckedSockets,
+  isMarked: boolean,
 ) => Promise<string | undefined>;
 
 /** Milliseconds until the next request, if another process has answered. */
 const askAgainMs = 2;
 
 const ask: Readonly<Record<CheckedCheck["kind"], Ask>> = {
-  async http(url, runtime, over, timeoutMs, pid, sockets) {
+  async http(url, runtime, over, timeoutMs, pid, sockets, isMarked) {
     // Several processes may accept connections from one socket. The preload refuses a request for another process.
     for (let others = false;; others = true) {
       const { target, headers } = requestOf(url, sockets);
@@ -27,6 +33,7 @@ const ask: Readonly<Record<CheckedCheck["kind"], Ask>> = {
         headers: {
           ...headers,
           connection: "close",
+          ...(isMarked && { "user-agent": checkAgent }),
           ...(sockets.sharesSockets && { [checkHeader]: String(pid) }),
         },
       }).catch((error) => {
@@ -199,7 +206,7 @@ export class Checker {
 
   /** Makes one check. Resolves to undefined if the program is healthy, else to the failure. */
   async #ask(state: CheckState): Promise<string | undefined> {
-    const { kind, target, timeout } = this.#check;
+    const { kind, target, timeout, isMarked = false } = this.#check;
     const hangs = `${target} took longer than ${timeout} ms and still runs after SIGKILL`;
     if (state.hangs) return hangs;
     const over = new AbortController();
@@ -215,6 +222,7 @@ export class Checker {
         timeout,
         this.#pid,
         this.#sockets,
+        isMarked,
       );
       const late = new Promise<string>((resolve) => {
         cancelEnd = this.#runtime.schedule(() => resolve(hangs), timeout + endMs, false);

@@ -86,6 +86,11 @@ function linesOf(event: SupervisorEvent, { name, pid }: Subject): readonly strin
         ? []
         : [`watching ${command} (pid ${pid}), started by ${startedBy}`];
     }
+    case "check": {
+      // The other checks are made again and again, and their events are too many for a log.
+      if (event.action !== "report") return [];
+      return [`${label} is ${event.healthy ? "healthy again" : `unhealthy: ${event.detail}`}`];
+    }
     case "warn": {
       // A warning by SIGKILL is a kill, which has a line of its own.
       const sent = event.signal === "SIGKILL" ? "" : `; sent ${event.signal}`;

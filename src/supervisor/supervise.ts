@@ -101,6 +101,8 @@ export class Supervision implements Supervisor {
   #lastRecovery: LastRecovery | null = null;
   #ready = false;
   #check: SupervisorStatus["check"] = null;
+  /** True while HTTP requests wait, and none finishes. */
+  #isStuck = false;
   #spawnedAt: number | null = null;
   #watched: SupervisorStatus["watched"] = null;
   #stopEarly: { signal: Signal | null } | null = null;
@@ -158,6 +160,7 @@ export class Supervision implements Supervisor {
       }),
     }, {
       event: (event, instanceId) => this.#event(event, instanceId),
+      progress: (healthy, detail) => this.#noteProgress(healthy, detail),
       askToStart: () => this.#onDue?.("process"),
       askToStartSpare: () => this.#onDue?.("spare"),
       finish: (status) => {
@@ -217,7 +220,7 @@ export class Supervision implements Supervisor {
 
   // True if the program is ready: see `SupervisorStatus`.
   get ready(): boolean {
-    return this.#ready;
+    return this.#ready && !this.#isStuck;
   }
 
   get status(): SupervisorStatus {
@@ -226,8 +229,8 @@ export class Supervision implements Supervisor {
     return {
       state: server?.state ?? "idle",
       pid: server?.pid ?? null,
-      ready: this.#ready,
-      check: this.#check,
+      ready: this.ready,
+      check: this.#isStuck ? "failing" : this.#check,
       spawnedAt: this.#spawnedAt,
       instanceId: this.instanceId,
       restarts: server?.restarts ?? 0,
@@ -329,11 +332,16 @@ export class Supervision implements Supervisor {
       this.#checker?.end();
     }
     if (event.type === "exit") this.#spawnedAt = this.#check = this.#watched = null;
+    if (event.type === "exit" || event.type === "finalize") this.#isStuck = false;
     if (event.type === "register" && event.command !== undefined) {
       this.#watched = { pid: event.pid, command: event.command };
     }
-    if (event.type === "check") this.#check = event.healthy ? "passing" : "failing";
-    if (event.type === this.#readyBy) this.#ready = event.type !== "check" || event.healthy;
+    const isProgress = event.type === "check" && event.action !== undefined;
+    if (isProgress) this.#isStuck = !event.healthy;
+    else if (event.type === "check") this.#check = event.healthy ? "passing" : "failing";
+    if (event.type === this.#readyBy && !isProgress) {
+      this.#ready = event.type !== "check" || event.healthy;
+    }
     if (event.type === "spawn" || (event.type === "spare" && event.state === "promoted")) {
       this.#ready ||= this.#readyBy === "spawn";
       this.#spawnedAt = stamped.at;
@@ -345,6 +353,12 @@ export class Supervision implements Supervisor {
     // A new instance means that a restart canceled the halt, unless this process is about to be halted itself.
     const isCalledOff = event.type === "spawn" && this.#driver!.server.state === "launched";
     if (event.type === "stopped" || isCalledOff) this.#endHalts();
+  }
+
+  #noteProgress(healthy: boolean, detail: string): void {
+    const { progressAction: action = "report" } = this.#options;
+    this.#event({ type: "check", healthy, detail, action });
+    if (!healthy && action === "restart") this.#driver!.unhealthy("unhealthy", detail);
   }
 
   #finish(status: ExitStatus): void {

@@ -268,7 +268,7 @@ for (const { name, may, values } of wrongRestarts) {
   });
 }
 
-const one = 'an object with one of "http", "tcp", "command"';
+const one = 'an object with one of "http", "tcp", "command", or with "progress"';
 const atLeastOne = `an integer from 1 to ${maxMs}`;
 const wrongChecks: readonly (readonly [check: unknown, name: string, may: string])[] = [
   ...noObject.map((check) => [check, "check", "an object"] as const),
@@ -294,6 +294,18 @@ const wrongChecks: readonly (readonly [check: unknown, name: string, may: string
       [{ tcp: "h:1", [name]: value }, `check.${name}`, atLeastOne] as const
     )
   ),
+  ...[...noInteger, 0, 999].map((progress) =>
+    [{ progress }, "check.progress", `an integer from 1000 to ${maxMs}`] as const
+  ),
+  ...[null, "stop", true].map((progressAction) =>
+    [
+      { progress: 1000, progressAction },
+      "check.progressAction",
+      'one of "report", "restart"',
+    ] as const
+  ),
+  [{ progressAction: "report" }, "check", one],
+  [{ http: "http://h", tcp: "h:1", progress: 1000 }, "check", one],
 ];
 
 test("the error for a check names the wrong property", () => {
@@ -304,7 +316,7 @@ test("the error for a check names the wrong property", () => {
     assert(!error.message.includes("cret"), error.message);
   }
   for (const http of ["http://h/@x", "https://h:8080", "http://[::1]:3000/?a=b@c"]) {
-    assertEquals(checkCheck({ http })?.target, http);
+    assertEquals(checkCheck({ http }).check?.target, http);
   }
   const unknown = { tcp: "h:1", periodSeconds: 1 } as never;
   const error = assertThrows(() => supervise(program, { recoveryPolicy: "quit", check: unknown }));

@@ -140,17 +140,25 @@ test("every option of a server has a flag, a variable and a key", () => {
     const { key, kind } = row;
     const own = typeof kind === "string" ? texts[key] : kind.at(-1);
     const [text, value] = own === undefined ? samples[kind as string]! : [own, own];
-    const parts = /^check\./.test(key) && texts[key] === undefined ? { "check.tcp": "h:1" } : {};
+    const isProgress = key.startsWith("check.progress");
+    const parts = isProgress
+      ? { "check.progress": 2000 }
+      : /^check\./.test(key) && texts[key] === undefined
+      ? { "check.tcp": "h:1" }
+      : {};
     const values = [parseText(flagOf(row), kind, text)];
     if (kind === "switch") values.push(false);
     for (const given of values) {
-      const { options } = build({ ...parts, [key]: given });
+      const all = { ...parts, [key]: given };
+      const { options } = isProgress ? build(all, "node", ["x.js"]) : build(all);
       const [outer, inner] = key.split(".") as [string, string?];
       const { check, settings, ...rest } = options;
       const known: Readonly<Record<string, unknown>> = {
         ...settings,
         ...rest,
-        check: check && { ...check, [check.kind]: check.target },
+        check: check
+          ? { ...check, [check.kind]: check.target }
+          : { progress: settings.progressLimit, progressAction: options.progressAction },
       };
       const found = inner
         ? (known[outer] as Readonly<Record<string, unknown>>)[inner]
@@ -304,6 +312,16 @@ test("an error message names an option as its user wrote it", () => {
     "--check-http and --check-tcp cannot be combined: remove one of them",
   );
   assertEquals(
+    message({ "check.progress": 2000 }),
+    "--check-progress has no effect, because SAM cannot count the requests of true: remove it, or run a JavaScript program " +
+      "that SAM watches",
+  );
+  assertEquals(
+    message({ "check.progressAction": "restart" }),
+    "--check-progress-action needs --check-progress",
+  );
+  assert(message({ "check.progress": 999 }).startsWith("--check-progress is 999; it must be"));
+  assertEquals(
     message({ quorum: 5 }),
     "--quorum is 5; it must be true, false, or an object with watch()",
   );
@@ -319,6 +337,8 @@ test("a mistake in a flag has the exit code for usage, any other mistake that fo
     { "check.period": 5 },
     { "check.tcp": "h:0" },
     { "check.tcp": "h:1", "check.http": "http://h" },
+    { "check.progress": 2000 },
+    { "check.progressAction": "restart" },
     { "restart.maxDelay": -1 },
     { preload: true, standby: 1 },
   ];

@@ -148,6 +148,16 @@ export const optionFlags: readonly Flag[] = [
     kind: "number",
     help: "consecutive failed checks before a restart (3)",
   },
+  {
+    key: "check.progress",
+    kind: "ms",
+    help: "unhealthy if no HTTP request ends for TIME (off)",
+  },
+  {
+    key: "check.progressAction",
+    kind: ["report", "restart"],
+    help: "what sam does after --check-progress (report)",
+  },
 ];
 
 /** The options of the program itself. */

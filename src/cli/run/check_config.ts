@@ -220,7 +220,11 @@ function settingsOf(key: string, value: unknown, source: string): readonly FileS
   if (key === "restart") keys.set("policy", key);
   const parts = Object.entries(checkObject(source, value, [...keys.keys()]));
   if (key === "check" && parts.length === 0) {
-    throw invalid(source, value, 'an object with one of "http", "tcp", "command"');
+    throw invalid(
+      source,
+      value,
+      'an object with one of "http", "tcp", "command", or with "progress"',
+    );
   }
   return parts.map(([part, value]) => ({
     key: keys.get(part)!,

@@ -266,7 +266,13 @@ function checkKinds(settings: Settings): void {
       another,
     );
   }
-  const more = [...settings.keys()].find((key) => key.startsWith("check."));
+  if (settings.has("check.progressAction") && !settings.has("check.progress")) {
+    const source = settings.source("check.progressAction");
+    throw mistake(`${source} needs ${flagOf({ key: "check.progress" })}`, source);
+  }
+  const more = [...settings.keys()].find((key) =>
+    key.startsWith("check.") && !key.startsWith("check.progress")
+  );
   if (given.length === 0 && more !== undefined) {
     const needed = kinds.map((key) => flagOf({ key })).join(", ");
     const source = settings.source(more);

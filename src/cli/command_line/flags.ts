@@ -156,7 +156,8 @@ export const optionFlags: readonly Flag[] = [
   {
     key: "check.progressAction",
     kind: ["report", "restart"],
-    help: "what sam does after --check-progress (report)",
+    value: "ACTION",
+    help: "reaction to that: report or restart (report)",
   },
 ];
 

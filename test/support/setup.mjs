@@ -11,6 +11,16 @@ import { extractExamples } from "./examples.mjs";
 
 export const root = resolve(import.meta.dirname, "../..");
 export const runtimesDir = join(root, "test/runtimes");
+const runtimes = join(runtimesDir, "node_modules");
+/** The executables of the runtimes, once `runtimesDir` is installed. */
+export const runtimePaths = {
+  node20: join(runtimes, "node-20/bin/node"),
+  node22: join(runtimes, "node-22/bin/node"),
+  node24: join(runtimes, "node-24/bin/node"),
+  node26: join(runtimes, "node-26/bin/node"),
+  deno: process.env.SAM_TEST_DENO ?? join(runtimes, "@deno/linux-x64-glibc/deno"),
+  bun: join(runtimes, "@oven/bun-linux-x64/bin/bun"),
+};
 
 /** Runs a command to its end; resolves to { code, output }. */
 export function run(command, args, { cwd = root, env = process.env } = {}) {

@@ -10,10 +10,19 @@ export function must(what, message) {
   if (!what) throw new Error(message);
 }
 
+/** Runs a command, which must end with exit status 0. Resolves to its output. */
+export async function good(command, args, options) {
+  const { code, output } = await run(command, args, options);
+  must(code === 0, `${command} ${args.join(" ")} ended with ${code}:\n${output}`);
+  return output;
+}
+
 /** A command line that was given to a shell. */
 class Running {
   /** The output so far, of both streams. */
   output = "";
+  /** The standard error output so far. */
+  errors = "";
   #line;
   #child;
   #exited;
@@ -28,6 +37,7 @@ class Running {
     for (const stream of [this.#child.stdout, this.#child.stderr]) {
       stream.setEncoding("utf8").on("data", (text) => this.output += text);
     }
+    this.#child.stderr.on("data", (text) => this.errors += text);
     this.#exited = new Promise((resolve) =>
       this.#child.on("close", (code, signal) => resolve(code ?? signal))
     );
@@ -46,6 +56,12 @@ class Running {
 
   said(pattern) {
     return this.until(String(pattern), () => pattern.exec(this.output));
+  }
+
+  /** The events that `sam run --json` has printed so far. */
+  get events() {
+    return this.errors.split("\n").slice(0, -1).filter((line) => line.startsWith('{"'))
+      .map((line) => JSON.parse(line));
   }
 
   /** The pid of the watched process: the innermost one whose command line contains `text`. */
@@ -86,6 +102,11 @@ class Running {
     );
   }
 
+  /** Sends SIGTERM to the command alone. The line must begin with `exec`. */
+  terminate() {
+    this.#child.kill("SIGTERM");
+  }
+
   kill() {
     this.#signal("SIGKILL");
   }
@@ -115,11 +136,18 @@ export class Shell {
   }
 
   /** Runs a line until Ctrl-C, and calls `action` meanwhile. */
-  async during(line, cwd, action) {
+  during(line, cwd, action) {
+    return this.running(line, cwd, async (running) => {
+      await action(running);
+      await running.interrupt();
+    });
+  }
+
+  /** Runs a line, calls `action` meanwhile, and kills the rest of it afterwards. Resolves to its output. */
+  async running(line, cwd, action) {
     const running = new Running(line, { cwd, env: this.#env });
     try {
       await action(running);
-      await running.interrupt();
     } finally {
       running.kill();
       await running.ended();

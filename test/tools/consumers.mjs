@@ -10,29 +10,20 @@ import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "nod
 import { tmpdir } from "node:os";
 import { delimiter, dirname, join } from "node:path";
 import { check, conclude } from "../support/counted.mjs";
-import { install, root, run, runtimesDir } from "../support/setup.mjs";
-import { must, Shell } from "../support/shell.mjs";
+import { install, root, run, runtimePaths, runtimesDir } from "../support/setup.mjs";
+import { good, must, Shell } from "../support/shell.mjs";
 
 /** The present size, rounded up. Raise it only with a reason in the commit. */
 const maxUnpackedBytes = 900_000;
 
 await install(root);
 await install(runtimesDir);
-const runtimes = join(runtimesDir, "node_modules");
-const paths = {
-  node20: join(runtimes, "node-20/bin/node"),
-  node22: join(runtimes, "node-22/bin/node"),
-  node24: join(runtimes, "node-24/bin/node"),
-  node26: join(runtimes, "node-26/bin/node"),
-  deno: process.env.SAM_TEST_DENO ?? join(runtimes, "@deno/linux-x64-glibc/deno"),
-  bun: join(runtimes, "@oven/bun-linux-x64/bin/bun"),
-};
 const directory = mkdtempSync(join(tmpdir(), "sam-consumers-"));
 const env = {
   ...process.env,
   DENO_NO_UPDATE_CHECK: "1",
   NO_COLOR: "1",
-  PATH: [dirname(paths.deno), dirname(paths.bun), process.env.PATH].join(delimiter),
+  PATH: [dirname(runtimePaths.deno), dirname(runtimePaths.bun), process.env.PATH].join(delimiter),
   XDG_RUNTIME_DIR: directory,
 };
 const shell = new Shell(env);
@@ -40,13 +31,6 @@ const tsc = join(root, "node_modules/.bin/tsc");
 const readme = readFileSync(join(root, "README.md"), "utf8");
 const program = /^```ts serves\n([\s\S]*?)^```$/m.exec(readme)[1];
 const json = (path) => JSON.parse(readFileSync(join(root, path), "utf8"));
-
-/** Runs a command, which must end with exit status 0. */
-async function good(command, args, options) {
-  const { code, output } = await run(command, args, options);
-  must(code === 0, `${command} ${args.join(" ")} ended with ${code}:\n${output}`);
-  return output;
-}
 
 /** Makes a new folder with the program in it. */
 function folder(name, files) {
@@ -119,15 +103,20 @@ await check("npm install", async () => {
 await check("strict TypeScript accepts the program without further types", async () => {
   await good(tsc, ["-p", "tsconfig.json"], { cwd: npm });
 });
-for (const [name, path] of Object.entries(paths).filter(([name]) => name.startsWith("node"))) {
+for (
+  const [name, path] of Object.entries(runtimePaths).filter(([name]) => name.startsWith("node"))
+) {
   await check(`${name} runs the program, as JavaScript`, () => shell.heals(`${path} app.js`, npm));
 }
-await check("Node 26 runs the TypeScript source", () => shell.heals(`${paths.node26} app.ts`, npm));
+await check(
+  "Node 26 runs the TypeScript source",
+  () => shell.heals(`${runtimePaths.node26} app.ts`, npm),
+);
 await check("a stack trace has the lines of the sources", async () => {
   const code =
     'import { supervise } from "@x/sam"; try { supervise({}); } catch (e) { console.log(e.stack); }';
   const flags = ["--enable-source-maps", "--input-type=module", "-e", code];
-  const output = await good(paths.node26, flags, { cwd: npm });
+  const output = await good(runtimePaths.node26, flags, { cwd: npm });
   const [, file, line] = /at invalid \(.*\/(src\/[\w/]+\.ts):(\d+):\d+\)/.exec(output) ?? [];
   must(file !== undefined, output);
   const text = readFileSync(join(root, file), "utf8").split("\n")[line - 1];
@@ -137,7 +126,7 @@ for (const name of ["node22", "node24", "node26"]) {
   await check(`${name}: require("@x/sam")`, async () => {
     const code =
       'const { initialize } = require("@x/sam"); if (typeof initialize !== "function") process.exit(1)';
-    await good(paths[name], ["--input-type=commonjs", "-e", code], { cwd: npm });
+    await good(runtimePaths[name], ["--input-type=commonjs", "-e", code], { cwd: npm });
   });
 }
 await check("npx sam", async () => {
@@ -179,8 +168,8 @@ await check("Deno runs the package from npm", async () => {
     "deno.json": JSON.stringify({ nodeModulesDir: "manual" }),
   });
   await good("npm", ["install", "--offline", "--no-audit", "--no-fund"], { cwd: deno });
-  await good(paths.deno, ["check", "app.ts"], { cwd: deno, env });
-  await shell.heals(`${paths.deno} run -A --no-prompt app.ts`, deno);
+  await good(runtimePaths.deno, ["check", "app.ts"], { cwd: deno, env });
+  await shell.heals(`${runtimePaths.deno} run -A --no-prompt app.ts`, deno);
 });
 
 const server = `import express from "express";
@@ -218,7 +207,10 @@ async function healsExpress(runtime, line) {
   const output = await shell.during(line, express, async (running) => {
     const [, first] = await running.said(RegExp(`^${runtime} port (\\d+)\n`, "m"));
     await running.until("server that is ready", async () => {
-      const { output } = await run(paths.node26, [cli, "status", "--json"], { cwd: express, env });
+      const { output } = await run(runtimePaths.node26, [cli, "status", "--json"], {
+        cwd: express,
+        env,
+      });
       return /"state": ?"started"/.test(output);
     });
     await fetch(`http://127.0.0.1:${first}/api/hang`).catch(() => {}); // the instance is killed
@@ -255,7 +247,7 @@ await check(
   "without koffi, Node 24 cannot hold a port for a program on Bun, and says so",
   async () => {
     const words = [cli, "run", "--listen", "18017", "--runtime", "bun", "web.js"];
-    const { code, output } = await run(paths.node24, words, { cwd: express, env });
+    const { code, output } = await run(runtimePaths.node24, words, { cwd: express, env });
     must(code === 69 && output.includes("this version of Node needs the package koffi"), output);
   },
 );

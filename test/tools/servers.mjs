@@ -9,25 +9,17 @@
 // The servers and the package are installed in .build/servers. The last line is `N passed, N failed`.
 
 import { spawn } from "node:child_process";
-import {
-  existsSync,
-  mkdirSync,
-  mkdtempSync,
-  readdirSync,
-  readFileSync,
-  rmSync,
-  writeFileSync,
-} from "node:fs";
+import { mkdirSync, writeFileSync } from "node:fs";
 import { createServer } from "node:net";
-import { tmpdir } from "node:os";
-import { delimiter, dirname, join } from "node:path";
+import { dirname, join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { parseArgs } from "node:util";
 import { check, conclude } from "../support/counted.mjs";
+import { freePort, Installed } from "../support/installed.mjs";
 import { Load } from "../support/load.mjs";
 import { faults, next, servers, sourceOf } from "../support/server_programs.mjs";
-import { install, root, run, runtimesDir } from "../support/setup.mjs";
-import { must } from "../support/shell.mjs";
+import { install, root, run, runtimePaths, runtimesDir } from "../support/setup.mjs";
+import { good, must } from "../support/shell.mjs";
 
 const limitMs = 60_000;
 
@@ -41,39 +33,10 @@ const { values: options, positionals: wanted } = parseArgs({
 
 await install(root);
 await install(runtimesDir);
-const runtimes = join(runtimesDir, "node_modules");
-const paths = {
-  node: join(runtimes, "node-24/bin/node"),
-  deno: process.env.SAM_TEST_DENO ?? join(runtimes, "@deno/linux-x64-glibc/deno"),
-  bun: join(runtimes, "@oven/bun-linux-x64/bin/bun"),
-};
-const home = join(root, ".build/servers");
-/** All that a server, `sam` or a runtime leaves behind is in here. */
-const directory = mkdtempSync(join(tmpdir(), "sam-servers-"));
-process.on("exit", () => rmSync(directory, { recursive: true, force: true }));
-for (const name of ["tmp", "run", "deno"]) mkdirSync(join(directory, name), { mode: 0o700 });
-const env = Object.fromEntries(
-  Object.entries(process.env).filter(([name]) =>
-    !/^(npm_|SAM_|INIT_CWD$|NODE_OPTIONS$|PORT$)/i.test(name)
-  ),
-);
-Object.assign(env, {
-  PATH: [...Object.values(paths).map(dirname), process.env.PATH].join(delimiter),
-  TMPDIR: join(directory, "tmp"),
-  XDG_RUNTIME_DIR: join(directory, "run"),
-  DENO_DIR: join(directory, "deno"),
-  DENO_NO_UPDATE_CHECK: "1",
-  NEXT_TELEMETRY_DISABLED: "1",
-  NO_COLOR: "1",
-});
-const cli = join(home, "node_modules/@x/sam/dist/cli.js");
-
-/** Runs a command, which must end with exit status 0. */
-async function good(command, args, options) {
-  const { code, output } = await run(command, args, options);
-  must(code === 0, `${command} ${args.join(" ")} ended with ${code}:\n${output}`);
-  return output;
-}
+const { node24: node, deno, bun } = runtimePaths;
+const installed = new Installed("servers", [node, deno, bun]);
+const { home, cli } = installed;
+const env = { ...installed.env, NEXT_TELEMETRY_DISABLED: "1" };
 
 async function until(what, ask) {
   for (const end = Date.now() + limitMs;; await sleep(50)) {
@@ -81,39 +44,6 @@ async function until(what, ask) {
     if (answer) return answer;
     must(Date.now() < end, typeof what === "function" ? what() : `no ${what}`);
   }
-}
-
-async function installServers() {
-  mkdirSync(home, { recursive: true });
-  writeFileSync(join(home, "package.json"), '{ "private": true, "type": "module" }');
-  const flags = options.built ? ["--ignore-scripts"] : [];
-  const packed = await good("npm", ["pack", "--silent", ...flags, "--pack-destination", directory]);
-  const tarball = join(directory, packed.trim().split("\n").at(-1));
-  const packages = [...new Set([...Object.values(servers), next].flatMap((each) => each.packages))];
-  const words = ["install", "--no-audit", "--no-fund", "--ignore-scripts", "--omit=peer"];
-  await good("npm", [...words, tarball, ...packages], { cwd: home });
-  rmSync(tarball);
-}
-
-async function freePort() {
-  const server = createServer().listen(0);
-  await new Promise((resolve) => server.once("listening", resolve));
-  const { port } = server.address();
-  await new Promise((resolve) => server.close(resolve));
-  return port;
-}
-
-/** The processes that were started with the environment of this script's servers. */
-function processesLeft() {
-  return readdirSync("/proc").filter((pid) => /^\d+$/.test(pid)).flatMap((pid) => {
-    try {
-      const isOurs = readFileSync(`/proc/${pid}/environ`, "utf8").includes(directory);
-      const words = readFileSync(`/proc/${pid}/cmdline`, "utf8").replaceAll("\0", " ").trim();
-      return isOurs && words !== "" ? [`${pid} ${words}`] : [];
-    } catch {
-      return []; // it has ended
-    }
-  });
 }
 
 /** A program that `sam run` runs, and the clients that load it. */
@@ -138,7 +68,7 @@ class Service {
       ...flags,
       ...words,
     ];
-    service.#child = spawn(paths.node, [cli, ...all], {
+    service.#child = spawn(node, [cli, ...all], {
       cwd,
       env: { ...env, PORT: String(port) },
       stdio: ["ignore", "pipe", "pipe"],
@@ -168,7 +98,7 @@ class Service {
 
   /** The instances of the program, by `sam status`. */
   async instances() {
-    const { code, output } = await run(paths.node, [cli, "status", "--json"], { env });
+    const { code, output } = await run(node, [cli, "status", "--json"], { env });
     return code === 0 ? JSON.parse(output).flatMap(({ programs }) => programs) : [];
   }
 
@@ -193,7 +123,7 @@ class Service {
 
   /** Asks for a reload; resolves to the exit status of the command, and what it said. */
   reload() {
-    return run(paths.node, [cli, "reload", "web"], { env });
+    return run(node, [cli, "reload", "web"], { env });
   }
 
   /** Sends the request that hangs an instance; resolves to the time at which its event loop was blocked. */
@@ -212,14 +142,7 @@ class Service {
     const status = await this.#exited;
     clearTimeout(late);
     must([0, 143].includes(status), `sam ended with ${status}:\n${this.#output}`);
-    await until(
-      () => `processes are left: ${processesLeft().join("; ")}`,
-      () => processesLeft().length === 0,
-    );
-    const left = ["run/sam", "tmp"].flatMap((name) =>
-      existsSync(join(directory, name)) ? readdirSync(join(directory, name)) : []
-    ).filter((name) => !/^(node-compile-cache|\.)/.test(name));
-    must(left.length === 0, `files are left: ${left.join(", ")}`);
+    await installed.mustHaveLeftNothing(/^(?!node-compile-cache|\.)/);
     const server = createServer().listen(this.#port);
     await new Promise((resolve, reject) => server.once("listening", resolve).once("error", reject));
     await new Promise((resolve) => server.close(resolve));
@@ -437,7 +360,8 @@ async function fileServer(name, options) {
   await scenes(name, { words: ["server.mjs"], cwd, write, ...options });
 }
 
-await check("the servers are installed", installServers);
+const packages = [...Object.values(servers), next].flatMap((each) => each.packages);
+await check("the servers are installed", () => installed.install(packages, options.built));
 for (const name of ["express", "fastify", "hono", "koa"].filter(isWanted)) {
   const flags = ["--runtime", "node"];
   const isFirst = name === "express";
@@ -454,7 +378,7 @@ if (isWanted("next")) {
       mkdirSync(dirname(join(cwd, file)), { recursive: true });
       writeFileSync(join(cwd, file), text);
     }
-    await good(paths.node, [script, "build"], { cwd, env });
+    await good(node, [script, "build"], { cwd, env });
   });
   const write = (release) => writeFileSync(join(cwd, "release"), next.release(release));
   for (const instances of counts) {

@@ -1,6 +1,6 @@
 // Runs a suite (test/**/*_test.ts or test/cluster/*_test.ts) on six runtimes, and checks that all of them ran the same
 // tests. The suite `package` is a set of scripts that run once each: the installed package, README and docs, the status
-// page in a browser, containers, real servers under load, a program that waits for PostgreSQL.
+// page in a browser, containers, real servers under load, wrappers such as `npm start`, a program that waits for PostgreSQL.
 //
 //   npm test                                      all of test/, and the package
 //   npm run test:cluster                          all of test/cluster/: needs root, installs Corosync with apt
@@ -46,7 +46,7 @@ const tools = {
   "/usr/bin/fish": "fish",
   "/bin/busybox": "busybox",
 };
-const scripts = ["consumers", "docs", "page", "containers", "servers", "postgres"];
+const scripts = ["consumers", "docs", "page", "containers", "servers", "wrappers", "postgres"];
 /**
  * A suite is a list of folders in test/. `prepare` resolves to the reason why it cannot run here,
  * or undefined. `enter` gives the command that runs its legs in their own place.

@@ -1,0 +1,269 @@
+// `sam run` of real wrappers from npm, as users start their servers: npm, npx, pnpm, yarn, tsx, ts-node and nodemon, with Express,
+// NestJS and Next.js below them. The program below the wrapper must be watched as if `sam` had started it itself. It must see the
+// same environment as without `sam`.
+//
+//   npm run test:wrappers                   all wrappers; npm and tsx also on Node 20, 22 and 26
+//   npm run test:wrappers -- --short        on Node 24, without Next.js
+//   npm run test:wrappers -- pnpm "npx tsx" the wrappers whose command lines begin with these words
+//
+// The wrappers and the package are installed in .build/wrappers. The last line is `N passed, N failed`.
+
+import { mkdirSync, readFileSync, writeFileSync } from "node:fs";
+import { delimiter, dirname, join } from "node:path";
+import { parseArgs } from "node:util";
+import { check, conclude } from "../support/counted.mjs";
+import { freePort, Installed } from "../support/installed.mjs";
+import { next } from "../support/server_programs.mjs";
+import { install, root, runtimePaths, runtimesDir } from "../support/setup.mjs";
+import { good, must, Shell } from "../support/shell.mjs";
+import { projects } from "../support/wrapper_programs.mjs";
+
+const limitMs = 60_000;
+const nodeOptions = "--max-old-space-size=300 --require ./own.cjs";
+
+const { values: options, positionals: wanted } = parseArgs({
+  allowPositionals: true,
+  options: {
+    short: { type: "boolean", default: false },
+    built: { type: "boolean", default: false },
+  },
+});
+
+await install(root);
+await install(runtimesDir);
+const installed = new Installed("wrappers", [runtimePaths.node24]);
+const { home, cli } = installed;
+const bin = join(home, "node_modules/.bin");
+const packages = [
+  ...["pnpm@10", "yarn@1", "tsx@4", "ts-node@10", "nodemon@3"],
+  ...["express@5", "typescript@5", "@types/node@24", "@types/express@5"],
+  ...["@nestjs/core@11", "@nestjs/common@11", "@nestjs/platform-express@11"],
+  ...["reflect-metadata@0.2", "rxjs@7"],
+];
+
+/**
+ * The command lines after `sam run`. `command` matches that of the watched process. It is left out for a wrapper that is itself
+ * the process of the program. A wrapper that `waits` goes on after the end of its program.
+ */
+const wrappers = [
+  { line: "npm start", project: "express", command: /^node web\.js/, versions: true },
+  { line: "pnpm start", project: "express", command: /^node web\.js/ },
+  { line: "yarn start", project: "express", command: /^node web\.js/ },
+  { line: "npx tsx web.ts", project: "typescript", command: /web\.ts$/ },
+  { line: "tsx web.ts", project: "typescript", command: /web\.ts$/, versions: true },
+  { line: "ts-node web.ts", project: "typescript" },
+  { line: "nodemon web.js", project: "express", command: /^node web\.js/, waits: true },
+  { line: "npm start", project: "typescript", command: /^node dist\/web\.js/ },
+  { line: "npm run start:prod", project: "nest", command: /^node dist\/main\.js/ },
+  {
+    line: "npm start",
+    project: "next",
+    command: /^next-server/,
+    timeInterval: "2s",
+    place: /^at .*app\/hang\/route\.js:2:/, // the build removes the name of the function
+    isLong: true,
+  },
+];
+
+/** The environment of a user who has set NODE_OPTIONS. */
+async function environment(version) {
+  return {
+    ...installed.env,
+    PATH: [dirname(runtimePaths[`node${version}`]), bin, installed.env.PATH].join(delimiter),
+    HOME: join(installed.env.TMPDIR, "home"),
+    PORT: String(await freePort()),
+    NODE_OPTIONS: nodeOptions,
+    npm_config_update_notifier: "false",
+    NEXT_TELEMETRY_DISABLED: "1",
+    NEXT_MANUAL_SIG_HANDLE: "true", // the program handles SIGTERM itself
+  };
+}
+
+/** Requests a page of the program. Resolves to its text, or to undefined if there was no answer. */
+async function page(env, path) {
+  try {
+    const signal = AbortSignal.timeout(limitMs);
+    const headers = { connection: "close" };
+    return await (await fetch(`http://127.0.0.1:${env.PORT}${path}`, { headers, signal })).text();
+  } catch {
+    return undefined;
+  }
+}
+
+/** Variables that differ from run to run. SAM marks all processes of a program by a variable with a random name. */
+const random = /^(SAM_FAMILY_\w+|NEXT_PRIVATE_START_TIME)$/;
+
+/** The environment that the program and its child process see. Yarn puts a directory with a random name on PATH. */
+async function facts(env) {
+  const text = await page(env, "/facts");
+  must(text?.startsWith("{"), `no facts: ${text}`);
+  return JSON.parse(
+    text.replaceAll(/yarn--[\d.-]+/g, "yarn"),
+    (name, value) => random.test(name) ? undefined : value,
+  );
+}
+
+/** The first difference between two values, as a text; undefined if they are equal. */
+function difference(one, other, path = "") {
+  if (typeof one !== "object" || typeof other !== "object") {
+    return one === other ? undefined : `${path} is ${one}, without sam ${other}`;
+  }
+  const keys = [...new Set([...Object.keys(one), ...Object.keys(other)])];
+  return keys.map((key) => difference(one[key], other[key], `${path}.${key}`))
+    .find((each) => each !== undefined);
+}
+
+const lives = (pid) => {
+  try {
+    return !/\) [ZX] /.test(readFileSync(`/proc/${pid}/stat`, "utf8"));
+  } catch {
+    return false;
+  }
+};
+
+/** Runs one wrapper with `sam run`, and all that can happen to the program below it. */
+async function scenes(
+  { line, project, command, version, waits, timeInterval = "1s", place = /^at (\w+\.)?hangs / },
+) {
+  const title = `${line} (${project}, Node ${version})`;
+  const cwd = join(home, project);
+  const env = await environment(version);
+  const shell = new Shell(env);
+  const sam = `exec node ${cli} run --json --time-interval ${timeInterval} ${line}`;
+  const answers = async () => (await page(env, "/pid")) ?? "";
+  let without;
+  await check(`${title}: runs without sam`, () =>
+    shell.running(line, cwd, async (running) => {
+      await running.until("server", answers);
+      without = await facts(env);
+      must(without.now.env.NODE_OPTIONS === nodeOptions, without.now.env.NODE_OPTIONS);
+    }));
+  if (without === undefined) return;
+
+  await shell.running(sam, cwd, async (running) => {
+    let known = 0;
+    let said = 0;
+    /** Waits for the next event of a type in this scene. */
+    const event = (type) =>
+      running.until(
+        `event ${type}`,
+        () => running.events.slice(known).find((each) => each.type === type),
+      );
+    const scene = (what, action) =>
+      check(`${title}: ${what}`, async () => {
+        known = running.events.length;
+        said = running.output.length;
+        try {
+          await action();
+        } catch (error) {
+          const more = running.output.slice(said);
+          throw new Error(
+            error.message.includes(more) ? error.message : `${error.message}\n${more}`,
+          );
+        }
+      });
+    let pid;
+    /** Waits until the program is watched. */
+    const watched = async () => {
+      const registered = await event("register");
+      await event("start");
+      pid = Number(await running.until("server", answers));
+      must(registered.pid === pid, `process ${registered.pid} is watched, the server is ${pid}`);
+      return registered;
+    };
+    await scene("the program is watched", async () => {
+      const registered = await watched();
+      must(
+        command ? command.test(registered.command) : registered.command === undefined,
+        `it is "${registered.command}"`,
+      );
+      const name = command && line.split(" ")[0];
+      must(registered.startedBy === name, `it was started by ${registered.startedBy}`);
+    });
+    await scene("the program and its child processes see no trace of sam", async () => {
+      const different = difference(await facts(env), without);
+      must(different === undefined, different);
+    });
+    await scene("a hang is noticed, and the stack trace names the function", async () => {
+      const old = pid;
+      must((await page(env, "/hang")) === undefined, "the server answers");
+      const { reason, evidence } = await event("recovery");
+      await watched();
+      must(!lives(old), `process ${old} is left`);
+      must(reason === "timeout", `the reason is ${reason}`);
+      must(place.test(evidence.stack), `the stack is ${evidence.stack ?? evidence.noStack}`);
+    });
+    if (!waits) {
+      await scene("a crash is noticed", async () => {
+        await page(env, "/crash");
+        const { reason } = await event("recovery");
+        must(reason === "exit", `the reason is ${reason}`);
+        await watched();
+      });
+    }
+    await scene("the program gets SIGTERM once, and has its time to end", async () => {
+      running.terminate();
+      const status = await running.ended(limitMs);
+      const heard = running.output.slice(said).match(/got SIGTERM|done/g) ?? [];
+      must(heard.join() === "got SIGTERM,done", `it said: ${heard}`);
+      must([0, 143].includes(status), `sam ended with ${status}`);
+      must(running.events.slice(known).every(({ type }) => type !== "kill"), "it was killed");
+    });
+  });
+  if (waits) {
+    await check(
+      `${title}: a crash is left to the wrapper`,
+      () =>
+        shell.running(sam, cwd, async (running) => {
+          const heard = (type) => running.events.some((event) => event.type === type);
+          await running.until("start of the watch", () => heard("start"));
+          await page(env, "/crash");
+          await running.until("end of the watch", () => heard("stop"));
+          running.terminate();
+          const status = await running.ended(limitMs);
+          must([0, 143].includes(status), `sam ended with ${status}:\n${running.output}`);
+          must(!heard("recovery"), `sam restarts it:\n${running.output}`);
+        }),
+    );
+  } else if (project !== "next") {
+    await check(
+      `${title}: exit code 0 is the end`,
+      () =>
+        shell.running(sam, cwd, async (running) => {
+          await running.until("server", answers);
+          await page(env, "/end");
+          const status = await running.ended(limitMs);
+          must(status === 0, `sam ended with ${status}:\n${running.output}`);
+        }),
+    );
+  }
+  await check(`${title}: nothing is left at the end`, () => installed.mustHaveLeftNothing(/^sam-/));
+}
+
+const all = wrappers.filter(({ line, isLong }) =>
+  !(isLong && options.short) &&
+  (wanted.length === 0 || wanted.some((each) => line.startsWith(each)))
+);
+await check("the wrappers are installed", () => {
+  const more = options.short ? [] : next.packages;
+  return installed.install([...packages, ...more], options.built);
+});
+for (const project of new Set(all.map((each) => each.project))) {
+  const files = Object.entries(projects[project]);
+  for (const [file, text] of files) {
+    const path = join(home, project, file);
+    mkdirSync(dirname(path), { recursive: true });
+    writeFileSync(path, text);
+  }
+  if (!JSON.parse(projects[project]["package.json"]).scripts.build) continue;
+  const env = await environment(24);
+  await check(
+    `${project} is built`,
+    () => good("npm", ["run", "build"], { cwd: join(home, project), env }),
+  );
+}
+for (const wrapper of all) {
+  const versions = wrapper.versions && !options.short ? [24, 20, 22, 26] : [24];
+  for (const version of versions) await scenes({ ...wrapper, version });
+}
+conclude();

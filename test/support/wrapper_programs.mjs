@@ -6,7 +6,7 @@ import { next } from "./server_programs.mjs";
 const lines = (...all) => all.join("\n") + "\n";
 const hangs = "function hangs() { for (;;); }";
 
-/** Files that a user has in every project. NODE_OPTIONS loads `own.cjs` into each process. */
+/** Files that a user has in every project. NODE_OPTIONS and BUN_OPTIONS load `own.cjs` into each process. */
 const common = {
   "own.cjs": lines(
     'const { spawnSync } = require("node:child_process");',
@@ -60,7 +60,10 @@ const expressBody = lines(
 export const projects = {
   express: {
     ...common,
-    "package.json": JSON.stringify({ private: true, scripts: { start: "node web.js" } }),
+    "package.json": JSON.stringify({
+      private: true,
+      scripts: { start: "node web.js", "start:bun": "bun web.js" },
+    }),
     "web.js": `const express = require("express");\n${expressBody}`,
   },
   typescript: {

@@ -8,7 +8,7 @@
 //
 // The wrappers and the package are installed in .build/wrappers. The last line is `N passed, N failed`.
 
-import { mkdirSync, readFileSync, writeFileSync } from "node:fs";
+import { cpSync, mkdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { delimiter, dirname, join } from "node:path";
 import { parseArgs } from "node:util";
 import { check, conclude } from "../support/counted.mjs";
@@ -20,6 +20,7 @@ import { projects } from "../support/wrapper_programs.mjs";
 
 const limitMs = 60_000;
 const nodeOptions = "--max-old-space-size=300 --require ./own.cjs";
+const bunOptions = "--smol --preload=./own.cjs";
 
 const { values: options, positionals: wanted } = parseArgs({
   allowPositionals: true,
@@ -31,8 +32,10 @@ const { values: options, positionals: wanted } = parseArgs({
 
 await install(root);
 await install(runtimesDir);
-const installed = new Installed("wrappers", [runtimePaths.node24]);
-const { home, cli } = installed;
+const installed = new Installed("wrappers", [runtimePaths.node24, runtimePaths.bun]);
+const { home } = installed;
+/** The package in a folder with a space in its name, because wrappers pass its path on in variables that contain several words. */
+const spaced = join(home, "with a space/@x/sam");
 const bin = join(home, "node_modules/.bin");
 const packages = [
   ...["pnpm@10", "yarn@1", "tsx@4", "ts-node@10", "nodemon@3"],
@@ -43,10 +46,12 @@ const packages = [
 
 /**
  * The command lines after `sam run`. `command` matches that of the watched process. It is left out for a wrapper that is itself
- * the process of the program. A wrapper that `waits` goes on after the end of its program.
+ * the process of the program. A wrapper that `waits` goes on after the end of its program. `place` matches the stack trace of a
+ * hang, which Bun does not have.
  */
 const wrappers = [
   { line: "npm start", project: "express", command: /^node web\.js/, versions: true },
+  { line: "npm run start:bun", project: "express", command: /^bun web\.js$/, isBun: true },
   { line: "pnpm start", project: "express", command: /^node web\.js/ },
   { line: "yarn start", project: "express", command: /^node web\.js/ },
   { line: "npx tsx web.ts", project: "typescript", command: /web\.ts$/ },
@@ -65,7 +70,7 @@ const wrappers = [
   },
 ];
 
-/** The environment of a user who has set NODE_OPTIONS. */
+/** The environment of a user who has set NODE_OPTIONS and BUN_OPTIONS. */
 async function environment(version) {
   return {
     ...installed.env,
@@ -73,6 +78,7 @@ async function environment(version) {
     HOME: join(installed.env.TMPDIR, "home"),
     PORT: String(await freePort()),
     NODE_OPTIONS: nodeOptions,
+    BUN_OPTIONS: bunOptions,
     npm_config_update_notifier: "false",
     NEXT_TELEMETRY_DISABLED: "1",
     NEXT_MANUAL_SIG_HANDLE: "true", // the program handles SIGTERM itself
@@ -123,20 +129,31 @@ const lives = (pid) => {
 
 /** Runs one wrapper with `sam run`, and all that can happen to the program below it. */
 async function scenes(
-  { line, project, command, version, waits, timeInterval = "1s", place = /^at (\w+\.)?hangs / },
+  {
+    line,
+    project,
+    command,
+    version,
+    isBun,
+    waits,
+    timeInterval = "1s",
+    place = /^at (\w+\.)?hangs /,
+  },
 ) {
-  const title = `${line} (${project}, Node ${version})`;
+  const title = `${line} (${project}, ${isBun ? "Bun" : `Node ${version}`})`;
   const cwd = join(home, project);
   const env = await environment(version);
   const shell = new Shell(env);
-  const sam = `exec node ${cli} run --json --time-interval ${timeInterval} ${line}`;
+  const sam =
+    `exec node '${spaced}/dist/cli.js' run --json --time-interval ${timeInterval} ${line}`;
   const answers = async () => (await page(env, "/pid")) ?? "";
   let without;
   await check(`${title}: runs without sam`, () =>
     shell.running(line, cwd, async (running) => {
       await running.until("server", answers);
       without = await facts(env);
-      must(without.now.env.NODE_OPTIONS === nodeOptions, without.now.env.NODE_OPTIONS);
+      const { NODE_OPTIONS, BUN_OPTIONS } = without.now.env;
+      must(NODE_OPTIONS === nodeOptions && BUN_OPTIONS === bunOptions, "the options do not arrive");
     }));
   if (without === undefined) return;
 
@@ -184,15 +201,21 @@ async function scenes(
       const different = difference(await facts(env), without);
       must(different === undefined, different);
     });
-    await scene("a hang is noticed, and the stack trace names the function", async () => {
-      const old = pid;
-      must((await page(env, "/hang")) === undefined, "the server answers");
-      const { reason, evidence } = await event("recovery");
-      await watched();
-      must(!lives(old), `process ${old} is left`);
-      must(reason === "timeout", `the reason is ${reason}`);
-      must(place.test(evidence.stack), `the stack is ${evidence.stack ?? evidence.noStack}`);
-    });
+    await scene(
+      `a hang is noticed${isBun ? "" : ", and the stack trace names the function"}`,
+      async () => {
+        const old = pid;
+        must((await page(env, "/hang")) === undefined, "the server answers");
+        const { reason, evidence } = await event("recovery");
+        await watched();
+        must(!lives(old), `process ${old} is left`);
+        must(reason === "timeout", `the reason is ${reason}`);
+        must(
+          isBun || place.test(evidence.stack),
+          `the stack is ${evidence.stack ?? evidence.noStack}`,
+        );
+      },
+    );
     if (!waits) {
       await scene("a crash is noticed", async () => {
         await page(env, "/crash");
@@ -244,9 +267,11 @@ const all = wrappers.filter(({ line, isLong }) =>
   !(isLong && options.short) &&
   (wanted.length === 0 || wanted.some((each) => line.startsWith(each)))
 );
-await check("the wrappers are installed", () => {
+await check("the wrappers are installed", async () => {
   const more = options.short ? [] : next.packages;
-  return installed.install([...packages, ...more], options.built);
+  await installed.install([...packages, ...more], options.built);
+  rmSync(spaced, { recursive: true, force: true });
+  cpSync(join(home, "node_modules/@x/sam"), spaced, { recursive: true });
 });
 for (const project of new Set(all.map((each) => each.project))) {
   const files = Object.entries(projects[project]);

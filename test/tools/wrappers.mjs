@@ -3,7 +3,7 @@
 // same environment as without `sam`.
 //
 //   npm run test:wrappers                   all wrappers; npm and tsx also on Node 20, 22 and 26
-//   npm run test:wrappers -- --short        on Node 24, without Next.js
+//   npm run test:wrappers -- --short        on Node 24, without Next.js, and tsx only below npx
 //   npm run test:wrappers -- pnpm "npx tsx" the wrappers whose command lines begin with these words
 //
 // The wrappers and the package are installed in .build/wrappers. The last line is `N passed, N failed`.
@@ -55,7 +55,7 @@ const wrappers = [
   { line: "pnpm start", project: "express", command: /^node web\.js/ },
   { line: "yarn start", project: "express", command: /^node web\.js/ },
   { line: "npx tsx web.ts", project: "typescript", command: /web\.ts$/ },
-  { line: "tsx web.ts", project: "typescript", command: /web\.ts$/, versions: true },
+  { line: "tsx web.ts", project: "typescript", command: /web\.ts$/, versions: true, isLong: true },
   { line: "ts-node web.ts", project: "typescript" },
   { line: "nodemon web.js", project: "express", command: /^node web\.js/, waits: true },
   { line: "npm start", project: "typescript", command: /^node dist\/web\.js/ },

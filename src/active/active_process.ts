@@ -18,7 +18,13 @@ import type {
   SamState,
   StartOptions,
 } from "../api/sam.ts";
-import { checkObject, checkSignal, describeThrown, invalid, isDetached } from "../api/validate.ts";
+import {
+  checkAbortSignal,
+  checkSignal,
+  describeThrown,
+  invalid,
+  isDetached,
+} from "../api/validate.ts";
 import { launch } from "../runtime/launch.ts";
 import type { Runtime } from "../runtime/runtime.ts";
 import type { Connection, ServerAccess } from "./server_access.ts";
@@ -387,15 +393,6 @@ export class ActiveProcess implements Sam {
     };
     this.#cancelTimer = this.#runtime.schedule(tick, Math.max(0, due - this.#runtime.now()), false);
   }
-}
-
-function checkAbortSignal(options: unknown): AbortSignal | undefined {
-  const signal = checkObject("options", options, ["signal"])["signal"] as Partial<AbortSignal>;
-  if (
-    signal === undefined ||
-    (typeof signal?.aborted === "boolean" && typeof signal.addEventListener === "function")
-  ) return signal as AbortSignal | undefined;
-  throw invalid("options.signal", signal, "an AbortSignal");
 }
 
 function interrupted(signal: AbortSignal): SamError {

@@ -207,3 +207,13 @@ export function checkStdio(value: unknown): readonly [Stdio, Stdio, Stdio] {
     oneOf("program.stdio[2]", error, forOutput),
   ];
 }
+
+/** Checks the option `signal` of `start()`. */
+export function checkAbortSignal(options: unknown): AbortSignal | undefined {
+  const signal = checkObject("options", options, ["signal"])["signal"] as Partial<AbortSignal>;
+  if (
+    signal === undefined ||
+    (typeof signal?.aborted === "boolean" && typeof signal.addEventListener === "function")
+  ) return signal as AbortSignal | undefined;
+  throw invalid("options.signal", signal, "an AbortSignal");
+}

@@ -2,9 +2,9 @@
  * The loop around the server's state machine: it feeds inputs to `Server.step`, carries out the effects and sets one timer. It owns the
  * process, the endpoint and the link of the current instance, and those of the spare.
  */
-import type { ServerTransport } from "../../transports/transport.ts";
+import type { ServerTransport, Transport } from "../../transports/transport.ts";
 import type { ClusterMap, QuorumSource } from "../api/cluster.ts";
-import type { DriverEvent } from "../api/events.ts";
+import type { DriverEvent, SupervisorStatus } from "../api/events.ts";
 import { ClusterBridge } from "./cluster_bridge.ts";
 import { Server } from "../core/server/machine.ts";
 import type {
@@ -20,10 +20,16 @@ import { SamError } from "../errors.ts";
 import type { Guard } from "./instance/guard.ts";
 import { Instance, type InstanceRuntime } from "./instance/instance.ts";
 import { commandLineOf } from "../runtime/procfs.ts";
-import type { Command } from "../runtime/runtime.ts";
+import type { Command, Runtime } from "../runtime/runtime.ts";
 import { Timekeeper } from "./timekeeper.ts";
 
 export { guardOf } from "./instance/guard.ts";
+
+/** Binds a transport to the runtime that it uses. */
+export function bindRuntime(transport: Transport, runtime: Runtime): ServerTransport {
+  const { name, sampled = false } = transport;
+  return { name, sampled, open: () => transport.open(runtime) };
+}
 
 /** The parts of a driver. */
 export interface DriverParts {
@@ -63,6 +69,7 @@ export class Driver {
   readonly #sink: DriverSink;
   #instance: Instance | null = null;
   #spare: Instance | null = null;
+  #watched: SupervisorStatus["watched"] = null;
   /** The ends of spares, and of the output of past instances. The end of supervision waits for them. */
   readonly #pendingEnds = new Set<Promise<void>>();
   #inputs: ServerInput[] = [];
@@ -186,6 +193,11 @@ export class Driver {
     return this.#parts.runtime.now() - lastHeartbeat;
   }
 
+  /** The program below a wrapper; null if there is none, or if it has ended and its wrapper goes on. */
+  get watched(): SupervisorStatus["watched"] {
+    return this.server.state === "launched" ? null : this.#watched;
+  }
+
   /** The time that was left before the deadline when each heartbeat came. */
   get slack(): Slack {
     this.sample();
@@ -294,7 +306,9 @@ export class Driver {
     const { runtime, settings } = this.#parts;
     const command = commandLineOf(runtime, pid);
     const startedBy = settings.program.slice(settings.program.lastIndexOf("/") + 1);
-    return command === undefined ? event : { ...event, command, startedBy };
+    if (command === undefined) return event;
+    this.#watched = { pid, command };
+    return { ...event, command, startedBy };
   }
 
   #start(): Instance {
@@ -341,6 +355,7 @@ export class Driver {
   #bury(): void {
     const instance = this.#instance;
     this.#instance = null; // its inputs are ignored from here on
+    this.#watched = null;
     if (!instance) return;
     const rest = instance.bury();
     if (rest) this.#delayFinish(rest);

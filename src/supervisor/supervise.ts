@@ -1,6 +1,5 @@
 /** `supervise()`: one program under supervision, as its user sees it. */
 import { loadTransport } from "../../transports/builtin.ts";
-import type { ServerTransport, Transport } from "../../transports/transport.ts";
 import type { Signal } from "../core/signals.ts";
 import type { Checker } from "./health_check.ts";
 import { SlackCounter } from "../core/server/slack.ts";
@@ -104,7 +103,6 @@ export class Supervision implements Supervisor {
   /** True while HTTP requests wait, and none finishes. */
   #isStuck = false;
   #spawnedAt: number | null = null;
-  #watched: SupervisorStatus["watched"] = null;
   #stopEarly: { signal: Signal | null } | null = null;
   #haltEarly = false;
   #halting: (() => void)[] = [];
@@ -129,7 +127,9 @@ export class Supervision implements Supervisor {
 
   async #begin(program: CheckedProgram, load: LoadParts): Promise<void> {
     const { settings, killMode, quorum, clusterMap, check } = this.#options;
-    const [runtime, { Driver, guardOf }, transport, checks] = await load(this.#options);
+    const [runtime, { bindRuntime, Driver, guardOf }, transport, checks] = await load(
+      this.#options,
+    );
     const sockets = await this.#hold(program, runtime);
     const heartbeatWindow = transport.coalesces ? Math.min(settings.timeInterval / 200, 1) : 0;
     this.#driver = new Driver({
@@ -238,7 +238,7 @@ export class Supervision implements Supervisor {
       heartbeatAge: this.#driver?.heartbeatAge ?? null,
       slack: this.#driver?.slack ?? new SlackCounter(0).snapshot,
       dataSize: this.#driver?.dataSize ?? 0,
-      watched: server?.state === "launched" ? null : this.#watched, // it has ended, and its wrapper goes on
+      watched: this.#driver?.watched ?? null,
       spare: server?.spare ?? null,
       transport: typeof transport === "string" ? transport : transport.name,
     };
@@ -331,11 +331,8 @@ export class Supervision implements Supervisor {
       this.#ready = false;
       this.#checker?.end();
     }
-    if (event.type === "exit") this.#spawnedAt = this.#check = this.#watched = null;
+    if (event.type === "exit") this.#spawnedAt = this.#check = null;
     if (event.type === "exit" || event.type === "finalize") this.#isStuck = false;
-    if (event.type === "register" && event.command !== undefined) {
-      this.#watched = { pid: event.pid, command: event.command };
-    }
     const isProgress = event.type === "check" && event.action !== undefined;
     if (isProgress) this.#isStuck = !event.healthy;
     else if (event.type === "check") this.#check = event.healthy ? "passing" : "failing";
@@ -399,9 +396,4 @@ export class Supervision implements Supervisor {
   #stamped(event: SupervisorEventDetail, instanceId = this.instanceId): SupervisorEvent {
     return { ...event, at: Date.now(), instanceId };
   }
-}
-
-function bindRuntime(transport: Transport, runtime: Runtime): ServerTransport {
-  const { name, sampled = false } = transport;
-  return { name, sampled, open: () => transport.open(runtime) };
 }

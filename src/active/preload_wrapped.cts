@@ -107,7 +107,8 @@ function restore(
 ) {
   if (child["SAM_LINK"] !== undefined) return; // another server starts a program of its own
   for (const [name, text] of Object.entries(hidden)) {
-    child[name] = child[name] ? `${child[name]} ${text}` : text;
+    const given = child[name] ?? "";
+    child[name] = (name === "BUN_OPTIONS" ? `${text} ${given}` : `${given} ${text}`).trim();
   }
 }
 

@@ -33,7 +33,11 @@ export function preloadVariables(
     BUN_OPTIONS: /[\s'"]/.test(path) ? `"${flag.replace(/"/g, '\\"')}"` : flag, // in Bun, quotes enclose the whole flag
   };
   const variables = Object.entries(texts).map(([name, text]) =>
-    [name, `${given(name)} ${text}`.trim()] as const
+    // Bun takes quotes only at the beginning. Node loads the user's modules first, for example Yarn's, which finds all others.
+    [
+      name,
+      (name === "BUN_OPTIONS" ? `${text} ${given(name)}` : `${given(name)} ${text}`).trim(),
+    ] as const
   );
   return {
     ...Object.fromEntries(variables),

@@ -364,3 +364,21 @@ commandTest(
     await run.exited;
   },
 );
+
+commandTest(
+  "if a wrapper goes on after its program, a line says that only its end is watched",
+  async (sam, stage) => {
+    const env = project(stage);
+    const words = ["sh", "-c", `${word} web.mjs; sleep 604`];
+    const run = sam(["run", "--json", ...words], env, stage.directory);
+    await run.event("start");
+    await page(await port(run), "/end");
+    assertMatch(
+      (await run.event("fallback")).detail,
+      /^cannot detect a hang of the program that sh runs, only its exit/,
+    );
+    assertEquals(run.events().filter(({ type }) => type === "warn"), []);
+    run.kill("SIGTERM");
+    await run.exited;
+  },
+);

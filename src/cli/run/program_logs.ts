@@ -18,6 +18,9 @@ const childrenAfterMs = 1500;
 /** The delay of the warning that no process below a wrapper is watched. It is longer than the time after which one is. */
 const unwatchedAfterMs = 40_000;
 
+/** Time for which a wrapper may go on after its program. */
+const wrapperEndsMs = 2000;
+
 /** Writes the log lines of the programs. They may come, go and change. */
 export class ProgramLogs {
   readonly #runtime: Clock & SystemFiles;
@@ -55,6 +58,9 @@ export class ProgramLogs {
     if (event.type === "spawn" && this.#wrappers.delete(name)) {
       this.#runtime.schedule(() => this.#warnOfWrapper(fleet, name), unwatchedAfterMs, false);
     }
+    if (event.type === "stop") {
+      this.#runtime.schedule(() => this.#warnOfWrapper(fleet, name), wrapperEndsMs, false);
+    }
     if (event.type !== "start" || !this.#unchecked.delete(name)) return;
     this.#runtime.schedule(
       () => {
@@ -70,14 +76,14 @@ export class ProgramLogs {
     );
   }
 
-  /** Warns that SAM watches only a wrapper, because no process below it has proved to be a program of JavaScript. */
+  /** Warns if SAM watches only a wrapper, because no process below it has proved to be the program, or the program has ended. */
   #warnOfWrapper(fleet: Fleet, name: string): void {
     const program = this.#programs.find((each) => each.name === name);
     if (program === undefined || !fleet.names.includes(name)) return;
     const { state, instanceId } = fleet.supervisor(name).status;
-    if (state === "launched" && program.advice !== undefined) {
-      this.#warn(name, cannotDetect(program), instanceId);
-    }
+    const { program: { wrapper }, options } = program;
+    if (!wrapper || options.check !== undefined || state !== "launched") return;
+    this.#warn(name, cannotDetect(program), instanceId);
   }
 
   #warn(name: string, detail: string | undefined, instanceId = 1): void {
@@ -117,8 +123,8 @@ function cannotDetect(
   { program, options, advice }: Pick<FleetProgram, "program" | "options" | "advice">,
 ): string {
   const { timeInterval } = options.settings;
-  const { name, restarts } = program;
-  const target = advice === undefined ? name : `the program that ${name} runs`;
+  const { name, restarts, wrapper } = program;
+  const target = advice === undefined && !wrapper ? name : `the program that ${name} runs`;
   const unless = restarts ? "" : " unless the program calls register()";
   const interval = timeInterval > 0
     ? `; the time interval of ${timeInterval} ms has no effect${unless}`

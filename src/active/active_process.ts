@@ -247,9 +247,10 @@ export class ActiveProcess implements Sam {
     if (bytes !== null && !(bytes instanceof Uint8Array)) {
       throw invalid("bytes", bytes, "a Uint8Array, or null");
     }
-    const stored = bytes ?? new Uint8Array(0);
-    if (isDetached(stored)) throw invalid("bytes", bytes, "a Uint8Array that is not detached");
-    await this.#call((id) => ({ type: "store", id, bytes: stored }));
+    if (bytes && isDetached(bytes)) {
+      throw invalid("bytes", bytes, "a Uint8Array that is not detached");
+    }
+    await this.#call((id) => ({ type: "store", id, bytes: bytes ?? new Uint8Array(0) }));
   }
 
   // For a preload.

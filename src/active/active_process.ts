@@ -20,10 +20,10 @@ import type {
 } from "../api/sam.ts";
 import {
   checkAbortSignal,
+  checkBytes,
   checkSignal,
   describeThrown,
   invalid,
-  isDetached,
 } from "../api/validate.ts";
 import { launch } from "../runtime/launch.ts";
 import type { Runtime } from "../runtime/runtime.ts";
@@ -244,13 +244,8 @@ export class ActiveProcess implements Sam {
 
   async #store(bytes: Uint8Array | null): Promise<void> {
     this.#client.checkCall("data.store");
-    if (bytes !== null && !(bytes instanceof Uint8Array)) {
-      throw invalid("bytes", bytes, "a Uint8Array, or null");
-    }
-    if (bytes && isDetached(bytes)) {
-      throw invalid("bytes", bytes, "a Uint8Array that is not detached");
-    }
-    await this.#call((id) => ({ type: "store", id, bytes: bytes ?? new Uint8Array(0) }));
+    const stored = checkBytes("bytes", bytes);
+    await this.#call((id) => ({ type: "store", id, bytes: stored }));
   }
 
   // For a preload.

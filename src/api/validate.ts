@@ -168,7 +168,7 @@ function describe(value: unknown): string {
 }
 
 /** True if the buffer of `bytes` was transferred, for example to a worker. */
-export function isDetached(bytes: Uint8Array): boolean {
+function isDetached(bytes: Uint8Array): boolean {
   try {
     new Uint8Array(bytes.buffer, 0, 0);
     return false;
@@ -216,4 +216,15 @@ export function checkAbortSignal(options: unknown): AbortSignal | undefined {
     (typeof signal?.aborted === "boolean" && typeof signal.addEventListener === "function")
   ) return signal as AbortSignal | undefined;
   throw invalid("options.signal", signal, "an AbortSignal");
+}
+
+/** Checks bytes to store. Null stands for no bytes. */
+export function checkBytes(name: string, bytes: Uint8Array | null): Uint8Array {
+  if (bytes !== null && !(bytes instanceof Uint8Array)) {
+    throw invalid(name, bytes, "a Uint8Array, or null");
+  }
+  if (bytes !== null && isDetached(bytes)) {
+    throw invalid(name, bytes, "a Uint8Array that is not detached");
+  }
+  return bytes ?? new Uint8Array(0);
 }

@@ -155,7 +155,11 @@ export class FleetWorld extends World {
     return () =>
       Promise.resolve([
         runtime,
-        { Driver: SimulatedDriver, guardOf: () => guard as unknown as Guard },
+        {
+          Driver: SimulatedDriver,
+          guardOf: () => guard as unknown as Guard,
+          bindRuntime: (transport: unknown) => transport,
+        },
         this.transport,
         { Checker: SimulatedChecker },
       ] as unknown as Awaited<ReturnType<LoadParts>>);

@@ -310,7 +310,7 @@ commandTest(
     }
     const flags = runtimeName === "deno" ? ["run", "-A", "--no-config"] : [];
     const line = ["env", runtimeName, ...flags, fixture("cli/own")];
-    const own = sam(["run", "--json", ...interval, ...line]);
+    const own = sam(["run", "--json", "--no-preload", ...interval, ...line]);
     assertMatch(
       (await own.event("fallback")).detail,
       /^cannot detect a hang of env, only its exit;/,

@@ -147,25 +147,6 @@ async function printed(command: Command): Promise<string> {
   return command.stdout;
 }
 
-commandTest(
-  "below a wrapper, a program that may not read the library runs unwatched",
-  async (sam, stage) => {
-    const env = project(stage);
-    const flags = `--permission --allow-fs-read='${stage.directory}/*'`;
-    const run = sam(["run", "sh", "-c", `node ${flags} web.mjs; exit $?`], env, stage.directory);
-    await run.text(
-      /sam: the event loop of this program is not watched: Access to this API/,
-      "stderr",
-    );
-    assertEquals(await page(await port(run), "/end"), undefined);
-    assertEquals(await run.exited, 0, run.stderr);
-  },
-  {
-    leg: "node24",
-    skip: currentRuntime === "node24" ? false : "other versions of Node need other flags",
-  },
-);
-
 commandTest("at a terminal, Ctrl-C reaches the program below npm once", async (_sam, stage) => {
   const env = { ...project(stage), WORK_MS: "500", XDG_RUNTIME_DIR: stage.directory };
   const line = samCommand().map((each) => `'${each}'`).join(" ");

@@ -317,6 +317,17 @@ const scenes = {
         await ready(running, "redis-server");
       });
     },
+    async (line) => {
+      const unanswered = serving.replace("to.end", "_.url === \"/orders\" || to.end");
+      await shell.during(line, folder({ "web.js": unanswered }), async (running) => {
+        await answers(running, 8080);
+        await ready(running, "web");
+        const abort = new AbortController();
+        fetch("http://127.0.0.1:8080/orders", { signal: abort.signal }).catch(() => {});
+        await running.said(/no HTTP request has finished for 30 s; the oldest of 1: GET \/orders/);
+        abort.abort();
+      });
+    },
   ],
   "docs/how-to/http-servers.md": [
     async (plain, checked) => {

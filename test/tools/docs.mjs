@@ -318,7 +318,8 @@ const scenes = {
       });
     },
     async (line) => {
-      const unanswered = serving.replace("to.end", "_.url === \"/orders\" || to.end");
+      const unanswered = serving.replace("require(", "process.getBuiltinModule(")
+        .replace("to.end", '_.url === "/orders" || to.end');
       await shell.during(line, folder({ "web.js": unanswered }), async (running) => {
         await answers(running, 8080);
         await ready(running, "web");

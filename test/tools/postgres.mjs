@@ -8,24 +8,16 @@
 // last line is `N passed, N failed`.
 
 import { spawn } from "node:child_process";
-import {
-  chownSync,
-  existsSync,
-  mkdirSync,
-  mkdtempSync,
-  readdirSync,
-  rmSync,
-  writeFileSync,
-} from "node:fs";
-import { createServer } from "node:net";
+import { chownSync, existsSync, mkdtempSync, readdirSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
-import { delimiter, dirname, join } from "node:path";
+import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { parseArgs } from "node:util";
 import { installPackages } from "../support/apt.mjs";
 import { check, conclude, skipAll } from "../support/counted.mjs";
-import { install, root, run, runtimesDir } from "../support/setup.mjs";
-import { must } from "../support/shell.mjs";
+import { freePort, Installed } from "../support/installed.mjs";
+import { install, root, run, runtimePaths, runtimesDir } from "../support/setup.mjs";
+import { good, must } from "../support/shell.mjs";
 
 const limitMs = 30_000;
 const { values: options, positionals: wanted } = parseArgs({
@@ -45,38 +37,27 @@ if (!existsSync(join(bin, "postgres"))) skipAll("PostgreSQL is installed without
 await install(root);
 await install(runtimesDir);
 
-const runtimes = join(runtimesDir, "node_modules");
-const paths = {
-  node: join(runtimes, "node-24/bin/node"),
-  deno: process.env.SAM_TEST_DENO ?? join(runtimes, "@deno/linux-x64-glibc/deno"),
-  bun: join(runtimes, "@oven/bun-linux-x64/bin/bun"),
-};
-const home = join(root, ".build/postgres");
-/** All that PostgreSQL and `sam` leave behind is in here. */
+const installed = new Installed(
+  "postgres",
+  [runtimePaths.node24, runtimePaths.deno, runtimePaths.bun],
+);
+const { home, cli } = installed;
+/** The files of PostgreSQL, which another user owns. */
 const directory = mkdtempSync(join(tmpdir(), "sam-postgres-"));
 process.on("exit", () => rmSync(directory, { recursive: true, force: true }));
 const env = {
-  ...Object.fromEntries(
-    Object.entries(process.env).filter(([name]) => !/^(npm_|SAM_|PG|NODE_OPTIONS$)/i.test(name)),
-  ),
-  PATH: [...Object.values(paths).map(dirname), process.env.PATH].join(delimiter),
-  XDG_RUNTIME_DIR: join(directory, "run"),
-  DENO_NO_UPDATE_CHECK: "1",
+  ...Object.fromEntries(Object.entries(installed.env).filter(([name]) => !/^PG/.test(name))),
   PGHOST: directory,
   PGUSER: "postgres",
 };
-mkdirSync(env.XDG_RUNTIME_DIR, { mode: 0o700 });
-const cli = join(home, "node_modules/@x/sam/dist/cli.js");
 
 /** PostgreSQL refuses to run as root. */
 const asOwner = (file, ...args) => isRoot ? ["setpriv", ...owner, file, ...args] : [file, ...args];
 const owner = ["--reuid=postgres", "--regid=postgres", "--clear-groups"];
 
-async function good(command, args, more) {
-  const { code, output } = await run(command, args, { env, cwd: directory, ...more });
-  must(code === 0, `${command} ${args.join(" ")} ended with ${code}:\n${output}`);
-  return output.trim();
-}
+/** Runs a command of PostgreSQL. */
+const inDatabase = async (file, ...args) =>
+  (await good(file, args, { env, cwd: directory })).trim();
 
 async function until(what, ask) {
   for (const end = Date.now() + limitMs;; await sleep(50)) {
@@ -86,18 +67,17 @@ async function until(what, ask) {
   }
 }
 
-const sql = (text) => good(join(bin, "psql"), ["-Atc", text]);
+const sql = (text) => inDatabase(join(bin, "psql"), "-Atc", text);
 
 /** Starts PostgreSQL. Returns a function that stops it. */
 async function startDatabase() {
   if (isRoot) {
-    const ids = await Promise.all(["-u", "-g"].map((flag) => good("id", [flag, "postgres"])));
+    const ids = await Promise.all(["-u", "-g"].map((flag) => inDatabase("id", flag, "postgres")));
     chownSync(directory, ...ids.map(Number));
-    chownSync(env.XDG_RUNTIME_DIR, 0, 0);
   }
   const data = join(directory, "data");
   const [initdb, ...words] = asOwner(join(bin, "initdb"), "--auth=trust", "--no-sync", "-D", data);
-  await good(initdb, [...words, "--username=postgres"]);
+  await inDatabase(initdb, ...words, "--username=postgres");
   const [postgres, ...flags] = asOwner(
     join(bin, "postgres"),
     ...["-D", data, "-k", directory],
@@ -162,38 +142,13 @@ createServer(async ({ url }, response) => {
 }).listen(Number(process.env.PORT), "127.0.0.1");
 `;
 
-async function installProgram() {
-  mkdirSync(home, { recursive: true });
-  writeFileSync(join(home, "package.json"), '{ "private": true, "type": "module" }');
-  writeFileSync(join(home, "web.mjs"), source);
-  const flags = options.built ? ["--ignore-scripts"] : [];
-  const more = { cwd: root, env: process.env };
-  const packed = await good(
-    "npm",
-    ["pack", "--silent", ...flags, "--pack-destination", directory],
-    more,
-  );
-  const tarball = join(directory, packed.split("\n").at(-1));
-  const words = ["install", "--no-audit", "--no-fund", "--ignore-scripts", "--omit=peer"];
-  await good("npm", [...words, tarball, "pg@8"], { cwd: home, env: process.env });
-  rmSync(tarball);
-}
-
-async function freePort() {
-  const server = createServer().listen(0, "127.0.0.1");
-  await new Promise((resolve) => server.once("listening", resolve));
-  const { port } = server.address();
-  await new Promise((resolve) => server.close(resolve));
-  return port;
-}
-
 /** Runs the program under `sam run`, and passes `action` the means to observe both. */
 async function withProgram(runtime, flags, action) {
   const port = await freePort();
   const url = `http://127.0.0.1:${port}`;
   const words = ["run", "--name=web", `--runtime=${runtime}`, `--check-http=${url}/healthz`];
   const all = [...words, "--check-period=100", "--check-progress=2s", ...flags];
-  const child = spawn(paths.node, [cli, ...all, join(home, "web.mjs")], {
+  const child = spawn(runtimePaths.node24, [cli, ...all, join(home, "web.mjs")], {
     cwd: home,
     env: { ...env, PORT: String(port) },
     stdio: ["ignore", "pipe", "pipe"],
@@ -210,7 +165,7 @@ async function withProgram(runtime, flags, action) {
     },
     state: async (word) =>
       await until(() => `state ${word}:\n${output}`, async () => {
-        const { output: table } = await run(paths.node, [cli, "status"], { env });
+        const { output: table } = await run(runtimePaths.node24, [cli, "status"], { env });
         return new RegExp(`^web +${word} `, "m").test(table);
       }),
     said: async (pattern) =>
@@ -230,7 +185,8 @@ const mustAnswer = ([status, body]) => must(status === 200 && body === orders, `
 
 const stopDatabase = await startDatabase();
 try {
-  await installProgram();
+  await installed.install(["pg@8"], options.built);
+  writeFileSync(join(home, "web.mjs"), source);
   for (const runtime of wanted.length > 0 ? wanted : ["node", "deno", "bun"]) {
     await check(
       `${runtime}: requests that wait for a lock are reported until it ends`,
@@ -278,4 +234,5 @@ try {
 } finally {
   await stopDatabase();
 }
+await check("no process is left", () => installed.mustHaveLeftNothing(/^web/));
 conclude();

@@ -6,7 +6,8 @@ import type { Link } from "../../transports/transport.ts";
 import { Client } from "../core/client/machine.ts";
 import { serverGone } from "../core/client/requests.ts";
 import type { ClientEffect, ClientInput, ClientState } from "../core/client/types.ts";
-import { type ClientMessage, decodeServer, encodeClient, maxNoteBytes } from "../core/wire.ts";
+import type { Fact } from "../core/server/types.ts";
+import { decodeServer, encodeClient, maxNoteBytes } from "../core/wire.ts";
 import type { Signal } from "../core/signals.ts";
 import { SamError } from "../errors.ts";
 import type { CheckedOptions } from "../api/options.ts";
@@ -127,7 +128,10 @@ export class ActiveProcess implements Sam {
       linkStoresData: link.storeData !== undefined,
       lastId,
     }));
-    const { progressLimit } = this.#client.options;
+    const { progressLimit, timeInterval } = this.#client.options;
+    const announce = (key: string, hasEnded: boolean) =>
+      this.report({ type: "member", key, hasEnded });
+    if (timeInterval > 0) this.#runtime.announceWorkers?.(announce);
     if (progressLimit > 0) {
       const { watchProgress } = await import("./progress.ts");
       await watchProgress(this.#runtime, progressLimit, (fact) => this.report(fact));
@@ -258,7 +262,7 @@ export class ActiveProcess implements Sam {
   onAccept: (() => void) | null = null;
 
   /** Tells the server a fact about this process. */
-  report(fact: ClientMessage & { readonly type: "listens" | "progress" }): void {
+  report(fact: Fact): void {
     this.#link?.send(encodeClient(fact));
   }
 
@@ -316,9 +320,7 @@ export class ActiveProcess implements Sam {
         return this.#feed({ type, id: effect.id });
       }
       case "sendStackAccess":
-        return this.#link?.send(
-          encodeClient({ type: "stackAccess", how: this.#runtime.stackAccess() }),
-        );
+        return this.report({ type: "stackAccess", how: this.#runtime.stackAccess() });
       case "confirm":
         return this.confirm();
       case "check":

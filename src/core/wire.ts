@@ -59,6 +59,8 @@ const clientSchema = {
   // With `healthy` false, HTTP requests wait, and none has finished for the time `progressLimit` of `welcome`. `detail` describes
   // them. With `healthy` true, one has finished again, or none waits any more.
   progress: { healthy: "bool", detail: "text" },
+  // The process is about to start a worker of node:cluster, which will connect with this key. Or, with `hasEnded`, it has ended.
+  member: { key: "text", hasEnded: "bool" },
 } as const;
 
 /** The messages of the server. */

@@ -298,6 +298,12 @@ export interface OwnProcess {
    * `onStray` receives an error for it.
    */
   takeOver(onStray: (error: unknown) => void): void;
+  /**
+   * Calls `announce` with a new key before this process starts a worker of node:cluster, and again when the worker has ended. The
+   * worker gets the key, and connects to the server with it. A later call replaces `announce`. Left out on runtimes without
+   * node:cluster.
+   */
+  announceWorkers?(announce: (key: string, hasEnded: boolean) => void): void;
   /** Ends this process with an exit code. */
   exit(code: number): never;
 }

@@ -75,7 +75,11 @@ function takeOver(program: ProgramRecord, now: number): void {
 }
 
 /** Takes a message that tells a fact about the process. Returns false for every other message. */
-export function takeFact(program: ProgramRecord, message: JudgedMessage): message is Fact {
+export function takeFact(
+  program: ProgramRecord,
+  message: JudgedMessage,
+  now: number,
+): message is Fact {
   const { instance } = program;
   switch (message.type) {
     case "stackAccess":
@@ -89,6 +93,9 @@ export function takeFact(program: ProgramRecord, message: JudgedMessage): messag
       return true;
     case "progress":
       noteProgress(program, message.healthy, message.detail);
+      return true;
+    case "member":
+      instance.members.announce(message, now);
       return true;
     default:
       return false;

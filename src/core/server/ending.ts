@@ -3,13 +3,10 @@
  * verdict.ts decides what follows the exit.
  */
 import type { Signal } from "../signals.ts";
-import { interruptStart, noteQuorum, sendWelcome } from "./calls.ts";
+import { interruptStart, leaveToWrapper, noteQuorum, sendWelcome } from "./calls.ts";
 import type { Goal } from "./instance_record.ts";
 import type { Input, Message, ProgramRecord } from "./program_record.ts";
 import type { RecoveryReason } from "./types.ts";
-
-/** Longest wait for the stack trace of an unresponsive process before a signal, in milliseconds. */
-const maxStackMs = 2000;
 
 // Failures.
 
@@ -40,7 +37,7 @@ function examine(program: ProgramRecord, mayBeBlocked: boolean): void {
   const { instance: { stackAccess, watch }, settings } = program;
   // A command that did not say how its stack can be captured need not be JavaScript.
   const hasStack = settings.captureStack && (stackAccess !== null || !settings.startedAtSpawn);
-  const stackMs = mayBeBlocked && hasStack ? Math.min(maxStackMs, watch.recoveryGraceMs) : 0;
+  const stackMs = mayBeBlocked && hasStack ? watch.stackLimitMs : 0;
   program.push({ type: "examine", stackMs, stackAccess });
 }
 
@@ -138,6 +135,16 @@ export function kill(program: ProgramRecord): void {
   if (program.state !== "stopping") program.state = "killing";
   program.emit({ type: "kill" });
   program.push({ type: "signal", signal: "SIGKILL" });
+}
+
+/** The link has ended. The exit must follow soon, or has happened already. */
+export function endLink(program: ProgramRecord, _input: unknown, now: number): void {
+  const { instance, state } = program;
+  if (!instance.isLinked) return;
+  instance.isLinked = false;
+  if (instance.exit) return;
+  if (instance.isPreloaded && instance.isBelowWrapper) return leaveToWrapper(program, now);
+  if (state === "started" || state === "waiting") instance.watch.awaitExit(now);
 }
 
 // Requests to stop or restart.

@@ -7,6 +7,7 @@ import type {
   ServerInput,
   ServerState,
 } from "./types.ts";
+import type { Members } from "./members.ts";
 import type { Watch } from "./watch.ts";
 
 /** The end of a process. `detail` describes it for people, once everything that the process wrote has arrived. */
@@ -34,6 +35,8 @@ export class InstanceRecord {
   readonly id: number;
   /** The deadlines of this instance. */
   readonly watch: Watch;
+  /** The workers of node:cluster below this instance. */
+  readonly members: Members;
   /** Time when the process was started, or promoted from a spare. */
   spawnedAt: number;
   /** Process id; null before the process exists, and after its end was judged. */
@@ -89,9 +92,10 @@ export class InstanceRecord {
   /** The end of the process; null while it runs. */
   exit: Exit | null = null;
 
-  constructor(id: number, watch: Watch, now: number) {
+  constructor(id: number, watch: Watch, members: Members, now: number) {
     this.id = id;
     this.watch = watch;
+    this.members = members;
     this.spawnedAt = now;
   }
 

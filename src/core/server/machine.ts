@@ -27,6 +27,7 @@ import * as calls from "./calls.ts";
 import * as ending from "./ending.ts";
 import { nextInstanceId } from "./instance_record.ts";
 import { type Action, type Input, type Message, ProgramRecord } from "./program_record.ts";
+import type { Members } from "./members.ts";
 import type { Slack } from "./slack.ts";
 import type { Promoted } from "./spare.ts";
 import { type ActionName, type ServerEventName, table } from "./transitions.ts";
@@ -78,6 +79,11 @@ export class Server {
   /** The spare; null while there is none. */
   get spare(): SpareStatus | null {
     return this.#program.spare.status;
+  }
+
+  /** The workers of node:cluster. Inputs go through `step()`. */
+  get members(): Pick<Members, "get" | "registered"> {
+    return this.#program.instance.members;
   }
 
   /** How close the heartbeats came to their deadline. */
@@ -156,9 +162,12 @@ export class Server {
       case "spare":
         program.spare.step(input.input, now);
         break;
+      case "member":
+        program.instance.members.step(input.key, input.input, now);
+        return program.takeEffects();
       case "message": {
         const { message } = input;
-        if (calls.takeFact(program, message)) return program.takeEffects();
+        if (calls.takeFact(program, message, now)) return program.takeEffects();
         if (message.type !== "hello") program.instance.hasNotAnsweredPromotion = false;
         act(program, message.type, message, now);
         break;
@@ -223,7 +232,7 @@ const actions: Readonly<Record<ActionName, Action>> = {
   giveTime,
   beginCheck: (program, _input, now) => program.instance.watch.beginCheck(now),
   endCheck,
-  endLink,
+  endLink: ending.endLink,
   noteExit,
   conclude,
   abandon,
@@ -386,16 +395,6 @@ function giveTime(program: ProgramRecord, { waitMs }: Input<"starved">, now: num
 
 // The process ends.
 
-/** The link has ended. The exit must follow soon, or has happened already. */
-function endLink(program: ProgramRecord, _input: unknown, now: number): void {
-  const { instance, state } = program;
-  if (!instance.isLinked) return;
-  instance.isLinked = false;
-  if (instance.exit) return;
-  if (instance.isPreloaded && instance.isBelowWrapper) return calls.leaveToWrapper(program, now);
-  if (state === "started" || state === "waiting") instance.watch.awaitExit(now);
-}
-
 /** The process has exited. Its last messages may still arrive. */
 function noteExit(program: ProgramRecord, { code, signal }: Input<"exit">): void {
   const { instance } = program;
@@ -469,6 +468,7 @@ function abandon(program: ProgramRecord, { problem }: Input<"unkillable">, now: 
 function cleanUp(program: ProgramRecord): void {
   program.push({ type: "cleanUp" });
   program.instance.pid = null;
+  program.instance.members.clear();
   program.map.takeWelcome(); // no process is left to read it
 }
 

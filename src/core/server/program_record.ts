@@ -6,6 +6,7 @@ import type { ClientMessage, ServerMessage } from "../wire.ts";
 import type { Signal } from "../signals.ts";
 import { type Exit, InstanceRecord, nextInstanceId } from "./instance_record.ts";
 import { MapWriter } from "./map_keys.ts";
+import { Members } from "./members.ts";
 import { RestartPolicy } from "./restart_policy.ts";
 import { SlackCounter } from "./slack.ts";
 import { Spare } from "./spare.ts";
@@ -105,7 +106,14 @@ export class ProgramRecord {
   }
 
   #newInstance(id: number, now: number): InstanceRecord {
-    return new InstanceRecord(id, new Watch(this.settings, this.slack, now), now);
+    const members = new Members(
+      this.settings,
+      id,
+      (effect) => this.push(effect),
+      (event) => this.emit(event),
+      () => this.state === "started",
+    );
+    return new InstanceRecord(id, new Watch(this.settings, this.slack, now), members, now);
   }
 
   /** Adds an effect. */

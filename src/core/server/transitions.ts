@@ -8,7 +8,7 @@ import type { Fact, JudgedMessage, ServerInput, ServerState } from "./types.ts";
 export type ServerEventName =
   | Exclude<
     ServerInput["type"],
-    "message" | "spare" | "tick" | "linkData" | "mapped" | "reserveIds" | "accept"
+    "message" | "spare" | "member" | "tick" | "linkData" | "mapped" | "reserveIds" | "accept"
   >
   | Exclude<JudgedMessage["type"], Fact["type"]>;
 

@@ -3,6 +3,9 @@ import type { SamErrorCode } from "../../errors.ts";
 import type { ClientMessage, ServerMessage } from "../wire.ts";
 import type { RestartOptions } from "./restart_policy.ts";
 import type { EndSignal, Signal } from "../signals.ts";
+import type { Evidence, ProcessEvidence } from "./evidence.ts";
+
+export type { Evidence, Note, ProcessEvidence, ProcessState } from "./evidence.ts";
 
 /**
  * The state of a supervised program.
@@ -71,65 +74,6 @@ export type RecoveryReason =
  */
 export type FinishReason = "exit" | "stopped" | "quit" | "restart-limit" | "failed" | "spawn";
 
-/** The state of a process at one moment, as Linux shows it in /proc. */
-export interface ProcessState {
-  /**
-   * The state that the kernel shows:
-   *
-   * - `running`: the process uses a CPU or waits for one, for example in an endless loop.
-   * - `sleeping`: it waits for an event.
-   * - `blocked`: it waits for a disk or a network file system.
-   * - `stopped`: it got SIGSTOP, or a debugger has stopped it.
-   * - `ended`: it has ended, and its parent has not reaped it yet.
-   * - `unknown`: the kernel shows another state.
-   */
-  readonly state: "running" | "sleeping" | "blocked" | "stopped" | "ended" | "unknown";
-  /** Kernel function in which the main thread waits; null if it does not wait, or if the kernel does not say. */
-  readonly waitsIn: string | null;
-  /** CPU time of all threads since the start of the process, in milliseconds. */
-  readonly cpuMs: number;
-  /** Resident memory in bytes. */
-  readonly memoryBytes: number;
-  /** Number of threads. */
-  readonly threads: number;
-}
-
-/** The last `sam.note()` of a process. */
-export interface Note {
-  /** The text. */
-  readonly text: string;
-  /** Milliseconds from the note to the failure. */
-  readonly age: number;
-}
-
-/** Everything that is known about a failed instance. Unknown properties are left out. */
-export interface Evidence {
-  /**
-   * Description for people; may be empty. For example the missed deadline, the error of the health check with its stack, or
-   * that the process ran out of heap memory.
-   */
-  readonly detail: string;
-  /** Exit code; null if a signal ended the process, or if it could not be started. */
-  readonly exitCode: number | null;
-  /** Signal that ended the process; null if none did. */
-  readonly signal: EndSignal | null;
-  /** Milliseconds from the last heartbeat to the failure; null if there was no heartbeat. */
-  readonly heartbeatAge: number | null;
-  /** State of the process at the failure. Left out for a process that ended by itself. */
-  readonly processState?: ProcessState;
-  /** JavaScript stack trace at the failure: one frame per line, the innermost first. */
-  readonly stack?: string;
-  /** One line that says why there is no stack trace of an unresponsive process. */
-  readonly noStack?: string;
-  /** The last `sam.note()` of the process. */
-  readonly note?: Note;
-  /** Last lines of output on the streams with `stdio: "tee"`: at most 50 lines and 8 KiB. */
-  readonly output?: readonly string[];
-}
-
-/** The part of the evidence that the driver collects: from the examined process, its note and its output. */
-export type ProcessEvidence = Omit<Evidence, "detail" | "exitCode" | "signal" | "heartbeatAge">;
-
 /** The result of supervision. Unlike in the public type, the error is plain data. */
 export interface ExitStatus {
   readonly code: number;
@@ -189,7 +133,7 @@ export interface ServerSettings {
 export type JudgedMessage = Exclude<ClientMessage, { readonly type: "note" }>;
 /** A message that tells a fact about the process. It has the same meaning in all states. */
 export type Fact = JudgedMessage & {
-  readonly type: "stackAccess" | "listens" | "belowWrapper" | "progress";
+  readonly type: "stackAccess" | "listens" | "belowWrapper" | "progress" | "member";
 };
 
 /** An input of the server. */
@@ -243,7 +187,13 @@ export type ServerInput =
     readonly reason: "unhealthy" | "startup";
     readonly detail: string;
   }
-  | { readonly type: "spare"; readonly input: SpareInput };
+  | { readonly type: "spare"; readonly input: SpareInput }
+  | { readonly type: "member"; readonly key: string; readonly input: MemberInput };
+
+/** An input about a worker of node:cluster. */
+export type MemberInput = ServerInput & {
+  readonly type: "message" | "heartbeat" | "linkEnd" | "tick" | "starved" | "examined";
+};
 
 /** An input about the spare. */
 export type SpareInput =
@@ -286,6 +236,8 @@ export interface SpareStatus {
  *   `evidence` are those of the last event `recovery`.
  * - `spare`: the spare is `starting`, is `parked` in `register()`, has `ended`, or was `promoted` to be the next instance.
  * - `stall`: the server was stalled: a timer was `lateMs` milliseconds late. That time does not count against the program.
+ * - `member`: a worker of node:cluster (process id `pid`) stopped responding. SAM killed it alone: `evidence.signal` is `SIGKILL`.
+ *   With the option `observe`, SAM did nothing: `evidence.signal` is null.
  * - `starved`: the program missed its deadline because it got no CPU time, or waited for the disk. SAM gives it more time.
  *   Reported at most once between two heartbeats.
  * - `quorum`: the cluster gained or lost quorum.
@@ -330,6 +282,12 @@ export type ServerEvent =
     readonly pid: number | null;
   }
   | { readonly type: "stall"; readonly lateMs: number }
+  | {
+    readonly type: "member";
+    readonly pid: number;
+    readonly reason: "timeout";
+    readonly evidence: Evidence;
+  }
   | { readonly type: "starved" }
   | { readonly type: "quorum"; readonly quorate: boolean };
 
@@ -367,8 +325,19 @@ export type ServerEffect =
   | { readonly type: "cleanUp" }
   | { readonly type: "map"; readonly keys: MapKeys }
   | { readonly type: "unmap" }
+  | { readonly type: "member"; readonly key: string; readonly effect: MemberEffect }
   | { readonly type: "emit"; readonly event: ServerEvent; readonly instanceId: number }
   | { readonly type: "finish"; readonly status: ExitStatus };
+
+/** An effect on a worker of node:cluster. */
+export type MemberEffect =
+  // Open a socket that admits one connection, with the key of the worker.
+  | { readonly type: "admit" }
+  // There are too many workers: say once that this one and further ones are not watched.
+  | { readonly type: "refuse" }
+  // Close the connection or the socket, and forget the worker.
+  | { readonly type: "cleanUp" }
+  | ServerEffect & { readonly type: "examine" | "send" | "signal" };
 
 /** Keys of the cluster map, below `resources.process.<pid>.`. */
 export interface MapKeys {

@@ -37,6 +37,8 @@ const maxMapMs = 1000;
 const leastStallMs = 10;
 /** A tick that is this many milliseconds late always shows a stall, also with a long time interval. */
 const sureStallMs = 50;
+/** Longest wait for the stack trace of an unresponsive process before a signal, in milliseconds. */
+const maxStackMs = 2000;
 /** Least time over which CPU time is judged, in milliseconds: the kernel counts it in steps of 1 to 10 ms. */
 const leastDoubtMs = 20;
 
@@ -92,6 +94,11 @@ export class Watch {
   /** Grace period of a recovery, in milliseconds. */
   get recoveryGraceMs(): number {
     return this.#settings.timeInterval || this.#settings.stopTimeout;
+  }
+
+  /** Time limit for the stack trace of an unresponsive process, in milliseconds. */
+  get stackLimitMs(): number {
+    return Math.min(maxStackMs, this.recoveryGraceMs);
   }
 
   /** True if a process that has not started sent an event-loop heartbeat within the last time interval. */

@@ -11,7 +11,7 @@ const always = new Set();
 /** Modules that are loaded together, or that are small: opening a further file would take longer than reading it. */
 const shared = [
   ["bun", /bun(_stream)?\.js$/],
-  ["node_api", /(node_api|c_library_node)\.js$/],
+  ["node_api", /(node_api|c_library_node|cluster_workers)\.js$/],
   ["deno_spawn", /deno_(spawn|temporary_files)\.js$/],
   ["c_memory", /(c_memory|peer_credentials)\.js$/],
   ["driver", /supervisor\/(driver|timekeeper|cluster_bridge|log|time_limit|wake_timer)\.js$/],
@@ -31,6 +31,7 @@ export default {
     cli: `${built}/src/cli/main.js`,
     preload: `${built}/src/active/preload.js`,
     auto_register: `${built}/src/active/auto_register.js`,
+    member: `${built}/src/active/member.js`,
   },
   external: /^node:/,
   plugins: [
@@ -64,9 +65,9 @@ export default {
   },
 };
 
-/** Adds the preload files that `--require` loads, as tsc compiled them. */
+/** Adds the CommonJS files, as tsc compiled them. */
 function emitPreloads() {
-  for (const fileName of ["preload_node.cjs", "preload_wrapped.cjs"]) {
+  for (const fileName of ["preload_node.cjs", "preload_wrapped.cjs", "cluster_primary.cjs"]) {
     const source = readFileSync(`${built}/src/active/${fileName}`, "utf8")
       .replace(/^\/\/# source.*/m, "");
     this.emitFile({ type: "asset", fileName, source });
@@ -82,7 +83,7 @@ function findDependency(id) {
 /** Loads a module with its source map. Files that it finds by its URL are beside it in the package. */
 function withMap(id) {
   if (id.includes("/node_modules/")) return withoutComments(readFileSync(id, "utf8"));
-  const built = readFileSync(id, "utf8").replaceAll("`../active/preload", "`./preload");
+  const built = readFileSync(id, "utf8").replaceAll("`../active/", "`./");
   const code = halveIndentation(built, this.parse(built));
   return { code, map: readFileSync(`${id}.map`, "utf8") };
 }

@@ -6,7 +6,14 @@
 import { SamError } from "../src/errors.ts";
 import type { Stream } from "../src/runtime/runtime.ts";
 import { leftoverDirectories } from "./private_directories.ts";
-import { addressOf, isRefusal, nonceBytes, removeNames, socketIn } from "./private_socket.ts";
+import {
+  addressOf,
+  isRefusal,
+  nonceBytes,
+  placeOfWorker,
+  removeNames,
+  socketIn,
+} from "./private_socket.ts";
 import { streamLink } from "./stream_link.ts";
 import type { Link, TransportRuntime } from "./transport.ts";
 
@@ -27,12 +34,13 @@ export interface Socket {
 
 /**
  * Opens a private socket in `directory`, which may also contain a shared file. `adopt` receives the admitted client's
- * link and returns the link to use; afterwards the directory is removed.
+ * link and returns the link to use; afterwards the directory is removed. The default nonce is random.
  */
 export async function openSocket(
   runtime: TransportRuntime,
   directory: string,
   adopt: (link: Link) => Link | Promise<Link>,
+  nonce: Uint8Array = crypto.getRandomValues(new Uint8Array(nonceBytes)),
 ): Promise<Socket> {
   const path = socketIn(directory);
   const remove = () => removeNames(runtime, directory);
@@ -47,7 +55,6 @@ export async function openSocket(
     );
   }
 
-  const nonce = crypto.getRandomValues(new Uint8Array(nonceBytes));
   const unverified = new Set<Link>();
   let admitted: Link | null = null;
   let waiting: ((link: Link) => void) | null = null;
@@ -106,6 +113,17 @@ export async function openSocket(
     },
     close,
   };
+}
+
+/** Opens a private socket for the worker of node:cluster with this key. `directory` is that of its instance. */
+export async function openWorkerSocket(
+  runtime: TransportRuntime,
+  directory: string,
+  key: string,
+): Promise<Socket> {
+  const place = placeOfWorker(directory, key);
+  await (await runtime.temporaryFiles()).makeExactDirectory(place.directory);
+  return await openSocket(runtime, place.directory, (link) => link, place.nonce);
 }
 
 let checked: Promise<(stream: Stream) => boolean> | undefined;

@@ -47,6 +47,23 @@ export function directoryOf(address: string): string {
   return pathOf(address).slice(0, -`/${socketName}`.length);
 }
 
+/** Hexadecimal digits of a worker's key that name its directory. The others are its nonce. */
+const workerNameDigits = 16;
+
+/**
+ * The private directory and the nonce of a worker of node:cluster. The directory is beside `directory`, that of its instance. The
+ * instance, which knows the address of its own socket, finds the address of the worker's in the same way.
+ */
+export function placeOfWorker(
+  directory: string,
+  key: string,
+): { readonly directory: string; readonly nonce: Uint8Array } {
+  return {
+    directory: directory.slice(0, directory.lastIndexOf("-") + 1) + key.slice(0, workerNameDigits),
+    nonce: fromHex(key.slice(workerNameDigits)),
+  };
+}
+
 /**
  * Removes a private directory and its files. A directory with any other name is left alone, because the address comes
  * from the environment and may name anything.
@@ -72,14 +89,23 @@ export async function connectSocket(
   address: string,
   counter?: { add(): void },
 ): Promise<Link> {
-  const stream = await runtime.connect(pathOf(address)).catch((error) => {
+  const link = await connectWorker(runtime, address, counter).catch((error) => {
     if (isRefusal(error)) removeNames(runtime, directoryOf(address)); // the server was killed
     throw error;
   });
-  const link = streamLink(stream, counter);
-  link.send(fromHex(address.slice(0, 2 * nonceBytes)));
   // A server that was killed before it read the nonce could not remove its directory.
   return withEndHook(link, () => removeNames(runtime, directoryOf(address)));
+}
+
+/** Connects like `connectSocket`, and leaves the socket there if no process listens: the server may be about to. */
+export async function connectWorker(
+  runtime: TransportRuntime,
+  address: string,
+  counter?: { add(): void },
+): Promise<Link> {
+  const link = streamLink(await runtime.connect(pathOf(address)), counter);
+  link.send(fromHex(address.slice(0, 2 * nonceBytes)));
+  return link;
 }
 
 function fromHex(text: string): Uint8Array {

@@ -71,7 +71,7 @@ async function openIn(
   directory: string,
   notice?: string,
 ): Promise<Endpoint> {
-  const { openSocket } = await import("./private_listener.ts");
+  const { openSocket, openWorkerSocket } = await import("./private_listener.ts");
   let shared: SharedFile | undefined;
   let linked = false;
   const socket = await openSocket(runtime, directory, (link) => {
@@ -91,6 +91,7 @@ async function openIn(
       socket.close();
       if (!linked) shared.close();
     },
+    openWorker: (key) => openWorkerSocket(runtime, directory, key),
   };
 }
 

@@ -109,6 +109,20 @@ export interface Endpoint {
   accept(child: { readonly stream: Stream | null }, onLink: (link: Link) => void): void;
   /** Releases every resource that is not part of an accepted link. */
   close(): void;
+  /**
+   * Opens the server's side for a worker of node:cluster, which the process of the program is about to start. `key` is the
+   * secret that the worker sends first. May be called after `close()`. Optional, and reserved for the built-in transports;
+   * without it, workers are not watched.
+   */
+  openWorker?(key: string): Promise<WorkerEndpoint>;
+}
+
+/** The server's side of the link to a worker of node:cluster. */
+export interface WorkerEndpoint {
+  /** Calls `onLink` once, when the worker has connected. */
+  accept(onLink: (link: Link) => void): void;
+  /** Releases every resource that is not part of an accepted link. */
+  close(): void;
 }
 
 /** The functions of the runtime that a transport may use: files and sockets. */

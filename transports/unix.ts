@@ -29,7 +29,7 @@ export const unix: Transport = {
   coalesces: true,
   async open(runtime): Promise<Endpoint> {
     // Imported here, because an active process must not wait for modules that only a server needs.
-    const [{ makePrivateDirectory }, { openSocket }] = await Promise.all([
+    const [{ makePrivateDirectory }, { openSocket, openWorkerSocket }] = await Promise.all([
       import("./private_directories.ts"),
       import("./private_listener.ts"),
     ]);
@@ -46,6 +46,7 @@ export const unix: Transport = {
       address: socket.address,
       accept: (_child, onLink) => socket.accept(onLink),
       close: socket.close,
+      openWorker: (key) => openWorkerSocket(runtime, directory, key),
     };
   },
   async connect(address, runtime): Promise<Link> {

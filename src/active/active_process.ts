@@ -128,10 +128,10 @@ export class ActiveProcess implements Sam {
       linkStoresData: link.storeData !== undefined,
       lastId,
     }));
-    const { progressLimit, timeInterval } = this.#client.options;
+    const { captureStack, progressLimit, timeInterval } = this.#client.options;
     const announce = (key: string, hasEnded: boolean) =>
       this.report({ type: "member", key, hasEnded });
-    if (timeInterval > 0) this.#runtime.announceWorkers?.(announce);
+    if (timeInterval > 0) this.#runtime.announceWorkers?.(announce, captureStack);
     if (progressLimit > 0) {
       const { watchProgress } = await import("./progress.ts");
       await watchProgress(this.#runtime, progressLimit, (fact) => this.report(fact));

@@ -52,7 +52,11 @@ export async function attach(
 }
 
 /** Starts the watch when the program is loaded, and listens if it must. Until then, reports to the server that the event loop turns. */
-function startOnceLoaded(sam: ActiveProcess, runtime: Clock, listening: Listening | null): void {
+export function startOnceLoaded(
+  sam: ActiveProcess,
+  runtime: Clock,
+  listening: Listening | null,
+): void {
   const { timeInterval } = sam;
   if (timeInterval > 0) sam.setHealthCheck(() => true); // otherwise, the server notices only the end of the process
   const freeMs = turnMs + Math.max(minLateMs, timeInterval / 4);

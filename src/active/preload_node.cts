@@ -1,5 +1,6 @@
 /**
- * The preload file for Node, loaded with `--require`. It delays the program until the preload module has registered this process.
+ * The preload file for Node, loaded with `--require`. It delays the program until the preload module has registered this process. In
+ * a worker of node:cluster, it delays nothing.
  *
  * `--import` would make Node load the program as an ES module, which bypasses the hooks of CommonJS loaders such as ts-node,
  * esbuild-register and `node -r ./hook.js app.foo`.
@@ -18,6 +19,13 @@ const link = env["SAM_LINK"];
 const flagsEnd = execArgv.indexOf(__filename) + 1;
 const flagCount = execArgv[flagsEnd - 3] === "--inspect-publish-uid=http" ? 3 : 2;
 if (flagsEnd >= flagCount) execArgv.splice(flagsEnd - flagCount, flagCount);
+
+// In a worker of node:cluster, cluster_primary.cts has set this variable.
+const member = env["SAM_MEMBER"];
+if (member !== undefined) {
+  delete env["SAM_MEMBER"];
+  setImmediate(() => void import("./member.ts").then(({ attach }) => attach(member), () => {}));
+}
 
 // Worker threads and child processes of the program have no link.
 if (link !== undefined) {

@@ -25,6 +25,15 @@ interface SpawnOptions {
   /** The environment on Bun, by a symbol of Bun's own. */
   readonly [name: symbol]: unknown;
 }
+interface BunOptions {
+  readonly cmd?: readonly string[];
+  readonly env?: Readonly<Record<string, string | undefined>>;
+}
+/** See cluster_primary.cts. */
+interface Primary {
+  spawnWorker(child: unknown, options: SpawnOptions, spawn: unknown, link: string): unknown;
+  spawnBunWorker(options: BunOptions, spawn: unknown, link: string): unknown;
+}
 interface ServerPrototype {
   listen(
     this: { once(event: "listening", listener: () => void): void },
@@ -43,7 +52,10 @@ interface Globals {
     readonly execArgv: string[];
     readonly env: Record<string, string | undefined>;
   };
-  readonly Bun?: { serve(...args: unknown[]): unknown };
+  readonly Bun?: {
+    serve(...args: unknown[]): unknown;
+    spawn(options?: BunOptions, more?: unknown): unknown;
+  };
 }
 declare const require: (name: string) => never;
 
@@ -70,6 +82,9 @@ function begin(address: string, added: Added): void {
   shared[key] = address;
   // Wrappers seldom pass a descriptor on. When the process proves to be the program, its number may be that of another file.
   if (address.startsWith("pipe:")) return;
+  // The first workers of node:cluster start before this process has registered.
+  const workers = Symbol.for("@x/sam/workers");
+  if (shared[workers] === undefined) shared[workers] = { announce: null, waiting: new Set() };
   watch({ ...added.texts, SAM_LINK: address, SAM_WRAPPED: text! }, () => {
     if (shared[Symbol.for("@x/sam/initialized")]) return; // the program registers itself
     if (shared[key] === undefined) shared[key] = address;
@@ -113,7 +128,10 @@ function restore(
 }
 
 /** Calls back once, when this process has proved to be the program. Until then, a child process may be the program. */
-function watch(hidden: Readonly<Record<string, string>>, onProgram: () => void): void {
+function watch(
+  hidden: Readonly<Record<string, string>> & { readonly SAM_LINK: string },
+  onProgram: () => void,
+): void {
   const server =
     (require("node:net") as { Server: { prototype: ServerPrototype } }).Server.prototype;
   const child =
@@ -121,7 +139,7 @@ function watch(hidden: Readonly<Record<string, string>>, onProgram: () => void):
       .prototype;
   const { listen } = server;
   const { spawn } = child;
-  const serve = Bun?.serve;
+  const { serve, spawn: spawnBun } = Bun ?? {};
   const candidates = new Set<unknown>(); // child processes that may be the program
   const heard = new WeakSet<object>(); // servers that may listen again after an error
   let isProgram = false;
@@ -142,14 +160,20 @@ function watch(hidden: Readonly<Record<string, string>>, onProgram: () => void):
   };
   child.spawn = function (options) {
     const { file = "", envPairs, detached } = options;
+    const ofBun = Object.getOwnPropertySymbols(options).find((symbol) =>
+      symbol.description === "bunEnv"
+    );
+    const bunEnv = ofBun && options[ofBun] as Record<string, string>;
     // The workers of node:cluster belong to this process.
-    if (envPairs?.some((pair) => pair.startsWith("NODE_UNIQUE_ID="))) claim();
+    if (bunEnv?.["NODE_UNIQUE_ID"] !== undefined) claim(); // see below
+    if (envPairs?.some((pair) => pair.startsWith("NODE_UNIQUE_ID="))) {
+      claim();
+      const primary = loadPrimary();
+      if (primary) return primary.spawnWorker(this, options, spawn, hidden.SAM_LINK);
+    }
     // A detached process, such as a daemon, may outlive the program.
     if (!isProgram && !detached) {
-      const ofBun = Object.getOwnPropertySymbols(options).find((symbol) =>
-        symbol.description === "bunEnv"
-      );
-      if (ofBun) restore(options[ofBun] as Record<string, string>, hidden);
+      if (bunEnv) restore(bunEnv, hidden);
       if (envPairs) {
         const child = Object.fromEntries(envPairs.map((pair) => {
           const at = pair.indexOf("=", 1);
@@ -179,4 +203,23 @@ function watch(hidden: Readonly<Record<string, string>>, onProgram: () => void):
     if (!isOfNode) opened.push({ server, options: args[0] });
     return server;
   };
+  Bun.spawn = (options, more) => {
+    const isWorker = options?.env?.["NODE_UNIQUE_ID"] !== undefined && options.cmd !== undefined;
+    if (isWorker) claim();
+    const primary = isWorker ? loadPrimary() : undefined;
+    return primary
+      ? primary.spawnBunWorker(options!, spawnBun, hidden.SAM_LINK)
+      : Reflect.apply(spawnBun!, Bun, [options, more]);
+  };
+}
+
+/** Undefined if the program may not read the file. */
+function loadPrimary(): Primary | undefined {
+  try {
+    return require(
+      __filename.replace(/preload_wrapped(\.c[jt]s)$/, "cluster_primary$1"),
+    ) as Primary;
+  } catch {
+    return undefined;
+  }
 }

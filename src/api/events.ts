@@ -76,12 +76,22 @@ export interface SupervisorStatus {
   readonly slack: Slack;
   /** The program below a wrapper such as `npm`, which is watched instead of the wrapper; null if there is none. */
   readonly watched: { readonly pid: number; readonly command: string } | null;
+  /** The workers of node:cluster that are watched. Empty if the program starts none. */
+  readonly members: readonly MemberStatus[];
   /** The spare; null while there is none. */
   readonly spare: SpareStatus | null;
   /** Number of bytes that the program has stored. */
   readonly dataSize: number;
   /** Name of the transport in use. */
   readonly transport: string;
+}
+
+/** A worker of node:cluster. */
+export interface MemberStatus {
+  /** Process id. */
+  readonly pid: number;
+  /** Milliseconds since its last heartbeat. Null until it has loaded its program. */
+  readonly heartbeatAge: number | null;
 }
 
 /**

@@ -10,6 +10,7 @@ import type { TemporaryFiles } from "./runtime.ts";
 
 interface DenoLike {
   readonly pid: number;
+  mkdirSync(path: string, options: { mode: number }): void;
   makeTempDirSync(options: { prefix: string; dir: string }): string;
   readLinkSync(path: string): string;
   readDirSync(path: string): Iterable<{ readonly name: string }>;
@@ -24,6 +25,14 @@ const Deno = (globalThis as unknown as { Deno: DenoLike }).Deno;
 
 /** Deno requires all permissions for /dev. Other programs use an ordinary directory. */
 const inMemoryParent = "/dev/shm";
+
+/** Makes a directory in `dir`. Throws ACCESS if a permission is missing. */
+async function makeIn<T>(dir: string, make: () => T): Promise<T> {
+  const what = `make a directory for the socket in ${dir}`;
+  requirePermissions(what, [["read", dir, dir], ["write", dir, dir]]);
+  const remedy = ". Set TMPDIR to a directory that you can write to.";
+  return await withSamErrors(() => Promise.resolve(make()), what, remedy);
+}
 
 /** Access to temporary files on Deno. */
 export const temporaryFiles: TemporaryFiles = {
@@ -43,11 +52,11 @@ export const temporaryFiles: TemporaryFiles = {
   async makeDirectory(prefix, inMemory) {
     if (inMemory && grantedAll()) return Deno.makeTempDirSync({ prefix, dir: inMemoryParent });
     const dir = temporaryDirectory();
-    const what = `make a directory for the socket in ${dir}`;
-    requirePermissions(what, [["read", dir, dir], ["write", dir, dir]]);
-    const remedy = ". Set TMPDIR to a directory that you can write to.";
-    const make = () => Promise.resolve(Deno.makeTempDirSync({ prefix, dir }));
-    return await withSamErrors(make, what, remedy);
+    return await makeIn(dir, () => Deno.makeTempDirSync({ prefix, dir }));
+  },
+  async makeExactDirectory(path) {
+    const dir = path.slice(0, path.lastIndexOf("/"));
+    await makeIn(dir, () => Deno.mkdirSync(path, { mode: 0o700 }));
   },
   list(directory) {
     if (!grantedWithExceptions("read", directory)) return undefined;

@@ -4,6 +4,7 @@ import type * as Modules from "node:module";
 import type * as Net from "node:net";
 import type * as PerfHooks from "node:perf_hooks";
 import type * as Workers from "node:worker_threads";
+import { announceNodeWorkers } from "./cluster_workers.ts";
 import {
   fs,
   fullMs,
@@ -131,6 +132,8 @@ export const node: Runtime = {
     if (process.debugPort === 9229 && !flags.includes("--inspect")) process.debugPort = 0;
     return `signal ${process.debugPort}`;
   },
+
+  announceWorkers: announceNodeWorkers,
 
   freeInspectorPort(flags) {
     if (!/(^|\s)--inspect/.test([...flags, process.env.NODE_OPTIONS].join(" "))) return;

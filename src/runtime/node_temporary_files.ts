@@ -10,6 +10,16 @@ function temporaryDirectory(): string {
   return (process.getBuiltinModule("node:os") as typeof Os).tmpdir();
 }
 
+function directoryError(directory: string, cause: unknown): SamError {
+  return new SamError(
+    isDenied(cause) ? "ACCESS" : "LIBRARY",
+    `cannot make a directory for the socket in ${directory}: ${
+      (cause as Error).message
+    }. Set TMPDIR to a directory that you can write to.`,
+    { cause },
+  );
+}
+
 /** Access to temporary files on Node and Bun. */
 export const temporaryFiles: TemporaryFiles = {
   pid: process.pid,
@@ -30,13 +40,15 @@ export const temporaryFiles: TemporaryFiles = {
     try {
       return fs().mkdtempSync(`${directory}/${prefix}`);
     } catch (cause) {
-      throw new SamError(
-        isDenied(cause) ? "ACCESS" : "LIBRARY",
-        `cannot make a directory for the socket in ${directory}: ${
-          (cause as Error).message
-        }. Set TMPDIR to a directory that you can write to.`,
-        { cause },
-      );
+      throw directoryError(directory, cause);
+    }
+  },
+  // deno-lint-ignore require-await
+  async makeExactDirectory(path) {
+    try {
+      fs().mkdirSync(path, 0o700);
+    } catch (cause) {
+      throw directoryError(path.slice(0, path.lastIndexOf("/")), cause);
     }
   },
   list: (directory) => attempt(() => fs().readdirSync(directory)),

@@ -157,6 +157,8 @@ export interface TemporaryFiles {
    * be created.
    */
   makeDirectory(prefix: string, inMemory: boolean): Promise<string>;
+  /** Creates a directory at this path that only this user can enter. Rejects if it exists or cannot be created. */
+  makeExactDirectory(path: string): Promise<void>;
   /** Returns the file names in a directory; undefined if it cannot be read. */
   list(directory: string): readonly string[] | undefined;
   /** Returns the status of a file, without following links; undefined if it is missing or not accessible. */
@@ -300,10 +302,13 @@ export interface OwnProcess {
   takeOver(onStray: (error: unknown) => void): void;
   /**
    * Calls `announce` with a new key before this process starts a worker of node:cluster, and again when the worker has ended. The
-   * worker gets the key, and connects to the server with it. A later call replaces `announce`. Left out on runtimes without
-   * node:cluster.
+   * worker gets the key, and connects to the server with it. A later call replaces `announce`. `capturesStack`: the server takes
+   * the stack of a blocked worker. Left out on runtimes without node:cluster.
    */
-  announceWorkers?(announce: (key: string, hasEnded: boolean) => void): void;
+  announceWorkers?(
+    announce: (key: string, hasEnded: boolean) => void,
+    capturesStack: boolean,
+  ): void;
   /** Ends this process with an exit code. */
   exit(code: number): never;
 }

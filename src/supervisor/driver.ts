@@ -2,9 +2,9 @@
  * The loop around the server's state machine: it feeds inputs to `Server.step`, carries out the effects and sets one timer. It owns the
  * process, the endpoint and the link of the current instance, and those of the spare.
  */
-import type { ServerTransport, Transport } from "../../transports/transport.ts";
+import type { ServerTransport } from "../../transports/transport.ts";
 import type { ClusterMap, QuorumSource } from "../api/cluster.ts";
-import type { DriverEvent, SupervisorStatus } from "../api/events.ts";
+import type { DriverEvent, MemberStatus, SupervisorStatus } from "../api/events.ts";
 import { ClusterBridge } from "./cluster_bridge.ts";
 import { Server } from "../core/server/machine.ts";
 import type {
@@ -19,17 +19,13 @@ import type { Slack } from "../core/server/slack.ts";
 import { SamError } from "../errors.ts";
 import type { Guard } from "./instance/guard.ts";
 import { Instance, type InstanceRuntime } from "./instance/instance.ts";
+import { statusOf, Workers } from "./instance/workers.ts";
 import { commandLineOf } from "../runtime/procfs.ts";
-import type { Command, Runtime } from "../runtime/runtime.ts";
+import type { Command } from "../runtime/runtime.ts";
 import { Timekeeper } from "./timekeeper.ts";
 
 export { guardOf } from "./instance/guard.ts";
-
-/** Binds a transport to the runtime that it uses. */
-export function bindRuntime(transport: Transport, runtime: Runtime): ServerTransport {
-  const { name, sampled = false } = transport;
-  return { name, sampled, open: () => transport.open(runtime) };
-}
+export { bindRuntime } from "./instance/instance.ts";
 
 /** The parts of a driver. */
 export interface DriverParts {
@@ -70,6 +66,8 @@ export class Driver {
   #instance: Instance | null = null;
   #spare: Instance | null = null;
   #watched: SupervisorStatus["watched"] = null;
+  /** The workers of node:cluster below the instance; null before it starts one. */
+  #workers: Workers | null = null;
   /** The ends of spares, and of the output of past instances. The end of supervision waits for them. */
   readonly #pendingEnds = new Set<Promise<void>>();
   #inputs: ServerInput[] = [];
@@ -198,6 +196,11 @@ export class Driver {
     return this.server.state === "launched" ? null : this.#watched;
   }
 
+  /** The workers of node:cluster, and the time since the last heartbeat of each. */
+  get members(): readonly MemberStatus[] {
+    return statusOf(this.server.members.registered, this.#parts.runtime.now());
+  }
+
   /** The time that was left before the deadline when each heartbeat came. */
   get slack(): Slack {
     this.sample();
@@ -235,6 +238,7 @@ export class Driver {
     }
     this.#stepping = false;
     this.#timekeeper.arm();
+    this.#workers?.arm();
   }
 
   #carryOut(effect: ServerEffect): void {
@@ -282,6 +286,10 @@ export class Driver {
       case "sendSpare":
         this.#spare?.send(effect.message);
         break;
+      case "member":
+        this.#workers ??= this.#makeWorkers();
+        this.#workers.carryOut(effect.key, effect.effect);
+        break;
       case "cleanUp":
         this.#bury();
         break;
@@ -320,6 +328,20 @@ export class Driver {
     return instance;
   }
 
+  #makeWorkers(): Workers {
+    const { runtime, settings: { timeInterval } } = this.#parts;
+    return new Workers({
+      runtime,
+      timeInterval,
+      pid: () => this.#instance?.pid,
+      open: (key) => this.#instance?.openWorker(key),
+      find: (key) => this.server.members.get(key),
+      feed: (key, input) => this.#feed({ type: "member", key, input }),
+      fallback: (detail) => this.#emit({ type: "fallback", side: "server", detail }),
+      problem: (error, failure) => this.report(error, failure),
+    });
+  }
+
   /** Feeds an input of the current instance or of the spare. Inputs of past instances are ignored. */
   #takeInput(instance: Instance, input: ServerInput): void {
     if (instance === this.#instance) return this.#feed(input);
@@ -353,6 +375,8 @@ export class Driver {
   }
 
   #bury(): void {
+    this.#workers?.close();
+    this.#workers = null;
     const instance = this.#instance;
     this.#instance = null; // its inputs are ignored from here on
     this.#watched = null;

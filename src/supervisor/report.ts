@@ -53,10 +53,10 @@ export function pidTracker(): (event: SupervisorEvent) => number | undefined {
   let known: Known | undefined;
   let before: Known | undefined; // after a reload, the old instance has events, too
   return (event) => {
-    // The process of a spare is the instance only after the promotion, and that of a failed reload never.
+    // The process of a spare is the instance only after the promotion. That of a failed reload never is, nor is a worker.
     const isOther = event.type === "spare"
       ? event.state !== "promoted"
-      : event.type === "reloadFailed";
+      : event.type === "reloadFailed" || event.type === "member";
     if ("pid" in event && !isOther) {
       if (known?.instanceId !== event.instanceId) before = known;
       known = event;
@@ -102,6 +102,16 @@ function linesOf(event: SupervisorEvent, { name, pid }: Subject): readonly strin
       const failure = failureOf(event.reason, event.evidence.detail, "would be ended");
       return [
         `${label} ${failure}; no signal was sent, because the option observe is on`,
+        ...details(event.evidence),
+      ];
+    }
+    case "member": {
+      const failure = failureOf(event.reason, event.evidence.detail);
+      const end = event.evidence.signal === null
+        ? "no signal was sent, because the option observe is on"
+        : "killed";
+      return [
+        `worker (pid ${event.pid}) of ${program} ${failure}; ${end}`,
         ...details(event.evidence),
       ];
     }

@@ -239,6 +239,7 @@ export class Supervision implements Supervisor {
       slack: this.#driver?.slack ?? new SlackCounter(0).snapshot,
       dataSize: this.#driver?.dataSize ?? 0,
       watched: this.#driver?.watched ?? null,
+      members: this.#driver?.members ?? [],
       spare: server?.spare ?? null,
       transport: typeof transport === "string" ? transport : transport.name,
     };

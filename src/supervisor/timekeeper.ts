@@ -5,17 +5,27 @@
  *
  * A process is in doubt when three quarters of the time interval have passed without a heartbeat: see `Starvation`.
  */
-import type { Server } from "../core/server/machine.ts";
 import type { ServerInput } from "../core/server/types.ts";
 import type { Clock, SystemFiles } from "../runtime/runtime.ts";
 import { Starvation } from "./instance/starvation.ts";
 import { type Sleeper, type WakeTimer, wakeTimerOf } from "./wake_timer.ts";
 
+/** Something with deadlines: the server of a program, or a worker of node:cluster. */
+export interface Timed {
+  /** `started` while heartbeats are expected. */
+  readonly state: string;
+  readonly lastHeartbeat: number | null;
+  /** See `Server`. */
+  readonly deadline: number | undefined;
+  readonly responseDueAt: number;
+  readonly doubtAt: number;
+}
+
 /** The parts of a timekeeper. */
 export interface TimekeeperParts {
   readonly runtime: Clock & SystemFiles;
   /** The server whose deadlines are read. The timekeeper passes input to it only through `feed()`. */
-  readonly server: Server;
+  readonly server: Timed;
   readonly timeInterval: number;
   /** True if heartbeats do not wake the server, so that it must poll for them. */
   readonly isSampled: boolean;

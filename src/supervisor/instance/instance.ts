@@ -1,5 +1,11 @@
 /** One instance of the program, or a spare: starts its process, signals it, and cleans up after it. */
-import type { Endpoint, Link, ServerTransport } from "../../../transports/transport.ts";
+import type {
+  Endpoint,
+  Link,
+  ServerTransport,
+  Transport,
+  WorkerEndpoint,
+} from "../../../transports/transport.ts";
 import type { Problem, ServerEffect, ServerInput } from "../../core/server/types.ts";
 import type { Signal } from "../../core/signals.ts";
 import type { ServerMessage } from "../../core/wire.ts";
@@ -20,6 +26,7 @@ import type {
   Files,
   OwnProcess,
   Processes,
+  Runtime,
   Sockets,
   SystemFiles,
 } from "../../runtime/runtime.ts";
@@ -32,6 +39,12 @@ export type InstanceRuntime =
   & Pick<Files, "readText">
   & Pick<Sockets, "connectPort">
   & Pick<OwnProcess, "name" | "pid" | "stdinIsTerminal" | "writeOutput">;
+
+/** Binds a transport to the runtime that it uses. */
+export function bindRuntime(transport: Transport, runtime: Runtime): ServerTransport {
+  const { name, sampled = false } = transport;
+  return { name, sampled, open: () => transport.open(runtime) };
+}
 
 /** The parts of an instance. */
 export interface InstanceParts {
@@ -284,6 +297,11 @@ export class Instance {
   signal(signal: Signal): void {
     if (this.#examination?.isTakingStack) this.#held.push(signal);
     else this.#tree?.signal(signal);
+  }
+
+  /** Opens the server's side for a worker of node:cluster; undefined if the transport cannot. */
+  openWorker(key: string): Promise<WorkerEndpoint> | undefined {
+    return this.#endpoint?.openWorker?.(key);
   }
 
   /** Records that the terminal has already sent the program the signal that must end it. */

@@ -36,6 +36,7 @@ export type {
   DriverEvent,
   ExitStatus,
   LastRecovery,
+  MemberStatus,
   ReloadEvent,
   SupervisorEvent,
   SupervisorEventDetail,

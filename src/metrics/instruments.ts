@@ -19,6 +19,8 @@ export interface Reading {
   readonly memoryBytes: number | null;
   /** The number of restarts by reason. */
   readonly restarts: ReadonlyMap<string, number>;
+  /** The number of workers of node:cluster that were killed because they stopped responding. */
+  readonly killedMembers: number;
 }
 
 /** The properties that all instruments have. */
@@ -120,6 +122,20 @@ export const instruments: readonly Instrument[] = [
     unit: "s",
     description: "Time since the last heartbeat of the instance.",
     read: ({ status }) => toSamples(seconds(status.heartbeatAge)),
+  },
+  {
+    name: "sam.member.active",
+    kind: "upDownCounter",
+    unit: "{member}",
+    description: "Workers of node:cluster that are watched.",
+    read: ({ status }) => toSamples(status.members.length),
+  },
+  {
+    name: "sam.member.killed",
+    kind: "counter",
+    unit: "{member}",
+    description: "Workers of node:cluster that were killed because they stopped responding.",
+    read: ({ killedMembers }) => toSamples(killedMembers),
   },
   {
     name: "sam.data.size",

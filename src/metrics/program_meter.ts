@@ -20,6 +20,7 @@ export type DurationSink = (
 class ProgramMeter {
   readonly #name: string;
   readonly #restarts = new Map<string, number>();
+  #killedMembers = 0;
   readonly #supervisor: Measured;
   readonly #events: AsyncIterableIterator<SupervisorEvent>;
   readonly #sink: DurationSink;
@@ -55,6 +56,7 @@ class ProgramMeter {
       status,
       memoryBytes: seen?.memoryBytes || null,
       restarts: this.#restarts,
+      killedMembers: this.#killedMembers,
     };
   }
 
@@ -86,6 +88,9 @@ class ProgramMeter {
         }
         break;
       }
+      case "member":
+        if (event.evidence.signal !== null) this.#killedMembers++;
+        break;
       case "spawn":
       case "spare":
         if (event.type === "spare" && event.state !== "promoted") break;

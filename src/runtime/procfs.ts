@@ -184,11 +184,15 @@ export function zombiesOf(runtime: SystemFiles, pid: number): readonly number[] 
   return childrenOf(runtime, pid)?.filter((child) => statOf(runtime, child)?.[0] === "Z");
 }
 
-/** A child process that runs the same executable as its parent; undefined if there is none, or if unknown. */
+/**
+ * A child process that runs the same executable as its parent, and is no watched worker of node:cluster; undefined if there is none,
+ * or if unknown.
+ */
 export function childWithSameExecutable(runtime: SystemFiles, pid: number): number | undefined {
   const executable = runtime.systemLink(`/proc/${pid}/exe`);
   return childrenOf(runtime, pid)?.find((child) =>
-    executable !== undefined && runtime.systemLink(`/proc/${child}/exe`) === executable
+    executable !== undefined && runtime.systemLink(`/proc/${child}/exe`) === executable &&
+    !/(^|\0)SAM_MEMBER=/.test(runtime.systemText(`/proc/${child}/environ`) ?? "")
   );
 }
 

@@ -172,7 +172,7 @@ const calm = new SlackCounter(1000).snapshot;
 function programAs(name: string, more: Partial<ProgramStatus> = {}): ProgramStatus {
   const now = { state: "started", ready: true, check: null, pid: 1, instanceId: 1, restarts: 0 };
   const figures = { uptime: 1000, memory: null, heartbeatAge: null, slack: calm, dataSize: 0 };
-  const rest = { lastRecovery: null, spare: null, spawnedAt: null, transport: "unix" };
+  const rest = { lastRecovery: null, members: [], spare: null, spawnedAt: null, transport: "unix" };
   return { name, ...now, ...figures, ...rest, ...more } as ProgramStatus;
 }
 

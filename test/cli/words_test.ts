@@ -420,6 +420,7 @@ test("docs/events.md lists every event, and which of them the log reports", () =
     reload: true,
     reloaded: true,
     reloadFailed: true,
+    member: true,
     quorum: true,
     fallback: true,
     problem: true,

@@ -234,6 +234,9 @@ const inputs: readonly ServerInput[] = [
   says({ ...data, offset: -1 }),
   says({ ...data, offset: NaN }),
   ...[0, -5, 1e300, NaN, Infinity].map((offset) => says({ type: "fetch", id: 97, offset })),
+  says({ type: "member", key: "0".repeat(48), hasEnded: false }),
+  says({ type: "member", key: "0".repeat(48), hasEnded: true }),
+  { type: "member", key: "0".repeat(48), input: { type: "tick" } },
   says({ type: "checkBegin" }),
   says({ type: "checkEnd", healthy: true, detail: "" }),
   says({ type: "checkEnd", healthy: false, detail: "full" }),
@@ -332,7 +335,7 @@ test("core server: an input that is ignored changes no deadline", () => {
       if (
         event === "tick" || event === "spare" || event === "linkData" || event === "mapped" ||
         event === "stackAccess" || event === "listens" || event === "belowWrapper" ||
-        event === "progress" ||
+        event === "progress" || event === "member" ||
         event === "reserveIds" || event === "accept" ||
         table[state][event] !== "ignore"
       ) continue;

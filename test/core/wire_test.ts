@@ -52,6 +52,7 @@ const clientMessages = {
   }),
   belowWrapper: record({ type: is("belowWrapper") }),
   progress: record({ type: is("progress"), healthy: bool, detail: text }),
+  member: record({ type: is("member"), key: text, hasEnded: bool }),
 } satisfies { [T in ClientMessage["type"]]: fc.Arbitrary<ClientMessage & { type: T }> };
 
 const serverMessages = {

@@ -205,6 +205,7 @@ processTest("the status follows the program through its life", async (stage) => 
     dataSize: 0,
     slack: supervisor.status.slack,
     watched: null,
+    members: [],
     spare: null,
     transport: "pipe",
   });
@@ -221,6 +222,7 @@ processTest("the status follows the program through its life", async (stage) => 
     lastRecovery: null,
     dataSize: 3,
     watched: null,
+    members: [],
     spare: null,
     transport: "pipe",
   });

@@ -47,6 +47,7 @@ class GuardBench {
           pidNamespace: 1,
           parents: [],
           makeDirectory: () => Promise.reject(new Error("no directory")),
+          makeExactDirectory: () => Promise.reject(new Error("no directory")),
           list: () => undefined,
           status: () => undefined,
           hasEnded: () => false,

@@ -2,6 +2,7 @@
 import type { Output } from "../host/host.ts";
 import { printable, span, stateText, stateWord } from "../../supervisor/report.ts";
 import * as host from "../host/host.ts";
+import type { MemberStatus } from "../../api/events.ts";
 import type { ProgramStatus, ServerStatus } from "../control/status.ts";
 
 type Cell = readonly [text: string, colour?: Colour];
@@ -36,6 +37,7 @@ export function table(servers: readonly ServerStatus[], output: Output): string 
       if (isFirst) rows.push([...summary(server, service, several)]);
       const indent = service === undefined ? "" : "  ";
       rows.push([[indent + nameOf(server, program, several)], ...cells(program)]);
+      for (const member of program.members) rows.push([[`${indent}  worker`], ...memberCells(member)]);
     }
   }
   const room = output.isTerminal ? output.columns - 1 : Infinity;
@@ -105,6 +107,16 @@ function cells(program: ProgramStatus): Cell[] {
     [memory === null ? "-" : `${(memory / 2 ** 20).toFixed(0)} MiB`],
     lastCell(program),
   ] as Cell[];
+}
+
+/** The cells of a worker of node:cluster. */
+function memberCells({ pid, heartbeatAge }: MemberStatus): Cell[] {
+  const known: Readonly<Record<string, Cell>> = {
+    STATE: heartbeatAge === null ? ["starting", "yellow"] : ["ready", "green"],
+    PID: [String(pid)],
+    HEARTBEAT: [heartbeatAge === null ? "-" : `${Math.round(heartbeatAge)} ms`],
+  };
+  return head.slice(1).map((name) => known[name] ?? [""]);
 }
 
 /** The last recovery or replacement. Only a recovery is a failure. */

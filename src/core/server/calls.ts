@@ -95,7 +95,7 @@ export function takeFact(
       noteProgress(program, message.healthy, message.detail);
       return true;
     case "member":
-      instance.members.announce(message, now);
+      if (instance.isLinked && instance.pid !== null) instance.members.announce(message, now);
       return true;
     default:
       return false;

@@ -4,6 +4,7 @@ import { readdirSync, writeFileSync } from "node:fs";
 import { dirname } from "node:path";
 import { type Command, commandTest, page, runtimeName } from "../support/command.ts";
 import { eventually, lives, type Stage } from "../support/processes.ts";
+import { freePorts } from "../support/ports.ts";
 import { currentRuntime, runtimePath } from "../support/runtimes.ts";
 
 const isBun = runtimeName === "bun";
@@ -39,19 +40,21 @@ if (cluster.isPrimary) {
     const later = () => String(spawnSync(process.execPath, child).stdout);
     const all = () => [atStart, here(), later()].map(foreign);
     response.end(url === "/env" ? JSON.stringify(all()) : String(process.pid));
-  }).listen(0, "127.0.0.1", function () { console.log("port", this.address().port); });
+  }).listen(Number(process.env.PORT), "127.0.0.1", function () { console.log("port", this.address().port); });
 }
 function hangs() { for (;;); }
 `;
 
 /** Writes the program. Returns the environment in which it runs. */
-function project({ directory }: Stage): Record<string, string> {
+async function project({ directory }: Stage): Promise<Record<string, string>> {
   writeFileSync(`${directory}/package.json`, JSON.stringify({ scripts: { start: `${word} web.mjs` } }));
   writeFileSync(`${directory}/web.mjs`, web);
   return {
     PATH: `${dirname(below)}:${process.env["PATH"]}`,
     NODE_DISABLE_COMPILE_CACHE: "1", // npm's cache would be left behind
     npm_config_update_notifier: "false",
+    // On Bun, workers share a port only if it is not 0.
+    PORT: isBun ? String((await freePorts(1))[0]) : "0",
   };
 }
 
@@ -92,7 +95,7 @@ async function strike(at: string, path: string, pid: number): Promise<void> {
 commandTest(
   "each worker of node:cluster that hangs is killed alone, while the others answer",
   async (sam, stage) => {
-    const env = project(stage);
+    const env = await project(stage);
     const options = ["run", "--json", "--time-interval", "1s", "--metrics", "0"];
     const run = sam([...options, word, "web.mjs"], env, stage.directory);
     const at = await port(run);
@@ -144,7 +147,7 @@ async function output(command: Command): Promise<string> {
 commandTest(
   "a primary process of node:cluster that hangs is replaced, with all its workers",
   async (sam, stage) => {
-    const env = project(stage);
+    const env = await project(stage);
     const run = sam(
       ["run", "--json", "--time-interval", "1s", word, "web.mjs"],
       env,
@@ -172,7 +175,7 @@ commandTest(
 );
 
 commandTest("with observe, a worker that hangs is reported and not killed", async (sam, stage) => {
-  const env = project(stage);
+  const env = await project(stage);
   const line = ["run", "--log", "text", "--observe", "--time-interval", "1s", word, "web.mjs"];
   const run = sam(line, env, stage.directory);
   const at = await port(run);
@@ -192,7 +195,7 @@ commandTest("with observe, a worker that hangs is reported and not killed", asyn
 commandTest(
   "below npm start, the workers of node:cluster are watched",
   async (sam, stage) => {
-    const env = project(stage);
+    const env = await project(stage);
     const run = sam(
       ["run", "--json", "--time-interval", "1s", "npm", "start"],
       env,

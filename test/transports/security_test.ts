@@ -139,6 +139,48 @@ for (const transport of [unix, shm]) {
   );
 }
 
+for (const transport of [unix, shm]) {
+  processTest(
+    `a worker's socket admits one connection, with the key that was announced, ${transport.name}`,
+    () =>
+      opened(transport, async (endpoint, ownNonce, path) => {
+        endpoint.close(); // after the connection of the instance
+        const name = "0123456789abcdef";
+        const nonce = new Uint8Array(16).fill(0xab);
+        const key = name + "ab".repeat(16);
+        const beside = path.replace(/[^-/]+\/s$/, `${name}/s`);
+        const worker = await endpoint.openWorker!(key);
+        const links: Link[] = [];
+        worker.accept((link) => links.push(link));
+        assertEquals(statSync(beside.replace(/\/s$/, "")).mode & 0o777, 0o700);
+        // The same key cannot be announced twice, and a directory of another process is not used.
+        const again = await endpoint.openWorker!(key).then(() => "opened", (error) => error.code);
+        assertEquals(again, "LIBRARY");
+        for (const wrong of [new Uint8Array(16), nonce.subarray(1), ownNonce]) {
+          const stranger = await raw(beside);
+          stranger.socket.write(envelope(wrong));
+          await eventually("the end of a stranger", stranger.closed);
+        }
+        assertEquals(links.length, 0);
+        const late = await raw(beside);
+        const mine = await raw(beside);
+        mine.socket.write(envelope(nonce));
+        await eventually("the link", () => links.length === 1);
+        late.socket.write(envelope(nonce));
+        await eventually("the end of a connection with the used key", late.closed);
+        assert(!existsSync(beside), "the socket still exists");
+        assert(!existsSync(beside.replace(/\/s$/, "")), "the directory still exists");
+        assertEquals(links.length, 1);
+        links[0]!.close();
+        await eventually("the end of the link", mine.closed);
+
+        const unused = await endpoint.openWorker!(key);
+        unused.close();
+        assert(!existsSync(beside.replace(/\/s$/, "")), "an unused directory still exists");
+      }),
+  );
+}
+
 const root = 0;
 const nobody = 65534;
 const asNobody = [

@@ -114,16 +114,14 @@ export interface Endpoint {
    * secret that the worker sends first. May be called after `close()`. Optional, and reserved for the built-in transports;
    * without it, workers are not watched.
    */
-  openWorker?(key: string): Promise<WorkerEndpoint>;
+  openWorker?(key: string): Promise<{
+    accept(onLink: (link: Link) => void): void;
+    close(): void;
+  }>;
 }
 
 /** The server's side of the link to a worker of node:cluster. */
-export interface WorkerEndpoint {
-  /** Calls `onLink` once, when the worker has connected. */
-  accept(onLink: (link: Link) => void): void;
-  /** Releases every resource that is not part of an accepted link. */
-  close(): void;
-}
+export type WorkerEndpoint = Awaited<ReturnType<NonNullable<Endpoint["openWorker"]>>>;
 
 /** The functions of the runtime that a transport may use: files and sockets. */
 export interface TransportRuntime extends Files, Sockets {}

@@ -47,7 +47,10 @@ function hangs() { for (;;); }
 
 /** Writes the program. Returns the environment in which it runs. */
 async function project({ directory }: Stage): Promise<Record<string, string>> {
-  writeFileSync(`${directory}/package.json`, JSON.stringify({ scripts: { start: `${word} web.mjs` } }));
+  writeFileSync(
+    `${directory}/package.json`,
+    JSON.stringify({ scripts: { start: `${word} web.mjs` } }),
+  );
   writeFileSync(`${directory}/web.mjs`, web);
   return {
     PATH: `${dirname(below)}:${process.env["PATH"]}`,
@@ -130,7 +133,7 @@ commandTest(
     const text = (await page(new URL(url).port, "/metrics"))!;
     assertMatch(text, new RegExp(`\nsam_member_active\\{program="${word}"\\} ${count}\n`));
     assertMatch(text, new RegExp(`\nsam_member_killed_total\\{program="${word}"\\} ${count}\n`));
-    assertMatch(await output(sam(["status"])), /\n  worker +ready +\d+ +\d+ ms\n/);
+    assertMatch(await output(sam(["status"])), /\n {2}worker +ready +\d+ +\d+ ms\n/);
     assertEquals(run.stderr.includes("but not its child process"), false);
     run.kill("SIGTERM");
     await run.exited;

@@ -247,7 +247,9 @@ test("core members: an announced worker that never connects, or has ended, is fo
 
 test("core members: a key is valid once, and only in its exact form", () => {
   const bench = new Cluster();
-  for (const key of ["", "ab", first.slice(1), `${first}0`, `../${first.slice(3)}`, "X".repeat(48)]) {
+  for (
+    const key of ["", "ab", first.slice(1), `${first}0`, `../${first.slice(3)}`, "X".repeat(48)]
+  ) {
     assertEquals(bench.announce(key), [], key);
   }
   bench.begin();
@@ -265,7 +267,11 @@ test("core members: a key is valid once, and only in its exact form", () => {
 test("core members: only so many workers are watched, and that is said once", () => {
   const bench = new Cluster();
   for (let number = 0; number < maxMembers; number++) bench.announce(keyOf(number));
-  const refusal = (key: string): ServerEffect => ({ type: "member", key, effect: { type: "refuse" } });
+  const refusal = (key: string): ServerEffect => ({
+    type: "member",
+    key,
+    effect: { type: "refuse" },
+  });
   assertEquals(bench.announce(keyOf(1000)), [refusal(keyOf(1000))]);
   assertEquals(bench.announce(keyOf(1001)), []);
   bench.announce(keyOf(7), true);

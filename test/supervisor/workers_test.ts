@@ -27,7 +27,10 @@ for (const transport of transports) {
       process.kill(pid, "SIGUSR2");
       const event = await watched.event("member");
       assertEquals([event.pid, event.evidence.signal], [worker, "SIGKILL"]);
-      assertMatch(event.evidence.stack ?? event.evidence.noStack!, /workers\.[jt]s|Bun cannot|stack/);
+      assertMatch(
+        event.evidence.stack ?? event.evidence.noStack!,
+        /workers\.[jt]s|Bun cannot|stack/,
+      );
       assertEquals((await stage.line("died"))["signal"], "SIGKILL");
       assertEquals(lives(worker), false);
       const next = await stage.line("worker", 2);

@@ -37,7 +37,9 @@ export function table(servers: readonly ServerStatus[], output: Output): string 
       if (isFirst) rows.push([...summary(server, service, several)]);
       const indent = service === undefined ? "" : "  ";
       rows.push([[indent + nameOf(server, program, several)], ...cells(program)]);
-      for (const member of program.members) rows.push([[`${indent}  worker`], ...memberCells(member)]);
+      for (const member of program.members) {
+        rows.push([[`${indent}  worker`], ...memberCells(member)]);
+      }
     }
   }
   const room = output.isTerminal ? output.columns - 1 : Infinity;

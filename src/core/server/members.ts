@@ -5,7 +5,7 @@
  * 1. The instance announces a worker, with a key, before it starts the process. The driver admits one connection with that key.
  * 2. The worker registers over that connection, and calls `start()` when it has loaded its program.
  * 3. A worker that misses its deadline is examined and then killed. It gets no warn signal, because no handler could run there. The
- *    instance notices the end of the worker, and starts another one if its program says so.
+ *    instance notices the end of the worker, and usually starts another one.
  *
  * The end of a worker is no failure of the instance. While the instance is not watched, its workers are not either.
  */

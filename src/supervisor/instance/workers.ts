@@ -4,7 +4,7 @@
  */
 import type { Link, WorkerEndpoint } from "../../../transports/transport.ts";
 import type { MemberStatus } from "../../api/events.ts";
-import { type Member, maxMembers } from "../../core/server/members.ts";
+import { maxMembers, type Member } from "../../core/server/members.ts";
 import type { MemberEffect, MemberInput } from "../../core/server/types.ts";
 import { startTimeOf } from "../../runtime/procfs.ts";
 import { Timekeeper } from "../timekeeper.ts";
@@ -169,9 +169,7 @@ class Worker {
 
   #identify(pid: number): void {
     const above = this.#parts.pid();
-    this.#process = above === undefined
-      ? null
-      : programBelow(this.#parts.runtime, pid, above);
+    this.#process = above === undefined ? null : programBelow(this.#parts.runtime, pid, above);
     if (this.#process === null) this.#input({ type: "linkEnd" }); // it is not below the instance
   }
 

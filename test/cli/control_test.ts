@@ -464,6 +464,7 @@ test("a table for a narrow terminal still shows the last recovery", () => {
     slack: { min: 4999 },
     memory: 128 * 2 ** 20,
     lastRecovery: { reason: "timeout", at: Date.now() - 12_000 },
+    members: [{ pid: 71, heartbeatAge: 12.4 }, { pid: 72, heartbeatAge: null }],
   } as unknown as ProgramStatus;
   const server = { name: "web", pid: 1, strategy: "one_for_one", programs: [program] } as const;
   const at = (columns: number) =>
@@ -477,5 +478,7 @@ test("a table for a narrow terminal still shows the last recovery", () => {
     assert(lines.every((line) => line.length < columns), lines.join("\n"));
   }
   assertStringIncludes(at(200), "SLACK");
+  const workers = at(200).split("\n").slice(2, 4).map((text) => text.trim().split(/ +/));
+  assertEquals(workers, [["worker", "ready", "71", "12", "ms"], ["worker", "starting", "72", "-"]]);
   assert(!at(80).includes("SLACK") && at(80).includes("PID"), at(80));
 });

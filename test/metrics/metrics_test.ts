@@ -49,6 +49,7 @@ class Puppet {
       instanceId: this.#instanceId,
       heartbeatAge: 20,
       dataSize: 3,
+      members: [{ pid: 8, heartbeatAge: 5 }, { pid: 9, heartbeatAge: null }],
       slack: this.slack.snapshot,
       ...this.#status,
     } as SupervisorStatus;
@@ -95,6 +96,9 @@ test("Prometheus: restarts by reason, heartbeats by slack, durations and present
   const metrics = prometheusMetrics({ web: puppet.supervisor });
   for (const left of [90, 60, 30, 1, -5]) puppet.slack.add(left);
   await puppet.hang();
+  for (const signal of ["SIGKILL", null]) {
+    puppet.emit(600, { type: "member", pid: 7, reason: "timeout", evidence: { signal } });
+  }
   puppet.emit(900, { type: "stopping", signal: "SIGTERM" });
   puppet.emit(901, { type: "exit", code: 0, signal: null });
   puppet.emit(950, { type: "spawn", pid: 3 });
@@ -120,6 +124,7 @@ test("Prometheus: restarts by reason, heartbeats by slack, durations and present
   assertEquals(of("sam_heartbeat_slack_seconds"), -0.005);
   assertEquals(of("sam_heartbeat_age_seconds"), 0.02);
   assertEquals(of("sam_data_size_bytes"), 3);
+  assertEquals([of("sam_member_active"), of("sam_member_killed_total")], [2, 1]);
   assertEquals(of("sam_detection_duration_seconds_sum"), 0.12);
   assertEquals(of("sam_detection_duration_seconds_bucket", ',le="0.1"'), 0);
   assertEquals(of("sam_detection_duration_seconds_bucket", ',le="0.25"'), 1);

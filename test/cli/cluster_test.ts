@@ -219,6 +219,27 @@ commandTest(
 );
 
 commandTest(
+  "a SAM server that was stopped kills no worker of node:cluster afterwards",
+  async (sam, stage) => {
+    const env = await project(stage);
+    const run = sam(
+      ["run", "--json", "--time-interval", "1s", word, "web.mjs"],
+      env,
+      stage.directory,
+    );
+    const workers = await watchedWorkers(sam);
+    run.kill("SIGSTOP");
+    await new Promise((resolve) => setTimeout(resolve, 3000));
+    run.kill("SIGCONT");
+    await run.event("stall");
+    assertEquals((await watchedWorkers(sam)).sort(), workers.sort());
+    assertEquals(run.events().filter(({ type }) => type === "member"), []);
+    run.kill("SIGTERM");
+    await run.exited;
+  },
+);
+
+commandTest(
   "workers that end again and again leave no file descriptor and no directory behind",
   async (sam, stage) => {
     writeFileSync(

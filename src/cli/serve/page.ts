@@ -178,11 +178,12 @@ function counted(count: number, noun: string): string {
 
 /** Renders the figures of a program, and its near misses. */
 function facts(program: ProgramStatus): string {
-  const { pid, instanceId, heartbeatAge, dataSize, spare, slack, replacement } = program;
+  const { pid, instanceId, heartbeatAge, dataSize, spare, slack, replacement, members } = program;
   return list([
     ["process", pid],
     ["instance", instanceId],
     ["last heartbeat", heartbeatAge === null ? null : `${Math.round(heartbeatAge)} ms ago`],
+    ["watched workers", members.length || null],
     ["stored data", dataSize === 0 ? null : `${dataSize} bytes`],
     ["spare", spare?.state ?? null],
     ["replacement", replacement ? (replacement.ready ? "proves itself" : "starting") : null],

@@ -50,10 +50,15 @@ function share(announce: Announce, capturesStack: boolean): string | undefined {
   return isNew ? launch.link : undefined;
 }
 
-function loadPrimary(): Primary {
-  const path = new URL(`../active/cluster_primary.c${extension}`, import.meta.url).pathname;
-  const { createRequire } = process.getBuiltinModule("node:module") as typeof Modules;
-  return createRequire(import.meta.url)(decodeURIComponent(path));
+/** Loads `cluster_primary.cts`. Undefined if a bundler has included the library in the program, but not that file. */
+function loadPrimary(): Primary | undefined {
+  try {
+    const path = new URL(`../active/cluster_primary.c${extension}`, import.meta.url).pathname;
+    const { createRequire } = process.getBuiltinModule("node:module") as typeof Modules;
+    return createRequire(import.meta.url)(decodeURIComponent(path));
+  } catch {
+    return undefined;
+  }
 }
 
 /** `Runtime.announceWorkers` on Node. Does not load node:child_process, which most programs never use. */
@@ -68,8 +73,10 @@ export function announceNodeWorkers(announce: Announce, capturesStack: boolean):
     const prototype = Object.getPrototypeOf(child) as ChildPrototype;
     const { spawn } = prototype;
     prototype.spawn = function (options) {
-      return options?.envPairs?.some((pair) => pair.startsWith(`${workerVariable}=`))
-        ? loadPrimary().spawnWorker(this, options, spawn, link)
+      const isWorker = options?.envPairs?.some((pair) => pair.startsWith(`${workerVariable}=`));
+      const primary = isWorker ? loadPrimary() : undefined;
+      return primary
+        ? primary.spawnWorker(this, options, spawn, link)
         : Reflect.apply(spawn, this, [options]);
     };
   };
@@ -82,8 +89,9 @@ export function announceBunWorkers(announce: Announce, capturesStack: boolean): 
   if (link === undefined) return;
   const { Bun } = globalThis as unknown as { Bun: { spawn: BunSpawn } };
   const { spawn } = Bun;
-  Bun.spawn = (options, more) =>
-    options?.env?.[workerVariable] !== undefined && options.cmd
-      ? loadPrimary().spawnBunWorker(options, spawn, link)
-      : spawn(options, more);
+  Bun.spawn = (options, more) => {
+    const isWorker = options?.env?.[workerVariable] !== undefined && options.cmd !== undefined;
+    const primary = isWorker ? loadPrimary() : undefined;
+    return primary ? primary.spawnBunWorker(options, spawn, link) : spawn(options, more);
+  };
 }

@@ -8,6 +8,7 @@
 interface SpawnOptions {
   args: readonly string[];
   readonly envPairs: string[];
+  readonly uid?: number;
 }
 interface ChildProcess {
   spawnargs: readonly string[];
@@ -47,9 +48,13 @@ function prepare(words: readonly string[], options: string, link: string): Prepa
   const [, prefix] = /^(?:unix|shm):[0-9a-f]{32}(\/.*-)[^-/]+\/s$/.exec(link) ?? [];
   const given = [...words, options].join(" ");
   // With Node's permission model, the worker may not be allowed to load the preload, and would fail.
-  if (prefix === undefined || / --(experimental-)?permission\b/.test(given)) return undefined;
-  const { existsSync } = require("node:fs") as { existsSync(path: string): boolean };
-  if (!existsSync(preload)) return undefined; // the library was bundled into the program
+  if (prefix === undefined || /[ =]--(experimental-)?permission\b/.test(given)) return undefined;
+  const { accessSync } = require("node:fs") as { accessSync(path: string, mode: number): void };
+  try {
+    accessSync(preload, 4); // to read it
+  } catch {
+    return undefined; // the library was bundled into the program, or belongs to another user
+  }
   const { randomBytes } = require("node:crypto") as {
     randomBytes(count: number): { toString(encoding: "hex"): string };
   };
@@ -84,9 +89,10 @@ module.exports = {
     spawn: (options: SpawnOptions) => unknown,
     link: string,
   ): unknown {
-    const { args, envPairs } = options;
+    const { args, envPairs, uid } = options;
     const nodeOptions = envPairs.find((pair) => pair.startsWith("NODE_OPTIONS=")) ?? "";
-    const prepared = prepare(args, nodeOptions, link);
+    // Another user cannot connect to the socket, and may not be allowed to read the preload.
+    const prepared = uid === undefined ? prepare(args, nodeOptions, link) : undefined;
     if (!prepared) return Reflect.apply(spawn, child, [options]);
     const { key, words, address } = prepared;
     options.args = words;

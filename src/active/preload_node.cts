@@ -1,6 +1,7 @@
 /**
  * The preload file for Node, loaded with `--require`. It delays the program until the preload module has registered this process. In
- * a worker of node:cluster, it delays nothing.
+ * a worker of node:cluster, it delays nothing. The version of Node there may be older than those that SAM supports, so this file has
+ * syntax of Node 14 only.
  *
  * `--import` would make Node load the program as an ES module, which bypasses the hooks of CommonJS loaders such as ts-node,
  * esbuild-register and `node -r ./hook.js app.foo`.
@@ -35,8 +36,9 @@ if (link !== undefined) {
   const preload = () => {
     if (preloading === undefined) {
       Object.assign(globalThis, { [Symbol.for("@x/sam/address")]: link }); // the preload module removes it
+      preloading = import("./preload.ts");
     }
-    return preloading ??= import("./preload.ts");
+    return preloading;
   };
   const modules = process.getBuiltinModule("node:module");
   const { runMain } = modules;

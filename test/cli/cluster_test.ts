@@ -224,6 +224,39 @@ commandTest(
 );
 
 commandTest(
+  "a worker of node:cluster that may not read the library, or runs as another user, starts as without SAM",
+  async (sam, stage) => {
+    const permission = currentRuntime === "node20" ? "--experimental-permission" : "--permission";
+    writeFileSync(
+      `${stage.directory}/web.mjs`,
+      `import cluster from "node:cluster";
+      import process from "node:process";
+      const here = () => /SAM_(LINK|MEMBER)|preload/.test(JSON.stringify([process.env, process.execArgv]));
+      if (cluster.isPrimary) {
+        cluster.on("exit", (_worker, code) => console.log("ended", code));
+        cluster.fork({ NODE_OPTIONS: "${permission} --allow-fs-read=" + process.cwd() });
+        const test = '/pre[l]oad/.test(require("fs").readFileSync("/proc/self/cmdline", "utf8"))';
+        const execArgv = ["-e", "process.exit(" + test + " ? 1 : 0)"];
+        cluster.setupPrimary({ execArgv, ...process.getuid() === 0 && { uid: 65534 } });
+        if (process.getuid() === 0) cluster.fork();
+        else console.log("ended 0");
+        setInterval(() => {}, 1000);
+      } else process.exit(here() ? 1 : 0);`,
+    );
+    const env = { PATH: `${dirname(below)}:${process.env["PATH"]}` };
+    const run = sam(["run", "--json", word, "web.mjs"], env, stage.directory);
+    await run.text(/(ended 0[^]*){2}/);
+    assertEquals(await members(sam), []);
+    run.kill("SIGTERM");
+    await run.exited;
+  },
+  {
+    leg: "node20",
+    skip: /node2[04]/.test(currentRuntime) ? false : "other versions of Node need other flags",
+  },
+);
+
+commandTest(
   "a SAM server that was stopped kills no worker of node:cluster afterwards",
   async (sam, stage) => {
     const env = await project(stage);

@@ -283,3 +283,15 @@ test("core members: with time interval 0, no worker is watched", () => {
   const bench = new Cluster({ timeInterval: 0 });
   assertEquals(bench.announce(first), []);
 });
+
+test("core members: if a program below a wrapper ends, and the wrapper goes on, no worker is watched any more", () => {
+  const bench = new Cluster().begin().begin(keyOf(2), 71);
+  bench.say({ type: "belowWrapper" });
+  bench.feed({ type: "linkEnd" });
+  assertEquals(bench.state, "launched");
+  for (const key of [first, keyOf(2)]) assertEquals(bench.acts(key), [{ type: "cleanUp" }]);
+  assertEquals(bench.pids, []);
+  assertEquals(bench.announce(keyOf(3)), []);
+  bench.member({ type: "tick" });
+  assertEquals(bench.last, []);
+});

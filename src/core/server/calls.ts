@@ -113,6 +113,7 @@ export function leaveToWrapper(program: ProgramRecord, now: number): void {
   instance.startRequest = null;
   instance.isRegistered = instance.isPreloaded = instance.isBelowWrapper = false;
   noteProgress(program, true, ""); // the process with the requests has ended
+  instance.members.release();
   unwatch(program, now);
   program.state = "launched";
 }

@@ -153,6 +153,11 @@ export class Members {
     member.watch.notePunctual(now);
   }
 
+  /** Forgets all workers, and closes their connections: the process that has started them has ended, but not the instance. */
+  release(): void {
+    for (const key of [...this.#records.keys()]) this.#forget(key);
+  }
+
   /** Forgets all workers: the instance has ended. */
   clear(): void {
     this.#records.clear();

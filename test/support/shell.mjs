@@ -17,7 +17,7 @@ export async function good(command, args, options) {
   return output;
 }
 
-/** A command line that was given to a shell. */
+/** A command line that was given to a shell, perhaps in a pseudo-terminal, which script(1) makes. */
 class Running {
   /** The output so far, of both streams. */
   output = "";
@@ -26,13 +26,19 @@ class Running {
   #line;
   #child;
   #exited;
+  #inTerminal;
 
-  constructor(line, options) {
+  constructor(line, { cwd, env, inTerminal = false }) {
     this.#line = line;
-    this.#child = spawn("sh", ["-c", line], {
-      ...options,
+    this.#inTerminal = inTerminal;
+    const [file, words] = inTerminal
+      ? ["script", ["-qec", `stty -echo; ${line}`, "/dev/null"]]
+      : ["sh", ["-c", line]];
+    this.#child = spawn(file, words, {
+      cwd,
+      env: inTerminal ? { ...env, SHELL: "/bin/sh", TERM: "xterm" } : env,
       detached: true,
-      stdio: ["ignore", "pipe", "pipe"],
+      stdio: [inTerminal ? "pipe" : "ignore", "pipe", "pipe"],
     });
     for (const stream of [this.#child.stdout, this.#child.stderr]) {
       stream.setEncoding("utf8").on("data", (text) => this.output += text);
@@ -60,7 +66,8 @@ class Running {
 
   /** The events that `sam run --json` has printed so far. */
   get events() {
-    return this.errors.split("\n").slice(0, -1).filter((line) => line.startsWith('{"'))
+    const text = this.#inTerminal ? this.output.replaceAll("\r\n", "\n") : this.errors;
+    return text.split("\n").slice(0, -1).filter((line) => line.startsWith('{"'))
       .map((line) => JSON.parse(line));
   }
 
@@ -100,6 +107,11 @@ class Running {
       [0, 130, 143, "SIGINT"].includes(status),
       `"${this.#line}" ended with ${status}:\n${this.output}`,
     );
+  }
+
+  /** Presses keys in the pseudo-terminal. */
+  keys(text) {
+    this.#child.stdin.write(text);
   }
 
   /** Sends SIGTERM to the command alone. The line must begin with `exec`. */
@@ -144,8 +156,8 @@ export class Shell {
   }
 
   /** Runs a line, calls `action` meanwhile, and kills the rest of it afterwards. Resolves to its output. */
-  async running(line, cwd, action) {
-    const running = new Running(line, { cwd, env: this.#env });
+  async running(line, cwd, action, options = {}) {
+    const running = new Running(line, { ...options, cwd, env: this.#env });
     try {
       await action(running);
     } finally {

@@ -5,6 +5,12 @@ import { next } from "./server_programs.mjs";
 
 const lines = (...all) => all.join("\n") + "\n";
 const hangs = "function hangs() { for (;;); }";
+/** The handlers of a program that finishes its work before it ends. */
+const handlers = (user) => [
+  'for (const signal of ["SIGTERM", "SIGINT"]) {',
+  `  process.on(signal, () => ${user}.works(signal, () => process.exit(0)));`,
+  "}",
+];
 
 /** Files that a user has in every project. NODE_OPTIONS and BUN_OPTIONS load `own.cjs` into each process. */
 const common = {
@@ -16,8 +22,8 @@ const common = {
     "  begins() {",
     "    atStart = JSON.stringify(seen());",
     "  },",
-    "  works(then) {",
-    '    console.log("got SIGTERM");',
+    "  works(signal, then) {",
+    '    console.log("got", signal);',
     '    setTimeout(() => { console.log("done"); then(); }, 2000);',
     "  },",
     "  answers(path) {",
@@ -49,7 +55,7 @@ const typescript = JSON.stringify({
 
 const expressBody = lines(
   "user.begins();",
-  'process.on("SIGTERM", () => user.works(() => process.exit(0)));',
+  ...handlers("user"),
   "const app = express();",
   `app.get("/hang", ${hangs});`,
   "app.use((request, response) => { response.send(user.answers(request.path)); });",
@@ -75,6 +81,17 @@ export const projects = {
     "tsconfig.json": typescript,
     "web.ts": `import express from "express";\ndeclare const user: any;\n${expressBody}`,
   },
+  deno: {
+    ...common,
+    "package.json": JSON.stringify({ private: true, scripts: {} }),
+    "deno.json": JSON.stringify({ tasks: { start: "deno run -A web.ts" } }),
+    "web.ts": lines(
+      'import process from "node:process";',
+      'import "./own.cjs";',
+      'import express from "express";',
+      "const { user } = globalThis as any;",
+    ) + expressBody,
+  },
   nest: {
     ...common,
     "package.json": JSON.stringify({
@@ -93,7 +110,9 @@ export const projects = {
       "  hangs() { for (;;); }",
       '  @Get(":path")',
       '  answers(@Param("path") path: string) { return user.answers(`/${path}`); }',
-      "  beforeApplicationShutdown() { return new Promise<void>((done) => user.works(done)); }",
+      "  beforeApplicationShutdown(signal: string) {",
+      "    return new Promise<void>((done) => user.works(signal, done));",
+      "  }",
       "}",
       "@Module({ controllers: [WebController] })",
       "class WebModule {}",
@@ -126,7 +145,7 @@ export const projects = {
       "export async function register() {",
       '  if (process.env.NEXT_RUNTIME !== "nodejs") return;',
       "  globalThis.user.begins();",
-      '  process.on("SIGTERM", () => globalThis.user.works(() => process.exit(0)));',
+      ...handlers("globalThis.user"),
       "}",
     ),
   },

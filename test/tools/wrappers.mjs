@@ -2,7 +2,7 @@
 // NestJS and Next.js below them. The program below the wrapper must be watched as if `sam` had started it itself. It must see the
 // same environment as without `sam`.
 //
-//   npm run test:wrappers                   all wrappers; npm and tsx also on Node 20, 22 and 26
+//   npm run test:wrappers                   all wrappers, on Node 20, 22, 24 and 26
 //   npm run test:wrappers -- --short        on Node 24, without Next.js, and tsx only below npx
 //   npm run test:wrappers -- pnpm "npx tsx" the wrappers whose command lines begin with these words
 //
@@ -47,16 +47,27 @@ const packages = [
 /**
  * The command lines after `sam run`. `command` matches that of the watched process. It is left out for a wrapper that is itself
  * the process of the program. A wrapper that `waits` goes on after the end of its program. `place` matches the stack trace of a
- * hang, which Bun does not have.
+ * hang, which Bun does not have. `versions` are those of Node.
  */
 const wrappers = [
-  { line: "npm start", project: "express", command: /^node web\.js/, versions: true },
+  { line: "npm start", project: "express", command: /^node web\.js/ },
   { line: "npm run start:bun", project: "express", command: /^bun web\.js$/, isBun: true },
   { line: "pnpm start", project: "express", command: /^node web\.js/ },
   { line: "yarn start", project: "express", command: /^node web\.js/ },
   { line: "npx tsx web.ts", project: "typescript", command: /web\.ts$/ },
-  { line: "tsx web.ts", project: "typescript", command: /web\.ts$/, versions: true, isLong: true },
+  { line: "tsx web.ts", project: "typescript", command: /web\.ts$/, isLong: true },
   { line: "ts-node web.ts", project: "typescript" },
+  { line: "npx ts-node web.ts", project: "typescript", command: /web\.ts$/, isLong: true },
+  {
+    line: "node --run start",
+    project: "express",
+    command: /^node web\.js/,
+    versions: [24, 22, 26],
+    isLong: true,
+  },
+  { line: "sh -c 'node web.js; exit'", project: "express", command: /^node web/, isLong: true },
+  { line: "bun run start:bun", project: "express", command: /^bun web/, isBun: true, isLong: true },
+  { line: "deno task start", project: "deno", isDeno: true, isLong: true },
   { line: "nodemon web.js", project: "express", command: /^node web\.js/, waits: true },
   { line: "npm start", project: "typescript", command: /^node dist\/web\.js/ },
   { line: "npm run start:prod", project: "nest", command: /^node dist\/main\.js/ },
@@ -74,7 +85,12 @@ const wrappers = [
 async function environment(version) {
   return {
     ...installed.env,
-    PATH: [dirname(runtimePaths[`node${version}`]), bin, installed.env.PATH].join(delimiter),
+    PATH: [
+      dirname(runtimePaths[`node${version}`]),
+      bin,
+      dirname(runtimePaths.deno),
+      installed.env.PATH,
+    ].join(delimiter),
     HOME: join(installed.env.TMPDIR, "home"),
     PORT: String(await freePort()),
     NODE_OPTIONS: nodeOptions,
@@ -135,12 +151,13 @@ async function scenes(
     command,
     version,
     isBun,
+    isDeno,
     waits,
     timeInterval = "1s",
     place = /^at (\w+\.)?hangs /,
   },
 ) {
-  const title = `${line} (${project}, ${isBun ? "Bun" : `Node ${version}`})`;
+  const title = `${line} (${project}, ${isBun ? "Bun" : isDeno ? "Deno" : `Node ${version}`})`;
   const cwd = join(home, project);
   const env = await environment(version);
   const shell = new Shell(env);
@@ -151,11 +168,12 @@ async function scenes(
   await check(`${title}: runs without sam`, () =>
     shell.running(line, cwd, async (running) => {
       await running.until("server", answers);
+      if (isDeno) return;
       without = await facts(env);
       const { NODE_OPTIONS, BUN_OPTIONS } = without.now.env;
       must(NODE_OPTIONS === nodeOptions && BUN_OPTIONS === bunOptions, "the options do not arrive");
     }));
-  if (without === undefined) return;
+  if (without === undefined && !isDeno) return;
 
   await shell.running(sam, cwd, async (running) => {
     let known = 0;
@@ -197,10 +215,13 @@ async function scenes(
       const name = command && line.split(" ")[0];
       must(registered.startedBy === name, `it was started by ${registered.startedBy}`);
     });
-    await scene("the program and its child processes see no trace of sam", async () => {
-      const different = difference(await facts(env), without);
-      must(different === undefined, different);
-    });
+    // Deno passes its flags on to no other process.
+    if (!isDeno) {
+      await scene("the program and its child processes see no trace of sam", async () => {
+        const different = difference(await facts(env), without);
+        must(different === undefined, different);
+      });
+    }
     await scene(
       `a hang is noticed${isBun ? "" : ", and the stack trace names the function"}`,
       async () => {
@@ -260,6 +281,34 @@ async function scenes(
         }),
     );
   }
+  if (!options.short || line === "npm start") {
+    /** Presses Ctrl-C in a terminal. Resolves to the exit status, the signals that the program heard, and what was printed. */
+    const interrupted = async (line) => {
+      let found;
+      await shell.running(line, cwd, async (running) => {
+        await running.until("server", answers);
+        if (line === sam) {
+          await running.until("watch", () => running.events.some(({ type }) => type === "start"));
+        }
+        running.keys("\x03");
+        const status = await running.ended(limitMs);
+        const heard = running.output.match(/got \w+|done/g) ?? [];
+        found = { status, heard: heard.join(), output: running.output };
+      }, { inTerminal: true });
+      return found;
+    };
+    await check(`${title}: Ctrl-C in a terminal ends it as without sam`, async () => {
+      const bare = await interrupted(`exec ${line}`);
+      const found = await interrupted(sam);
+      const { status, heard, output } = found;
+      // Without sam, some wrappers pass on the signal that the terminal has already sent to the program.
+      must(
+        heard === [...new Set(bare.heard.split(","))].join(),
+        `it heard ${heard}, without sam ${bare.heard}:\n${output}`,
+      );
+      must(status === bare.status, `sam ended with ${status}, without sam ${bare.status}`);
+    });
+  }
   await check(`${title}: nothing is left at the end`, () => installed.mustHaveLeftNothing(/^sam-/));
 }
 
@@ -288,7 +337,8 @@ for (const project of new Set(all.map((each) => each.project))) {
   );
 }
 for (const wrapper of all) {
-  const versions = wrapper.versions && !options.short ? [24, 20, 22, 26] : [24];
+  const { isBun, isDeno, versions: all = [24, 20, 22, 26] } = wrapper;
+  const versions = isBun || isDeno || options.short ? [24] : all;
   for (const version of versions) await scenes({ ...wrapper, version });
 }
 conclude();

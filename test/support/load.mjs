@@ -16,8 +16,8 @@ const freshEveryMs = 10;
 const keepAliveClients = 16;
 /** Longest pause of a keep-alive client between two requests. */
 const pauseMs = 80;
-/** A request without an answer after this time has failed. */
-const limitMs = 30_000;
+/** A request without an answer after this time has failed, unless `Load.start` names another limit. */
+const usualLimitMs = 30_000;
 
 /**
  * A request that has ended: `fresh` is true for a new connection, `at` is when it began (`Date.now()`), `ms` how long it took.
@@ -32,8 +32,8 @@ export class Load {
   }
 
   /** Starts the process, and resolves when its first request is sent. */
-  static async start(url) {
-    const child = fork(fileURLToPath(import.meta.url), [url]);
+  static async start(url, limitMs = usualLimitMs) {
+    const child = fork(fileURLToPath(import.meta.url), [url, String(limitMs)]);
     await once(child, "message");
     return new Load(child);
   }
@@ -52,9 +52,11 @@ export class Load {
   }
 }
 
-if (process.argv[1] === fileURLToPath(import.meta.url)) sendRequests(process.argv[2]);
+if (process.argv[1] === fileURLToPath(import.meta.url)) {
+  sendRequests(process.argv[2], Number(process.argv[3]));
+}
 
-function sendRequests(url) {
+function sendRequests(url, limitMs) {
   const client = url.startsWith("https:") ? https : http;
   let ended = [];
   const pending = new Set();

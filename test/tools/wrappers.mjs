@@ -14,8 +14,9 @@ import { parseArgs } from "node:util";
 import { check, conclude } from "../support/counted.mjs";
 import { freePort, Installed } from "../support/installed.mjs";
 import { next } from "../support/server_programs.mjs";
-import { install, root, runtimePaths, runtimesDir } from "../support/setup.mjs";
+import { install, root, run, runtimePaths, runtimesDir } from "../support/setup.mjs";
 import { good, must, Shell } from "../support/shell.mjs";
+import { workerProject, workerScenes } from "../support/worker_scenes.mjs";
 import { projects } from "../support/wrapper_programs.mjs";
 
 const limitMs = 60_000;
@@ -135,6 +136,10 @@ function difference(one, other, path = "") {
     .find((each) => each !== undefined);
 }
 
+/** The command line of `sam run` with a wrapper. */
+const samLine = (line, timeInterval) =>
+  `exec node '${spaced}/dist/cli.js' run --json --time-interval ${timeInterval} ${line}`;
+
 const lives = (pid) => {
   try {
     return !/\) [ZX] /.test(readFileSync(`/proc/${pid}/stat`, "utf8"));
@@ -161,8 +166,7 @@ async function scenes(
   const cwd = join(home, project);
   const env = await environment(version);
   const shell = new Shell(env);
-  const sam =
-    `exec node '${spaced}/dist/cli.js' run --json --time-interval ${timeInterval} ${line}`;
+  const sam = samLine(line, timeInterval);
   const answers = async () => (await page(env, "/pid")) ?? "";
   let without;
   await check(`${title}: runs without sam`, () =>
@@ -297,48 +301,82 @@ async function scenes(
       }, { inTerminal: true });
       return found;
     };
-    await check(`${title}: Ctrl-C in a terminal ends it as without sam`, async () => {
+    await check(`${title}: after Ctrl-C in a terminal, the program finishes its work`, async () => {
       const bare = await interrupted(`exec ${line}`);
       const found = await interrupted(sam);
       const { status, heard, output } = found;
-      // Without sam, some wrappers pass on the signal that the terminal has already sent to the program.
+      // Some wrappers pass on the signal that the terminal has already sent to the program. Some do not wait for the program.
+      const times = (text) => text.match(/got SIGINT/g)?.length ?? 0;
       must(
-        heard === [...new Set(bare.heard.split(","))].join(),
+        heard.endsWith(",done") && times(heard) <= Math.max(1, times(bare.heard)),
         `it heard ${heard}, without sam ${bare.heard}:\n${output}`,
       );
-      must(status === bare.status, `sam ended with ${status}, without sam ${bare.status}`);
+      must(
+        status === bare.status || !bare.heard.endsWith("done"),
+        `sam ended with ${status}, without sam ${bare.status}`,
+      );
     });
   }
   await check(`${title}: nothing is left at the end`, () => installed.mustHaveLeftNothing(/^sam-/));
 }
 
-const all = wrappers.filter(({ line, isLong }) =>
-  !(isLong && options.short) &&
-  (wanted.length === 0 || wanted.some((each) => line.startsWith(each)))
-);
+const isWanted = (line) => wanted.length === 0 || wanted.some((each) => line.startsWith(each));
+const all = wrappers.filter(({ line, isLong }) => !(isLong && options.short) && isWanted(line));
 await check("the wrappers are installed", async () => {
   const more = options.short ? [] : next.packages;
   await installed.install([...packages, ...more], options.built);
   rmSync(spaced, { recursive: true, force: true });
   cpSync(join(home, "node_modules/@x/sam"), spaced, { recursive: true });
 });
-for (const project of new Set(all.map((each) => each.project))) {
-  const files = Object.entries(projects[project]);
+for (const project of new Set([...all.map((each) => each.project), "workers"])) {
+  const files = Object.entries(project === "workers" ? workerProject : projects[project]);
   for (const [file, text] of files) {
     const path = join(home, project, file);
     mkdirSync(dirname(path), { recursive: true });
     writeFileSync(path, text);
   }
-  if (!JSON.parse(projects[project]["package.json"]).scripts.build) continue;
+  if (!JSON.parse(projects[project]?.["package.json"] ?? "{}").scripts?.build) continue;
   const env = await environment(24);
   await check(
     `${project} is built`,
     () => good("npm", ["run", "build"], { cwd: join(home, project), env }),
   );
 }
+/** A server with workers of node:cluster. */
+async function workersBelow(line, version, isBun) {
+  const cwd = join(home, "workers");
+  const env = { ...await environment(version), NODE_OPTIONS: "", BUN_OPTIONS: "" };
+  const shell = new Shell(env);
+  const workers = async () => {
+    const { code, output } = await run("node", [`${spaced}/dist/cli.js`, "status", "--json"], {
+      env,
+    });
+    if (code !== 0) return [];
+    return JSON.parse(output)[0].programs[0].members
+      .filter(({ heartbeatAge }) => heartbeatAge !== null).map(({ pid }) => pid);
+  };
+  await workerScenes({
+    title: `${line} (four workers, ${isBun ? "Bun" : `Node ${version}`})`,
+    shell,
+    line: samLine(line, "2s"),
+    cwd,
+    url: `http://127.0.0.1:${env.PORT}`,
+    workers,
+    isBun,
+    hangs: options.short ? 2 : 4,
+  });
+}
+
 for (const wrapper of all) {
   const { isBun, isDeno, versions: all = [24, 20, 22, 26] } = wrapper;
   const versions = isBun || isDeno || options.short ? [24] : all;
   for (const version of versions) await scenes({ ...wrapper, version });
 }
+for (const version of options.short ? [24] : [24, 20, 22, 26]) {
+  if (isWanted("npm start")) await workersBelow("npm start", version);
+}
+if (isWanted("npm run start:bun") && !options.short) {
+  await workersBelow("npm run start:bun", 24, true);
+}
+await check("nothing is left of the workers", () => installed.mustHaveLeftNothing(/^sam-/));
 conclude();

@@ -2,6 +2,7 @@
  * A private socket: a Unix socket in a directory that only this user can enter, with or without a shared file beside
  * it. This module has the file names and the active side; `private_listener.ts` has the server's side.
  */
+import { SamError } from "../src/errors.ts";
 import { streamLink, withEndHook } from "./stream_link.ts";
 import type { Link, TransportRuntime } from "./transport.ts";
 
@@ -45,6 +46,19 @@ function pathOf(address: string): string {
 /** The private directory of an address. */
 export function directoryOf(address: string): string {
   return pathOf(address).slice(0, -`/${socketName}`.length);
+}
+
+/**
+ * The private directory of an address, for a client. Throws ACCESS if it belongs to another user. The name of a directory is free
+ * after a program has connected, and a later program below the same wrapper still has the address.
+ */
+export function ownDirectoryOf(runtime: TransportRuntime, address: string): string {
+  const directory = directoryOf(address);
+  if (!runtime.isForeign?.(directory)) return directory;
+  throw new SamError(
+    "ACCESS",
+    `${directory} belongs to another user, so this program does not connect to it: start the program again with its SAM server`,
+  );
 }
 
 /** Hexadecimal digits of a worker's key that name its directory. The others are its nonce. */

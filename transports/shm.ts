@@ -6,7 +6,7 @@
  */
 import { mapPage, type Mapping } from "../src/ffi/mapped_page.ts";
 import { runtimeName } from "../src/runtime/load.ts";
-import { connectSocket, directoryOf, fileIn } from "./private_socket.ts";
+import { connectSocket, fileIn, ownDirectoryOf } from "./private_socket.ts";
 import {
   activeLinkWithFile,
   dataAt,
@@ -119,7 +119,7 @@ export function sharedMemory(
       }
     },
     async connect(address, runtime) {
-      const path = fileIn(directoryOf(address));
+      const path = fileIn(ownDirectoryOf(runtime, address));
       const file = await runtime.openFile(path, false);
       const mapping = await map(path, dataAt);
       const shared = sharedFile(file, mapping);

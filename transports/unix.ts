@@ -12,7 +12,7 @@ import {
   type SharedFile,
   sharedFile,
 } from "./shared_file.ts";
-import { connectSocket, directoryOf, fileIn } from "./private_socket.ts";
+import { connectSocket, fileIn, ownDirectoryOf } from "./private_socket.ts";
 import type { Endpoint, Link, Transport, TransportRuntime } from "./transport.ts";
 
 async function openShared(
@@ -51,10 +51,12 @@ export const unix: Transport = {
   },
   async connect(address, runtime): Promise<Link> {
     const { limitsWrites } = runtime;
-    const shared = await openShared(runtime, directoryOf(address), true).catch((error) => {
-      if (limitsWrites) throw error;
-      return null; // no room for a file: data is sent in frames
-    });
+    const shared = await openShared(runtime, ownDirectoryOf(runtime, address), true).catch(
+      (error) => {
+        if (limitsWrites) throw error;
+        return null; // no room for a file: data is sent in frames
+      },
+    );
     if (!shared) return await connectSocket(runtime, address);
     try {
       const link = await connectSocket(runtime, address, limitsWrites ? shared.counter : undefined);

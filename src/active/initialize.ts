@@ -50,8 +50,8 @@ const attachingProperty = Symbol.for("@x/sam/attaching");
  * console.log(`instance ${instanceId} runs`);
  * ```
  *
- * Rejects with BAD_HANDLE if it was called before, INVALID_PARAM for a wrong option, NOT_SUPPORTED in a worker thread and on
- * systems other than Linux and macOS, and ACCESS on Deno without `--allow-env=SAM_LINK`. A call that failed may be repeated.
+ * Rejects with BAD_HANDLE if it was called before, INVALID_PARAM for a wrong option, NOT_SUPPORTED in a worker thread, in a
+ * worker of node:cluster and on systems other than Linux and macOS, and ACCESS on Deno without `--allow-env=SAM_LINK`. A call that failed may be repeated.
  * Source: `sam_initialize(3)`.
  */
 export async function initialize(options: SamOptions): Promise<Sam> {
@@ -78,6 +78,12 @@ export async function createActiveProcess(options: SamOptions): Promise<ActivePr
     throw new SamError(
       "NOT_SUPPORTED",
       "initialize() does not work in a worker thread: call it in the main thread",
+    );
+  }
+  if (runtime.isWorker?.()) {
+    throw new SamError(
+      "NOT_SUPPORTED",
+      "initialize() does not work in a worker of node:cluster: call it in the primary process, if cluster.isPrimary is true",
     );
   }
   if (launch.linkError) {

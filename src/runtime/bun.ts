@@ -1,6 +1,6 @@
 /** The runtime adapter for Bun. `bun_spawn.ts` starts processes. */
 import { connectStream, listen } from "./bun_stream.ts";
-import { announceBunWorkers } from "./cluster_workers.ts";
+import { announceBunWorkers, isWorker } from "./cluster_workers.ts";
 import { nodeApi, ownCommand, stdinIsTerminal } from "./node_api.ts";
 import type { Runtime } from "./runtime.ts";
 
@@ -55,4 +55,5 @@ export const bun: Runtime = {
 
   stackAccess: () => "none: Bun cannot capture the stack of a blocked event loop",
   announceWorkers: announceBunWorkers,
+  isWorker,
 };

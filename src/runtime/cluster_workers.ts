@@ -37,6 +37,17 @@ interface Primary {
 const workerVariable = "NODE_UNIQUE_ID";
 const extension = import.meta.url.endsWith(".ts") ? "ts" : "js";
 
+/** `Runtime.isWorker` on Node and Bun. */
+export function isWorker(): boolean {
+  try {
+    // A worker has a channel to its primary process. This is checked first, because most programs never load node:cluster.
+    return typeof process.channel === "object" &&
+      (process.getBuiltinModule("node:cluster") as { readonly isWorker: boolean }).isWorker;
+  } catch {
+    return false; // a thread, in which `process.channel` may throw
+  }
+}
+
 /** Sets the function that tells the server of workers. Returns the address of the server, if workers are not prepared yet. */
 function share(announce: Announce, capturesStack: boolean): string | undefined {
   const all = globalThis as unknown as Record<symbol, Workers | undefined>;

@@ -4,7 +4,7 @@ import type * as Modules from "node:module";
 import type * as Net from "node:net";
 import type * as PerfHooks from "node:perf_hooks";
 import type * as Workers from "node:worker_threads";
-import { announceNodeWorkers } from "./cluster_workers.ts";
+import { announceNodeWorkers, isWorker } from "./cluster_workers.ts";
 import {
   fs,
   fullMs,
@@ -134,6 +134,7 @@ export const node: Runtime = {
   },
 
   announceWorkers: announceNodeWorkers,
+  isWorker,
 
   freeInspectorPort(flags) {
     if (!/(^|\s)--inspect/.test([...flags, process.env.NODE_OPTIONS].join(" "))) return;

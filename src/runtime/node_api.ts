@@ -22,6 +22,7 @@ interface ProcessLike {
   readonly platform: string;
   readonly versions: { readonly node: string };
   readonly channel?: object;
+  geteuid(): number;
   readonly execPath: string;
   readonly execArgv: readonly string[];
   readonly argv: readonly string[];
@@ -175,6 +176,7 @@ type NodeApi = Pick<
   | "systemLink"
   | "exists"
   | "readText"
+  | "isForeign"
   | "openFile"
   | "remove"
   | "probePort"
@@ -229,6 +231,10 @@ export const nodeApi: NodeApi = {
         open = false;
       },
     };
+  },
+  isForeign(path) {
+    const status = attempt(() => fs().lstatSync(path));
+    return status !== undefined && (!status.isDirectory() || status.uid !== process.geteuid());
   },
   remove(...paths) {
     for (const path of paths) {

@@ -219,6 +219,10 @@ export interface Files {
   readText(path: string, maxBytes: number): string | undefined;
   /** Opens an existing file, or with `create` a new one. Rejects if it is missing, or with `create`, if it exists. */
   openFile(path: string, create: boolean): Promise<RandomFile>;
+  /**
+   * True if another user has put something at `path`, or if it is a symbolic link. Left out on Deno, which may not see it.
+   */
+  isForeign?(path: string): boolean;
   /** Removes files and empty directories, in the given order. Ignores those that are missing or not empty. */
   remove(...paths: string[]): void;
   /** Imports the code for temporary files, which only servers need, and resolves to its interface. */
@@ -309,6 +313,8 @@ export interface OwnProcess {
     announce: (key: string, hasEnded: boolean) => void,
     capturesStack: boolean,
   ): void;
+  /** True if this process is a worker of node:cluster. Left out on runtimes without node:cluster. */
+  isWorker?(): boolean;
   /** Ends this process with an exit code. */
   exit(code: number): never;
 }

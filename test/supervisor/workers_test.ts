@@ -22,6 +22,7 @@ for (const transport of transports) {
       });
       const { supervisor } = watched;
       const { pid, worker } = await stage.line("worker");
+      assertEquals((await stage.line("refused"))["code"], "NOT_SUPPORTED");
       if (transport === "pipe") {
         // The transport has no directory in which the worker could find its socket.
         assertEquals(supervisor.status.members, []);

@@ -1,17 +1,21 @@
 // Attacks by other processes and by a hostile program: no stranger gets in, and a server does not crash, hang or grow.
 
-import { assert, assertEquals } from "@std/assert";
+import { assert, assertEquals, assertMatch } from "@std/assert";
 import { spawnSync } from "node:child_process";
 import {
   chmodSync,
   chownSync,
   existsSync,
+  mkdirSync,
   mkdtempSync,
   readFileSync,
   rmSync,
   statSync,
+  symlinkSync,
+  writeFileSync,
 } from "node:fs";
 import { connect, type Socket } from "node:net";
+import { join } from "node:path";
 import { envelope } from "../../src/core/wire.ts";
 import { loadRuntime } from "../../src/runtime/load.ts";
 import { shm } from "../../transports/shm.ts";
@@ -318,6 +322,35 @@ processTest(
     assertEquals(await bystander.exited, { code: null, signal: "SIGKILL" });
   },
 );
+
+for (const transport of [unix, shm]) {
+  processTest(
+    `a program connects to no directory of another user, and through no symbolic link, ${transport.name}`,
+    async (stage) => {
+      const runtime = await loadRuntime();
+      const file = join(stage.directory, "file");
+      writeFileSync(file, "unchanged");
+      const place = (name: string) => {
+        const path = join(stage.directory, name);
+        mkdirSync(path);
+        symlinkSync(file, join(path, "p"));
+        return path;
+      };
+      const foreign = place("foreign");
+      chownSync(foreign, nobody, nobody);
+      const link = join(stage.directory, "link");
+      symlinkSync(place("own"), link);
+      for (const directory of [foreign, link]) {
+        const error = await transport.connect(`${"0".repeat(32)}${directory}/s`, runtime)
+          .then(() => undefined, (error) => error);
+        assertEquals(error?.code, "ACCESS");
+        assertMatch(error.message, /belongs to another user, so this program does not connect/);
+      }
+      assertEquals(readFileSync(file, "utf8"), "unchanged");
+    },
+    { skip: needsRoot || (currentRuntime === "deno" && "Deno may not see the owner") },
+  );
+}
 
 processTest(
   "the address that stays in /proc is useless: the nonce is used, and the socket is gone",

@@ -26,6 +26,8 @@ const maxUnverified = 8;
 export interface Socket {
   /** The nonce and the path, for `connectSocket`. */
   readonly address: string;
+  /** The secret that the client must present. */
+  readonly nonce: Uint8Array;
   /** Calls `onLink` once, with the link of the admitted client. */
   accept(onLink: (link: Link) => void): void;
   /** Stops listening, and removes the socket and its directory. */
@@ -106,6 +108,7 @@ export async function openSocket(
 
   return {
     address: addressOf(nonce, path),
+    nonce,
     accept(onLink) {
       void peerCheck(runtime); // loads the C library while the program starts, not when it connects
       if (admitted) onLink(admitted);
@@ -124,6 +127,15 @@ export async function openWorkerSocket(
   const place = placeOfWorker(directory, key);
   await (await runtime.temporaryFiles()).makeExactDirectory(place.directory);
   return await openSocket(runtime, place.directory, (link) => link, place.nonce);
+}
+
+/** Makes the private directory of an ended link again, with the same name. Fails if the name exists: another user may own it. */
+export async function remakeDirectory(
+  runtime: TransportRuntime,
+  directory: string,
+): Promise<void> {
+  removeNames(runtime, directory); // the ended process may have left its shared file
+  await (await runtime.temporaryFiles()).makeExactDirectory(directory);
 }
 
 let checked: Promise<(stream: Stream) => boolean> | undefined;

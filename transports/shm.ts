@@ -70,14 +70,15 @@ async function openIn(
   runtime: TransportRuntime,
   directory: string,
   notice?: string,
+  nonce?: Uint8Array,
 ): Promise<Endpoint> {
-  const { openSocket, openWorkerSocket } = await import("./private_listener.ts");
+  const { openSocket, openWorkerSocket, remakeDirectory } = await import("./private_listener.ts");
   let shared: SharedFile | undefined;
   let linked = false;
   const socket = await openSocket(runtime, directory, (link) => {
     linked = true;
     return serverLink(link, shared!, notice);
-  });
+  }, nonce);
   try {
     shared = await makeShared(runtime, directory);
   } catch (error) {
@@ -92,6 +93,10 @@ async function openIn(
       if (!linked) shared.close();
     },
     openWorker: (key) => openWorkerSocket(runtime, directory, key),
+    async reopen() {
+      await remakeDirectory(runtime, directory);
+      return await openIn(runtime, directory, notice, socket.nonce);
+    },
   };
 }
 

@@ -118,6 +118,11 @@ export interface Endpoint {
     accept(onLink: (link: Link) => void): void;
     close(): void;
   }>;
+  /**
+   * Opens the server's side again at the same address, for the next program below a wrapper. Called only after the accepted
+   * link has ended. Optional, and reserved for the built-in transports; without it, the next program is not watched.
+   */
+  reopen?(): Promise<Endpoint>;
 }
 
 /** The server's side of the link to a worker of node:cluster. */

@@ -23,31 +23,41 @@ async function openShared(
   return sharedFile(await runtime.openFile(fileIn(directory), create));
 }
 
+/** Opens the server's side in a directory. The default nonce is random. */
+async function openIn(
+  runtime: TransportRuntime,
+  directory: string,
+  nonce?: Uint8Array,
+): Promise<Endpoint> {
+  const { openSocket, openWorkerSocket, remakeDirectory } = await import("./private_listener.ts");
+  const socket = await openSocket(runtime, directory, async (link) => {
+    const shared = await openShared(runtime, directory, false).catch((error) => {
+      // If the file exists, it may hold data, which the server must not lose.
+      if (runtime.exists(fileIn(directory))) throw error;
+      return null;
+    });
+    return shared ? serverLinkWithFile(link, shared) : link;
+  }, nonce);
+  return {
+    address: socket.address,
+    accept: (_child, onLink) => socket.accept(onLink),
+    close: socket.close,
+    openWorker: (key) => openWorkerSocket(runtime, directory, key),
+    async reopen() {
+      await remakeDirectory(runtime, directory);
+      return await openIn(runtime, directory, socket.nonce);
+    },
+  };
+}
+
 /** The default transport: heartbeats and frames over a Unix socket, data in a file. */
 export const unix: Transport = {
   name: "unix",
   coalesces: true,
   async open(runtime): Promise<Endpoint> {
     // Imported here, because an active process must not wait for modules that only a server needs.
-    const [{ makePrivateDirectory }, { openSocket, openWorkerSocket }] = await Promise.all([
-      import("./private_directories.ts"),
-      import("./private_listener.ts"),
-    ]);
-    const directory = await makePrivateDirectory(runtime, false);
-    const socket = await openSocket(runtime, directory, async (link) => {
-      const shared = await openShared(runtime, directory, false).catch((error) => {
-        // If the file exists, it may hold data, which the server must not lose.
-        if (runtime.exists(fileIn(directory))) throw error;
-        return null;
-      });
-      return shared ? serverLinkWithFile(link, shared) : link;
-    });
-    return {
-      address: socket.address,
-      accept: (_child, onLink) => socket.accept(onLink),
-      close: socket.close,
-      openWorker: (key) => openWorkerSocket(runtime, directory, key),
-    };
+    const { makePrivateDirectory } = await import("./private_directories.ts");
+    return await openIn(runtime, await makePrivateDirectory(runtime, false));
   },
   async connect(address, runtime): Promise<Link> {
     const { limitsWrites } = runtime;

@@ -272,10 +272,9 @@ export class Driver {
         this.#instance?.markDelivered();
         break;
       case "passOn":
-        this.#instance?.passOn();
-        break;
+      case "reopen":
       case "letGo":
-        this.#instance?.letGo();
+        this.#instance?.[effect.type]();
         break;
       case "send":
         this.#instance?.send(effect.message);

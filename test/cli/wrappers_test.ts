@@ -331,7 +331,7 @@ commandTest(
 );
 
 commandTest(
-  "when the program has ended and its wrapper goes on, no process is watched",
+  "between two programs below a wrapper, no process is watched",
   async (sam, stage) => {
     const env = project(stage);
     const line = `${word} web.mjs; echo over; sleep 30`;
@@ -346,8 +346,37 @@ commandTest(
   },
 );
 
+for (const transport of ["unix", "shm"]) {
+  commandTest(
+    `when a wrapper starts its program again, the next process is watched, with ${transport}`,
+    async (sam, stage) => {
+      const env = project(stage);
+      const line = `${word} web.mjs; ${word} web.mjs; ${word} web.mjs; exit $?`;
+      const flags = ["--json", "--time-interval", "1s", "--transport", transport];
+      const run = sam(["run", ...flags, "sh", "-c", line], env, stage.directory);
+      for (const nth of [1, 2]) {
+        await run.event("start", nth);
+        assertEquals(await page(await port(run, nth), "/crash"), undefined);
+        await run.event("stop", nth);
+      }
+      await run.event("start", 3);
+      const { pid, command, instanceId } = await run.event("register", 3);
+      const last = await port(run, 3);
+      assertEquals([await page(last, "/"), instanceId], [String(pid), 1]);
+      const [status] = JSON.parse(await printed(sam(["status", "--json"])));
+      assertEquals(status.programs[0].watched, { pid, command });
+      assertEquals(await page(last, "/hang"), undefined);
+      assertEquals((await run.event("recovery")).reason, "timeout");
+      assertEquals(lives(pid), false);
+      await run.event("start", 4);
+      run.kill("SIGTERM");
+      await run.exited;
+    },
+  );
+}
+
 commandTest(
-  "if a wrapper goes on after its program, a line says that only its end is watched",
+  "if a wrapper goes on after its program, a line says that SAM watches the next one",
   async (sam, stage) => {
     const env = project(stage);
     const words = ["sh", "-c", `${word} web.mjs; sleep 604`];
@@ -356,7 +385,7 @@ commandTest(
     await page(await port(run), "/end");
     assertMatch(
       (await run.event("fallback")).detail,
-      /^cannot detect a hang of the program that sh runs, only its exit/,
+      /^the program that sh ran has ended, and sh goes on: SAM watches the next program/,
     );
     assertEquals(run.events().filter(({ type }) => type === "warn"), []);
     run.kill("SIGTERM");

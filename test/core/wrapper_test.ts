@@ -160,6 +160,24 @@ test("core server: after the end of the program, its wrapper may go on, and only
   assertEquals(own.signals(), ["SIGTERM"]);
 });
 
+test("core server: below a wrapper that goes on, the next program is watched in the same instance", () => {
+  const bench = watchedBelow();
+  const ended = bench.feed({ type: "linkEnd" });
+  assertEquals(ended.filter(({ type }) => type === "reopen").length, 1);
+  bench.pass(10 * T); // no deadline applies between two programs
+  assertEquals([bench.signals(), bench.state], [[], "launched"]);
+  bench.say({ type: "belowWrapper" });
+  bench.hello();
+  bench.ask("start");
+  assertEquals([bench.state, bench.server.instanceId], ["started", 1]);
+  bench.pass(T);
+  assertEquals([bench.signals(), bench.state], [["SIGTERM"], "warned"]);
+  // The link of a program that is being ended stays closed.
+  assertEquals(bench.feed({ type: "linkEnd" }), []);
+  bench.exit("SIGTERM");
+  assertEquals(bench.events("recovery")[0]?.reason, "timeout");
+});
+
 test("core server: a program below a wrapper that registers itself takes over", () => {
   const bench = watchedBelow();
   bench.hello();

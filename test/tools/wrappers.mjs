@@ -260,17 +260,27 @@ async function scenes(
   });
   if (waits) {
     await check(
-      `${title}: a crash is left to the wrapper`,
+      `${title}: a crash is left to the wrapper, and the next program is watched`,
       () =>
         shell.running(sam, cwd, async (running) => {
           const heard = (type) => running.events.some((event) => event.type === type);
           await running.until("start of the watch", () => heard("start"));
           await page(env, "/crash");
           await running.until("end of the watch", () => heard("stop"));
+          must(!heard("recovery"), `sam restarts it:\n${running.output}`);
+          // The wrapper starts the program again when a file changes.
+          const file = join(cwd, line.split(" ").at(-1));
+          const starts = () => running.events.filter(({ type }) => type === "start").length;
+          for (const nth of [2, 3]) {
+            writeFileSync(file, `${readFileSync(file, "utf8")}\n`);
+            await running.until(`start ${nth} of the watch`, () => starts() === nth);
+          }
+          await page(env, "/hang");
+          await running.until("recovery", () => heard("recovery"));
+          await running.until("start after the recovery", () => starts() === 4);
           running.terminate();
           const status = await running.ended(limitMs);
           must([0, 143].includes(status), `sam ended with ${status}:\n${running.output}`);
-          must(!heard("recovery"), `sam restarts it:\n${running.output}`);
         }),
     );
   } else if (project !== "next") {

@@ -59,7 +59,7 @@ export class ProgramLogs {
       this.#runtime.schedule(() => this.#warnOfWrapper(fleet, name), unwatchedAfterMs, false);
     }
     if (event.type === "stop") {
-      this.#runtime.schedule(() => this.#warnOfWrapper(fleet, name), wrapperEndsMs, false);
+      this.#runtime.schedule(() => this.#warnOfWrapper(fleet, name, true), wrapperEndsMs, false);
     }
     if (event.type !== "start" || !this.#unchecked.delete(name)) return;
     this.#runtime.schedule(
@@ -77,13 +77,13 @@ export class ProgramLogs {
   }
 
   /** Warns if SAM watches only a wrapper, because no process below it has proved to be the program, or the program has ended. */
-  #warnOfWrapper(fleet: Fleet, name: string): void {
+  #warnOfWrapper(fleet: Fleet, name: string, hasEnded = false): void {
     const program = this.#programs.find((each) => each.name === name);
     if (program === undefined || !fleet.names.includes(name)) return;
     const { state, instanceId } = fleet.supervisor(name).status;
     const { program: { wrapper }, options } = program;
     if (!wrapper || options.check !== undefined || state !== "launched") return;
-    this.#warn(name, cannotDetect(program), instanceId);
+    this.#warn(name, hasEnded ? goesOn(program) : cannotDetect(program), instanceId);
   }
 
   #warn(name: string, detail: string | undefined, instanceId = 1): void {
@@ -133,6 +133,12 @@ function cannotDetect(
     `${
       advice ?? "run a JavaScript program directly (sam run web.js)"
     }, or add a health check (--check-http).`;
+}
+
+/** The line about a wrapper that goes on after the end of its program. */
+function goesOn({ program: { name } }: FleetProgram): string {
+  return `the program that ${name} ran has ended, and ${name} goes on: SAM watches the next program that ${name} starts. ` +
+    `Until then, only the end of ${name} counts.`;
 }
 
 /** Returns a warning if a known wrapper keeps the sockets of the option `listen` from its program. */

@@ -103,7 +103,7 @@ export function takeFact(
 }
 
 /**
- * A program below a wrapper has ended. The wrapper may go on: a script may start a build first, and then a server. From now on,
+ * A program below a wrapper has ended. The wrapper may go on and start the next program, which may then register. Until then,
  * only the end of the wrapper counts.
  */
 export function leaveToWrapper(program: ProgramRecord, now: number): void {
@@ -114,8 +114,11 @@ export function leaveToWrapper(program: ProgramRecord, now: number): void {
   instance.isRegistered = instance.isPreloaded = instance.isBelowWrapper = false;
   noteProgress(program, true, ""); // the process with the requests has ended
   instance.members.release();
+  instance.stackAccess = instance.listensElsewhere = null;
+  instance.drains = false;
   unwatch(program, now);
   program.state = "launched";
+  program.push({ type: "reopen" });
 }
 
 // Start and stop.

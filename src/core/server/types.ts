@@ -309,6 +309,8 @@ export type ServerEffect =
   | { readonly type: "delivered" }
   // Send the signal to the processes below an ended wrapper that did not get it yet.
   | { readonly type: "passOn" }
+  // The program below the wrapper has ended: open the link again for the next one.
+  | { readonly type: "reopen" }
   // The process has finalized: it and its child processes go on when supervision ends.
   | { readonly type: "letGo" }
   | { readonly type: "send"; readonly message: ServerMessage }

@@ -84,6 +84,8 @@ export class Instance {
   #child: Child | null = null;
   /** The link to the process; null before the process has connected. */
   #session: LinkSession | null = null;
+  /** Resolves when the link is open again for the next program below the wrapper. */
+  #reopened: Promise<void> | undefined;
   /** The processes of the instance; null before there is one. */
   #tree: ProcessTree | null = null;
   /** The guard's entry for the instance; null while it is not guarded. */
@@ -272,6 +274,20 @@ export class Instance {
     this.#session.begin();
   }
 
+  /** Opens the link again for the next program below the wrapper. The last one has ended. */
+  reopen(): void {
+    this.#reopened = this.#endpoint?.reopen?.().then((endpoint) => {
+      this.#endpoint = endpoint;
+      if (this.#isBuried) this.#close(endpoint);
+      else endpoint.accept(this.#child!, (link) => this.#setLink(link));
+    }).catch((error) =>
+      this.#sink.problem(
+        error,
+        "cannot open the connection again, so the next program below the wrapper is not watched",
+      )
+    );
+  }
+
   /** The size of the data that the process stored on the link, in bytes; undefined for none, and for too many. */
   get storedSize(): number | undefined {
     return this.#session?.storedSize;
@@ -331,7 +347,7 @@ export class Instance {
     });
   }
 
-  /** Cleans up after the process, which has ended. Returns a promise if the rest of its output is still passed on. */
+  /** Cleans up after the process, which has ended. Returns a promise for what is left to do, such as the rest of the output. */
   bury(): Promise<void> | undefined {
     if (this.#isBuried) return;
     this.#isBuried = true;
@@ -341,7 +357,9 @@ export class Instance {
     this.#close(this.#session?.link ?? this.#child?.stream);
     this.#close(this.#endpoint);
     const output = this.#output;
-    return output?.drained(restOfOutputMs, slowReaderMs).then(() => output.close());
+    const drained = output?.drained(restOfOutputMs, slowReaderMs).then(() => output.close());
+    // Otherwise, the directory of a link that is being opened again would be left behind.
+    return this.#reopened?.then(() => drained) ?? drained;
   }
 
   #close(part: { close(): void } | null | undefined): void {

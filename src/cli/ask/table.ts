@@ -37,7 +37,7 @@ export function table(servers: readonly ServerStatus[], output: Output): string 
       if (isFirst) rows.push([...summary(server, service, several)]);
       const indent = service === undefined ? "" : "  ";
       rows.push([[indent + nameOf(server, program, several)], ...cells(program)]);
-      for (const member of program.members) {
+      for (const member of program.members ?? []) { // a server of an older version sends none
         rows.push([[`${indent}  worker`], ...memberCells(member)]);
       }
     }

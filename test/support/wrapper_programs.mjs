@@ -12,11 +12,16 @@ const handlers = (user) => [
   "}",
 ];
 
-/** Files that a user has in every project. NODE_OPTIONS and BUN_OPTIONS load `own.cjs` into each process. */
+/** Files that a user has in every project. NODE_OPTIONS and BUN_OPTIONS load them into each process. */
 const common = {
+  "own.mjs": "globalThis.isImported = true;\n",
   "own.cjs": lines(
     'const { spawnSync } = require("node:child_process");',
-    "const seen = () => ({ env: process.env, execArgv: process.execArgv });",
+    "const seen = () => ({",
+    "  env: process.env,",
+    "  execArgv: process.execArgv,",
+    "  isImported: globalThis.isImported,",
+    "});",
     "let atStart;",
     "globalThis.user = {",
     "  begins() {",

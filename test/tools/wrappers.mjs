@@ -20,7 +20,8 @@ import { workerProject, workerScenes } from "../support/worker_scenes.mjs";
 import { projects } from "../support/wrapper_programs.mjs";
 
 const limitMs = 60_000;
-const nodeOptions = "--max-old-space-size=300 --require ./own.cjs";
+const nodeOptions =
+  "--max-old-space-size=300 --require ./own.cjs --import ./own.mjs --inspect=127.0.0.1:0";
 const bunOptions = "--smol --preload=./own.cjs";
 
 const { values: options, positionals: wanted } = parseArgs({

@@ -38,6 +38,7 @@ export default {
     { name: "dependencies", resolveId: findDependency },
     { name: "sources", load: withMap, generateBundle: linesOnly },
     { name: "CommonJS", buildEnd: emitPreloads },
+    { name: "schema", buildEnd: emitSchema },
     { name: "public types", writeBundle: removeInnerTypes },
   ],
   output: {
@@ -72,6 +73,13 @@ function emitPreloads() {
       .replace(/^\/\/# source.*/m, "");
     this.emitFile({ type: "asset", fileName, source });
   }
+}
+
+/** Adds the JSON schema of the configuration file. */
+async function emitSchema() {
+  const { configSchema } = await import(`${process.cwd()}/${built}/src/cli/run/schema.js`);
+  const source = JSON.stringify(configSchema());
+  this.emitFile({ type: "asset", fileName: "schema.json", source });
 }
 
 /** Bundles the library that reads source maps, with its dependencies. */
@@ -146,7 +154,7 @@ function removeInnerTypes() {
       need(join(dirname(file), name.replace(/\.[jt]s$/, ".d.ts")));
     }
   };
-  for (const { types } of Object.values(exports)) need(join(types));
+  for (const { types } of Object.values(exports)) if (types) need(join(types));
   for (const name of readdirSync("dist", { recursive: true })) {
     const file = join("dist", name);
     if (/\.d\.c?ts$/.test(file) && !needed.has(file)) rmSync(file);

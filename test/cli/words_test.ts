@@ -187,6 +187,7 @@ function build(
     firstLine: () => "",
     mainOf: () => undefined,
     readText: () => "",
+    readVariables: () => ({}),
   };
   return buildProgram({ name: "p", program, args, after: [] }, settings, {
     cwd: "/d",
@@ -361,6 +362,7 @@ test("the runtime of a module is detected by its first line, then by the nearest
       firstLine: (path) => files[path] ?? "",
       mainOf: () => undefined,
       readText: () => "",
+      readVariables: () => ({}),
     });
   assertEquals(found("x.js", {}), { isModule: true });
   assertEquals(found("x.ts", { "/a/deno.lock": "" }), { isModule: true, runtime: "deno" });
@@ -480,6 +482,7 @@ test("in a configuration, restart is a word, or an object with that word as poli
     firstLine: () => "",
     mainOf: () => undefined,
     readText: () => "",
+    readVariables: () => ({}),
   };
   const context = { cwd: "/d", runtime: "node", files, cores: 2 } as const;
   const checked = (program: object, settings = new Settings()) => {
@@ -536,6 +539,7 @@ test("TypeScript is refused if Node cannot load it and no loader is named", () =
       firstLine: () => "",
       mainOf: () => undefined,
       readText: () => "",
+      readVariables: () => ({}),
     };
     const context = { cwd: "/d", runtime, withoutTypes: true, files, cores: 2 };
     return buildProgram({ name: "p", program, args: [], after: [] }, settings, context).program

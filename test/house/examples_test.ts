@@ -88,6 +88,7 @@ test("sam accepts every configuration in docs and doc comments", async () => {
       firstLine: () => "",
       mainOf: () => undefined,
       readText: () => "",
+      readVariables: () => ({}),
     };
     const around = { cwd: "/d", runtime: "node", files, cores: 2 } as const;
     const { programs } = checkConfig(file, config, [], () => new Settings(), around);

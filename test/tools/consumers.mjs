@@ -52,7 +52,9 @@ const strict = {
   },
   include: ["app.ts", "all.ts"],
 };
-const subpaths = Object.keys(json("package.json").exports).map((path) => path.slice(1));
+/** The entries that are modules. */
+const modulesOf = ({ exports }) => Object.keys(exports).filter((path) => !path.endsWith(".json"));
+const subpaths = modulesOf(json("package.json")).map((path) => path.slice(1));
 const sources = {
   "app.ts": program,
   "all.ts": subpaths.map((path, at) => `export type * as m${at} from "@x/sam${path}";\n`).join(""),
@@ -74,7 +76,8 @@ await check("the package contains types, no tests, and no more bytes than allowe
   const [{ filename, files, unpackedSize }] = JSON.parse(text.slice(text.indexOf("[\n")));
   tarball = join(directory, filename);
   const odd = files.map(({ path }) => path).filter((path) =>
-    !/^(package\.json|README\.md|LICENSE|dist\/.*\.(js|cjs|js\.map|d\.ts))$/.test(path)
+    !/^(package\.json|README\.md|LICENSE|dist\/.*\.(js|cjs|js\.map|d\.ts)|dist\/schema\.json)$/
+      .test(path)
   );
   must(odd.length === 0, `it holds ${odd.join(", ")}`);
   must(unpackedSize <= maxUnpackedBytes, `${unpackedSize} bytes, at most ${maxUnpackedBytes}`);
@@ -85,8 +88,8 @@ await check("package.json, deno.json and CHANGELOG.md agree on version and entri
   const [npm, jsr] = [json("package.json"), json("deno.json")];
   must(npm.version === jsr.version && npm.name === jsr.name, `${npm.version}, ${jsr.version}`);
   must(
-    Object.keys(npm.exports).sort().join() === Object.keys(jsr.exports).sort().join(),
-    `entries: ${Object.keys(npm.exports)} and ${Object.keys(jsr.exports)}`,
+    modulesOf(npm).sort().join() === modulesOf(jsr).sort().join(),
+    `entries: ${modulesOf(npm)} and ${modulesOf(jsr)}`,
   );
   // npm's provenance demands it, and the links of the README are relative to it.
   const tutorial = readFileSync(join(root, "docs/getting-started.md"), "utf8");
@@ -121,6 +124,12 @@ await check("a stack trace has the lines of the sources", async () => {
   must(file !== undefined, output);
   const text = readFileSync(join(root, file), "utf8").split("\n")[line - 1];
   must(text.includes("new SamError("), `${file}:${line} is ${text}`);
+});
+await check("the JSON schema of the configuration file is found by its name", async () => {
+  const code =
+    'import schema from "@x/sam/schema.json" with { type: "json" }; console.log(schema.title);';
+  const output = await good(runtimePaths.node26, ["--input-type=module", "-e", code], { cwd: npm });
+  must(output === "Configuration of sam run\n", output);
 });
 for (const name of ["node22", "node24", "node26"]) {
   await check(`${name}: require("@x/sam")`, async () => {

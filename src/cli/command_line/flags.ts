@@ -196,6 +196,12 @@ export const programFlags: readonly Flag[] = [
     help: "environment variable; may be repeated",
   },
   {
+    key: "envFile",
+    kind: "list",
+    value: "FILE",
+    help: "read environment variables from a .env file",
+  },
+  {
     key: "stdio",
     kind: ["inherit", "ignore", "tee"],
     help: "streams; tee: show output in reports (inherit)",

@@ -7,10 +7,14 @@ import { createRequire } from "node:module";
 import * as os from "node:os";
 import process from "node:process";
 import { runtimeName } from "../../runtime/load.ts";
+import { removeVariablesOfFiles } from "./env_file.ts";
 import { pathToFileURL } from "node:url";
+
+export { readVariables } from "./env_file.ts";
 
 /** The words of the command line after `sam`. */
 export const words: readonly string[] = process.argv.slice(2);
+if (runtimeName() === "node") removeVariablesOfFiles(words);
 
 /** Returns an environment variable. Undefined if it is not set or empty, or if Deno denies the access. */
 export function variable(name: string): string | undefined {

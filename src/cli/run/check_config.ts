@@ -30,7 +30,8 @@ export interface CheckedConfig {
   readonly file?: string;
 }
 
-const programName = /^[\w.-]{1,64}$/;
+/** The names of servers and programs. */
+export const programName: RegExp = /^[\w.-]{1,64}$/;
 const outerKeys = [...new Set(flags.map(({ key }) => key.split(".")[0]!))];
 
 /**
@@ -46,6 +47,7 @@ export function checkConfig(
 ): CheckedConfig {
   try {
     const given = checkObject("the configuration", value, [
+      "$schema",
       "programs",
       "strategy",
       "name",
@@ -186,8 +188,9 @@ function buildFromFile(
     for (const setting of settingsOf(key, each, source)) {
       const row = programFlags.find((row) => row.key === setting.key);
       if (row && setting.value === undefined) continue; // `policy: undefined`
-      if (row) checkShape(setting.source, setting.value, row.kind);
-      settings.add(setting.key, setting.value, setting.source);
+      const value = row?.key === "envFile" ? listOf(setting.value) : setting.value;
+      if (row) checkShape(setting.source, value, row.kind);
+      settings.add(setting.key, value, setting.source);
     }
   }
   return buildProgram(
@@ -231,6 +234,11 @@ function settingsOf(key: string, value: unknown, source: string): readonly FileS
     value,
     source: `${source}.${part}`,
   }));
+}
+
+/** One text stands for a list of one. */
+function listOf(value: unknown): unknown {
+  return typeof value === "string" ? [value] : value;
 }
 
 function checkShape(

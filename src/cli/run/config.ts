@@ -43,6 +43,11 @@ export interface ProgramConfig
   readonly startupTimeout?: number;
   /** Environment variables of the program, in addition to those of `sam`. */
   readonly env?: Readonly<Record<string, string>>;
+  /**
+   * Files with environment variables, one NAME=VALUE per line. A later file overrides an earlier one, and `env` and the
+   * environment of `sam` override the files. A relative path starts at the directory of the configuration file. Default none.
+   */
+  readonly envFile?: string | readonly string[];
   /** The standard streams. `"tee"` passes the output on, and stores its last lines as evidence. Default `"inherit"`. */
   readonly stdio?: "inherit" | "ignore" | "tee";
   /**
@@ -103,6 +108,8 @@ export interface RestartConfig extends Omit<RestartOptions, "on"> {
  * ```
  */
 export interface SamConfig {
+  /** The JSON schema with which an editor checks a `.json` file. `sam` does not read it. */
+  readonly $schema?: string;
   /** The programs. A key is the name of a program: 1 to 64 letters, digits, underscores, dots or dashes. */
   readonly programs: Readonly<Record<string, ProgramConfig>>;
   /**

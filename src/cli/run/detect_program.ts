@@ -10,6 +10,8 @@ export interface Files {
   mainOf(path: string): string | undefined;
   /** The content of a text file. Throws if it cannot be read. */
   readText(path: string): string;
+  /** The environment variables in a file that the environment of `sam` does not have. Throws if the file cannot be read. */
+  readVariables(path: string): Readonly<Record<string, string>>;
 }
 
 export interface DetectedProgram {

@@ -92,7 +92,7 @@ export function buildProgram(
     args: named.args,
     preload,
     ...((cwd !== undefined || context.elsewhere) && { cwd: directory }),
-    ...(settings.has("env") && { env: settings.value("env") as Readonly<Record<string, string>> }),
+    ...variablesOf(settings, context),
     ...(settings.has("stdio") && { stdio: settings.value("stdio") as "inherit" }),
   };
   const program: Program = isModule
@@ -181,6 +181,23 @@ function checkExists(
     ? `${path} does not exist`
     : `${program} does not exist in ${directory}`;
   throw new CommandError("noInput", source + message);
+}
+
+/** The option `env` of a program: its variables, and those from its files. */
+function variablesOf(settings: Settings, { cwd, files }: BuildContext): Pick<Program, "env"> {
+  const env: Record<string, string> = {};
+  const source = settings.source("envFile");
+  for (const name of settings.value("envFile", []) as readonly string[]) {
+    const path = absolute(name, cwd);
+    if (!files.exists(path)) throw new CommandError("noInput", `${source}: ${path} does not exist`);
+    try {
+      Object.assign(env, files.readVariables(path));
+    } catch (error) {
+      throw mistake(`${source}: cannot read ${path}: ${(error as Error).message}`, source);
+    }
+  }
+  Object.assign(env, settings.value("env", {}));
+  return Object.keys(env).length > 0 ? { env } : {};
 }
 
 function withoutTypes({ program, source }: ProgramSource): CommandError {

@@ -17,8 +17,8 @@
 import * as host from "./host/host.ts";
 import { checkPlatform, loadRuntime } from "../runtime/load.ts";
 import { CommandError, exitCodeOf, exitCodes } from "./command_line/exit.ts";
-import { help, runHelp } from "./command_line/help.ts";
-import { remoteOptions, runOptions } from "./command_line/commands.ts";
+import { help, runHelp, unitHelp } from "./command_line/help.ts";
+import { remoteOptions, runOptions, unitOptions } from "./command_line/commands.ts";
 import { version } from "./command_line/version.ts";
 import { findHelpFlag, type Option } from "./command_line/words.ts";
 
@@ -40,6 +40,7 @@ const remote = (name: keyof typeof remoteOptions): Command => ({
 
 const commands: Readonly<Record<string, Command>> = {
   run: { options: runOptions, load: async () => (await import("./run/run.ts")).run },
+  unit: { options: unitOptions, load: async () => (await import("./unit/unit.ts")).unit },
   status: remote("status"),
   events: remote("events"),
   restart: remote("restart"),
@@ -64,8 +65,9 @@ async function main(words: readonly string[]): Promise<number> {
   if (command === undefined) {
     throw new CommandError("usage", `unknown command "${name}". See sam --help.`);
   }
-  const helpFlag = findHelpFlag(rest, command.options, name === "run");
+  const helpFlag = findHelpFlag(rest, command.options, name === "run" || name === "unit");
   if (helpFlag !== undefined) {
+    if (name === "unit") return print(unitHelp);
     return print(name === "run" ? runHelp(helpFlag === "--help-all") : help);
   }
   checkPlatform();

@@ -12,6 +12,14 @@ export const runOptions: readonly Option[] = [
   ...flags.map((row) => ({ flag: flagOf(row), takesValue: row.kind !== "switch" })),
 ];
 
+/** The options of `sam unit`. */
+export const unitOptions: readonly Option[] = [
+  { flag: "--install", takesValue: false },
+  { flag: "--user", takesValue: false },
+  { flag: "--socket", takesValue: false },
+  ...runOptions,
+];
+
 /** The options of the commands that send a request to a running server. */
 export const remoteOptions: Readonly<
   Record<"status" | "events" | "restart" | "reload" | "stop" | "signal", readonly Option[]>

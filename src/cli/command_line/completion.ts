@@ -3,11 +3,11 @@ import { signals } from "../../core/signals.ts";
 import * as host from "../host/host.ts";
 import { CommandError } from "./exit.ts";
 import { flagOf, flags } from "./flags.ts";
-import { remoteOptions, runOptions } from "./commands.ts";
+import { remoteOptions, runOptions, unitOptions } from "./commands.ts";
 
 /** The names of signals with and without SIG. `sam signal` accepts both. */
 const signalWords = [...signals.map((signal) => signal.slice(3)), ...signals].join(" ");
-const commands = ["run", ...Object.keys(remoteOptions), "completion"];
+const commands = ["run", "unit", ...Object.keys(remoteOptions), "completion"];
 /** The shell command with which bash and zsh list the names of servers. */
 const names =
   `ls "\${XDG_RUNTIME_DIR:-/run/user/$(id -u)}/sam" "\${TMPDIR:-/tmp}/sam-$(id -u)" 2>/dev/null ` +
@@ -48,6 +48,7 @@ const flagsOf = (options: readonly { readonly flag: string }[]) =>
 const noFlags = flags.filter(({ kind }) => kind === "switch")
   .map((row) => ({ flag: flagOf(row).replace("--", "--no-"), takesValue: false }));
 const allRunOptions = [...runOptions, ...noFlags];
+const allUnitOptions = [...unitOptions, ...noFlags];
 
 /** Returns the script for bash. zsh can run it too, after `bashcompinit`. */
 function bash(): string {
@@ -64,7 +65,8 @@ ${choices().map(([flag, values]) => `      "run ${flag}") words="${values}" ;;`)
       *)
         case "\${COMP_WORDS[1]} $word" in
           "run -"*) words="${flagsOf(allRunOptions)} --help --help-all" ;;
-          "run "*) COMPREPLY=($(compgen -f -c -- "$word")); return ;;
+          "unit -"*) words="${flagsOf(allUnitOptions)} --help" ;;
+          "run "* | "unit "*) COMPREPLY=($(compgen -f -c -- "$word")); return ;;
 ${
     Object.entries(remoteOptions).map(([command, options]) =>
       `          "${command} "*) words="${flagsOf(options)} $(${names})" ;;`
@@ -102,6 +104,7 @@ function fish(): string {
     "# sam completion for fish: sam completion fish | source",
     `complete -c sam ${none} -f -a "${commands.join(" ")}"`,
     ...allRunOptions.map((option) => flag("run", option)),
+    ...allUnitOptions.map((option) => flag("unit", option)),
     ...Object.entries(remoteOptions).flatMap(([command, options]) => [
       `complete -c sam ${names(command)} -f -a '${fishNames}'`,
       ...options.map((option) => flag(command, option)),

@@ -15,6 +15,7 @@ export const help = `sam runs programs, and restarts a program that crashes or h
   sam reload [NAME]                            put a new version into service
   sam stop [NAME]                              stop a program, or all of them
   sam signal SIGNAL [NAME]                     send a signal to a program
+  sam unit [options] PROGRAM | --config FILE   print or install a systemd unit
   sam completion bash|zsh|fish                 print a completion script
   sam --version                                print the version
 
@@ -58,6 +59,19 @@ ${commandRows}
 
 ${notes}`;
 }
+
+/** The text of `sam unit --help`. */
+export const unitHelp = `sam unit [--install] [--user] [--socket] [options] [--] PROGRAM [arguments]
+sam unit [--install] [--user] [--socket] [options] [--config FILE]
+
+Prints a systemd unit that runs sam run with the same options and program.
+
+  --install                    write the unit, enable it and start it
+  --user                       a unit of your own, not of the system
+  --socket                     also a socket unit, for the addresses of --listen
+
+The options are those of sam run: see sam run --help-all.
+`;
 
 /** The rows of the options that belong to the SAM server and not to a program. */
 const commandRows = `\

@@ -3,13 +3,14 @@
 // page in a browser, containers, real servers under load, wrappers such as `npm start`, a program that waits for PostgreSQL.
 //
 //   npm test                                      all of test/, and the package
+//   npm test -- --quick                           Node 24, without the tests that also run in full on another runtime
 //   npm run test:cluster                          all of test/cluster/: needs root, installs Corosync with apt
 //   npm test -- --suite main,cluster --short      two suites, with fewer tests on the older versions of Node
 //   npm test -- --only node20,deno --file cli/run,start   two legs, test/cli/run_test.ts and test/*/start_test.ts
 //   npm test -- --jobs 1                          one leg at a time (default 2)
 //   npm test -- --jsr                             Deno takes @std/assert from jsr.io, not from this folder
 //
-// Each leg's output is in .build/logs/. The last line is `N passed, N failed`. The line before it lists what was skipped.
+// A line tells every half minute how far each leg is. Each leg's output is in .build/logs/. The last line is `N passed, N failed`. The line before it lists what was skipped.
 
 import { spawn } from "node:child_process";
 import { createWriteStream, mkdirSync, readdirSync, readFileSync, rmSync } from "node:fs";
@@ -22,6 +23,7 @@ import { build, install, offlineDenoConfig, root, run, runtimesDir } from "../su
 
 const legLimitMs = 15 * 60_000;
 const silenceLimitMs = 3 * 60_000;
+const progressMs = 30_000;
 const logs = join(root, ".build/logs");
 
 const { values: options } = parseArgs({
@@ -32,9 +34,14 @@ const { values: options } = parseArgs({
     jobs: { type: "string", default: "2" },
     jsr: { type: "boolean", default: false },
     short: { type: "boolean", default: false },
+    quick: { type: "boolean", default: false },
   },
 });
+if (options.quick) Object.assign(options, { short: true, only: options.only ?? ["node24"] });
 
+/** Lines that Node, Deno and Bun print when a test has ended. */
+const passedLine = /^\s*✔ |^\(pass\) | \.\.\. ok \(/;
+const failedLine = /^\s*✖ |^\(fail\) | \.\.\. FAILED \(/;
 /** Failures that are not failures of a test. Each counts as one. */
 const faults = [];
 const list = (values) => (values ?? []).flatMap((value) => value.split(","));
@@ -163,14 +170,18 @@ async function runScripts() {
 async function runScript(name) {
   const path = `test/tools/${name}.mjs`;
   const flags = ["--built", ...(options.short ? ["--short"] : [])];
+  const started = Date.now();
   const { code, output } = await run(process.execPath, [join(root, path), ...flags]);
+  const seconds = ((Date.now() - started) / 1000).toFixed(1);
   const counts = /^(\d+) passed, (\d+) failed$/m.exec(output) ?? ["no count", 0, 0];
   const skipped = Number(/^(\d+) skipped$/m.exec(output)?.[1] ?? 0);
   const whys = output.match(/^SKIPPED .*$/gm) ?? [];
   const failed = Number(counts[2]) || (code === 0 ? 0 : 1);
   if (failed > 0) console.log(`--- ${path}\n${output}`);
   else for (const why of whys) console.log(why.replace("SKIPPED", `$&  ${path}:`));
-  console.log(`${failed > 0 ? "FAILED" : "ok"}  ${path}: ${counts[0]}, ${skipped} skipped`);
+  console.log(
+    `${failed > 0 ? "FAILED" : "ok"}  ${path}: ${counts[0]}, ${skipped} skipped (${seconds} s)`,
+  );
   if (whys.length > skipped) skippedSuites.push(path); // the whole script was skipped
   legs.push({ passed: Number(counts[1]), failed, skipped });
 }
@@ -279,18 +290,34 @@ async function runLeg(name, suite, sources) {
   };
   const overall = setTimeout(stop, legLimitMs, `not done after ${legLimitMs / 60_000} minutes`);
   const silence = setTimeout(stop, silenceLimitMs, `silent for ${silenceLimitMs / 60_000} minutes`);
+  const seconds = () => (Date.now() - started) / 1000;
+  const ended = { passed: 0, failed: 0 };
   for (const stream of [child.stdout, child.stderr]) {
-    stream.on("data", (chunk) => {
+    let rest = "";
+    stream.setEncoding("utf8").on("data", (chunk) => {
       out.write(chunk);
       silence.refresh();
+      const lines = (rest + chunk).split("\n");
+      rest = lines.pop();
+      for (const line of lines) {
+        if (passedLine.test(line)) ended.passed++;
+        else if (failedLine.test(line)) ended.failed++;
+      }
     });
   }
+  const progress = setInterval(() => {
+    const { passed, failed } = ended;
+    console.log(
+      `    ${name}: ${passed} passed, ${failed} failed so far (${seconds().toFixed()} s)`,
+    );
+  }, progressMs);
   const exit = await new Promise((resolve) => {
     child.on("error", (error) => resolve(error.message));
     child.on("exit", (code, signal) => resolve(code ?? signal));
   });
   clearTimeout(overall);
   clearTimeout(silence);
+  clearInterval(progress);
   if (child.pid !== undefined) {
     const left = problems.length > 0 ? [] : await leftBehind(child.pid);
     if (left.length > 0) problems.push(`processes left behind: ${left.join("; ")}`);
@@ -310,7 +337,7 @@ async function runLeg(name, suite, sources) {
     passed: count("passed"),
     failed: count("failed"),
     skipped: count("skipped"),
-    seconds: (Date.now() - started) / 1000,
+    seconds: seconds(),
   };
   if (tests.length === 0) problems.push("no test ran");
   if (exit !== 0 && leg.failed === 0 && problems.length === 0) problems.push(`ended with ${exit}`);

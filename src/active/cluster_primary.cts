@@ -46,7 +46,9 @@ interface Prepared {
 function prepare(words: readonly string[], options: string, link: string): Prepared | undefined {
   // See `placeOfWorker` in transports/private_socket.ts.
   const [, prefix] = /^(?:unix|shm):[0-9a-f]{32}(\/.*-)[^-/]+\/s$/.exec(link) ?? [];
-  const given = [...words, options].join(" ");
+  const { settings } = require("node:cluster") as { readonly settings: { readonly exec?: string } };
+  const scriptAt = words.indexOf(settings.exec!);
+  const given = [...scriptAt < 0 ? words : words.slice(0, scriptAt), options].join(" ");
   // With Node's permission model, the worker may not be allowed to load the preload, and would fail.
   if (prefix === undefined || /[ =]--(experimental-)?permission\b/.test(given)) return undefined;
   const { accessSync } = require("node:fs") as { accessSync(path: string, mode: number): void };
@@ -99,9 +101,13 @@ module.exports = {
     envPairs.push(`SAM_MEMBER=${address}`);
     announce(key);
     child.once("exit", () => noteEnd(key));
-    const failure = Reflect.apply(spawn, child, [options]);
-    if (failure) noteEnd(key);
-    child.spawnargs = args; // the program sees the command line without the flags
+    let failure: unknown = true;
+    try {
+      failure = Reflect.apply(spawn, child, [options]);
+    } finally {
+      if (failure) noteEnd(key);
+      child.spawnargs = args; // the program sees the command line without the flags
+    }
     return failure;
   },
   /** Calls `Bun.spawn` for a worker. */

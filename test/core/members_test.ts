@@ -202,6 +202,14 @@ test("core members: while the instance is not watched or is being ended, no work
   stopped.wait(T);
   assertEquals(stopped.acts().map(({ type }) => type), ["examine"]);
 
+  // The program calls stop() while the worker is being examined.
+  stopped.ask("stop");
+  stopped.examined();
+  assertEquals([stopped.acts(), stopped.events("member")], [[], []]);
+  stopped.ask("start");
+  stopped.wait(2.1 * T);
+  assertEquals(stopped.acts().map(({ type }) => type), ["examine"]);
+
   const ending = new Cluster().begin();
   ending.feed({ type: "shutdown", signal: "SIGTERM" });
   ending.wait(5 * T);

@@ -14,7 +14,7 @@ import { install, root, run, runtimePaths, runtimesDir } from "../support/setup.
 import { good, must, Shell } from "../support/shell.mjs";
 
 /** The present size, rounded up. Raise it only with a reason in the commit. */
-const maxUnpackedBytes = 915_000;
+const maxUnpackedBytes = 935_000;
 
 await install(root);
 await install(runtimesDir);

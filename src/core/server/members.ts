@@ -145,7 +145,7 @@ export class Members {
         member.watch.giveTime(input.waitMs, now);
         break;
       case "examined":
-        this.#end(key, member, input.evidence);
+        this.#end(key, member, input.evidence, now);
         break;
       case "linkEnd":
         this.#forget(key);
@@ -252,11 +252,16 @@ export class Members {
     this.#act(key, { type: "examine", stackMs, stackAccess });
   }
 
-  /** The worker was examined: kills it, unless the server only observes. */
-  #end(key: string, member: MemberRecord, found: ProcessEvidence): void {
+  /** The worker was examined: kills it, unless the server only observes, or has stopped to watch the instance meanwhile. */
+  #end(key: string, member: MemberRecord, found: ProcessEvidence, now: number): void {
     const { failure, pid, lastHeartbeat } = member;
     if (failure === null || pid === null) return;
     member.failure = null;
+    if (!this.#isWatched()) {
+      if (member.state === "failed") member.watch.begin(now);
+      member.state = "started";
+      return;
+    }
     const signal = this.#settings.observe ? null : "SIGKILL";
     if (signal) this.#act(key, { type: "signal", signal });
     const { detail, at } = failure;

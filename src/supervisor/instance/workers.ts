@@ -175,7 +175,10 @@ class Worker {
 
   /** Examines the process, and takes its stack. */
   examine(request: MemberEffect & { readonly type: "examine" }): void {
-    this.#examination.begin(this.#process!.pid, request, (isBlocked) => {
+    const identity = this.#process!;
+    // The process id may be that of another process by now.
+    const stackMs = isAlive(this.#parts.runtime, identity) ? request.stackMs : 0;
+    this.#examination.begin(identity.pid, { ...request, stackMs }, (isBlocked) => {
       this.#input({ type: "examined", evidence: this.#examination.evidence, isBlocked });
     });
   }

@@ -49,8 +49,9 @@ export function directoryOf(address: string): string {
 }
 
 /**
- * The private directory of an address, for a client. Throws ACCESS if it belongs to another user. The name of a directory is free
- * after a program has connected, and a later program below the same wrapper still has the address.
+ * The private directory of an address, for a client. Throws ACCESS if it belongs to another user, and the error of the system if
+ * it is missing. The name of a directory is free after a program has connected, and a later program below the same wrapper still has
+ * the address.
  */
 export function ownDirectoryOf(runtime: TransportRuntime, address: string): string {
   const directory = directoryOf(address);
@@ -117,6 +118,7 @@ export async function connectWorker(
   address: string,
   counter?: { add(): void },
 ): Promise<Link> {
+  ownDirectoryOf(runtime, address);
   const link = streamLink(await runtime.connect(pathOf(address)), counter);
   link.send(fromHex(address.slice(0, 2 * nonceBytes)));
   return link;

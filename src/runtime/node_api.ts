@@ -233,8 +233,11 @@ export const nodeApi: NodeApi = {
     };
   },
   isForeign(path) {
-    const status = attempt(() => fs().lstatSync(path));
-    return status !== undefined && (!status.isDirectory() || status.uid !== process.geteuid());
+    const status = fs().lstatSync(path);
+    const user = process.geteuid();
+    const isOwn = status.uid === user ||
+      (user === 0 && String(status.uid) === process.env["SUDO_UID"]); // below the server of a user, by sudo
+    return !status.isDirectory() || !isOwn;
   },
   remove(...paths) {
     for (const path of paths) {

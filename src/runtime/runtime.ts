@@ -220,7 +220,8 @@ export interface Files {
   /** Opens an existing file, or with `create` a new one. Rejects if it is missing, or with `create`, if it exists. */
   openFile(path: string, create: boolean): Promise<RandomFile>;
   /**
-   * True if another user has put something at `path`, or if it is a symbolic link. Left out on Deno, which may not see it.
+   * True if another user has made the directory `path`, or if it is no directory. Throws the error of the system if it is
+   * missing. Left out on Deno, which may not see it.
    */
   isForeign?(path: string): boolean;
   /** Removes files and empty directories, in the given order. Ignores those that are missing or not empty. */

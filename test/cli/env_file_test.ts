@@ -42,6 +42,12 @@ commandTest(
     await run.text(/^\["one","b",null,null,null\]$/m);
     await run.text(/^\["two","own",null,null,null\]$/m);
     writeFileSync(`${directory}/below/two.env`, "A=new\n");
+    const flag = sam(["unit", "--config", file, "--env-file", "own.env"], {}, directory);
+    if (isNode) assertEquals(await flag.exited, 9); // for Node, too, the path starts here
+    else {assertStringIncludes(
+        (await flag.exited, flag.stderr),
+        `${directory}/own.env does not exist`,
+      );}
     const reload = sam(["reload"]);
     assertEquals(await reload.exited, 0, reload.stderr);
     await run.text(/^\["new","own",null,null,null\]$/m);

@@ -95,12 +95,36 @@ commandTest(
     assertStringIncludes(text, `WorkingDirectory=${stage.directory}\n`);
     if (process.getuid!() === 0) assertStringIncludes(text, "User=nobody\n");
     assertStringIncludes(text, "AmbientCapabilities=CAP_NET_BIND_SERVICE\n");
+    const variable = sam(["unit", "web.mjs"], { SAM_RESTART: "always" }, stage.directory);
+    assertStringIncludes(await output(variable), "\nEnvironment=SAM_RESTART=always\n");
     const refused = sam(["unit", "--socket", "web.mjs"], {}, stage.directory);
     assertEquals(await refused.exited, 64);
     assertStringIncludes(refused.stderr, "--socket needs an address that systemd opens");
     const missing = sam(["unit", "no.mjs"], {}, stage.directory);
     assertEquals(await missing.exited, 66);
     assertMatch(await output(sam(["unit", "--help"])), /^sam unit \[--install\]/);
+  },
+);
+
+commandTest(
+  "sam unit --install overwrites no unit of another folder or of somebody else, and refuses odd names",
+  async (sam, { directory }) => {
+    program(directory);
+    const units = join(directory, "systemd/user");
+    const path = join(units, "web.service");
+    mkdirSync(units, { recursive: true });
+    const env = { XDG_CONFIG_HOME: directory };
+    for (const text of ["[Service]\n", "# Made by sam unit.\nWorkingDirectory=/srv/other\n"]) {
+      writeFileSync(path, text);
+      const install = sam(["unit", "--install", "--user", "web.mjs"], env, directory);
+      assertEquals(await install.exited, 69);
+      assertStringIncludes(install.stderr, `${path} exists, and was not made by sam unit`);
+      assertEquals(readFileSync(path, "utf8"), text);
+    }
+    program(directory, "my app.mjs");
+    const odd = sam(["unit", "my app.mjs"], {}, directory);
+    assertEquals(await odd.exited, 64);
+    assertStringIncludes(odd.stderr, 'a unit cannot be named "my app"');
   },
 );
 

@@ -69,7 +69,7 @@ function unit(directory: string): string {
   return text!.replace(/^ExecStart=.*/m, `ExecStart=${words.join(" ")}`)
     .replace(/^ExecReload=.*/m, `ExecReload=${samCommand().join(" ")} reload systemd`)
     .replaceAll("/srv/web", directory)
-    .replaceAll("/run/web", "/run/user/0/web")
+    .replaceAll("/run/sam-web", "/run/user/0/sam-web")
     .replace(/^User=.*\n/m, "")
     .replace(
       /^WatchdogSec=.*/m,

@@ -7,7 +7,7 @@ export const help = `sam runs programs, and restarts a program that crashes or h
   sam run [options] [--] PROGRAM [arguments]   run a module or a command
   sam run [options]                            run the programs of sam.config.ts
   sam run [options] --config FILE [NAME …]     run FILE's programs, or only NAME
-  sam run --help                               list the options
+  sam run --help, sam --version                list the options, the version
 
   sam status [NAME] [--json] [--watch|-w]      show the state of each program
   sam events [NAME] [--json] [--follow|-f]     show past events (-f: also new)
@@ -17,7 +17,6 @@ export const help = `sam runs programs, and restarts a program that crashes or h
   sam signal SIGNAL [NAME]                     send a signal to a program
   sam unit [options] PROGRAM | --config FILE   print or install a systemd unit
   sam completion bash|zsh|fish                 print a completion script
-  sam --version                                print the version
 
 NAME is a program, a SAM server (a "sam run" process; --name names it), or
 SERVER/PROGRAM. Without NAME, a command applies to all programs; reload then

@@ -1,5 +1,5 @@
 /** The user account, the files and the programs of the system that `sam unit` needs. */
-import { spawn } from "node:child_process";
+import { execFile, spawn } from "node:child_process";
 import * as fs from "node:fs";
 import * as os from "node:os";
 import { dirname } from "node:path";
@@ -43,19 +43,22 @@ export function searchPath(runtime: string): string {
   return [...systemDirectories.includes(own) ? [] : [own], ...systemDirectories].join(":");
 }
 
-/** Writes a file. Overwrites a file only if its first line is `mark`. */
-export function writeUnit(path: string, text: string, mark: string): void {
+/** Checks that a unit may be written: it does not exist, or has all these lines. */
+export function checkUnit(path: string, lines: readonly string[]): void {
+  const text = fs.existsSync(path) ? `${fs.readFileSync(path, "utf8")}` : undefined;
+  if (text === undefined || lines.every((line) => text.split("\n").includes(line))) return;
+  throw new CommandError(
+    "unavailable",
+    `${path} exists, and was not made by sam unit in this folder. Remove it, or choose another --name.`,
+  );
+}
+
+/** Writes a unit. */
+export function writeUnit(path: string, text: string): void {
   try {
     fs.mkdirSync(dirname(path), { recursive: true });
-    if (fs.existsSync(path) && !fs.readFileSync(path, "utf8").startsWith(`${mark}\n`)) {
-      throw new CommandError(
-        "unavailable",
-        `${path} exists, and was not made by sam unit. Remove it, or choose another --name.`,
-      );
-    }
     fs.writeFileSync(path, text);
   } catch (cause) {
-    if (cause instanceof CommandError) throw cause;
     throw new CommandError(
       "noPermission",
       `cannot write ${path}: ${
@@ -64,6 +67,14 @@ export function writeUnit(path: string, text: string, mark: string): void {
       { cause },
     );
   }
+}
+
+/** The output of a program; empty if it fails. */
+export function outputOf(words: readonly string[]): Promise<string> {
+  const [file, ...args] = words as [string, ...string[]];
+  return new Promise((resolve) => {
+    execFile(file, args, (error, output) => resolve(error ? "" : output.trim()));
+  });
 }
 
 /** Runs a program, with the standard streams of this process. Rejects unless it exits with 0. */

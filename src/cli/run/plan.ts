@@ -39,7 +39,7 @@ export async function readPlan(words: readonly string[], again?: string): Promis
     for (const [flag, text] of given) {
       const row = flags.find((row) => flagOf(row) === flag);
       const log = logFlags[flag];
-      if (row) settings.add(row.key, parseText(flag, row.kind, text), flag);
+      if (row) settings.add(row.key, parseValue(flag, row, text), flag);
       else if (log && parseText(flag, "switch", text) === true) settings.add("log", log, flag);
     }
     for (const row of flags) {
@@ -114,7 +114,16 @@ function readFlag<T>(
 
 /** The value of an environment variable. Throws a configuration error, with exit code 78, and not a usage error. */
 function readVariable(row: Flag, text: string): unknown {
-  return asConfiguration(() => parseText(variableOf(row), row.kind, text));
+  return asConfiguration(() => parseValue(variableOf(row), row, text));
+}
+
+/** The value of a flag or a variable. The path of a file with variables starts at the working directory, as for Node itself. */
+function parseValue(source: string, { key, kind }: Flag, text: string): unknown {
+  return parseText(
+    source,
+    kind,
+    key === "envFile" ? absolute(text, host.workingDirectory()) : text,
+  );
 }
 
 function asConfiguration<T>(parse: () => T): T {

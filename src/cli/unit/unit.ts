@@ -4,9 +4,10 @@ import { loadRuntime } from "../../runtime/load.ts";
 import type { Runtime } from "../../runtime/runtime.ts";
 import { runOptions, unitOptions } from "../command_line/commands.ts";
 import { CommandError } from "../command_line/exit.ts";
+import { variableOfFlag } from "../command_line/flags.ts";
 import { parseWords } from "../command_line/words.ts";
 import * as host from "../host/host.ts";
-import { account, runProgram, searchPath, writeUnit } from "../host/system.ts";
+import { account, checkUnit, outputOf, runProgram, searchPath, writeUnit } from "../host/system.ts";
 import { readPlan } from "../run/plan.ts";
 import { mark, serviceText, socketText, type UnitParts } from "./unit_text.ts";
 
@@ -57,7 +58,7 @@ async function partsOf(
   { user: isUser, socket: hasSocket }: Choice,
   runtime: Runtime,
 ): Promise<UnitParts> {
-  const { name, programs } = await readPlan(words);
+  const { name: given, programs, file: config } = await readPlan(words);
   const services = [...new Set(programs.map(({ name, service = name }) => service))];
   const addresses = [
     ...new Map(
@@ -80,8 +81,20 @@ async function partsOf(
       `sam runs from a cache (${cache}), which may be removed at any time. Install the package first: npm install @x/sam.`,
     );
   }
+  const name = given ?? (services.length === 1 ? services[0]! : "sam");
+  if (!/^\w[\w.-]{0,63}$/.test(name)) {
+    throw new CommandError(
+      "usage",
+      `a unit cannot be named "${name}": choose a name of letters, digits, underscores, dots and dashes with --name`,
+    );
+  }
   return {
-    name: name ?? (services.length === 1 ? services[0]! : "sam"),
+    name,
+    hasFile: config !== undefined,
+    variables: runOptions.map(({ flag }) => variableOfFlag(flag)).flatMap((each) => {
+      const value = host.variable(each);
+      return value === undefined ? [] : [[each, value] as const];
+    }),
     sam,
     words,
     directory: host.workingDirectory(),
@@ -110,13 +123,24 @@ async function install(
   files: readonly { readonly name: string; readonly text: string }[],
   { user, socket }: Choice,
 ): Promise<void> {
-  for (const { name, text } of files) writeUnit(`${directory}/${name}`, text, mark);
   const systemctl = user ? ["systemctl", "--user"] : ["systemctl"];
   const [service, first = service] = files.map(({ name }) => name);
+  const workingDirectory = /^WorkingDirectory=.*$/m.exec(files[0]!.text)![0];
+  for (const { name } of files) {
+    const known = await outputOf([...systemctl, "show", "-P", "FragmentPath", name]);
+    if (known !== "" && known !== `${directory}/${name}`) {
+      throw new CommandError(
+        "unavailable",
+        `${known} is a unit of the system. Choose another --name.`,
+      );
+    }
+    checkUnit(`${directory}/${name}`, name === service ? [mark, workingDirectory] : [mark]);
+  }
+  for (const { name, text } of files) writeUnit(`${directory}/${name}`, text);
   const commands = [
     ["daemon-reload"],
     // systemd does not open the socket of a service that runs.
-    ...socket ? [["stop", service!], ["enable", "--now", first!]] : [],
+    ...socket ? [["stop", service!], ["enable", first!], ["restart", first!]] : [],
     ["enable", service!],
     ["restart", service!],
   ];

@@ -4,6 +4,10 @@ import type { ListenAddress } from "../../api/supervise_options.ts";
 /** The parts of the units. */
 export interface UnitParts {
   readonly name: string;
+  /** True if the program is that of a configuration file. */
+  readonly hasFile: boolean;
+  /** The variables that set options of `sam run`. */
+  readonly variables: readonly (readonly [name: string, value: string])[];
   /** The command line that starts `sam`, without its own words. */
   readonly sam: readonly string[];
   /** The words of `sam run`, with its options and the program. */
@@ -59,13 +63,15 @@ export function serviceText(parts: UnitParts): string {
     "Type=notify",
     ...parts.notifiesByProgram ? ["NotifyAccess=all"] : [],
     `ExecStart=${commandLine([...sam, "run", ...words])}`,
-    `ExecReload=${commandLine([...sam, "reload", name])}`,
+    // Without a name, it reads the configuration file again. Only a system unit has a directory with no other server.
+    `ExecReload=${commandLine([...sam, "reload", ...parts.hasFile && !isUser ? [] : [name]])}`,
     `WorkingDirectory=${specifiers(directory)}`,
     `Environment=${word(`PATH=${parts.path}`)}`,
+    ...parts.variables.map(([name, value]) => `Environment=${word(`${name}=${value}`)}`),
     ...user === undefined ? [] : [`User=${user}`],
     ...isUser ? [] : [
-      `RuntimeDirectory=${name}`, // for the socket that sam status uses
-      `Environment=XDG_RUNTIME_DIR=/run/${name}`,
+      `RuntimeDirectory=sam-${name}`, // for the socket that sam status uses
+      `Environment=XDG_RUNTIME_DIR=/run/sam-${name}`,
     ],
     "WatchdogSec=30",
     "Restart=on-failure",

@@ -21,7 +21,7 @@ import { installPackages } from "../support/apt.mjs";
 import { enterLab, prepareLab } from "../support/lab.mjs";
 import { build, install, offlineDenoConfig, root, run, runtimesDir } from "../support/setup.mjs";
 
-const legLimitMs = 15 * 60_000;
+const legLimitMs = 20 * 60_000;
 const silenceLimitMs = 3 * 60_000;
 const progressMs = 30_000;
 const logs = join(root, ".build/logs");

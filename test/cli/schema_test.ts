@@ -6,23 +6,17 @@ import { Settings } from "../../src/cli/command_line/settings.ts";
 import { checkConfig } from "../../src/cli/run/check_config.ts";
 import { configSchema } from "../../src/cli/run/schema.ts";
 import { test } from "../support/harness.ts";
+import { noFiles } from "../support/no_files.ts";
 
 const ajv = new Ajv({ strict: true, strictTypes: false, allErrors: true });
 const accepts = ajv.compile(configSchema());
 
-const files = {
-  exists: () => true,
-  firstLine: () => "",
-  mainOf: () => undefined,
-  readText: () => "",
-  readVariables: () => ({}),
-};
 /** Checks a configuration as `sam run` does. */
 const check = (value: unknown) =>
   checkConfig("f", value, [], () => new Settings(), {
     cwd: "/d",
     runtime: "node",
-    files,
+    files: noFiles,
     cores: 2,
   });
 /** A configuration with one program. */

@@ -23,6 +23,7 @@ import type { RuntimeName } from "../../src/runtime/runtime.ts";
 import { report } from "../../src/supervisor/report.ts";
 import { readFileSync } from "node:fs";
 import { test } from "../support/harness.ts";
+import { noFiles } from "../support/no_files.ts";
 import { sourceFixture } from "../support/runtimes.ts";
 
 const options: readonly Option[] = [
@@ -477,14 +478,7 @@ test("docs/cli.md lists every option and every exit code", () => {
 });
 
 test("in a configuration, restart is a word, or an object with that word as policy", () => {
-  const files = {
-    exists: () => true,
-    firstLine: () => "",
-    mainOf: () => undefined,
-    readText: () => "",
-    readVariables: () => ({}),
-  };
-  const context = { cwd: "/d", runtime: "node", files, cores: 2 } as const;
+  const context = { cwd: "/d", runtime: "node", files: noFiles, cores: 2 } as const;
   const checked = (program: object, settings = new Settings()) => {
     const config = { programs: { a: { program: "true", ...program } } };
     const { programs } = checkConfig("f", config, [], () => settings, context);

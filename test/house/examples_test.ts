@@ -11,6 +11,7 @@ import { parseWords } from "../../src/cli/command_line/words.ts";
 import { examples, runExample } from "../support/example.ts";
 import { test } from "../support/harness.ts";
 import { withoutLeaks } from "../support/leaks.ts";
+import { noFiles } from "../support/no_files.ts";
 import { documentation, fixture, newest, sourceFixture } from "../support/runtimes.ts";
 
 test("README, docs and doc comments have examples", () => {
@@ -83,14 +84,7 @@ test("sam accepts every configuration in docs and doc comments", async () => {
   assertGreater(configurations.length, 2);
   for (const { name, file } of configurations) {
     const { default: config } = await import(fixture(`../generated/${name}`));
-    const files = {
-      exists: () => true,
-      firstLine: () => "",
-      mainOf: () => undefined,
-      readText: () => "",
-      readVariables: () => ({}),
-    };
-    const around = { cwd: "/d", runtime: "node", files, cores: 2 } as const;
+    const around = { cwd: "/d", runtime: "node", files: noFiles, cores: 2 } as const;
     const { programs } = checkConfig(file, config, [], () => new Settings(), around);
     assertGreater(programs.length, 0);
   }
